@@ -1,0 +1,5 @@
+"""`python -m deferfs`."""
+
+from deferfs.cli.main import main
+
+main()

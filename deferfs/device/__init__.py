@@ -1,0 +1,44 @@
+"""Block devices: a file or block device, memory, and wrappers that record, delay, fail and tear.
+
+All of them are synchronous and byte-addressed, and follow the `Device` protocol of `base`. Nothing
+here knows a clock or chance: what a wrapper waits with, and how a torn write falls, is passed in.
+"""
+
+from deferfs.device.base import SECTOR_BYTES, Buffer, Device
+from deferfs.device.delay import DelayingDevice, Delays
+from deferfs.device.fail import FailingDevice, Fault, Request
+from deferfs.device.file import FileDevice
+from deferfs.device.memory import MemoryDevice
+from deferfs.device.record import (
+    DiscardRecord,
+    FlushRecord,
+    MarkRecord,
+    Record,
+    RecordingDevice,
+    WriteRecord,
+)
+from deferfs.device.tear import Chooser, TearingDevice, apply_torn, keep_all, keep_none
+
+__all__ = [
+    "SECTOR_BYTES",
+    "Buffer",
+    "Chooser",
+    "DelayingDevice",
+    "Delays",
+    "Device",
+    "DiscardRecord",
+    "FailingDevice",
+    "Fault",
+    "FileDevice",
+    "FlushRecord",
+    "MarkRecord",
+    "MemoryDevice",
+    "Record",
+    "RecordingDevice",
+    "Request",
+    "TearingDevice",
+    "WriteRecord",
+    "apply_torn",
+    "keep_all",
+    "keep_none",
+]

@@ -1,0 +1,104 @@
+"""A device with a volatile write cache: what a disk may hold after the power goes.
+
+**Invariant:** the durable image is what the device below holds with all unflushed writes undone,
+newest first. Reads see every write at once, as on a real disk.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from deferfs.device.base import SECTOR_BYTES, Buffer, Device
+from deferfs.device.record import WriteRecord
+from deferfs.device.wrap import WrappingDevice
+
+Chooser = Callable[[int, int], int]
+"""`choose(index, sectors)` decides the fate of one unflushed write: the `index`-th, oldest
+first, which touches `sectors` sectors. Bit i of the answer says whether its i-th sector
+reached the disk; so 0 drops the write and -1 keeps it whole.
+"""
+
+
+def keep_none(index: int, sectors: int) -> int:
+    """A `Chooser`: no unflushed write reaches the disk."""
+    return 0
+
+
+def keep_all(index: int, sectors: int) -> int:
+    """A `Chooser`: every unflushed write reaches the disk whole."""
+    return -1
+
+
+def apply_torn(image: bytearray, writes: Iterable[WriteRecord], choose: Chooser) -> None:
+    """Apply to `image` what `choose` keeps of `writes`, torn at sectors, in the order given.
+
+    Overlapping writes may reach a disk in another order than they were made. That gives no further
+    states: what the later arrival leaves in a sector is what keeping only that write leaves.
+    """
+    for index, write in enumerate(writes):
+        end = write.offset + len(write.data)
+        sectors = -(-end // SECTOR_BYTES) - write.offset // SECTOR_BYTES
+        kept = choose(index, sectors)
+        position = write.offset
+        while position < end:
+            following = min(end, position - position % SECTOR_BYTES + SECTOR_BYTES)
+            if kept & 1:
+                image[position:following] = write.data[
+                    position - write.offset : following - write.offset
+                ]
+            kept >>= 1
+            position = following
+
+
+@dataclass(frozen=True, slots=True)
+class _Unflushed:
+    write: WriteRecord
+    before: bytes
+
+
+class TearingDevice(WrappingDevice):
+    """Keeps what it takes to undo the writes since the last flush, and makes crash images of it."""
+
+    def __init__(self, inner: Device) -> None:
+        super().__init__(inner)
+        self._unflushed: list[_Unflushed] = []
+
+    @property
+    def unflushed(self) -> tuple[WriteRecord, ...]:
+        """The writes since the last flush, oldest first. A discard is a write of what it left."""
+        return tuple(entry.write for entry in self._unflushed)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Write to the volatile cache."""
+        before = self.inner.read(offset, len(data))
+        # Noted first: a write that fails half way may still have reached the disk in part.
+        self._unflushed.append(_Unflushed(WriteRecord(offset, bytes(data)), before))
+        self.inner.write(offset, data)
+
+    def discard(self, offset: int, length: int) -> None:
+        """Discard in the volatile cache."""
+        before = self.inner.read(offset, length)
+        self.inner.discard(offset, length)
+        left = self.inner.read(offset, length)
+        self._unflushed.append(_Unflushed(WriteRecord(offset, left), before))
+
+    def flush(self) -> None:
+        """Make everything durable."""
+        self.inner.flush()
+        self._unflushed.clear()
+
+    def durable(self) -> bytes:
+        """The image as of the last flush."""
+        return self.crash(keep_none)
+
+    def crash(self, choose: Chooser) -> bytes:
+        """An image that the disk may hold if the power went now. The device is not disturbed.
+
+        It is the state of the last flush plus the sectors of later writes that `choose` keeps. With
+        a chooser that answers the same to the same questions, the image is the same.
+        """
+        image = bytearray(self.inner.read(0, self.inner.size))
+        for entry in reversed(self._unflushed):
+            start = entry.write.offset
+            image[start : start + len(entry.before)] = entry.before
+        apply_torn(image, self.unflushed, choose)
+        return bytes(image)

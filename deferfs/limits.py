@@ -1,0 +1,75 @@
+"""Every bound of deferfs, with its unit and the reason for its value."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# --- format -----------------------------------------------------------------------------------
+BLOCK_SIZE_BYTES_MIN: Final = 1 * KIB
+"""Below this an inode table block would hold a single record."""
+BLOCK_SIZE_BYTES_MAX: Final = 64 * KIB
+"""Larger than any page size in use; the second superblock sits at this offset."""
+BLOCK_SIZE_BYTES_DEFAULT: Final = 4 * KIB
+NAME_BYTES_MAX: Final = 255
+"""NAME_MAX of POSIX and Linux."""
+SYMLINK_BYTES_MAX: Final = 4095
+"""PATH_MAX without its terminator."""
+LINKS_MAX: Final = 65_000
+"""As ext4; keeps a link count far from wrapping."""
+FILE_BYTES_MAX: Final = 1 << 44
+"""16 TiB: as ext4 with 4 KiB blocks; logical block numbers stay far below the tree's key space."""
+XATTR_NAME_BYTES_MAX: Final = 255
+"""XATTR_NAME_MAX of Linux."""
+XATTR_VALUE_BYTES_MAX: Final = 64 * KIB
+"""XATTR_SIZE_MAX of Linux."""
+XATTR_BYTES_MAX: Final = 256 * KIB
+"""All attributes of one inode together: bounds the credits of one operation."""
+LABEL_BYTES_MAX: Final = 32
+DIRECTORY_COLLISIONS_MAX: Final = 256
+"""Names of one directory that may share one 55-bit hash: the low byte of the key tells them apart."""
+BITMAP_REGIONS_MAX: Final = 8
+"""Each growth of an image may add one region of bitmaps."""
+
+# --- journal ----------------------------------------------------------------------------------
+JOURNAL_BYTES_DEFAULT: Final = 64 * MIB
+JOURNAL_BLOCKS_MIN: Final = 256
+"""A third of it holds the largest single operation with 1 KiB blocks."""
+TRANSACTION_FRACTION: Final = 3
+"""One compound transaction takes at most 1/3 of the log: below half (the XFS rule), so that the
+transaction that follows always fits while the first is checkpointed."""
+CHECKPOINT_START_FRACTION: Final = 4
+"""The pusher starts when 1/4 of the log is in use, so that a foreground operation seldom waits."""
+COMMIT_SECONDS_DEFAULT: Final = 5
+"""Longest time a change stays uncommitted, as ext4."""
+
+# --- free space -------------------------------------------------------------------------------
+RESERVE_FRACTION: Final = 100
+"""1 % of the blocks ...."""
+RESERVE_BLOCKS_MAX: Final = 1024
+RESERVE_BLOCKS_MIN: Final = 24
+"""... between these, are kept for operations that free space: deletes work on a full disk."""
+PREALLOCATE_START_BYTES: Final = 64 * KIB
+"""Files that grow past this size are given speculative blocks past EOF."""
+PREALLOCATE_BYTES_MAX: Final = 4 * MIB
+EXTENT_BLOCKS_MAX: Final = 1 << 30
+"""Length field of an extent."""
+
+# --- reclaim ----------------------------------------------------------------------------------
+MEMORY_BYTES_DEFAULT: Final = 256 * MIB
+MEMORY_BYTES_MIN: Final = 4 * MIB
+INODE_COST_BYTES: Final = 320
+"""An in-core inode with its share of the table that finds it, measured with tracemalloc."""
+INACTIVATION_EXTENTS_STEP: Final = 64
+"""Extents freed by one inactivation transaction: bounds its credits and its time."""
+INACTIVATION_RETRIES_MAX: Final = 5
+"""Failed attempts before an inode is quarantined."""
+SHRINK_BATCH: Final = 64
+"""Objects one direct reclaim looks for at a time."""
+GC_WORKERS_DEFAULT: Final = 2
+GC_WORKERS_MAX: Final = 64
+GC_TURN_NS: Final = 1_000_000
+"""A worker yields to foreground requests after this long."""

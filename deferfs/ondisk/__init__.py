@@ -1,0 +1,1 @@
+"""On-disk formats only: bytes in, objects out, and back. Nothing here reads or writes a device."""

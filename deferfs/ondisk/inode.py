@@ -1,0 +1,246 @@
+"""Inode records of 512 bytes, each sealed by itself, and the table blocks that hold them.
+
+    offset  size  field                          offset  size  field
+    0       4     CRC32C (UUID, block, 4..512)   56      8     atime, ns since the epoch, signed
+    4       4     magic "DINO"                   64      8     mtime
+    8       8     inode number                   72      8     ctime
+    16      4     generation                     80      8     crtime (creation)
+    20      4     mode; 0: the record is free    88      8     rdev
+    24      4     uid                            96      8     parent (directories: `..`)
+    28      4     gid                            104     8     first xattr block, or 0
+    32      4     nlink                          112     8     orphan slot + 1, or 0
+    36      4     flags                          120     1     data form
+    40      8     size, bytes                    121     1     reserved
+    48      8     blocks: all that it holds      122     2     bytes of inline data
+                                                 124     2     bytes of inline xattrs
+                                                 126     2     reserved
+    128     384   inline area: data from the front, xattrs from the back
+
+Data forms: 0 none, 1 bytes inline, 2 extents inline (24 bytes each: logical u64, extent), 3 extent tree (root u64),
+4 directory entries inline (key u64, length u16, entry), 5 directory tree (root u64).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import ClassVar, Final
+
+from deferfs.errors import CorruptionError
+from deferfs.ondisk.format import INODE_BYTES, Format
+from deferfs.ondisk.node import EXTENT
+
+FORM_NONE: Final = 0
+FORM_BYTES: Final = 1
+FORM_EXTENTS: Final = 2
+FORM_EXTENT_TREE: Final = 3
+FORM_ENTRIES: Final = 4
+FORM_DIRECTORY_TREE: Final = 5
+
+FLAG_PREALLOCATED: Final = 1
+"""Blocks past EOF are mapped and must be trimmed at inactivation."""
+FLAG_TRUNCATING: Final = 4
+"""A truncate has set the size and is not yet done freeing: written blocks past EOF hold old data."""
+FLAG_QUARANTINED: Final = 2
+"""Inactivation failed for good; fsck must look."""
+
+ROOT_INO: Final = 1
+INODE_FILE_INO: Final = 2
+ORPHAN_FILE_INO: Final = 3
+FIRST_INO: Final = 8
+
+_FIXED: Final = struct.Struct("<I4sQIIIIIIQQqqqqQQQQBBHHH")
+_PAIR: Final = struct.Struct("<QQII")
+_ENTRY: Final = struct.Struct("<QH")
+_U64: Final = struct.Struct("<Q")
+INLINE_BYTES: Final = INODE_BYTES - _FIXED.size
+assert _FIXED.size == 128
+MAGIC: Final = b"DINO"
+
+Extent = tuple[int, bytes]
+"""(key, value): a leaf entry, inline or in a tree."""
+
+
+class Inode:
+    """One decoded inode record. Immutable once published.
+
+    `data` depends on `form`: bytes (1), a tuple of (key, value) leaf entries (2, 4), or the root's block
+    address (3, 5). `xattrs` are the inline xattr bytes.
+    """
+
+    __slots__ = (
+        "atime",
+        "blocks",
+        "crtime",
+        "ctime",
+        "entries",
+        "flags",
+        "form",
+        "generation",
+        "gid",
+        "inline",
+        "ino",
+        "mode",
+        "mtime",
+        "nlink",
+        "orphan_slot",
+        "parent",
+        "rdev",
+        "root",
+        "size",
+        "uid",
+        "xattr_block",
+        "xattrs",
+    )  # fmt: skip
+
+    def __init__(self, ino: int, mode: int = 0, generation: int = 0) -> None:
+        self.ino = ino
+        self.mode = mode
+        self.generation = generation
+        self.uid = 0
+        self.gid = 0
+        self.nlink = 0
+        self.flags = 0
+        self.size = 0
+        self.blocks = 0
+        self.atime = 0
+        self.mtime = 0
+        self.ctime = 0
+        self.crtime = 0
+        self.rdev = 0
+        self.parent = 0
+        self.xattr_block = 0
+        self.orphan_slot = 0
+        self.form = FORM_NONE
+        self.inline: bytes = b""
+        self.entries: tuple[Extent, ...] = ()
+        self.root = 0
+        self.xattrs: bytes = b""
+
+    def copy(self) -> Inode:
+        new = Inode.__new__(Inode)
+        for name in Inode.__slots__:
+            setattr(new, name, getattr(self, name))
+        return new
+
+    def set_inline(self, data: bytes) -> None:
+        self.form, self.inline, self.entries, self.root = FORM_BYTES, data, (), 0
+
+    def set_entries(self, form: int, entries: tuple[Extent, ...]) -> None:
+        self.form, self.inline, self.entries, self.root = form, b"", entries, 0
+
+    def set_tree(self, form: int, root: int) -> None:
+        self.form, self.inline, self.entries, self.root = form, b"", (), root
+
+    def data_bytes(self) -> int:
+        """Bytes of the inline area that the data takes."""
+        if self.form == FORM_BYTES:
+            return len(self.inline)
+        if self.form == FORM_EXTENTS:
+            return _PAIR.size * len(self.entries)
+        if self.form == FORM_ENTRIES:
+            return sum(_ENTRY.size + len(value) for _, value in self.entries)
+        if self.form in (FORM_EXTENT_TREE, FORM_DIRECTORY_TREE):
+            return _U64.size
+        return 0
+
+    def room(self) -> int:
+        """Inline bytes that data may take beside the xattrs."""
+        return INLINE_BYTES - len(self.xattrs)
+
+    def encode(self, fmt: Format, address: int) -> bytes:
+        """The 512-byte record, sealed for table block `address`."""
+        data = self._encode_data()
+        gap = INLINE_BYTES - len(data) - len(self.xattrs)
+        assert gap >= 0, "inline data outgrew the inode record"
+        body = _FIXED.pack(
+            0, MAGIC, self.ino, self.generation, self.mode, self.uid, self.gid, self.nlink, self.flags, self.size,
+            self.blocks, self.atime, self.mtime, self.ctime, self.crtime, self.rdev, self.parent, self.xattr_block,
+            self.orphan_slot, self.form, 0, len(data), len(self.xattrs), 0,
+        ) + data + bytes(gap) + self.xattrs  # fmt: skip
+        return struct.pack("<I", fmt.checksum(address, memoryview(body)[4:])) + body[4:]
+
+    def _encode_data(self) -> bytes:
+        if self.form == FORM_BYTES:
+            return self.inline
+        if self.form == FORM_EXTENTS:
+            return b"".join(_U64.pack(key) + value for key, value in self.entries)
+        if self.form == FORM_ENTRIES:
+            return b"".join(_ENTRY.pack(key, len(value)) + value for key, value in self.entries)
+        if self.form in (FORM_EXTENT_TREE, FORM_DIRECTORY_TREE):
+            return _U64.pack(self.root)
+        return b""
+
+    @classmethod
+    def decode(cls, fmt: Format, address: int, data: bytes) -> Inode:
+        """Decode one 512-byte record of table block `address`; CorruptionError when it is damaged."""
+        (crc, magic, ino, generation, mode, uid, gid, nlink, flags, size, blocks, atime, mtime, ctime, crtime,
+         rdev, parent, xattr_block, orphan_slot, form, _, data_len, xattr_len, _) = _FIXED.unpack_from(data)  # fmt: skip
+        if magic != MAGIC:
+            raise CorruptionError(f"block {address}: no inode record where one belongs")
+        if crc != fmt.checksum(address, memoryview(data)[4:]):
+            raise CorruptionError(f"inode {ino} in block {address}: wrong checksum")
+        new = cls(ino, mode, generation)
+        new.uid, new.gid, new.nlink, new.flags = uid, gid, nlink, flags
+        new.size, new.blocks, new.rdev, new.parent = size, blocks, rdev, parent
+        new.atime, new.mtime, new.ctime, new.crtime = atime, mtime, ctime, crtime
+        new.xattr_block, new.orphan_slot, new.form = xattr_block, orphan_slot, form
+        if data_len + xattr_len > INLINE_BYTES or form > FORM_DIRECTORY_TREE:
+            raise CorruptionError(f"inode {ino}: impossible inline lengths")
+        new.xattrs = data[INODE_BYTES - xattr_len :] if xattr_len else b""
+        new._decode_data(data[_FIXED.size : _FIXED.size + data_len])
+        return new
+
+    def _decode_data(self, data: bytes) -> None:
+        if self.form == FORM_BYTES:
+            self.inline = data
+        elif self.form == FORM_EXTENTS:
+            step = _PAIR.size
+            self.entries = tuple(
+                (_U64.unpack_from(data, i)[0], data[i + 8 : i + 8 + EXTENT.size])
+                for i in range(0, len(data) - step + 1, step)
+            )
+        elif self.form == FORM_ENTRIES:
+            entries, at = [], 0
+            while at + _ENTRY.size <= len(data):
+                key, length = _ENTRY.unpack_from(data, at)
+                at += _ENTRY.size
+                entries.append((key, data[at : at + length]))
+                at += length
+            self.entries = tuple(entries)
+        elif self.form in (FORM_EXTENT_TREE, FORM_DIRECTORY_TREE):
+            if len(data) != _U64.size:
+                raise CorruptionError(f"inode {self.ino}: damaged tree root")
+            self.root = _U64.unpack(data)[0]
+
+
+class InodeBlock:
+    """A block of the inode table: `fmt.inodes_per_block` records, decoded one by one when first asked for."""
+
+    __slots__ = ("records",)
+    MAGIC: ClassVar[bytes] = MAGIC
+
+    def __init__(self, records: list[Inode | bytes]) -> None:
+        self.records = records
+
+    @classmethod
+    def fresh(cls, fmt: Format, first_ino: int) -> InodeBlock:
+        return cls([Inode(first_ino + i) for i in range(fmt.inodes_per_block)])
+
+    def record(self, fmt: Format, address: int, index: int) -> Inode:
+        found = self.records[index]
+        if isinstance(found, bytes):
+            found = self.records[index] = Inode.decode(fmt, address, found)
+        return found
+
+    @classmethod
+    def decode(cls, fmt: Format, address: int, data: bytes) -> InodeBlock:
+        return cls([data[i : i + INODE_BYTES] for i in range(0, fmt.block_size, INODE_BYTES)])
+
+    def encode(self, fmt: Format, address: int) -> bytes:
+        return b"".join(r if isinstance(r, bytes) else r.encode(fmt, address) for r in self.records)
+
+    def copy(self) -> InodeBlock:
+        return InodeBlock(self.records[:])
+
+    def cost(self, fmt: Format) -> int:
+        return 200 + 900 * len(self.records)

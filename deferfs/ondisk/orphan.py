@@ -1,0 +1,68 @@
+"""Orphan table blocks: slots of 32 bytes after the common header (owner: the orphan file).
+
+    inode u64 (0: the slot is free), generation u32, flags u32, cursor u64, reserved u64
+
+The cursor is the number of logical blocks that inactivation has still to look at; it only falls.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import ClassVar, Final, NamedTuple
+
+from deferfs.ondisk.format import HEADER_BYTES, ORPHAN_SLOT_BYTES, Format
+from deferfs.ondisk.inode import ORPHAN_FILE_INO
+
+_SLOT: Final = struct.Struct("<QIIQQ")
+assert _SLOT.size == ORPHAN_SLOT_BYTES
+
+
+class OrphanSlot(NamedTuple):
+    ino: int
+    generation: int
+    flags: int
+    cursor: int
+
+
+FREE_SLOT: Final = OrphanSlot(0, 0, 0, 0)
+
+
+class OrphanBlock:
+    """`slots` has `fmt.orphans_per_block` entries; a free slot equals FREE_SLOT."""
+
+    __slots__ = ("slots",)
+    MAGIC: ClassVar[bytes] = b"DORP"
+
+    def __init__(self, slots: list[OrphanSlot]) -> None:
+        self.slots = slots
+
+    @classmethod
+    def fresh(cls, fmt: Format) -> OrphanBlock:
+        return cls([FREE_SLOT] * fmt.orphans_per_block)
+
+    @classmethod
+    def decode(cls, fmt: Format, address: int, data: bytes) -> OrphanBlock:
+        fmt.open_header(address, data, cls.MAGIC)
+        end = HEADER_BYTES + fmt.orphans_per_block * ORPHAN_SLOT_BYTES
+        return cls(
+            [
+                OrphanSlot(ino, generation, flags, cursor) if ino else FREE_SLOT
+                for ino, generation, flags, cursor, _ in _SLOT.iter_unpack(data[HEADER_BYTES:end])
+            ]
+        )
+
+    def encode(self, fmt: Format, address: int) -> bytes:
+        count = sum(1 for slot in self.slots if slot.ino)
+        body = bytearray(fmt.block_size)
+        body[:HEADER_BYTES] = fmt.header(self.MAGIC, address, ORPHAN_FILE_INO, count)
+        at = HEADER_BYTES
+        for slot in self.slots:
+            _SLOT.pack_into(body, at, *slot, 0)
+            at += ORPHAN_SLOT_BYTES
+        return fmt.seal(address, body)
+
+    def copy(self) -> OrphanBlock:
+        return OrphanBlock(self.slots[:])
+
+    def cost(self, fmt: Format) -> int:
+        return 200 + 120 * len(self.slots)

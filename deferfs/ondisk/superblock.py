@@ -1,0 +1,170 @@
+"""The superblock: 512 bytes, one disk sector, so that a torn write cannot mix two of them.
+
+Two copies, at byte offsets 0 and 65536, are written in turn; the valid one with the larger `sequence` counts.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+from typing import Final
+
+import google_crc32c
+
+from deferfs.errors import ImageError
+from deferfs.limits import BITMAP_REGIONS_MAX, BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN
+from deferfs.ondisk.format import SUPERBLOCK_BYTES, Format
+
+MAGIC: Final = b"deferfs\x01"
+VERSION: Final = 1
+FEATURES_COMPATIBLE: Final = 0
+FEATURES_READ_ONLY: Final = 0
+FEATURES_INCOMPATIBLE: Final = 0
+STATE_CLEAN: Final = 1
+"""The log is empty and every structure is at home."""
+STATE_ERRORS: Final = 2
+"""An error was found while mounted; fsck should look."""
+
+_HEAD: Final = struct.Struct("<I8sIIIIQ16s32sIIQQQQQQqqQIQQ")
+"""crc, magic, version, compat, ro_compat, incompat, sequence, uuid, label, block_size, state,
+blocks, journal_start, journal_blocks, journal_tail, tail_tid, inode_root, created_ns, written_ns,
+mounts, regions, hash_key (2 x u64)"""
+_REGION: Final = struct.Struct("<QQ")
+_CRC: Final = struct.Struct("<I")
+assert _HEAD.size + BITMAP_REGIONS_MAX * _REGION.size <= SUPERBLOCK_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Superblock:
+    """All that must be known before anything else can be read.
+
+    Units: addresses and lengths in blocks, times in ns since the epoch. `journal_tail` is the offset inside the
+    journal region of the oldest transaction that recovery must replay, `tail_tid` its transaction id.
+    """
+
+    uuid: bytes
+    label: bytes
+    block_size: int
+    blocks: int
+    journal_start: int
+    journal_blocks: int
+    inode_root: int
+    bitmap_regions: tuple[tuple[int, int], ...]
+    hash_key: bytes
+    created_ns: int
+    sequence: int = 0
+    state: int = STATE_CLEAN
+    journal_tail: int = 0
+    tail_tid: int = 1
+    written_ns: int = 0
+    mounts: int = 0
+    compatible: int = FEATURES_COMPATIBLE
+    read_only_compatible: int = FEATURES_READ_ONLY
+    incompatible: int = FEATURES_INCOMPATIBLE
+
+    @property
+    def clean(self) -> bool:
+        return bool(self.state & STATE_CLEAN)
+
+    @property
+    def format(self) -> Format:
+        return Format(self.block_size, self.uuid, self.hash_key)
+
+    @property
+    def groups(self) -> int:
+        """Number of free-space bitmaps."""
+        bits = (self.block_size - 32) * 8
+        return -(-self.blocks // bits)
+
+    def bitmap_address(self, group: int) -> int:
+        """Block address of the bitmap of `group`."""
+        for start, length in self.bitmap_regions:
+            if group < length:
+                return start + group
+            group -= length
+        raise ImageError("bitmap regions are too short for the image")
+
+    def next(self, **changes: object) -> Superblock:
+        """The successor to be written next: one higher sequence, with `changes`."""
+        return replace(self, sequence=self.sequence + 1, **changes)  # type: ignore[arg-type]
+
+    def encode(self) -> bytes:
+        body = bytearray(SUPERBLOCK_BYTES)
+        key = struct.unpack("<QQ", self.hash_key)
+        _HEAD.pack_into(
+            body, 0, 0, MAGIC, VERSION, self.compatible, self.read_only_compatible, self.incompatible,
+            self.sequence, self.uuid, self.label, self.block_size, self.state, self.blocks,
+            self.journal_start, self.journal_blocks, self.journal_tail, self.tail_tid, self.inode_root,
+            self.created_ns, self.written_ns, self.mounts, len(self.bitmap_regions), *key,
+        )  # fmt: skip
+        at = _HEAD.size
+        for region in self.bitmap_regions:
+            _REGION.pack_into(body, at, *region)
+            at += _REGION.size
+        _CRC.pack_into(body, 0, google_crc32c.value(bytes(body[4:])))
+        return bytes(body)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Superblock:
+        """The superblock in `data` (512 bytes); ImageError says what is wrong with it."""
+        if len(data) < SUPERBLOCK_BYTES or data[4:12] != MAGIC:
+            raise ImageError("not a deferfs image (no superblock found)")
+        (crc, _, version, compat, ro_compat, incompat, sequence, uuid, label, block_size, state, blocks,
+         journal_start, journal_blocks, tail, tid, inode_root, created, written, mounts, regions,
+         key0, key1) = _HEAD.unpack_from(data)  # fmt: skip
+        if crc != google_crc32c.value(bytes(data[4:SUPERBLOCK_BYTES])):
+            raise ImageError("superblock has a wrong checksum")
+        if version != VERSION:
+            raise ImageError(f"format version {version} is not known (this program knows {VERSION})")
+        unknown = incompat & ~FEATURES_INCOMPATIBLE
+        if unknown:
+            raise ImageError(f"unknown incompatible feature {unknown:#x}; a newer deferfs made it")
+        found = cls(
+            uuid, label.rstrip(b"\0"), block_size, blocks, journal_start, journal_blocks, inode_root,
+            tuple(
+                _REGION.unpack_from(data, _HEAD.size + i * _REGION.size)
+                for i in range(min(regions, BITMAP_REGIONS_MAX))
+            ),
+            struct.pack("<QQ", key0, key1), created, sequence, state, tail, tid, written, mounts,
+            compat, ro_compat, incompat,
+        )  # fmt: skip
+        found._validate()
+        return found
+
+    def _validate(self) -> None:
+        size = self.block_size
+        if not BLOCK_SIZE_BYTES_MIN <= size <= BLOCK_SIZE_BYTES_MAX or size & (size - 1):
+            raise ImageError(f"superblock names an impossible block size {size}")
+        regions = self.bitmap_regions
+        fits = (
+            self.blocks < 1 << 48
+            and 0 < self.journal_blocks <= self.blocks
+            and self.journal_start + self.journal_blocks <= self.blocks
+            and self.journal_tail < self.journal_blocks
+            and 0 < self.inode_root < self.blocks
+            and all(start + length <= self.blocks for start, length in regions)
+            and sum(length for _, length in regions) >= self.groups
+        )
+        if not fits:
+            raise ImageError("superblock describes an impossible layout")
+
+
+def newest(candidates: list[bytes]) -> Superblock:
+    """The superblock that counts among the raw copies found on a device; ImageError when none is valid.
+
+    A copy that was cut off while it was written is simply invalid: the other one counts then.
+    """
+    best: Superblock | None = None
+    problem: ImageError | None = None
+    for data in candidates:
+        try:
+            found = Superblock.decode(data)
+        except ImageError as error:
+            if problem is None or "not a deferfs image" in str(problem):
+                problem = error
+            continue
+        if best is None or found.sequence > best.sequence:
+            best = found
+    if best is None:
+        raise problem or ImageError("not a deferfs image (no superblock found)")
+    return best

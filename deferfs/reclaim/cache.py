@@ -1,0 +1,232 @@
+"""The in-core inode cache: who is known, how often, and what happens when nobody is interested any more.
+
+**Invariants**
+- `table` holds every in-core inode that is not FREED, by number.
+- LIVE exactly when `active` > 0; IDLE exactly when on `lru`.
+- Everything is synchronous. What needs inactivation is *returned* to the caller (or moved by the shrinker to `due`), and
+  the evict policy places it; nothing in here can wait.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+
+from deferfs.limits import INODE_COST_BYTES
+from deferfs.reclaim.inode import ActiveReference, InCoreInode, PassiveReference
+from deferfs.reclaim.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class InodeStatistics:
+    """Gauges by state, and totals since the mount."""
+
+    cached: int
+    active: int
+    idle: int
+    queued: int
+    inactivating: int
+    quarantined: int
+    pending_blocks: int
+    freed_total: int
+    cancelled_total: int
+    anomalies: dict[str, int] = field(default_factory=dict)
+
+
+class InodeCache:
+    """In-core inodes by number."""
+
+    def __init__(self) -> None:
+        self.table: dict[int, InCoreInode] = {}
+        self.lru: OrderedDict[int, InCoreInode] = OrderedDict()
+        self.pending_blocks = 0
+        """Blocks that queued and running inactivations of orphans will free."""
+        self.freed_total = 0
+        self.cancelled_total = 0
+        self.anomalies: Counter[str] = Counter()
+        """Malformed traffic: forgets of unknown inodes, more forgets than lookups."""
+
+    @property
+    def bytes(self) -> int:
+        """Estimated resident bytes."""
+        return len(self.table) * INODE_COST_BYTES
+
+    # --- active references ---
+    def _activate(self, ino: int, generation: int) -> InCoreInode:
+        inode = self.table.get(ino)
+        if inode is None:
+            inode = self.table[ino] = InCoreInode(ino, generation)
+            inode.passive += 1
+        elif inode.state is State.IDLE:
+            del self.lru[ino]
+        elif inode.state in (State.NEED_INACTIVE, State.QUEUED):
+            # O(1) cancel: the queue keeps the object under its passive reference and skips it later
+            self.cancelled_total += 1
+            self._unpend(inode)
+        return inode
+
+    def _live(self, inode: InCoreInode) -> None:
+        if inode.state is not State.LIVE:
+            inode.move(State.LIVE)
+
+    def lookup(self, ino: int, generation: int, count: int = 1) -> InCoreInode:
+        """The kernel was told of the inode `count` times."""
+        inode = self.table.get(ino)
+        if inode is not None and inode.state is State.LIVE:
+            inode.lookups += count
+            return inode
+        inode = self._activate(ino, generation)
+        inode.lookups += count
+        self._live(inode)
+        return inode
+
+    def hold(self, ino: int, generation: int) -> ActiveReference:
+        """An active reference for an open handle or an operation in flight."""
+        inode = self._activate(ino, generation)
+        inode.active_tokens += 1
+        self._live(inode)
+        return ActiveReference(self, inode)
+
+    def try_activate(self, inode: InCoreInode) -> ActiveReference | None:
+        """Active again, unless the inode is an orphan that nobody holds, or on its way out."""
+        if inode.state is not State.LIVE and (inode.orphan or inode.state in (State.RECLAIMABLE, State.FREED)):
+            return None
+        return self.hold(inode.ino, inode.generation)
+
+    def forget(self, ino: int, count: int) -> InCoreInode | None:
+        """The kernel dropped `count` lookups. Returns the inode when that leaves an inactivation to be placed."""
+        inode = self.table.get(ino)
+        if inode is None:
+            self.anomalies["forget_unknown"] += 1
+            return None
+        if count > inode.lookups:
+            self.anomalies["forget_excess"] += 1
+            count = inode.lookups
+            if not count:
+                return None
+        return self.deactivate(inode, lookups=count)
+
+    def deactivate(self, inode: InCoreInode, *, lookups: int = 0, tokens: int = 0) -> InCoreInode | None:
+        """Drop active references; the inode when it must now be inactivated, else None."""
+        inode.lookups -= lookups
+        inode.active_tokens -= tokens
+        assert inode.lookups >= 0 and inode.active_tokens >= 0
+        if inode.active:
+            return None
+        if inode.orphan:
+            inode.move(State.NEED_INACTIVE)
+            self.pending_blocks += inode.pending_blocks
+            return inode
+        inode.move(State.IDLE)
+        self.lru[inode.ino] = inode
+        return None
+
+    # --- passive references ---
+    def passive(self, inode: InCoreInode) -> PassiveReference:
+        inode.passive += 1
+        return PassiveReference(self, inode)
+
+    def put_passive(self, inode: InCoreInode) -> None:
+        inode.passive -= 1
+        assert inode.passive >= 0
+
+    # --- what operations tell ---
+    def orphaned(self, ino: int, generation: int, blocks: int) -> InCoreInode | None:
+        """The inode lost its last name. Returns it when nobody holds it, so that it must be inactivated at once."""
+        inode = self.table.get(ino)
+        if inode is None:
+            inode = self.table[ino] = InCoreInode(ino, generation)
+            inode.passive += 1
+        elif inode.state is State.IDLE:
+            del self.lru[ino]
+        inode.orphan = True
+        inode.pending_blocks = blocks
+        if inode.active:
+            return None
+        if inode.state in (State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING):
+            self.pending_blocks += blocks
+            return None
+        inode.move(State.NEED_INACTIVE)
+        self.pending_blocks += blocks
+        return inode
+
+    # --- the inactivation's side ---
+    def begin(self, inode: InCoreInode) -> bool:
+        """Start inactivating; False when somebody made the inode live again meanwhile."""
+        if inode.state not in (State.NEED_INACTIVE, State.QUEUED):
+            return False
+        inode.move(State.INACTIVATING)
+        return True
+
+    def retry(self, inode: InCoreInode) -> bool:
+        """The attempt failed: due again. False when the inode is live again."""
+        if inode.state is not State.INACTIVATING:
+            return False
+        inode.failures += 1
+        inode.move(State.NEED_INACTIVE)
+        return True
+
+    def quarantine(self, inode: InCoreInode) -> None:
+        self._unpend(inode)
+        inode.move(State.QUARANTINED)
+
+    def finish(self, inode: InCoreInode) -> None:
+        """Inactivation is done: the memory goes, unless somebody looked the inode up meanwhile."""
+        if inode.state is State.INACTIVATING:
+            self._unpend(inode)
+            inode.move(State.RECLAIMABLE)
+            self._free(inode)
+
+    def _unpend(self, inode: InCoreInode) -> None:
+        if inode.orphan:
+            self.pending_blocks -= inode.pending_blocks
+
+    def _free(self, inode: InCoreInode) -> None:
+        inode.move(State.FREED)
+        del self.table[inode.ino]
+        inode.passive -= 2
+        self.freed_total += 1
+
+    # --- the shrinker ---
+    def shrink(self, wanted_bytes: int, due_max: int) -> tuple[int, list[InCoreInode]]:
+        """Drop idle inodes, coldest first, until `wanted_bytes` are free or `due_max` of them turned out to need
+        inactivation: (bytes freed, those, moved to NEED_INACTIVE for the policy)."""
+        freed = 0
+        due: list[InCoreInode] = []
+        while self.lru and freed < wanted_bytes and len(due) < due_max:
+            _, inode = self.lru.popitem(last=False)
+            if inode.needs_inactivation:
+                inode.move(State.NEED_INACTIVE)
+                due.append(inode)
+            else:
+                inode.move(State.RECLAIMABLE)
+                self._free(inode)
+                freed += INODE_COST_BYTES
+        return freed, due
+
+    def drop_all(self) -> list[InCoreInode]:
+        """Unmount: no FORGET will come. Drop every count; what must be inactivated is returned."""
+        due: list[InCoreInode] = []
+        for inode in list(self.table.values()):
+            if inode.active:
+                found = self.deactivate(inode, lookups=inode.lookups, tokens=inode.active_tokens)
+                if found is not None:
+                    due.append(found)
+        while self.lru:
+            due.extend(self.shrink(1 << 62, 1 << 62)[1])
+        return due
+
+    def statistics(self) -> InodeStatistics:
+        states = Counter(inode.state for inode in self.table.values())
+        return InodeStatistics(
+            len(self.table),
+            states[State.LIVE],
+            states[State.IDLE],
+            states[State.QUEUED] + states[State.NEED_INACTIVE],
+            states[State.INACTIVATING],
+            states[State.QUARANTINED],
+            self.pending_blocks,
+            self.freed_total,
+            self.cancelled_total,
+            dict(self.anomalies),
+        )

@@ -1,0 +1,116 @@
+"""The in-core inode and the typed references to it.
+
+An *active* reference (kernel lookup count, open handle, operation in flight) keeps the inode usable. A *passive* reference
+(cache, queue, worker) keeps only the object, and allows: reading number, generation and state; queueing; cancelling; trying to
+become active. There is no way from passive to active but `try_activate`.
+
+**Invariant:** every active reference implies a passive one; `passive` counts the cache's own, one for all active
+references together, and one for each PassiveReference.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deferfs.reclaim.states import TRANSITIONS, State
+
+if TYPE_CHECKING:
+    from deferfs.reclaim.cache import InodeCache
+
+
+class InCoreInode:
+    """What is kept in memory about one inode the kernel or a queue knows. The record itself lives in the block cache.
+
+    `pending_blocks` are the blocks that its inactivation will free; `lazy_atime` (ns, 0: none) a time not yet journaled.
+    `following` links it into a queue: queueing allocates nothing.
+    """
+
+    __slots__ = (
+        "active_tokens", "failures", "following", "generation", "ino", "lazy_atime", "lookups", "on_queue", "orphan",
+        "passive", "pending_blocks", "preallocated", "queued_ns", "state",
+    )  # fmt: skip
+
+    def __init__(self, ino: int, generation: int) -> None:
+        self.ino = ino
+        self.generation = generation
+        self.state = State.NEW
+        self.lookups = 0
+        self.active_tokens = 0
+        self.passive = 1
+        self.orphan = False
+        self.preallocated = False
+        self.lazy_atime = 0
+        self.pending_blocks = 0
+        self.queued_ns = 0
+        self.failures = 0
+        self.on_queue = False
+        self.following: InCoreInode | None = None
+
+    @property
+    def active(self) -> int:
+        """Active references of all kinds."""
+        return self.lookups + self.active_tokens
+
+    @property
+    def needs_inactivation(self) -> bool:
+        """Whether anything is left that would have to journal before the inode may go."""
+        return self.orphan or self.preallocated or self.lazy_atime != 0
+
+    def move(self, state: State) -> None:
+        """Change state; AssertionError when the table does not allow it."""
+        assert state in TRANSITIONS[self.state], f"inode {self.ino}: {self.state.name} -> {state.name}"
+        assert state is not State.LIVE or self.active, "LIVE needs an active reference"
+        assert state is not State.FREED or not self.active, "freed while active"
+        self.state = state
+
+    def __repr__(self) -> str:
+        return f"<inode {self.ino} {self.state.name} active={self.active} passive={self.passive}>"
+
+
+class ActiveReference:
+    """Keeps one inode usable until it is released, once."""
+
+    __slots__ = ("_cache", "inode", "released")
+
+    def __init__(self, cache: InodeCache, inode: InCoreInode) -> None:
+        self._cache = cache
+        self.inode = inode
+        self.released = False
+
+    def release(self) -> InCoreInode | None:
+        """Give it back. Returns the inode when that leaves an inactivation for the policy to place."""
+        assert not self.released, f"reference to inode {self.inode.ino} released twice"
+        self.released = True
+        return self._cache.deactivate(self.inode, tokens=1)
+
+
+class PassiveReference:
+    """Keeps one in-core inode's memory until it is released, once."""
+
+    __slots__ = ("_cache", "_inode", "released")
+
+    def __init__(self, cache: InodeCache, inode: InCoreInode) -> None:
+        self._cache = cache
+        self._inode = inode
+        self.released = False
+
+    @property
+    def ino(self) -> int:
+        return self._inode.ino
+
+    @property
+    def generation(self) -> int:
+        return self._inode.generation
+
+    @property
+    def state(self) -> State:
+        return self._inode.state
+
+    def try_activate(self) -> ActiveReference | None:
+        """An active reference, or None when the inode is beyond that (an orphan nobody holds, or freed)."""
+        return self._cache.try_activate(self._inode)
+
+    def release(self) -> None:
+        assert not self.released, f"passive reference to inode {self._inode.ino} released twice"
+        self.released = True
+        self._cache.put_passive(self._inode)

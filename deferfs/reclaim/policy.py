@@ -1,0 +1,56 @@
+"""Evict policies: the only difference between them is who waits for an inactivation.
+
+`place` is called with inodes in NEED_INACTIVE. What it returns, the caller must inactivate before it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from deferfs.errors import UsageError
+from deferfs.reclaim.gc import InodeGc
+from deferfs.reclaim.inode import InCoreInode
+
+
+class EvictPolicy(Protocol):
+    name: str
+
+    def place(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]: ...
+
+
+class Inline:
+    """The handler of FORGET or RELEASE, or the operation in direct reclaim, does the cleanup and waits for it."""
+
+    name = "inline"
+
+    def __init__(self, gc: InodeGc) -> None:
+        self.gc = gc
+
+    def place(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]:
+        return list(inodes)
+
+
+class Deferred:
+    """They enqueue under a passive reference and return at once."""
+
+    name = "deferred"
+
+    def __init__(self, gc: InodeGc) -> None:
+        self.gc = gc
+
+    def place(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]:
+        for inode in inodes:
+            self.gc.enqueue(inode)
+        return []
+
+
+POLICIES: dict[str, type[Inline] | type[Deferred]] = {Inline.name: Inline, Deferred.name: Deferred}
+
+
+def make_policy(name: str, gc: InodeGc) -> EvictPolicy:
+    """The policy called `name`; UsageError when there is none."""
+    try:
+        return POLICIES[name](gc)
+    except KeyError:
+        raise UsageError(f"evict must be one of {', '.join(sorted(POLICIES))}, not {name!r}") from None

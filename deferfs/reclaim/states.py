@@ -1,0 +1,53 @@
+"""The life of an in-core inode.
+
+The state is the authority; reference counts only gate the moves: a state that needs an active reference cannot be entered
+without one, and memory goes away only when no passive reference is left.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+
+class State(Enum):
+    NEW = auto()
+    """Being set up; nobody else can see it."""
+    LIVE = auto()
+    """Somebody holds an active reference."""
+    IDLE = auto()
+    """No active reference; cached in case it is wanted again. On the LRU list."""
+    NEED_INACTIVE = auto()
+    """No active reference, and cleanup is due: the policy decides who does it."""
+    QUEUED = auto()
+    """In a queue of inodegc, under a passive reference."""
+    INACTIVATING = auto()
+    """Its inactivation runs."""
+    RECLAIMABLE = auto()
+    """Nothing left to do; its memory may go."""
+    FREED = auto()
+    """Gone. Final."""
+    QUARANTINED = auto()
+    """Inactivation failed for good; kept in the orphan table, left to fsck."""
+
+
+TRANSITIONS: Final[dict[State, frozenset[State]]] = {
+    State.NEW: frozenset({State.LIVE, State.NEED_INACTIVE}),
+    State.LIVE: frozenset({State.IDLE, State.NEED_INACTIVE}),
+    State.IDLE: frozenset({State.LIVE, State.NEED_INACTIVE, State.RECLAIMABLE}),
+    State.NEED_INACTIVE: frozenset({State.LIVE, State.QUEUED, State.INACTIVATING}),
+    State.QUEUED: frozenset({State.LIVE, State.INACTIVATING}),
+    State.INACTIVATING: frozenset({State.LIVE, State.NEED_INACTIVE, State.RECLAIMABLE, State.QUARANTINED}),
+    State.RECLAIMABLE: frozenset({State.FREED}),
+    State.FREED: frozenset(),
+    State.QUARANTINED: frozenset({State.NEED_INACTIVE, State.RECLAIMABLE, State.LIVE}),
+}
+
+
+def transition_table() -> str:
+    """The table for docs/reclaim.md, drawn from the code."""
+    rows = ["| state | may become |", "| --- | --- |"]
+    for state, following in TRANSITIONS.items():
+        names = ", ".join(sorted(s.name for s in following)) or "(final)"
+        rows.append(f"| {state.name} | {names} |")
+    return "\n".join(rows)

@@ -1,0 +1,255 @@
+"""B+trees over plans: one implementation for extents and directories.
+
+**Invariants**
+- Keys ascend strictly in every node, and through the leaves from left to right.
+- `keys[i]` of an inner node is a lower bound for everything below `children[i]`; the first key of the leftmost nodes is 0.
+- No node but an only root is empty. A node below a quarter is merged with a neighbour when both fit into three quarters.
+- The depth is that of the root's `level`; all leaves have level 0.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import NamedTuple
+
+from deferfs.errors import CorruptionError
+from deferfs.ondisk.node import Node
+from deferfs.store.plan import Plan
+
+DEPTH_MAX = 12
+"""More levels than any tree can have: a damaged image must not send a walk in circles."""
+
+
+class Step(NamedTuple):
+    """One node on the way down and the index taken in it."""
+
+    address: int
+    child: int
+
+
+class BTree:
+    """A tree of `kind` nodes owned by inode `owner`. `root` and `blocks` (nodes gained or lost) change with it."""
+
+    __slots__ = ("blocks", "kind", "owner", "plan", "root")
+
+    def __init__(self, plan: Plan, kind: type[Node], owner: int, root: int) -> None:
+        self.plan = plan
+        self.kind = kind
+        self.owner = owner
+        self.root = root
+        self.blocks = 0
+
+    @classmethod
+    def build(cls, plan: Plan, kind: type[Node], owner: int, entries: list[tuple[int, bytes]], goal: int) -> BTree:
+        """A new tree of one leaf."""
+        tree = cls(plan, kind, owner, 0)
+        leaf = kind(owner)
+        for index, (key, value) in enumerate(entries):
+            leaf.insert_value(index, key, value)
+        tree.root = tree._new(leaf, goal)
+        return tree
+
+    # --- looking ---
+    def leaf(self, key: int) -> Node:
+        """The leaf in which `key` belongs."""
+        node = self.plan.get(self.root, self.kind)
+        depth = 0
+        while node.level:
+            index = bisect_right(node.keys, key) - 1
+            child = self.plan.get(node.children[max(0, index)], self.kind)
+            depth += 1
+            if child.level != node.level - 1 or depth > DEPTH_MAX:
+                raise CorruptionError(f"tree of inode {self.owner}: wrong level below block {self.root}")
+            node = child
+        return node
+
+    def get(self, key: int) -> bytes | None:
+        leaf = self.leaf(key)
+        index = bisect_left(leaf.keys, key)
+        if index < len(leaf.keys) and leaf.keys[index] == key:
+            return leaf.values[index]
+        return None
+
+    def floor(self, key: int) -> tuple[int, bytes] | None:
+        """The entry with the largest key <= `key`."""
+        leaf = self.leaf(key)
+        index = bisect_right(leaf.keys, key) - 1
+        if index >= 0:
+            return leaf.keys[index], leaf.values[index]
+        path = self._path(key)
+        while path and path[-1].child == 0:
+            path.pop()
+        if not path:
+            return None
+        address, index = path.pop()
+        node = self.plan.get(address, self.kind)
+        node = self.plan.get(node.children[index - 1], self.kind)
+        while node.level:
+            node = self.plan.get(node.children[-1], self.kind)
+        return node.keys[-1], node.values[-1]
+
+    def ceiling(self, key: int) -> tuple[int, bytes] | None:
+        """The entry with the smallest key >= `key`."""
+        leaf = self.leaf(key)
+        index = bisect_left(leaf.keys, key)
+        if index < len(leaf.keys):
+            return leaf.keys[index], leaf.values[index]
+        following = self.next_leaf(key)
+        return None if following is None else (following.keys[0], following.values[0])
+
+    def next_leaf(self, key: int) -> Node | None:
+        """The leaf right of the one in which `key` belongs."""
+        path = self._path(key)
+        while path:
+            address, index = path.pop()
+            node = self.plan.get(address, self.kind)
+            if index + 1 < len(node.children):
+                node = self.plan.get(node.children[index + 1], self.kind)
+                while node.level:
+                    node = self.plan.get(node.children[0], self.kind)
+                return node
+        return None
+
+    def _path(self, key: int) -> list[Step]:
+        """The inner nodes from the root to the leaf of `key`, each with the index of the child taken."""
+        path: list[Step] = []
+        address = self.root
+        node = self.plan.get(address, self.kind)
+        while node.level:
+            index = max(0, bisect_right(node.keys, key) - 1)
+            path.append(Step(address, index))
+            address = node.children[index]
+            node = self.plan.get(address, self.kind)
+            if len(path) > DEPTH_MAX:
+                raise CorruptionError(f"tree of inode {self.owner}: too deep")
+        return path
+
+    def _leaf_address(self, path: list[Step]) -> int:
+        if not path:
+            return self.root
+        return self.plan.get(path[-1].address, self.kind).children[path[-1].child]
+
+    # --- changing ---
+    def insert(self, key: int, value: bytes) -> None:
+        """Add an entry with a new key."""
+        path = self._path(key)
+        address = self._leaf_address(path)
+        leaf = self.plan.modify(address, self.kind)
+        index = bisect_left(leaf.keys, key)
+        assert index == len(leaf.keys) or leaf.keys[index] != key, "key exists"
+        leaf.insert_value(index, key, value)
+        self._split(path, address, leaf, index)
+
+    def replace(self, key: int, value: bytes) -> None:
+        """Change the value of an existing key; its length stays."""
+        address = self._leaf_address(self._path(key))
+        leaf = self.plan.modify(address, self.kind)
+        index = bisect_left(leaf.keys, key)
+        assert leaf.keys[index] == key and len(leaf.values[index]) == len(value)
+        leaf.values[index] = value
+
+    def delete(self, key: int) -> None:
+        """Remove an existing key."""
+        path = self._path(key)
+        address = self._leaf_address(path)
+        leaf = self.plan.modify(address, self.kind)
+        index = bisect_left(leaf.keys, key)
+        assert leaf.keys[index] == key
+        leaf.delete(index)
+        self._shrink(path, address, leaf)
+
+    def free(self) -> None:
+        """Free the root, an only leaf."""
+        self.plan.free_metadata(self.root)
+        self.blocks -= 1
+        self.root = 0
+
+    def _new(self, node: Node, goal: int) -> int:
+        address, _ = self.plan.allocate(goal, 1)
+        self.plan.create(address, node)
+        self.blocks += 1
+        return address
+
+    def _split(self, path: list[Step], address: int, node: Node, inserted: int) -> None:
+        """Split `node` while it is larger than a block; then its parents. `inserted` is the newest entry's index."""
+        block = self.plan.store.fmt.block_size
+        while node.used > block:
+            cut = self._cut(node, inserted)
+            right = self.kind(self.owner, node.level)
+            right.take_from(node, cut, len(node.keys))
+            node.truncate(cut)
+            right_address = self._new(right, address)
+            if not path:
+                root = self.kind(self.owner, node.level + 1)
+                root.insert_child(0, 0, address)
+                root.insert_child(1, right.keys[0], right_address)
+                self.root = self._new(root, address)
+                return
+            address, index = path.pop()
+            node = self.plan.modify(address, self.kind)
+            inserted = index + 1
+            node.insert_child(inserted, right.keys[0], right_address)
+
+    @staticmethod
+    def _cut(node: Node, inserted: int) -> int:
+        """Entries that stay left: half of the bytes, or all but the last where entries are appended in order."""
+        count = len(node.keys)
+        if inserted == count - 1:
+            return count - 1
+        half, used, cut = node.used // 2, 0, 0
+        while cut < count - 1 and used + node.entry_bytes(cut) <= half:
+            used += node.entry_bytes(cut)
+            cut += 1
+        return max(1, cut)
+
+    def _shrink(self, path: list[Step], address: int, node: Node) -> None:
+        """Remove `node` when it is empty, merge it when it is small; then its parents."""
+        block = self.plan.store.fmt.block_size
+        while path:
+            if len(node.keys) and node.used >= block // 4:
+                return
+            step = path.pop()
+            parent = self.plan.modify(step.address, self.kind)
+            if not len(node.keys):
+                self._remove_child(parent, step.child, address)
+            elif not self._merge(parent, step.child, address, node):
+                return
+            address, node = step.address, parent
+        while node.level and len(node.keys) == 1:
+            child = node.children[0]
+            self.plan.free_metadata(address)
+            self.blocks -= 1
+            self.root = address = child
+            node = self.plan.get(child, self.kind)
+        if node.level and not len(node.keys):
+            # the last child went: an empty tree is one empty leaf
+            self.plan.free_metadata(address)
+            self.blocks -= 1
+            self.root = self._new(self.kind(self.owner), address)
+
+    def _remove_child(self, parent: Node, index: int, address: int) -> None:
+        bound = parent.keys[index]
+        parent.delete(index)
+        if index == 0 and len(parent.keys):
+            parent.keys[0] = bound
+        self.plan.free_metadata(address)
+        self.blocks -= 1
+
+    def _merge(self, parent: Node, index: int, address: int, node: Node) -> bool:
+        """Merge `node` with a neighbour below the same parent when both are small; whether it was done."""
+        block = self.plan.store.fmt.block_size
+        for left, right in ((index - 1, index), (index, index + 1)):
+            if left < 0 or right >= len(parent.keys):
+                continue
+            other = self.plan.get(parent.children[left if right == index else right], self.kind)
+            if node.used + other.used > block * 3 // 4:
+                continue
+            into = self.plan.modify(parent.children[left], self.kind)
+            gone_address = parent.children[right]
+            gone = self.plan.get(gone_address, self.kind)
+            into.take_from(gone, 0, len(gone.keys))
+            parent.delete(right)
+            self.plan.free_metadata(gone_address)
+            self.blocks -= 1
+            return True
+        return False

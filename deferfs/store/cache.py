@@ -1,0 +1,87 @@
+"""The block cache: decoded metadata blocks by address.
+
+**Invariant:** a cached object is never changed in place; a change publishes a new object. An entry with `holds` > 0
+(dirty in the running or committing transaction, not yet at home, or in use by an operation that waits) is never
+evicted. `bytes` is the sum of the entries' costs.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from deferfs.ondisk.format import Block, Format
+
+
+class Entry:
+    """One cached block. `hot` gives it a second chance when the cache shrinks."""
+
+    __slots__ = ("cost", "holds", "hot", "obj")
+
+    def __init__(self, obj: Block, cost: int) -> None:
+        self.obj = obj
+        self.cost = cost
+        self.holds = 0
+        self.hot = True
+
+
+class BlockCache:
+    """Second-chance cache of metadata blocks. Never reads or writes: blocks are supplied and published."""
+
+    def __init__(self, fmt: Format) -> None:
+        self.fmt = fmt
+        self.entries: OrderedDict[int, Entry] = OrderedDict()
+        self.bytes = 0
+        self.evicted_total = 0
+
+    def supply(self, address: int, kind: type[Block], data: bytes) -> None:
+        """Decode a block read from the device; CorruptionError when it is damaged. A cached one is kept."""
+        if address not in self.entries:
+            self.publish(address, kind.decode(self.fmt, address, data))
+
+    def publish(self, address: int, obj: Block) -> Entry:
+        """Make `obj` the current content of the block."""
+        cost = obj.cost(self.fmt)
+        entry = self.entries.get(address)
+        if entry is None:
+            entry = self.entries[address] = Entry(obj, cost)
+            self.bytes += cost
+        else:
+            self.bytes += cost - entry.cost
+            entry.obj, entry.cost, entry.hot = obj, cost, True
+        return entry
+
+    def hold(self, address: int) -> None:
+        self.entries[address].holds += 1
+
+    def let_go(self, address: int) -> None:
+        """Undo one `hold`; blocks that were dropped meanwhile are ignored."""
+        entry = self.entries.get(address)
+        if entry is not None and entry.holds:
+            entry.holds -= 1
+
+    def drop(self, address: int) -> None:
+        """Forget a block that was freed."""
+        entry = self.entries.pop(address, None)
+        if entry is not None:
+            self.bytes -= entry.cost
+
+    def shrink(self, wanted_bytes: int) -> int:
+        """Evict entries nobody holds, coldest first, until `wanted_bytes` are free; returns the bytes freed.
+
+        Each entry is looked at twice at most: the first look takes its second chance away.
+        """
+        freed = 0
+        entries = self.entries
+        for _ in range(2 * len(entries)):
+            if freed >= wanted_bytes:
+                break
+            address, entry = next(iter(entries.items()))
+            if entry.holds or entry.hot:
+                entry.hot = False
+                entries.move_to_end(address)
+                continue
+            del entries[address]
+            self.evicted_total += 1
+            freed += entry.cost
+        self.bytes -= freed
+        return freed

@@ -1,0 +1,86 @@
+"""The checkpoint job: write committed images home, then advance the tail of the log."""
+
+from __future__ import annotations
+
+import errno
+
+from deferfs.errors import FsError
+from deferfs.ondisk.superblock import STATE_CLEAN
+from deferfs.store.io import Flush, Job, Write, runs_of
+from deferfs.store.journal import Journal
+
+_WRITE_BLOCKS = 64
+
+
+def checkpoint(journal: Journal, now_ns: int, *, clean: bool = False) -> Job[int]:
+    """Bring all committed transactions home and free their log space; returns the log blocks freed.
+
+    Order: images home, flush, superblock with the new tail, flush; only then may the log space be written again. With
+    `clean` the superblock is also marked clean: the caller guarantees that nothing is uncommitted.
+    """
+    if journal.aborted is not None:
+        raise FsError(errno.EIO, f"journal aborted: {journal.aborted}")
+    assert not journal.checkpointing, "one checkpoint at a time"
+    journal.checkpointing = True
+    try:
+        freed = yield from _checkpoint(journal, now_ns, clean)
+    except OSError as error:
+        journal.abort(error)
+        raise FsError(errno.EIO, f"checkpoint failed: {error}") from error
+    finally:
+        journal.checkpointing = False
+        if journal.aborted is None:
+            journal.store.space.release(journal.release_later)
+            journal.release_later = []
+    return freed
+
+
+def _checkpoint(journal: Journal, now_ns: int, clean: bool) -> Job[int]:
+    store = journal.store
+    last = journal.committed[-1].tid if journal.committed else 0
+    count = len(journal.committed)
+    written = yield from _write_home(journal, last)
+    yield Flush()
+    freed = sum(journal.committed[i].log_blocks for i in range(count))
+    tail = (journal.tail + freed) % journal.blocks
+    changes: dict[str, object] = {"journal_tail": tail, "written_ns": now_ns}
+    changes["tail_tid"] = last + 1 if count else store.superblock.tail_tid
+    if clean:
+        # no running or committing transaction is left; the next one gets this id
+        changes["tail_tid"] = journal.running.tid
+        changes["state"] = store.superblock.state | STATE_CLEAN
+    yield from store.write_superblock(**changes)
+    for address, (tid, obj) in written.items():
+        if journal.pending_home.get(address) == (tid, obj):
+            del journal.pending_home[address]
+            store.cache.let_go(address)
+    for _ in range(count):
+        journal.committed.popleft()
+    journal.tail = tail
+    journal.used -= freed
+    journal.checkpoints_total += 1
+    return freed
+
+
+def _write_home(journal: Journal, last: int) -> Job[dict[int, tuple[int, object]]]:
+    """Write every image committed up to `last` that is still the newest; what was written."""
+    fmt, pending = journal.store.fmt, journal.pending_home
+    addresses = sorted(address for address, (tid, _) in pending.items() if tid <= last)
+    written: dict[int, tuple[int, object]] = {}
+    for first, length in runs_of(addresses):
+        for at in range(first, first + length, _WRITE_BLOCKS):
+            images: list[bytes] = []
+            start = at
+            for address in range(at, min(at + _WRITE_BLOCKS, first + length)):
+                image = pending.get(address)
+                if image is None or image[0] > last:
+                    # freed, or committed again, while this job was writing
+                    if images:
+                        yield Write(start * fmt.block_size, images)
+                    images, start = [], address + 1
+                    continue
+                images.append(image[1].encode(fmt, address))
+                written[address] = image
+            if images:
+                yield Write(start * fmt.block_size, images)
+    return written

@@ -1,0 +1,149 @@
+"""The commit job: freeze the running transaction, write it to the log, make it durable."""
+
+from __future__ import annotations
+
+import errno
+
+from deferfs.errors import FsError
+from deferfs.ondisk.format import Format
+from deferfs.ondisk.journal import (
+    Commit,
+    Tag,
+    encode_commit,
+    encode_descriptor,
+    encode_revoke,
+    revokes_per_block,
+    tags_per_descriptor,
+)
+from deferfs.store.io import Discard, Flush, Job, Write
+from deferfs.store.journal import Journal, Transaction
+
+
+def commit(journal: Journal, now_ns: int, *, discard: bool = False) -> Job[int]:
+    """Make everything applied so far durable; returns the tid that is durable then.
+
+    Two barriers when file data was written for the transaction (data and log, flush, commit record, flush); else one: the
+    commit record proves by checksums that all of the transaction is there. Raises FsError(EIO) when the journal is
+    or becomes aborted: a failed flush is never retried into success.
+    """
+    if journal.aborted is not None:
+        raise FsError(errno.EIO, f"journal aborted: {journal.aborted}")
+    assert journal.committing is None, "one commit at a time"
+    if journal.running.empty:
+        try:
+            yield Flush()
+        except OSError as error:
+            journal.abort(error)
+            raise FsError(errno.EIO, f"flush failed: {error}") from error
+        return journal.committed_tid
+    transaction = _freeze(journal)
+    try:
+        yield from _write(journal, transaction, now_ns)
+    except OSError as error:
+        journal.abort(error)
+        raise FsError(errno.EIO, f"commit failed: {error}") from error
+    freed = _complete(journal, transaction)
+    if discard:
+        size = journal.store.fmt.block_size
+        for first, length in freed:
+            yield Discard(first * size, length * size)
+    journal.store.space.release(freed)
+    return transaction.tid
+
+
+def _freeze(journal: Journal) -> Transaction:
+    transaction = journal.running
+    transaction.log_blocks = journal.running_blocks
+    transaction.start = journal.head
+    journal.running = Transaction(transaction.tid + 1)
+    journal.committing = transaction
+    return transaction
+
+
+def _log_runs(journal: Journal, position: int, blocks: list[bytes]) -> list[Write]:
+    """The writes that put `blocks` at log offset `position`, which may wrap."""
+    if not blocks:
+        return []
+    size = journal.store.fmt.block_size
+    position %= journal.blocks
+    first = journal.blocks - position
+    writes = [Write((journal.start + position) * size, blocks[:first])]
+    if len(blocks) > first:
+        writes.append(Write(journal.start * size, blocks[first:]))
+    return writes
+
+
+def _write(journal: Journal, transaction: Transaction, now_ns: int) -> Job[None]:
+    fmt = journal.store.fmt
+    position, body_crc = transaction.start, 0
+    batch = _encode_revokes(fmt, transaction)
+    for block in batch:
+        body_crc = fmt.checksum(body_crc, block)
+    index = len(batch)
+    per = tags_per_descriptor(fmt)
+    addresses = sorted(transaction.images)
+    for at in range(0, len(addresses), per):
+        for write in _log_runs(journal, position, batch):
+            yield write
+        position += len(batch)
+        batch = _encode_images(fmt, transaction, index, addresses[at : at + per])
+        body_crc = fmt.checksum(body_crc, batch[0])
+        index += len(batch)
+    record = encode_commit(fmt, transaction.tid, index, Commit(index, body_crc, now_ns))
+    if transaction.ordered_data:
+        for write in _log_runs(journal, position, batch):
+            yield write
+        position += len(batch)
+        batch = []
+        yield Flush()
+    else:
+        journal.single_barrier_commits_total += 1
+    for write in _log_runs(journal, position, [*batch, record]):
+        yield write
+    yield Flush()
+    assert index + 1 == transaction.log_blocks, "reserved and written log blocks differ"
+
+
+def _encode_images(fmt: Format, transaction: Transaction, index: int, addresses: list[int]) -> list[bytes]:
+    """A descriptor block and its images."""
+    images = [transaction.images[address].encode(fmt, address) for address in addresses]
+    tags = [
+        Tag(address, fmt.checksum(transaction.tid, image)) for address, image in zip(addresses, images, strict=True)
+    ]
+    return [encode_descriptor(fmt, transaction.tid, index, tags), *images]
+
+
+def _encode_revokes(fmt: Format, transaction: Transaction) -> list[bytes]:
+    per = revokes_per_block(fmt)
+    addresses = sorted(transaction.revokes)
+    return [
+        encode_revoke(fmt, transaction.tid, i, addresses[at : at + per])
+        for i, at in enumerate(range(0, len(addresses), per))
+    ]
+
+
+def _complete(journal: Journal, transaction: Transaction) -> list[tuple[int, int]]:
+    """The transaction is durable: queue its images for home. Returns the freed runs that may be reused at once."""
+    journal.head = (journal.head + transaction.log_blocks) % journal.blocks
+    journal.used += transaction.log_blocks
+    journal.committed.append(transaction)
+    journal.committing = None
+    journal.committed_tid = transaction.tid
+    journal.commits_total += 1
+    journal.blocks_logged_total += transaction.log_blocks
+    journal.revokes_total += len(transaction.revokes)
+    cache = journal.store.cache
+    for address in transaction.revokes:
+        if journal.pending_home.pop(address, None) is not None:
+            cache.let_go(address)
+    for address, obj in transaction.images.items():
+        if address in journal.pending_home:
+            cache.let_go(address)
+        journal.pending_home[address] = (transaction.tid, obj)
+    transaction.images = {}
+    freed = transaction.freed
+    transaction.freed = []
+    if journal.checkpointing:
+        journal.release_later.extend(freed)
+        return []
+    return freed

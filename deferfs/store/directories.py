@@ -1,0 +1,84 @@
+"""Entries of a directory, by name. The key order is the readdir order, and a key is a stable cookie."""
+
+from __future__ import annotations
+
+import errno
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from deferfs.errors import FsError
+from deferfs.limits import DIRECTORY_COLLISIONS_MAX
+from deferfs.ondisk.directory import ENTRY, name_key, pack_entry, unpack_entry
+from deferfs.ondisk.inode import FORM_DIRECTORY_TREE, Inode
+from deferfs.ondisk.node import Node
+from deferfs.store.fork import directory_fork
+from deferfs.store.plan import Plan
+
+
+class DirectoryEntry(NamedTuple):
+    """`key` is the readdir cookie, `file_type` the S_IFMT bits of the mode shifted right by 12."""
+
+    key: int
+    ino: int
+    file_type: int
+    name: bytes
+
+
+def find(plan: Plan, directory: Inode, name: bytes) -> DirectoryEntry | None:
+    """The entry called `name`."""
+    if directory.form != FORM_DIRECTORY_TREE:
+        for key, value in directory.entries:
+            if value[ENTRY.size :] == name:
+                return DirectoryEntry(key, *unpack_entry(value))
+        return None
+    for key, value in _candidates(plan, directory, name):
+        if value[ENTRY.size :] == name:
+            return DirectoryEntry(key, *unpack_entry(value))
+    return None
+
+
+def _candidates(plan: Plan, directory: Inode, name: bytes) -> Iterator[tuple[int, bytes]]:
+    """Entries of a tree whose keys `name` may have."""
+    at = name_key(plan.store.fmt, name)
+    limit = at + DIRECTORY_COLLISIONS_MAX
+    tree = directory_fork(plan, directory).tree()
+    leaf: Node | None = tree.leaf(at)
+    while leaf is not None:
+        for index in range(bisect_left(leaf.keys, at), len(leaf.keys)):
+            at = leaf.keys[index]
+            if at >= limit:
+                return
+            yield at, leaf.values[index]
+        leaf = tree.next_leaf(at)
+
+
+def add(plan: Plan, directory: Inode, name: bytes, ino: int, file_type: int) -> None:
+    """Add an entry; the caller knows that there is none of that name. `directory` is the plan's own copy."""
+    low = name_key(plan.store.fmt, name)
+    fork = directory_fork(plan, directory)
+    key = low
+    for found, _ in fork.iterate(low):
+        if found != key:
+            break
+        key += 1
+    if key >= low + DIRECTORY_COLLISIONS_MAX:
+        raise FsError(errno.ENOSPC, "too many names with one hash")
+    fork.insert(key, pack_entry(ino, file_type, name))
+    directory.size += 1
+
+
+def remove(plan: Plan, directory: Inode, entry: DirectoryEntry) -> None:
+    directory_fork(plan, directory).delete(entry.key)
+    directory.size -= 1
+
+
+def retarget(plan: Plan, directory: Inode, entry: DirectoryEntry, ino: int, file_type: int) -> None:
+    """Make an existing name refer to another inode."""
+    directory_fork(plan, directory).replace(entry.key, pack_entry(ino, file_type, entry.name))
+
+
+def entries(plan: Plan, directory: Inode, after: int) -> Iterator[DirectoryEntry]:
+    """Entries with keys larger than `after`, in key order."""
+    for key, value in directory_fork(plan, directory).iterate(after + 1):
+        yield DirectoryEntry(key, *unpack_entry(value))

@@ -1,0 +1,165 @@
+"""Extents of a file: which logical blocks lie where.
+
+**Invariants:** extents do not overlap; neighbours that could be one extent are one; an unwritten extent reads as zeros.
+Units: filesystem blocks.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from deferfs.errors import CorruptionError
+from deferfs.limits import EXTENT_BLOCKS_MAX
+from deferfs.ondisk.inode import Inode
+from deferfs.ondisk.node import EXTENT, UNWRITTEN
+from deferfs.store.fork import Fork, extent_fork
+from deferfs.store.plan import Plan
+
+LOGICAL_MAX = (1 << 63) - 1
+
+
+class Mapping(NamedTuple):
+    """`length` blocks from `logical` on. `physical` is 0 for a hole."""
+
+    logical: int
+    physical: int
+    length: int
+    unwritten: bool
+
+    @property
+    def end(self) -> int:
+        return self.logical + self.length
+
+
+def _mapping(entry: tuple[int, bytes]) -> Mapping:
+    physical, length, flags = EXTENT.unpack(entry[1])
+    if not length or not physical:
+        raise CorruptionError(f"damaged extent at logical block {entry[0]}")
+    return Mapping(entry[0], physical, length, bool(flags & UNWRITTEN))
+
+
+def _value(mapping: Mapping) -> bytes:
+    return EXTENT.pack(mapping.physical, mapping.length, UNWRITTEN if mapping.unwritten else 0)
+
+
+def map_range(plan: Plan, inode: Inode, start: int, count: int) -> list[Mapping]:
+    """How [start, start + count) is mapped, holes included, in order and cut to the range."""
+    found: list[Mapping] = []
+    fork = extent_fork(plan, inode)
+    at, end = start, start + count
+    entry = fork.floor(start)
+    if entry is not None and _mapping(entry).end <= start:
+        entry = None
+    while at < end:
+        if entry is None:
+            entry = fork.ceiling(at)
+        if entry is None or entry[0] >= end:
+            found.append(Mapping(at, 0, end - at, False))
+            break
+        extent = _mapping(entry)
+        if extent.logical > at:
+            found.append(Mapping(at, 0, extent.logical - at, False))
+            at = extent.logical
+        skip = at - extent.logical
+        length = min(extent.length - skip, end - at)
+        found.append(Mapping(at, extent.physical + skip, length, extent.unwritten))
+        at += length
+        entry = None
+    return found
+
+
+def last_mapping(plan: Plan, inode: Inode) -> Mapping | None:
+    """The extent with the highest logical blocks."""
+    entry = extent_fork(plan, inode).floor(LOGICAL_MAX)
+    return None if entry is None else _mapping(entry)
+
+
+def insert(plan: Plan, inode: Inode, new: Mapping) -> None:
+    """Map a hole. Joins the neighbours where logical and physical blocks continue."""
+    fork = extent_fork(plan, inode)
+    inode.blocks += new.length
+    _insert(fork, new)
+
+
+def _insert(fork: Fork, new: Mapping) -> None:
+    before = fork.floor(new.logical)
+    if before is not None:
+        left = _mapping(before)
+        assert left.end <= new.logical, "extents overlap"
+        if _continues(left, new):
+            new = Mapping(left.logical, left.physical, left.length + new.length, new.unwritten)
+            after = fork.ceiling(new.end) if new.length < EXTENT_BLOCKS_MAX else None
+            if after is not None and _continues(new, right := _mapping(after)):
+                fork.delete(right.logical)
+                new = new._replace(length=new.length + right.length)
+            fork.replace(new.logical, _value(new))
+            return
+    after = fork.ceiling(new.logical)
+    if after is not None:
+        right = _mapping(after)
+        assert new.end <= right.logical, "extents overlap"
+        if _continues(new, right):
+            fork.delete(right.logical)
+            new = new._replace(length=new.length + right.length)
+    fork.insert(new.logical, _value(new))
+
+
+def _continues(left: Mapping, right: Mapping) -> bool:
+    return (
+        left.end == right.logical
+        and left.physical + left.length == right.physical
+        and left.unwritten == right.unwritten
+        and left.length + right.length <= EXTENT_BLOCKS_MAX
+    )
+
+
+def _cut_out(fork: Fork, start: int, end: int) -> list[Mapping]:
+    """Take [start, end) out of the map; the pieces that were mapped there."""
+    pieces: list[Mapping] = []
+    entry = fork.floor(start)
+    if entry is None or _mapping(entry).end <= start:
+        entry = fork.ceiling(start)
+    while entry is not None and entry[0] < end:
+        extent = _mapping(entry)
+        low, high = max(extent.logical, start), min(extent.end, end)
+        pieces.append(Mapping(low, extent.physical + low - extent.logical, high - low, extent.unwritten))
+        if low > extent.logical:
+            fork.replace(extent.logical, _value(extent._replace(length=low - extent.logical)))
+        else:
+            fork.delete(extent.logical)
+        if high < extent.end:
+            rest = Mapping(high, extent.physical + high - extent.logical, extent.end - high, extent.unwritten)
+            fork.insert(rest.logical, _value(rest))
+        entry = fork.ceiling(high)
+    return pieces
+
+
+def remove(plan: Plan, inode: Inode, start: int, end: int) -> list[Mapping]:
+    """Unmap [start, end); returns what was mapped there. The caller frees it."""
+    pieces = _cut_out(extent_fork(plan, inode), start, end)
+    inode.blocks -= sum(piece.length for piece in pieces)
+    return pieces
+
+
+def mark_written(plan: Plan, inode: Inode, start: int, count: int) -> None:
+    """The blocks [start, start + count) of unwritten extents now hold data."""
+    fork = extent_fork(plan, inode)
+    for piece in _cut_out(fork, start, start + count):
+        _insert(fork, piece._replace(unwritten=False))
+
+
+def free_from(plan: Plan, inode: Inode, keep: int, extents_max: int) -> bool:
+    """Free mapped blocks at or past logical block `keep`, from the end of the file backwards, at most `extents_max`
+    extents. Returns whether all of them are gone.
+
+    Working backwards leaves at every step a file that is whole up to where it ends.
+    """
+    for _ in range(extents_max):
+        extent = last_mapping(plan, inode)
+        if extent is None or extent.end <= keep:
+            return True
+        low = max(extent.logical, keep)
+        for piece in remove(plan, inode, low, extent.end):
+            plan.free(piece.physical, piece.length)
+    extent = last_mapping(plan, inode)
+    return extent is None or extent.end <= keep

@@ -1,0 +1,182 @@
+"""The inode table: a growing file of 512-byte records, with one bitmap per inode group.
+
+**Invariants:** the bit of an inode is set exactly when its record's mode is not 0 (the reserved ones: always set); a chunk of
+the table is mapped exactly when one of its inodes is in use; chunk 0 and the bitmap of group 0 are always mapped, chunk 0 at the
+address in the superblock, so that the inode file's own record can be found.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from deferfs.errors import CorruptionError, FsError
+from deferfs.ondisk.bitmap import Bitmap
+from deferfs.ondisk.inode import INODE_FILE_INO, Inode, InodeBlock
+from deferfs.store import extents
+from deferfs.store.extents import Mapping
+from deferfs.store.plan import Plan
+
+_MEMO_MAX = 65536
+
+
+class InodeTable:
+    """Finds, changes, allocates and frees inode records."""
+
+    def __init__(self, root_address: int) -> None:
+        self.root_address = root_address
+        self.memo: dict[int, int] = {}
+        """Logical block of the inode file -> address. Only what is published; bounded."""
+        self.hints: dict[int, int] = {}
+        """Inode group -> no inode below this index is free."""
+        self.groups = 1
+        """Inode groups that may be mapped; the first one is."""
+        self.used = 0
+        """Inodes in use, the reserved ones included."""
+
+    # --- where ---
+    def _block(self, plan: Plan, logical: int) -> int:
+        """Address of a logical block of the inode file, 0 when it is a hole."""
+        fmt = plan.store.fmt
+        if 1 <= logical <= fmt.chunk_blocks:
+            return self.root_address + logical - 1
+        address = self.memo.get(logical, 0)
+        if not address:
+            mapping = extents.map_range(plan, self.get(plan, INODE_FILE_INO), logical, 1)[0]
+            address = mapping.physical
+            if address and INODE_FILE_INO not in plan.inodes:
+                if len(self.memo) >= _MEMO_MAX:
+                    self.memo.clear()
+                self.memo[logical] = address
+        return address
+
+    def _locate(self, plan: Plan, ino: int) -> tuple[int, int]:
+        """(address of the table block, index in it); address 0 when the chunk is not mapped."""
+        fmt = plan.store.fmt
+        group, index = divmod(ino, fmt.inodes_per_group)
+        block, slot = divmod(index, fmt.inodes_per_block)
+        return self._block(plan, group * fmt.inode_group_blocks + 1 + block), slot
+
+    # --- records ---
+    def get(self, plan: Plan, ino: int) -> Inode:
+        """The record as this plan sees it. FsError(ESTALE) when there is no such inode."""
+        found = plan.inodes.get(ino)
+        if found is not None:
+            return found
+        address, slot = self._locate(plan, ino)
+        if not address:
+            raise FsError(errno.ESTALE)
+        record = plan.get(address, InodeBlock).record(plan.store.fmt, address, slot)
+        if record.ino != ino:
+            raise CorruptionError(f"block {address}: inode {record.ino} where {ino} belongs")
+        if not record.mode:
+            raise FsError(errno.ESTALE)
+        return record
+
+    def modify(self, plan: Plan, ino: int) -> Inode:
+        """A private copy of the record, the same one each time."""
+        found = plan.inodes.get(ino)
+        if found is not None:
+            return found
+        copy = self.get(plan, ino).copy()
+        address, slot = self._locate(plan, ino)
+        plan.modify(address, InodeBlock).records[slot] = copy
+        plan.inodes[ino] = copy
+        return copy
+
+    # --- allocation ---
+    def allocate(self, plan: Plan, mode: int, generation: int) -> Inode:
+        """A free inode, made the plan's own. NeedFreeSpace when the table cannot grow."""
+        fmt = plan.store.fmt
+        for group in range(self.groups + 1):
+            bitmap_address = self._block(plan, group * fmt.inode_group_blocks)
+            if not bitmap_address:
+                bitmap_address = self._grow_group(plan, group)
+            bits = plan.get(bitmap_address, Bitmap).bits
+            index = bits.find(0, self.hints.get(group, 0), fmt.inodes_per_group)
+            if index >= 0:
+                break
+        else:
+            raise FsError(errno.ENOSPC)
+        ino = group * fmt.inodes_per_group + index
+        if not self._locate(plan, ino)[0]:
+            self._grow_chunk(plan, ino)
+        plan.modify(bitmap_address, Bitmap).bits[index] = 1
+        address, slot = self._locate(plan, ino)
+        record = Inode(ino, mode, generation)
+        plan.modify(address, InodeBlock).records[slot] = record
+        plan.inodes[ino] = record
+        plan.data_sync.add(ino)
+        plan.on_apply.append(lambda: self._allocated(group, index))
+        return record
+
+    def _allocated(self, group: int, index: int) -> None:
+        self.used += 1
+        self.hints[group] = index + 1
+        self.groups = max(self.groups, group + 1)
+
+    def _grow_group(self, plan: Plan, group: int) -> int:
+        fmt = plan.store.fmt
+        address, _ = plan.allocate(self.root_address, 1)
+        bitmap = Bitmap.empty(fmt, group)
+        bitmap.bits[fmt.inodes_per_group :] = 1
+        plan.create(address, bitmap)
+        table = self.modify(plan, INODE_FILE_INO)
+        extents.insert(plan, table, Mapping(group * fmt.inode_group_blocks, address, 1, False))
+        return address
+
+    def _grow_chunk(self, plan: Plan, ino: int) -> None:
+        """Map and initialise the whole chunk of `ino`, in as few pieces as there are."""
+        fmt = plan.store.fmt
+        first_ino = ino - ino % fmt.inodes_per_group % fmt.inodes_per_chunk
+        table = self.modify(plan, INODE_FILE_INO)
+        logical = self._chunk_logical(plan, ino)
+        end, goal = logical + fmt.chunk_blocks, self.root_address
+        while logical < end:
+            address, length = plan.allocate(goal, end - logical)
+            extents.insert(plan, table, Mapping(logical, address, length, False))
+            for i in range(length):
+                plan.create(address + i, InodeBlock.fresh(fmt, first_ino))
+                first_ino += fmt.inodes_per_block
+            logical += length
+            goal = address + length
+
+    @staticmethod
+    def _chunk_logical(plan: Plan, ino: int) -> int:
+        fmt = plan.store.fmt
+        group, index = divmod(ino, fmt.inodes_per_group)
+        return group * fmt.inode_group_blocks + 1 + index // fmt.inodes_per_chunk * fmt.chunk_blocks
+
+    # --- freeing ---
+    def free(self, plan: Plan, ino: int) -> None:
+        """Free the record; its chunk and its group's bitmap with it when nothing in them is in use."""
+        fmt = plan.store.fmt
+        record = self.modify(plan, ino)
+        generation = record.generation
+        address, slot = self._locate(plan, ino)
+        plan.modify(address, InodeBlock).records[slot] = Inode(ino, 0, generation)
+        del plan.inodes[ino]
+        group, index = divmod(ino, fmt.inodes_per_group)
+        bitmap_address = self._block(plan, group * fmt.inode_group_blocks)
+        bits = plan.modify(bitmap_address, Bitmap).bits
+        bits[index] = 0
+        chunk_start = index - index % fmt.inodes_per_chunk
+        plan.on_apply.append(lambda: self._freed(group, index))
+        if ino >= fmt.inodes_per_chunk and not bits.count(1, chunk_start, chunk_start + fmt.inodes_per_chunk):
+            self._unmap(plan, self._chunk_logical(plan, ino), fmt.chunk_blocks)
+            if group and not bits.count(1, 0, fmt.inodes_per_group):
+                self._unmap(plan, group * fmt.inode_group_blocks, 1)
+
+    def _freed(self, group: int, index: int) -> None:
+        self.used -= 1
+        self.hints[group] = min(self.hints.get(group, 0), index)
+
+    def _unmap(self, plan: Plan, logical: int, count: int) -> None:
+        table = self.modify(plan, INODE_FILE_INO)
+        for piece in extents.remove(plan, table, logical, logical + count):
+            for address in range(piece.physical, piece.physical + piece.length):
+                plan.free_metadata(address)
+        plan.on_apply.append(lambda: self._forget(logical, count))
+
+    def _forget(self, logical: int, count: int) -> None:
+        for i in range(logical, logical + count):
+            self.memo.pop(i, None)

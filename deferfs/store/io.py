@@ -1,0 +1,90 @@
+"""The IO requests that jobs yield, and the plain loop that performs them.
+
+A *job* (commit, checkpoint, recovery, mkfs, load) is a generator: it yields requests, is sent the answer (bytes for
+`Read`, else None), and returns its result. An IO error is thrown into it. So the core says what to do and in which
+order, and never does it: a crash explorer can stop between any two requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from deferfs.device.base import Device
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, frozen=True)
+class Read:
+    """Read `length` bytes at byte `offset`; answered with the bytes."""
+
+    offset: int
+    length: int
+
+
+@dataclass(slots=True, frozen=True)
+class Write:
+    """Write the buffers one after the other from byte `offset` on."""
+
+    offset: int
+    buffers: list[bytes]
+
+
+@dataclass(slots=True, frozen=True)
+class Flush:
+    """A barrier: all writes before it are durable when it is answered."""
+
+
+@dataclass(slots=True, frozen=True)
+class Discard:
+    """Blocks that hold nothing any more; best effort."""
+
+    offset: int
+    length: int
+
+
+Request = Read | Write | Flush | Discard
+Job = Generator[Request, bytes | None, T]
+
+
+def perform(device: Device, request: Request) -> bytes | None:
+    """Carry out one request; OSError when the device fails."""
+    if isinstance(request, Read):
+        return device.read(request.offset, request.length)
+    if isinstance(request, Write):
+        device.writev(request.offset, request.buffers)
+    elif isinstance(request, Flush):
+        device.flush()
+    else:
+        device.discard(request.offset, request.length)
+    return None
+
+
+def run_job(device: Device, job: Job[T]) -> T:
+    """Run a job to its end."""
+    answer: bytes | None = None
+    error: OSError | None = None
+    while True:
+        try:
+            request = job.send(answer) if error is None else job.throw(error)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        answer, error = None, None
+        try:
+            answer = perform(device, request)
+        except OSError as failure:
+            error = failure
+
+
+def runs_of(addresses: list[int]) -> list[tuple[int, int]]:
+    """[(first, count)] of the consecutive runs in the sorted `addresses`."""
+    runs: list[tuple[int, int]] = []
+    for address in addresses:
+        if runs and runs[-1][0] + runs[-1][1] == address:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((address, 1))
+    return runs

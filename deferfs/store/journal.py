@@ -1,0 +1,250 @@
+"""The journal: one running and one committing transaction, a grant head, and what is not yet at home.
+
+The life of a block image: published by a plan into the *running* transaction; frozen by `commit` into the *committing* one
+(taking references is enough, published objects never change); after the commit record is durable it is *pending home*;
+`checkpoint` writes it home and then advances the tail.
+
+**Invariants**
+- Log blocks in use + those the committing transaction will take + the running transaction's worst case + granted credits
+  never exceed the log, so a commit never runs out of space.
+- The running transaction stays below 1/TRANSACTION_FRACTION of the log.
+- `pending_home` holds, for every block with a committed image that is not at home, the newest such image; the tail is not
+  moved past a transaction while an image of it is only in the log.
+- A block freed by a transaction leaves `pending_home`, and becomes reusable, only when that transaction has committed and
+  no checkpoint write is under way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deferfs.limits import CHECKPOINT_START_FRACTION, TRANSACTION_FRACTION
+from deferfs.ondisk.format import Block
+from deferfs.ondisk.journal import transaction_blocks
+from deferfs.store.needs import NeedLogSpace
+
+if TYPE_CHECKING:
+    from deferfs.store.plan import Plan
+    from deferfs.store.store import Store
+
+
+class Transaction:
+    """A compound transaction: all operations applied since the one before was frozen."""
+
+    __slots__ = (
+        "data_inodes", "freed", "images", "inodes", "log_blocks", "ordered_data", "revokes", "start", "tid",
+    )  # fmt: skip
+
+    def __init__(self, tid: int) -> None:
+        self.tid = tid
+        self.images: dict[int, Block] = {}
+        self.revokes: set[int] = set()
+        self.freed: list[tuple[int, int]] = []
+        self.inodes: set[int] = set()
+        self.data_inodes: set[int] = set()
+        self.ordered_data = False
+        """File data was written for this transaction: it must be durable before the commit record."""
+        self.log_blocks = 0
+        self.start = 0
+
+    @property
+    def empty(self) -> bool:
+        return not self.images and not self.revokes
+
+
+class Grant:
+    """A place in the queue for log space. `granted` credits are set aside until the operation joins or gives up."""
+
+    __slots__ = ("credits", "granted")
+
+    def __init__(self, credits: int) -> None:
+        self.credits = credits
+        self.granted = False
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStatistics:
+    """Log occupancy in blocks, and totals since the mount."""
+
+    blocks: int
+    used_blocks: int
+    running_blocks: int
+    pending_home: int
+    tid: int
+    committed_tid: int
+    commits_total: int
+    checkpoints_total: int
+    single_barrier_commits_total: int
+    blocks_logged_total: int
+    revokes_total: int
+    aborted: str
+
+
+class Journal:
+    """In-memory state of the log. The jobs that write it are in `commit.py` and `checkpoint.py`."""
+
+    def __init__(self, store: Store, next_tid: int, tail: int) -> None:
+        self.store = store
+        superblock = store.superblock
+        self.start = superblock.journal_start
+        self.blocks = superblock.journal_blocks
+        self.transaction_blocks_max = self.blocks // TRANSACTION_FRACTION
+        self.head = tail
+        self.tail = tail
+        self.used = 0
+        """Log blocks between tail and head: held by transactions whose images may not be at home."""
+        self.running = Transaction(next_tid)
+        self.committing: Transaction | None = None
+        self.committed: deque[Transaction] = deque()
+        """Committed transactions still in the log, oldest first."""
+        self.committed_tid = next_tid - 1
+        self.pending_home: dict[int, tuple[int, Block]] = {}
+        """address -> (tid, image): the newest committed image that is not at home."""
+        self.checkpointing = False
+        self.release_later: list[tuple[int, int]] = []
+        """Committed frees that wait for the checkpoint under way."""
+        self.grants: deque[Grant] = deque()
+        self.granted_credits = 0
+        self.aborted: OSError | None = None
+        """The abort latch: the first IO error of a commit or checkpoint. Nothing is written after it."""
+        self.commits_total = 0
+        self.checkpoints_total = 0
+        self.single_barrier_commits_total = 0
+        self.blocks_logged_total = 0
+        self.revokes_total = 0
+
+    # --- the grant head ---
+    def _need(self, images: int, revokes: int) -> int:
+        return transaction_blocks(self.store.fmt, images, revokes) if images or revokes else 0
+
+    @property
+    def running_blocks(self) -> int:
+        """Log blocks the running transaction would take if it were frozen now."""
+        return self._need(len(self.running.images), len(self.running.revokes))
+
+    @property
+    def space(self) -> int:
+        """Log blocks that are neither in use nor spoken for."""
+        committing = self.committing.log_blocks if self.committing is not None else 0
+        return self.blocks - self.used - committing - self.running_blocks - self.granted_credits
+
+    def join(self, plan: Plan) -> int:
+        """Add the plan's blocks to the running transaction; its tid. NeedLogSpace, with nothing touched, when the
+        credits cannot be granted or others wait before it."""
+        running = self.running
+        images = running.images
+        new = sum(1 for address in plan.staged if address not in images)
+        before = self._need(len(images), len(running.revokes))
+        after = self._need(len(images) + new, len(running.revokes) + len(plan.revoked))
+        growth = after - before
+        if growth > 0:
+            own = plan.grant.credits if plan.grant is not None and plan.grant.granted else 0
+            others = self.granted_credits - own
+            too_large = after + others > self.transaction_blocks_max and not running.empty
+            no_space = growth - own > self.space
+            queue = self.grants and not own
+            if too_large or no_space or queue:
+                # alone in a fresh transaction it shares no block with anybody: that is its worst case
+                raise NeedLogSpace(self._need(len(plan.staged), len(plan.revoked)))
+        self._take(plan)
+        if plan.grant is not None:
+            self.give_up(plan.grant)
+        return running.tid
+
+    def _take(self, plan: Plan) -> None:
+        running, cache = self.running, self.store.cache
+        images = running.images
+        for address in plan.revoked:
+            if images.pop(address, None) is not None:
+                cache.let_go(address)
+            cache.drop(address)
+            running.revokes.add(address)
+        for address, obj in plan.staged.items():
+            entry = cache.publish(address, obj)
+            if address not in images:
+                entry.holds += 1
+                running.revokes.discard(address)
+            images[address] = obj
+        running.freed.extend(plan.freed)
+        running.inodes.update(plan.inodes)
+        running.data_inodes.update(plan.data_sync)
+        if plan.data_writes:
+            running.ordered_data = True
+
+    def ask(self, credits: int) -> Grant:
+        """Queue for log space, in order of arrival."""
+        grant = Grant(min(credits, self.transaction_blocks_max))
+        self.grants.append(grant)
+        return grant
+
+    def serve(self) -> list[Grant]:
+        """Grant what fits now, strictly first come first served; the grants that became granted.
+
+        One is granted only when it also fits into the running transaction: the next commit makes room for it.
+        """
+        served: list[Grant] = []
+        while self.grants:
+            first = self.grants[0]
+            if first.credits > self.space:
+                break
+            room = self.transaction_blocks_max - self.running_blocks - self.granted_credits
+            if first.credits > room and not (self.running.empty and not self.granted_credits):
+                break
+            self.grants.popleft()
+            first.granted = True
+            self.granted_credits += first.credits
+            served.append(first)
+        return served
+
+    def give_up(self, grant: Grant) -> None:
+        """Refund: the operation joined, failed, or was cancelled."""
+        if grant.granted:
+            grant.granted = False
+            self.granted_credits -= grant.credits
+        elif grant in self.grants:
+            self.grants.remove(grant)
+
+    # --- what the runtime asks ---
+    @property
+    def wants_commit(self) -> bool:
+        """The running transaction is half as large as it may get, or someone waits for log space."""
+        if self.running.empty:
+            return False
+        return bool(self.grants) or 2 * self.running_blocks > self.transaction_blocks_max
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        """A good part of the log is in use, or someone waits for log space that only a checkpoint can give."""
+        if not self.committed:
+            return False
+        return bool(self.grants) or CHECKPOINT_START_FRACTION * self.used > self.blocks
+
+    def uncommitted(self, ino: int, *, data_only: bool) -> bool:
+        """Whether a change of the inode is in a transaction that is not durable yet."""
+        for transaction in (self.running, self.committing):
+            if transaction is not None and ino in (transaction.data_inodes if data_only else transaction.inodes):
+                return True
+        return False
+
+    def abort(self, error: OSError) -> None:
+        """Latch the first failure."""
+        if self.aborted is None:
+            self.aborted = error
+
+    def statistics(self) -> JournalStatistics:
+        return JournalStatistics(
+            self.blocks,
+            self.used,
+            self.running_blocks,
+            len(self.pending_home),
+            self.running.tid,
+            self.committed_tid,
+            self.commits_total,
+            self.checkpoints_total,
+            self.single_barrier_commits_total,
+            self.blocks_logged_total,
+            self.revokes_total,
+            str(self.aborted) if self.aborted is not None else "",
+        )

@@ -1,0 +1,53 @@
+"""One budget for in-core inodes and cached blocks.
+
+**Invariant:** `used` is the sum of what the accounts report now. A plan starts only while `used` is within the limit
+(operations of inactivation may draw on the reserve above it), so the excess is bounded by what one operation brings in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStatistics:
+    budget_bytes: int
+    reserve_bytes: int
+    used_bytes: int
+    accounts: dict[str, int]
+
+
+class Memory:
+    """Accounts by name, each a function that returns its resident bytes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.reserve_bytes = limit_bytes // 16
+        self.limit_bytes = limit_bytes
+        self.accounts: dict[str, Callable[[], int]] = {}
+
+    def add_account(self, name: str, used: Callable[[], int]) -> None:
+        self.accounts[name] = used
+
+    def set_limit(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.reserve_bytes = limit_bytes // 16
+
+    @property
+    def used(self) -> int:
+        total = 0
+        for account in self.accounts.values():
+            total += account()
+        return total
+
+    def excess(self, *, reserve: bool) -> int:
+        """Bytes over what an operation may find in use: the limit less the reserve, or the whole limit."""
+        return self.used - (self.limit_bytes if reserve else self.limit_bytes - self.reserve_bytes)
+
+    def statistics(self) -> MemoryStatistics:
+        return MemoryStatistics(
+            self.limit_bytes,
+            self.reserve_bytes,
+            self.used,
+            {name: account() for name, account in self.accounts.items()},
+        )

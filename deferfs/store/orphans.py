@@ -1,0 +1,108 @@
+"""The orphan table: inodes without a name that wait to be inactivated, durable in the transaction of the unlink.
+
+**Invariants:** every inode with nlink 0 has exactly one slot, which its record names (`orphan_slot` = slot + 1); the table's
+file has no holes and its last block holds a used slot; `free` and `used` agree with the published blocks.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+
+from deferfs.ondisk.inode import ORPHAN_FILE_INO, Inode
+from deferfs.ondisk.orphan import FREE_SLOT, OrphanBlock, OrphanSlot
+from deferfs.store import extents
+from deferfs.store.extents import Mapping
+from deferfs.store.plan import Plan
+
+
+class OrphanTable:
+    """Slots by number; a slot number never changes while it is used."""
+
+    def __init__(self, slots_per_block: int) -> None:
+        self.per_block = slots_per_block
+        self.used: list[int] = []
+        """Used slots of each block of the table."""
+        self.free: list[int] = []
+        """Heap of free slots in mapped blocks (and, until they are popped, in unmapped ones)."""
+
+    @property
+    def count(self) -> int:
+        return sum(self.used)
+
+    def load(self, blocks: list[OrphanBlock]) -> list[tuple[int, OrphanSlot]]:
+        """Take in the table as it is on disk; (slot, content) of what a crash or unmount left behind."""
+        found: list[tuple[int, OrphanSlot]] = []
+        for number, block in enumerate(blocks):
+            first = number * self.per_block
+            used = 0
+            for i, slot in enumerate(block.slots):
+                if slot.ino:
+                    used += 1
+                    found.append((first + i, slot))
+                else:
+                    self.free.append(first + i)
+            self.used.append(used)
+        heapify(self.free)
+        return found
+
+    def add(self, plan: Plan, inode: Inode) -> None:
+        """Enter an inode that lost its last name; `inode` is the plan's own copy."""
+        limit = len(self.used) * self.per_block
+        while self.free and self.free[0] >= limit:
+            heappop(self.free)
+        grow = not self.free
+        slot = limit if grow else self.free[0]
+        number, index = divmod(slot, self.per_block)
+        if grow:
+            address, _ = plan.allocate(0, 1)
+            plan.create(address, OrphanBlock.fresh(plan.store.fmt))
+            extents.insert(plan, plan.store.inodes.modify(plan, ORPHAN_FILE_INO), Mapping(number, address, 1, False))
+        block = plan.modify(self._address(plan, number), OrphanBlock)
+        block.slots[index] = OrphanSlot(inode.ino, inode.generation, 0, 0)
+        inode.orphan_slot = slot + 1
+        plan.on_apply.append(lambda: self._added(slot, grow=grow))
+
+    def _added(self, slot: int, *, grow: bool) -> None:
+        number = slot // self.per_block
+        if grow:
+            self.used.append(0)
+            for free in range(slot + 1, slot + self.per_block):
+                heappush(self.free, free)
+        else:
+            heappop(self.free)
+        self.used[number] += 1
+
+    def update(self, plan: Plan, slot: int, *, cursor: int | None = None, flags: int | None = None) -> None:
+        """Change the progress cursor or the flags of a used slot."""
+        number, index = divmod(slot, self.per_block)
+        slots = plan.modify(self._address(plan, number), OrphanBlock).slots
+        if cursor is not None:
+            slots[index] = slots[index]._replace(cursor=cursor)
+        if flags is not None:
+            slots[index] = slots[index]._replace(flags=flags)
+
+    def clear(self, plan: Plan, inode: Inode) -> None:
+        """The inode is done with (or linked again); trailing blocks without used slots are freed."""
+        slot = inode.orphan_slot - 1
+        inode.orphan_slot = 0
+        number, index = divmod(slot, self.per_block)
+        plan.modify(self._address(plan, number), OrphanBlock).slots[index] = FREE_SLOT
+        keep = len(self.used)
+        while keep and not self.used[keep - 1] - (keep - 1 == number):
+            keep -= 1
+        if keep < len(self.used):
+            table = plan.store.inodes.modify(plan, ORPHAN_FILE_INO)
+            for piece in extents.remove(plan, table, keep, len(self.used)):
+                for address in range(piece.physical, piece.physical + piece.length):
+                    plan.free_metadata(address)
+        plan.on_apply.append(lambda: self._cleared(slot, keep))
+
+    def _cleared(self, slot: int, keep: int) -> None:
+        self.used[slot // self.per_block] -= 1
+        del self.used[keep:]
+        if slot < keep * self.per_block:
+            heappush(self.free, slot)
+
+    def _address(self, plan: Plan, number: int) -> int:
+        table = plan.store.inodes.get(plan, ORPHAN_FILE_INO)
+        return extents.map_range(plan, table, number, 1)[0].physical

@@ -1,0 +1,150 @@
+"""The plan of one operation: a private overlay over the caches.
+
+An operation runs against a plan. It looks at blocks with `get`, and where it wants to change one it takes a private copy
+with `modify`. What it lacks it raises as a `Need`; any exception simply drops the plan, and nothing has happened.
+`apply` then publishes everything at once and joins the running transaction.
+
+**Invariant:** between `Plan()` and `apply()` or `drop()` no other plan runs (the core is single-threaded and a plan never
+waits), so what it read is still true when it is applied. The only shared state it touches before `apply` is the free-space
+index, where the blocks it allocates are held; `drop` lets them go.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from deferfs.device.base import Buffer
+from deferfs.errors import CorruptionError, FsError
+from deferfs.ondisk.bitmap import Bitmap
+from deferfs.ondisk.format import Block
+from deferfs.ondisk.inode import Inode
+from deferfs.store.needs import NeedBlocks, NeedData
+
+if TYPE_CHECKING:
+    from deferfs.store.journal import Grant
+    from deferfs.store.store import Store
+
+B = TypeVar("B", bound=Block)
+
+
+class Plan:
+    """One operation's overlay. `reserve` marks operations that free space or memory: they may use the reserves."""
+
+    __slots__ = (
+        "data_sync", "data_writes", "freed", "grant", "held", "inodes", "on_apply", "reserve", "revoked", "staged",
+        "store", "supplied", "tid",
+    )  # fmt: skip
+
+    def __init__(self, store: Store, *, reserve: bool = False, grant: Grant | None = None) -> None:
+        self.store = store
+        self.reserve = reserve
+        self.grant = grant
+        self.staged: dict[int, Block] = {}
+        self.inodes: dict[int, Inode] = {}
+        """Staged inode records."""
+        self.data_sync: set[int] = set()
+        """Inodes of which more than times changed: fdatasync must commit them."""
+        self.held: list[tuple[int, int]] = []
+        self.freed: list[tuple[int, int]] = []
+        self.revoked: list[int] = []
+        self.data_writes: list[tuple[int, Buffer]] = []
+        """(byte offset, bytes) of file data, written by the driver just before `apply`."""
+        self.supplied: dict[tuple[int, int], bytes] = {}
+        self.on_apply: list[Callable[[], None]] = []
+        self.tid = 0
+        """Id of the transaction joined; 0 when the plan changed nothing."""
+
+    # --- looking ---
+    def get(self, address: int, kind: type[B]) -> B:
+        """The block as this plan sees it; NeedBlocks when it is not cached."""
+        found = self.staged.get(address)
+        if found is None:
+            entry = self.store.cache.entries.get(address)
+            if entry is None:
+                raise NeedBlocks([(address, kind)])
+            entry.hot = True
+            found = entry.obj
+        if type(found) is not kind:
+            raise CorruptionError(f"block {address} is used both as {kind.MAGIC!r} and as {found.MAGIC!r}")
+        return found
+
+    def data(self, offset: int, length: int) -> bytes:
+        """File data the operation must copy; NeedData until the driver has supplied it."""
+        found = self.supplied.get((offset, length))
+        if found is None:
+            raise NeedData(offset, length)
+        return found
+
+    # --- changing ---
+    def modify(self, address: int, kind: type[B]) -> B:
+        """A private copy of the block, the same one each time."""
+        found = self.staged.get(address)
+        if found is not None:
+            assert type(found) is kind
+            return found
+        copy = self.get(address, kind).copy()
+        self.staged[address] = copy
+        return copy
+
+    def create(self, address: int, obj: Block) -> None:
+        """Stage the content of a newly allocated block."""
+        self.staged[address] = obj
+
+    def allocate(self, goal: int, want: int, *, minimum: int = 1) -> tuple[int, int]:
+        """Allocate up to `want` consecutive blocks near `goal`: (first, length). NeedFreeSpace when there are none."""
+        first, length = self.store.space.hold(goal, want, minimum=minimum, reserve=self.reserve)
+        self.held.append((first, length))
+        self._mark(first, length, 1)
+        return first, length
+
+    def free(self, first: int, length: int) -> None:
+        """Free blocks; they become reusable when the transaction has committed."""
+        self._mark(first, length, 0)
+        self.freed.append((first, length))
+
+    def free_metadata(self, address: int) -> None:
+        """Free a metadata block: older images of it in the log must never be replayed over its next use."""
+        self.staged.pop(address, None)
+        self.revoked.append(address)
+        self.free(address, 1)
+
+    def _mark(self, first: int, length: int, value: int) -> None:
+        store = self.store
+        size = store.fmt.bits_per_bitmap
+        if not 0 < first <= first + length <= store.superblock.blocks:
+            raise CorruptionError(f"blocks {first}..{first + length} lie outside the filesystem")
+        while length:
+            group, start = divmod(first, size)
+            part = min(length, size - start)
+            bitmap = self.modify(store.superblock.bitmap_address(group), Bitmap)
+            if bitmap.bits.count(1 - value, start, start + part) != part:
+                raise CorruptionError(f"blocks {first}..{first + part}: free space bitmap disagrees")
+            bitmap.bits[start : start + part] = value
+            first += part
+            length -= part
+
+    # --- the end ---
+    @property
+    def changed(self) -> bool:
+        return bool(self.staged or self.revoked)
+
+    def apply(self) -> None:
+        """Publish all changes and join the running transaction. NeedLogSpace (before anything is touched) when the
+        log cannot grant the credits; otherwise it cannot fail."""
+        store = self.store
+        if self.staged or self.revoked:
+            if store.journal.aborted is not None or store.read_only:
+                raise FsError(errno.EROFS)
+            self.tid = store.journal.join(self)
+            for _, length in self.freed:
+                store.space.pending_blocks += length
+        for action in self.on_apply:
+            action()
+
+    def drop(self) -> None:
+        """Give up: as if the plan had never been."""
+        for first, length in self.held:
+            self.store.space.let_go(first, length)
+        self.held.clear()

@@ -1,0 +1,203 @@
+"""The store: everything a plan works on, and the jobs that open and close it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TypeVar
+
+from deferfs.errors import CorruptionError, FsError
+from deferfs.ondisk.bitmap import Bitmap
+from deferfs.ondisk.format import Format
+from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, InodeBlock
+from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
+from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS, Superblock
+from deferfs.store import extents
+from deferfs.store.cache import BlockCache
+from deferfs.store.checkpoint import checkpoint
+from deferfs.store.inodes import InodeTable
+from deferfs.store.io import Flush, Job, Read, Write, runs_of
+from deferfs.store.journal import Journal
+from deferfs.store.memory import Memory
+from deferfs.store.needs import NeedBlocks, NeedMemory
+from deferfs.store.orphans import OrphanTable
+from deferfs.store.plan import Plan
+from deferfs.store.recovery import read_log, recover, superblock_offset
+from deferfs.store.space import FreeSpace
+
+T = TypeVar("T")
+_READ_BLOCKS = 256
+
+
+class Store:
+    """The open filesystem below POSIX: caches, journal, free space, inode table, orphan table.
+
+    `clock` returns ns since the epoch, `entropy` 32 random bits for inode generations. `recovered` lists
+    (slot, content) of the orphan table as it was found: work for inodegc.
+    """
+
+    def __init__(
+        self,
+        superblock: Superblock,
+        memory: Memory,
+        *,
+        clock: Callable[[], int],
+        entropy: Callable[[], int],
+        read_only: bool = False,
+    ) -> None:
+        self.superblock = superblock
+        self.fmt: Format = superblock.format
+        self.memory = memory
+        self.clock = clock
+        self.entropy = entropy
+        self.read_only = read_only
+        self.cache = BlockCache(self.fmt)
+        self.space = FreeSpace(self.fmt, superblock.blocks)
+        self.inodes = InodeTable(superblock.inode_root)
+        self.orphans = OrphanTable(self.fmt.orphans_per_block)
+        self.journal = Journal(self, superblock.tail_tid, superblock.journal_tail)
+        self.recovered: list[tuple[int, OrphanSlot]] = []
+        memory.add_account("blocks", lambda: self.cache.bytes)
+
+    def plan(self, *, reserve: bool = False) -> Plan:
+        """A plan for one operation. NeedMemory when the budget is exceeded."""
+        over = self.memory.excess(reserve=reserve)
+        if over > 0:
+            raise NeedMemory(over)
+        return Plan(self, reserve=reserve)
+
+    def write_superblock(self, **changes: object) -> Job[None]:
+        """Write and flush the next superblock."""
+        renewed = self.superblock.next(**changes)
+        yield Write(superblock_offset(renewed), [renewed.encode()])
+        yield Flush()
+        self.superblock = renewed
+
+    def fetch(self, need: NeedBlocks) -> Job[None]:
+        """Bring the blocks of a need into the cache. CorruptionError when one is damaged."""
+        size = self.fmt.block_size
+        for address, kind in need.blocks:
+            if not 0 < address < self.superblock.blocks:
+                raise CorruptionError(f"a reference leads to block {address}, outside the filesystem")
+            data = yield Read(address * size, size)
+            assert data is not None
+            self.cache.supply(address, kind, data)
+
+    def look(self, op: Callable[[Plan], T]) -> Job[T]:
+        """Run a looking operation inside a job."""
+        while True:
+            try:
+                return op(Plan(self, reserve=True))
+            except NeedBlocks as need:
+                yield from self.fetch(need)
+
+    def statfs_blocks(self) -> tuple[int, int]:
+        """(free blocks including those that await a commit, blocks an ordinary user may take)."""
+        free = self.space.free_blocks + self.space.pending_blocks
+        return free, max(0, free - self.space.reserve)
+
+
+def open_store(
+    superblock: Superblock,
+    memory: Memory,
+    *,
+    clock: Callable[[], int],
+    entropy: Callable[[], int],
+    read_only: bool = False,
+) -> Job[Store]:
+    """Recover if needed, load what is kept in memory, and mark the image as in use.
+
+    A read-only open of an image with a log to replay is refused (EROFS): replaying would write.
+    """
+    if not superblock.clean:
+        if read_only:
+            content = yield from read_log(superblock)
+            if content.transactions:
+                raise FsError(errno.EROFS, "the log must be replayed first: mount it read-write once")
+        else:
+            superblock, _ = yield from recover(superblock, clock())
+    store = Store(superblock, memory, clock=clock, entropy=entropy, read_only=read_only)
+    yield from _load_bitmaps(store)
+    yield from _load_inodes(store)
+    yield from _load_orphans(store)
+    if not read_only:
+        yield from store.write_superblock(
+            state=superblock.state & ~STATE_CLEAN, mounts=superblock.mounts + 1, written_ns=clock()
+        )
+    return store
+
+
+def _load_bitmaps(store: Store) -> Job[None]:
+    """The free-space index; its bitmaps stay cached."""
+    addresses = [store.superblock.bitmap_address(group) for group in range(store.superblock.groups)]
+    yield from _load_pinned(store, addresses, Bitmap)
+    for address in addresses:
+        bitmap = store.cache.entries[address].obj
+        assert isinstance(bitmap, Bitmap)
+        store.space.add_group(bitmap.bits)
+
+
+def _load_pinned(store: Store, addresses: list[int], kind: type[Bitmap] | type[InodeBlock]) -> Job[None]:
+    size = store.fmt.block_size
+    for first, length in runs_of(addresses):
+        for at in range(first, first + length, _READ_BLOCKS):
+            count = min(_READ_BLOCKS, first + length - at)
+            data = yield Read(at * size, count * size)
+            assert data is not None
+            for i in range(count):
+                store.cache.supply(at + i, kind, data[i * size : (i + 1) * size])
+                store.cache.hold(at + i)
+
+
+def _load_inodes(store: Store) -> Job[None]:
+    """Chunk 0 of the inode table, and the number of inodes in use."""
+    fmt, table = store.fmt, store.inodes
+    yield from _load_pinned(store, list(range(table.root_address, table.root_address + fmt.chunk_blocks)), InodeBlock)
+
+    def last_block(plan: Plan) -> int:
+        last = extents.last_mapping(plan, table.get(plan, INODE_FILE_INO))
+        return 0 if last is None else last.end
+
+    end = yield from store.look(last_block)
+    table.groups = max(1, -(-end // fmt.inode_group_blocks))
+    for group in range(table.groups):
+
+        def used(plan: Plan, group: int = group) -> int:
+            logical = group * fmt.inode_group_blocks
+            address = extents.map_range(plan, table.get(plan, INODE_FILE_INO), logical, 1)[0].physical
+            return plan.get(address, Bitmap).bits.count(1, 0, fmt.inodes_per_group) if address else 0
+
+        table.used += yield from store.look(used)
+
+
+def _load_orphans(store: Store) -> Job[None]:
+    """The slots of the orphan table; the inodes they name are left to inodegc."""
+
+    def mapped(plan: Plan) -> list[tuple[int, int]]:
+        table = store.inodes.get(plan, ORPHAN_FILE_INO)
+        last = extents.last_mapping(plan, table)
+        if last is None:
+            return []
+        return [(m.physical, m.length) for m in extents.map_range(plan, table, 0, last.end)]
+
+    runs = yield from store.look(mapped)
+    blocks: list[OrphanBlock] = []
+    size = store.fmt.block_size
+    for first, length in runs:
+        data = yield Read(first * size, length * size)
+        assert data is not None
+        blocks.extend(OrphanBlock.decode(store.fmt, first + i, data[i * size : (i + 1) * size]) for i in range(length))
+    store.recovered = store.orphans.load(blocks)
+
+
+def close_store(store: Store) -> Job[None]:
+    """Write everything home and mark the image clean. The caller has committed; nothing is running."""
+    if store.read_only:
+        return
+    assert store.journal.running.empty and store.journal.committing is None
+    yield from checkpoint(store.journal, store.clock(), clean=True)
+
+
+def mark_errors(store: Store) -> Job[None]:
+    """Remember in the superblock that the filesystem met an error."""
+    yield from store.write_superblock(state=store.superblock.state | STATE_ERRORS)

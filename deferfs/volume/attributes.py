@@ -1,0 +1,107 @@
+"""Attributes: getattr, setattr, statfs, lazily kept access times."""
+
+from __future__ import annotations
+
+import errno
+from typing import NamedTuple
+
+from deferfs.errors import FsError
+from deferfs.limits import NAME_BYTES_MAX
+from deferfs.ondisk.inode import Inode
+from deferfs.store.plan import Plan
+from deferfs.volume.volume import Volume, inode_of
+
+_RELATIME_NS = 24 * 3600 * 1_000_000_000
+_ID_UNCHANGED = 0xFFFFFFFF
+
+
+class Statfs(NamedTuple):
+    """statfs(2), in blocks and inodes. Blocks that queued inactivations will free count as free."""
+
+    block_size: int
+    blocks: int
+    free: int
+    available: int
+    files: int
+    files_free: int
+    name_max: int
+
+
+def getattr(plan: Plan, volume: Volume, ino: int) -> Inode:
+    """The record. ESTALE when there is no such inode."""
+    return inode_of(plan, ino)
+
+
+def atime_ns(volume: Volume, record: Inode) -> int:
+    """The access time, with what is kept lazily."""
+    inode = volume.inodes.table.get(record.ino)
+    return record.atime if inode is None or not inode.lazy_atime else max(record.atime, inode.lazy_atime)
+
+
+def accessed(volume: Volume, record: Inode) -> None:
+    """The file was read: note the time in memory only (relatime). It is journaled at inactivation."""
+    inode = volume.inodes.table.get(record.ino)
+    if inode is None or not volume.relatime or volume.store.read_only:
+        return
+    known = max(record.atime, inode.lazy_atime)
+    now = volume.store.clock()
+    if known <= record.mtime or known <= record.ctime or now - known > _RELATIME_NS:
+        inode.lazy_atime = now
+
+
+def setattr(
+    plan: Plan,
+    volume: Volume,
+    ino: int,
+    *,
+    mode: int | None = None,
+    uid: int | None = None,
+    gid: int | None = None,
+    atime_ns: int | None = None,
+    mtime_ns: int | None = None,
+    ctime_ns: int | None = None,
+) -> Inode:
+    """Change attributes but the size (see `files.truncate`). `mode` carries permission bits only."""
+    inode_of(plan, ino)
+    record = plan.store.inodes.modify(plan, ino)
+    if mode is not None:
+        record.mode = (record.mode & ~0o7777) | (mode & 0o7777)
+    if uid is not None and uid != _ID_UNCHANGED:
+        record.uid = uid
+    if gid is not None and gid != _ID_UNCHANGED:
+        record.gid = gid
+    if atime_ns is not None:
+        record.atime = _in_range(atime_ns)
+        plan.on_apply.append(lambda: _forget_lazy(volume, ino))
+    if mtime_ns is not None:
+        record.mtime = _in_range(mtime_ns)
+    record.ctime = _in_range(ctime_ns) if ctime_ns is not None else plan.store.clock()
+    if mode is not None or uid is not None or gid is not None:
+        plan.data_sync.add(ino)
+    return record
+
+
+def _forget_lazy(volume: Volume, ino: int) -> None:
+    inode = volume.inodes.table.get(ino)
+    if inode is not None:
+        inode.lazy_atime = 0
+
+
+def _in_range(time_ns: int) -> int:
+    """Times are kept as signed 64-bit ns: 1677 to 2262."""
+    if not -(1 << 63) <= time_ns < 1 << 63:
+        raise FsError(errno.EOVERFLOW)
+    return time_ns
+
+
+def statfs(volume: Volume) -> Statfs:
+    store = volume.store
+    free, available = store.statfs_blocks()
+    pending = volume.inodes.pending_blocks
+    free = min(free + pending, store.superblock.blocks)
+    available = min(available + pending, free)
+    files_free = free * store.fmt.inodes_per_block
+    used = store.inodes.used
+    return Statfs(
+        store.fmt.block_size, store.superblock.blocks, free, available, used + files_free, files_free, NAME_BYTES_MAX
+    )

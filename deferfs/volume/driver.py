@@ -1,0 +1,259 @@
+"""The plain-loop driver: runs operations and jobs on a device, satisfying every need at once.
+
+For tests, tools and crash exploration. The mount's runtime does the same with waits.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from deferfs.errors import FsError
+from deferfs.limits import SHRINK_BATCH
+from deferfs.reclaim.context import ReclaimChecker
+from deferfs.reclaim.inactivation import Inactivation
+from deferfs.store.checkpoint import checkpoint
+from deferfs.store.commit import commit
+from deferfs.store.io import Job, run_job
+from deferfs.store.memory import Memory
+from deferfs.store.needs import NeedBlocks, NeedData, NeedFreeSpace, NeedLogSpace, NeedMemory
+from deferfs.store.plan import Plan
+from deferfs.store.recovery import read_superblock
+from deferfs.store.store import close_store, open_store
+from deferfs.volume import files
+from deferfs.volume.volume import Volume
+
+if TYPE_CHECKING:
+    from deferfs.device.base import Device
+    from deferfs.reclaim.inode import InCoreInode
+    from deferfs.store.journal import Grant
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_GC_BATCH = 64
+
+
+class Driver:
+    """A volume on a device, without a kernel."""
+
+    def __init__(self, device: Device, volume: Volume) -> None:
+        self.device = device
+        self.volume = volume
+        self.checker = ReclaimChecker()
+
+    @classmethod
+    def open(
+        cls,
+        device: Device,
+        *,
+        clock: Callable[[], int],
+        entropy: Callable[[], int],
+        memory_bytes: int = 64 << 20,
+        evict: str = "deferred",
+        read_only: bool = False,
+    ) -> Driver:
+        """Open (and recover) the image on `device`."""
+        superblock = run_job(device, read_superblock(device.size))
+        store = run_job(
+            device,
+            open_store(superblock, Memory(memory_bytes), clock=clock, entropy=entropy, read_only=read_only),
+        )
+        driver = cls(device, Volume(store, evict=evict))
+        driver.adopt_orphans()
+        return driver
+
+    # --- operations ---
+    def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Perform one operation. FsError as the caller of the filesystem sees it."""
+        result = self._run(lambda plan: op(plan, *args, **kwargs), reserve=False)
+        self._place(self._take_due())
+        return result
+
+    def _run(self, op: Callable[[Plan], T], *, reserve: bool) -> T:
+        store = self.volume.store
+        supplied: dict[tuple[int, int], bytes] = {}
+        grant: Grant | None = None
+        freed = 0
+        while True:
+            try:
+                plan = store.plan(reserve=reserve)
+            except NeedMemory as need:
+                self._reclaim(need.bytes_over)
+                plan = Plan(store, reserve=reserve)
+            plan.supplied, plan.grant = supplied, grant
+            try:
+                result = op(plan)
+                for offset, data in plan.data_writes:
+                    self.device.write(offset, data)
+                plan.apply()
+            except NeedBlocks as need:
+                plan.drop()
+                run_job(self.device, store.fetch(need))
+                continue
+            except NeedData as need:
+                plan.drop()
+                supplied[need.offset, need.length] = self.device.read(need.offset, need.length)
+                continue
+            except NeedLogSpace as need:
+                plan.drop()
+                grant = self._log_space(grant, need.credits)
+                continue
+            except NeedFreeSpace:
+                plan.drop()
+                freed = self._free_space(freed)
+                continue
+            except BaseException:
+                plan.drop()
+                if grant is not None:
+                    store.journal.give_up(grant)
+                raise
+            if grant is not None:
+                store.journal.give_up(grant)
+            return result
+
+    # --- needs ---
+    def _log_space(self, grant: Grant | None, credits: int) -> Grant:
+        journal = self.volume.store.journal
+        if grant is not None:
+            journal.give_up(grant)
+        grant = journal.ask(credits)
+        if not journal.serve():
+            self.commit()
+            if not journal.serve():
+                self.checkpoint()
+                journal.serve()
+        if not grant.granted:
+            journal.give_up(grant)
+            raise FsError(errno.ENOSPC, f"an operation of {credits} blocks does not fit into the log")
+        return grant
+
+    def _free_space(self, attempt: int) -> int:
+        """Make freed blocks reusable; ENOSPC when nothing more can be freed."""
+        if attempt > 1:
+            raise FsError(errno.ENOSPC)
+        if attempt == 0 and not self.volume.store.space.pending_blocks:
+            attempt = 1
+        if attempt == 1:
+            if not self.volume.gc.backlog:
+                raise FsError(errno.ENOSPC)
+            self.collect()
+        self.commit()
+        return attempt + 1
+
+    def _reclaim(self, wanted_bytes: int) -> None:
+        """Direct reclaim by the operation that needs memory."""
+        with self.checker.enter("direct_reclaim"):
+            freed, due = self.volume.inodes.shrink(wanted_bytes, SHRINK_BATCH)
+            if freed < wanted_bytes:
+                self.volume.store.cache.shrink(wanted_bytes - freed)
+            self._place(due)
+
+    # --- eviction ---
+    def _take_due(self) -> list[InCoreInode]:
+        due, self.volume.due = self.volume.due, []
+        return due
+
+    def _place(self, inodes: list[InCoreInode]) -> None:
+        for inode in self.volume.policy.place(inodes):
+            self.inactivate(inode)
+
+    def forget(self, ino: int, count: int) -> None:
+        """What the kernel's FORGET does."""
+        with self.checker.enter("forget"):
+            due = self.volume.inodes.forget(ino, count)
+            if due is not None:
+                self._place([due])
+
+    def inactivate(self, inode: InCoreInode) -> None:
+        """Run one inactivation to its end."""
+        inactivation = Inactivation(self.volume.inodes, inode)
+        if not inactivation.begin():
+            return
+        while not self._run(inactivation.step, reserve=True):
+            pass
+        inactivation.finish()
+
+    def collect(self, count_max: int = 1 << 62) -> int:
+        """Be an inodegc worker for up to `count_max` inodes; how many were inactivated."""
+        count = 0
+        while count < count_max:
+            batch = self.volume.gc.take(min(_GC_BATCH, count_max - count))
+            if not batch:
+                break
+            for inode in batch:
+                self.inactivate(inode)
+                self.volume.gc.done(inode)
+                count += 1
+        return count
+
+    def adopt_orphans(self) -> int:
+        """Queue what the orphan table held when the volume was opened."""
+        volume = self.volume
+        found, volume.store.recovered = volume.store.recovered, []
+        for _, slot in found:
+            due = volume.inodes.orphaned(slot.ino, slot.generation, 0)
+            if due is not None:
+                volume.gc.enqueue(due)
+        return len(found)
+
+    # --- durability ---
+    def job(self, job: Job[Any]) -> Any:
+        return run_job(self.device, job)
+
+    def commit(self) -> None:
+        store = self.volume.store
+        self.job(commit(store.journal, store.clock()))
+
+    def checkpoint(self) -> None:
+        store = self.volume.store
+        self.job(checkpoint(store.journal, store.clock()))
+
+    def sync(self) -> None:
+        self.commit()
+
+    def fsync(self, ino: int, *, data_only: bool = False) -> None:
+        """Make the file durable: a commit when its metadata changed, else a flush."""
+        if self.volume.store.journal.uncommitted(ino, data_only=data_only):
+            self.commit()
+        else:
+            self.device.flush()
+
+    def close(self) -> None:
+        """Unmount: drop all references, inactivate, write everything home, mark clean."""
+        if not self.volume.store.read_only:
+            for inode in self.volume.inodes.drop_all():
+                self.volume.gc.enqueue(inode)
+            self.collect()
+            self.commit()
+            self.job(close_store(self.volume.store))
+        self.device.close()
+
+    # --- data ---
+    def read(self, ino: int, offset: int, length: int) -> bytes:
+        """File data, as read(2) returns it."""
+        found = self.run(files.read, self.volume, ino, offset, length)
+        return self.bytes_of(found)
+
+    def readlink(self, ino: int) -> bytes:
+        return self.bytes_of(self.run(files.readlink, self.volume, ino))
+
+    def bytes_of(self, found: files.ReadPlan) -> bytes:
+        if found.inline is not None:
+            return found.inline
+        return b"".join(
+            bytes(piece.length) if piece.offset is None else self.device.read(piece.offset, piece.length)
+            for piece in found.pieces
+        )
+
+    def write(self, ino: int, offset: int, data: bytes) -> int:
+        """Write everything."""
+        done = 0
+        while True:
+            done += self.run(files.write, self.volume, ino, offset + done, data[done:])
+            if done >= len(data):
+                return done
+
+    def truncate(self, ino: int, length: int) -> None:
+        while not self.run(files.truncate, self.volume, ino, length):
+            pass

@@ -1,0 +1,310 @@
+"""File data: read, write, truncate, trim.
+
+**Invariants**
+- On disk, bytes of the last block past EOF are undefined; whoever moves EOF up zeroes them first.
+- A block that a durable state refers to is never zeroed in place: a truncate into the middle of a block copies what stays into a
+  fresh block. Hence data that was fsynced is exact after a crash.
+- A block gets its data before the transaction that maps it commits (ordered data).
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from typing import NamedTuple
+
+from deferfs.device.base import Buffer
+from deferfs.errors import FsError
+from deferfs.limits import FILE_BYTES_MAX, PREALLOCATE_BYTES_MAX, PREALLOCATE_START_BYTES
+from deferfs.ondisk.inode import (
+    FLAG_PREALLOCATED,
+    FLAG_TRUNCATING,
+    FORM_BYTES,
+    FORM_EXTENTS,
+    FORM_NONE,
+    Inode,
+)
+from deferfs.reclaim.inactivation import trim as trim_record
+from deferfs.store import extents
+from deferfs.store.extents import Mapping
+from deferfs.store.plan import Plan
+from deferfs.volume.volume import Volume, inode_of
+
+
+class Piece(NamedTuple):
+    """A part of what is read: `length` bytes at device offset `offset`, or zeros when that is None."""
+
+    offset: int | None
+    length: int
+
+
+class ReadPlan(NamedTuple):
+    """Where the bytes come from: `inline`, or the pieces in order. `epoch` as in `FreeSpace.epoch`."""
+
+    record: Inode
+    inline: bytes | None
+    pieces: list[Piece]
+    epoch: int
+
+
+def _file_of(plan: Plan, ino: int) -> Inode:
+    record = inode_of(plan, ino)
+    if stat.S_ISDIR(record.mode):
+        raise FsError(errno.EISDIR)
+    if not stat.S_ISREG(record.mode):
+        raise FsError(errno.EINVAL)
+    return record
+
+
+def read(plan: Plan, volume: Volume, ino: int, offset: int, length: int) -> ReadPlan:
+    """What to read for bytes [offset, offset + length), cut at EOF."""
+    record = inode_of(plan, ino)
+    if stat.S_ISDIR(record.mode):
+        raise FsError(errno.EISDIR)
+    length = max(0, min(length, record.size - offset))
+    epoch = plan.store.space.epoch
+    if not length:
+        return ReadPlan(record, b"", [], epoch)
+    if record.form in (FORM_NONE, FORM_BYTES):
+        return ReadPlan(record, record.inline[offset : offset + length].ljust(length, b"\0"), [], epoch)
+    size = plan.store.fmt.block_size
+    first, end = offset // size, -(-(offset + length) // size)
+    pieces: list[Piece] = []
+    for mapping in extents.map_range(plan, record, first, end - first):
+        low = max(offset, mapping.logical * size)
+        high = min(offset + length, mapping.end * size)
+        if mapping.physical and not mapping.unwritten:
+            pieces.append(Piece(mapping.physical * size + low - mapping.logical * size, high - low))
+        else:
+            pieces.append(Piece(None, high - low))
+    return ReadPlan(record, None, pieces, epoch)
+
+
+def readlink(plan: Plan, volume: Volume, ino: int) -> ReadPlan:
+    """The target of a symbolic link. EINVAL."""
+    record = inode_of(plan, ino)
+    if not stat.S_ISLNK(record.mode):
+        raise FsError(errno.EINVAL)
+    return read(plan, volume, ino, 0, record.size)
+
+
+def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer) -> int:
+    """Write bytes at `offset`; returns how many, which may be fewer than asked (0 too): call again for the rest.
+
+    It is fewer when a truncate has still blocks to free, or when so many extents are touched that one transaction could
+    not hold them. EFBIG, ENOSPC.
+    """
+    _file_of(plan, ino)
+    length = len(data)
+    if offset + length > FILE_BYTES_MAX:
+        raise FsError(errno.EFBIG)
+    record = plan.store.inodes.modify(plan, ino)
+    if record.flags & FLAG_TRUNCATING and offset + length > record.size and not trim_record(plan, record):
+        return 0
+    record.mtime = record.ctime = plan.store.clock()
+    if not length:
+        return 0
+    end = offset + length
+    if record.form in (FORM_NONE, FORM_BYTES) and end <= record.room():
+        inline = record.inline[:offset].ljust(offset, b"\0") + bytes(data) + record.inline[end:]
+        record.set_inline(inline)
+        written = length
+    else:
+        offset, data, skip = _leave_inline(plan, record, offset, data)
+        written = _Writer(plan, volume, record, offset, data).run()
+        end = offset + written
+        written = max(0, written - skip)
+    if end > record.size:
+        record.size = end
+    plan.data_sync.add(ino)
+    return written
+
+
+def _leave_inline(plan: Plan, record: Inode, offset: int, data: Buffer) -> tuple[int, Buffer, int]:
+    """Move inline bytes to block 0, together with the data where that lies in the same block.
+
+    Returns the write that remains and how many of its first bytes the caller did not ask for.
+    """
+    if record.form not in (FORM_NONE, FORM_BYTES):
+        return offset, data, 0
+    inline = record.inline
+    record.set_entries(FORM_EXTENTS, ())
+    if not inline:
+        return offset, data, 0
+    size = plan.store.fmt.block_size
+    if offset < size:
+        merged = inline[:offset].ljust(offset, b"\0") + bytes(data) + inline[offset + len(data) :]
+        return 0, merged, offset
+    first, _ = plan.allocate(0, 1)
+    extents.insert(plan, record, Mapping(0, first, 1, False))
+    plan.data_writes.append((first * size, inline.ljust(size, b"\0")))
+    return offset, data, 0
+
+
+class _Writer:
+    """One write to a file in blocks."""
+
+    def __init__(self, plan: Plan, volume: Volume, record: Inode, offset: int, data: Buffer) -> None:
+        self.plan = plan
+        self.record = record
+        self.offset = offset
+        self.end = offset + len(data)
+        self.data = memoryview(data)
+        self.size = plan.store.fmt.block_size
+        self.credits_max = plan.store.journal.transaction_blocks_max // 2
+
+    def run(self) -> int:
+        """Plan the whole write, or as much of it as one transaction takes; bytes covered."""
+        size = self.size
+        zero_tail(self.plan, self.record, self.offset)
+        first = self.offset // size
+        last = -(-self.end // size)
+        for mapping in extents.map_range(self.plan, self.record, first, last - first):
+            at = mapping
+            while at.length:
+                done = self._piece(at)
+                at = Mapping(
+                    at.logical + done, at.physical + done if at.physical else 0, at.length - done, at.unwritten
+                )
+                if len(self.plan.staged) >= self.credits_max:
+                    return min(self.end, at.logical * size) - self.offset
+        return self.end - self.offset
+
+    def _piece(self, mapping: Mapping) -> int:
+        """Write to one mapping (or a part of a hole); blocks covered."""
+        size = self.size
+        if mapping.physical and not mapping.unwritten:
+            low = max(self.offset, mapping.logical * size)
+            high = min(self.end, mapping.end * size)
+            position = mapping.physical * size + low - mapping.logical * size
+            self.plan.data_writes.append((position, self.data[low - self.offset : high - self.offset]))
+            return mapping.length
+        if mapping.physical:
+            extents.mark_written(self.plan, self.record, mapping.logical, mapping.length)
+            self._fresh(mapping)
+            return mapping.length
+        extra = self._preallocation(mapping)
+        first, length = self.plan.allocate(self._goal(mapping.logical), mapping.length + extra)
+        used = Mapping(mapping.logical, first, min(length, mapping.length), False)
+        extents.insert(self.plan, self.record, used)
+        self._fresh(used)
+        if length > used.length:
+            extents.insert(self.plan, self.record, Mapping(used.end, first + used.length, length - used.length, True))
+            self.record.flags |= FLAG_PREALLOCATED
+        return used.length
+
+    def _fresh(self, mapping: Mapping) -> None:
+        """The data of whole blocks that held nothing: what the write does not cover is zeros."""
+        size = self.size
+        start, end = mapping.logical * size, mapping.end * size
+        low, high = max(self.offset, start), min(self.end, end)
+        position = mapping.physical * size
+        writes = self.plan.data_writes
+        if low > start:
+            writes.append((position, bytes(low - start)))
+        writes.append((position + low - start, self.data[low - self.offset : high - self.offset]))
+        if high < end:
+            writes.append((position + high - start, bytes(end - high)))
+
+    def _goal(self, logical: int) -> int:
+        """Right behind the block before it, or anywhere."""
+        if not logical:
+            return 0
+        before = extents.map_range(self.plan, self.record, logical - 1, 1)[0]
+        return before.physical + 1 if before.physical else 0
+
+    def _preallocation(self, mapping: Mapping) -> int:
+        """Blocks past EOF to take along for a file that keeps growing, while there is plenty of space."""
+        record, size, space = self.record, self.size, self.plan.store.space
+        if record.size < PREALLOCATE_START_BYTES or mapping.end * size < max(self.end, record.size):
+            return 0
+        if space.free_blocks < space.blocks // 10:
+            return 0
+        if extents.last_mapping(self.plan, record) not in (None, *self._before(mapping)):
+            return 0
+        return min(record.size // 2, PREALLOCATE_BYTES_MAX) // size
+
+    def _before(self, mapping: Mapping) -> list[Mapping]:
+        last = extents.last_mapping(self.plan, self.record)
+        return [last] if last is not None and last.end <= mapping.logical else []
+
+
+def zero_tail(plan: Plan, record: Inode, new_end: int) -> None:
+    """EOF is about to move past `new_end` > size: zero the undefined bytes of the last block up to there."""
+    size = plan.store.fmt.block_size
+    inside = record.size % size
+    if not inside or new_end <= record.size or record.form in (FORM_NONE, FORM_BYTES):
+        return
+    tail = extents.map_range(plan, record, record.size // size, 1)[0]
+    if tail.physical and not tail.unwritten:
+        high = min(size, inside + new_end - record.size)
+        plan.data_writes.append((tail.physical * size + inside, bytes(high - inside)))
+
+
+def truncate(plan: Plan, volume: Volume, ino: int, length: int) -> bool:
+    """Set the size. True when done; False when blocks past the new EOF remain to be freed: call again. EFBIG."""
+    _file_of(plan, ino)
+    if length > FILE_BYTES_MAX:
+        raise FsError(errno.EFBIG)
+    record = plan.store.inodes.modify(plan, ino)
+    plan.data_sync.add(ino)
+    if record.size == length and not record.flags & FLAG_TRUNCATING:
+        record.mtime = record.ctime = plan.store.clock()
+        return True
+    if record.flags & FLAG_TRUNCATING and not trim_record(plan, record):
+        return False
+    record.mtime = record.ctime = plan.store.clock()
+    if length > record.size:
+        zero_tail(plan, record, length)
+        record.size = length
+        return True
+    if record.form in (FORM_NONE, FORM_BYTES):
+        if record.form == FORM_BYTES:
+            record.set_inline(record.inline[:length])
+        record.size = length
+        return True
+    _copy_tail(plan, record, length)
+    record.size = length
+    record.flags |= FLAG_TRUNCATING
+    plan.on_apply.append(lambda: _note_blocks_past_eof(volume, ino))
+    return trim_record(plan, record)
+
+
+def _copy_tail(plan: Plan, record: Inode, length: int) -> None:
+    """Give the block that EOF will cut a fresh copy of what stays."""
+    size = plan.store.fmt.block_size
+    inside = length % size
+    if not inside:
+        return
+    tail = extents.map_range(plan, record, length // size, 1)[0]
+    if not tail.physical or tail.unwritten:
+        return
+    data = plan.data(tail.physical * size, inside)
+    fresh, _ = plan.allocate(tail.physical, 1)
+    plan.data_writes.append((fresh * size, data.ljust(size, b"\0")))
+    for piece in extents.remove(plan, record, tail.logical, tail.logical + 1):
+        plan.free(piece.physical, piece.length)
+    extents.insert(plan, record, Mapping(tail.logical, fresh, 1, False))
+
+
+def _note_blocks_past_eof(volume: Volume, ino: int) -> None:
+    inode = volume.inodes.table.get(ino)
+    if inode is not None:
+        inode.preallocated = True
+
+
+def trim(plan: Plan, volume: Volume, ino: int) -> bool:
+    """The last handle was closed: free the speculative blocks past EOF. True when done."""
+    record = _file_of(plan, ino)
+    if not record.flags & (FLAG_PREALLOCATED | FLAG_TRUNCATING):
+        return True
+    if not trim_record(plan, plan.store.inodes.modify(plan, ino)):
+        return False
+
+    def trimmed() -> None:
+        inode = volume.inodes.table.get(ino)
+        if inode is not None:
+            inode.preallocated = False
+
+    plan.on_apply.append(trimmed)
+    return True

@@ -1,0 +1,246 @@
+"""Names: lookup, create, link, unlink, rename, readdir."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Iterator
+
+from deferfs.errors import FsError
+from deferfs.limits import LINKS_MAX
+from deferfs.ondisk.directory import COOKIE_DOT, COOKIE_DOTDOT
+from deferfs.ondisk.inode import FORM_ENTRIES, FORM_EXTENTS, ROOT_INO, Inode
+from deferfs.store import directories, extents
+from deferfs.store.directories import DirectoryEntry
+from deferfs.store.extents import Mapping
+from deferfs.store.plan import Plan
+from deferfs.volume.volume import Volume, changed_directory, check_name, directory_of, inode_of
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+
+
+def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode:
+    """The inode called `name`. ENOENT, ENOTDIR, ENAMETOOLONG."""
+    directory = directory_of(plan, parent)
+    if name == b".":
+        return directory
+    if name == b"..":
+        return inode_of(plan, directory.parent)
+    check_name(name)
+    entry = directories.find(plan, directory, name)
+    if entry is None:
+        raise FsError(errno.ENOENT)
+    return inode_of(plan, entry.ino)
+
+
+def readdir(plan: Plan, volume: Volume, ino: int, after: int) -> Iterator[DirectoryEntry]:
+    """Entries with cookies larger than `after`, `.` and `..` first, in cookie order."""
+    directory = directory_of(plan, ino)
+    if after < COOKIE_DOT:
+        yield DirectoryEntry(COOKIE_DOT, ino, stat.S_IFDIR >> 12, b".")
+    if after < COOKIE_DOTDOT:
+        yield DirectoryEntry(COOKIE_DOTDOT, directory.parent, stat.S_IFDIR >> 12, b"..")
+    yield from directories.entries(plan, directory, max(after, COOKIE_DOTDOT))
+
+
+def create(plan: Plan, volume: Volume, parent: int, name: bytes, mode: int, uid: int, gid: int, rdev: int = 0) -> Inode:
+    """A new inode of the type in `mode` (S_IFMT included), called `name`. EEXIST, ENOSPC, EMLINK."""
+    check_name(name)
+    store = plan.store
+    now = store.clock()
+    if directories.find(plan, directory_of(plan, parent), name) is not None:
+        raise FsError(errno.EEXIST)
+    directory = changed_directory(plan, parent, now)
+    is_directory = stat.S_ISDIR(mode)
+    if directory.mode & stat.S_ISGID:
+        gid = directory.gid
+        if is_directory:
+            mode |= stat.S_ISGID
+    record = store.inodes.allocate(plan, mode, store.entropy())
+    record.uid, record.gid, record.nlink, record.rdev = uid, gid, 1, rdev
+    record.atime = record.mtime = record.ctime = record.crtime = now
+    if is_directory:
+        if directory.nlink >= LINKS_MAX:
+            raise FsError(errno.EMLINK)
+        record.nlink = 2
+        record.parent = parent
+        record.set_entries(FORM_ENTRIES, ())
+        directory.nlink += 1
+    directories.add(plan, directory, name, record.ino, mode >> 12)
+    return record
+
+
+def symlink(plan: Plan, volume: Volume, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+    """A symbolic link; a long target is written to blocks before the link is committed."""
+    record = create(plan, volume, parent, name, stat.S_IFLNK | 0o777, uid, gid)
+    record.size = len(target)
+    if len(target) <= record.room():
+        record.set_inline(target)
+        return record
+    size = plan.store.fmt.block_size
+    record.set_entries(FORM_EXTENTS, ())
+    at, count = 0, -(-len(target) // size)
+    while at < count:
+        first, length = plan.allocate(0, count - at)
+        extents.insert(plan, record, Mapping(at, first, length, False))
+        piece = target[at * size : (at + length) * size]
+        plan.data_writes.append((first * size, piece.ljust(length * size, b"\0")))
+        at += length
+    return record
+
+
+def link(plan: Plan, volume: Volume, ino: int, parent: int, name: bytes) -> Inode:
+    """Another name for a file. EPERM for directories, ENOENT for a deleted file, EMLINK."""
+    check_name(name)
+    now = plan.store.clock()
+    found = inode_of(plan, ino)
+    if stat.S_ISDIR(found.mode):
+        raise FsError(errno.EPERM)
+    if not found.nlink:
+        raise FsError(errno.ENOENT)
+    if found.nlink >= LINKS_MAX:
+        raise FsError(errno.EMLINK)
+    if directories.find(plan, directory_of(plan, parent), name) is not None:
+        raise FsError(errno.EEXIST)
+    directory = changed_directory(plan, parent, now)
+    record = plan.store.inodes.modify(plan, ino)
+    record.nlink += 1
+    record.ctime = now
+    plan.data_sync.add(ino)
+    directories.add(plan, directory, name, ino, record.mode >> 12)
+    return record
+
+
+def _existing(plan: Plan, parent: int, name: bytes) -> DirectoryEntry:
+    check_name(name)
+    entry = directories.find(plan, directory_of(plan, parent), name)
+    if entry is None:
+        raise FsError(errno.ENOENT)
+    return entry
+
+
+def unlink(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
+    """Remove a name that is not a directory's. The inode becomes an orphan with its last name. EISDIR."""
+    entry = _existing(plan, parent, name)
+    if stat.S_ISDIR(entry.file_type << 12):
+        raise FsError(errno.EISDIR)
+    now = plan.store.clock()
+    directories.remove(plan, changed_directory(plan, parent, now), entry)
+    _drop_link(plan, volume, entry.ino, now)
+
+
+def rmdir(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
+    """Remove an empty directory. ENOTDIR, ENOTEMPTY."""
+    entry = _existing(plan, parent, name)
+    if directory_of(plan, entry.ino).size:
+        raise FsError(errno.ENOTEMPTY)
+    now = plan.store.clock()
+    directory = changed_directory(plan, parent, now)
+    directories.remove(plan, directory, entry)
+    directory.nlink -= 1
+    _drop_link(plan, volume, entry.ino, now)
+
+
+def _drop_link(plan: Plan, volume: Volume, ino: int, now: int) -> None:
+    """One name less; without any, the inode enters the orphan table in the same transaction."""
+    record = plan.store.inodes.modify(plan, ino)
+    record.ctime = now
+    plan.data_sync.add(ino)
+    record.nlink = 0 if stat.S_ISDIR(record.mode) else record.nlink - 1
+    if record.nlink:
+        return
+    plan.store.orphans.add(plan, record)
+    generation, blocks = record.generation, record.blocks
+
+    def orphaned() -> None:
+        due = volume.inodes.orphaned(ino, generation, blocks)
+        if due is not None:
+            volume.due.append(due)
+
+    plan.on_apply.append(orphaned)
+
+
+def rename(
+    plan: Plan, volume: Volume, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
+) -> None:
+    """rename(2) and renameat2(2) with NOREPLACE and EXCHANGE. Atomic: old name and new name change in one transaction."""
+    check_name(new_name)
+    if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
+        raise FsError(errno.EINVAL)
+    source = _existing(plan, parent, name)
+    target = directories.find(plan, directory_of(plan, new_parent), new_name)
+    if flags & RENAME_NOREPLACE and target is not None:
+        raise FsError(errno.EEXIST)
+    if flags & RENAME_EXCHANGE and target is None:
+        raise FsError(errno.ENOENT)
+    if target is not None and target.ino == source.ino:
+        return
+    _check_ancestry(plan, source, new_parent)
+    if flags & RENAME_EXCHANGE:
+        assert target is not None
+        _check_ancestry(plan, target, parent)
+        _exchange(plan, parent, source, new_parent, target)
+        return
+    now = plan.store.clock()
+    old = changed_directory(plan, parent, now)
+    new = changed_directory(plan, new_parent, now)
+    moves_directory = stat.S_ISDIR(source.file_type << 12)
+    if target is None:
+        if moves_directory and parent != new_parent and new.nlink >= LINKS_MAX:
+            raise FsError(errno.EMLINK)
+        directories.remove(plan, old, source)
+        directories.add(plan, new, new_name, source.ino, source.file_type)
+    else:
+        _check_replace(plan, source, target)
+        directories.retarget(plan, new, target, source.ino, source.file_type)
+        directories.remove(plan, old, source)
+        if moves_directory:
+            new.nlink -= 1
+        _drop_link(plan, volume, target.ino, now)
+    record = plan.store.inodes.modify(plan, source.ino)
+    record.ctime = now
+    plan.data_sync.add(source.ino)
+    if moves_directory:
+        old.nlink -= 1
+        new.nlink += 1
+        record.parent = new_parent
+
+
+def _check_replace(plan: Plan, source: DirectoryEntry, target: DirectoryEntry) -> None:
+    if stat.S_ISDIR(target.file_type << 12):
+        if not stat.S_ISDIR(source.file_type << 12):
+            raise FsError(errno.EISDIR)
+        if directory_of(plan, target.ino).size:
+            raise FsError(errno.ENOTEMPTY)
+    elif stat.S_ISDIR(source.file_type << 12):
+        raise FsError(errno.ENOTDIR)
+
+
+def _check_ancestry(plan: Plan, moved: DirectoryEntry, into: int) -> None:
+    """EINVAL when a directory would become its own ancestor."""
+    if not stat.S_ISDIR(moved.file_type << 12):
+        return
+    at = into
+    while at != ROOT_INO:
+        if at == moved.ino:
+            raise FsError(errno.EINVAL)
+        at = directory_of(plan, at).parent
+    if moved.ino == ROOT_INO:
+        raise FsError(errno.EBUSY)
+
+
+def _exchange(plan: Plan, parent: int, source: DirectoryEntry, new_parent: int, target: DirectoryEntry) -> None:
+    now = plan.store.clock()
+    old = changed_directory(plan, parent, now)
+    new = changed_directory(plan, new_parent, now)
+    directories.retarget(plan, old, source, target.ino, target.file_type)
+    directories.retarget(plan, new, target, source.ino, source.file_type)
+    for entry, left, joined in ((source, old, new), (target, new, old)):
+        record = plan.store.inodes.modify(plan, entry.ino)
+        record.ctime = now
+        plan.data_sync.add(entry.ino)
+        if stat.S_ISDIR(record.mode):
+            record.parent = joined.ino
+            left.nlink -= 1
+            joined.nlink += 1

@@ -1,0 +1,72 @@
+"""An open volume: the store, the in-core inodes above it, and what operations leave for the evict policy."""
+
+from __future__ import annotations
+
+import errno
+import stat
+
+from deferfs.errors import FsError
+from deferfs.limits import NAME_BYTES_MAX
+from deferfs.ondisk.inode import FLAG_PREALLOCATED, FLAG_TRUNCATING, INODE_FILE_INO, ORPHAN_FILE_INO, Inode
+from deferfs.reclaim.cache import InodeCache
+from deferfs.reclaim.gc import InodeGc
+from deferfs.reclaim.inode import InCoreInode
+from deferfs.reclaim.policy import EvictPolicy, make_policy
+from deferfs.store.plan import Plan
+from deferfs.store.store import Store
+
+
+class Volume:
+    """`due` collects inodes that became orphans while nobody held them: the driver hands them to the policy."""
+
+    def __init__(self, store: Store, *, evict: str = "deferred", relatime: bool = True) -> None:
+        self.store = store
+        self.inodes = InodeCache()
+        self.gc = InodeGc(self.inodes, store.clock)
+        self.policy: EvictPolicy = make_policy(evict, self.gc)
+        self.relatime = relatime
+        self.due: list[InCoreInode] = []
+        store.memory.add_account("inodes", lambda: self.inodes.bytes)
+
+    def set_policy(self, name: str) -> None:
+        """Switch the evict policy; what is queued stays queued."""
+        self.policy = make_policy(name, self.gc)
+
+    def lookup_count(self, record: Inode, count: int = 1) -> None:
+        """The kernel was told of the inode."""
+        inode = self.inodes.lookup(record.ino, record.generation, count)
+        if record.flags & (FLAG_PREALLOCATED | FLAG_TRUNCATING):
+            inode.preallocated = True
+
+
+def inode_of(plan: Plan, ino: int) -> Inode:
+    """The record of a user's inode. FsError(ESTALE) for the filesystem's own files."""
+    if ino in (INODE_FILE_INO, ORPHAN_FILE_INO):
+        raise FsError(errno.ESTALE)
+    return plan.store.inodes.get(plan, ino)
+
+
+def directory_of(plan: Plan, ino: int) -> Inode:
+    """The record of a directory; ENOTDIR."""
+    record = inode_of(plan, ino)
+    if not stat.S_ISDIR(record.mode):
+        raise FsError(errno.ENOTDIR)
+    return record
+
+
+def changed_directory(plan: Plan, ino: int, now: int) -> Inode:
+    """A staged copy of a directory that is about to gain or lose a name. ENOENT when it has been deleted."""
+    if not directory_of(plan, ino).nlink:
+        raise FsError(errno.ENOENT)
+    record = plan.store.inodes.modify(plan, ino)
+    record.mtime = record.ctime = now
+    plan.data_sync.add(ino)
+    return record
+
+
+def check_name(name: bytes) -> None:
+    """ENAMETOOLONG, or EINVAL for what can be no name."""
+    if len(name) > NAME_BYTES_MAX:
+        raise FsError(errno.ENAMETOOLONG)
+    if not name or b"/" in name or b"\0" in name:
+        raise FsError(errno.EINVAL)

@@ -1,0 +1,188 @@
+"""What all tests share: options, example profiles, what mounting needs, and the sweep after a
+test that mounts.
+"""
+
+import itertools
+import os
+import secrets
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "fixed",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "fresh",
+    settings.get_profile("fixed"),
+    derandomize=False,
+    print_blob=True,
+)
+
+DAEMON_EXIT_SECONDS_MAX = 10
+"""How long a daemon may take to end after its unmount, before it counts as left over."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run the tests that take minutes")
+    parser.addoption(
+        "--fresh",
+        action="store_true",
+        help="draw new examples for the property tests and print the seed to repeat them with",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    fresh = config.getoption("--fresh")
+    settings.load_profile("fresh" if fresh else "fixed")
+    if fresh and config.option.hypothesis_seed is None:
+        # The hypothesis plugin reads it in its own pytest_configure; xdist hands it to the workers.
+        config.option.hypothesis_seed = str(secrets.randbits(32))
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    lines = []
+    if config.getoption("--fresh"):
+        seed = config.option.hypothesis_seed
+        lines.append(f"property tests: repeat with --fresh --hypothesis-seed={seed}")
+    if reason := why_no_mount():
+        lines.append(f"tests that mount are skipped: {reason}")
+    return lines
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    no_mount = why_no_mount()
+    for item in items:
+        if no_mount and item.get_closest_marker("mounted"):
+            item.add_marker(pytest.mark.skip(reason=no_mount))
+        if not config.getoption("--long") and item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; run with --long"))
+
+
+def why_no_mount() -> str:
+    """Why nothing can be mounted here, or an empty string."""
+    if os.geteuid() != 0:
+        return "needs root"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR))
+    except OSError as error:
+        return f"needs /dev/fuse: {error.strerror}"
+    return ""
+
+
+# --- the sweep ---
+
+_serial = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def sweep(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[None]:
+    """Fail a test marked `mounted` that leaves a mount, a loop device or a process; clear it away.
+
+    Mounts and loop devices count when they are below the temporary directories of this run and were
+    not there before the test. Processes are those that inherited an environment variable that only
+    this test has set. So what other programs on the machine do meanwhile is never touched.
+    """
+    if request.node.get_closest_marker("mounted") is None:
+        yield
+        return
+    mark = f"{os.getpid()}-{next(_serial)}"
+    monkeypatch.setenv("DEFERFS_TEST", mark)
+    base = tmp_path_factory.getbasetemp().resolve()
+    before = {*_mounts(base), *_loop_devices(base)}
+    yield
+    left = []
+    for point in _mounts(base):
+        if point not in before:
+            left.append(f"mount {point}")
+            _unmount(point)
+    for pid in _processes(mark):
+        left.append(f"process {pid}")
+        _end(pid)
+    for device in _loop_devices(base):
+        if device not in before:
+            left.append(f"loop device {device}")
+            _detach(device)
+    if left:
+        pytest.fail(f"the test left behind: {', '.join(left)}", pytrace=False)
+
+
+def _mounts(base: Path) -> list[str]:
+    """FUSE mounts below `base`, the newest first."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        point = before.split()[4].encode().decode("unicode_escape")
+        if after.startswith("fuse") and Path(point).is_relative_to(base):
+            found.append(point)
+    return found[::-1]
+
+
+def _unmount(point: str) -> None:
+    subprocess.run(["umount", "--lazy", point], check=False)
+
+
+def _processes(mark: str) -> list[int]:
+    """Living processes with this test's mark in their environment, once they had the time to
+    end.
+    """
+    deadline = time.monotonic() + DAEMON_EXIT_SECONDS_MAX
+    alive = []
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:
+            continue
+        try:
+            if f"DEFERFS_TEST={mark}".encode() in _environment(pid):
+                left = max(0.0, deadline - time.monotonic())
+                if not select.select([descriptor], [], [], left)[0]:
+                    alive.append(pid)
+        finally:
+            os.close(descriptor)
+    return alive
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _end(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _loop_devices(base: Path) -> list[str]:
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            image = backing.read_text().strip()
+        except OSError:  # detached meanwhile
+            continue
+        if Path(image.removesuffix(" (deleted)")).is_relative_to(base):
+            found.append(f"/dev/{backing.parts[-3]}")
+    return found
+
+
+def _detach(device: str) -> None:
+    subprocess.run(["losetup", "--detach", device], check=False)

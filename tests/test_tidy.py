@@ -1,0 +1,361 @@
+"""The house rules that no linter knows. Each rule gives a list of problems, and is shown to find
+a planted one.
+"""
+
+import ast
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LINES_PER_MODULE_MAX = 450
+LINES_PER_FUNCTION_MAX = 70
+
+_CORE = {"device", "ondisk", "store", "reclaim", "volume"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "device": set(),
+    "ondisk": set(),
+    "store": {"device", "ondisk"},
+    "reclaim": {"device", "ondisk", "store"},
+    "volume": {"device", "ondisk", "store", "reclaim"},
+    "check": _CORE,
+    "mount": _CORE,
+    "measure": _CORE,
+    "crash": _CORE | {"check"},
+    "cli": _CORE | {"check", "mount", "measure", "crash"},
+    "__main__": {"cli"},
+}
+"""Which rooms the modules of a room may import, besides their own and those for everybody."""
+FOR_EVERYBODY = {"errors", "limits", "__version__", ""}
+"""What every module may import from the top of the package (and the package itself)."""
+
+NOT_BELOW_MOUNT = {
+    "anyio",
+    "asyncio",
+    "concurrent",
+    "datetime",
+    "multiprocessing",
+    "pyfuse3",
+    "random",
+    "secrets",
+    "threading",
+    "time",
+    "trio",
+}
+"""The core never waits, never knows the hour and never throws dice: these are passed in."""
+
+_NOT_OURS = {"build", "dist", "__pycache__", "node_modules"}
+_MACHINE_DIRECTORIES = ("home/", "root/", "work/", "Users/", "tmp/plan", "tmp/v/")
+_MACHINE_PATH = re.compile(rf"(?<![\w.\]}})~*-])/(?:{'|'.join(_MACHINE_DIRECTORIES)})")
+_UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX)\b")
+
+
+# --- reading a tree ---
+
+
+def files(root: Path) -> Iterator[Path]:
+    """Every file of a tree that is not hidden, generated or installed (but those of .ci)."""
+    for directory, names, filenames in os.walk(root):
+        names[:] = sorted(
+            name
+            for name in names
+            if name == ".ci" or not (name.startswith(".") or name in _NOT_OURS)
+        )
+        yield from (Path(directory, name) for name in sorted(filenames))
+
+
+def modules(root: Path, *folders: str) -> Iterator[tuple[str, ast.Module]]:
+    """The path relative to `root` and the syntax tree of every Python file in `folders`."""
+    for folder in folders:
+        for path in files(root / folder):
+            if path.suffix == ".py":
+                yield str(path.relative_to(root)), ast.parse(path.read_text(), str(path))
+
+
+def texts(root: Path) -> Iterator[tuple[str, str]]:
+    """The path relative to `root` and the contents of every file that is text."""
+    for path in files(root):
+        try:
+            yield str(path.relative_to(root)), path.read_text()
+        except (UnicodeDecodeError, OSError):
+            continue
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The line and dotted name of everything a module imports, at whatever depth."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if base == "deferfs":
+                yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, base
+
+
+def room_of(path: str) -> str:
+    """The room a module lies in; for the modules at the top of the package, their own name."""
+    return Path(path).parts[1].removesuffix(".py")
+
+
+# --- the rules ---
+
+
+def import_order(root: Path) -> list[str]:
+    """Imports go one way, and every room is in the table."""
+    problems = []
+    for path, tree in modules(root, "deferfs"):
+        room = room_of(path)
+        if room == "__init__" or room in FOR_EVERYBODY:
+            allowed = FOR_EVERYBODY
+        elif room in MAY_IMPORT:
+            allowed = MAY_IMPORT[room] | FOR_EVERYBODY | {room}
+        else:
+            problems.append(f"{path}: no room {room} is known to the import order")
+            continue
+        for line, name in imports(tree):
+            top, _, rest = name.partition(".")
+            target = rest.partition(".")[0]
+            if top == "deferfs" and target not in allowed:
+                problems.append(f"{path}:{line}: {room} must not import {target}")
+    return problems
+
+
+def core_is_synchronous(root: Path) -> list[str]:
+    """Nothing below mount/ is async, sleeps, or reads a clock."""
+    problems = []
+    for path, tree in modules(root, "deferfs"):
+        if room_of(path) not in _CORE | FOR_EVERYBODY:
+            continue
+        for line, name in imports(tree):
+            if name.partition(".")[0] in NOT_BELOW_MOUNT:
+                problems.append(f"{path}:{line}: {name} has no place below mount/")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
+                problems.append(f"{path}:{node.lineno}: async has no place below mount/")
+    return problems
+
+
+def sizes(root: Path) -> list[str]:
+    """Modules are short, and functions fit on a screen."""
+    problems = []
+    for path, tree in modules(root, "deferfs", "tests", "bench"):
+        lines = len((root / path).read_text().splitlines())
+        if lines > LINES_PER_MODULE_MAX:
+            problems.append(f"{path}: {lines} lines; split it by what its parts know")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > LINES_PER_FUNCTION_MAX:
+                    problems.append(f"{path}:{node.lineno}: {node.name} has {lines} lines")
+    return problems
+
+
+def nothing_unfinished(root: Path) -> list[str]:
+    """Open ends belong into the issue tracker, not into the tree."""
+    return [
+        f"{path}:{number}: {found.group()}"
+        for path, text in texts(root)
+        for number, line in enumerate(text.splitlines(), 1)
+        if (found := _UNFINISHED.search(line))
+    ]
+
+
+def no_machine_paths(root: Path) -> list[str]:
+    """No file names a directory of the machine it was written on."""
+    return [
+        f"{path}:{number}: {found.group()}"
+        for path, text in texts(root)
+        for number, line in enumerate(text.splitlines(), 1)
+        if (found := _MACHINE_PATH.search(line))
+    ]
+
+
+def packages_say_what_they_are(root: Path) -> list[str]:
+    """Every package has an __init__.py with a docstring."""
+    problems = []
+    for folder in sorted({path.parent for path in files(root / "deferfs") if path.suffix == ".py"}):
+        init = folder / "__init__.py"
+        if not init.exists():
+            problems.append(f"{folder.relative_to(root)}: no __init__.py")
+        elif not ast.get_docstring(ast.parse(init.read_text())):
+            problems.append(f"{init.relative_to(root)}: no docstring")
+    return problems
+
+
+def unit_tests_mirror_the_package(root: Path) -> list[str]:
+    """tests/unit/A/test_B.py or test_B_TOPIC.py tests deferfs/A/B; every room of the core has
+    tests.
+    """
+    problems = []
+    unit = root / "tests" / "unit"
+    for path in files(unit):
+        if not path.name.startswith("test_") or path.suffix != ".py":
+            continue
+        words = path.stem.split("_")[1:]
+        candidates = ["_".join(words[:count]) for count in range(1, len(words) + 1)]
+        folder = root / "deferfs" / path.parent.relative_to(unit)
+        if not any(
+            (folder / f"{name}.py").exists() or (folder / name / "__init__.py").exists()
+            for name in candidates
+        ):
+            problems.append(f"{path.relative_to(root)}: tests no module of {folder.name}/")
+    for room in sorted(_CORE):
+        if (root / "deferfs" / room).is_dir() and not list((unit / room).glob("**/test_*.py")):
+            problems.append(f"deferfs/{room}: no tests in tests/unit/{room}")
+    return problems
+
+
+def readme_commands_work(root: Path) -> list[str]:
+    """The two commands of the README, and every other script it names, are executable files."""
+    text = (root / "README.md").read_text()
+    named = set(
+        re.findall(r"(?<![\w/.])(?:\./)?((?:bench|tests|\.ci)/[a-z][a-z-]*)\b(?![./\w])", text)
+    )
+    problems = [
+        f"README.md: does not name {command}"
+        for command in ("bench/run", "tests/run")
+        if command not in named
+    ]
+    for command in sorted(named):
+        path = root / command
+        if path.is_dir():
+            continue
+        if not (path.is_file() and os.access(path, os.X_OK)):
+            problems.append(f"README.md: {command} is not an executable file")
+    examples = "".join(re.findall(r"^```\n.*?^```", text, re.MULTILINE | re.DOTALL))
+    for command in re.findall(r"^(?:sudo )?deferfs ([a-z]+)", examples, re.MULTILINE):
+        if not (root / "deferfs" / "cli" / f"{command}.py").exists():
+            problems.append(f"README.md: there is no command deferfs {command}")
+    return problems
+
+
+def links_lead_somewhere(root: Path) -> list[str]:
+    """Relative links in Markdown files lead to files of the tree."""
+    problems = []
+    for path, text in texts(root):
+        if path.endswith(".md"):
+            for target in re.findall(r"\]\(([^)\s]+)\)", text):
+                file, _, _ = target.partition("#")
+                if file and "://" not in file and not (root / path).parent.joinpath(file).exists():
+                    problems.append(f"{path}: {target} does not exist")
+    return problems
+
+
+RULES: list[Callable[[Path], list[str]]] = [
+    import_order,
+    core_is_synchronous,
+    sizes,
+    nothing_unfinished,
+    no_machine_paths,
+    packages_say_what_they_are,
+    unit_tests_mirror_the_package,
+    readme_commands_work,
+    links_lead_somewhere,
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_tree_keeps_the_rule(rule: Callable[[Path], list[str]]) -> None:
+    problems = rule(ROOT)
+    assert not problems, "\n".join(problems)
+
+
+# --- each rule finds what it is there for ---
+
+TIDY = {
+    "README.md": "Run `bench/run` or `tests/run`. See [the docs](docs/a.md#b).\n",
+    "docs/a.md": "# B\n",
+    "bench/run": "#!/bin/sh\n",
+    "tests/run": "#!/bin/sh\n",
+    "deferfs/__init__.py": '"""A package."""\n',
+    "deferfs/errors.py": "import errno\n",
+    "deferfs/device/__init__.py": '"""Devices."""\n',
+    "deferfs/device/file.py": "from deferfs.errors import DeviceError\n",
+    "deferfs/mount/__init__.py": '"""Mounting."""\n',
+    "deferfs/mount/session.py": "import trio\nasync def main(): await trio.sleep(1)\n",
+    "tests/unit/device/test_file.py": "from deferfs.device import file\n",
+}
+"""A small tree that keeps every rule."""
+
+_FUNCTION = "def f():\n" + "    pass\n" * LINES_PER_FUNCTION_MAX
+
+PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
+    (import_order, "deferfs/device/b.py", "import deferfs.store.cache", "must not import store"),
+    (import_order, "deferfs/device/b.py", "from deferfs import mount", "must not import mount"),
+    (import_order, "deferfs/store/b.py", "from deferfs.volume.x import y", "store must not"),
+    (import_order, "deferfs/reclaim/b.py", "def f():\n import deferfs.volume", "reclaim must not"),
+    (import_order, "deferfs/mount/b.py", "from deferfs.cli import main", "mount must not"),
+    (import_order, "deferfs/errors.py", "import deferfs.device", "errors must not"),
+    (import_order, "deferfs/attic/b.py", "", "no room attic"),
+    (core_is_synchronous, "deferfs/device/b.py", "import trio", "trio has no place"),
+    (core_is_synchronous, "deferfs/store/b.py", "from time import time_ns", "time has no place"),
+    (core_is_synchronous, "deferfs/ondisk/b.py", "import random", "random has no place"),
+    (core_is_synchronous, "deferfs/volume/b.py", "import concurrent.futures", "concurrent.futures"),
+    (core_is_synchronous, "deferfs/reclaim/b.py", "async def f(): pass", "async has no place"),
+    (core_is_synchronous, "deferfs/limits.py", "import threading", "threading has no place"),
+    (sizes, "deferfs/mount/b.py", "\n" * (LINES_PER_MODULE_MAX + 1), "451 lines"),
+    (sizes, "tests/b.py", _FUNCTION, "f has 71 lines"),
+    (sizes, "bench/b.py", "class A:\n" + indent(_FUNCTION, " "), "f has 71"),
+    (nothing_unfinished, "deferfs/device/b.py", "# TO" + "DO: later", "b.py:1"),
+    (nothing_unfinished, "docs/b.md", "One.\nFIX" + "ME\n", "b.md:2"),
+    (no_machine_paths, "bench/b.sh", "cd /ho" + "me/me", "b.sh:1"),
+    (no_machine_paths, ".ci/run", "x=1\ncd /wo" + "rk/main", "run:2"),
+    (packages_say_what_they_are, "deferfs/cli/main.py", "", "deferfs/cli: no __init__"),
+    (packages_say_what_they_are, "deferfs/mount/__init__.py", "x = 1", "no docstring"),
+    (unit_tests_mirror_the_package, "tests/unit/device/test_gone.py", "", "test_gone.py"),
+    (unit_tests_mirror_the_package, "tests/unit/test_file.py", "", "tests/unit/test_file.py"),
+    (unit_tests_mirror_the_package, "deferfs/store/b.py", "", "no tests in tests/unit/store"),
+    (readme_commands_work, "README.md", "`bench/run`", "does not name tests/run"),
+    (readme_commands_work, "README.md", "bench/run tests/run tests/gone", "tests/gone is not"),
+    (
+        readme_commands_work,
+        "README.md",
+        "bench/run tests/run\n```\ndeferfs gone\n```",
+        "deferfs gone",
+    ),
+    (links_lead_somewhere, "README.md", "[a](docs/gone.md)", "docs/gone.md"),
+    (links_lead_somewhere, "docs/a.md", "[a](README.md)", "README.md"),
+]
+
+
+def plant(root: Path, contents: dict[str, str]) -> None:
+    for name, text in contents.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        if path.name == "run":
+            path.chmod(0o755)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_tidy_tree_has_no_problems(rule: Callable[[Path], list[str]], tmp_path: Path) -> None:
+    plant(tmp_path, TIDY)
+    assert rule(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "text", "expected"), PLANTED, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_a_planted_problem_is_found(
+    rule: Callable[[Path], list[str]], name: str, text: str, expected: str, tmp_path: Path
+) -> None:
+    plant(tmp_path, {**TIDY, name: text})
+    (problem,) = rule(tmp_path)
+    assert expected in problem
+
+
+def test_a_command_of_the_readme_must_be_executable(tmp_path: Path) -> None:
+    plant(tmp_path, TIDY)
+    (tmp_path / "tests" / "run").chmod(0o644)
+    assert readme_commands_work(tmp_path) == ["README.md: tests/run is not an executable file"]
+
+
+def test_every_rule_has_a_planted_problem() -> None:
+    assert {rule for rule, *_ in PLANTED} == set(RULES)

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+from deferfs.measure.tracing import (
+    ReclaimSpan,
+    ReclaimTotals,
+    ReclaimTrace,
+    parse_reclaims,
+    totals_by_name,
+)
+
+TRACE = """\
+# tracer: nop
+#
+# entries-in-buffer/entries-written: 6/6   #P:2
+#
+#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION
+   python3 -S-77      [000] .....  1706.100000: mm_vmscan_memcg_reclaim_end: nr_reclaimed=1
+              dd-4834    [001] .....  1706.643456: mm_vmscan_memcg_reclaim_begin: order=0 gfp_flags=X
+   python3 -S-77      [000] d..2.  1706.645000: mm_vmscan_memcg_reclaim_begin: order=0 gfp_flags=X
+              dd-4834    [001] .....  1706.648664: mm_vmscan_memcg_reclaim_end: nr_reclaimed=257
+   python3 -S-77      [000] .....  1707.000001: mm_vmscan_memcg_reclaim_end: nr_reclaimed=64
+              dd-4834    [001] .....  1708.000000: mm_vmscan_memcg_reclaim_begin: order=0 gfp_flags=X
+              dd-4834    (   4830) [001] .....  1708.000002: mm_vmscan_memcg_reclaim_end: nr=1
+              dd-4834    [001] .....  1709.000000: sched_switch: prev_comm=dd
+"""
+
+
+def test_begin_and_end_are_matched_by_task() -> None:
+    assert list(parse_reclaims(TRACE.splitlines())) == [
+        ReclaimSpan(4834, 1_706_643_456_000, 1_706_648_664_000),
+        ReclaimSpan(77, 1_706_645_000_000, 1_707_000_001_000),
+        ReclaimSpan(4834, 1_708_000_000_000, 1_708_000_002_000),
+    ]
+
+
+def test_totals_are_by_name_and_have_everybody() -> None:
+    spans = [ReclaimSpan(1, 0, 5), ReclaimSpan(1, 10, 13), ReclaimSpan(9, 0, 100)]
+    assert totals_by_name(spans, {1: "stat", 2: "create"}) == {
+        "stat": ReclaimTotals(2, 8, 5),
+        "create": ReclaimTotals(0, 0, 0),
+    }
+
+
+def test_where_nothing_can_be_traced_one_line_says_so(tmp_path: Path) -> None:
+    place = tmp_path / "tracing"
+    (place / "instances").mkdir(parents=True)
+    (place / "instances/bench").mkdir()  # the name is taken: the instance cannot be made
+    with ReclaimTrace("bench", [place]) as trace:
+        assert trace.problem.startswith("no trace of the kernel's direct reclaim: ")
+        assert "\n" not in trace.problem
+        assert trace.read() == []

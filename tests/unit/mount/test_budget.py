@@ -1,0 +1,35 @@
+"""The memory budget from the limits of the daemon's cgroup."""
+
+from pathlib import Path
+
+from deferfs.limits import MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN
+from deferfs.mount.budget import default_budget
+
+
+def make(tmp_path: Path, membership: str, limits: dict[str, str]) -> int:
+    proc = tmp_path / "cgroup"
+    proc.write_text(membership)
+    for name, text in limits.items():
+        path = tmp_path / "fs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return default_budget(proc=str(proc), root=str(tmp_path / "fs"))
+
+
+def test_without_a_limit(tmp_path: Path) -> None:
+    assert make(tmp_path, "0::/\n", {"memory.max": "max\n"}) == MEMORY_BYTES_DEFAULT
+    assert default_budget(proc=str(tmp_path / "none")) == MEMORY_BYTES_DEFAULT
+
+
+def test_half_of_a_version_2_limit_anywhere_above(tmp_path: Path) -> None:
+    limits = {"a/b/memory.max": "max\n", "a/memory.max": f"{100 << 20}\n"}
+    assert make(tmp_path, "0::/a/b\n", limits) == 50 << 20
+
+
+def test_half_of_a_version_1_limit(tmp_path: Path) -> None:
+    limits = {"memory/a/memory.limit_in_bytes": f"{64 << 20}\n"}
+    assert make(tmp_path, "5:cpu:/x\n4:memory:/a\n0::/\n", limits) == 32 << 20
+
+
+def test_never_below_the_minimum(tmp_path: Path) -> None:
+    assert make(tmp_path, "0::/\n", {"memory.max": "1000\n"}) == MEMORY_BYTES_MIN

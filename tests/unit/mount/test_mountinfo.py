@@ -1,0 +1,62 @@
+"""Reading the mount table."""
+
+import pytest
+
+from deferfs.mount import mountinfo
+from deferfs.mount.mountinfo import Mount
+
+LINES = [
+    "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/root rw\n",
+    "40 22 0:50 / /mnt rw,nosuid,nodev - fuse.deferfs /images/a.img rw,user_id=0\n",
+    "41 22 0:51 / /mnt\\040b ro - fuse.deferfs /images/with\\040space\\134.img ro\n",
+    "42 40 0:52 / /mnt/inner rw shared:2 master:1 - tmpfs tmpfs rw\n",
+    "malformed\n",
+]
+
+
+@pytest.fixture
+def mounts() -> list[Mount]:
+    return mountinfo.parse(LINES)
+
+
+def test_lines_are_parsed_with_their_escapes(mounts: list[Mount]) -> None:
+    assert mounts[1] == Mount("0:50", "/mnt", "fuse.deferfs", "/images/a.img", False)
+    assert mounts[2] == Mount("0:51", "/mnt b", "fuse.deferfs", "/images/with space\\.img", True)
+    assert len(mounts) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "mountpoint"),
+    [
+        ("/", "/"),
+        ("/mntother", "/"),
+        ("/mnt", "/mnt"),
+        ("/mnt/a/b", "/mnt"),
+        ("/mnt/inner/a", "/mnt/inner"),
+        ("/mnt b/c", "/mnt b"),
+    ],
+)
+def test_the_mount_that_a_path_is_in(mounts: list[Mount], path: str, mountpoint: str) -> None:
+    found = mountinfo.containing(path, mounts)
+    assert found is not None
+    assert found.mountpoint == mountpoint
+
+
+def test_of_mounts_on_one_place_the_last_counts() -> None:
+    below = Mount("0:1", "/mnt", "tmpfs", "tmpfs", False)
+    above = Mount("0:2", "/mnt", "fuse.deferfs", "/a.img", False)
+    assert mountinfo.containing("/mnt/x", [below, above]) == above
+    assert mountinfo.at("/mnt", [below, above]) == above
+    assert mountinfo.at("/mnt/x", [below, above]) is None
+
+
+def test_an_image_is_found_by_its_path(mounts: list[Mount]) -> None:
+    found = mountinfo.mount_of_image("/images/a.img", mounts)
+    assert found is not None
+    assert found.mountpoint == "/mnt"
+    assert mountinfo.mount_of_image("tmpfs", mounts) is None
+
+
+def test_the_table_of_this_process_has_a_root() -> None:
+    assert mountinfo.at("/", mountinfo.read()) is not None
+    assert mountinfo.find_deferfs("/proc") is None

@@ -1,0 +1,36 @@
+"""Who keeps a mount busy, read from a made-up /proc."""
+
+import os
+from pathlib import Path
+
+from deferfs.mount.users import User, users_of
+
+
+def process(proc: Path, pid: int, name: str, **links: str) -> None:
+    home = proc / str(pid)
+    (home / "fd").mkdir(parents=True)
+    (home / "comm").write_text(f"{name}\n")
+    for link, target in links.items():
+        place = home / "fd" / link[2:] if link.startswith("fd") else home / link
+        os.symlink(target, place)
+
+
+def test_each_kind_of_use_is_found(tmp_path: Path) -> None:
+    process(tmp_path, 1, "init", cwd="/", root="/", exe="/sbin/init", fd0="/dev/null")
+    process(tmp_path, 20, "bash", cwd="/mnt", root="/")
+    process(tmp_path, 3, "vim", cwd="/", fd4="/mnt/notes (deleted)")
+    process(tmp_path, 4, "other", cwd="/mntx")
+    process(tmp_path, 5, "prog", exe="/mnt/bin/prog")
+    process(tmp_path, 6, "mapper", cwd="/")
+    (tmp_path / "6" / "maps").write_text("7f00-7f01 r--p 00000000 00:32 12   /mnt/lib.so\n")
+    (tmp_path / "meminfo").touch()
+    assert users_of("/mnt", proc=str(tmp_path)) == [
+        User(3, "vim", "/mnt/notes (deleted)"),
+        User(5, "prog", "program"),
+        User(6, "mapper", "mapping of /mnt/lib.so"),
+        User(20, "bash", "working directory"),
+    ]
+
+
+def test_a_user_in_words() -> None:
+    assert str(User(20, "bash", "working directory")) == "bash (pid 20, working directory)"
