@@ -174,7 +174,8 @@ class Inode:
     def decode(cls, fmt: Format, address: int, data: bytes) -> Inode:
         """Decode one 512-byte record of table block `address`; CorruptionError when it is damaged."""
         (crc, magic, ino, generation, mode, uid, gid, nlink, flags, size, blocks, atime, mtime, ctime, crtime,
-         rdev, parent, xattr_block, orphan_slot, form, _, data_len, xattr_len, _) = _FIXED.unpack_from(data)  # fmt: skip
+         rdev, parent, xattr_block, orphan_slot, form, _, data_len, xattr_len,
+         _) = _FIXED.unpack_from(data)  # fmt: skip
         if magic != MAGIC:
             raise CorruptionError(f"block {address}: no inode record where one belongs")
         if crc != fmt.checksum(address, memoryview(data)[4:]):

@@ -38,6 +38,8 @@ class Tag(NamedTuple):
 
 
 class Commit(NamedTuple):
+    """What the commit block says: blocks before it, the checksum over them, and when."""
+
     blocks: int
     body_crc: int
     time_ns: int
@@ -48,10 +50,12 @@ IMAGES_PER_DESCRIPTOR_MAX: Final = 63
 
 
 def tags_per_descriptor(fmt: Format) -> int:
+    """Images that one descriptor block describes."""
     return min(IMAGES_PER_DESCRIPTOR_MAX, (fmt.block_size - HEADER_BYTES) // _TAG.size)
 
 
 def revokes_per_block(fmt: Format) -> int:
+    """Addresses in one revoke block."""
     return (fmt.block_size - HEADER_BYTES) // _ADDRESS.size
 
 
@@ -67,16 +71,19 @@ def _block(fmt: Format, magic: bytes, tid: int, index: int, count: int, body: by
 
 
 def encode_descriptor(fmt: Format, tid: int, index: int, tags: list[Tag]) -> bytes:
+    """A sealed descriptor block, block `index` of transaction `tid`."""
     body = b"".join(_TAG.pack(tag.home, tag.crc, 0) for tag in tags)
     return _block(fmt, MAGIC_DESCRIPTOR, tid, index, len(tags), body)
 
 
 def encode_revoke(fmt: Format, tid: int, index: int, addresses: list[int]) -> bytes:
+    """A sealed revoke block."""
     body = struct.pack(f"<{len(addresses)}Q", *addresses)
     return _block(fmt, MAGIC_REVOKE, tid, index, len(addresses), body)
 
 
 def encode_commit(fmt: Format, tid: int, index: int, commit: Commit) -> bytes:
+    """A sealed commit block."""
     return _block(fmt, MAGIC_COMMIT, tid, index, 1, _COMMIT.pack(*commit))
 
 
@@ -89,6 +96,7 @@ def peek(fmt: Format, data: bytes) -> tuple[bytes, int, int, int] | None:
 
 
 def decode_tags(fmt: Format, data: bytes, count: int) -> list[Tag]:
+    """The tags of a descriptor block; CorruptionError when it counts more than it can hold."""
     if count > tags_per_descriptor(fmt):
         raise CorruptionError("journal descriptor counts too many images")
     end = HEADER_BYTES + count * _TAG.size
@@ -96,10 +104,12 @@ def decode_tags(fmt: Format, data: bytes, count: int) -> list[Tag]:
 
 
 def decode_revokes(fmt: Format, data: bytes, count: int) -> list[int]:
+    """The addresses of a revoke block; CorruptionError when it counts more than it can hold."""
     if count > revokes_per_block(fmt):
         raise CorruptionError("journal revoke block counts too many addresses")
     return list(struct.unpack_from(f"<{count}Q", data, HEADER_BYTES))
 
 
 def decode_commit(data: bytes) -> Commit:
+    """The content of a commit block."""
     return Commit(*_COMMIT.unpack_from(data, HEADER_BYTES))

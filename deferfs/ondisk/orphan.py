@@ -18,6 +18,8 @@ assert _SLOT.size == ORPHAN_SLOT_BYTES
 
 
 class OrphanSlot(NamedTuple):
+    """One slot: the inode that waits, and how far its inactivation is."""
+
     ino: int
     generation: int
     flags: int

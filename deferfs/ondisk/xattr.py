@@ -17,10 +17,12 @@ _NEXT: Final = struct.Struct("<Q")
 
 
 def pack_xattrs(xattrs: dict[bytes, bytes]) -> bytes:
+    """All attributes as one byte string."""
     return b"".join(_ITEM.pack(len(name), len(xattrs[name])) + name + xattrs[name] for name in sorted(xattrs))
 
 
 def unpack_xattrs(data: bytes) -> dict[bytes, bytes]:
+    """The attributes in `data`; CorruptionError when it is damaged."""
     found: dict[bytes, bytes] = {}
     at = 0
     while at < len(data):

@@ -3,8 +3,8 @@
 **Invariants**
 - `table` holds every in-core inode that is not FREED, by number.
 - LIVE exactly when `active` > 0; IDLE exactly when on `lru`.
-- Everything is synchronous. What needs inactivation is *returned* to the caller (or moved by the shrinker to `due`), and
-  the evict policy places it; nothing in here can wait.
+- Everything is synchronous. What needs inactivation is *returned* to the caller (or moved by the shrinker to `due`),
+  and the evict policy places it; nothing in here can wait.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """inodegc: the queues of inodes that wait for their inactivation, and who takes from them.
 
-**Invariants:** an inode is on at most one queue (`on_queue`), linked through itself, so that enqueueing allocates nothing and
-never waits; the queue holds a passive reference to each. An inode that was made live again stays linked until the queue is
-taken, and is skipped then.
+**Invariants:** an inode is on at most one queue (`on_queue`), linked through itself, so that enqueueing allocates
+nothing and never waits; the queue holds a passive reference to each. An inode that was made live again stays linked
+until the queue is taken, and is skipped then.
 """
 
 from __future__ import annotations

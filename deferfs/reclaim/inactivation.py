@@ -1,11 +1,11 @@
 """The inactivation itself: what has to be done before an inode may go. Shared by every policy, line for line.
 
-It is a sequence of small operations, each of which reserves log space by itself (a rolling transaction), so that it can be
-pre-empted between any two and resumed after a crash where it stood:
+It is a sequence of small operations, each of which reserves log space by itself (a rolling transaction), so that it
+can be pre-empted between any two and resumed after a crash where it stood:
 
 1. linked inode: write the lazily kept time and trim the blocks past EOF. Done.
-2. orphan: free the blocks from the end of the file, a bounded number of extents an operation, noting the progress in the orphan
-   slot; then free the xattrs; then the record and the slot, in one operation.
+2. orphan: free the blocks from the end of the file, a bounded number of extents an operation, noting the progress in
+   the orphan slot; then free the xattrs, the record and the slot, in one operation.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class Inactivation:
 
 
 def has_extents(record: Inode) -> bool:
+    """Whether the data of the inode lies in extents."""
     return record.form in (FORM_EXTENTS, FORM_EXTENT_TREE)
 
 

@@ -1,8 +1,8 @@
 """The in-core inode and the typed references to it.
 
-An *active* reference (kernel lookup count, open handle, operation in flight) keeps the inode usable. A *passive* reference
-(cache, queue, worker) keeps only the object, and allows: reading number, generation and state; queueing; cancelling; trying to
-become active. There is no way from passive to active but `try_activate`.
+An *active* reference (kernel lookup count, open handle, operation in flight) keeps the inode usable. A *passive*
+reference (cache, queue, worker) keeps only the object, and allows: reading number, generation and state; queueing;
+cancelling; trying to become active. There is no way from passive to active but `try_activate`.
 
 **Invariant:** every active reference implies a passive one; `passive` counts the cache's own, one for all active
 references together, and one for each PassiveReference.
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class InCoreInode:
     """What is kept in memory about one inode the kernel or a queue knows. The record itself lives in the block cache.
 
-    `pending_blocks` are the blocks that its inactivation will free; `lazy_atime` (ns, 0: none) a time not yet journaled.
-    `following` links it into a queue: queueing allocates nothing.
+    `pending_blocks` are the blocks that its inactivation will free; `lazy_atime` (ns, 0: none) a time not yet
+    journaled. `following` links it into a queue: queueing allocates nothing.
     """
 
     __slots__ = (

@@ -14,6 +14,8 @@ from deferfs.reclaim.inode import InCoreInode
 
 
 class EvictPolicy(Protocol):
+    """Decides who waits for an inactivation."""
+
     name: str
 
     def place(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]: ...

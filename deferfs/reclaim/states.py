@@ -1,7 +1,7 @@
 """The life of an in-core inode.
 
-The state is the authority; reference counts only gate the moves: a state that needs an active reference cannot be entered
-without one, and memory goes away only when no passive reference is left.
+The state is the authority; reference counts only gate the moves: a state that needs an active reference cannot be
+entered without one, and memory goes away only when no passive reference is left.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Final
 
 
 class State(Enum):
+    """Where an in-core inode is in its life."""
+
     NEW = auto()
     """Being set up; nobody else can see it."""
     LIVE = auto()

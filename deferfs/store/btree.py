@@ -2,8 +2,10 @@
 
 **Invariants**
 - Keys ascend strictly in every node, and through the leaves from left to right.
-- `keys[i]` of an inner node is a lower bound for everything below `children[i]`; the first key of the leftmost nodes is 0.
-- No node but an only root is empty. A node below a quarter is merged with a neighbour when both fit into three quarters.
+- `keys[i]` of an inner node is a lower bound for everything below `children[i]`; the first key of the leftmost nodes
+  is 0.
+- No node but an only root is empty. A node below a quarter is merged with a neighbour when both fit into three
+  quarters.
 - The depth is that of the root's `level`; all leaves have level 0.
 """
 

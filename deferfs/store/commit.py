@@ -22,9 +22,9 @@ from deferfs.store.journal import Journal, Transaction
 def commit(journal: Journal, now_ns: int, *, discard: bool = False) -> Job[int]:
     """Make everything applied so far durable; returns the tid that is durable then.
 
-    Two barriers when file data was written for the transaction (data and log, flush, commit record, flush); else one: the
-    commit record proves by checksums that all of the transaction is there. Raises FsError(EIO) when the journal is
-    or becomes aborted: a failed flush is never retried into success.
+    Two barriers when file data was written for the transaction (data and log, flush, commit record, flush); else one:
+    the commit record proves by checksums that all of the transaction is there. Raises FsError(EIO) when the journal
+    is or becomes aborted: a failed flush is never retried into success.
     """
     if journal.aborted is not None:
         raise FsError(errno.EIO, f"journal aborted: {journal.aborted}")

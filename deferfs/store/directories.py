@@ -69,6 +69,7 @@ def add(plan: Plan, directory: Inode, name: bytes, ino: int, file_type: int) -> 
 
 
 def remove(plan: Plan, directory: Inode, entry: DirectoryEntry) -> None:
+    """Remove an existing entry; `directory` is the plan's own copy."""
     directory_fork(plan, directory).delete(entry.key)
     directory.size -= 1
 

@@ -2,8 +2,9 @@
 
 The same code serves extents (keys: logical blocks) and directories (keys: name hashes).
 
-**Invariant:** the entries ascend by key. The inline form is left when the entries do not fit beside the xattrs, and taken up
-again when a tree has shrunk to one leaf that fits into half of that room, so that it does not swing to and fro.
+**Invariant:** the entries ascend by key. The inline form is left when the entries do not fit beside the xattrs, and
+taken up again when a tree has shrunk to one leaf that fits into half of that room, so that it does not swing to and
+fro.
 """
 
 from __future__ import annotations
@@ -156,8 +157,10 @@ def _key(entry: Entry) -> int:
 
 
 def extent_fork(plan: Plan, inode: Inode) -> Fork:
+    """The extents of a file."""
     return Fork(plan, inode, ExtentNode, FORM_EXTENTS, FORM_EXTENT_TREE)
 
 
 def directory_fork(plan: Plan, inode: Inode) -> Fork:
+    """The entries of a directory."""
     return Fork(plan, inode, DirectoryNode, FORM_ENTRIES, FORM_DIRECTORY_TREE)

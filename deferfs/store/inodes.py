@@ -1,8 +1,8 @@
 """The inode table: a growing file of 512-byte records, with one bitmap per inode group.
 
-**Invariants:** the bit of an inode is set exactly when its record's mode is not 0 (the reserved ones: always set); a chunk of
-the table is mapped exactly when one of its inodes is in use; chunk 0 and the bitmap of group 0 are always mapped, chunk 0 at the
-address in the superblock, so that the inode file's own record can be found.
+**Invariants:** the bit of an inode is set exactly when its record's mode is not 0 (the reserved ones: always set); a
+chunk of the table is mapped exactly when one of its inodes is in use; chunk 0 and the bitmap of group 0 are always
+mapped, chunk 0 at the address in the superblock, so that the inode file's own record can be found.
 """
 
 from __future__ import annotations

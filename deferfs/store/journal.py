@@ -1,17 +1,17 @@
 """The journal: one running and one committing transaction, a grant head, and what is not yet at home.
 
-The life of a block image: published by a plan into the *running* transaction; frozen by `commit` into the *committing* one
-(taking references is enough, published objects never change); after the commit record is durable it is *pending home*;
-`checkpoint` writes it home and then advances the tail.
+The life of a block image: published by a plan into the *running* transaction; frozen by `commit` into the
+*committing* one (taking references is enough, published objects never change); after the commit record is durable it
+is *pending home*; `checkpoint` writes it home and then advances the tail.
 
 **Invariants**
-- Log blocks in use + those the committing transaction will take + the running transaction's worst case + granted credits
-  never exceed the log, so a commit never runs out of space.
+- Log blocks in use + those the committing transaction will take + the running transaction's worst case + granted
+  credits never exceed the log, so a commit never runs out of space.
 - The running transaction stays below 1/TRANSACTION_FRACTION of the log.
-- `pending_home` holds, for every block with a committed image that is not at home, the newest such image; the tail is not
-  moved past a transaction while an image of it is only in the log.
-- A block freed by a transaction leaves `pending_home`, and becomes reusable, only when that transaction has committed and
-  no checkpoint write is under way.
+- `pending_home` holds, for every block with a committed image that is not at home, the newest such image; the tail is
+  not moved past a transaction while an image of it is only in the log.
+- A block freed by a transaction leaves `pending_home`, and becomes reusable, only when that transaction has committed
+  and no checkpoint write is under way.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MemoryStatistics:
+    """The budget and what is used of it, by account; bytes."""
+
     budget_bytes: int
     reserve_bytes: int
     used_bytes: int

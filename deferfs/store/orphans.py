@@ -1,7 +1,7 @@
 """The orphan table: inodes without a name that wait to be inactivated, durable in the transaction of the unlink.
 
-**Invariants:** every inode with nlink 0 has exactly one slot, which its record names (`orphan_slot` = slot + 1); the table's
-file has no holes and its last block holds a used slot; `free` and `used` agree with the published blocks.
+**Invariants:** every inode with nlink 0 has exactly one slot, which its record names (`orphan_slot` = slot + 1); the
+table's file has no holes and its last block holds a used slot; `free` and `used` agree with the published blocks.
 """
 
 from __future__ import annotations

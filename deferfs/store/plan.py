@@ -1,12 +1,12 @@
 """The plan of one operation: a private overlay over the caches.
 
-An operation runs against a plan. It looks at blocks with `get`, and where it wants to change one it takes a private copy
-with `modify`. What it lacks it raises as a `Need`; any exception simply drops the plan, and nothing has happened.
-`apply` then publishes everything at once and joins the running transaction.
+An operation runs against a plan. It looks at blocks with `get`, and where it wants to change one it takes a private
+copy with `modify`. What it lacks it raises as a `Need`; any exception simply drops the plan, and nothing has
+happened. `apply` then publishes everything at once and joins the running transaction.
 
-**Invariant:** between `Plan()` and `apply()` or `drop()` no other plan runs (the core is single-threaded and a plan never
-waits), so what it read is still true when it is applied. The only shared state it touches before `apply` is the free-space
-index, where the blocks it allocates are held; `drop` lets them go.
+**Invariant:** between `Plan()` and `apply()` or `drop()` no other plan runs (the core is single-threaded and a plan
+never waits), so what it read is still true when it is applied. The only shared state it touches before `apply` is the
+free-space index, where the blocks it allocates are held; `drop` lets them go.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class Plan:
         self.staged[address] = obj
 
     def allocate(self, goal: int, want: int, *, minimum: int = 1) -> tuple[int, int]:
-        """Allocate up to `want` consecutive blocks near `goal`: (first, length). NeedFreeSpace when there are none."""
+        """Allocate up to `want` consecutive blocks near `goal`: (first, length). NeedFreeSpace when there are
+        none.
+        """
         first, length = self.store.space.hold(goal, want, minimum=minimum, reserve=self.reserve)
         self.held.append((first, length))
         self._mark(first, length, 1)

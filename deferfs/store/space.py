@@ -1,11 +1,11 @@
 """Free space: an in-memory index beside the on-disk bitmaps.
 
-Each group has two bit strings. The on-disk `Bitmap` says what is in use in the journaled state; `unavailable` says what
-must not be handed out: what is in use, what a running plan holds, and what was freed by a transaction that has not
-committed.
+Each group has two bit strings. The on-disk `Bitmap` says what is in use in the journaled state; `unavailable` says
+what must not be handed out: what is in use, what a running plan holds, and what was freed by a transaction that has
+not committed.
 
-**Invariant:** `unavailable` is a superset of the published bitmap's bits; the difference is exactly the held blocks plus
-the freed blocks that await a commit. `free` of a group counts its zeros, `free_blocks` is their sum.
+**Invariant:** `unavailable` is a superset of the published bitmap's bits; the difference is exactly the held blocks
+plus the freed blocks that await a commit. `free` of a group counts its zeros, `free_blocks` is their sum.
 """
 
 from __future__ import annotations

@@ -95,6 +95,7 @@ def _in_range(time_ns: int) -> int:
 
 
 def statfs(volume: Volume) -> Statfs:
+    """Space and inodes, exact: what queued inactivations will free is free."""
     store = volume.store
     free, available = store.statfs_blocks()
     pending = volume.inodes.pending_blocks

@@ -2,8 +2,8 @@
 
 **Invariants**
 - On disk, bytes of the last block past EOF are undefined; whoever moves EOF up zeroes them first.
-- A block that a durable state refers to is never zeroed in place: a truncate into the middle of a block copies what stays into a
-  fresh block. Hence data that was fsynced is exact after a crash.
+- A block that a durable state refers to is never zeroed in place: a truncate into the middle of a block copies what
+  stays into a fresh block. Hence data that was fsynced is exact after a crash.
 - A block gets its data before the transaction that maps it commits (ordered data).
 """
 
@@ -91,8 +91,8 @@ def readlink(plan: Plan, volume: Volume, ino: int) -> ReadPlan:
 def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer) -> int:
     """Write bytes at `offset`; returns how many, which may be fewer than asked (0 too): call again for the rest.
 
-    It is fewer when a truncate has still blocks to free, or when so many extents are touched that one transaction could
-    not hold them. EFBIG, ENOSPC.
+    It is fewer when a truncate has still blocks to free, or when so many extents are touched that one transaction
+    could not hold them. EFBIG, ENOSPC.
     """
     _file_of(plan, ino)
     length = len(data)

@@ -164,7 +164,9 @@ def _drop_link(plan: Plan, volume: Volume, ino: int, now: int) -> None:
 def rename(
     plan: Plan, volume: Volume, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
 ) -> None:
-    """rename(2) and renameat2(2) with NOREPLACE and EXCHANGE. Atomic: old name and new name change in one transaction."""
+    """rename(2) and renameat2(2) with NOREPLACE and EXCHANGE. Atomic: old name and new name change in one
+    transaction.
+    """
     check_name(new_name)
     if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
         raise FsError(errno.EINVAL)

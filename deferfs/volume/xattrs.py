@@ -33,6 +33,7 @@ def getxattr(plan: Plan, volume: Volume, ino: int, name: bytes) -> bytes:
 
 
 def listxattr(plan: Plan, volume: Volume, ino: int) -> list[bytes]:
+    """The names, sorted."""
     record = inode_of(plan, ino)
     return sorted(xattrs.read(plan, record))
 
