@@ -69,6 +69,8 @@ INACTIVATION_RETRIES_MAX: Final = 5
 """Failed attempts before an inode is quarantined."""
 SHRINK_BATCH: Final = 64
 """Objects one direct reclaim looks for at a time."""
+SHRINK_LOOKS_MAX: Final = 4096
+"""Cache entries one shrinker call looks at: bounds its time."""
 GC_WORKERS_DEFAULT: Final = 2
 GC_WORKERS_MAX: Final = 64
 GC_TURN_NS: Final = 1_000_000

@@ -20,7 +20,7 @@ from deferfs.mount.jobs import run_job
 from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store.checkpoint import checkpoint
 from deferfs.store.commit import commit
-from deferfs.store.store import close_store
+from deferfs.store.store import close_store, mark_errors
 from deferfs.volume import files
 
 if TYPE_CHECKING:
@@ -119,6 +119,13 @@ class Background:
         if self.store.journal.release_later:
             await self._checkpointed.wait()
 
+    async def write_back(self) -> None:
+        """Make dirty blocks evictable: commit, and wait for a checkpoint to bring them home."""
+        await self.commit_all()
+        if self.store.journal.pending_home:
+            self._checkpoint_asked.set()
+            await self._checkpointed.wait()
+
     async def flush(self) -> None:
         """A barrier on the device; a failure aborts the journal."""
         journal = self.store.journal
@@ -187,13 +194,12 @@ class Background:
         while True:
             await self._checkpoint_asked.wait()
             self._checkpoint_asked = trio.Event()
-            if not journal.committed or journal.aborted is not None or self.stopped:
-                continue
-            try:
-                await run_job(self.runtime.device, checkpoint(journal, self.store.clock()))
-            except FsError as error:
-                log.error("%s; the filesystem is read-only from now on", error.detail)
-                self._wake_committed()
+            if journal.committed and journal.aborted is None and not self.stopped:
+                try:
+                    await run_job(self.runtime.device, checkpoint(journal, self.store.clock()))
+                except FsError as error:
+                    log.error("%s; the filesystem is read-only from now on", error.detail)
+                    self._wake_committed()
             event, self._checkpointed = self._checkpointed, trio.Event()
             event.set()
             self.serve_grants()
@@ -376,6 +382,8 @@ class Background:
                 await self._committed.wait()
             while journal.checkpointing:
                 await self._checkpointed.wait()
+            if self.runtime.corruptions_total:
+                await run_job(self.runtime.device, mark_errors(self.store))
             await run_job(self.runtime.device, close_store(self.store))
         except FsError as error:
             log.error("image left with a log to replay: %s", error.detail)

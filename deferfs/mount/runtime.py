@@ -305,6 +305,9 @@ class _Waiting:
         elif isinstance(need, NeedMemory):
             with self._runtime.waits.measure("memory"):
                 await self._runtime.direct_reclaim(need.bytes_over)
+                if self._runtime.store.memory.excess(reserve=True) > 0:
+                    # what is left is dirty: that is not reclaim but throttling, outside the reclaim context
+                    await self._runtime.background.write_back()
         else:
             await self._free_space()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from deferfs.limits import SHRINK_LOOKS_MAX
 from deferfs.ondisk.format import Block, Format
 
 
@@ -68,11 +69,12 @@ class BlockCache:
     def shrink(self, wanted_bytes: int) -> int:
         """Evict entries nobody holds, coldest first, until `wanted_bytes` are free; returns the bytes freed.
 
-        Each entry is looked at twice at most: the first look takes its second chance away.
+        Each entry is looked at twice at most (the first look takes its second chance away), and one call looks at
+        no more than SHRINK_LOOKS_MAX of them: it stays short when nearly everything is held.
         """
         freed = 0
         entries = self.entries
-        for _ in range(2 * len(entries)):
+        for _ in range(min(2 * len(entries), SHRINK_LOOKS_MAX)):
             if freed >= wanted_bytes:
                 break
             address, entry = next(iter(entries.items()))
