@@ -24,6 +24,7 @@ from deferfs.store.store import close_store, mark_errors
 from deferfs.volume import files
 
 if TYPE_CHECKING:
+    from deferfs.mount.kernel_cache import KernelCache
     from deferfs.mount.runtime import Runtime
     from deferfs.reclaim.inode import InCoreInode
     from deferfs.store.journal import Grant
@@ -47,8 +48,9 @@ class Background:
         self.commit_seconds = commit_seconds
         self.workers = workers
         self.discard = discard
-        self.requests_fd = -1
-        """Readable while requests wait: workers let them go first."""
+        self.kernel_cache: KernelCache | None = None
+        """Asks the kernel to drop entries when the in-core inodes it holds exceed the budget."""
+        self._requests = select.poll()
         self._nursery: trio.Nursery | None = None
         self._worker_scopes: list[trio.CancelScope] = []
         self._commit_asked = trio.Event()
@@ -76,6 +78,13 @@ class Background:
         nursery.start_soon(self._reclaimer)
         self.set_workers(self.workers)
 
+    def watch_requests(self, fd: int) -> None:
+        """`fd` is readable while requests wait: workers let them go first."""
+        self._requests.register(fd, select.POLLIN)
+
+    def unwatch_requests(self, fd: int) -> None:
+        self._requests.unregister(fd)
+
     # --- commit ---
     def kick(self) -> None:
         """Ask for what the journal wants; called after operations and when somebody waits."""
@@ -86,7 +95,7 @@ class Background:
             self._checkpoint_asked.set()
 
     def after_operation(self) -> None:
-        """Cheap: called after each operation that changed something."""
+        """Cheap: called after each operation."""
         journal = self.store.journal
         if 2 * len(journal.running.images) > journal.transaction_blocks_max:
             self._commit_asked.set()
@@ -105,6 +114,11 @@ class Background:
         if journal.committed_tid >= target:
             await self.flush()
             return
+        await self.commit_through(target)
+
+    async def commit_through(self, target: int) -> None:
+        """Wait until transaction `target` is durable."""
+        journal = self.store.journal
         while journal.committed_tid < target:
             if journal.aborted is not None:
                 raise FsError(errno.EIO, f"journal aborted: {journal.aborted}")
@@ -316,7 +330,7 @@ class Background:
         """Let waiting requests run first, for a bounded number of turns."""
         for _ in range(_YIELDS_MAX):
             await trio.lowlevel.checkpoint()
-            if self.requests_fd < 0 or not select.select([self.requests_fd], [], [], 0)[0]:
+            if not self._requests.poll(0):
                 return
 
     async def flush_gc(self) -> None:
@@ -351,6 +365,8 @@ class Background:
                 if over <= 0:
                     break
                 freed = await self.runtime.shrink(min(over, 1 << 18))
+                if not freed and self.kernel_cache is not None:
+                    freed = await self.kernel_cache.trim()
                 await trio.lowlevel.checkpoint()
                 if not freed:
                     # all that is left is dirty or in use: bring it home

@@ -25,7 +25,7 @@ from deferfs.mount.waits import WAIT_KINDS, Timings
 from deferfs.reclaim.context import ReclaimChecker
 from deferfs.store.needs import Need, NeedBlocks, NeedData, NeedLogSpace, NeedMemory
 from deferfs.store.plan import Plan
-from deferfs.volume import files
+from deferfs.volume import attributes, files
 
 if TYPE_CHECKING:
     from deferfs.device.base import Device
@@ -96,8 +96,7 @@ class Runtime:
                 plan.drop()
             self._note(error)
             raise
-        if plan.tid:
-            self.background.after_operation()
+        self.background.after_operation()
         return result
 
     def _write_data(self, plan: Plan) -> None:
@@ -191,6 +190,7 @@ class Runtime:
             found = await self.run(files.read, self.volume, ino, offset, length)
             data = await self.bytes_of(found)
             if data is not None:
+                attributes.accessed(self.volume, found.record)
                 return data
 
     async def readlink(self, ino: int) -> bytes:
@@ -249,8 +249,9 @@ class Runtime:
     async def fsync(self, ino: int, *, data_only: bool = False) -> None:
         """The file becomes durable: by the running commit when its metadata changed, else by a flush."""
         with self.waits.measure("commit"):
-            if self.store.journal.uncommitted(ino, data_only=data_only):
-                await self.background.commit_all()
+            tid = self.store.journal.uncommitted(ino, data_only=data_only)
+            if tid:
+                await self.background.commit_through(tid)
             else:
                 await self.background.flush()
 
@@ -305,8 +306,8 @@ class _Waiting:
         elif isinstance(need, NeedMemory):
             with self._runtime.waits.measure("memory"):
                 await self._runtime.direct_reclaim(need.bytes_over)
-                if self._runtime.store.memory.excess(reserve=True) > 0:
-                    # what is left is dirty: that is not reclaim but throttling, outside the reclaim context
+                if self._runtime.store.dirty_bytes > self._runtime.store.memory.limit_bytes // 4:
+                    # that is not reclaim but throttling, and outside the reclaim context
                     await self._runtime.background.write_back()
         else:
             await self._free_space()

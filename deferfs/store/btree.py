@@ -232,10 +232,18 @@ class BTree:
     def _remove_child(self, parent: Node, index: int, address: int) -> None:
         bound = parent.keys[index]
         parent.delete(index)
-        if index == 0 and len(parent.keys):
-            parent.keys[0] = bound
+        if index == 0:
+            self._lower_bound(parent, bound)
         self.plan.free_metadata(address)
         self.blocks -= 1
+
+    def _lower_bound(self, node: Node, bound: int) -> None:
+        """The first child takes over keys from `bound` on: so do the first children below it, down to the leaf."""
+        while node.level and len(node.keys):
+            node.keys[0] = bound
+            if node.level == 1:
+                return
+            node = self.plan.modify(node.children[0], self.kind)
 
     def _merge(self, parent: Node, index: int, address: int, node: Node) -> bool:
         """Merge `node` with a neighbour below the same parent when both are small; whether it was done."""

@@ -75,7 +75,7 @@ class BlockCache:
         freed = 0
         entries = self.entries
         for _ in range(min(2 * len(entries), SHRINK_LOOKS_MAX)):
-            if freed >= wanted_bytes:
+            if freed >= wanted_bytes or not entries:
                 break
             address, entry = next(iter(entries.items()))
             if entry.holds or entry.hot:

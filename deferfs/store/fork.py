@@ -143,8 +143,10 @@ class Fork:
         inode.blocks += tree.blocks
 
     def _keep(self, tree: BTree) -> None:
+        """Take over what the tree has become; once for each change of it."""
         self.inode.root = tree.root
         self.inode.blocks += tree.blocks
+        tree.blocks = 0
 
     def _inline_bytes(self, entries: list[Entry]) -> int:
         if self.kind is ExtentNode:

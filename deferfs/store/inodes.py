@@ -62,7 +62,9 @@ class InodeTable:
         found = plan.inodes.get(ino)
         if found is not None:
             return found
-        address, slot = self._locate(plan, ino)
+        return self._record(plan, ino, *self._locate(plan, ino))
+
+    def _record(self, plan: Plan, ino: int, address: int, slot: int) -> Inode:
         if not address:
             raise FsError(errno.ESTALE)
         record = plan.get(address, InodeBlock).record(plan.store.fmt, address, slot)
@@ -77,8 +79,8 @@ class InodeTable:
         found = plan.inodes.get(ino)
         if found is not None:
             return found
-        copy = self.get(plan, ino).copy()
         address, slot = self._locate(plan, ino)
+        copy = self._record(plan, ino, address, slot).copy()
         plan.modify(address, InodeBlock).records[slot] = copy
         plan.inodes[ino] = copy
         return copy

@@ -221,12 +221,12 @@ class Journal:
             return False
         return bool(self.grants) or CHECKPOINT_START_FRACTION * self.used > self.blocks
 
-    def uncommitted(self, ino: int, *, data_only: bool) -> bool:
-        """Whether a change of the inode is in a transaction that is not durable yet."""
+    def uncommitted(self, ino: int, *, data_only: bool) -> int:
+        """The newest transaction that is not durable yet and holds a change of the inode; 0 when there is none."""
         for transaction in (self.running, self.committing):
             if transaction is not None and ino in (transaction.data_inodes if data_only else transaction.inodes):
-                return True
-        return False
+                return transaction.tid
+        return 0
 
     def abort(self, error: OSError) -> None:
         """Latch the first failure."""

@@ -21,15 +21,18 @@ class MemoryStatistics:
 
 
 class Memory:
-    """Accounts by name, each a function that returns its resident bytes."""
+    """Accounts by name: functions that return resident bytes, and how many of them could go."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.reserve_bytes = limit_bytes // 16
         self.limit_bytes = limit_bytes
         self.accounts: dict[str, Callable[[], int]] = {}
+        self.shrinkable: dict[str, Callable[[], int]] = {}
 
-    def add_account(self, name: str, used: Callable[[], int]) -> None:
+    def add_account(self, name: str, used: Callable[[], int], shrinkable: Callable[[], int]) -> None:
+        """`shrinkable` returns how much of what is used a shrinker could give back."""
         self.accounts[name] = used
+        self.shrinkable[name] = shrinkable
 
     def set_limit(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -43,8 +46,12 @@ class Memory:
         return total
 
     def excess(self, *, reserve: bool) -> int:
-        """Bytes over what an operation may find in use: the limit less the reserve, or the whole limit."""
-        return self.used - (self.limit_bytes if reserve else self.limit_bytes - self.reserve_bytes)
+        """Bytes over what an operation may find in use (the limit less the reserve, or the whole limit), as far as
+        shrinkers could give them back: what the kernel holds is not to be had by direct reclaim."""
+        over = self.used - (self.limit_bytes if reserve else self.limit_bytes - self.reserve_bytes)
+        if over <= 0:
+            return 0
+        return min(over, sum(account() for account in self.shrinkable.values()))
 
     def statistics(self) -> MemoryStatistics:
         return MemoryStatistics(

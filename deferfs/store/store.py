@@ -57,7 +57,17 @@ class Store:
         self.orphans = OrphanTable(self.fmt.orphans_per_block)
         self.journal = Journal(self, superblock.tail_tid, superblock.journal_tail)
         self.recovered: list[tuple[int, OrphanSlot]] = []
-        memory.add_account("blocks", lambda: self.cache.bytes)
+        memory.add_account("blocks", lambda: self.cache.bytes, self._shrinkable_blocks)
+
+    @property
+    def dirty_bytes(self) -> int:
+        """Estimated bytes of cached blocks that must stay until a checkpoint has brought them home."""
+        return (len(self.journal.running.images) + len(self.journal.pending_home)) * 2 * self.fmt.block_size
+
+    def _shrinkable_blocks(self) -> int:
+        """An eighth of the budget is left to blocks, however many inodes the kernel holds: below that each
+        operation would have to read back what the one before it evicted."""
+        return max(0, self.cache.bytes - self.memory.limit_bytes // 8)
 
     def plan(self, *, reserve: bool = False) -> Plan:
         """A plan for one operation. NeedMemory when the budget is exceeded."""

@@ -6,7 +6,7 @@ import errno
 
 from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import XATTR_BYTES_MAX
-from deferfs.ondisk.inode import INLINE_BYTES, Inode
+from deferfs.ondisk.inode import INLINE_BYTES, TREE_ROOT_BYTES, Inode
 from deferfs.ondisk.xattr import XattrBlock, pack_xattrs, unpack_xattrs
 from deferfs.store.plan import Plan
 
@@ -41,7 +41,7 @@ def write(plan: Plan, inode: Inode, attributes: dict[bytes, bytes]) -> None:
     if len(packed) > XATTR_BYTES_MAX or pieces > plan.store.journal.transaction_blocks_max // 2:
         raise FsError(errno.ENOSPC, "extended attributes too large")
     free(plan, inode)
-    if len(packed) + inode.data_bytes() <= INLINE_BYTES:
+    if len(packed) + max(inode.data_bytes(), TREE_ROOT_BYTES) <= INLINE_BYTES:
         inode.xattrs = packed
         return
     following = 0

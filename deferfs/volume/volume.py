@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections import OrderedDict
 
 from deferfs.errors import FsError
-from deferfs.limits import NAME_BYTES_MAX
+from deferfs.limits import INODE_COST_BYTES, NAME_BYTES_MAX
 from deferfs.ondisk.inode import FLAG_PREALLOCATED, FLAG_TRUNCATING, INODE_FILE_INO, ORPHAN_FILE_INO, Inode
 from deferfs.reclaim.cache import InodeCache
 from deferfs.reclaim.gc import InodeGc
@@ -26,7 +27,11 @@ class Volume:
         self.policy: EvictPolicy = make_policy(evict, self.gc)
         self.relatime = relatime
         self.due: list[InCoreInode] = []
-        store.memory.add_account("inodes", lambda: self.inodes.bytes)
+        self.directories: OrderedDict[int, None] = OrderedDict()
+        """Directories the kernel was told of, coldest first; some may be gone from the in-core table."""
+        store.memory.add_account(
+            "inodes", lambda: self.inodes.bytes, lambda: len(self.inodes.lru) * INODE_COST_BYTES
+        )
 
     def set_policy(self, name: str) -> None:
         """Switch the evict policy; what is queued stays queued."""
@@ -37,6 +42,8 @@ class Volume:
         inode = self.inodes.lookup(record.ino, record.generation, count)
         if record.flags & (FLAG_PREALLOCATED | FLAG_TRUNCATING):
             inode.preallocated = True
+        if stat.S_ISDIR(record.mode):
+            self.directories[record.ino] = None
 
 
 def inode_of(plan: Plan, ino: int) -> Inode:

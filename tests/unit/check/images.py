@@ -1,7 +1,8 @@
 """Images made by hand from the codecs, and the means to damage them in one place.
 
-`sample()` holds one of everything: each data form, trees of two levels, attributes inline and in blocks, hard links,
-orphans in two blocks of the table, a scattered chunk, a second inode group, two free-space bitmaps.
+`sample()` holds one of everything: each data form, trees of two levels, attributes inline and in
+blocks, hard links, orphans in two blocks of the table, a scattered chunk, a second inode group, two
+free-space bitmaps.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from bitarray import bitarray
 
+from deferfs.check import check_image
 from deferfs.device import MemoryDevice
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.directory import name_key, pack_entry
@@ -114,7 +116,7 @@ class Image:
         for key, value in self.inode(ino).entries:
             physical, length, _ = EXTENT.unpack(value)
             if key <= logical < key + length:
-                return physical + logical - key
+                return int(physical + logical - key)
         raise LookupError(logical)
 
     def raw_inode(self, ino: int) -> bytes:
@@ -141,10 +143,16 @@ class Image:
 
     def patch_inode(self, ino: int, offset: int, data: bytes) -> None:
         """Overwrite bytes of a record and seal it."""
-        body = bytearray(self.raw_inode(ino))
+        self.patch_record(self.place(ino), offset, data)
+
+    def patch_record(self, place: tuple[int, int], offset: int, data: bytes) -> None:
+        """As `patch_inode`, wherever the inode file leads by now."""
+        address, slot = place
+        start = address * self.fmt.block_size + slot * INODE_BYTES
+        body = bytearray(self.device.read(start, INODE_BYTES))
         body[offset : offset + len(data)] = data
-        crc = self.fmt.checksum(self.place(ino)[0], memoryview(body)[4:])
-        self.put_record(ino, struct.pack("<I", crc) + bytes(body[4:]))
+        crc = self.fmt.checksum(address, memoryview(body)[4:])
+        self.device.write(start, struct.pack("<I", crc) + bytes(body[4:]))
 
     # --- free space ---
     def mark(self, first: int, length: int, value: int) -> None:
@@ -157,9 +165,11 @@ class Image:
                 lambda bitmap, bit=bit: bitmap.bits.__setitem__(bit, value),  # type: ignore[misc]
             )
 
-    def free_block(self) -> int:
-        """A block that nobody uses."""
-        return self.block(self.superblock.bitmap_address(0), Bitmap).bits.find(0)
+    def free_run(self, count: int) -> int:
+        """The first of `count` blocks in a row that nobody uses."""
+        bits = self.block(self.superblock.bitmap_address(0), Bitmap).bits
+        first: int = bits.find(bitarray(count))
+        return first
 
     def mark_inode(self, ino: int, value: int) -> None:
         """Set a bit of an inode bitmap."""
@@ -171,9 +181,7 @@ class Image:
         )
 
     # --- the log ---
-    def log(
-        self, position: int, tid: int, images: dict[int, bytes], revokes: tuple[int, ...] = ()
-    ) -> int:
+    def log(self, position: int, tid: int, images: dict[int, bytes], revokes: tuple[int, ...] = ()) -> int:
         """Write a transaction at `position` of the journal region; the position after it."""
         fmt, superblock = self.fmt, self.superblock
         blocks: list[bytes] = []
@@ -282,9 +290,7 @@ class Builder:
         form = FORM_EXTENT_TREE if kind is ExtentNode else FORM_DIRECTORY_TREE
         inode.set_tree(form, root)
 
-    def directory(
-        self, ino: int, parent: int, names: dict[str, int], *, tree: bool = False, nlink: int = 2
-    ) -> None:
+    def directory(self, ino: int, parent: int, names: dict[str, int], *, tree: bool = False, nlink: int = 2) -> None:
         """A directory of inodes that are there already."""
         entries = [self.entry(name, target) for name, target in names.items()]
         entries.sort()
@@ -357,10 +363,7 @@ class Builder:
                 if not inside:
                     continue
                 first = group * fmt.inodes_per_group + (inside - 1) * fmt.inodes_per_block
-                inodes = [
-                    self.inodes.get(ino, Inode(ino))
-                    for ino in range(first, first + fmt.inodes_per_block)
-                ]
+                inodes = [self.inodes.get(ino, Inode(ino)) for ino in range(first, first + fmt.inodes_per_block)]
                 address = physical + offset
                 self.image.put_raw(address, b"".join(i.encode(fmt, address) for i in inodes))
 
@@ -380,7 +383,8 @@ def _build() -> Image:
     extents = [b.extent(2 * i, 1) for i in range(40)]
     scattered.blocks = len(extents)
     b.tree(ExtentNode, scattered, extents, 20)
-    b.map(b.file(PREALLOCATED, size=100, flags=FLAG_PREALLOCATED), [b.extent(0, 16)])
+    preallocated = [b.extent(0, 1), b.extent(1, 15, UNWRITTEN)]
+    b.map(b.file(PREALLOCATED, size=100, flags=FLAG_PREALLOCATED), preallocated)
     b.inode(SYMLINK, stat.S_IFLNK | 0o777, size=9).set_inline(b"../target")
     b.map(b.inode(LONG_SYMLINK, stat.S_IFLNK | 0o777, size=1500), [b.extent(0, 2)])
     b.inode(FIFO, stat.S_IFIFO | 0o600)
@@ -402,8 +406,8 @@ def _build_directories(b: Builder) -> None:
     names = {f"entry {i}": FIRST_IN_CHUNK_1 + i for i in range(BIG_ENTRIES)}
     b.directory(BIG, ROOT_INO, names, tree=True)
     files = {
-        "small": SMALL, "sparse": SPARSE, "extents": EXTENTS, "tree": TREE, "fifo": FIFO, "far": FAR,
-        "preallocated": PREALLOCATED, "symlink": SYMLINK, "long symlink": LONG_SYMLINK,
+        "small": SMALL, "sparse": SPARSE, "extents": EXTENTS, "tree": TREE, "fifo": FIFO, "far":
+        FAR, "preallocated": PREALLOCATED, "symlink": SYMLINK, "long symlink": LONG_SYMLINK,
         "device": DEVICE, "socket": SOCKET, "attributes": ATTRIBUTES,
     }  # fmt: skip
     b.directory(FILES, ROOT_INO, files, tree=True)
@@ -419,6 +423,28 @@ def _sample_bytes() -> bytes:
 def sample() -> Image:
     """A fresh copy of the sample image."""
     return Image(MemoryDevice.from_bytes(_sample_bytes()))
+
+
+class _Watched(MemoryDevice):
+    """Notes which bytes are read."""
+
+    def __init__(self, size: int, *, name: str = "memory", writable: bool = True) -> None:
+        super().__init__(size, name=name, writable=writable)
+        self.reads: set[tuple[int, int]] = set()
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.reads.add((offset, offset + length))
+        return super().read(offset, length)
+
+
+def metadata_blocks(image: bytes) -> list[int]:
+    """The blocks that a check of the image reads, without superblocks and log."""
+    device = _Watched.from_bytes(image)
+    superblock = check_image(device).superblock
+    size = superblock.block_size
+    blocks = {block for start, end in device.reads for block in range(start // size, -(-end // size))}
+    log = range(superblock.journal_start, superblock.journal_start + superblock.journal_blocks)
+    return sorted(blocks.difference(log, range(superblock.format.reserved_blocks)))
 
 
 def edit(obj: Any, **fields: object) -> None:

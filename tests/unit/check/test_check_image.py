@@ -1,9 +1,25 @@
-"""What the check says of sound images."""
+"""What the check says of sound images, of what is no image, and of devices that fail."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from deferfs.check import Counts, check_image
-from tests.unit.check.images import BIG_ENTRIES, sample
+from deferfs.check.report import PROBLEMS_PER_KIND
+from deferfs.device import FailingDevice, Fault, MemoryDevice, Request
+from deferfs.errors import ImageError
+from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
+from deferfs.ondisk.inode import FORM_EXTENT_TREE
+from deferfs.ondisk.node import ExtentNode
+from tests.unit.check.images import BIG_ENTRIES, BLOCK_SIZE, BLOCKS, SMALL, TREE, Image, sample
+
+
+def _failing(image: Image, first: int, last: int) -> FailingDevice:
+    """A device that cannot read the blocks from `first` to `last`."""
+    fault = Fault(frozenset([Request.READ]), sticky=True, start=first * BLOCK_SIZE, stop=(last + 1) * BLOCK_SIZE)
+    return FailingDevice(image.device, fault)
 
 
 def test_the_sample_is_clean() -> None:
@@ -15,8 +31,7 @@ def test_the_sample_is_clean() -> None:
 
 
 def test_counts() -> None:
-    image = sample()
-    report = check_image(image.device)
+    report = check_image(sample().device)
     used = report.counts.blocks_used
     assert report.counts == Counts(
         inodes=BIG_ENTRIES + 19,
@@ -26,5 +41,138 @@ def test_counts() -> None:
         others=3,
         orphans=2,
         blocks_used=used,
-        free_blocks=report.superblock.blocks - used,
+        free_blocks=BLOCKS - used,
     )
+
+
+def test_transactions_are_counted_and_replayed_only_in_memory() -> None:
+    image = sample()
+    image.change_superblock(state=0, tail_tid=3)
+    address = image.place(SMALL)[0]
+    after = image.log(0, 3, {address: image.raw(address)})
+    image.log(after, 4, {address: image.raw(address)})
+    image.spoil(address)
+    before = image.device.snapshot()
+    report = check_image(image.device)
+    assert report.clean
+    assert report.counts.transactions == 2
+    assert image.device.snapshot() == before
+
+
+def test_progress() -> None:
+    seen: dict[str, list[tuple[int, int]]] = {}
+    check_image(sample().device, progress=lambda name, done, total: seen.setdefault(name, []).append((done, total)))
+    assert list(seen) == ["inodes", "directories", "orphans", "free space"]
+    for steps in seen.values():
+        assert steps == sorted(steps)
+        assert steps[-1][0] == steps[-1][1]
+
+
+# --- no image ---
+@pytest.mark.parametrize("size", [0, 100, 512, 70_000, 1 << 20])
+def test_not_an_image(size: int) -> None:
+    with pytest.raises(ImageError, match="not a deferfs image"):
+        check_image(MemoryDevice(size))
+
+
+def test_truncated_image() -> None:
+    data = sample().device.snapshot()
+    with pytest.raises(ImageError, match="truncated"):
+        check_image(MemoryDevice.from_bytes(data[:-1], name="disk.img"))
+
+
+def test_errors_name_the_image() -> None:
+    with pytest.raises(ImageError, match=r"^disk\.img: "):
+        check_image(MemoryDevice(1 << 20, name="disk.img"))
+
+
+def test_larger_device_than_the_image() -> None:
+    data = sample().device.snapshot()
+    assert check_image(MemoryDevice.from_bytes(data + bytes(5000))).clean
+
+
+def test_both_superblocks_damaged() -> None:
+    image = sample()
+    for offset in SUPERBLOCK_OFFSETS:
+        image.device.write(offset + 40, b"\xff")
+    with pytest.raises(ImageError, match="checksum"):
+        check_image(image.device)
+
+
+def test_one_damaged_superblock_and_no_other() -> None:
+    image = sample()
+    image.device.write(SUPERBLOCK_OFFSETS[0], bytes(512))
+    image.device.write(SUPERBLOCK_OFFSETS[1] + 40, b"\xff")
+    with pytest.raises(ImageError, match="checksum"):
+        check_image(image.device)
+
+
+@pytest.mark.parametrize("feature", ["incompatible", "read_only_compatible"])
+def test_unknown_feature(feature: str) -> None:
+    image = sample()
+    image.change_superblock(**{feature: 1 << 7})
+    with pytest.raises(ImageError, match="feature 0x80"):
+        check_image(image.device)
+
+
+def test_older_copy_does_not_hide_an_unknown_feature() -> None:
+    image = sample()
+    image.put_superblock(replace(image.superblock, sequence=99, incompatible=1), (0,))
+    with pytest.raises(ImageError, match="feature"):
+        check_image(image.device)
+
+
+def test_unknown_compatible_feature_is_no_obstacle() -> None:
+    image = sample()
+    image.change_superblock(compatible=1)
+    assert check_image(image.device).clean
+
+
+# --- devices that fail ---
+def test_unreadable_blocks_are_problems() -> None:
+    image = sample()
+    address = image.place(SMALL)[0]
+    report = check_image(_failing(image, address, address))
+    assert not report.complete
+    assert [(p.number, p.code, p.where) for p in report.problems] == [
+        (308, "block-unreadable", {"block": address}),
+    ]
+
+
+def test_nothing_readable_behind_the_superblocks() -> None:
+    image = sample()
+    report = check_image(_failing(image, image.fmt.reserved_blocks, BLOCKS))
+    assert not report.complete
+    assert {p.code for p in report.problems} == {"block-unreadable", "inode-file"}
+
+
+def test_unreadable_superblock_copy() -> None:
+    report = check_image(_failing(sample(), 0, 0))
+    assert [p.code for p in report.problems] == ["superblock-copy"]
+
+
+# --- bounds ---
+def test_problems_of_one_kind_are_counted_past_a_limit() -> None:
+    image = sample()
+    leaked = range(BLOCKS - 2 * PROBLEMS_PER_KIND - 20, BLOCKS, 2)
+    for block in leaked:
+        image.mark(block, 1, 1)
+    report = check_image(image.device)
+    assert len(report.problems) == PROBLEMS_PER_KIND
+    assert report.suppressed == {"block-leaked": len(leaked) - PROBLEMS_PER_KIND}
+    assert report.found == len(leaked)
+
+
+def test_tree_of_inner_nodes_that_share_their_children() -> None:
+    """Each level points many times to the next: a walk without memory would visit 60^8 nodes."""
+    image = sample()
+    first = image.free_run(9)
+    image.mark(first, 9, 1)
+    for level in range(9):
+        node = ExtentNode(TREE, level)
+        for index in range(60 if level else 0):
+            node.insert_child(index, index, first + level - 1)
+        image.put_raw(first + level, node.encode(image.fmt, first + level))
+    image.change_inode(TREE, form=FORM_EXTENT_TREE, root=first + 8)
+    codes = {problem.code for problem in check_image(image.device).problems}
+    assert "block-shared" in codes

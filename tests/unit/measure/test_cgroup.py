@@ -11,11 +11,10 @@ from deferfs.measure.pressure import Pressure
 
 V1_FILES = {
     "memory.limit_in_bytes": "9223372036854771712",
-    "memory.memsw.limit_in_bytes": "9223372036854771712",
+    "memory.swappiness": "60",
     "memory.usage_in_bytes": "1000",
     "memory.max_usage_in_bytes": "2000",
-    "memory.failcnt": "30",
-    "memory.memsw.failcnt": "4",
+    "memory.failcnt": "34",
     "memory.kmem.usage_in_bytes": "500",
     "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
     "memory.stat": "cache 400\nrss 300\nmapped_file 7\ntotal_cache 400\n",
@@ -49,7 +48,7 @@ class FakeKernel:
         shutil.rmtree(directory)
 
 
-@pytest.fixture()
+@pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     fake = FakeKernel()
     monkeypatch.setattr(cgroup, "_make", fake.make)
@@ -57,7 +56,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     return fake
 
 
-@pytest.fixture()
+@pytest.fixture
 def v1(tmp_path: Path, kernel: FakeKernel) -> Path:
     for name in ("memory", "unified"):
         (tmp_path / name).mkdir()
@@ -67,7 +66,7 @@ def v1(tmp_path: Path, kernel: FakeKernel) -> Path:
     return tmp_path
 
 
-@pytest.fixture()
+@pytest.fixture
 def v2(tmp_path: Path, kernel: FakeKernel) -> Path:
     (tmp_path / "cgroup.controllers").write_text("cpu io memory pids\n")
     (tmp_path / "cgroup.subtree_control").write_text("cpu\n")
@@ -103,7 +102,7 @@ def test_version_1_limits_reads_and_leaves_nothing(v1: Path) -> None:
     with MemoryCgroup(hierarchy_of(v1), "bench", 1 << 20) as group:
         ours = v1 / "memory/bench"
         assert (ours / "memory.limit_in_bytes").read_text() == str(1 << 20)
-        assert (ours / "memory.memsw.limit_in_bytes").read_text() == str(1 << 20)
+        assert (ours / "memory.swappiness").read_text() == "0"
         group.add(123)
         assert (ours / "cgroup.procs").read_text() == "123"
         assert (v1 / "unified/bench/cgroup.procs").read_text() == "123"
@@ -132,16 +131,15 @@ def test_version_2_limits_reads_and_leaves_nothing(v2: Path) -> None:
     assert not ours.exists()
 
 
-def test_a_kernel_without_swap_accounting(v1: Path, kernel: FakeKernel) -> None:
-    without = {name: text for name, text in V1_FILES.items() if "memsw" not in name}
-    kernel.files[v1 / "memory"] = without
-    with MemoryCgroup(hierarchy_of(v1), "bench", 1 << 20) as group:
-        assert group.read().limit_hits == 30
+def test_a_kernel_without_swap(v2: Path, kernel: FakeKernel) -> None:
+    kernel.files[v2] = {name: text for name, text in V2_FILES.items() if "swap" not in name}
+    with MemoryCgroup(hierarchy_of(v2), "bench", 1 << 20) as group:
+        assert group.read().limit_hits == 34
 
 
 def test_a_limit_that_cannot_be_set_is_said_and_cleaned_up(v2: Path, kernel: FakeKernel) -> None:
     kernel.files[v2] = {}
-    with pytest.raises(EnvironmentProblem, match="cannot set up the memory cgroup .*bench"):
+    with pytest.raises(EnvironmentProblem, match=r"cannot set up the memory cgroup .*bench"):
         MemoryCgroup(hierarchy_of(v2), "bench", 1 << 20).__enter__()
     assert not (v2 / "bench").exists()
 

@@ -37,9 +37,7 @@ def test_folding_keeps_count_sum_minimum_and_maximum_exactly(samples: list[int])
 
 
 @given(latencies, st.floats(0, 100))
-def test_a_percentile_is_that_of_the_sorted_samples_within_a_bin(
-    samples: list[int], percent: float
-) -> None:
+def test_a_percentile_is_that_of_the_sorted_samples_within_a_bin(samples: list[int], percent: float) -> None:
     ordered = sorted(samples)
     rank = max(1, -(-len(samples) * percent // 100))
     exact = ordered[min(int(rank), len(samples)) - 1]

@@ -32,8 +32,6 @@ def test_a_spread_shows_the_least_and_the_most_pair() -> None:
     assert spread(None) == "-"
 
 
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0"), (512, "512"), (48 << 20, "48.0 MiB"), (3 << 40, "3072 GiB")]
-)
+@pytest.mark.parametrize(("count", "text"), [(0, "0"), (512, "512"), (48 << 20, "48.0 MiB"), (3 << 40, "3072 GiB")])
 def test_sizes(count: int, text: str) -> None:
     assert size(count) == text

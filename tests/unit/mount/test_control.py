@@ -1,5 +1,6 @@
 """The control protocol, with a real socket and a made-up mount."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -14,7 +15,7 @@ from deferfs.mount import control_client, control_path
 from deferfs.mount.control import ControlServer
 from deferfs.mount.mountinfo import Mount
 
-MOUNT = Mount("0:99", "/mnt", "fuse.deferfs", "/a.img", False)
+MOUNT = Mount("0:99", "/mnt", "fuse.deferfs", "/a.img", False, os.geteuid())
 
 
 class FakeMount:
@@ -45,7 +46,7 @@ class FakeMount:
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "run"
-    monkeypatch.setattr(control_path, "control_directory", lambda: str(place))
+    monkeypatch.setattr(control_path, "control_directories", lambda uid: [str(place)])
     return place
 
 
@@ -99,9 +100,7 @@ async def test_a_bug_is_answered_and_the_mount_goes_on(mount: FakeMount) -> None
         (b"[" * 100_000 + b"\n", "not a line of JSON"),
     ],
 )
-async def test_a_malformed_request_is_refused(
-    line: bytes, error: str, mount: FakeMount, directory: Path
-) -> None:
+async def test_a_malformed_request_is_refused(line: bytes, error: str, mount: FakeMount, directory: Path) -> None:
     def exchange() -> bytes:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(10)
@@ -129,23 +128,37 @@ async def test_the_daemon_is_known_by_the_kernel_not_by_what_it_says(mount: Fake
 
 
 async def test_only_the_owner_gets_near_the_socket(mount: FakeMount, directory: Path) -> None:
-    assert directory.stat().st_mode & 0o777 == 0o700
-    assert (directory / "0:99.sock").stat().st_mode & 0o777 == 0o600
+    assert permissions(directory) == 0o700
+    assert permissions(directory / "0:99.sock") == 0o600
 
 
 async def test_the_socket_of_a_dead_daemon_is_replaced(directory: Path) -> None:
+    leave_a_dead_socket(directory)
+    server = ControlServer(FakeMount(), MOUNT.device)
+    async with server.listening():
+        assert permissions(directory) == 0o700
+    assert os.listdir(directory) == []
+
+
+def permissions(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def leave_a_dead_socket(directory: Path) -> None:
     directory.mkdir(mode=0o755)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(directory / "0:99.sock"))
-    server = ControlServer(FakeMount(), MOUNT.device)
-    async with server.listening():
-        assert directory.stat().st_mode & 0o077 == 0
-    assert not list(directory.iterdir())
 
 
 def test_without_a_daemon_the_error_says_how_to_go_on(directory: Path) -> None:
     with pytest.raises(control_client.NoDaemonError, match="deferfs umount /mnt"):
         control_client.ask(MOUNT, "stat")
+
+
+async def test_a_socket_of_somebody_else_is_not_trusted(mount: FakeMount) -> None:
+    others = dataclasses.replace(MOUNT, uid=os.geteuid() + 1)
+    with pytest.raises(control_client.NoDaemonError):
+        await trio.to_thread.run_sync(control_client.find_daemon, others)
 
 
 def test_a_path_that_is_not_on_a_deferfs(tmp_path: Path) -> None:

@@ -16,9 +16,7 @@ def run(body: str) -> subprocess.CompletedProcess[str]:
         from deferfs.mount.daemon import run_in_background
         """
     ) + textwrap.dedent(body)
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_parent_returns_when_the_mount_is_usable_and_the_daemon_lives_on() -> None:

@@ -7,7 +7,7 @@ from deferfs.mount.mountinfo import Mount
 
 LINES = [
     "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/root rw\n",
-    "40 22 0:50 / /mnt rw,nosuid,nodev - fuse.deferfs /images/a.img rw,user_id=0\n",
+    "40 22 0:50 / /mnt rw,nosuid,nodev - fuse.deferfs /images/a.img rw,user_id=1000,group_id=5\n",
     "41 22 0:51 / /mnt\\040b ro - fuse.deferfs /images/with\\040space\\134.img ro\n",
     "42 40 0:52 / /mnt/inner rw shared:2 master:1 - tmpfs tmpfs rw\n",
     "malformed\n",
@@ -20,7 +20,7 @@ def mounts() -> list[Mount]:
 
 
 def test_lines_are_parsed_with_their_escapes(mounts: list[Mount]) -> None:
-    assert mounts[1] == Mount("0:50", "/mnt", "fuse.deferfs", "/images/a.img", False)
+    assert mounts[1] == Mount("0:50", "/mnt", "fuse.deferfs", "/images/a.img", False, 1000)
     assert mounts[2] == Mount("0:51", "/mnt b", "fuse.deferfs", "/images/with space\\.img", True)
     assert len(mounts) == 4
 

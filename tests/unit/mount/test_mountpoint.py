@@ -28,13 +28,14 @@ def test_a_file_is_no_mountpoint(tmp_path: Path) -> None:
         check_mountpoint(str(tmp_path / "file"))
 
 
-def test_the_rest_of_a_dead_mount_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    def dead(path: str) -> os.stat_result:
+@pytest.mark.parametrize("call", ["stat", "statvfs"])
+def test_the_rest_of_a_dead_mount_is_explained(call: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def dead(path: str) -> None:
         raise OSError(errno.ENOTCONN, "Transport endpoint is not connected", path)
 
-    monkeypatch.setattr(os, "stat", dead)
-    with pytest.raises(MountFailedError, match="dead mount .* deferfs umount /mnt"):
-        check_mountpoint("/mnt")
+    monkeypatch.setattr(os, call, dead)
+    with pytest.raises(MountFailedError, match=r"dead mount .* deferfs umount /"):
+        check_mountpoint(str(tmp_path))
 
 
 def test_a_machine_without_fuse(tmp_path: Path) -> None:
@@ -43,9 +44,7 @@ def test_a_machine_without_fuse(tmp_path: Path) -> None:
     assert raised.value.exit_code == 2
 
 
-def test_an_ordinary_user_needs_the_helper(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_ordinary_user_needs_the_helper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     check_environment(fuse_device=str(tmp_path), uid=0)
     with pytest.raises(EnvironmentProblem, match="fusermount3"):

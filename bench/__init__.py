@@ -1,0 +1,1 @@
+"""Benchmarks of the repository; bench/run starts them."""

@@ -1,0 +1,1 @@
+"""One module for each scenario; those that are commands have a `command`."""

@@ -1,0 +1,121 @@
+"""Is a mount with very many orphans usable as soon as a clean one?
+
+Orphans are what a crash leaves of deleted files that were still open. They are made that way: a
+process opens files and deletes them, the filesystem is synced, its daemon killed. Then copies of
+that image and of its clean counterpart are mounted in turn; a mount counts as usable when a file
+has been created on it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.daemon import daemon_pid, read_statistics
+from bench.filesystems import Deferfs, mounted
+from bench.main import say
+from bench.rows import sync
+from deferfs.errors import DeferfsError
+from deferfs.measure.statistics import RatioSummary, summarize_ratios
+from deferfs.measure.targets import copy_image, deferfs_command, run_command
+
+DRAIN_SECONDS_MAX: Final = 600.0
+DESCRIPTORS_SPARE: Final = 100
+KILL_SECONDS_MAX: Final = 30.0
+
+
+class Orphans(msgspec.Struct, frozen=True):
+    """Seconds until usable, pair by pair, and `drain`: until the orphans were gone after that."""
+
+    orphans: int
+    with_orphans: list[float]
+    clean: list[float]
+    ratio: RatioSummary
+    drain: list[float]
+
+
+def measure_orphans(home: Path, orphans: int, pairs: int) -> Orphans:
+    """Make both images in `home`, which must be empty, and mount them in turn."""
+    filesystem = Deferfs()
+    image, mountpoint = home / "image", home / "mnt"
+    filesystem.make(home)
+    dirty, clean = home / "orphans.img", home / "clean.img"
+    _make_orphans(filesystem, home, mountpoint, orphans)
+    copy_image(image, dirty)
+    with mounted(filesystem, home, mountpoint):
+        _wait_drained(mountpoint)
+    copy_image(image, clean)
+    taken: dict[Path, list[float]] = {dirty: [], clean: []}
+    drains = []
+    for pair in range(1, pairs + 1):
+        for source in (dirty, clean):
+            say(f"pair {pair} of {pairs}: {source.stem}")
+            copy_image(source, image)
+            start = time.monotonic()
+            with mounted(filesystem, home, mountpoint):
+                (mountpoint / "usable").touch()
+                usable = time.monotonic()
+                taken[source].append(usable - start)
+                if source is dirty:
+                    _wait_drained(mountpoint)
+                    drains.append(time.monotonic() - usable)
+    ratio = summarize_ratios(taken[dirty], taken[clean])
+    assert ratio is not None
+    return Orphans(orphans, taken[dirty], taken[clean], ratio, drains)
+
+
+def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int) -> None:
+    """Leave `count` deleted open files behind in the image, and nobody who serves it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + DESCRIPTORS_SPARE
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
+    descriptors = []
+    filesystem.mount(home, mountpoint)
+    try:
+        for index in range(count):
+            path = f"{mountpoint}/{index}"
+            descriptors.append(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            os.unlink(path)
+        sync(mountpoint)
+        _kill(daemon_pid(mountpoint))
+    finally:
+        for descriptor in descriptors:
+            _close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        run_command([*deferfs_command(), "umount", str(mountpoint)])
+
+
+def _close(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass  # ENOTCONN: its daemon was killed
+
+
+def _kill(pid: int) -> None:
+    """Kill a daemon that we started, and wait until it has let go of its image."""
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        if not select.select([process], [], [], KILL_SECONDS_MAX)[0]:
+            raise DeferfsError(f"process {pid} does not end")
+    finally:
+        os.close(process)
+
+
+def _wait_drained(mountpoint: Path) -> None:
+    deadline = time.monotonic() + DRAIN_SECONDS_MAX
+    while True:
+        statistics = read_statistics(mountpoint)
+        if not statistics["gc"]["queued"] + statistics["inodes"]["inactivating"]:
+            return
+        if time.monotonic() > deadline:
+            raise DeferfsError(f"{mountpoint}: orphans are left after {DRAIN_SECONDS_MAX:.0f} s")
+        time.sleep(0.05)

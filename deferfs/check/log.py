@@ -1,0 +1,147 @@
+"""Pass 2: the log, replayed into memory only.
+
+Transactions are taken from the tail on as long as they are whole. What follows the last whole one
+is an interrupted commit, which is fine, unless a record of a still newer transaction is found: one
+begins only when the one before it is durable, so then a transaction in the middle is damaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deferfs.check import catalogue
+from deferfs.check.context import Context
+from deferfs.errors import CorruptionError
+from deferfs.ondisk.journal import (
+    MAGIC_COMMIT,
+    MAGIC_DESCRIPTOR,
+    MAGIC_REVOKE,
+    decode_commit,
+    decode_revokes,
+    decode_tags,
+    peek,
+)
+
+
+@dataclass(slots=True)
+class Transaction:
+    """A whole transaction: (home, log block) of its images, its revokes, and the log blocks it
+    takes.
+    """
+
+    tid: int
+    images: list[tuple[int, int]] = field(default_factory=list)
+    revokes: list[int] = field(default_factory=list)
+    blocks: int = 0
+
+
+class _LogReader:
+    """The journal region as a ring of blocks."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.start = context.superblock.journal_start
+        self.length = context.superblock.journal_blocks
+
+    def address(self, position: int) -> int:
+        return self.start + position % self.length
+
+    def block(self, position: int) -> bytes:
+        """The block, or nothing when it cannot be read: then no record is found in it."""
+        found = self.context.reader.read_raw(self.address(position))
+        return bytes(self.context.fmt.block_size) if found is None else found
+
+
+def replay(context: Context) -> int:
+    """Fill the overlay of the reader from the log; the number of transactions in it."""
+    superblock = context.superblock
+    log = _LogReader(context)
+    newest: dict[int, tuple[int, int]] = {}
+    revoked: dict[int, int] = {}
+    position, used, tid = superblock.journal_tail, 0, superblock.tail_tid
+    while used < log.length:
+        transaction = _read_transaction(log, position, log.length - used, tid)
+        if transaction is None:
+            break
+        for home, source in transaction.images:
+            newest[home] = (tid, source)
+        for home in transaction.revokes:
+            revoked[home] = tid
+        _check_homes(context, transaction)
+        used += transaction.blocks
+        position += transaction.blocks
+        tid += 1
+    _look_for_newer(log, position, log.length - used, tid)
+    transactions = tid - superblock.tail_tid
+    if transactions and superblock.clean:
+        text = f"log: {transactions} transactions from {superblock.tail_tid} on in a clean image"
+        context.findings.add(catalogue.LOG_NOT_EMPTY, text, tid=superblock.tail_tid)
+    for home, (logged, source) in newest.items():
+        if logged > revoked.get(home, -1) and _may_be_logged(context, home):
+            context.reader.overlay[home] = source
+    return transactions
+
+
+def _read_transaction(log: _LogReader, position: int, room: int, tid: int) -> Transaction | None:
+    """The transaction `tid` at `position` if every block and checksum of it is right, else None."""
+    fmt = log.context.fmt
+    found = Transaction(tid)
+    body_crc = index = 0
+    while index < room:
+        data = log.block(position + index)
+        header = peek(fmt, data)
+        if header is None or header[1] != tid or header[2] != index:
+            return None
+        magic, _, _, count = header
+        if magic == MAGIC_COMMIT:
+            record = decode_commit(data)
+            found.blocks = index + 1
+            return found if record.blocks == index and record.body_crc == body_crc else None
+        body_crc = fmt.checksum(body_crc, data)
+        index += 1
+        try:
+            if magic == MAGIC_REVOKE:
+                found.revokes += decode_revokes(fmt, data, count)
+            elif magic == MAGIC_DESCRIPTOR:
+                tags = decode_tags(fmt, data, count)
+                if index + len(tags) > room:
+                    return None
+                for tag in tags:
+                    if fmt.checksum(tid, log.block(position + index)) != tag.crc:
+                        return None
+                    found.images.append((tag.home, log.address(position + index)))
+                    index += 1
+        except CorruptionError:
+            return None
+    return None
+
+
+def _look_for_newer(log: _LogReader, position: int, room: int, tid: int) -> None:
+    """Transaction `tid` at `position` is damaged or was never finished: nothing newer may have
+    begun.
+    """
+    context = log.context
+    newest = tid
+    for at in range(position, position + room):
+        header = peek(context.fmt, log.block(at))
+        if header is not None:
+            newest = max(newest, header[1])
+    if newest > tid:
+        text = f"log: transaction {tid} is damaged, but transaction {newest} follows it"
+        context.findings.add(catalogue.LOG_GAP, text, tid=tid, block=log.address(position))
+        context.complete = False
+
+
+def _may_be_logged(context: Context, home: int) -> bool:
+    """Superblocks and the log itself are never logged; everything else inside the image may be."""
+    superblock = context.superblock
+    in_log = 0 <= home - superblock.journal_start < superblock.journal_blocks
+    return context.fmt.reserved_blocks <= home < superblock.blocks and not in_log
+
+
+def _check_homes(context: Context, transaction: Transaction) -> None:
+    homes = [home for home, _ in transaction.images] + transaction.revokes
+    for home in homes:
+        if not _may_be_logged(context, home):
+            text = f"log: transaction {transaction.tid} logs block {home}"
+            context.findings.add(catalogue.LOG_HOME, text, tid=transaction.tid, block=home)

@@ -1,0 +1,111 @@
+"""Pass 1: the two superblocks, and the fixed areas they describe."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import google_crc32c
+
+from deferfs.check import catalogue
+from deferfs.check.context import Context
+from deferfs.check.report import Findings
+from deferfs.device.base import Device
+from deferfs.errors import DeviceError, ImageError
+from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
+from deferfs.ondisk.superblock import (
+    FEATURES_READ_ONLY,
+    MAGIC,
+    STATE_CLEAN,
+    STATE_ERRORS,
+    Superblock,
+)
+
+_CRC: Final = struct.Struct("<I")
+_SEQUENCE: Final = struct.Struct("<Q")
+_SEQUENCE_OFFSET: Final = 28
+_KEPT: Final = (
+    "uuid", "block_size", "hash_key", "created_ns", "journal_start", "journal_blocks", "inode_root",
+)  # fmt: skip
+"""Fields that no write of a superblock changes."""
+
+
+def read_superblock(device: Device, findings: Findings) -> Superblock:
+    """The superblock that counts. ImageError when there is none, when only a newer program can
+    understand it, or when the image is shorter than it says.
+    """
+    found: list[Superblock] = []
+    refused: list[tuple[bytes, ImageError]] = []
+    for offset in SUPERBLOCK_OFFSETS:
+        data = _read_copy(device, offset)
+        try:
+            found.append(Superblock.decode(data))
+        except ImageError as error:
+            refused.append((data, error))
+    if not found:
+        raise ImageError(f"{device.name}: {_most_telling(refused)}")
+    best = max(found, key=lambda superblock: superblock.sequence)
+    _refuse_unknown(device, best, refused)
+    if device.size < best.blocks * best.block_size:
+        raise ImageError(f"{device.name}: truncated: {device.size} bytes of {best.blocks * best.block_size}")
+    _compare_copies(best, found, refused, findings)
+    if best.state & STATE_ERRORS:
+        findings.add(catalogue.SUPERBLOCK_ERRORS, "superblock: an error was recorded while it was mounted")
+    return best
+
+
+def _read_copy(device: Device, offset: int) -> bytes:
+    try:
+        return device.read(offset, SUPERBLOCK_BYTES)
+    except DeviceError:
+        return b""  # an image too short for it, or a bad sector: the other copy may do
+
+
+def _most_telling(refused: list[tuple[bytes, ImageError]]) -> ImageError:
+    for data, error in refused:
+        if data[4 : 4 + len(MAGIC)] == MAGIC:
+            return error
+    return refused[0][1]
+
+
+def _refuse_unknown(device: Device, best: Superblock, refused: list[tuple[bytes, ImageError]]) -> None:
+    """A newer copy that is whole but not understood must not be passed over for an older one."""
+    for data, error in refused:
+        whole = data[4 : 4 + len(MAGIC)] == MAGIC and _CRC.unpack_from(data)[0] == google_crc32c.value(data[4:])
+        if whole and _SEQUENCE.unpack_from(data, _SEQUENCE_OFFSET)[0] >= best.sequence:
+            raise ImageError(f"{device.name}: {error}")
+    unknown = best.read_only_compatible & ~FEATURES_READ_ONLY
+    if unknown:
+        raise ImageError(f"{device.name}: unknown feature {unknown:#x}; only a newer deferfs can check it")
+
+
+def _compare_copies(
+    best: Superblock,
+    found: list[Superblock],
+    refused: list[tuple[bytes, ImageError]],
+    findings: Findings,
+) -> None:
+    # A crash may cut off a superblock write, but never the one before an orderly end.
+    if refused and best.state & STATE_CLEAN:
+        findings.add(catalogue.SUPERBLOCK_COPY, f"superblock: the other copy: {refused[0][1]}")
+    for other in found:
+        for name in _KEPT:
+            if getattr(other, name) != getattr(best, name):
+                findings.add(catalogue.SUPERBLOCK_DISAGREE, f"superblock: the copies differ in {name}")
+
+
+def claim_fixed_areas(context: Context) -> None:
+    """Claim the reserved area, the bitmap regions and the journal, which must not overlap."""
+    superblock = context.superblock
+    areas = [("reserved area", 0, context.fmt.reserved_blocks)]
+    areas += [
+        (f"bitmap region {number}", start, length) for number, (start, length) in enumerate(superblock.bitmap_regions)
+    ]
+    areas.append(("journal", superblock.journal_start, superblock.journal_blocks))
+    bits = context.claims.bits
+    for name, start, length in areas:
+        end = start + length
+        if length == 0 or end > superblock.blocks or bits.find(1, start, end) >= 0:
+            text = f"superblock: {name} at block {start}, {length} blocks"
+            context.findings.add(catalogue.SUPERBLOCK_LAYOUT, text, block=start, length=length)
+        bits[start:end] = 1

@@ -1,0 +1,28 @@
+"""`deferfs info`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("info")
+@click.argument("target", metavar="IMAGE|DIR", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(target: str, as_json: bool) -> None:
+    """Print the geometry of an image, as mkfs did, mounted or not."""
+    from deferfs.cli.geometry import geometry_json, geometry_lines, state_of
+    from deferfs.cli.output import say, say_json
+    from deferfs.mount import mountinfo
+    from deferfs.mount.image import peek_superblock
+
+    mount = mountinfo.find_deferfs(target)
+    image = target if mount is None else mount.source
+    superblock = peek_superblock(image)
+    state = state_of(superblock) if mount is None else "mounted"
+    if as_json:
+        description = geometry_json(image, superblock, state)
+        description["mountpoint"] = None if mount is None else mount.mountpoint
+        say_json(description)
+        return
+    for line in geometry_lines(image, superblock, state):
+        say(line)

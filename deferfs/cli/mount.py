@@ -1,0 +1,73 @@
+"""`deferfs mount`, `mount.deferfs`, and what mount(8) and mount.fuse call."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(
+    "mount",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Mount options of deferfs: evict=deferred|inline, commit=SECONDS, gc_workers=N, memory=SIZE, discard, "
+    "writeback_cache=on|off, entry_timeout=SECONDS, attr_timeout=SECONDS, log=FILE; and allow_other, allow_root, "
+    "ro, suid, dev and the others that mount(8) describes.",
+)
+@click.argument("image", type=click.Path())
+@click.argument("directory", metavar="DIR", type=click.Path())
+@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground; log to standard error.")
+@click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Mount options, comma separated.")
+@click.option("-s", "--sloppy", is_flag=True, help="Ignore mount options that nobody knows.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what has been mounted where.")
+def command(
+    image: str,
+    directory: str,
+    foreground: bool,
+    options: tuple[str, ...],
+    sloppy: bool,
+    verbose: bool,
+) -> None:
+    """Mount IMAGE, an image file or a block device, on DIR.
+
+    Returns when the mount is usable. The daemon stays in the background until the filesystem is unmounted.
+    """
+    from deferfs.cli.output import tell
+    from deferfs.mount.options import parse_options
+    from deferfs.mount.start import start
+
+    parsed = parse_options(options, sloppy=sloppy)
+    start(image, directory, parsed, foreground=foreground, notice=tell)
+    if verbose and not foreground:
+        tell(f"{image} is mounted on {directory}")
+
+
+@click.command("mount.deferfs", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("spec", type=click.Path())
+@click.argument("directory", metavar="DIR", type=click.Path())
+@click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Mount options, comma separated.")
+@click.option("-f", "fake", is_flag=True, help="Check everything, but do not mount.")
+@click.option("-s", "sloppy", is_flag=True, help="Ignore mount options that nobody knows.")
+@click.option("-n", "_no_mtab", is_flag=True, help="Ignored: there is no mtab to keep.")
+@click.option("-v", "verbose", is_flag=True, help="Say what has been mounted where.")
+@click.option("-t", "_fstype", metavar="TYPE", help="Ignored: there is only one type.")
+def helper_command(
+    spec: str,
+    directory: str,
+    options: tuple[str, ...],
+    fake: bool,
+    sloppy: bool,
+    _no_mtab: bool,
+    verbose: bool,
+    _fstype: str | None,
+) -> None:
+    """Mount SPEC on DIR for mount(8), which calls this for the type `deferfs`."""
+    from deferfs.cli.output import tell
+    from deferfs.mount.options import parse_options
+    from deferfs.mount.start import check, start
+
+    parsed = parse_options(options, sloppy=sloppy)
+    if fake:
+        check(spec, directory, parsed)
+        return
+    start(spec, directory, parsed, foreground=False, notice=tell)
+    if verbose:
+        tell(f"{spec} is mounted on {directory}")

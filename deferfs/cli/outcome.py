@@ -1,0 +1,92 @@
+"""How a command ends: every error becomes one line on standard error and a conventional exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import click
+
+from deferfs.errors import DeferfsError, EnvironmentProblem, UsageError
+
+DEBUG_VARIABLE: Final = "DEFERFS_DEBUG"
+EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
+
+
+@dataclass(frozen=True, slots=True)
+class Conventions:
+    """The exit codes of one command. `failure` None means that each error knows its own."""
+
+    usage: int = 2
+    system: int = 2
+    failure: int | None = None
+    internal: int = 70
+    interrupted: int = EXIT_INTERRUPTED
+
+
+ORDINARY: Final = Conventions()
+MOUNT: Final = Conventions(usage=1, system=2, failure=32, internal=4, interrupted=8)
+"""mount(8)."""
+FSCK: Final = Conventions(usage=16, system=8, failure=8, internal=8, interrupted=32)
+"""fsck(8)."""
+
+
+def finish(command: Callable[[], object], conventions: Conventions) -> int:
+    """Run `command` and return its exit code; whatever goes wrong is told in one line."""
+    try:
+        result = command()
+        return result if isinstance(result, int) else 0
+    except (click.ClickException, UsageError) as error:
+        _complain(_click_text(error) if isinstance(error, click.ClickException) else str(error))
+        return conventions.usage
+    except DeferfsError as error:
+        _complain(str(error))
+        return _code(error, conventions)
+    except (click.Abort, KeyboardInterrupt):
+        _complain("interrupted")
+        return conventions.interrupted
+    except BrokenPipeError:
+        _discard_output()
+        return 1
+    except OSError as error:
+        _debug()
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return conventions.failure or 1
+    except Exception as error:
+        _debug()
+        text = " ".join(str(error).split())
+        _complain(f"internal error: {type(error).__name__}: {text} (set {DEBUG_VARIABLE}=1 for details)")
+        return conventions.internal
+
+
+def _code(error: DeferfsError, conventions: Conventions) -> int:
+    if isinstance(error, EnvironmentProblem):
+        return conventions.system
+    return error.exit_code if conventions.failure is None else conventions.failure
+
+
+def _click_text(error: click.ClickException) -> str:
+    text = " ".join(error.format_message().split())
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return text
+    return f"{text[:1].lower()}{text[1:].rstrip('.')}; see {error.ctx.command_path} --help"
+
+
+def _complain(text: str) -> None:
+    click.echo(f"deferfs: {text}", err=True)
+
+
+def _debug() -> None:
+    if os.environ.get(DEBUG_VARIABLE):
+        click.echo(traceback.format_exc(), err=True)
+
+
+def _discard_output() -> None:
+    """The reader of standard output has gone; keep the interpreter from complaining about it at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)

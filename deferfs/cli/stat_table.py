@@ -1,0 +1,117 @@
+"""The statistics of a mount as text: rows below 80 columns, units in every cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deferfs.mount.units import format_size
+
+Statistics = Mapping[str, Any]
+COLUMNS_MAX = 79
+
+
+def stat_lines(statistics: Statistics) -> Iterator[str]:
+    """All lines of `deferfs stat`. `statistics` is the object that `--json` prints."""
+    yield from _header(statistics)
+    for line in _state(statistics):
+        yield line[:COLUMNS_MAX]
+    yield from activity_lines(statistics)
+
+
+def activity_lines(statistics: Statistics) -> Iterator[str]:
+    """What foreground requests did and where they waited."""
+    yield from _timings("request", statistics["requests"])
+    yield from _timings("wait for", statistics["waits"])
+
+
+def gc_line(statistics: Statistics) -> str:
+    """The state of the inode garbage collector."""
+    gc = statistics["gc"]
+    return (
+        f"gc       queued {gc['queued']} ({format_size(gc['pending_bytes'])}, "
+        f"oldest {gc['oldest_seconds']:.1f} s)  done {gc['inactivated_total']}  "
+        f"cancelled {gc['cancelled_total']}"
+    )
+
+
+def _header(statistics: Statistics) -> Iterator[str]:
+    yield f"{statistics['mountpoint']}"
+    yield f"image    {statistics['image']}"
+    yield (
+        f"daemon   pid {statistics['pid']}  up {format_duration(statistics['uptime_seconds'])}  "
+        f"version {statistics['version']}  evict {statistics['evict']}"
+    )
+
+
+def _state(statistics: Statistics) -> Iterator[str]:
+    memory, inodes, gc = statistics["memory"], statistics["inodes"], statistics["gc"]
+    journal, space = statistics["journal"], statistics["space"]
+    yield (
+        f"memory   {format_size(memory['used_bytes'])} of {format_size(memory['budget_bytes'])}"
+        f"  inodes {format_size(memory['inode_bytes'])}  blocks {format_size(memory['block_bytes'])}"
+    )
+    yield (
+        f"         reserve {format_size(memory['reserve_bytes'])}  direct reclaims {memory['direct_reclaims_total']}"
+    )
+    yield (
+        f"inodes   cached {inodes['cached']}  active {inodes['active']}  idle {inodes['idle']}"
+        f"  queued {inodes['queued']}"
+    )
+    yield f"         inactivating {inodes['inactivating']}  quarantined {inodes['quarantined']}"
+    yield gc_line(statistics)
+    yield (
+        f"         workers {gc['workers']}  queued in all {gc['queued_total']}"
+        f"  batches {gc['batches_total']}  errors {gc['errors_total']}"
+    )
+    yield (
+        f"journal  {journal['used_blocks']} of {journal['blocks']} blocks"
+        f"  running {journal['running_blocks']}  tid {journal['tid']}"
+        f"  commits {journal['commits_total']}"
+    )
+    aborted = "  ABORTED: read-only, see the log" if journal["aborted"] else ""
+    yield f"         checkpoints {journal['checkpoints_total']}{aborted}"
+    size = space["block_size"]
+    yield (
+        f"space    {format_size(space['free_blocks'] * size)} free of {format_size(space['blocks'] * size)}"
+        f"  pending free {format_size(space['pending_free_blocks'] * size)}"
+    )
+    yield f"reclaim  violations {statistics['reclaim_context']['violations_total']}"
+
+
+def _timings(title: str, timings: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    rows = [(name, timing) for name, timing in timings.items() if timing["count"]]
+    if not rows:
+        return
+    yield ""
+    yield f"{title:<16}{'count':>12}{'mean':>12}{'max':>12}{'total':>12}"
+    rows.sort(key=lambda row: -row[1]["total_ns"])
+    for name, timing in rows:
+        mean = timing["total_ns"] / timing["count"]
+        yield (
+            f"{name:<16}{timing['count']:>12}{format_ns(mean):>12}"
+            f"{format_ns(timing['max_ns']):>12}{format_ns(timing['total_ns']):>12}"
+        )
+
+
+def format_ns(nanoseconds: float) -> str:
+    """A time for people, three or four digits: `850 ns`, `12.3 us`, `4.56 s`."""
+    if nanoseconds < 1e3:
+        return f"{nanoseconds:.0f} ns"
+    if nanoseconds < 1e6:
+        return f"{nanoseconds / 1e3:.1f} us"
+    if nanoseconds < 1e9:
+        return f"{nanoseconds / 1e6:.1f} ms"
+    return f"{nanoseconds / 1e9:.2f} s"
+
+
+def format_duration(seconds: float) -> str:
+    """`12 s`, `3 min 20 s`, `5 h 12 min`, `4 d 3 h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"

@@ -1,0 +1,220 @@
+"""Is a crash image one that the filesystem promised? Recover it, and compare with the history.
+
+The promises (docs/crash-consistency.md):
+
+1. The image is sound: the checker finds nothing wrong, before recovery (with the log replayed in memory) and after.
+2. The recovered metadata is the state after some prefix of the operations, not before the last completed commit.
+3. Each byte of a file is what it was in that state, or what was written there later: so what was synced and not written
+   since is exact, and nobody ever sees the data of another file.
+4. What has no name is in the orphan table; inactivating it gives all of its space back.
+5. Crashes during recovery, and during the unmount that follows, lead to the same state again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from deferfs.check import check_image
+from deferfs.crash.content import CHUNK_BYTES
+from deferfs.crash.history import History
+from deferfs.crash.model import Node, Nodes, differences, linked
+from deferfs.crash.states import CrashStates, Shredded
+from deferfs.crash.tree import read_content, read_tree
+from deferfs.device import SECTOR_BYTES, Chooser, MemoryDevice, RecordingDevice
+from deferfs.volume import attributes
+from deferfs.volume.driver import Driver
+
+_PROBLEMS_SHOWN: Final = 12
+_CLOCK_START: Final = 1 << 40
+"""After recovery, times are later than any of the history."""
+
+
+class CrashError(AssertionError):
+    """A crash image breaks a promise."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """A crash image that keeps the promises. `state` is the prefix it led back to; `tree` what was found, without contents."""
+
+    state: int
+    tree: dict[int, Node]
+    image: bytes
+
+
+def open_image(image: bytes) -> tuple[Driver, RecordingDevice]:
+    """A volume on a recorded copy of an image, recovered."""
+    device = RecordingDevice(MemoryDevice.from_bytes(image))
+    return open_device(device), device
+
+
+def open_device(device: RecordingDevice, *, evict: str = "deferred", memory_bytes: int = 64 << 20) -> Driver:
+    """Open with a clock that only counts."""
+    clock = itertools.count(_CLOCK_START).__next__
+    return Driver.open(device, clock=clock, entropy=lambda: 7, evict=evict, memory_bytes=memory_bytes)
+
+
+def require_sound(image: bytes, when: str) -> int:
+    """The checker finds nothing; the number of free blocks."""
+    report = check_image(MemoryDevice.from_bytes(image, writable=False))
+    if not (report.clean and report.complete):
+        lines = [f"{problem.code}: {problem.message}" for problem in report.problems[:_PROBLEMS_SHOWN]]
+        raise CrashError(f"unsound {when}: " + "; ".join(lines))
+    return report.counts.free_blocks
+
+
+class Oracle:
+    """Judges crash images of one recorded run. `dice` choose where recoveries and unmounts are cut in turn."""
+
+    def __init__(self, states: CrashStates, history: History, *, dice: random.Random) -> None:
+        self.states = states
+        self.history = history
+        self.dice = dice
+        self.judged = 0
+        """Crash states judged, those inside recoveries included."""
+        self.recovery_cuts = 1
+        """Cuts in the recovery of each image."""
+        self.close_cuts = 1
+        """Cuts between recovery and the end of the unmount of each image."""
+
+    def judge(self, position: int, choose: Chooser) -> Verdict:
+        """Judge a crash after `position` records; CrashError when a promise is broken."""
+        image = self.states.image(position, choose)
+        try:
+            return self._judge(image, position)
+        except Exception as error:
+            where = f"crash after {position} records, {len(self.states.unflushed(position))} of them unflushed, {choose}"
+            if isinstance(error, CrashError):
+                raise CrashError(f"{where}: {error}") from error
+            raise CrashError(f"{where}: {type(error).__name__}: {error}") from error
+
+    def _judge(self, image: bytes, position: int) -> Verdict:
+        self.judged += 1
+        require_sound(image, "before recovery")
+        driver, device = open_image(image)
+        recovered = len(device.records)
+        tree = read_tree(driver)
+        state = self._prefix(tree, position)
+        self._check_contents(driver, tree, state, position)
+        self._check_unmount(driver, device, tree)
+        self._cut_again(image, device, recovered, tree)
+        return Verdict(state, tree, image)
+
+    # --- promise 2 ---
+    def _prefix(self, tree: Nodes, position: int) -> int:
+        """The newest allowed state that is the one found."""
+        history = self.history
+        for state in history.allowed(position):
+            if history.states[state] == tree:
+                return state
+        floor, ceiling = history.floor(position), history.ceiling(position)
+        for state in range(len(history.states)):
+            if history.states[state] == tree:
+                raise CrashError(f"recovered state {state}, allowed are {floor} to {ceiling}")
+        nearest = min(
+            range(floor, ceiling + 1), key=lambda state: len(differences(tree, history.states[state]))
+        )
+        lines = differences(tree, history.states[nearest])[:_PROBLEMS_SHOWN]
+        raise CrashError(f"no state from {floor} to {ceiling} was recovered; nearest is {nearest}: " + "; ".join(lines))
+
+    # --- promise 3 ---
+    def _check_contents(self, driver: Driver, tree: Nodes, state: int, position: int) -> None:
+        for ino, node in tree.items():
+            if not node.is_file or not node.nlink:
+                continue
+            found = read_content(driver, ino, node.size)
+            expected = self.history.states[state][ino].content
+            for number in sorted(found.numbers() | expected.numbers()):
+                chunk = found.chunk(number)
+                if chunk != expected.chunk(number):
+                    allowed = self.history.chunks_between(ino, number, state, position)
+                    at = first_foreign_byte(chunk, allowed)
+                    if at >= 0:
+                        raise CrashError(
+                            f"inode {ino}, recovered to state {state}: byte {number * CHUNK_BYTES + at} is {chunk[at]}, "
+                            f"which it never was ({len(allowed)} values known since)"
+                        )
+
+    # --- promises 4 and 1 ---
+    def _check_unmount(self, driver: Driver, device: RecordingDevice, tree: Nodes) -> None:
+        """Inactivate the orphans, unmount: what is left is sound, and is the tree without them."""
+        driver.collect()
+        driver.commit()
+        volume = driver.volume
+        if volume.store.orphans.count or volume.gc.backlog:
+            raise CrashError(f"{volume.store.orphans.count} orphans are left after inodegc")
+        free = attributes.statfs(volume).free
+        driver.close()
+        counted = require_sound(snapshot(device), "after unmount")
+        if counted != free:
+            raise CrashError(f"statfs says {free} free blocks, a scan finds {counted}")
+
+    # --- promise 5 ---
+    def _cut_again(self, image: bytes, device: RecordingDevice, recovered: int, tree: Nodes) -> None:
+        states = CrashStates(image, device.records)
+        places = [(1, recovered)] * self.recovery_cuts + [(recovered, len(device.records))] * self.close_cuts
+        for first, last in places:
+            position = self.dice.randint(min(first, last), last)
+            choose = Shredded(self.dice.getrandbits(32), self.dice.choice((0, 2, 4, 6, 8)))
+            try:
+                self._same_again(states.image(position, choose), tree, in_recovery=position <= recovered)
+            except Exception as error:
+                stage = "recovery" if position <= recovered else "unmount"
+                raise CrashError(
+                    f"cut again in its {stage} after {position} of {len(device.records)} records ({choose}): {error}"
+                ) from error
+
+    def _same_again(self, image: bytes, tree: Nodes, *, in_recovery: bool) -> None:
+        self.judged += 1
+        require_sound(image, "before the second recovery")
+        again = read_tree(open_image(image)[0])
+        if in_recovery:
+            lines = differences(again, tree)
+        else:
+            gone = set(tree) - set(again)
+            lines = differences(linked(again), linked(tree))
+            lines += [f"inode {ino}: gone" for ino in gone if tree[ino].nlink]
+        if lines:
+            raise CrashError("another state: " + "; ".join(lines[:_PROBLEMS_SHOWN]))
+
+
+def first_foreign_byte(chunk: bytes, allowed: list[bytes]) -> int:
+    """The first place at which `chunk` is like none of the `allowed` ones; -1 when there is none."""
+    for start in range(0, len(chunk), SECTOR_BYTES):
+        end = start + SECTOR_BYTES
+        piece = chunk[start:end]
+        if any(known[start:end] == piece for known in allowed):
+            continue
+        for at in range(start, end):
+            if all(known[at] != chunk[at] for known in allowed):
+                return at
+    return -1
+
+
+def snapshot(device: RecordingDevice) -> bytes:
+    """The whole contents of a device."""
+    return device.read(0, device.size)
+
+
+def delete_everything(driver: Driver, unlink: Callable[[int, bytes, bool], None], tree: Nodes) -> None:
+    """Remove every name below the root with `unlink(parent, name, is_directory)`, and collect."""
+    left = {ino: dict(node.entries) for ino, node in tree.items() if node.is_directory and node.nlink}
+
+    def empty(ino: int) -> None:
+        for name, child in left[ino].items():
+            if tree[child].is_directory:
+                empty(child)
+            unlink(ino, name, tree[child].is_directory)
+
+    empty(1)
+    driver.collect()
+    driver.commit()
+
+
+def without_content(nodes: Nodes) -> dict[int, Node]:
+    """The same metadata, sharing no file contents: what an oracle of a continued run starts from."""
+    return {ino: replace(node) for ino, node in nodes.items()}

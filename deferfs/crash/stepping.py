@@ -1,0 +1,182 @@
+"""A driver that lets operations run in the middle of a commit or a checkpoint, between any two of their IO requests.
+
+The mount does so all the time. Here it happens step by step, so that a test decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from deferfs.device.base import Device
+from deferfs.reclaim.inactivation import Inactivation
+from deferfs.reclaim.inode import InCoreInode
+from deferfs.reclaim.states import State
+from deferfs.store.checkpoint import checkpoint
+from deferfs.store.commit import commit
+from deferfs.store.io import Job, Request, perform
+from deferfs.store.plan import Plan
+from deferfs.volume.driver import Driver
+from deferfs.volume.volume import Volume
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Stepper:
+    """A job between two of its steps. A step performs the request that the job has issued, or gives it the answer.
+
+    `done` once the job is over. A request waits unperformed between its two steps: what runs meanwhile is as if it had
+    been slow, or quick.
+    """
+
+    def __init__(self, device: Device, job: Job[Any], ended: Callable[[], None]) -> None:
+        self.device = device
+        self.job = job
+        self.ended = ended
+        self.done = False
+        self._request: Request | None = None
+        self._answer: bytes | None = None
+        self._resume()
+
+    def _resume(self) -> None:
+        try:
+            self._request = self.job.send(self._answer)
+        except StopIteration:
+            self.done = True
+            self.ended()
+
+    def step(self) -> None:
+        """Perform the request, or resume the job after it."""
+        if self._request is not None:
+            self._answer = perform(self.device, self._request)
+            self._request = None
+        else:
+            self._resume()
+
+    def finish(self) -> None:
+        while not self.done:
+            self.step()
+
+
+class SteppingDriver(Driver):
+    """A driver that tells what it does. The callbacks may be replaced.
+
+    `on_freeze` is called when a commit has frozen its transaction; what it returns is passed to `on_durable` when that commit
+    is durable. `on_inactivated` is called after each step of an inactivation with its inode and whether it was the last.
+    """
+
+    def __init__(self, device: Device, volume: Volume) -> None:
+        super().__init__(device, volume)
+        self.committing: Stepper | None = None
+        self.checkpointing: Stepper | None = None
+        self.inactivations: list[Inactivation] = []
+        """Begun, not finished."""
+        self.on_freeze: Callable[[], int] = lambda: 0
+        self.on_durable: Callable[[int], None] = lambda state: None
+        self.on_inactivated: Callable[[InCoreInode, dict[int, Any], bool], None] = lambda inode, changed, done: None
+
+    # --- operations ---
+    def perform(
+        self,
+        then: Callable[[T, dict[int, Any]], None],
+        op: Callable[Concatenate[Plan, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `run`, but call `then` with the result and the changed records as soon as the operation is applied."""
+        result, changed = self._changing(lambda plan: op(plan, *args, **kwargs), reserve=False)
+        then(result, changed)
+        self._place(self._take_due())
+        return result
+
+    def _changing(self, op: Callable[[Plan], T], *, reserve: bool) -> tuple[T, dict[int, Any]]:
+        def both(plan: Plan) -> tuple[T, dict[int, Any]]:
+            return op(plan), plan.inodes
+
+        return self._run(both, reserve=reserve)
+
+    # --- inactivation ---
+    def begin_inactivation(self, inode: InCoreInode) -> Inactivation | None:
+        """Take up the inactivation of an inode that is due; None when it is live again."""
+        inactivation = Inactivation(self.volume.inodes, inode)
+        return inactivation if inactivation.begin() else None
+
+    def step_inactivation(self, inactivation: Inactivation) -> bool:
+        """One operation of it; True when it is over."""
+        inode = inactivation.inode
+        if inode.state is State.INACTIVATING:
+            done, changed = self._changing(inactivation.step, reserve=True)
+            self.on_inactivated(inode, changed, done)
+            if not done:
+                return False
+        inactivation.finish()
+        return True
+
+    def inactivate(self, inode: InCoreInode) -> None:
+        """Run one inactivation to its end."""
+        inactivation = self.begin_inactivation(inode)
+        if inactivation is not None:
+            while not self.step_inactivation(inactivation):
+                pass
+
+    def finish_inactivations(self) -> None:
+        while self.inactivations:
+            inactivation = self.inactivations.pop()
+            while not self.step_inactivation(inactivation):
+                pass
+            self.volume.gc.done(inactivation.inode)
+
+    # --- jobs ---
+    def begin_commit(self) -> None:
+        """Freeze the running transaction and issue the first request."""
+        assert self.committing is None
+        store = self.volume.store
+        state = self.on_freeze()
+
+        def durable() -> None:
+            self.committing = None
+            self.on_durable(state)
+
+        stepper = Stepper(self.device, commit(store.journal, store.clock()), durable)
+        if not stepper.done:
+            self.committing = stepper
+
+    def begin_checkpoint(self) -> None:
+        """Start to bring home what is committed now."""
+        assert self.checkpointing is None
+        store = self.volume.store
+
+        def ended() -> None:
+            self.checkpointing = None
+
+        self.checkpointing = Stepper(self.device, checkpoint(store.journal, store.clock()), ended)
+
+    def finish_jobs(self) -> None:
+        """Run what is in flight to its end."""
+        if self.committing is not None:
+            self.committing.finish()
+        if self.checkpointing is not None:
+            self.checkpointing.finish()
+
+    def commit(self) -> None:
+        """Make everything applied durable, after the commit in flight."""
+        if self.committing is not None:
+            self.committing.finish()
+        self.begin_commit()
+        if self.committing is not None:
+            self.committing.finish()
+
+    def checkpoint(self) -> None:
+        """Bring everything committed home, after the checkpoint in flight."""
+        if self.checkpointing is not None:
+            self.checkpointing.finish()
+        self.begin_checkpoint()
+        if self.checkpointing is not None:
+            self.checkpointing.finish()
+
+    def close(self) -> None:
+        """Unmount."""
+        self.finish_inactivations()
+        self.finish_jobs()
+        super().close()

@@ -1,0 +1,273 @@
+"""A volume and its model, driven together: what one answers, the other must answer too.
+
+The twin plays the kernel's part: it counts lookups and keeps handles. Every operation adds a state to the history, at the
+moment at which the volume applied it, so that a crash image can be compared with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import stat
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from deferfs.crash.content import CHUNK_BYTES
+from deferfs.crash.history import History
+from deferfs.crash.model import Model, ModelError, Node, differences
+from deferfs.crash.oracle import Oracle, first_foreign_byte, open_device
+from deferfs.crash.states import CrashStates
+from deferfs.crash.stepping import SteppingDriver
+from deferfs.crash.tree import check_contents, read_content, read_tree, times_of
+from deferfs.device import MemoryDevice, RecordingDevice
+from deferfs.errors import FsError
+from deferfs.ondisk.inode import Inode
+from deferfs.reclaim.inode import ActiveReference, InCoreInode
+from deferfs.volume import attributes, files, namespace, xattrs
+from deferfs.volume.volume import Volume
+
+T = TypeVar("T")
+Changed = dict[int, Inode]
+ENVIRONMENT: Final = frozenset({errno.ENOSPC})
+"""Errors that depend on space, which the model knows nothing of."""
+
+
+class TwinError(AssertionError):
+    """Volume and model disagree."""
+
+
+class Twin:
+    """A volume opened from `image`, its model, and their history. `dice` serve the oracle."""
+
+    def __init__(
+        self, image: bytes, *, dice: random.Random, evict: str = "deferred", memory_bytes: int = 64 << 20
+    ) -> None:
+        self.device = RecordingDevice(MemoryDevice.from_bytes(image))
+        opened = open_device(self.device, evict=evict, memory_bytes=memory_bytes)
+        self.driver = SteppingDriver(self.device, opened.volume)
+        self.model = Model(self._read_everything())
+        self.history = History(self.model.nodes)
+        self.oracle = Oracle(CrashStates(image, self.device.records), self.history, dice=dice)
+        self.lookups: dict[int, int] = {}
+        """Lookups of each inode that the kernel has not forgotten."""
+        self.handles: list[ActiveReference] = []
+        self.driver.on_freeze = lambda: self.history.last
+        self.driver.on_durable = lambda state: self.history.durable(self.position, state)
+        self.driver.on_inactivated = self._inactivated
+
+    @property
+    def volume(self) -> Volume:
+        return self.driver.volume
+
+    @property
+    def position(self) -> int:
+        """Records in the log of the disk."""
+        return len(self.device.records)
+
+    def _read_everything(self) -> dict[int, Node]:
+        nodes = read_tree(self.driver)
+        for ino, node in nodes.items():
+            if node.is_file and node.nlink:
+                content = read_content(self.driver, ino, node.size)
+                nodes[ino] = Node(*(getattr(node, name) for name in Node.__slots__[:-1]), content)
+        return nodes
+
+    # --- one operation on both ---
+    def _both(self, in_model: Callable[[T, Changed], None], op: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
+        """The result of the operation; None when both refuse it with the same errno, or when space ran out."""
+
+        def then(result: T, changed: Changed) -> None:
+            try:
+                in_model(result, changed)
+            except ModelError as error:
+                name = errno.errorcode[error.errno]
+                raise TwinError(f"{op.__name__}{args}: done, but the model says {name}") from error
+            self._record(changed)
+
+        try:
+            return self.driver.perform(then, op, self.volume, *args, **kwargs)
+        except FsError as error:
+            if error.errno not in ENVIRONMENT:
+                self._model_refuses(in_model, error, f"{op.__name__}{args}")
+            return None
+
+    def _record(self, changed: Changed) -> None:
+        for ino, record in changed.items():
+            self.model.observe(ino, times_of(record))
+        self.history.applied(self.position, self.model.nodes)
+
+    def _model_refuses(self, in_model: Callable[[Any, Changed], None], error: FsError, what: str) -> None:
+        before = self.model.nodes
+        try:
+            in_model(None, {})
+        except ModelError as refused:
+            if refused.errno != error.errno:
+                raise TwinError(f"{what}: {error}, but the model says {errno.errorcode[refused.errno]}") from error
+        else:
+            raise TwinError(f"{what}: {error}, but the model does it") from error
+        finally:
+            self.model.nodes = before
+
+    def _inactivated(self, inode: InCoreInode, changed: Changed, done: bool) -> None:
+        if done and not self.model.node(inode.ino).nlink:
+            self.model.drop(inode.ino)
+        self._record(changed)
+
+    # --- names ---
+    def create(self, parent: int, name: bytes, mode: int, uid: int = 0, gid: int = 0, rdev: int = 0) -> int | None:
+        """A new inode; its number."""
+        node = Node(mode, uid, gid, rdev=rdev)
+        return self._new(
+            lambda ino: self.model.create(parent, name, node, ino), namespace.create, parent, name, mode, uid, gid, rdev
+        )
+
+    def symlink(self, parent: int, name: bytes, target: bytes) -> int | None:
+        """A symbolic link; its number."""
+        node = Node(stat.S_IFLNK | 0o777, size=len(target), target=target)
+        return self._new(
+            lambda ino: self.model.create(parent, name, node, ino), namespace.symlink, parent, name, target, 0, 0
+        )
+
+    def _new(self, in_model: Callable[[int], None], op: Callable[..., Inode], *args: Any) -> int | None:
+        record = self._both(lambda record, _: in_model(record.ino if record is not None else 0), op, *args)
+        if record is None:
+            return None
+        self._looked_up(record)
+        return record.ino
+
+    def link(self, ino: int, parent: int, name: bytes) -> None:
+        self._both(lambda *_: self.model.link(ino, parent, name), namespace.link, ino, parent, name)
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        self._both(lambda *_: self.model.unlink(parent, name), namespace.unlink, parent, name)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        self._both(lambda *_: self.model.rmdir(parent, name), namespace.rmdir, parent, name)
+
+    def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0) -> None:
+        arguments = (parent, name, new_parent, new_name, flags)
+        self._both(lambda *_: self.model.rename(*arguments), namespace.rename, *arguments)
+
+    # --- attributes ---
+    def setattr(self, ino: int, **changes: int) -> None:
+        self._both(lambda *_: self.model.setattr(ino, **changes), attributes.setattr, ino, **changes)
+
+    def set_times(self, ino: int, atime_ns: int, mtime_ns: int) -> None:
+        self._both(lambda *_: None, attributes.setattr, ino, atime_ns=atime_ns, mtime_ns=mtime_ns)
+
+    def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0) -> None:
+        arguments = (ino, name, value, flags)
+        self._both(lambda *_: self.model.setxattr(*arguments), xattrs.setxattr, *arguments)
+
+    def removexattr(self, ino: int, name: bytes) -> None:
+        self._both(lambda *_: self.model.removexattr(ino, name), xattrs.removexattr, ino, name)
+
+    # --- data ---
+    def write(self, ino: int, offset: int, data: bytes) -> None:
+        """Write everything, in as many operations as the volume makes of it."""
+        done = 0
+        while done < len(data):
+            at, rest = offset + done, data[done:]
+            self.history.attempt(self.position, ino, at, rest)
+
+            def in_model(count: int | None, _: Changed, at: int = at, rest: bytes = rest) -> None:
+                self.model.write(ino, at, rest if count is None else rest[:count])
+
+            count = self._both(in_model, files.write, ino, at, rest)
+            if count is None:
+                self._take_failed_write(ino)
+                return
+            done += count
+
+    def _take_failed_write(self, ino: int) -> None:
+        """A write that was refused may have reached the file in place: old bytes or new ones are left."""
+        node = self.model.nodes.get(ino)
+        if node is None or not node.is_file:
+            return
+        found = read_content(self.driver, ino, node.size)
+        changed = [n for n in found.numbers() | node.content.numbers() if found.chunk(n) != node.content.chunk(n)]
+        for number in changed:
+            allowed = self.history.chunks_between(ino, number, self.history.last, self.position)
+            at = first_foreign_byte(found.chunk(number), allowed)
+            if at >= 0:
+                raise TwinError(f"inode {ino}: byte {number * CHUNK_BYTES + at} is foreign after a failed write")
+        if changed:
+            fields = (getattr(node, name) for name in Node.__slots__[:-1])
+            self.model.nodes = {**self.model.nodes, ino: Node(*fields, found)}
+            self.history.applied(self.position, self.model.nodes)
+
+    def truncate(self, ino: int, size: int) -> None:
+        """Set the size, in as many operations as it takes."""
+
+        def in_model(done: bool | None, changed: Changed) -> None:
+            if done is not False or changed[ino].size == size:
+                self.model.truncate(ino, size)
+
+        while self._both(in_model, files.truncate, ino, size) is False:
+            pass
+
+    def read(self, ino: int) -> None:
+        """Read the whole file, as read(2) does; the access time is noted in memory."""
+        record = self.driver.run(attributes.getattr, self.volume, ino)
+        attributes.accessed(self.volume, record)
+        node = self.model.node(ino)
+        found = read_content(self.driver, ino, record.size)
+        for number in found.numbers() | node.content.numbers():
+            if found.chunk(number) != node.content.chunk(number):
+                raise TwinError(f"inode {ino}: read gives other bytes than were written, chunk {number}")
+
+    # --- references ---
+    def look_up(self, ino: int) -> None:
+        """The kernel looks the inode up."""
+        self._looked_up(self.driver.run(attributes.getattr, self.volume, ino))
+
+    def _looked_up(self, record: Inode) -> None:
+        self.volume.lookup_count(record)
+        self.lookups[record.ino] = self.lookups.get(record.ino, 0) + 1
+
+    def forget(self, ino: int) -> None:
+        """The kernel forgets the inode."""
+        self.driver.forget(ino, self.lookups.pop(ino))
+
+    def open(self, ino: int) -> None:
+        """A handle."""
+        record = self.driver.run(attributes.getattr, self.volume, ino)
+        self.handles.append(self.volume.inodes.hold(ino, record.generation))
+
+    def release(self, number: int) -> None:
+        """Close a handle; what the last one leaves is placed by the policy or trimmed."""
+        reference = self.handles.pop(number)
+        inode = reference.inode
+        due = reference.release()
+        if due is not None:
+            self.driver._place([due])
+        elif inode.preallocated and not inode.active_tokens and not inode.orphan:
+            while self._both(lambda *_: None, files.trim, inode.ino) is False:
+                pass
+
+    # --- durability ---
+    def fsync(self, ino: int, *, data_only: bool = False) -> None:
+        """Durable afterwards: the file as it is now."""
+        self.driver.fsync(ino, data_only=data_only)
+        now = self.model.node(ino)
+        floor = self.history.floors[-1][1]
+        then = self.history.states[floor].get(ino)
+        if then is None or then.size != now.size or then.content is not now.content:
+            raise TwinError(f"inode {ino}: its data is not durable after fsync (state {floor})")
+        if not data_only and then != now:
+            raise TwinError(f"inode {ino}: not durable after fsync: {differences({ino: then}, {ino: now})}")
+
+    def sync(self) -> None:
+        """Durable afterwards: everything."""
+        last = self.history.last
+        self.driver.sync()
+        if self.history.floors[-1][1] < last:
+            raise TwinError(f"state {last} is not durable after sync")
+
+    # --- both alike ---
+    def verify(self) -> None:
+        """The volume holds what the model holds."""
+        lines = differences(read_tree(self.driver), self.model.nodes)
+        lines += check_contents(self.driver, self.model.nodes)
+        if lines:
+            raise TwinError("volume and model differ: " + "; ".join(lines))

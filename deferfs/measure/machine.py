@@ -1,0 +1,61 @@
+"""The machine that a benchmark ran on, as far as it matters to a reader of the numbers."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import deferfs
+from deferfs.measure.results import Machine
+
+
+def describe_machine(scratch: Path) -> Machine:
+    """Facts about this machine; `scratch` is where the image or the tree is."""
+    return Machine(
+        kernel=platform.release(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        python=platform.python_version(),
+        deferfs=deferfs.__version__,
+        scratch_filesystem=filesystem_type(scratch, Path("/proc/self/mountinfo").read_text()),
+    )
+
+
+def filesystem_type(path: Path, mountinfo: str) -> str:
+    """The type of the filesystem that holds `path`, by the text of a mountinfo file; `unknown`
+    when in doubt.
+    """
+    resolved = path.resolve()
+    best, found = -1, "unknown"
+    for line in mountinfo.splitlines():
+        fields, _, rest = line.partition(" - ")
+        mountpoint = Path(fields.split()[4].replace("\\040", " "))
+        depth = len(mountpoint.parts)
+        if depth >= best and resolved.is_relative_to(mountpoint):
+            best, found = depth, rest.split()[0]
+    return found
+
+
+def process_cpu_seconds(pid: int) -> float:
+    """User and system time of process `pid` with all its threads, in seconds; 0 when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    fields = text.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def process_memory_bytes(pid: int, field: str = "VmHWM") -> int:
+    """A memory line of /proc/PID/status in bytes: `VmRSS` now, `VmHWM` the most there was; 0 when
+    it is gone.
+    """
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    for line in text.splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,161 @@
+"""Worker processes: forked, put into a cgroup before they allocate, started together.
+
+Fork rather than a fresh interpreter: under a small memory limit six interpreters would fill the
+cgroup by themselves, while a forked child is charged only for the pages that it changes.
+
+The conversation with a worker: the parent says `join` once the child is where it belongs; the
+child prepares and answers `ready`; the parent says `go`; the child measures and answers with its
+result. A stop flag in shared memory ends what has no end of its own. A child dies with its parent,
+whatever happens to the parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import mmap
+import os
+import select
+import signal
+from typing import Any, Final, NoReturn, Protocol
+
+import msgspec
+
+from deferfs.errors import DeferfsError
+
+PR_SET_PDEATHSIG: Final = 1
+PREPARE_SECONDS_MAX: Final = 300.0
+"""Longest preparation: walking the whole tree under a tight limit on a slow filesystem."""
+
+
+class StopFlag:
+    """One byte of memory shared by all processes forked after its making."""
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def raise_(self) -> None:
+        """Ask everybody to stop."""
+        self._page[0] = 1
+
+    def __bool__(self) -> bool:
+        return self._page[0] != 0
+
+
+class Job(Protocol):
+    """What a worker does. Both methods run in the child."""
+
+    name: str
+
+    def prepare(self) -> None:
+        """Everything that must not be measured."""
+
+    def measure(self, stop: StopFlag) -> msgspec.Struct:
+        """The measured part; returns what the parent gets."""
+
+
+class WorkerError(DeferfsError):
+    """A worker process failed or was killed."""
+
+
+class Worker:
+    """A forked process that runs one `Job`. Make it, `join`, `wait_ready`, `go`, `result`; then
+    `close`.
+    """
+
+    def __init__(self, job: Job, stop: StopFlag) -> None:
+        self.name = job.name
+        orders_out, self._orders = os.pipe()
+        answers_fd, answers_in = os.pipe()
+        gc.collect()
+        gc.freeze()  # the collector of the child leaves the pages of the parent's objects alone
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._orders)
+            os.close(answers_fd)
+            _run_child(job, stop, orders_out, answers_in)
+        gc.unfreeze()
+        os.close(orders_out)
+        os.close(answers_in)
+        self._answers = os.fdopen(answers_fd, "rb")
+        self._reaped = False
+
+    def join(self) -> None:
+        """Let the child start preparing."""
+        os.write(self._orders, b"j")
+
+    def wait_ready(self) -> None:
+        """Wait until the child has prepared."""
+        self._answer(PREPARE_SECONDS_MAX)
+
+    def go(self) -> None:
+        """Start the measured part."""
+        os.write(self._orders, b"g")
+
+    def result(self, seconds_max: float) -> Any:
+        """Wait for the result, as the plain objects that JSON gives. Raises `WorkerError`."""
+        return self._answer(seconds_max)
+
+    def close(self) -> None:
+        """End the process, if it still runs, and reap it."""
+        if not self._reaped:
+            self._kill()
+            os.waitpid(self.pid, 0)
+            self._reaped = True
+        if not self._answers.closed:
+            self._answers.close()
+            os.close(self._orders)
+
+    def _kill(self) -> None:
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def _answer(self, seconds_max: float) -> Any:
+        ready, _, _ = select.select([self._answers], [], [], seconds_max)
+        if not ready:
+            raise WorkerError(
+                f"the {self.name} process gave no answer within {seconds_max:.0f} s; the filesystem may hang"
+            )
+        line = self._answers.readline()
+        if not line:
+            raise WorkerError(self._explain_death())
+        answer = msgspec.json.decode(line)
+        if "error" in answer:
+            raise WorkerError(f"the {self.name} process failed: {answer['error']}")
+        return answer["answer"]
+
+    def _explain_death(self) -> str:
+        _, status = os.waitpid(self.pid, 0)
+        self._reaped = True
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+            return f"the {self.name} process was killed, most likely by the memory limit; raise --memory-limit"
+        return f"the {self.name} process ended early (wait status {status})"
+
+
+def _run_child(job: Job, stop: StopFlag, orders: int, answers: int) -> NoReturn:
+    code = 1
+    try:
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Ctrl-C reaches the whole group; the parent alone decides what then happens.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        gc.disable()  # a collection inside an operation would be taken for the filesystem's latency
+        try:
+            os.read(orders, 1)
+            job.prepare()
+            _send(answers, {"answer": "ready"})
+            os.read(orders, 1)
+            _send(answers, {"answer": job.measure(stop)})
+            code = 0
+        except (OSError, DeferfsError) as error:
+            _send(answers, {"error": str(error)})
+    finally:
+        os._exit(code)
+
+
+def _send(answers: int, message: object) -> None:
+    line = msgspec.json.encode(message) + b"\n"
+    while line:
+        line = line[os.write(answers, line) :]

@@ -1,0 +1,368 @@
+"""The protocol adapter: each FUSE request becomes one or a few operations of the runtime, and nothing more.
+
+The kernel checks permissions and access modes (`default_permissions`); with the writeback cache it also reads through
+handles that were opened for writing only.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+
+import pyfuse3
+
+from deferfs.errors import CorruptionError, FsError
+from deferfs.mount import operations
+from deferfs.mount.attributes import Attributes, statfs_data
+from deferfs.mount.options import MountOptions
+from deferfs.ondisk.inode import Inode
+from deferfs.reclaim.inode import ActiveReference
+from deferfs.store.directories import DirectoryEntry
+from deferfs.volume import attributes, namespace, xattrs
+
+if TYPE_CHECKING:
+    from deferfs.mount.runtime import Runtime
+
+_log: Final = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ACL: Final = b"system.posix_acl_"
+
+
+def _handler(
+    function: Callable[Concatenate[Adapter, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Adapter, P], Coroutine[Any, Any, T]]:
+    """Time a handler, and let nothing but FUSEError leave it: anything else would end the mount."""
+    name = function.__name__
+
+    @functools.wraps(function)
+    async def handle(self: Adapter, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        start = time.perf_counter_ns()
+        try:
+            return await function(self, *args, **kwargs)
+        except FsError as error:
+            if isinstance(error, CorruptionError) or error.detail:
+                _log.error("%s: %s", name, error)
+            number = error.errno
+        except OSError as error:
+            _log.error("%s: %s", name, error)
+            number = error.errno or errno.EIO
+        except pyfuse3.FUSEError:
+            raise
+        except Exception:
+            _log.exception("%s: internal error", name)
+            number = errno.EIO
+        finally:
+            self.requests.add(name, time.perf_counter_ns() - start)
+        raise pyfuse3.FUSEError(number)
+
+    return handle
+
+
+@dataclass(slots=True, frozen=True)
+class Handle:
+    """An open file. `sync`: opened with O_SYNC or O_DSYNC, each write is durable when it is answered."""
+
+    ino: int
+    reference: ActiveReference
+    sync: bool
+
+
+class Adapter(pyfuse3.Operations):
+    """The handlers of one mount. `writes_total` and `writes_in_flight` count WRITE requests."""
+
+    supports_dot_lookup = True
+    enable_acl = False
+
+    def __init__(self, runtime: Runtime, options: MountOptions) -> None:
+        super().__init__()
+        self._runtime = runtime
+        self._volume = runtime.volume
+        self.requests = runtime.requests
+        self._attributes = Attributes(
+            runtime.volume,
+            entry_timeout=options.entry_timeout,
+            attr_timeout=options.attr_timeout,
+        )
+        self.enable_writeback_cache = options.writeback_cache and not options.read_only
+        self.writes_total = 0
+        self.writes_in_flight = 0
+        self._handles: dict[int, Handle] = {}
+        self._last_handle = 0
+
+    # --- names ---
+    @_handler
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """LOOKUP. That there is no such name is an answer to remember, not an error."""
+        try:
+            record = await self._runtime.run(operations.lookup, self._volume, parent_inode, name)
+        except FsError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return self._attributes.nothing()
+        return self._attributes.of(record)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """FORGET. Under `deferred` this completes without a single await."""
+        start = time.perf_counter_ns()
+        try:
+            await self._runtime.forget(list(inode_list))
+        except Exception:
+            _log.exception("forget: internal error")
+        finally:
+            self.requests.add("forget", time.perf_counter_ns() - start)
+
+    async def _create(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, rdev: int = 0) -> Inode:
+        return await self._runtime.run(operations.create, self._volume, parent, name, mode, ctx.uid, ctx.gid, rdev)
+
+    @_handler
+    async def create(
+        self,
+        parent_inode: int,
+        name: bytes,
+        mode: int,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """CREATE: a new file, opened. The kernel has applied the umask."""
+        record = await self._create(parent_inode, name, stat.S_IFREG | stat.S_IMODE(mode), ctx)
+        return self._opened(record, flags), self._attributes.of(record)
+
+    @_handler
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """MKNOD: any kind of file but a directory."""
+        is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        record = await self._create(parent_inode, name, mode, ctx, rdev if is_device else 0)
+        return self._attributes.of(record)
+
+    @_handler
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """MKDIR."""
+        record = await self._create(parent_inode, name, stat.S_IFDIR | stat.S_IMODE(mode), ctx)
+        return self._attributes.of(record)
+
+    @_handler
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """SYMLINK."""
+        record = await self._runtime.run(operations.symlink, self._volume, parent_inode, name, target, ctx.uid, ctx.gid)
+        return self._attributes.of(record)
+
+    @_handler
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """LINK."""
+        record = await self._runtime.run(operations.link, self._volume, inode, new_parent_inode, new_name)
+        return self._attributes.of(record)
+
+    @_handler
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """UNLINK."""
+        await self._runtime.run(namespace.unlink, self._volume, parent_inode, name)
+
+    @_handler
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """RMDIR."""
+        await self._runtime.run(namespace.rmdir, self._volume, parent_inode, name)
+
+    @_handler
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        """RENAME, with NOREPLACE and EXCHANGE."""
+        await self._runtime.run(
+            namespace.rename,
+            self._volume,
+            parent_inode_old,
+            name_old,
+            parent_inode_new,
+            name_new,
+            flags,
+        )
+
+    @_handler
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        """READLINK."""
+        return await self._runtime.readlink(inode)
+
+    # --- attributes ---
+    @_handler
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """GETATTR."""
+        record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        return self._attributes.of(record)
+
+    @_handler
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """SETATTR. One without any field is the kernel's way to say: an ordinary user is about to write."""
+        changes = _changes(attr, fields)
+        if fields.update_size:
+            await self._runtime.truncate(inode, attr.st_size)
+        owner = fields.update_uid or fields.update_gid
+        nothing = not changes and not fields.update_size
+        if owner or nothing or (fields.update_size and ctx.uid != 0):
+            await self._runtime.run(operations.drop_privileges, self._volume, inode)
+        if changes:
+            record = await self._runtime.run(attributes.setattr, self._volume, inode, **changes)
+        else:
+            record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        return self._attributes.of(record)
+
+    @_handler
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        """STATFS."""
+        return statfs_data(attributes.statfs(self._volume))
+
+    # --- directories ---
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        """OPENDIR: the handle is the inode number."""
+        return inode
+
+    async def releasedir(self, fh: int) -> None:
+        """RELEASEDIR: there is nothing to release."""
+
+    @_handler
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """READDIRPLUS: the cookie of an entry is its key in the directory."""
+        full = False
+
+        def accept(entry: DirectoryEntry, record: Inode) -> bool:
+            nonlocal full
+            full = not pyfuse3.readdir_reply(token, entry.name, self._attributes.of(record), entry.key)
+            return not full
+
+        after: int | None = start_id
+        while after is not None and not full:
+            after = await self._runtime.run(operations.readdir, self._volume, fh, after, accept)
+
+    @_handler
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """FSYNCDIR."""
+        await self._runtime.fsync(fh, data_only=datasync)
+
+    # --- files ---
+    def _opened(self, record: Inode, flags: int) -> pyfuse3.FileInfo:
+        self._last_handle += 1
+        self._handles[self._last_handle] = Handle(
+            record.ino,
+            self._volume.inodes.hold(record.ino, record.generation),
+            bool(flags & (os.O_SYNC | os.O_DSYNC)),
+        )
+        return pyfuse3.FileInfo(fh=self._last_handle, keep_cache=True)
+
+    @_handler
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """OPEN. The kernel leaves O_TRUNC to us."""
+        if flags & os.O_TRUNC:
+            await self._runtime.truncate(inode, 0)
+            if ctx.uid != 0:
+                await self._runtime.run(operations.drop_privileges, self._volume, inode)
+        record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        return self._opened(record, flags)
+
+    @_handler
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        """READ."""
+        return await self._runtime.read(self._handles[fh].ino, off, size)
+
+    @_handler
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        """WRITE. Fewer bytes only if the caller of write(2) will get to know: a writeback has no such caller."""
+        handle = self._handles[fh]
+        self.writes_total += 1
+        self.writes_in_flight += 1
+        try:
+            done = await self._runtime.write(handle.ino, off, buf)
+            while done < len(buf) and self.enable_writeback_cache:
+                done += await self._runtime.write(handle.ino, off + done, buf[done:])
+            if handle.sync:
+                await self._runtime.fsync(handle.ino, data_only=True)
+        finally:
+            self.writes_in_flight -= 1
+        return done
+
+    @_handler
+    async def flush(self, fh: int) -> None:
+        """FLUSH: close(2) reports nothing that fsync would not; the kernel stops asking after this answer."""
+        raise pyfuse3.FUSEError(errno.ENOSYS)
+
+    @_handler
+    async def release(self, fh: int) -> None:
+        """RELEASE. The last one may leave work for the evict policy: blocks past EOF, a deleted file."""
+        await self._runtime.release(self._handles.pop(fh).reference)
+
+    @_handler
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        """FSYNC."""
+        await self._runtime.fsync(self._handles[fh].ino, data_only=datasync)
+
+    # --- extended attributes ---
+    @_handler
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        """GETXATTR."""
+        _refuse_acl(name)
+        return await self._runtime.run(xattrs.getxattr, self._volume, inode, name)
+
+    @_handler
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        """LISTXATTR: `trusted.` is for root's eyes."""
+        names = await self._runtime.run(xattrs.listxattr, self._volume, inode)
+        return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
+
+    @_handler
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """SETXATTR; pyfuse3 has dealt with XATTR_CREATE and XATTR_REPLACE."""
+        _refuse_acl(name)
+        await self._runtime.run(xattrs.setxattr, self._volume, inode, name, value)
+
+    @_handler
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """REMOVEXATTR."""
+        _refuse_acl(name)
+        await self._runtime.run(xattrs.removexattr, self._volume, inode, name)
+
+
+def _refuse_acl(name: bytes) -> None:
+    """Nobody would enforce an access control list, so none can be set."""
+    if name.startswith(_ACL):
+        raise FsError(errno.EOPNOTSUPP)
+
+
+def _changes(attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> dict[str, int]:
+    """The keyword arguments of `attributes.setattr`; times in ns."""
+    candidates = (
+        (fields.update_mode, "mode", attr.st_mode & 0o7777),
+        (fields.update_uid, "uid", attr.st_uid),
+        (fields.update_gid, "gid", attr.st_gid),
+        (fields.update_atime, "atime_ns", attr.st_atime_ns),
+        (fields.update_mtime, "mtime_ns", attr.st_mtime_ns),
+        (fields.update_ctime, "ctime_ns", attr.st_ctime_ns),
+    )
+    return {name: value for wanted, name, value in candidates if wanted}

@@ -1,0 +1,68 @@
+"""An inode record as the attributes that the kernel gets."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyfuse3
+
+from deferfs.ondisk.inode import FLAG_PREALLOCATED, FLAG_TRUNCATING, Inode
+from deferfs.volume.attributes import Statfs, atime_ns
+from deferfs.volume.volume import Volume
+
+_SECTOR_BYTES: Final = 512
+"""The unit of st_blocks, whatever the block size."""
+_SHRINKING: Final = FLAG_PREALLOCATED | FLAG_TRUNCATING
+"""Inodegc or a release will free blocks of these behind the kernel's back."""
+
+
+class Attributes:
+    """Makes pyfuse3's attribute objects for one volume. Timeouts in seconds."""
+
+    def __init__(self, volume: Volume, *, entry_timeout: float, attr_timeout: float) -> None:
+        self._volume = volume
+        self._block_size = volume.store.fmt.block_size
+        self._entry_timeout = entry_timeout
+        self._attr_timeout = attr_timeout
+
+    def of(self, record: Inode) -> pyfuse3.EntryAttributes:
+        """The attributes of an inode. Not cached by the kernel while st_blocks may change by itself."""
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = record.ino
+        entry.generation = record.generation
+        entry.entry_timeout = self._entry_timeout
+        entry.attr_timeout = 0 if record.flags & _SHRINKING else self._attr_timeout
+        entry.st_mode = record.mode
+        entry.st_nlink = record.nlink
+        entry.st_uid = record.uid
+        entry.st_gid = record.gid
+        entry.st_rdev = record.rdev
+        entry.st_size = record.size
+        entry.st_blksize = self._block_size
+        entry.st_blocks = record.blocks * self._block_size // _SECTOR_BYTES
+        entry.st_atime_ns = atime_ns(self._volume, record)
+        entry.st_mtime_ns = record.mtime
+        entry.st_ctime_ns = record.ctime
+        return entry
+
+    def nothing(self) -> pyfuse3.EntryAttributes:
+        """There is no such name, and the kernel may remember that: names appear only through it."""
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = 0
+        entry.entry_timeout = self._entry_timeout
+        return entry
+
+
+def statfs_data(found: Statfs) -> pyfuse3.StatvfsData:
+    """statvfs(3), in filesystem blocks."""
+    data = pyfuse3.StatvfsData()
+    data.f_bsize = found.block_size
+    data.f_frsize = found.block_size
+    data.f_blocks = found.blocks
+    data.f_bfree = found.free
+    data.f_bavail = found.available
+    data.f_files = found.files
+    data.f_ffree = found.files_free
+    data.f_favail = found.files_free
+    data.f_namemax = found.name_max
+    return data

@@ -1,0 +1,140 @@
+"""The daemon's end of the control socket: one JSON request line, one JSON answer line, then it hangs up.
+
+Requests: `{"command": "state" | "stat" | "sync"}` and `{"command": "set", "key": KEY, "value": VALUE}`.
+Answers: `{"ok": true, "result": ...}` or `{"ok": false, "error": TEXT}`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+import trio
+
+from deferfs.errors import ControlError, DeferfsError, FsError
+from deferfs.mount.control_path import LINE_BYTES_MAX, make_control_path
+
+_log: Final = logging.getLogger(__name__)
+_UCRED: Final = struct.Struct("3i")
+REQUEST_SECONDS_MAX: Final = 10.0
+"""A client that has connected but says nothing is hung up on."""
+BACKLOG: Final = 16
+
+
+class Controlled(Protocol):
+    """What can be asked of a mount."""
+
+    def state(self) -> str:
+        """`serving`, or `stopping` once the kernel has let go of the mount."""
+
+    def statistics(self) -> dict[str, object]:
+        """The statistics object, ready for JSON."""
+
+    async def sync(self) -> None:
+        """Make everything done so far durable. FsError when that failed."""
+
+    async def set(self, key: str, value: str) -> str:
+        """Change a setting; the text tells what it is now. ControlError or FsError when refused."""
+
+
+class ControlServer:
+    """Answers on the socket of one mount. `device` is the "major:minor" of the mounted filesystem."""
+
+    def __init__(self, controlled: Controlled, device: str) -> None:
+        self._controlled = controlled
+        self._device = device
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[trio.SocketListener]:
+        """The listening socket; the file is removed at the end."""
+        path = make_control_path(self._device)
+        _unlink(path)  # of a daemon that has died: the kernel gives the device number to one mount at a time
+        with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            await listener.bind(path)
+            os.chmod(path, 0o600)
+            listener.listen(BACKLOG)
+            try:
+                yield trio.SocketListener(listener)
+            finally:
+                _unlink(path)
+
+    async def serve(self, listener: trio.SocketListener) -> None:
+        """Answer requests until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                stream = await listener.accept()
+                nursery.start_soon(self._handle, stream)
+
+    async def _handle(self, stream: trio.SocketStream) -> None:
+        """One client. Whatever it does, the mount goes on."""
+        try:
+            async with stream:
+                if not _is_owner(stream):
+                    return
+                with trio.fail_after(REQUEST_SECONDS_MAX):
+                    line = await _read_line(stream)
+                answer = await self._answer(line)
+                await stream.send_all(json.dumps(answer).encode() + b"\n")
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass  # the client has gone
+        except Exception:
+            _log.exception("control request failed")
+
+    async def _answer(self, line: bytes) -> dict[str, object]:
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            return {"ok": False, "error": "not a line of JSON"}
+        if not isinstance(request, dict):
+            return {"ok": False, "error": "not a JSON object"}
+        try:
+            return {"ok": True, "result": await self._perform(request)}
+        except (DeferfsError, FsError, ValueError) as error:
+            return {"ok": False, "error": str(error)}
+        except Exception as error:
+            _log.exception("control request failed")
+            return {"ok": False, "error": f"internal error: {type(error).__name__}: {error}"}
+
+    async def _perform(self, request: dict[str, Any]) -> object:
+        match request:
+            case {"command": "state"}:
+                return self._controlled.state()
+            case {"command": "stat"}:
+                return self._controlled.statistics()
+            case {"command": "sync"}:
+                await self._controlled.sync()
+                return None
+            case {"command": "set", "key": str(key), "value": str(value)}:
+                return await self._controlled.set(key, value)
+        raise ControlError(f"the daemon does not know the request {request.get('command')!r}")
+
+
+def _is_owner(stream: trio.SocketStream) -> bool:
+    """The directory keeps others out already; this is the second lock."""
+    size = _UCRED.size
+    credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    uid: int = _UCRED.unpack(credentials)[1]
+    return uid in (0, os.geteuid())
+
+
+async def _read_line(stream: trio.SocketStream) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) < LINE_BYTES_MAX:
+        data = await stream.receive_some()
+        if not data:
+            break
+        line += data
+    return bytes(line)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

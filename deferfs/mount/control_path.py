@@ -1,0 +1,48 @@
+"""Where the control socket of a mount is: found from the mount table alone, without touching the mount."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+from deferfs.errors import EnvironmentProblem
+
+LINE_BYTES_MAX: Final = 1 << 20
+"""A request or an answer is one line of JSON; statistics take some 4 KiB."""
+
+
+def control_directories(uid: int) -> list[str]:
+    """Where user `uid` may keep control sockets, the most wanted place first."""
+    if uid == 0:
+        return ["/run/deferfs"]
+    found = [f"/run/user/{uid}/deferfs", f"/tmp/deferfs-{uid}"]
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    if own and uid == os.geteuid():
+        found.insert(0, os.path.join(own, "deferfs"))
+    return found
+
+
+def control_paths(device: str, uid: int) -> list[str]:
+    """Where the socket of the filesystem with this "major:minor", mounted by `uid`, may be."""
+    return [os.path.join(directory, f"{device}.sock") for directory in control_directories(uid)]
+
+
+def make_control_path(device: str) -> str:
+    """Make a directory, for its owner only, and return the path for a new socket in it. EnvironmentProblem when
+    there is no place for it."""
+    problem = ""
+    for path in control_directories(os.geteuid()):
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            found = os.lstat(path)
+        except OSError as error:
+            problem = problem or f"{path}: no place for the control socket: {error.strerror}"
+            continue
+        if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
+            problem = problem or f"{path}: does not belong to this user; remove it"
+            continue
+        if found.st_mode & 0o077:
+            os.chmod(path, 0o700)
+        return os.path.join(path, f"{device}.sock")
+    raise EnvironmentProblem(problem)

@@ -1,0 +1,78 @@
+"""Getting hold of an image: at once, or after the daemon of a mount that has just been taken down has finished."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from deferfs.device import FileDevice
+from deferfs.errors import ImageError, ImageInUseError
+from deferfs.mount import mountinfo
+from deferfs.ondisk.superblock import Superblock
+from deferfs.store.io import run_job
+from deferfs.store.recovery import read_superblock
+
+LOCK_SECONDS_MAX: Final = 60.0
+"""After a plain umount(8) the daemon still writes everything back; longer than this is not that."""
+LOCK_POLL_SECONDS: Final = 0.05
+NOTICE_AFTER_SECONDS: Final = 1.0
+
+
+def ignore_notice(_text: str) -> None:
+    """For callers that have nobody to tell."""
+
+
+def open_image(
+    path: str,
+    *,
+    writable: bool,
+    notice: Callable[[str], None] = ignore_notice,
+    seconds: float = LOCK_SECONDS_MAX,
+) -> FileDevice:
+    """Open and lock the image at `path`.
+
+    ImageInUseError at once when it is mounted (the text says where), or after `seconds` when another process
+    holds it without a mount: most often a daemon that is about to end. `notice` is told about a noticeable wait.
+    """
+    deadline = time.monotonic() + seconds
+    notice_at = time.monotonic() + NOTICE_AFTER_SECONDS
+    while True:
+        try:
+            return FileDevice.open(path, writable=writable)
+        except ImageInUseError:
+            refuse_if_mounted(path)
+            now = time.monotonic()
+            if now >= deadline:
+                raise
+            if now >= notice_at:
+                notice(f"{path}: waiting for the process that still holds it")
+                notice_at = deadline
+            time.sleep(LOCK_POLL_SECONDS)
+
+
+def refuse_if_mounted(path: str) -> None:
+    """ImageInUseError that names the mountpoint when the image at `path` is mounted in this namespace."""
+    mount = mountinfo.mount_of_image(os.path.realpath(path), mountinfo.read())
+    if mount is not None:
+        raise ImageInUseError(
+            f"{path}: is mounted on {mount.mountpoint}; unmount it first: deferfs umount {mount.mountpoint}"
+        )
+
+
+def load_superblock(device: FileDevice) -> Superblock:
+    """The superblock that counts; ImageError, with the path, when the device holds none that can be used."""
+    try:
+        return run_job(device, read_superblock(device.size))
+    except ImageError as error:
+        raise ImageError(f"{device.name}: {error}") from error
+
+
+def peek_superblock(path: str) -> Superblock:
+    """The superblock of an image that may be mounted: reads without a lock."""
+    device = FileDevice.open(path, writable=False, lock=False)
+    try:
+        return load_superblock(device)
+    finally:
+        device.close()

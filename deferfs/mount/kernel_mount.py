@@ -1,0 +1,131 @@
+"""Attaching to the kernel and detaching again.
+
+Root calls mount(2) itself: that gives exact flags, any character in the image's path, and the kernel's own errno.
+libfuse then only gets the descriptor (/dev/fd/N). For an ordinary user, libfuse asks fusermount3.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pyfuse3
+
+from deferfs.errors import EnvironmentProblem, MountFailedError
+from deferfs.mount import mountinfo, syscalls
+from deferfs.mount.mountpoint import FUSE_DEVICE, check_mountpoint
+from deferfs.mount.options import MountOptions
+
+_STDERR: Final = 2
+
+
+class KernelMount:
+    """A mount that is attached from `attach` until the kernel lets go of it."""
+
+    def __init__(self, image: str, mountpoint: str, options: MountOptions) -> None:
+        self.image = image
+        self.mountpoint = mountpoint
+        self._options = options
+        self._privileged = os.geteuid() == 0
+        self.fd = -1
+        """The descriptor that requests come from, while attached."""
+
+    def attach(self, operations: pyfuse3.Operations) -> None:
+        """Mount; the first request waits from now on. MountFailedError when the kernel refuses."""
+        mode = check_mountpoint(self.mountpoint)
+        if self._privileged:
+            self._attach_directly(operations, mode)
+        else:
+            self._attach_by_helper(operations)
+
+    def _attach_directly(self, operations: pyfuse3.Operations, mode: int) -> None:
+        fd = _open_fuse()
+        data = self._options.kernel_data(fd, mode, os.getuid(), os.getgid())
+        try:
+            syscalls.mount(self.image, self.mountpoint, mountinfo.FSTYPE, self._options.flags, data)
+        except OSError as error:
+            os.close(fd)
+            raise MountFailedError(f"{self.mountpoint}: {_explain(error)}") from error
+        try:
+            pyfuse3.init(operations, f"/dev/fd/{fd}", self._options.library_options())
+        except BaseException:
+            syscalls.umount(self.mountpoint, syscalls.MNT_DETACH)
+            raise
+        self.fd = fd
+
+    def _attach_by_helper(self, operations: pyfuse3.Operations) -> None:
+        complaints: list[str] = []
+        try:
+            with _captured_stderr(complaints):
+                pyfuse3.init(operations, self.mountpoint, self._options.helper_options(self.image))
+        except RuntimeError as error:
+            reason = complaints[0] if complaints else str(error)
+            raise MountFailedError(f"{self.mountpoint}: {_without_prefix(reason)}") from error
+        self.fd = _find_fuse_fd()
+
+    def detach(self, *, lazily: bool = False) -> None:
+        """Unmount. OSError: EBUSY while somebody uses it (not if `lazily`), EINVAL when it is not mounted.
+
+        Blocks until the kernel has written its dirty pages to us, so it must not run on the event loop's thread.
+        """
+        if self._privileged:
+            syscalls.umount(self.mountpoint, syscalls.MNT_DETACH if lazily else 0)
+            return
+        command = ["fusermount3", "-u", *(["-z"] if lazily else []), "--", self.mountpoint]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            number = errno.EBUSY if "busy" in done.stderr.lower() else errno.EINVAL
+            raise OSError(number, done.stderr.strip() or os.strerror(number), self.mountpoint)
+
+
+def _open_fuse() -> int:
+    try:
+        return os.open(FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        hint = "; load the module: modprobe fuse" if error.errno in (errno.ENOENT, errno.ENODEV) else ""
+        raise EnvironmentProblem(f"{FUSE_DEVICE}: {error.strerror}{hint}") from error
+
+
+def _find_fuse_fd() -> int:
+    """The descriptor that fusermount3 gave to libfuse, which keeps it to itself; -1 when it cannot be seen."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == FUSE_DEVICE:
+                return int(name)
+        except OSError:
+            continue
+    return -1
+
+
+def _explain(error: OSError) -> str:
+    if error.errno == errno.EPERM:
+        return "the kernel does not let this process mount; run as root, outside of an unprivileged container"
+    if error.errno == errno.ENODEV:
+        return "the kernel does not know FUSE; load the module: modprobe fuse"
+    return f"cannot mount: {error.strerror}"
+
+
+def _without_prefix(line: str) -> str:
+    for prefix in ("fusermount3: ", "fuse: "):
+        line = line.removeprefix(prefix)
+    return line
+
+
+@contextmanager
+def _captured_stderr(lines: list[str]) -> Iterator[None]:
+    """What libfuse and its helper print to file descriptor 2 goes to `lines` instead."""
+    saved = os.dup(_STDERR)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(saved, _STDERR)
+            os.close(saved)
+            file.seek(0)
+            lines.extend(file.read().decode("utf-8", "replace").splitlines())

@@ -1,0 +1,42 @@
+"""sd_notify: telling systemd about the state of the daemon, when it asked for that (NOTIFY_SOCKET)."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+class Notifier:
+    """Sends state to the service manager; does nothing without one.
+
+    Takes the socket's address out of the environment: no child process should speak in the daemon's name.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address or os.environ.pop("NOTIFY_SOCKET", None)
+
+    def ready(self, status: str) -> None:
+        """The mount is usable."""
+        self._send(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={status}")
+
+    def status(self, status: str) -> None:
+        """One line for `systemctl status`."""
+        self._send(f"STATUS={status}")
+
+    def stopping(self) -> None:
+        """The daemon begins to shut down."""
+        self._send("STOPPING=1\nSTATUS=writing everything back")
+
+    def extend_timeout(self, seconds: float) -> None:
+        """Still busy: do not kill the daemon for another `seconds`."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+
+    def _send(self, text: str) -> None:
+        if not self._address:
+            return
+        name = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.sendto(text.encode(), name)
+        except OSError:
+            self._address = None  # nobody listens any more; the mount goes on without

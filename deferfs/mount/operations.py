@@ -1,0 +1,112 @@
+"""What FUSE requests ask of the core: operations of a plan that count the lookups they give to the kernel.
+
+**Invariant:** a lookup is counted in the very moment the operation is applied (`plan.on_apply`). Were it counted
+after an await, another request could delete the inode in between, and its inactivation begin.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from typing import Final
+
+from deferfs.ondisk.inode import Inode
+from deferfs.store.directories import DirectoryEntry
+from deferfs.store.needs import NeedBlocks
+from deferfs.store.plan import Plan
+from deferfs.volume import attributes, namespace
+from deferfs.volume.volume import Volume, inode_of
+
+READDIR_BATCH: Final = 64
+"""Entries read ahead of the kernel's buffer; one of 4 KiB holds some 25, one of 32 KiB some 200."""
+
+Accept = Callable[[DirectoryEntry, Inode], bool]
+"""Offers an entry to the kernel; False when its buffer is full."""
+
+
+def _counted(plan: Plan, volume: Volume, record: Inode) -> Inode:
+    plan.on_apply.append(lambda: volume.lookup_count(record))
+    return record
+
+
+def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode:
+    """`namespace.lookup`; `.` works for a file as well, which is how NFS handles are resolved."""
+    if name == b".":
+        return _counted(plan, volume, inode_of(plan, parent))
+    return _counted(plan, volume, namespace.lookup(plan, volume, parent, name))
+
+
+def create(
+    plan: Plan,
+    volume: Volume,
+    parent: int,
+    name: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    rdev: int = 0,
+) -> Inode:
+    """`namespace.create`."""
+    return _counted(plan, volume, namespace.create(plan, volume, parent, name, mode, uid, gid, rdev))
+
+
+def symlink(plan: Plan, volume: Volume, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+    """`namespace.symlink`."""
+    return _counted(plan, volume, namespace.symlink(plan, volume, parent, name, target, uid, gid))
+
+
+def link(plan: Plan, volume: Volume, ino: int, parent: int, name: bytes) -> Inode:
+    """`namespace.link`."""
+    return _counted(plan, volume, namespace.link(plan, volume, ino, parent, name))
+
+
+def readdir(plan: Plan, volume: Volume, ino: int, after: int, accept: Accept) -> int | None:
+    """Offer the next entries, with their inodes; count a lookup for each that is accepted.
+
+    Returns the cookie to go on from, or None when the directory has ended (`accept` is called on apply, so whether
+    the kernel's buffer is full is known only to the caller). `.` and `..` are left out: the kernel makes its own.
+    """
+    batch: list[tuple[DirectoryEntry, Inode]] = []
+    missing: list[tuple[int, type]] = []
+    ended = True
+    for entry in namespace.readdir(plan, volume, ino, after):
+        if entry.name in (b".", b".."):
+            continue
+        if len(batch) + len(missing) >= READDIR_BATCH:
+            ended = False
+            break
+        try:
+            batch.append((entry, inode_of(plan, entry.ino)))
+        except NeedBlocks as need:
+            missing.extend(need.blocks)
+    if missing:
+        raise NeedBlocks(missing)
+
+    def offer() -> None:
+        for entry, record in batch:
+            if not accept(entry, record):
+                return
+            volume.lookup_count(record)
+
+    plan.on_apply.append(offer)
+    return None if ended else batch[-1][0].key
+
+
+def drop_privileges(plan: Plan, volume: Volume, ino: int) -> Inode:
+    """Take away the set-user-id bit, and the set-group-id bit of a program, as a write by an ordinary user does.
+
+    The kernel leaves that to the filesystem (FUSE_HANDLE_KILLPRIV, which libfuse always negotiates).
+    """
+    record = inode_of(plan, ino)
+    mode = without_privileges(record.mode)
+    if mode == record.mode:
+        return record
+    return attributes.setattr(plan, volume, ino, mode=mode)
+
+
+def without_privileges(mode: int) -> int:
+    """`mode` as it has to be once somebody else may have changed what the bits vouch for."""
+    if stat.S_ISDIR(mode):
+        return mode
+    mode &= ~stat.S_ISUID
+    return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode

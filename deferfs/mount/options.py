@@ -1,0 +1,277 @@
+"""The `-o` options: a pure parser from strings to `MountOptions`.
+
+Three kinds of option arrive here, because mount(8), fstab and mount.fuse pass everything on: ours, those of the
+kernel (flags of mount(2) and data of its FUSE driver), and those meant for somebody else, which are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from deferfs.errors import UsageError
+from deferfs.limits import (
+    COMMIT_SECONDS_DEFAULT,
+    GC_WORKERS_DEFAULT,
+    GC_WORKERS_MAX,
+    MEMORY_BYTES_MIN,
+)
+from deferfs.mount import syscalls
+from deferfs.mount.units import parse_size
+
+EvictMode = Literal["deferred", "inline"]
+
+COMMIT_SECONDS_MAX: Final = 300
+"""What is not committed for five minutes is lost for five minutes."""
+TIMEOUT_SECONDS_DEFAULT: Final = 86_400.0
+"""Names and attributes change only through this mount: the kernel may trust them for a day."""
+TIMEOUT_SECONDS_MAX: Final = 1e9
+MAX_READ_BYTES_MIN: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """How to mount. `memory_bytes` None means: from the memory limit of the daemon's cgroup.
+
+    `flags` are those of mount(2); `log` is a file for the daemon's log instead of syslog.
+    """
+
+    evict: EvictMode = "deferred"
+    commit_seconds: float = COMMIT_SECONDS_DEFAULT
+    gc_workers: int = GC_WORKERS_DEFAULT
+    memory_bytes: int | None = None
+    discard: bool = False
+    writeback_cache: bool = True
+    entry_timeout: float = TIMEOUT_SECONDS_DEFAULT
+    attr_timeout: float = TIMEOUT_SECONDS_DEFAULT
+    log: str | None = None
+    allow_other: bool = False
+    allow_root: bool = False
+    max_read_bytes: int | None = None
+    flags: int = syscalls.MS_NOSUID | syscalls.MS_NODEV
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing may be changed through this mount."""
+        return bool(self.flags & syscalls.MS_RDONLY)
+
+    def kernel_data(self, fd: int, root_mode: int, uid: int, gid: int) -> str:
+        """The data argument of mount(2) for the kernel's FUSE driver, which talks through `fd`."""
+        words = [
+            f"fd={fd}",
+            f"rootmode={root_mode:o}",
+            f"user_id={uid}",
+            f"group_id={gid}",
+            "default_permissions",
+        ]
+        if self.allow_other or self.allow_root:
+            words.append("allow_other")
+        if self.max_read_bytes is not None:
+            words.append(f"max_read={self.max_read_bytes}")
+        return ",".join(words)
+
+    def library_options(self) -> set[str]:
+        """The options that libfuse itself has to know, whoever calls mount(2)."""
+        words = {"default_permissions"}
+        if self.allow_root:
+            words.add("allow_root")
+        elif self.allow_other:
+            words.add("allow_other")
+        if self.max_read_bytes is not None:
+            words.add(f"max_read={self.max_read_bytes}")
+        return words
+
+    def helper_options(self, source: str) -> set[str]:
+        """The options for libfuse when fusermount3 mounts for an ordinary user: it knows words, not flags.
+
+        pyfuse3 passes ASCII only, so other characters of the image path show as `?` in the mount table.
+        """
+        name = source.encode("ascii", "replace").decode()
+        name = name.replace("\\", "\\\\").replace(",", "\\,")
+        words = self.library_options() | {f"fsname={name}", "subtype=deferfs"}
+        return words | {word for word, flag in _HELPER_WORDS.items() if self.flags & flag}
+
+
+_HELPER_WORDS: Final = {
+    "ro": syscalls.MS_RDONLY,
+    "noexec": syscalls.MS_NOEXEC,
+    "sync": syscalls.MS_SYNCHRONOUS,
+    "dirsync": syscalls.MS_DIRSYNC,
+    "noatime": syscalls.MS_NOATIME,
+}
+"""What fusermount3 lets an ordinary user ask for; it adds nosuid and nodev itself."""
+
+_ATIME: Final = syscalls.MS_NOATIME | syscalls.MS_RELATIME | syscalls.MS_STRICTATIME
+_FLAGS: Final[dict[str, tuple[int, int]]] = {  # option -> (flags set, flags cleared)
+    "ro": (syscalls.MS_RDONLY, 0),
+    "rw": (0, syscalls.MS_RDONLY),
+    "suid": (0, syscalls.MS_NOSUID),
+    "nosuid": (syscalls.MS_NOSUID, 0),
+    "dev": (0, syscalls.MS_NODEV),
+    "nodev": (syscalls.MS_NODEV, 0),
+    "exec": (0, syscalls.MS_NOEXEC),
+    "noexec": (syscalls.MS_NOEXEC, 0),
+    "sync": (syscalls.MS_SYNCHRONOUS, 0),
+    "async": (0, syscalls.MS_SYNCHRONOUS),
+    "dirsync": (syscalls.MS_DIRSYNC, 0),
+    "atime": (0, syscalls.MS_NOATIME),
+    "noatime": (syscalls.MS_NOATIME, _ATIME),
+    "diratime": (0, syscalls.MS_NODIRATIME),
+    "nodiratime": (syscalls.MS_NODIRATIME, 0),
+    "relatime": (syscalls.MS_RELATIME, _ATIME),
+    "norelatime": (0, syscalls.MS_RELATIME),
+    "strictatime": (syscalls.MS_STRICTATIME, _ATIME),
+    "nostrictatime": (0, syscalls.MS_STRICTATIME),
+    "lazytime": (syscalls.MS_LAZYTIME, 0),
+    "nolazytime": (0, syscalls.MS_LAZYTIME),
+    "nosymfollow": (syscalls.MS_NOSYMFOLLOW, 0),
+    "symfollow": (0, syscalls.MS_NOSYMFOLLOW),
+}
+_IGNORED: Final = frozenset(
+    (
+        "defaults",
+        "auto",
+        "noauto",
+        "user",
+        "nouser",
+        "users",
+        "owner",
+        "noowner",
+        "group",
+        "nogroup",
+        "_netdev",
+        "nofail",
+        "default_permissions",
+        "nonempty",
+        "silent",
+        "loud",
+    )
+)
+"""For mount(8), systemd and fstab tools; `default_permissions` is always on, `nonempty` always allowed."""
+_IGNORED_PREFIXES: Final = ("x-", "X-", "comment=", "fsname=", "subtype=")
+"""The mount table always shows the image and fuse.deferfs: our own commands find a mount by them."""
+
+
+def parse_options(texts: Iterable[str], *, sloppy: bool = False) -> MountOptions:
+    """Parse the arguments of all `-o`, in order; the last of several contradicting ones counts.
+
+    UsageError names the option that is unknown or has a wrong value; `sloppy` (mount.TYPE -s) lets unknown ones
+    pass.
+    """
+    options = MountOptions()
+    for text in texts:
+        for word in _split(text):
+            applied = _apply(options, word)
+            if applied is not None:
+                options = applied
+            elif not sloppy:
+                raise UsageError(f"unknown mount option {word!r}; see deferfs mount --help")
+    return options
+
+
+def _split(text: str) -> Iterator[str]:
+    """The words between commas; a backslash keeps the next character (`fsname=a\\,b`)."""
+    word: list[str] = []
+    characters = iter(text)
+    for character in characters:
+        if character == "\\":
+            word.append(next(characters, "\\"))
+        elif character == ",":
+            if word:
+                yield "".join(word)
+            word = []
+        else:
+            word.append(character)
+    if word:
+        yield "".join(word)
+
+
+def _apply(options: MountOptions, word: str) -> MountOptions | None:
+    """`options` with `word` applied, or None when nobody knows `word`."""
+    if word in _IGNORED or word.startswith(_IGNORED_PREFIXES):
+        return options
+    if word == "remount":
+        raise UsageError("a mounted image cannot be remounted; change it with deferfs ctl, or unmount it")
+    key, equals, value = word.partition("=")
+    if key in _FLAGS or key in _SWITCHES:
+        if equals:
+            raise UsageError(f"mount option {key} takes no value (got {value!r})")
+        if key in _SWITCHES:
+            switched: dict[str, Any] = {key: True}
+            return replace(options, **switched)
+        added, cleared = _FLAGS[key]
+        return replace(options, flags=options.flags & ~cleared | added)
+    if key not in _VALUES:
+        return None
+    field, read = _VALUES[key]
+    if not value:
+        raise UsageError(f"mount option {key} needs a value ({key}=...)")
+    changes: dict[str, Any] = {field: read(key, value)}
+    return replace(options, **changes)
+
+
+_SWITCHES: Final = frozenset(("discard", "allow_other", "allow_root"))
+
+
+def _choice(*allowed: str) -> Callable[[str, str], str]:
+    def read(key: str, value: str) -> str:
+        if value not in allowed:
+            raise UsageError(f"mount option {key}={value}: must be {' or '.join(allowed)}")
+        return value
+
+    return read
+
+
+def _on_off(key: str, value: str) -> bool:
+    return _choice("on", "off")(key, value) == "on"
+
+
+def _number(minimum: float, maximum: float) -> Callable[[str, str], float]:
+    def read(key: str, value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1
+        if not minimum <= number <= maximum:
+            raise UsageError(f"mount option {key}={value}: must be a number from {minimum:g} to {maximum:g}")
+        return number
+
+    return read
+
+
+def _integer(minimum: int, maximum: int) -> Callable[[str, str], int]:
+    def read(key: str, value: str) -> int:
+        number = int(value) if value.isascii() and value.isdigit() else -1
+        if not minimum <= number <= maximum:
+            raise UsageError(f"mount option {key}={value}: must be a whole number from {minimum} to {maximum}")
+        return number
+
+    return read
+
+
+def _memory(key: str, value: str) -> int:
+    try:
+        size = parse_size(value)
+    except UsageError as error:
+        raise UsageError(f"mount option {key}: {error}") from error
+    if size < MEMORY_BYTES_MIN:
+        raise UsageError(f"mount option {key}={value}: must be at least {MEMORY_BYTES_MIN >> 20}M")
+    return size
+
+
+def _text(_key: str, value: str) -> str:
+    return value
+
+
+_VALUES: Final[dict[str, tuple[str, Callable[[str, str], object]]]] = {
+    "evict": ("evict", _choice("deferred", "inline")),
+    "commit": ("commit_seconds", _number(0.1, COMMIT_SECONDS_MAX)),
+    "gc_workers": ("gc_workers", _integer(1, GC_WORKERS_MAX)),
+    "memory": ("memory_bytes", _memory),
+    "writeback_cache": ("writeback_cache", _on_off),
+    "entry_timeout": ("entry_timeout", _number(0, TIMEOUT_SECONDS_MAX)),
+    "attr_timeout": ("attr_timeout", _number(0, TIMEOUT_SECONDS_MAX)),
+    "log": ("log", _text),
+    "max_read": ("max_read_bytes", _integer(MAX_READ_BYTES_MIN, 1 << 30)),
+}

@@ -1,0 +1,212 @@
+"""Serving a mount: the FUSE loop, the control socket, signals, and the way down.
+
+Two nurseries: the outer one (runtime, control socket) lives until the image is clean, the inner one (FUSE loop) until
+the kernel has let go of the mount.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import pyfuse3
+import trio
+
+from deferfs.errors import MountFailedError
+from deferfs.mount import diagnostics, status, syscalls
+from deferfs.mount.adapter import Adapter
+from deferfs.mount.control import ControlServer
+from deferfs.mount.daemon import Handshake
+from deferfs.mount.kernel_cache import KernelCache
+from deferfs.mount.kernel_mount import KernelMount
+from deferfs.mount.notify import Notifier
+from deferfs.mount.runtime import Runtime
+from deferfs.mount.users import users_of
+
+T = TypeVar("T")
+_log: Final = logging.getLogger(__name__)
+
+TASKS_MIN: Final = 8
+"""Idle readers that pyfuse3 keeps: starting one for each request costs more than keeping it."""
+TASKS_MAX: Final = 99
+BUSY_SECONDS_MAX: Final = 10.0
+"""How long a request to terminate waits for the users of the mount; systemd kills after 90 s."""
+BUSY_POLL_SECONDS: Final = 0.25
+QUIET_SECONDS: Final = 0.05
+QUIET_SECONDS_MAX: Final = 10.0
+EXTEND_SECONDS: Final = 30.0
+EXTEND_POLL_SECONDS: Final = 10.0
+
+
+class Server:
+    """One mount that is attached to the kernel. `run` serves it to its end."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        adapter: Adapter,
+        mount: KernelMount,
+        handshake: Handshake,
+        notifier: Notifier,
+    ) -> None:
+        self._runtime = runtime
+        self._adapter = adapter
+        self._mount = mount
+        self._handshake = handshake
+        self._notifier = notifier
+        self._started = time.monotonic()
+        self._stopping = False
+        self._hurry = trio.Event()
+
+    async def run(self) -> None:
+        """Serve until the kernel lets go of the mount, then close the image."""
+        self._runtime.background.watch_requests(self._mount.fd)
+        self._runtime.background.kernel_cache = KernelCache(self._runtime, pyfuse3.invalidate_entry)
+        async with trio.open_nursery() as nursery:
+            await self._runtime.start(nursery)
+            nursery.start_soon(self._handle_signals)
+            async with trio.open_nursery() as serving:
+                serving.start_soon(self._serve_requests, serving.cancel_scope)
+                serving.start_soon(self._announce, nursery)
+            self._stopping = True
+            self._runtime.background.unwatch_requests(self._mount.fd)
+            pyfuse3.close(unmount=False)
+            await self._close()
+            nursery.cancel_scope.cancel()
+
+    async def _serve_requests(self, scope: trio.CancelScope) -> None:
+        await pyfuse3.main(TASKS_MIN, TASKS_MAX)
+        scope.cancel()
+
+    async def _announce(self, nursery: trio.Nursery) -> None:
+        """The first request of all is our own: when it is answered, the mount is usable."""
+        try:
+            found = await trio.to_thread.run_sync(os.stat, self._mount.mountpoint, abandon_on_cancel=True)
+        except OSError as error:
+            raise MountFailedError(f"{self._mount.mountpoint}: {error.strerror}") from error
+        device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
+        await nursery.start(self._serve_control, ControlServer(self, device))
+        _log.info("mounted %s", self._mount.image)
+        self._notifier.ready(f"serving {self._mount.image} on {self._mount.mountpoint}")
+        self._handshake.ready()
+
+    async def _serve_control(self, server: ControlServer, *, task_status: trio.TaskStatus[None]) -> None:
+        async with server.listening() as listener:
+            task_status.started()
+            await server.serve(listener)
+
+    # --- what the control socket asks ---
+    def state(self) -> str:
+        """`serving` or `stopping`."""
+        return "stopping" if self._stopping else "serving"
+
+    def statistics(self) -> dict[str, object]:
+        """The statistics object."""
+        return {
+            "image": self._mount.image,
+            "mountpoint": self._mount.mountpoint,
+            "pid": os.getpid(),
+            "uptime_seconds": time.monotonic() - self._started,
+            **status.snapshot(self._runtime),
+        }
+
+    async def sync(self) -> None:
+        """Everything is durable that the kernel had begun to hand over before the call."""
+        await self._wait_quiet()
+        await self._runtime.sync()
+
+    async def set(self, key: str, value: str) -> str:
+        """Change one setting."""
+        return await status.control(self._runtime, key, value)
+
+    # --- signals ---
+    async def _handle_signals(self) -> None:
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1) as signals:
+                asked = False
+                async for number in signals:
+                    if number == signal.SIGUSR1:
+                        for line in diagnostics.report(self.statistics()):
+                            _log.info("%s", line)
+                    elif number == signal.SIGHUP:
+                        continue  # the terminal has gone; a filesystem stays
+                    elif asked:
+                        self._hurry.set()
+                    else:
+                        asked = True
+                        nursery.start_soon(self._unmount)
+
+    async def _unmount(self) -> None:
+        """Unmount ourselves; while somebody uses the mount wait a while (not after a second signal), then detach
+        it with all that was written to it."""
+        deadline = trio.current_time() + BUSY_SECONDS_MAX
+        told = False
+        while not self._stopping:
+            try:
+                await _in_thread(self._mount.detach)
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    _log.warning("cannot unmount: %s", error.strerror)
+                    pyfuse3.terminate()
+                    return
+            if not told:
+                users = await _in_thread(lambda: users_of(self._mount.mountpoint))
+                _log.warning("busy: used by %s", ", ".join(map(str, users)) or "a hidden process")
+                told = True
+            if self._hurry.is_set() or trio.current_time() >= deadline:
+                await self._detach_busy()
+                return
+            with trio.move_on_after(BUSY_POLL_SECONDS):
+                await self._hurry.wait()
+
+    async def _detach_busy(self) -> None:
+        """Take the mount out of the tree, collect the kernel's dirty pages, and cut the users off."""
+
+        def detach() -> None:
+            fd = os.open(self._mount.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._mount.detach(lazily=True)
+                syscalls.syncfs(fd)
+            finally:
+                os.close(fd)
+
+        try:
+            await _in_thread(detach)
+        except OSError as error:
+            _log.warning("cannot detach: %s", error.strerror)
+        await self._wait_quiet()
+        pyfuse3.terminate()
+
+    async def _wait_quiet(self) -> None:
+        """Until no WRITE has been under way for a moment: a syncfs does not wait for the writes that it starts."""
+        adapter = self._adapter
+        with trio.move_on_after(QUIET_SECONDS_MAX):
+            while True:
+                before = adapter.writes_total
+                await trio.sleep(QUIET_SECONDS)
+                if adapter.writes_total == before and not adapter.writes_in_flight:
+                    return
+
+    # --- the end ---
+    async def _close(self) -> None:
+        self._notifier.stopping()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._extend_timeout)
+            await self._runtime.close()
+            nursery.cancel_scope.cancel()
+        _log.info("unmounted %s", self._mount.image)
+
+    async def _extend_timeout(self) -> None:
+        while True:
+            self._notifier.extend_timeout(EXTEND_SECONDS)
+            await trio.sleep(EXTEND_POLL_SECONDS)
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    return await trio.to_thread.run_sync(function)

@@ -1,0 +1,132 @@
+"""The life of a mount, inside the daemon.
+
+    lock the image -> recover and load -> attach to the kernel -> serve -> (unmounted) -> drain -> clean image
+
+A crash never unmounts: the mountpoint then answers ENOTCONN until somebody detaches it, instead of showing the
+empty directory below to programs that would go on writing there.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Final
+
+import trio
+
+from deferfs.device import FileDevice
+from deferfs.errors import DeferfsError, FsError, MountFailedError
+from deferfs.mount import logs, syscalls
+from deferfs.mount.adapter import Adapter
+from deferfs.mount.budget import default_budget
+from deferfs.mount.daemon import Handshake, raise_file_limit
+from deferfs.mount.image import load_superblock, open_image
+from deferfs.mount.kernel_mount import KernelMount
+from deferfs.mount.notify import Notifier
+from deferfs.mount.options import MountOptions
+from deferfs.mount.runtime import Runtime
+from deferfs.mount.serve import Server
+from deferfs.store.io import run_job
+from deferfs.store.memory import Memory
+from deferfs.store.store import close_store, open_store
+from deferfs.volume.volume import Volume
+
+_log: Final = logging.getLogger(__name__)
+
+
+def serve_mount(
+    image: str,
+    mountpoint: str,
+    options: MountOptions,
+    handshake: Handshake,
+    *,
+    foreground: bool,
+    notice: Callable[[str], None],
+) -> None:
+    """Mount `image` on `mountpoint` (absolute paths) and serve it until it is unmounted.
+
+    `handshake` is told when the mount is usable. DeferfsError when it never was.
+    """
+    logs.configure(foreground=foreground, file=options.log, instance=mountpoint)
+    notifier = Notifier()
+    raise_file_limit()
+    _become_io_flusher()
+    with ExitStack() as stack:
+        notifier.status(f"opening {image}")
+        device = open_image(image, writable=not options.read_only, notice=notice)
+        stack.callback(device.close)
+        runtime = Runtime(
+            device,
+            load_volume(device, options),
+            commit_seconds=options.commit_seconds,
+            gc_workers=options.gc_workers,
+            discard=options.discard,
+        )
+        adapter = Adapter(runtime, options)
+        mount = KernelMount(image, mountpoint, options)
+        try:
+            mount.attach(adapter)
+        except BaseException:
+            run_job(device, close_store(runtime.store))  # nothing has happened: clean as before
+            raise
+        server = Server(runtime, adapter, mount, handshake, notifier)
+        try:
+            trio.run(server.run)
+        except BaseExceptionGroup as group:
+            raise _single(group) from group
+
+
+def _become_io_flusher() -> None:
+    try:
+        syscalls.set_io_flusher()
+    except OSError as error:
+        _log.warning(
+            "cannot become an IO flusher (%s): under extreme memory pressure the mount may wait for itself",
+            error.strerror,
+        )
+
+
+def load_volume(device: FileDevice, options: MountOptions) -> Volume:
+    """Open, and if needed recover, the filesystem on `device`. ImageError or MountFailedError."""
+    superblock = load_superblock(device)
+    memory = Memory(options.memory_bytes or default_budget())
+    job = open_store(superblock, memory, clock=time.time_ns, entropy=_entropy, read_only=options.read_only)
+    try:
+        store = run_job(device, job)
+    except FsError as error:
+        reason = error.detail or os.strerror(error.errno)
+        hint = "" if error.errno == errno.EROFS else "; deferfs fsck -n tells more"
+        raise MountFailedError(f"{device.name}: {reason}{hint}") from error
+    except OSError as error:
+        raise MountFailedError(f"{device.name}: {error.strerror}") from error
+    except DeferfsError as error:
+        raise MountFailedError(f"{device.name}: {error}") from error
+    relatime = not options.flags & syscalls.MS_NOATIME
+    return Volume(store, evict=options.evict, relatime=relatime)
+
+
+def _entropy() -> int:
+    """32 random bits, for inode generations."""
+    return int.from_bytes(os.urandom(4), "little")
+
+
+def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a person should read: the error meant for people, else the first one."""
+    leaves: list[BaseException] = []
+
+    def collect(error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                collect(inner)
+        else:
+            leaves.append(error)
+
+    collect(group)
+    for error in leaves:
+        if isinstance(error, DeferfsError):
+            return error
+    return leaves[0]

@@ -1,0 +1,47 @@
+"""Starting a mount: the checks that need no daemon, then the daemon."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from deferfs.mount import mountpoint
+from deferfs.mount.daemon import Handshake, NoHandshake, run_in_background
+from deferfs.mount.image import peek_superblock
+from deferfs.mount.options import MountOptions
+
+
+def check(image: str, directory: str, options: MountOptions) -> None:
+    """Everything that can be said without mounting. Raises what `start` would raise."""
+    mountpoint.check_environment()
+    mountpoint.check_mountpoint(directory)
+    peek_superblock(image)
+
+
+def start(
+    image: str,
+    directory: str,
+    options: MountOptions,
+    *,
+    foreground: bool,
+    notice: Callable[[str], None],
+) -> None:
+    """Mount `image` on `directory`; returns when the mount is usable, or, in the foreground, when it has ended.
+
+    Any DeferfsError means that nothing is mounted and the image is as it was (or recovered).
+    """
+    check(image, directory, options)
+    image, directory = os.path.realpath(image), os.path.realpath(directory)
+    if options.log is not None:
+        options = replace(options, log=os.path.abspath(options.log))
+
+    def serve(handshake: Handshake) -> None:
+        from deferfs.mount.session import serve_mount
+
+        serve_mount(image, directory, options, handshake, foreground=foreground, notice=notice)
+
+    if foreground:
+        serve(NoHandshake())
+    else:
+        run_in_background(serve)

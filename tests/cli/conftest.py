@@ -1,0 +1,97 @@
+"""What the tests of the commands share: running them, and images to run them on."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import deferfs
+from deferfs.cli.main import run
+
+IMAGE_SIZE = "16M"
+SECONDS_MAX = 60
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run `deferfs ARGUMENTS` inside of this process: quick, but not for commands that fork."""
+
+    def call(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        code = run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def program() -> Command:
+    """Run `deferfs ARGUMENTS` as a process of its own."""
+
+    def call(*arguments: object, entry: str = "main", **environment: str) -> Outcome:
+        code = f"from deferfs.cli.main import {entry}; {entry}()"
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_MAX,
+            check=False,
+            env=environment_of_the_program(**environment),
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+def environment_of_the_program(**more: str) -> dict[str, str]:
+    """The environment, in which this tree's package is found from any directory."""
+    root = Path(deferfs.__file__).parents[1]
+    return {**os.environ, "PYTHONPATH": str(root), **more}
+
+
+@pytest.fixture
+def image(tmp_path: Path, command: Command) -> Path:
+    """A fresh image."""
+    path = tmp_path / "image"
+    assert command("mkfs", "-q", path, "--size", IMAGE_SIZE).code == 0
+    return path
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An empty directory to mount on."""
+    path = tmp_path / "mount"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def mounted(image: Path, directory: Path, program: Command) -> Iterator[Path]:
+    """A fresh image, mounted; unmounted at the end if it still is."""
+    outcome = program("mount", image, directory)
+    assert outcome == Outcome(0, "", "")
+    yield directory
+    if os.path.ismount(directory):
+        assert program("umount", directory).code == 0
+
+
+def is_one_line(text: str) -> bool:
+    """Errors are one line that names the program, and nothing like a traceback."""
+    return text.startswith("deferfs: ") and text.count("\n") == 1 and text.endswith("\n")

@@ -1,0 +1,66 @@
+"""`deferfs ctl`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command, Outcome, is_one_line
+
+
+@pytest.mark.mounted
+def test_settings_change_live_and_in_order(mounted: Path, program: Command) -> None:
+    outcome = program("ctl", mounted, "evict=inline", "commit=2", "gc_workers=3", "memory=64M")
+    assert outcome == Outcome(0, "evict=inline\ncommit=2\ngc_workers=3\nmemory=64M\n", "")
+    found = json.loads(program("stat", mounted, "--json").out)
+    assert found["evict"] == "inline"
+    assert found["gc"]["workers"] == 3
+    assert found["memory"]["budget_bytes"] == 64 << 20
+    answers = json.loads(program("ctl", mounted, "evict=deferred", "--json").out)
+    assert answers == {"evict": "evict=deferred"}
+
+
+@pytest.mark.mounted
+def test_actions(mounted: Path, program: Command) -> None:
+    for number in range(50):
+        (mounted / str(number)).write_bytes(bytes(10_000))
+        (mounted / str(number)).unlink()
+    outcome = program("ctl", mounted, "sync", "gc=push", "gc=flush", "drop_caches=1")
+    assert outcome.code == 0
+    found = json.loads(program("stat", mounted, "--json").out)
+    assert found["gc"]["queued"] == 0
+    assert found["gc"]["inactivated_total"] >= 50
+
+
+@pytest.mark.mounted
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ("colour=blue", 1, "colour=blue"),
+        ("evict=lazy", 1, "lazy"),
+        ("commit=soon", 1, "commit must be a number"),
+        ("gc_workers=0", 1, "gc_workers must be from 1"),
+        ("memory=1", 1, "memory must be at least"),
+        ("memory=lots", 1, "'lots' is not a size"),
+        ("gc=dance", 1, "gc=dance"),
+    ],
+)
+def test_what_the_daemon_refuses(change: str, code: int, message: str, mounted: Path, program: Command) -> None:
+    outcome = program("ctl", mounted, change)
+    assert outcome.code == code
+    assert message in outcome.err
+    assert is_one_line(outcome.err)
+
+
+@pytest.mark.parametrize("change", ["evict", "evict=", "=inline", ""])
+def test_what_is_no_setting_is_refused_before_anything_is_asked(change: str, directory: Path, command: Command) -> None:
+    outcome = command("ctl", directory, "evict=inline", change)
+    assert outcome.code == 2
+    assert "is not a setting; write KEY=VALUE, or sync" in outcome.err
+    assert is_one_line(outcome.err)
+
+
+def test_where_nothing_is_mounted(directory: Path, command: Command) -> None:
+    outcome = command("ctl", directory, "evict=inline")
+    assert outcome.code == 1
+    assert "no deferfs is mounted here" in outcome.err

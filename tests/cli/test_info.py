@@ -1,0 +1,91 @@
+"""`deferfs info`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command, is_one_line
+
+
+def test_it_prints_what_mkfs_has_printed(tmp_path: Path, command: Command) -> None:
+    image = tmp_path / "image"
+    made = command("mkfs", image, "--size", "64M")
+    assert command("info", image) == made
+
+
+def test_json(tmp_path: Path, command: Command) -> None:
+    image = tmp_path / "image"
+    made = json.loads(command("mkfs", "--json", image, "--size", "64M").out)
+    found = json.loads(command("info", "--json", image).out)
+    assert found["mountpoint"] is None
+    assert {key: found[key] for key in made if key != "written_ns"} == {
+        key: made[key] for key in made if key != "written_ns"
+    }
+
+
+def damage(image: Path, offset: int, content: bytes) -> None:
+    with image.open("r+b") as file:
+        file.seek(offset)
+        file.write(content)
+
+
+def test_one_damaged_superblock_is_no_harm(image: Path, command: Command) -> None:
+    damage(image, 0, b"x" * 512)
+    assert command("info", image).code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"x" * 512, "not a deferfs image"),
+        (b"xxxx", "superblock has a wrong checksum"),
+    ],
+)
+def test_without_a_superblock(content: bytes, message: str, image: Path, command: Command) -> None:
+    damage(image, 0, content)
+    damage(image, 65_536, content)
+    outcome = command("info", image)
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert outcome.err.startswith(f"deferfs: {image}: ")
+    assert is_one_line(outcome.err)
+
+
+def test_a_truncated_image(image: Path, command: Command) -> None:
+    with image.open("r+b") as file:
+        file.truncate(8 << 20)
+    outcome = command("info", image)
+    assert outcome.code == 1
+    assert "image is truncated: 8388608 bytes of 16777216" in outcome.err
+    assert is_one_line(outcome.err)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none", "No such file or directory"), (".", "is a directory"), ("empty", "not a deferfs")],
+)
+def test_what_is_no_image(name: str, message: str, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "empty").touch()
+    outcome = command("info", tmp_path / name)
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert is_one_line(outcome.err)
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path, command: Command) -> None:
+    image = tmp_path / "image-\udcff"
+    assert command("mkfs", "-q", image, "--size", "16M").code == 0
+    found = json.loads(command("info", "--json", image).out)
+    assert found["image"].endswith("image-?")
+    assert found["image_base64"]
+
+
+@pytest.mark.mounted
+def test_of_a_mount(mounted: Path, image: Path, program: Command) -> None:
+    by_directory = program("info", mounted)
+    assert by_directory.code == 0
+    assert by_directory.out.splitlines()[0] == f"image    path={image}"
+    assert by_directory.out.splitlines()[-1] == "state    mounted"
+    assert program("info", image) == by_directory
+    assert json.loads(program("info", "--json", mounted).out)["mountpoint"] == str(mounted)

@@ -1,0 +1,260 @@
+"""`deferfs mount`, `mount.deferfs`, mount(8)."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deferfs.mount import mountinfo
+from tests.cli.conftest import Command, Outcome, environment_of_the_program, is_one_line
+
+BAD = [
+    ("image", "none", [], 32, "no such directory; create it first"),
+    ("image", "image", [], 32, "not a directory"),
+    ("none", "mount", [], 32, "No such file or directory"),
+    ("mount", "mount", [], 32, "is a directory; give an image file or a block device"),
+    ("text", "mount", [], 32, "not a deferfs image"),
+    ("image", "mount", ["-o", "colour=blue"], 1, "unknown mount option 'colour=blue'"),
+    ("image", "mount", ["-o", "evict=lazy"], 1, "must be deferred or inline"),
+    ("image", "mount", ["-o", "remount,ro"], 1, "cannot be remounted"),
+    ("image", "mount", ["-o", "log=/nowhere/log"], 2, "/nowhere/log: cannot write the log"),
+    ("image", "mount", ["-z"], 1, "no such option"),
+]
+
+
+@pytest.mark.mounted
+@pytest.mark.parametrize(("source", "target", "options", "code", "message"), BAD)
+@pytest.mark.parametrize("entry", ["main", "mount_main"])
+def test_what_cannot_be_mounted(
+    source: str,
+    target: str,
+    options: list[str],
+    code: int,
+    message: str,
+    entry: str,
+    image: Path,
+    directory: Path,
+    program: Command,
+) -> None:
+    here = image.parent
+    (here / "text").write_text("hello" * 100_000)
+    before = image.read_bytes()
+    words = [here / source, here / target, *options]
+    outcome = program(*words, entry=entry)
+    assert outcome.code == code
+    assert message in outcome.err
+    assert is_one_line(outcome.err)
+    assert not os.path.ismount(directory)
+    assert image.read_bytes() == before
+
+
+@pytest.mark.mounted
+def test_the_mount_is_usable_when_the_command_returns(mounted: Path, image: Path) -> None:
+    found = mountinfo.at(str(mounted), mountinfo.read())
+    assert found is not None
+    assert (found.fstype, found.source) == ("fuse.deferfs", str(image))
+    (mounted / "file").write_text("hello")
+    assert (mounted / "file").read_text() == "hello"
+
+
+@pytest.mark.mounted
+@pytest.mark.parametrize("evict", ["deferred", "inline"])
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_what_was_written_is_there_after_a_remount(
+    evict: str, cache: str, image: Path, directory: Path, program: Command
+) -> None:
+    options = f"evict={evict},writeback_cache={cache}"
+    assert program("mount", image, directory, "-o", options) == Outcome(0, "", "")
+    content = os.urandom(300_000)
+    (directory / "file").write_bytes(content)
+    (directory / "gone").write_bytes(content)
+    (directory / "gone").unlink()
+    assert program("umount", directory) == Outcome(0, "", "")
+    assert not list(directory.iterdir())
+    assert program("fsck", "-n", image).code == 0
+    assert program("mount", image, directory).code == 0
+    assert (directory / "file").read_bytes() == content
+    assert os.listdir(directory) == ["file"]
+    assert program("umount", directory).code == 0
+
+
+@pytest.mark.mounted
+def test_read_only(image: Path, directory: Path, program: Command) -> None:
+    before = image.read_bytes()
+    assert program("mount", image, directory, "-o", "ro").code == 0
+    with pytest.raises(OSError, match="Read-only file system"):
+        (directory / "file").touch()
+    assert program("umount", directory).code == 0
+    assert image.read_bytes() == before
+
+
+@pytest.mark.mounted
+def test_an_image_is_mounted_once(mounted: Path, image: Path, tmp_path: Path, program: Command) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    outcome = program("mount", image, other)
+    assert outcome.code == 32
+    assert outcome.err == (f"deferfs: {image}: is mounted on {mounted}; unmount it first: deferfs umount {mounted}\n")
+
+
+@pytest.mark.mounted
+def test_a_mount_waits_for_the_daemon_of_the_one_before(image: Path, directory: Path, program: Command) -> None:
+    for number in range(3):
+        assert program("mount", image, directory) == Outcome(0, "", "")
+        assert len(os.listdir(directory)) == number
+        (directory / f"file{number}").write_bytes(bytes(1_000_000))
+        subprocess.run(["umount", directory], check=True)  # returns before the image is clean
+    assert program("fsck", "-n", image).code == 0
+
+
+@pytest.mark.mounted
+def test_mount_8_and_its_helper(image: Path, directory: Path, tmp_path: Path) -> None:
+    script = tmp_path / "bin" / "deferfs"
+    script.parent.mkdir()
+    environment = environment_of_the_program()
+    script.write_text(
+        f"#!/bin/sh\nPYTHONPATH='{environment['PYTHONPATH']}' exec '{sys.executable}' -P -m deferfs \"$@\"\n"
+    )
+    script.chmod(0o755)
+    subprocess.run(
+        ["mount", "-t", "fuse", "-o", "suid,dev,allow_other,noatime,x-a=b,commit=2",
+         f"{script}#{image}", directory],
+        check=True,
+    )  # fmt: skip
+    line = next(line for line in Path("/proc/self/mounts").read_text().splitlines() if str(image) in line)
+    assert line.startswith(f"{image} {directory} fuse.deferfs rw,noatime,user_id=0,group_id=0,")
+    assert "allow_other" in line
+    subprocess.run(["umount", directory], check=True)
+
+
+@pytest.mark.mounted
+def test_the_helper_of_mount_8_by_name(image: Path, directory: Path, program: Command) -> None:
+    fake = program(image, directory, "-f", "-o", "ro", entry="mount_main")
+    assert fake == Outcome(0, "", "")
+    assert not os.path.ismount(directory)
+    assert program(image, directory, "-s", "-n", "-o", "what", entry="mount_main").code == 0
+    assert os.path.ismount(directory)
+    assert program("umount", directory).code == 0
+    told = program(image, directory, "-v", entry="mount_main")
+    assert told.err == f"deferfs: {image} is mounted on {directory}\n"
+    assert program("umount", directory).code == 0
+
+
+@pytest.mark.mounted
+def test_a_dead_mount_is_explained_and_detached(mounted: Path, image: Path, tmp_path: Path, program: Command) -> None:
+    from deferfs.mount import control_client
+
+    daemon = control_client.find_daemon(control_client.find_mount(str(mounted)))
+    process = os.pidfd_open(daemon.pid)
+    os.kill(daemon.pid, signal.SIGKILL)
+    wait_for_end(process)
+    outcome = program("mount", image, mounted)
+    assert outcome.code == 32
+    assert outcome.err == (
+        f"deferfs: {mounted}: a dead mount is still there (its daemon has ended); "
+        f"detach it first: deferfs umount {mounted}\n"
+    )
+    for command in ("stat", "sync"):
+        outcome = program(command, mounted)
+        assert outcome.code == 1
+        assert "its daemon does not answer" in outcome.err
+    outcome = program("umount", mounted)
+    assert outcome.code == 0
+    assert "its daemon had died; detached" in outcome.err
+    assert not os.path.ismount(mounted)
+    assert program("mount", image, mounted).code == 0
+
+
+def wait_for_end(process: int) -> None:
+    import select
+
+    poller = select.poll()
+    poller.register(process, select.POLLIN)
+    assert poller.poll(30_000), "the daemon did not end"
+    os.close(process)
+
+
+class Foreground:
+    """A daemon in the foreground."""
+
+    def __init__(self, image: Path, directory: Path) -> None:
+        code = "from deferfs.cli.main import main; main()"
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, "mount", "-f", str(image), str(directory)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment_of_the_program(),
+        )
+        self.log: list[str] = []
+        self.wait_for("INFO: mounted")
+
+    def wait_for(self, text: str) -> None:
+        """Read the log up to a line that contains `text`."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"{text!r} is not in the log: {self.log}")
+
+    def end(self) -> int:
+        """The exit code, once it has ended by itself."""
+        _, rest = self.process.communicate(timeout=60)
+        self.log += rest.splitlines()
+        return self.process.returncode
+
+
+@pytest.mark.mounted
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_unmounts_cleanly(number: signal.Signals, image: Path, directory: Path, program: Command) -> None:
+    daemon = Foreground(image, directory)
+    (directory / "file").write_bytes(bytes(5_000_000))
+    daemon.process.send_signal(number)
+    assert daemon.end() == 0
+    assert not os.path.ismount(directory)
+    assert program("info", image).out.endswith("state    clean\n")
+
+
+@pytest.mark.mounted
+def test_a_second_signal_cuts_the_users_off_but_keeps_what_they_wrote(
+    image: Path, directory: Path, program: Command
+) -> None:
+    daemon = Foreground(image, directory)
+    content = os.urandom(5_000_000)
+    with (directory / "file").open("wb", buffering=0) as file:
+        file.write(content)
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_for(f"busy: used by {Path('/proc/self/comm').read_text().strip()}")
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.end() == 0
+        with pytest.raises(OSError, match="not connected|aborted"):
+            file.write(b"more")
+    assert program("mount", image, directory).code == 0
+    assert (directory / "file").read_bytes() == content
+    assert program("umount", directory).code == 0
+
+
+@pytest.mark.mounted
+def test_usr1_reports_statistics_and_stacks(image: Path, directory: Path) -> None:
+    daemon = Foreground(image, directory)
+    daemon.process.send_signal(signal.SIGUSR1)
+    daemon.wait_for('statistics: {"image"')
+    daemon.wait_for("thread MainThread:")
+    daemon.wait_for("task deferfs.mount.serve.Server.run")
+    daemon.process.send_signal(signal.SIGHUP)  # the terminal goes: nothing happens
+    assert os.path.ismount(directory)
+    daemon.process.terminate()
+    assert daemon.end() == 0
+
+
+@pytest.mark.mounted
+def test_the_log_of_a_daemon_can_go_to_a_file(image: Path, directory: Path, tmp_path: Path, program: Command) -> None:
+    log = tmp_path / "log"
+    assert program("mount", image, directory, "-o", f"log={log}").code == 0
+    assert program("umount", directory).code == 0
+    lines = log.read_text().splitlines()
+    assert lines[-2].endswith(f"{directory}: INFO: mounted {image}")
+    assert lines[-1].endswith(f"{directory}: INFO: unmounted {image}")

@@ -1,0 +1,35 @@
+"""`deferfs sync`."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from deferfs.mount import control_client
+from tests.cli.conftest import Command, Outcome, is_one_line
+from tests.cli.test_mount import wait_for_end
+
+
+@pytest.mark.mounted
+def test_what_was_written_survives_a_crash_after_it(mounted: Path, image: Path, program: Command) -> None:
+    content = os.urandom(3_000_000)
+    (mounted / "directory").mkdir()
+    with (mounted / "directory" / "file").open("wb", buffering=0) as file:
+        file.write(content)  # stays open: the kernel has not been asked to write it back
+        assert program("sync", mounted / "directory") == Outcome(0, "", "")
+        daemon = control_client.find_daemon(control_client.find_mount(str(mounted)))
+        process = os.pidfd_open(daemon.pid)
+        os.kill(daemon.pid, signal.SIGKILL)
+        wait_for_end(process)
+    assert program("umount", mounted).code == 0
+    assert program("fsck", "-n", image).code == 0
+    assert program("mount", image, mounted).code == 0
+    assert (mounted / "directory" / "file").read_bytes() == content
+
+
+def test_where_nothing_is_mounted(directory: Path, command: Command) -> None:
+    outcome = command("sync", directory)
+    assert outcome.code == 1
+    assert "no deferfs is mounted here" in outcome.err
+    assert is_one_line(outcome.err)

@@ -1,0 +1,180 @@
+"""A scratch image, the place it is mounted on, and the commands a user has for both."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deferfs.mount import control_client
+from tests.mounted.polling import wait_until
+
+COMMAND_SECONDS_MAX = 110.0
+"""Below the timeout of a test, so that the failure names the command."""
+EXIT_SECONDS_MAX = 60.0
+
+
+def run(
+    *command: str | Path,
+    code: int | None = 0,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    seconds: float = COMMAND_SECONDS_MAX,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; its exit code must be `code` (None: any)."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        check=False,
+        cwd=cwd,
+        env=env,
+        timeout=seconds,
+        stdin=subprocess.DEVNULL,
+    )
+    if code is not None:
+        said = f"{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        assert done.returncode == code, f"{' '.join(map(str, command))}: {done.returncode}\n{said}"
+    return done
+
+
+def deferfs(
+    *arguments: str | Path, code: int | None = 0, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the `deferfs` command."""
+    return run(sys.executable, "-m", "deferfs", *arguments, code=code, env=env)
+
+
+@dataclass
+class Scratch:
+    """One image and its mountpoint, both below a test's own directory."""
+
+    directory: Path
+    evict: str = "deferred"
+    size: str = "512M"
+    format_options: Sequence[str] = ()
+    image: Path = field(init=False)
+    mountpoint: Path = field(init=False)
+    log: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.image = self.directory / "image"
+        self.mountpoint = self.directory / "mnt"
+        self.log = self.directory / "log"
+        self.mountpoint.mkdir(parents=True)
+        deferfs("mkfs", "-q", self.image, "--size", self.size, *self.format_options)
+
+    # --- mount and unmount ---
+    def mount(self, *options: str) -> Path:
+        """Mount with this scratch's evict policy and more options; the mountpoint."""
+        words = ",".join((f"evict={self.evict}", f"log={self.log}", *options))
+        deferfs("mount", self.image, self.mountpoint, "-o", words)
+        return self.mountpoint
+
+    @property
+    def is_mounted(self) -> bool:
+        return any(
+            line.split()[4] == str(self.mountpoint) for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        )
+
+    def unmount(self) -> None:
+        """Unmount as `deferfs umount` does; the image is clean then."""
+        deferfs("umount", self.mountpoint)
+
+    def check(self) -> dict[str, Any]:
+        """`fsck -n` finds nothing, and the daemons so far have complained of nothing; fsck's
+        counts.
+        """
+        done = deferfs("fsck", "-n", "-v", self.image, code=None)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not self.complaints()
+        return {}
+
+    def unmount_and_check(self) -> None:
+        self.unmount()
+        self.check()
+
+    def remount(self, *options: str) -> Path:
+        """Unmount, check the image, mount it again: nothing of it is in the kernel's caches now."""
+        self.unmount_and_check()
+        return self.mount(*options)
+
+    def complaints(self) -> list[str]:
+        """What the daemons have logged as errors."""
+        if not self.log.exists():
+            return []
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line for line in lines if " ERROR: " in line or line.startswith(("Traceback", " "))]
+
+    # --- the running mount ---
+    def statistics(self) -> dict[str, Any]:
+        """What `deferfs stat --json` prints."""
+        found: dict[str, Any] = control_client.ask(control_client.find_mount(str(self.mountpoint)), "stat")
+        return found
+
+    def requests(self, *names: str) -> int:
+        """How many of these FUSE requests the daemon has answered."""
+        counts = self.statistics()["requests"]
+        return sum(counts[name]["count"] for name in names if name in counts)
+
+    def control(self, *settings: str) -> None:
+        deferfs("ctl", self.mountpoint, *settings)
+
+    def sync(self) -> None:
+        deferfs("sync", self.mountpoint)
+
+    def drain(self) -> None:
+        """No orphan is left. The kernel's FORGETs come when it likes, hence the polling."""
+
+        def drained() -> bool:
+            self.control("gc=flush")
+            return bool(self.statistics()["space"]["orphans"] == 0)
+
+        wait_until(drained, "orphans to be gone")
+        self.sync()
+
+    def space(self) -> tuple[int, int, int, int, int]:
+        """What statfs tells that must be the same again once everything is deleted."""
+        found = os.statvfs(self.mountpoint)
+        return found.f_blocks, found.f_bfree, found.f_bavail, found.f_files, found.f_ffree
+
+    @property
+    def pid(self) -> int:
+        return int(self.statistics()["pid"])
+
+    @contextmanager
+    def daemon_exit(self) -> Iterator[None]:
+        """What happens inside makes the daemon end; return when it has."""
+        process = os.pidfd_open(self.pid)
+        try:
+            yield
+            assert select.select([process], [], [], EXIT_SECONDS_MAX)[0], "the daemon goes on"
+        finally:
+            os.close(process)
+
+    def kill(self) -> None:
+        """`kill -9` the daemon. The dead mount stays."""
+        with self.daemon_exit():
+            os.kill(self.pid, signal.SIGKILL)
+
+    def detach(self) -> None:
+        """`umount -l`, as after a crash of the daemon."""
+        run("umount", "-l", self.mountpoint)
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever state a failed test is in."""
+        if not self.is_mounted:
+            return
+        try:
+            self.kill()
+        except Exception:  # it has died already
+            pass
+        self.detach()

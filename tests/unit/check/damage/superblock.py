@@ -1,0 +1,64 @@
+"""Superblocks and the fixed areas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
+from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
+from tests.unit.check.damage import case
+from tests.unit.check.images import Image
+
+
+@case("superblock-copy")
+def older_copy_lost(image: Image) -> None:
+    image.device.write(SUPERBLOCK_OFFSETS[0] + 100, b"\xff")
+
+
+@case("superblock-copy")
+def newer_copy_lost(image: Image) -> None:
+    image.device.write(SUPERBLOCK_OFFSETS[1], bytes(512))
+
+
+@case()
+def a_copy_cut_off_by_a_crash(image: Image) -> None:
+    image.change_superblock(state=0)
+    image.device.write(SUPERBLOCK_OFFSETS[0] + 100, b"\xff")
+
+
+@case("superblock-disagree")
+def copies_with_different_keys(image: Image) -> None:
+    other = replace(image.superblock, sequence=1, hash_key=b"another dir key!")
+    image.put_superblock(other, (0,))
+
+
+@case("superblock-disagree")
+def copies_with_different_journals(image: Image) -> None:
+    superblock = image.superblock
+    other = replace(superblock, sequence=1, journal_start=superblock.journal_start + 1)
+    image.put_superblock(other, (0,))
+
+
+@case("superblock-errors")
+def errors_recorded(image: Image) -> None:
+    image.change_superblock(state=STATE_CLEAN | STATE_ERRORS)
+
+
+@case("superblock-layout", "block-leaked")
+def journal_over_bitmaps(image: Image) -> None:
+    superblock = image.superblock
+    image.change_superblock(journal_start=superblock.journal_start - 1)
+
+
+@case("superblock-layout")
+def empty_bitmap_region(image: Image) -> None:
+    regions = image.superblock.bitmap_regions
+    image.change_superblock(bitmap_regions=(*regions, (100, 0)))
+
+
+@case("superblock-layout", "block-marked-free")
+def regions_that_overlap(image: Image) -> None:
+    # the second region lies over the first one's end and one free block at the end of the image
+    start, length = image.superblock.bitmap_regions[0]
+    spare = (image.superblock.blocks - 1, 1)
+    image.change_superblock(bitmap_regions=((start, length), (start + 1, 1), spare))

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from deferfs.errors import EnvironmentProblem
+from deferfs.measure.environment import check_fuse, check_output, usable_hierarchy
+
+
+def test_a_machine_without_cgroups(tmp_path: Path) -> None:
+    hierarchy, problem = usable_hierarchy(1 << 20, tmp_path)
+    assert hierarchy is None
+    assert "no memory cgroup controller" in problem
+    assert "without a memory limit" in problem
+
+
+def test_without_root_there_is_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cgroup.controllers").write_text("memory")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    hierarchy, problem = usable_hierarchy(1 << 20, tmp_path)
+    assert hierarchy is None
+    assert problem.startswith("not root")
+
+
+def test_a_cgroup_that_cannot_be_made_is_a_problem_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").write_text("memory")
+    (tmp_path / "cgroup.subtree_control").write_text("memory")
+    hierarchy, problem = usable_hierarchy(1 << 20, tmp_path)  # no control files appear in it
+    assert hierarchy is None
+    assert "cannot set up the memory cgroup" in problem
+    assert "\n" not in problem
+
+
+def test_no_fuse_points_to_another_way(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match="--target DIR"):
+        check_fuse(tmp_path / "fuse")
+    (tmp_path / "fuse").touch()
+    check_fuse(tmp_path / "fuse")
+
+
+def test_outputs_are_checked_before_the_work(tmp_path: Path) -> None:
+    check_output(tmp_path / "results.json")
+    with pytest.raises(EnvironmentProblem, match="is not a directory"):
+        check_output(tmp_path / "missing" / "results.json")
+    with pytest.raises(EnvironmentProblem, match="name another file"):
+        check_output(tmp_path)

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from deferfs.errors import CorruptionError
+from deferfs.ondisk.bitmap import Bitmap
+from deferfs.ondisk.inode import FIRST_INO, INODE_FILE_INO, Inode, InodeBlock
+from deferfs.store import extents
+from deferfs.store.plan import Plan
+from deferfs.volume.driver import Driver
+from tests.unit.volumes import fails_with, fresh_driver, planned, record, reopened, settle
+
+IN_CHUNK_0 = 64 - FIRST_INO
+"""Inodes that a fresh image with 1 KiB blocks has room for before the table grows."""
+PER_GROUP = 7936
+
+
+def allocate(driver: Driver, count: int = 1) -> list[int]:
+    table = driver.volume.store.inodes
+    return [driver.run(table.allocate, 0o100644, 5).ino for _ in range(count)]
+
+
+def free(driver: Driver, inos: list[int]) -> None:
+    for ino in inos:
+        driver.run(driver.volume.store.inodes.free, ino)
+
+
+def table_blocks(driver: Driver) -> int:
+    return record(driver, INODE_FILE_INO).blocks
+
+
+def check(driver: Driver) -> None:
+    """The invariants of the module's docstring, from what is published."""
+    store = driver.volume.store
+    fmt = store.fmt
+
+    def look(plan: Plan) -> None:
+        table = store.inodes.get(plan, INODE_FILE_INO)
+        last = extents.last_mapping(plan, table)
+        assert last is not None
+        used = 0
+        for group in range(-(-last.end // fmt.inode_group_blocks)):
+            base = group * fmt.inode_group_blocks
+            bitmap = extents.map_range(plan, table, base, 1)[0].physical
+            chunks = [
+                extents.map_range(plan, table, base + 1 + i * fmt.chunk_blocks, fmt.chunk_blocks)
+                for i in range(fmt.chunks_per_inode_group)
+            ]
+            if not bitmap:
+                assert not any(piece.physical for chunk in chunks for piece in chunk)
+                continue
+            bits = plan.get(bitmap, Bitmap).bits
+            used += bits.count(1, 0, fmt.inodes_per_group)
+            assert bits.count(0, fmt.inodes_per_group) == 0
+            for number, chunk in enumerate(chunks):
+                start = number * fmt.inodes_per_chunk
+                in_use = bits[start : start + fmt.inodes_per_chunk]
+                mapped = all(piece.physical for piece in chunk)
+                assert mapped or not any(piece.physical for piece in chunk)
+                assert mapped == bool(in_use.any() or (group, number) == (0, 0))
+                for index in range(fmt.inodes_per_chunk) if mapped else ():
+                    ino = group * fmt.inodes_per_group + start + index
+                    assert bool(in_use[index]) == exists(plan, ino) or ino < FIRST_INO
+        assert used == store.inodes.used
+
+    def exists(plan: Plan, ino: int) -> bool:
+        group, index = divmod(ino, fmt.inodes_per_group)
+        logical = group * fmt.inode_group_blocks + 1 + index // fmt.inodes_per_block
+        address = extents.map_range(plan, store.inodes.get(plan, INODE_FILE_INO), logical, 1)[0].physical
+        found = plan.get(address, InodeBlock).record(fmt, address, index % fmt.inodes_per_block)
+        assert found.ino == ino
+        return bool(found.mode)
+
+    driver.run(look)
+
+
+def test_inodes_are_allocated_lowest_first_and_reused() -> None:
+    driver = fresh_driver()
+    assert allocate(driver, 3) == [8, 9, 10]
+    free(driver, [9])
+    assert allocate(driver, 2) == [9, 11]
+    check(driver)
+
+
+def test_the_table_grows_by_chunks_and_shrinks_back() -> None:
+    driver = fresh_driver()
+    space = driver.volume.store.space
+    before = (space.free_blocks, table_blocks(driver))
+    inos = allocate(driver, IN_CHUNK_0)
+    assert table_blocks(driver) == before[1]
+    inos += allocate(driver)
+    assert table_blocks(driver) == before[1] + 32
+    inos += allocate(driver, 3 * 64)
+    assert table_blocks(driver) == before[1] + 4 * 32
+    check(driver)
+    free(driver, inos[::-3])
+    check(driver)
+    free(driver, [ino for ino in inos if ino not in inos[::-3]])
+    driver.commit()
+    assert (space.free_blocks, table_blocks(driver)) == before
+    assert driver.volume.store.inodes.used == FIRST_INO
+    check(driver)
+
+
+def test_a_second_group_has_its_own_bitmap() -> None:
+    driver = fresh_driver(14 << 20)
+    store = driver.volume.store
+    before = store.space.free_blocks
+    inos = allocate(driver, PER_GROUP - FIRST_INO + 1)
+    assert inos == list(range(FIRST_INO, PER_GROUP + 1))
+    assert store.inodes.groups == 2
+    settle(driver)
+    again = reopened(driver)
+    assert again.volume.store.inodes.groups == 2
+    assert again.volume.store.inodes.used == store.inodes.used == PER_GROUP + 1
+    assert allocate(again, 2) == [PER_GROUP + 1, PER_GROUP + 2]
+    check(again)
+    free(again, [*inos, PER_GROUP + 1, PER_GROUP + 2])
+    again.commit()
+    assert again.volume.store.space.free_blocks == before
+    check(again)
+    assert allocate(again) == [FIRST_INO]
+
+
+@pytest.mark.parametrize("block_size", [4096, 65536])
+def test_growth_with_larger_blocks(block_size: int) -> None:
+    driver = fresh_driver(block_size=block_size)
+    before = driver.volume.store.space.free_blocks
+    inos = allocate(driver, 300)
+    check(driver)
+    free(driver, inos)
+    driver.commit()
+    assert driver.volume.store.space.free_blocks == before
+    check(driver)
+
+
+@pytest.mark.parametrize("ino", [0, 4, 7, FIRST_INO, 63, 64, PER_GROUP, 1 << 40])
+def test_an_inode_that_does_not_exist_is_stale(ino: int) -> None:
+    driver = fresh_driver()
+    with fails_with(errno.ESTALE):
+        driver.run(driver.volume.store.inodes.get, ino)
+    with fails_with(errno.ESTALE):
+        driver.run(driver.volume.store.inodes.modify, ino)
+
+
+def test_a_freed_inode_is_stale_and_keeps_its_generation_in_the_record() -> None:
+    driver = fresh_driver()
+    first, second = allocate(driver, 2)
+    free(driver, [first])
+    with fails_with(errno.ESTALE):
+        record(driver, first)
+    assert record(driver, second).ino == second
+
+
+def test_a_record_of_another_inode_is_corruption() -> None:
+    driver = fresh_driver()
+    store = driver.volume.store
+    plan, _ = planned(driver, lambda plan: store.inodes.modify(plan, 1))
+    address = store.inodes.root_address
+    plan.staged[address].records[1] = Inode(5, 0o100644)  # type: ignore[attr-defined]
+    plan.inodes.clear()
+    with pytest.raises(CorruptionError, match="inode 5 where 1 belongs"):
+        store.inodes.get(plan, 1)
+    plan.drop()
+
+
+def test_a_dropped_plan_leaves_the_table_as_it_was() -> None:
+    driver = fresh_driver()
+    allocate(driver, IN_CHUNK_0)
+    table = driver.volume.store.inodes
+    before = (dict(table.hints), dict(table.memo), table.used, table.groups, driver.volume.store.space.free_blocks)
+    plan, inode = planned(driver, lambda plan: table.allocate(plan, 0o100644, 1))
+    assert inode.ino == 64
+    plan.drop()
+    assert (
+        dict(table.hints),
+        dict(table.memo),
+        table.used,
+        table.groups,
+        driver.volume.store.space.free_blocks,
+    ) == before
+    assert allocate(driver) == [64]
+
+
+def test_several_inodes_in_one_plan() -> None:
+    driver = fresh_driver()
+    table = driver.volume.store.inodes
+
+    def op(plan: Plan) -> list[int]:
+        return [table.allocate(plan, 0o100644, 1).ino for _ in range(100)]
+
+    assert driver.run(op) == list(range(8, 108))
+    check(driver)
+
+    def undo(plan: Plan) -> None:
+        for ino in range(8, 108):
+            table.free(plan, ino)
+
+    driver.run(undo)
+    check(driver)
+    assert allocate(driver) == [8]
+
+
+def test_the_chunk_is_mapped_in_pieces_when_space_is_scattered() -> None:
+    driver = fresh_driver()
+    store = driver.volume.store
+
+    inos = allocate(driver, IN_CHUNK_0)
+    taken: list[int] = []
+    while store.space.available > 6:
+        first, length = store.space.hold(0, 6)
+        taken.append(first + 5)
+        assert length == 6
+    for last in taken:
+        store.space.let_go(last - 5, 5)
+    inos += allocate(driver)
+    check(driver)
+
+    def pieces(plan: Plan) -> int:
+        return len(extents.map_range(plan, store.inodes.get(plan, INODE_FILE_INO), 33, 32))
+
+    assert driver.run(pieces) == 7
+    free(driver, inos)
+    check(driver)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pytest
+from bitarray import bitarray
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deferfs.limits import RESERVE_BLOCKS_MAX, RESERVE_BLOCKS_MIN
+from deferfs.store.needs import NeedFreeSpace
+from deferfs.store.space import FreeSpace
+from tests.unit.volumes import formats
+
+FMT = formats()[0]
+BITS = FMT.bits_per_bitmap
+
+
+def space_of(used: list[tuple[int, int]], groups: int = 2) -> FreeSpace:
+    space = FreeSpace(FMT, groups * BITS)
+    bits = bitarray(groups * BITS)
+    for first, length in used:
+        bits[first : first + length] = 1
+    for group in range(groups):
+        space.add_group(bits[group * BITS : (group + 1) * BITS])
+    return space
+
+
+def taken(space: FreeSpace) -> set[int]:
+    return {
+        number * BITS + i for number, group in enumerate(space.groups) for i in group.unavailable.search(bitarray("1"))
+    }
+
+
+def check(space: FreeSpace) -> None:
+    for group in space.groups:
+        assert group.free == group.unavailable.count(0)
+        first = group.unavailable.find(0)
+        assert first < 0 or group.hint <= first, "the hint passes an available block"
+    assert space.free_blocks == sum(group.free for group in space.groups)
+
+
+class TestHold:
+    def test_at_the_goal(self) -> None:
+        assert space_of([(0, 10)]).hold(500, 8) == (500, 8)
+
+    def test_behind_the_goal_when_that_is_taken(self) -> None:
+        assert space_of([(500, 4)]).hold(500, 8) == (504, 8)
+
+    def test_the_longest_run_when_none_is_long_enough(self) -> None:
+        used = [(0, 2 * BITS)]
+        space = space_of(used)
+        for first, length in ((10, 3), (20, 5), (30, 4)):
+            space.let_go(first, length)
+        assert space.hold(10, 100, reserve=True) == (20, 5)
+        assert space.hold(10, 100, reserve=True) == (30, 4)
+
+    def test_in_the_next_group(self) -> None:
+        assert space_of([(0, BITS)]).hold(500, 8) == (BITS, 8)
+
+    def test_before_the_goal_when_nothing_lies_behind(self) -> None:
+        assert space_of([(BITS - 10, BITS + 10)]).hold(BITS + 5, 8) == (0, 8)
+
+    def test_before_the_goal_in_its_own_group(self) -> None:
+        assert space_of([(500, 2 * BITS - 500)]).hold(600, 8) == (0, 8)
+
+    def test_a_run_does_not_cross_into_the_next_group(self) -> None:
+        space = space_of([(0, BITS - 3), (BITS + 4, BITS - 4)])
+        assert space.hold(BITS - 3, 8, reserve=True) == (BITS, 4)
+
+    def test_without_a_goal_runs_lie_side_by_side(self) -> None:
+        space = space_of([(0, 10)])
+        assert [space.hold(0, 4)[0] for _ in range(3)] == [10, 14, 18]
+        space.hold(1000, 4)
+        assert space.hold(0, 4)[0] == 22
+
+    def test_a_goal_outside_starts_at_the_beginning(self) -> None:
+        assert space_of([(0, 10)]).hold(99 * BITS, 1) == (10, 1)
+
+    def test_less_than_the_minimum_is_refused(self) -> None:
+        space = space_of([(0, 2 * BITS)])
+        space.let_go(10, 5)
+        with pytest.raises(NeedFreeSpace) as caught:
+            space.hold(0, 8, minimum=6, reserve=True)
+        assert caught.value.blocks == 6
+        assert space.free_blocks == 5
+
+    def test_the_reserve_is_for_those_who_may_use_it(self) -> None:
+        space = space_of([(0, 2 * BITS)])
+        space.let_go(100, space.reserve + 1)
+        assert space.hold(0, 9) == (100, 1)
+        with pytest.raises(NeedFreeSpace):
+            space.hold(0, 1)
+        assert space.hold(0, 999, reserve=True) == (101, space.reserve)
+        with pytest.raises(NeedFreeSpace):
+            space.hold(0, 1, reserve=True)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "reserve"),
+    [(100, RESERVE_BLOCKS_MIN), (10_000, 100), (10_000_000, RESERVE_BLOCKS_MAX)],
+)
+def test_the_size_of_the_reserve(blocks: int, reserve: int) -> None:
+    assert FreeSpace(FMT, blocks).reserve == reserve
+
+
+def test_release_makes_pending_blocks_available() -> None:
+    space = space_of([(0, 100)])
+    space.pending_blocks = 30
+    before = space.free_blocks
+    space.release([(0, 10), (50, 20)])
+    assert (space.free_blocks, space.pending_blocks, space.epoch) == (before + 30, 0, 1)
+    assert space.hold(1, 9) == (1, 9)
+    space.release([])
+    assert space.epoch == 1
+    check(space)
+
+
+@settings(max_examples=150)
+@given(
+    used=st.lists(st.tuples(st.integers(0, 2 * BITS), st.integers(1, BITS)), max_size=6),
+    steps=st.lists(st.tuples(st.booleans(), st.integers(0, 2 * BITS + 5), st.integers(1, 300)), max_size=40),
+)
+def test_the_index_is_a_set_of_blocks(used: list[tuple[int, int]], steps: list[tuple[bool, int, int]]) -> None:
+    space = space_of(used)
+    model = taken(space)
+    held: list[tuple[int, int]] = []
+    for takes, goal, want in steps:
+        if takes:
+            try:
+                first, length = space.hold(goal, want, reserve=True)
+            except NeedFreeSpace:
+                assert len(model) == 2 * BITS
+                continue
+            assert 0 < length <= want
+            run = set(range(first, first + length))
+            assert not run & model
+            model |= run
+            held.append((first, length))
+        elif held:
+            first, length = held.pop(goal % len(held))
+            space.let_go(first, length)
+            model -= set(range(first, first + length))
+        check(space)
+    assert taken(space) == model

@@ -1,0 +1,167 @@
+"""Filesystems in memory: small, with a clock that ticks once each time it is read."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pytest
+
+from deferfs.device import Device, MemoryDevice
+from deferfs.errors import FsError
+from deferfs.limits import JOURNAL_BLOCKS_MIN, KIB, MIB
+from deferfs.ondisk.format import Format
+from deferfs.ondisk.inode import Inode
+from deferfs.store.io import run_job
+from deferfs.store.mkfs import make_filesystem, plan_geometry
+from deferfs.store.needs import NeedBlocks
+from deferfs.store.plan import Plan
+from deferfs.store.store import Store
+from deferfs.volume import namespace
+from deferfs.volume.driver import Driver
+
+T = TypeVar("T")
+
+UUID = b"0123456789abcdef"
+HASH_KEY = b"k" * 16
+BLOCK_SIZES = (1 * KIB, 4 * KIB, 64 * KIB)
+FILE = stat.S_IFREG | 0o644
+DIRECTORY = stat.S_IFDIR | 0o755
+ROOT = 1
+
+
+def formats() -> list[Format]:
+    return [Format(size, UUID, HASH_KEY) for size in BLOCK_SIZES]
+
+
+def image_bytes(block_size: int) -> int:
+    """A small image for this block size: a few thousand blocks, or what mkfs asks for."""
+    return max(6 * MIB, (JOURNAL_BLOCKS_MIN + 128) * block_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _image(size: int, block_size: int, journal_blocks: int | None) -> bytes:
+    device = MemoryDevice(size)
+    geometry = plan_geometry(
+        size,
+        block_size=block_size,
+        uuid=UUID,
+        hash_key=HASH_KEY,
+        now_ns=1,
+        journal_bytes=journal_blocks and journal_blocks * block_size,
+    )
+    run_job(device, make_filesystem(geometry))
+    return device.snapshot()
+
+
+def fresh_device(size: int = 0, *, block_size: int = KIB, journal_blocks: int | None = None) -> MemoryDevice:
+    """A freshly made filesystem."""
+    return MemoryDevice.from_bytes(_image(size or image_bytes(block_size), block_size, journal_blocks))
+
+
+def open_driver(
+    device: Device, *, evict: str = "deferred", memory_bytes: int = 64 * MIB, read_only: bool = False
+) -> Driver:
+    return Driver.open(
+        device,
+        clock=itertools.count(1000).__next__,
+        entropy=itertools.count(7).__next__,
+        memory_bytes=memory_bytes,
+        evict=evict,
+        read_only=read_only,
+    )
+
+
+def fresh_driver(
+    size: int = 0,
+    *,
+    block_size: int = KIB,
+    journal_blocks: int | None = None,
+    evict: str = "deferred",
+    memory_bytes: int = 64 * MIB,
+) -> Driver:
+    device = fresh_device(size, block_size=block_size, journal_blocks=journal_blocks)
+    return open_driver(device, evict=evict, memory_bytes=memory_bytes)
+
+
+def fresh_store(size: int = 0, *, block_size: int = KIB, journal_blocks: int | None = None) -> Store:
+    return fresh_driver(size, block_size=block_size, journal_blocks=journal_blocks).volume.store
+
+
+def settle(driver: Driver) -> None:
+    """Nothing queued, nothing uncommitted, everything at home."""
+    driver.collect()
+    driver.commit()
+    driver.checkpoint()
+
+
+def snapshot_of(driver: Driver) -> bytes:
+    """The image as a crash now would leave it, were every write so far durable."""
+    return driver.device.read(0, driver.device.size)
+
+
+def reopened(driver: Driver, *, evict: str = "deferred") -> Driver:
+    """Another mount of a copy of the image as it is: after a crash."""
+    return open_driver(MemoryDevice.from_bytes(snapshot_of(driver)), evict=evict)
+
+
+def remounted(driver: Driver) -> Driver:
+    """After a clean unmount."""
+    driver.close()
+    return reopened(driver)
+
+
+def make(driver: Driver, name: bytes, mode: int = FILE, parent: int = ROOT) -> int:
+    """Create; the inode number. Nobody holds the inode."""
+    return driver.run(namespace.create, driver.volume, parent, name, mode, 0, 0).ino
+
+
+def make_file(driver: Driver, name: bytes, data: bytes, parent: int = ROOT) -> int:
+    ino = make(driver, name, parent=parent)
+    driver.write(ino, 0, data)
+    return ino
+
+
+def look_up(driver: Driver, name: bytes, parent: int = ROOT) -> Inode:
+    return driver.run(namespace.lookup, driver.volume, parent, name)
+
+
+def names(driver: Driver, ino: int = ROOT) -> list[bytes]:
+    """The entries but `.` and `..`, in readdir order."""
+
+    def op(plan: Plan) -> list[bytes]:
+        return [entry.name for entry in namespace.readdir(plan, driver.volume, ino, 0)][2:]
+
+    return driver.run(op)
+
+
+def record(driver: Driver, ino: int) -> Inode:
+    return driver.run(lambda plan: driver.volume.store.inodes.get(plan, ino))
+
+
+def unlink(driver: Driver, name: bytes, parent: int = ROOT) -> None:
+    driver.run(namespace.unlink, driver.volume, parent, name)
+
+
+@contextmanager
+def fails_with(errno: int) -> Iterator[None]:
+    """The block must raise FsError with this errno."""
+    with pytest.raises(FsError) as caught:
+        yield
+    assert caught.value.errno == errno, str(caught.value)
+
+
+def planned(driver: Driver, op: Callable[[Plan], T]) -> tuple[Plan, T]:
+    """Run `op` in a plan that is neither applied nor dropped; blocks it lacks are fetched."""
+    store = driver.volume.store
+    while True:
+        plan = Plan(store, reserve=True)
+        try:
+            return plan, op(plan)
+        except NeedBlocks as need:
+            plan.drop()
+            run_job(driver.device, store.fetch(need))
