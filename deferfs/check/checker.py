@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deferfs.check.claims import Claims
 from deferfs.check.context import Context, Progress
 from deferfs.check.directories import check_directories
 from deferfs.check.freespace import check_free_space
@@ -11,6 +12,7 @@ from deferfs.check.links import check_links
 from deferfs.check.log import replay
 from deferfs.check.orphans import check_orphans
 from deferfs.check.report import Counts, Findings, Report
+from deferfs.check.sharing import report_shared
 from deferfs.check.superblocks import claim_fixed_areas, read_superblock
 from deferfs.check.table import (
     DAMAGED,
@@ -33,7 +35,7 @@ def check_image(device: Device, *, progress: Progress | None = None) -> Report:
     """
     findings = Findings()
     superblock = read_superblock(device, findings)
-    context = Context(device, superblock, findings, progress)
+    context = Context(device, superblock, findings, Claims(superblock.blocks), progress)
     claim_fixed_areas(context)
     transactions = replay(context)
     counts = Counts(transactions=transactions)
@@ -42,6 +44,7 @@ def check_image(device: Device, *, progress: Progress | None = None) -> Report:
         table = check_table(context, inode_file)
         check_directories(context, table)
         check_links(context, table)
+        report_shared(context)
         orphans = check_orphans(context, table)
         free = check_free_space(context)
         counts = _count(context, table, orphans, free, transactions)

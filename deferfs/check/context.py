@@ -26,6 +26,7 @@ class Context:
         device: Device,
         superblock: Superblock,
         findings: Findings,
+        claims: Claims,
         progress: Progress | None = None,
     ) -> None:
         self.device = device
@@ -33,7 +34,7 @@ class Context:
         self.fmt = superblock.format
         self.findings = findings
         self.reader = BlockReader(device, superblock.block_size, findings)
-        self.claims = Claims(superblock.blocks, findings)
+        self.claims = claims
         self.progress = progress
         self.complete = True
         """Cleared when damage kept a structure from being checked to its end."""

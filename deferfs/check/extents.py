@@ -85,7 +85,7 @@ class Mapping:
             self._report(catalogue.EXTENT_ADDRESS, extent, text)
             return
         ino = self.inode.ino
-        claims.claim(extent.physical, extent.length, f"inode {ino}", ino=ino)
+        claims.claim(extent.physical, extent.length, f"inode {ino}")
         if extent.flags & ~UNWRITTEN:
             self._report(catalogue.EXTENT_FLAGS, extent, f"flags {extent.flags:#x}")
         if extent.logical < self.end:

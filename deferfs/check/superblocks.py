@@ -108,4 +108,4 @@ def claim_fixed_areas(context: Context) -> None:
         if length == 0 or end > superblock.blocks or bits.find(1, start, end) >= 0:
             text = f"superblock: {name} at block {start}, {length} blocks"
             context.findings.add(catalogue.SUPERBLOCK_LAYOUT, text, block=start, length=length)
-        bits[start:end] = 1
+        context.claims.reserve(start, length, name)

@@ -73,7 +73,7 @@ class Tree(Generic[N]):
             return None
         self.blocks += 1
         owner = f"inode {self.ino}: tree node"
-        if not context.claims.claim(address, 1, owner, ino=self.ino):
+        if not context.claims.claim(address, 1, owner):
             return None
         data = context.reader.read(address)
         if data is None:

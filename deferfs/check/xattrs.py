@@ -37,7 +37,7 @@ def _read_chain(context: Context, inode: Inode) -> tuple[bytes, int, bool]:
             context.findings.add(catalogue.XATTR_CHAIN, text, ino=ino, block=address)
             return b"", blocks, False
         blocks += 1
-        if not context.claims.claim(address, 1, f"inode {ino}: xattr block", ino=ino):
+        if not context.claims.claim(address, 1, f"inode {ino}: xattr block"):
             return b"", blocks, False
         link = _read_link(context, ino, address)
         if link is None:

@@ -10,7 +10,7 @@ import click
     epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, memory=SIZE. Actions: sync, "
     "gc=push (start cleaning up now), gc=flush (and wait for it), drop_caches=1.",
 )
-@click.argument("directory", metavar="DIR", type=click.Path())
+@click.argument("directory", metavar="DIR")
 @click.argument("changes", metavar="KEY=VALUE...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print what each setting is now as JSON.")
 def command(directory: str, changes: tuple[str, ...], as_json: bool) -> None:

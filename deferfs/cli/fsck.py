@@ -8,7 +8,7 @@ from deferfs.errors import UsageError
 
 
 @click.command("fsck", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("image", type=click.Path())
+@click.argument("image")
 @click.option("-n", "look_only", is_flag=True, help="Check everything, change nothing (the default).")
 @click.option("-p", "-a", "preen", is_flag=True, help="Recover if that is needed; check what was unclean.")
 @click.option("-y", "repair", is_flag=True, help="Recover, then check everything.")

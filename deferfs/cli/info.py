@@ -6,7 +6,7 @@ import click
 
 
 @click.command("info")
-@click.argument("target", metavar="IMAGE|DIR", type=click.Path())
+@click.argument("target", metavar="IMAGE|DIR")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(target: str, as_json: bool) -> None:
     """Print the geometry of an image, as mkfs did, mounted or not."""

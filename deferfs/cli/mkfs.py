@@ -9,7 +9,7 @@ from deferfs.limits import BLOCK_SIZE_BYTES_DEFAULT
 
 
 @click.command("mkfs", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("image", type=click.Path())
+@click.argument("image")
 @click.option("--size", type=SIZE, help="Size of the filesystem; needed for a new image file.")
 @click.option(
     "-b", "--block-size", type=SIZE, default=BLOCK_SIZE_BYTES_DEFAULT, show_default=True,

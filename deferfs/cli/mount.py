@@ -12,8 +12,8 @@ import click
     "writeback_cache=on|off, entry_timeout=SECONDS, attr_timeout=SECONDS, log=FILE; and allow_other, allow_root, "
     "ro, suid, dev and the others that mount(8) describes.",
 )
-@click.argument("image", type=click.Path())
-@click.argument("directory", metavar="DIR", type=click.Path())
+@click.argument("image")
+@click.argument("directory", metavar="DIR")
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground; log to standard error.")
 @click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Mount options, comma separated.")
 @click.option("-s", "--sloppy", is_flag=True, help="Ignore mount options that nobody knows.")
@@ -41,8 +41,8 @@ def command(
 
 
 @click.command("mount.deferfs", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("spec", type=click.Path())
-@click.argument("directory", metavar="DIR", type=click.Path())
+@click.argument("spec")
+@click.argument("directory", metavar="DIR")
 @click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Mount options, comma separated.")
 @click.option("-f", "fake", is_flag=True, help="Check everything, but do not mount.")
 @click.option("-s", "sloppy", is_flag=True, help="Ignore mount options that nobody knows.")

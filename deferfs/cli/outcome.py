@@ -66,6 +66,8 @@ def finish(command: Callable[[], object], conventions: Conventions) -> int:
 def _code(error: DeferfsError, conventions: Conventions) -> int:
     if isinstance(error, EnvironmentProblem):
         return conventions.system
+    if error.exit_code == ORDINARY.internal:
+        return conventions.internal
     return error.exit_code if conventions.failure is None else conventions.failure
 
 
@@ -77,7 +79,7 @@ def _click_text(error: click.ClickException) -> str:
 
 
 def _complain(text: str) -> None:
-    click.echo(f"deferfs: {text}", err=True)
+    click.echo(os.fsencode(f"deferfs: {text}"), err=True)
 
 
 def _debug() -> None:

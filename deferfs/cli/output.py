@@ -32,13 +32,13 @@ SIZE = Size()
 
 
 def say(text: str = "") -> None:
-    """One line for people."""
-    click.echo(text)
+    """One line for people. Names are bytes on Linux: what is not UTF-8 is printed as it is."""
+    click.echo(os.fsencode(text))
 
 
 def tell(text: str) -> None:
     """One line that is not the result: progress, or something to know."""
-    click.echo(f"deferfs: {text}", err=True)
+    click.echo(os.fsencode(f"deferfs: {text}"), err=True)
 
 
 def report(text: str) -> None:

@@ -13,10 +13,10 @@ from deferfs.cli.output import SIZE
 )
 @click.option("--evict", type=click.Choice(["deferred", "inline"]), default="deferred", show_default=True)
 @click.option("--memory-limit", type=SIZE, help="Run COMMAND in a memory cgroup of this size.")
-@click.option("--image", type=click.Path(), help="Use this image, and keep it; made when it does not exist.")
+@click.option("--image", help="Use this image, and keep it; made when it does not exist.")
 @click.option("--size", type=SIZE, default="1G", show_default=True, help="Size of the image to make.")
 @click.option("-o", "options", multiple=True, metavar="OPTIONS", help="More mount options.")
-@click.option("--json", "json_file", type=click.Path(), metavar="FILE", help="Write the statistics to FILE.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the statistics to FILE.")
 @click.option("-q", "--quiet", is_flag=True, help="No report.")
 @click.argument("arguments", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(

@@ -9,7 +9,7 @@ import click
 
 
 @click.command("stat")
-@click.argument("directory", metavar="DIR", type=click.Path())
+@click.argument("directory", metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one object a line.")
 @click.option(
     "--watch",

@@ -6,7 +6,7 @@ import click
 
 
 @click.command("sync")
-@click.argument("directory", metavar="DIR", type=click.Path())
+@click.argument("directory", metavar="DIR")
 def command(directory: str) -> None:
     """Make everything that was written to the filesystem at DIR durable.
 

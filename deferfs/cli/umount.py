@@ -6,7 +6,7 @@ import click
 
 
 @click.command("umount")
-@click.argument("directory", metavar="DIR", type=click.Path())
+@click.argument("directory", metavar="DIR")
 def command(directory: str) -> None:
     """Unmount DIR and wait until its image is clean.
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deferfs.crash.content import CHUNK_BYTES
@@ -67,9 +66,9 @@ class History:
         """The newest state that can be on a disk whose log has `position` records."""
         return bisect_right(self.positions, position) - 1
 
-    def allowed(self, position: int) -> Iterator[int]:
-        """The states that may be found after a crash, newest first."""
-        yield from range(self.ceiling(position), self.floor(position) - 1, -1)
+    def allowed(self, position: int) -> range:
+        """The states that may be found after a crash, oldest first."""
+        return range(self.floor(position), self.ceiling(position) + 1)
 
     def chunks_between(self, ino: int, number: int, state: int, position: int) -> list[bytes]:
         """The values that a chunk of a file had in `state` or later, up to the crash, oldest first, none of them twice in

@@ -29,7 +29,7 @@ from deferfs.volume import attributes
 from deferfs.volume.driver import Driver
 
 _PROBLEMS_SHOWN: Final = 12
-_CLOCK_START: Final = 1 << 40
+_CLOCK_START: Final = 1 << 50
 """After recovery, times are later than any of the history."""
 
 
@@ -49,13 +49,10 @@ class Verdict:
 def open_image(image: bytes) -> tuple[Driver, RecordingDevice]:
     """A volume on a recorded copy of an image, recovered."""
     device = RecordingDevice(MemoryDevice.from_bytes(image))
-    return open_device(device), device
-
-
-def open_device(device: RecordingDevice, *, evict: str = "deferred", memory_bytes: int = 64 << 20) -> Driver:
-    """Open with a clock that only counts."""
     clock = itertools.count(_CLOCK_START).__next__
-    return Driver.open(device, clock=clock, entropy=lambda: 7, evict=evict, memory_bytes=memory_bytes)
+    return Driver.open(device, clock=clock, entropy=lambda: 7), device
+
+
 
 
 def require_sound(image: bytes, when: str) -> int:
@@ -106,7 +103,7 @@ class Oracle:
 
     # --- promise 2 ---
     def _prefix(self, tree: Nodes, position: int) -> int:
-        """The newest allowed state that is the one found."""
+        """The oldest allowed state that is the one found."""
         history = self.history
         for state in history.allowed(position):
             if history.states[state] == tree:

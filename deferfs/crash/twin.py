@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from deferfs.crash.content import CHUNK_BYTES
 from deferfs.crash.history import History
 from deferfs.crash.model import Model, ModelError, Node, differences
-from deferfs.crash.oracle import Oracle, first_foreign_byte, open_device
+from deferfs.crash.oracle import Oracle, first_foreign_byte
 from deferfs.crash.states import CrashStates
 from deferfs.crash.stepping import SteppingDriver
 from deferfs.crash.tree import check_contents, read_content, read_tree, times_of
@@ -37,14 +37,24 @@ class TwinError(AssertionError):
 
 
 class Twin:
-    """A volume opened from `image`, its model, and their history. `dice` serve the oracle."""
+    """A volume opened from `image`, its model, and their history.
+
+    `clock` must never repeat itself: times tell the states apart. `dice` serve the oracle.
+    """
 
     def __init__(
-        self, image: bytes, *, dice: random.Random, evict: str = "deferred", memory_bytes: int = 64 << 20
+        self,
+        image: bytes,
+        *,
+        clock: Callable[[], int],
+        dice: random.Random,
+        evict: str = "deferred",
+        memory_bytes: int = 64 << 20,
     ) -> None:
         self.device = RecordingDevice(MemoryDevice.from_bytes(image))
-        opened = open_device(self.device, evict=evict, memory_bytes=memory_bytes)
-        self.driver = SteppingDriver(self.device, opened.volume)
+        self.driver = SteppingDriver.open(
+            self.device, clock=clock, entropy=lambda: 7, evict=evict, memory_bytes=memory_bytes
+        )
         self.model = Model(self._read_everything())
         self.history = History(self.model.nodes)
         self.oracle = Oracle(CrashStates(image, self.device.records), self.history, dice=dice)

@@ -26,10 +26,11 @@ from deferfs.measure.statistics import RatioSummary, summarize_ratios
 from deferfs.measure.targets import Target
 from deferfs.measure.tracing import ReclaimTrace
 
-TREE_FILES: Final = 16_000
-ROUNDS_MAX: Final = 100
-"""Rounds that there are victims for: as many as a run of ten seconds can do."""
+ROUNDS_MAX: Final = 60
+"""Rounds that there are victims for, when --rounds does not say more."""
 SEED: Final = 20_260
+FOREIGN_FRACTION: Final = 0.1
+"""Above this part of the processors used by others, a run was not alone on the machine."""
 SATURATED_FRACTION: Final = 0.9
 """A probe that did less than this part of what was due could not keep its pace."""
 
@@ -138,6 +139,9 @@ def observations(runs: Sequence[Run]) -> list[str]:
                 notes.append(f"{mode}: {failed} of {done + failed} {probe} operations failed")
             if done + failed < due * SATURATED_FRACTION:
                 notes.append(f"{mode}: the {probe} probe kept only {done / due:.0%} of its pace")
+        foreign = max(run.foreign_cpu_fraction for run in ours)
+        if foreign > FOREIGN_FRACTION:
+            notes.append(f"{mode}: other programs took up to {foreign:.0%} of the processors during a run")
         unfinished = sum(not run.drain.complete for run in ours)
         if unfinished:
             notes.append(f"{mode}: in {unfinished} runs the backlog was not drained in time")

@@ -95,6 +95,8 @@ class Run(msgspec.Struct, frozen=True):
     probes: dict[str, ProbeResult]
     drain: Drain
     stop_seconds: float
+    foreign_cpu_fraction: float
+    """Part of all processors that went to processes which do not belong to the run."""
     daemon: Daemon | None
     memory: Memory | None
     reclaim: dict[str, ReclaimTotals]

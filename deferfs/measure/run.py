@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from deferfs.measure.cgroup import Hierarchy, MemoryCgroup, MemoryReading
-from deferfs.measure.machine import process_cpu_seconds, process_memory_bytes
+from deferfs.measure.machine import ForeignLoad, process_cpu_seconds, process_memory_bytes
 from deferfs.measure.probes import ProbeResult, standard_probes
 from deferfs.measure.processes import Job, StopFlag, Worker
 from deferfs.measure.results import CONTROL, Daemon, Drain, Memory, Run
@@ -60,7 +60,9 @@ def _measure(opened: Opened, work: Work, conditions: Conditions, trace: ReclaimT
         trace.clear()
         account = _DaemonAccount(opened)
         memory_before = cgroup.read() if cgroup else None
+        load = ForeignLoad([os.getpid(), account.pid, *(worker.pid for worker in workers)])
         workload, results = _race(workers, stop)
+        foreign = load.fraction()
         memory = _memory_since(memory_before, cgroup.read()) if cgroup and memory_before else None
         reclaim = totals_by_name(trace.read(), {worker.pid: worker.name for worker in workers})
         drain = _drain(opened)
@@ -72,6 +74,7 @@ def _measure(opened: Opened, work: Work, conditions: Conditions, trace: ReclaimT
             probes=results,
             drain=drain,
             stop_seconds=0.0,
+            foreign_cpu_fraction=foreign,
             daemon=account.settle(),
             memory=memory,
             reclaim={} if trace.problem else reclaim,
@@ -117,8 +120,8 @@ class _DaemonAccount:
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
         self._before = opened.statistics()
-        self._pid = int(self._before["pid"]) if self._before else 0
-        self._cpu_seconds = process_cpu_seconds(self._pid)
+        self.pid = int(self._before["pid"]) if self._before else 0
+        self._cpu_seconds = process_cpu_seconds(self.pid)
 
     def settle(self) -> Daemon | None:
         """The account since the making; None without a daemon to ask."""
@@ -128,8 +131,8 @@ class _DaemonAccount:
         return Daemon(
             before=self._before,
             after=after,
-            cpu_seconds=process_cpu_seconds(self._pid) - self._cpu_seconds,
-            resident_bytes_max=process_memory_bytes(self._pid),
+            cpu_seconds=process_cpu_seconds(self.pid) - self._cpu_seconds,
+            resident_bytes_max=process_memory_bytes(self.pid),
         )
 
 

@@ -34,8 +34,8 @@ T = TypeVar("T")
 BLOCK: Final = bytes(range(256)) * 16
 NEW_BLOCKS: Final = (1, 1, 2, 4, 8, 16, 32)
 """Blocks, and so extents, of the files made in one round: many small ones and a tail, 64 in all."""
-VICTIMS_PER_ROUND: Final = 16
-"""Files from before that one round deletes: of 32 extents each, so 512 in all."""
+VICTIMS_PER_ROUND: Final = 12
+"""Files from before that one round deletes: of 24 extents each, so 288 in all."""
 CHURN_DIRECTORIES: Final = 16
 STATS_PER_ROUND: Final = 160
 REOPENS_PER_ROUND: Final = 4

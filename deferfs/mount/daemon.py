@@ -14,12 +14,15 @@ import sys
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from deferfs.errors import DeferfsError, MountFailedError
+from deferfs.errors import DeferfsError, EnvironmentProblem, MountFailedError
 
 _log: Final = logging.getLogger(__name__)
 
-EXIT_INTERNAL: Final = 70
-"""EX_SOFTWARE of sysexits.h: a bug of ours, not of the user."""
+
+class DaemonBugError(DeferfsError):
+    """The daemon has met a bug of its own before the mount was usable."""
+
+    exit_code = 70  # EX_SOFTWARE of sysexits.h
 
 
 class Handshake(Protocol):
@@ -41,6 +44,11 @@ class PipeHandshake:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+
+    @property
+    def over(self) -> bool:
+        """Whether the parent has been told and has gone."""
+        return self._fd < 0
 
     def ready(self) -> None:
         """Let the parent return, and let go of the terminal."""
@@ -66,8 +74,8 @@ class PipeHandshake:
 def run_in_background(serve: Callable[[PipeHandshake], None]) -> None:
     """Run `serve` in a daemon process; returns in the caller's process when `serve` has reported.
 
-    Raises MountFailedError (with the exit code of the daemon's error) when it did not come about. The process
-    must have no other threads.
+    Raises EnvironmentProblem, DaemonBugError or MountFailedError when it did not come about. The process must have
+    no other threads.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -87,15 +95,17 @@ def _raise_failure(answer: bytes) -> None:
     if not answer.endswith(b"\n"):
         raise MountFailedError("the daemon ended before the mount was usable; see its log")
     message = json.loads(answer)
-    if not message["ok"]:
-        error = MountFailedError(message["error"])
-        error.exit_code = message["exit_code"]
-        raise error
+    if message["ok"]:
+        return
+    for kind in (EnvironmentProblem, DaemonBugError):
+        if message["exit_code"] == kind.exit_code:
+            raise kind(message["error"])
+    raise MountFailedError(message["error"])
 
 
 def _become_daemon(serve: Callable[[PipeHandshake], None], writer: int) -> None:
     """The second half of the fork: own session, no controlling terminal, no working directory to keep busy."""
-    code = EXIT_INTERNAL
+    code = DaemonBugError.exit_code
     try:
         os.setsid()
         if os.fork() != 0:
@@ -111,13 +121,15 @@ def _serve_and_report(serve: Callable[[PipeHandshake], None], handshake: PipeHan
     try:
         serve(handshake)
     except DeferfsError as error:
-        _log.error("%s", error)
+        if handshake.over:
+            _log.error("%s", error)  # nobody else will tell
         handshake.failed(str(error), error.exit_code)
         return error.exit_code
     except BaseException as error:
-        _log.exception("internal error")
-        handshake.failed(f"internal error: {type(error).__name__}: {error}", EXIT_INTERNAL)
-        return EXIT_INTERNAL
+        if handshake.over:
+            _log.exception("internal error")
+        handshake.failed(f"internal error: {type(error).__name__}: {error}", DaemonBugError.exit_code)
+        return DaemonBugError.exit_code
     return 0
 
 

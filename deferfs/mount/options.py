@@ -48,6 +48,8 @@ class MountOptions:
     log: str | None = None
     allow_other: bool = False
     allow_root: bool = False
+    default_permissions: bool = False
+    """Have the kernel check permissions even where only root may enter."""
     max_read_bytes: int | None = None
     flags: int = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
@@ -57,14 +59,14 @@ class MountOptions:
         return bool(self.flags & syscalls.MS_RDONLY)
 
     def kernel_data(self, fd: int, root_mode: int, uid: int, gid: int) -> str:
-        """The data argument of mount(2) for the kernel's FUSE driver, which talks through `fd`."""
-        words = [
-            f"fd={fd}",
-            f"rootmode={root_mode:o}",
-            f"user_id={uid}",
-            f"group_id={gid}",
-            "default_permissions",
-        ]
+        """The data argument of mount(2) for the kernel's FUSE driver, which talks through `fd`.
+
+        A mount that only root may use is not asked to check permissions: root passes the checks anyway, and for each
+        of them the kernel would fetch the directory's attributes anew after every change in it.
+        """
+        words = [f"fd={fd}", f"rootmode={root_mode:o}", f"user_id={uid}", f"group_id={gid}"]
+        if self.allow_other or self.allow_root or uid != 0 or self.default_permissions:
+            words.append("default_permissions")
         if self.allow_other or self.allow_root:
             words.append("allow_other")
         if self.max_read_bytes is not None:
@@ -142,13 +144,12 @@ _IGNORED: Final = frozenset(
         "nogroup",
         "_netdev",
         "nofail",
-        "default_permissions",
         "nonempty",
         "silent",
         "loud",
     )
 )
-"""For mount(8), systemd and fstab tools; `default_permissions` is always on, `nonempty` always allowed."""
+"""For mount(8), systemd and fstab tools; `nonempty` is always allowed."""
 _IGNORED_PREFIXES: Final = ("x-", "X-", "comment=", "fsname=", "subtype=")
 """The mount table always shows the image and fuse.deferfs: our own commands find a mount by them."""
 
@@ -211,7 +212,7 @@ def _apply(options: MountOptions, word: str) -> MountOptions | None:
     return replace(options, **changes)
 
 
-_SWITCHES: Final = frozenset(("discard", "allow_other", "allow_root"))
+_SWITCHES: Final = frozenset(("discard", "allow_other", "allow_root", "default_permissions"))
 
 
 def _choice(*allowed: str) -> Callable[[str, str], str]:

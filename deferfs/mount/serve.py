@@ -25,6 +25,7 @@ from deferfs.mount.daemon import Handshake
 from deferfs.mount.kernel_cache import KernelCache
 from deferfs.mount.kernel_mount import KernelMount
 from deferfs.mount.notify import Notifier
+from deferfs.mount.readers import cheap_turns
 from deferfs.mount.runtime import Runtime
 from deferfs.mount.users import users_of
 
@@ -80,7 +81,8 @@ class Server:
             nursery.cancel_scope.cancel()
 
     async def _serve_requests(self, scope: trio.CancelScope) -> None:
-        await pyfuse3.main(TASKS_MIN, TASKS_MAX)
+        with cheap_turns():
+            await pyfuse3.main(TASKS_MIN, TASKS_MAX)
         scope.cancel()
 
     async def _announce(self, nursery: trio.Nursery) -> None:

@@ -106,7 +106,9 @@ def load_volume(device: FileDevice, options: MountOptions) -> Volume:
     except DeferfsError as error:
         raise MountFailedError(f"{device.name}: {error}") from error
     relatime = not options.flags & syscalls.MS_NOATIME
-    return Volume(store, evict=options.evict, relatime=relatime)
+    return Volume(
+        store, evict=options.evict, relatime=relatime, content_times=not options.writeback_cache or options.read_only
+    )
 
 
 def _entropy() -> int:

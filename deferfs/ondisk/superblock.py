@@ -34,6 +34,14 @@ _CRC: Final = struct.Struct("<I")
 assert _HEAD.size + BITMAP_REGIONS_MAX * _REGION.size <= SUPERBLOCK_BYTES
 
 
+class UnsupportedFormatError(ImageError):
+    """A whole superblock of a format that this program does not know. `sequence` tells whether it is the one to use."""
+
+    def __init__(self, message: str, sequence: int) -> None:
+        super().__init__(message)
+        self.sequence = sequence
+
+
 @dataclass(frozen=True, slots=True)
 class Superblock:
     """All that must be known before anything else can be read.
@@ -115,15 +123,21 @@ class Superblock:
         if crc != google_crc32c.value(bytes(data[4:SUPERBLOCK_BYTES])):
             raise ImageError("superblock has a wrong checksum")
         if version != VERSION:
-            raise ImageError(f"format version {version} is not known (this program knows {VERSION})")
+            raise UnsupportedFormatError(
+                f"format version {version} is not known (this program knows {VERSION})", sequence
+            )
         unknown = incompat & ~FEATURES_INCOMPATIBLE
         if unknown:
-            raise ImageError(f"unknown incompatible feature {unknown:#x}; a newer deferfs made it")
+            raise UnsupportedFormatError(
+                f"unknown incompatible feature {unknown:#x}; a newer deferfs made it", sequence
+            )
+        if regions > BITMAP_REGIONS_MAX:
+            raise ImageError("superblock describes an impossible layout")
         found = cls(
             uuid, label.rstrip(b"\0"), block_size, blocks, journal_start, journal_blocks, inode_root,
             tuple(
                 _REGION.unpack_from(data, _HEAD.size + i * _REGION.size)
-                for i in range(min(regions, BITMAP_REGIONS_MAX))
+                for i in range(regions)
             ),
             struct.pack("<QQ", key0, key1), created, sequence, state, tail, tid, written, mounts,
             compat, ro_compat, incompat,
@@ -152,19 +166,27 @@ class Superblock:
 def newest(candidates: list[bytes]) -> Superblock:
     """The superblock that counts among the raw copies found on a device; ImageError when none is valid.
 
-    A copy that was cut off while it was written is simply invalid: the other one counts then.
+    A copy that was cut off while it was written is simply invalid: the other one counts then. A whole one of an unknown
+    format is not passed over for an older one: what it describes is what is on the disk.
     """
     best: Superblock | None = None
     problem: ImageError | None = None
+    unsupported: UnsupportedFormatError | None = None
     for data in candidates:
         try:
             found = Superblock.decode(data)
+        except UnsupportedFormatError as error:
+            if unsupported is None or error.sequence > unsupported.sequence:
+                unsupported = error
+            continue
         except ImageError as error:
             if problem is None or "not a deferfs image" in str(problem):
                 problem = error
             continue
         if best is None or found.sequence > best.sequence:
             best = found
+    if unsupported is not None and (best is None or unsupported.sequence > best.sequence):
+        raise unsupported
     if best is None:
         raise problem or ImageError("not a deferfs image (no superblock found)")
     return best

@@ -86,8 +86,10 @@ def plan_geometry(
     journal_start = bitmap_start + bitmaps
     inode_bitmap = journal_start + journal
     first_free = inode_bitmap + 1 + fmt.chunk_blocks
-    needed = first_free + _FREE_BLOCKS_MIN
-    if blocks < needed:
+    if blocks < first_free + _FREE_BLOCKS_MIN:
+        # of every bits_per_bitmap blocks one is the bitmap
+        content = first_free - bitmaps + _FREE_BLOCKS_MIN
+        needed = content + -(-content // (fmt.bits_per_bitmap - 1))
         raise UsageError(f"size too small: {size_bytes} bytes, but at least {needed * block_size} are needed")
     superblock = Superblock(
         uuid=uuid,

@@ -79,11 +79,16 @@ class Plan:
 
     # --- changing ---
     def modify(self, address: int, kind: type[B]) -> B:
-        """A private copy of the block, the same one each time."""
+        """A private copy of the block, the same one each time.
+
+        EROFS when nothing may be changed (any more): known here, before the driver writes the data of the operation.
+        """
         found = self.staged.get(address)
         if found is not None:
             assert type(found) is kind
             return found
+        if self.store.read_only or self.store.journal.aborted is not None:
+            raise FsError(errno.EROFS)
         copy = self.get(address, kind).copy()
         self.staged[address] = copy
         return copy
@@ -137,8 +142,6 @@ class Plan:
         log cannot grant the credits; otherwise it cannot fail."""
         store = self.store
         if self.staged or self.revoked:
-            if store.journal.aborted is not None or store.read_only:
-                raise FsError(errno.EROFS)
             self.tid = store.journal.join(self)
             for _, length in self.freed:
                 store.space.pending_blocks += length

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from deferfs.errors import ImageError
+from deferfs.errors import CorruptionError, ImageError
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS, Format
 from deferfs.ondisk.journal import (
     MAGIC_COMMIT,
@@ -76,7 +76,14 @@ def read_log(superblock: Superblock) -> Job[LogContent]:
 
 
 def parse_log(fmt: Format, superblock: Superblock, log: list[bytes]) -> LogContent:
-    """The content of the journal region `log` (its blocks in order)."""
+    """The content of the journal region `log` (its blocks in order). ImageError when it is damaged."""
+    try:
+        return _parse_log(fmt, superblock, log)
+    except CorruptionError as error:
+        raise ImageError(f"journal: {error.detail}") from error
+
+
+def _parse_log(fmt: Format, superblock: Superblock, log: list[bytes]) -> LogContent:
     content = LogContent(last_tid=superblock.tail_tid - 1)
     position, tid, used = superblock.journal_tail, superblock.tail_tid, 0
     transactions: list[_Transaction] = []
@@ -146,9 +153,8 @@ def recover(superblock: Superblock, now_ns: int) -> Job[tuple[Superblock, LogCon
     """Replay the log of an image that was not closed cleanly; the new superblock, with an empty log."""
     content = yield from read_log(superblock)
     size = superblock.block_size
+    _check_homes(superblock, content)
     for first, length in runs_of(sorted(content.images)):
-        if first + length > superblock.blocks:
-            raise ImageError(f"journal: image for block {first} lies outside the filesystem")
         for at in range(first, first + length, _WRITE_BLOCKS):
             part = range(at, min(at + _WRITE_BLOCKS, first + length))
             yield Write(at * size, [content.images[address] for address in part])
@@ -162,6 +168,15 @@ def recover(superblock: Superblock, now_ns: int) -> Job[tuple[Superblock, LogCon
     yield Write(superblock_offset(renewed), [renewed.encode()])
     yield Flush()
     return renewed, content
+
+
+def _check_homes(superblock: Superblock, content: LogContent) -> None:
+    """ImageError, before anything is written, when an image would go where no journaled block can live."""
+    reserved = superblock.format.reserved_blocks
+    journal = range(superblock.journal_start, superblock.journal_start + superblock.journal_blocks)
+    for home in content.images:
+        if not reserved <= home < superblock.blocks or home in journal:
+            raise ImageError(f"journal: an image belongs to block {home}, where no journaled block can live")
 
 
 def superblock_offset(superblock: Superblock) -> int:

@@ -6,12 +6,12 @@ import errno
 from collections.abc import Callable
 from typing import TypeVar
 
-from deferfs.errors import CorruptionError, FsError
+from deferfs.errors import CorruptionError, FsError, ImageError
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, InodeBlock
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
-from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS, Superblock
+from deferfs.ondisk.superblock import FEATURES_READ_ONLY, STATE_CLEAN, STATE_ERRORS, Superblock
 from deferfs.store import extents
 from deferfs.store.cache import BlockCache
 from deferfs.store.checkpoint import checkpoint
@@ -119,6 +119,9 @@ def open_store(
 
     A read-only open of an image with a log to replay is refused (EROFS): replaying would write.
     """
+    unknown = superblock.read_only_compatible & ~FEATURES_READ_ONLY
+    if unknown and not read_only:
+        raise ImageError(f"unknown feature {unknown:#x}, made by a newer deferfs: it can only be mounted read-only")
     if not superblock.clean:
         if read_only:
             content = yield from read_log(superblock)

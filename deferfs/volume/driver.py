@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from deferfs.errors import FsError
 from deferfs.limits import SHRINK_BATCH
@@ -17,7 +17,7 @@ from deferfs.store.checkpoint import checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.io import Job, run_job
 from deferfs.store.memory import Memory
-from deferfs.store.needs import NeedBlocks, NeedData, NeedFreeSpace, NeedLogSpace, NeedMemory
+from deferfs.store.needs import Need, NeedBlocks, NeedData, NeedFreeSpace, NeedLogSpace, NeedMemory
 from deferfs.store.plan import Plan
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import close_store, open_store
@@ -52,7 +52,7 @@ class Driver:
         memory_bytes: int = 64 << 20,
         evict: str = "deferred",
         read_only: bool = False,
-    ) -> Driver:
+    ) -> Self:
         """Open (and recover) the image on `device`."""
         superblock = run_job(device, read_superblock(device.size))
         store = run_job(
@@ -71,46 +71,46 @@ class Driver:
         return result
 
     def _run(self, op: Callable[[Plan], T], *, reserve: bool) -> T:
-        store = self.volume.store
+        journal = self.volume.store.journal
         supplied: dict[tuple[int, int], bytes] = {}
         grant: Grant | None = None
         freed = 0
-        while True:
-            try:
-                plan = store.plan(reserve=reserve)
-            except NeedMemory as need:
-                self._reclaim(need.bytes_over)
-                plan = Plan(store, reserve=reserve)
-            plan.supplied, plan.grant = supplied, grant
-            try:
-                result = op(plan)
-                for offset, data in plan.data_writes:
-                    self.device.write(offset, data)
-                plan.apply()
-            except NeedBlocks as need:
-                plan.drop()
-                run_job(self.device, store.fetch(need))
-                continue
-            except NeedData as need:
-                plan.drop()
-                supplied[need.offset, need.length] = self.device.read(need.offset, need.length)
-                continue
-            except NeedLogSpace as need:
-                plan.drop()
-                grant = self._log_space(grant, need.credits)
-                continue
-            except NeedFreeSpace:
-                plan.drop()
-                freed = self._free_space(freed)
-                continue
-            except BaseException:
-                plan.drop()
-                if grant is not None:
-                    store.journal.give_up(grant)
-                raise
+        try:
+            while True:
+                plan = self._plan(reserve=reserve)
+                plan.supplied, plan.grant = supplied, grant
+                try:
+                    result = op(plan)
+                    for offset, data in plan.data_writes:
+                        self.device.write(offset, data)
+                    plan.apply()
+                    return result
+                except BaseException as error:
+                    plan.drop()
+                    if not isinstance(error, Need):
+                        raise
+                    need = error
+                if isinstance(need, NeedBlocks):
+                    run_job(self.device, self.volume.store.fetch(need))
+                elif isinstance(need, NeedData):
+                    supplied[need.offset, need.length] = self.device.read(need.offset, need.length)
+                elif isinstance(need, NeedLogSpace):
+                    grant = self._log_space(grant, need.credits)
+                elif isinstance(need, NeedFreeSpace):
+                    freed = self._free_space(freed)
+                else:
+                    raise need
+        finally:
             if grant is not None:
-                store.journal.give_up(grant)
-            return result
+                journal.give_up(grant)
+
+    def _plan(self, *, reserve: bool) -> Plan:
+        store = self.volume.store
+        try:
+            return store.plan(reserve=reserve)
+        except NeedMemory as need:
+            self._reclaim(need.bytes_over)
+            return Plan(store, reserve=reserve)
 
     # --- needs ---
     def _log_space(self, grant: Grant | None, credits: int) -> Grant:
@@ -118,11 +118,15 @@ class Driver:
         if grant is not None:
             journal.give_up(grant)
         grant = journal.ask(credits)
-        if not journal.serve():
-            self.commit()
+        try:
             if not journal.serve():
-                self.checkpoint()
-                journal.serve()
+                self.commit()
+                if not journal.serve():
+                    self.checkpoint()
+                    journal.serve()
+        except FsError:
+            journal.give_up(grant)
+            raise
         if not grant.granted:
             journal.give_up(grant)
             raise FsError(errno.ENOSPC, f"an operation of {credits} blocks does not fit into the log")
@@ -214,10 +218,15 @@ class Driver:
 
     def fsync(self, ino: int, *, data_only: bool = False) -> None:
         """Make the file durable: a commit when its metadata changed, else a flush."""
-        if self.volume.store.journal.uncommitted(ino, data_only=data_only):
+        journal = self.volume.store.journal
+        if journal.aborted is not None or journal.uncommitted(ino, data_only=data_only):
             self.commit()
-        else:
+            return
+        try:
             self.device.flush()
+        except OSError as error:
+            journal.abort(error)
+            raise FsError(errno.EIO, f"flush failed: {error}") from error
 
     def close(self) -> None:
         """Unmount: drop all references, inactivate, write everything home, mark clean."""

@@ -101,7 +101,7 @@ def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer) -> in
     record = plan.store.inodes.modify(plan, ino)
     if record.flags & FLAG_TRUNCATING and offset + length > record.size and not trim_record(plan, record):
         return 0
-    record.mtime = record.ctime = plan.store.clock()
+    _changed(plan, volume, record)
     if not length:
         return 0
     end = offset + length
@@ -118,6 +118,12 @@ def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer) -> in
         record.size = end
     plan.data_sync.add(ino)
     return written
+
+
+def _changed(plan: Plan, volume: Volume, record: Inode) -> None:
+    """The content changes, and with it the times, unless the kernel keeps those (`Volume.content_times`)."""
+    if volume.content_times:
+        record.mtime = record.ctime = plan.store.clock()
 
 
 def _leave_inline(plan: Plan, record: Inode, offset: int, data: Buffer) -> tuple[int, Buffer, int]:
@@ -146,6 +152,7 @@ class _Writer:
 
     def __init__(self, plan: Plan, volume: Volume, record: Inode, offset: int, data: Buffer) -> None:
         self.plan = plan
+        self.volume = volume
         self.record = record
         self.offset = offset
         self.end = offset + len(data)
@@ -191,6 +198,9 @@ class _Writer:
         if length > used.length:
             extents.insert(self.plan, self.record, Mapping(used.end, first + used.length, length - used.length, True))
             self.record.flags |= FLAG_PREALLOCATED
+            volume, ino = self.volume, self.record.ino
+            self.plan.on_apply.append(lambda: _note_blocks_past_eof(volume, ino))
+            self.plan.on_apply.append(lambda: _note_blocks_past_eof(self.volume, self.record.ino))
         return used.length
 
     def _fresh(self, mapping: Mapping) -> None:
@@ -214,19 +224,19 @@ class _Writer:
         return before.physical + 1 if before.physical else 0
 
     def _preallocation(self, mapping: Mapping) -> int:
-        """Blocks past EOF to take along for a file that keeps growing, while there is plenty of space."""
+        """Blocks past EOF to take along for a file that grows in order, while there is plenty of space.
+
+        At most as many as lie in one piece right before them, so that a file with holes gets few: what a jump past EOF
+        leaves behind stays in the file.
+        """
         record, size, space = self.record, self.size, self.plan.store.space
         if record.size < PREALLOCATE_START_BYTES or mapping.end * size < max(self.end, record.size):
             return 0
-        if space.free_blocks < space.blocks // 10:
+        last = extents.last_mapping(self.plan, record)
+        if last is None or last.end != mapping.logical:
             return 0
-        if extents.last_mapping(self.plan, record) not in (None, *self._before(mapping)):
-            return 0
-        return min(record.size // 2, PREALLOCATE_BYTES_MAX) // size
-
-    def _before(self, mapping: Mapping) -> list[Mapping]:
-        last = extents.last_mapping(self.plan, self.record)
-        return [last] if last is not None and last.end <= mapping.logical else []
+        plenty = space.free_blocks - mapping.length - space.blocks // 10
+        return max(0, min(last.length, min(record.size // 2, PREALLOCATE_BYTES_MAX) // size, plenty))
 
 
 def zero_tail(plan: Plan, record: Inode, new_end: int) -> None:
@@ -249,11 +259,11 @@ def truncate(plan: Plan, volume: Volume, ino: int, length: int) -> bool:
     record = plan.store.inodes.modify(plan, ino)
     plan.data_sync.add(ino)
     if record.size == length and not record.flags & FLAG_TRUNCATING:
-        record.mtime = record.ctime = plan.store.clock()
+        _changed(plan, volume, record)
         return True
     if record.flags & FLAG_TRUNCATING and not trim_record(plan, record):
         return False
-    record.mtime = record.ctime = plan.store.clock()
+    _changed(plan, volume, record)
     if length > record.size:
         zero_tail(plan, record, length)
         record.size = length
@@ -296,9 +306,8 @@ def _note_blocks_past_eof(volume: Volume, ino: int) -> None:
 def trim(plan: Plan, volume: Volume, ino: int) -> bool:
     """The last handle was closed: free the speculative blocks past EOF. True when done."""
     record = _file_of(plan, ino)
-    if not record.flags & (FLAG_PREALLOCATED | FLAG_TRUNCATING):
-        return True
-    if not trim_record(plan, plan.store.inodes.modify(plan, ino)):
+    past_eof = record.flags & (FLAG_PREALLOCATED | FLAG_TRUNCATING)
+    if past_eof and not trim_record(plan, plan.store.inodes.modify(plan, ino)):
         return False
 
     def trimmed() -> None:

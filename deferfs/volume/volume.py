@@ -20,18 +20,21 @@ from deferfs.store.store import Store
 class Volume:
     """`due` collects inodes that became orphans while nobody held them: the driver hands them to the policy."""
 
-    def __init__(self, store: Store, *, evict: str = "deferred", relatime: bool = True) -> None:
+    def __init__(
+        self, store: Store, *, evict: str = "deferred", relatime: bool = True, content_times: bool = True
+    ) -> None:
         self.store = store
         self.inodes = InodeCache()
         self.gc = InodeGc(self.inodes, store.clock)
         self.policy: EvictPolicy = make_policy(evict, self.gc)
         self.relatime = relatime
+        self.content_times = content_times
+        """Writing and truncating set mtime and ctime. Not where a writeback cache keeps them and tells them itself:
+        its clock is coarser, and a time that it believes to have told already it does not tell again."""
         self.due: list[InCoreInode] = []
         self.directories: OrderedDict[int, None] = OrderedDict()
         """Directories the kernel was told of, coldest first; some may be gone from the in-core table."""
-        store.memory.add_account(
-            "inodes", lambda: self.inodes.bytes, lambda: len(self.inodes.lru) * INODE_COST_BYTES
-        )
+        store.memory.add_account("inodes", lambda: self.inodes.bytes, lambda: len(self.inodes.lru) * INODE_COST_BYTES)
 
     def set_policy(self, name: str) -> None:
         """Switch the evict policy; what is queued stays queued."""

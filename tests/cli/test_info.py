@@ -1,11 +1,14 @@
 """`deferfs info`."""
 
+import base64
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command, is_one_line
+from tests.cli.conftest import Command, environment_of_the_program, is_one_line
 
 
 def test_it_prints_what_mkfs_has_printed(tmp_path: Path, command: Command) -> None:
@@ -78,7 +81,14 @@ def test_a_name_that_is_not_utf8(tmp_path: Path, command: Command) -> None:
     assert command("mkfs", "-q", image, "--size", "16M").code == 0
     found = json.loads(command("info", "--json", image).out)
     assert found["image"].endswith("image-?")
-    assert found["image_base64"]
+    assert base64.b64decode(found["image_base64"]).endswith(b"image-\xff")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "deferfs", "info", image],
+        capture_output=True,
+        check=True,
+        env=environment_of_the_program(),
+    )
+    assert done.stdout.splitlines()[0].endswith(b"image-\xff")
 
 
 @pytest.mark.mounted

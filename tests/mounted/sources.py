@@ -117,5 +117,6 @@ def make_source_distribution(archive: Path, *packages: str) -> None:
         return None if "__pycache__" in member.name else member
 
     with tarfile.open(archive, "w") as tar:
+        tar.add(library, "distribution", recursive=False)
         for package in packages:
             tar.add(library / package, f"distribution/{package}", filter=sources_only)

@@ -6,6 +6,7 @@ So a run is a list of (word, numbers): drawn by hypothesis, thrown by dice, or w
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from deferfs.crash.model import EXCHANGE, NOREPLACE, Node
 from deferfs.crash.oracle import Verdict
 from deferfs.crash.states import Shredded, Subset
 from deferfs.crash.twin import Twin
-from deferfs.device import Chooser, MemoryDevice
+from deferfs.device import Chooser, FlushRecord, MemoryDevice
 from deferfs.store.io import run_job
 from deferfs.store.mkfs import make_filesystem, plan_geometry
 
@@ -67,11 +68,14 @@ class World:
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
+        self.clock = itertools.count(1000).__next__
         self._start(fresh_image(self.shape) if self.image is None else self.image)
 
     def _start(self, image: bytes) -> None:
         shape = self.shape
-        self.twin = Twin(image, dice=self.dice, evict=shape.evict, memory_bytes=shape.memory_bytes)
+        self.twin = Twin(
+            image, clock=self.clock, dice=self.dice, evict=shape.evict, memory_bytes=shape.memory_bytes
+        )
 
     @property
     def judged(self) -> int:
@@ -373,25 +377,45 @@ def _remount(world: World, n: Numbers) -> None:
 # --- crashes ---
 
 
-def _chooser(n: Numbers) -> Chooser:
-    if n[1] % 3 == 0:
+def _chooser(n: Numbers, writes: int) -> Chooser:
+    """What is left of so many unflushed writes."""
+    everything = (1 << writes) - 1
+    random_bits = random.Random(n[2]).getrandbits(writes + 64)
+    if n[1] % 5 == 0:
         return Shredded(n[2], (0, 1, 4, 7, 8)[n[3] % 5])
-    if n[1] % 3 == 1:
-        return Subset(n[2] * 0x9E3779B97F4A7C15 + n[3], n[3] % 7 - 1, n[2] * 0x2545F4914F6CDD1D)
-    return Subset((1 << n[2] % 24) - 1)
+    if n[1] % 5 == 1:
+        return Subset(random_bits, n[3] % (writes + 1), random_bits >> writes)
+    if n[1] % 5 == 2:
+        return Subset((1 << n[2] % (writes + 1)) - 1)
+    if n[1] % 5 == 3:
+        return Subset(everything ^ 1 << n[2] % (writes + 1))
+    return Subset(everything ^ (1 << n[2] % (writes + 1)) - 1)
+
+
+def _moment(world: World, number: int, back: int) -> int:
+    """A position in the last `back` records: half of the time just before a flush, where most is at stake."""
+    records = world.twin.device.records
+    last = len(records)
+    first = max(0, last - back)
+    flushes = [at for at in range(first, last) if isinstance(records[at], FlushRecord)]
+    if number % 2 and flushes:
+        return max(first, flushes[number // 2 % len(flushes)] - number // 64 % 2)
+    return last - number // 2 % (last - first + 1)
+
+
+def _take(world: World, n: Numbers, back: int) -> Verdict:
+    position = _moment(world, n[0], back)
+    return world.cut(position, _chooser(n, len(world.twin.oracle.states.unflushed(position))))
 
 
 def _cut(world: World, n: Numbers) -> None:
-    """The power fails somewhere in the last records; what is left is judged, and the world goes on as if nothing was."""
-    position = world.twin.position
-    world.cut(max(0, position - n[0] % 40), _chooser(n))
+    """The power fails at some moment; what is left is judged, and the world goes on as if nothing had been."""
+    _take(world, n, 60)
 
 
 def _crash(world: World, n: Numbers) -> None:
     """The power fails, and the world goes on from what is left."""
-    position = world.twin.position
-    verdict = world.cut(max(0, position - n[0] % 20), _chooser(n))
-    world.go_on_from(verdict.image)
+    world.go_on_from(_take(world, n, 20).image)
 
 
 OPERATIONS: dict[str, Callable[[World, Numbers], None]] = {

@@ -11,20 +11,22 @@ from typing import TypeVar
 
 import pytest
 
+from deferfs.check import check_image
 from deferfs.device import Device, MemoryDevice
 from deferfs.errors import FsError
 from deferfs.limits import JOURNAL_BLOCKS_MIN, KIB, MIB
-from deferfs.ondisk.format import Format
+from deferfs.ondisk.format import Block, Format
 from deferfs.ondisk.inode import Inode
 from deferfs.store.io import run_job
 from deferfs.store.mkfs import make_filesystem, plan_geometry
 from deferfs.store.needs import NeedBlocks
 from deferfs.store.plan import Plan
 from deferfs.store.store import Store
-from deferfs.volume import namespace
+from deferfs.volume import attributes, namespace
 from deferfs.volume.driver import Driver
 
 T = TypeVar("T")
+B = TypeVar("B", bound=Block)
 
 UUID = b"0123456789abcdef"
 HASH_KEY = b"k" * 16
@@ -115,6 +117,18 @@ def remounted(driver: Driver) -> Driver:
     return reopened(driver)
 
 
+def assert_sound(driver: Driver) -> None:
+    """After a commit, the independent check of every structure finds nothing."""
+    driver.commit()
+    report = check_image(MemoryDevice.from_bytes(snapshot_of(driver)))
+    assert not report.problems, "\n".join(map(str, report.problems))
+    assert report.complete
+
+
+def free_blocks(driver: Driver) -> int:
+    return attributes.statfs(driver.volume).free
+
+
 def make(driver: Driver, name: bytes, mode: int = FILE, parent: int = ROOT) -> int:
     """Create; the inode number. Nobody holds the inode."""
     return driver.run(namespace.create, driver.volume, parent, name, mode, 0, 0).ino
@@ -165,3 +179,20 @@ def planned(driver: Driver, op: Callable[[Plan], T]) -> tuple[Plan, T]:
         except NeedBlocks as need:
             plan.drop()
             run_job(driver.device, store.fetch(need))
+
+
+class LookingPlan(Plan):
+    """A plan for looking only, which reads by itself what is not cached."""
+
+    __slots__ = ("driver",)
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver.volume.store, reserve=True)
+        self.driver = driver
+
+    def get(self, address: int, kind: type[B]) -> B:
+        try:
+            return super().get(address, kind)
+        except NeedBlocks as need:
+            run_job(self.driver.device, self.store.fetch(need))
+            return super().get(address, kind)

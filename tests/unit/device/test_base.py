@@ -59,9 +59,7 @@ def test_a_fresh_device_reads_as_zeros(device: Device) -> None:
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_any_buffer_can_be_written_at_any_offset(
-    device: Device, kind: Callable[[bytes], bytes]
-) -> None:
+def test_any_buffer_can_be_written_at_any_offset(device: Device, kind: Callable[[bytes], bytes]) -> None:
     device.write(1021, kind(b"across a sector"))
     assert device.read(1020, 17) == b"\0across a sector\0"
 
@@ -90,9 +88,7 @@ def test_a_discarded_range_reads_as_zeros_or_as_before(device: Device) -> None:
 
 
 @pytest.mark.parametrize(("offset", "length"), [(SIZE, 1), (SIZE - 1, 2), (-1, 1), (0, SIZE + 1)])
-def test_a_request_outside_of_the_device_is_refused(
-    device: Device, offset: int, length: int
-) -> None:
+def test_a_request_outside_of_the_device_is_refused(device: Device, offset: int, length: int) -> None:
     requests: list[Callable[[], object]] = [
         lambda: device.read(offset, length),
         lambda: device.write(offset, bytes(length)),

@@ -35,9 +35,7 @@ def test_a_sticky_fault_stays() -> None:
 
 
 def test_only_its_kinds_fail() -> None:
-    device = FailingDevice(
-        MemoryDevice(16), Fault(frozenset({Request.FLUSH, Request.READ}), sticky=True)
-    )
+    device = FailingDevice(MemoryDevice(16), Fault(frozenset({Request.FLUSH, Request.READ}), sticky=True))
     device.write(0, b"x")
     device.discard(0, 1)
     with pytest.raises(DeviceError, match=r"flush.*injected"):

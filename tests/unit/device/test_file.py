@@ -216,10 +216,7 @@ def test_read_nowait_gives_none_when_it_cannot_answer_at_once(
 
 
 def test_on_tmpfs_read_nowait_answers_even_without_rwf_nowait() -> None:
-    if (
-        not os.access("/dev/shm", os.W_OK)
-        or "/dev/shm tmpfs" not in Path("/proc/mounts").read_text()
-    ):
+    if not os.access("/dev/shm", os.W_OK) or "/dev/shm tmpfs" not in Path("/proc/mounts").read_text():
         pytest.skip("needs a tmpfs on /dev/shm")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         device = FileDevice.create(f"{directory}/image", SIZE)
@@ -229,9 +226,7 @@ def test_on_tmpfs_read_nowait_answers_even_without_rwf_nowait() -> None:
         device.close()
 
 
-def test_read_nowait_does_not_give_half_an_answer(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_nowait_does_not_give_half_an_answer(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     device = FileDevice.open(path, writable=False)
     with monkeypatch.context() as patch:
         patch.setattr(os, "preadv", lambda fd, buffers, offset, flags: 4)
@@ -244,9 +239,7 @@ def loop(path: str) -> Iterator[str]:
     """A block device on the image, by the loop driver."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to attach a loop device")
-    attach = subprocess.run(
-        ["losetup", "--find", "--show", path], capture_output=True, text=True, check=False
-    )
+    attach = subprocess.run(["losetup", "--find", "--show", path], capture_output=True, text=True, check=False)
     if attach.returncode != 0:
         pytest.skip(f"no loop device: {attach.stderr.strip()}")
     name = attach.stdout.strip()

@@ -46,6 +46,7 @@ def run(mode: str, pair: int, base_ns: int) -> Run:
         probes={probe: probe_result(base_ns) for probe in PROBES},
         drain=Drain(5, 4096, 0.25, 0.125, complete=True),
         stop_seconds=0.5,
+        foreign_cpu_fraction=0.0,
         daemon=Daemon(statistics(0, 0), statistics(40, 3_000_000), 1.5, 80 << 20),
         memory=Memory(
             MemoryReading(1, 2, 3, 0, 4, {}, {"memory": Pressure(9, 5)}),

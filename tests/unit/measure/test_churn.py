@@ -33,6 +33,12 @@ def test_a_probe_that_could_not_keep_its_pace_is_told() -> None:
     assert observations([run("inline", 1, 10)]) == []
 
 
+def test_company_on_the_machine_is_told() -> None:
+    alone, crowded = run("inline", 1, 10), run("inline", 2, 10)
+    crowded = msgspec.structs.replace(crowded, foreign_cpu_fraction=0.4)
+    assert observations([alone, crowded]) == ["inline: other programs took up to 40% of the processors during a run"]
+
+
 def test_a_backlog_that_was_not_drained_and_failures_are_told() -> None:
     good = run("deferred", 1, 10)
     drain = msgspec.structs.replace(good.drain, complete=False)
@@ -60,6 +66,7 @@ def test_the_scenario_on_a_plain_directory(tmp_path: Path) -> None:
     assert all(one.workload.rounds == 2 for one in found.runs)
     assert set(found.comparison.probes) == {"create", "stat", "write", "fsync", "memory"}
     assert found.notes[0] == "a note"
+    assert all(0 <= one.foreign_cpu_fraction <= 1 for one in found.runs)
     assert said[-1] == "pair 1 of 1: none"
     assert list(tmp_path.iterdir()) == []
     decoded = msgspec.json.decode(msgspec.json.encode(found), type=Report, strict=False)

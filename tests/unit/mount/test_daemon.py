@@ -12,8 +12,8 @@ def run(body: str) -> subprocess.CompletedProcess[str]:
     code = textwrap.dedent(
         """
         import os, sys
-        from deferfs.errors import DeferfsError, EnvironmentProblem, MountFailedError
-        from deferfs.mount.daemon import run_in_background
+        from deferfs.errors import EnvironmentProblem, MountFailedError
+        from deferfs.mount.daemon import DaemonBugError, run_in_background
         """
     ) + textwrap.dedent(body)
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -46,7 +46,7 @@ def test_the_error_of_the_daemon_is_the_error_of_the_command() -> None:
             raise EnvironmentProblem("no /dev/fuse here")
         try:
             run_in_background(serve)
-        except MountFailedError as error:
+        except EnvironmentProblem as error:
             print(error, error.exit_code)
         """
     )
@@ -60,7 +60,7 @@ def test_a_bug_in_the_daemon_is_one_line_for_the_command() -> None:
             1 / 0
         try:
             run_in_background(serve)
-        except MountFailedError as error:
+        except DaemonBugError as error:
             print(error, error.exit_code)
         """
     )

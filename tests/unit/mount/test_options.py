@@ -52,7 +52,7 @@ def test_the_flags_of_the_kernel(text: str, flags: int) -> None:
     [
         "defaults,noauto,user,users,nouser,_netdev,nofail,auto,owner,group",
         "x-systemd.automount,x-systemd.idle-timeout=1min,X-mount.mkdir,comment=a=b",
-        "fsname=/elsewhere,subtype=other,default_permissions,nonempty",
+        "fsname=/elsewhere,subtype=other,nonempty",
         "",
         ",,",
     ],
@@ -109,6 +109,14 @@ def test_a_backslash_keeps_a_comma() -> None:
 def test_the_data_for_the_kernel() -> None:
     data = parse_options(["allow_other,max_read=65536"]).kernel_data(7, 0o40755, 0, 5)
     assert data == ("fd=7,rootmode=40755,user_id=0,group_id=5,default_permissions,allow_other,max_read=65536")
+
+
+@pytest.mark.parametrize(
+    ("text", "uid", "checked"),
+    [("", 0, False), ("", 1000, True), ("allow_other", 0, True), ("allow_root", 0, True), ("default_permissions", 0, True)],
+)
+def test_the_kernel_checks_permissions_unless_only_root_may_enter(text: str, uid: int, checked: bool) -> None:
+    assert ("default_permissions" in parse_options([text]).kernel_data(7, 0o40755, uid, 0)) == checked
 
 
 def test_allow_root_is_allow_other_for_the_kernel_and_a_check_for_libfuse() -> None:

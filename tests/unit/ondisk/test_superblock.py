@@ -110,6 +110,7 @@ def test_a_flipped_bit_is_seen(at: int) -> None:
         (forged(132, "<Q", 0), "impossible layout"),
         (forged(132, "<Q", 9000), "impossible layout"),
         (forged(164, "<I", 0), "impossible layout"),
+        (forged(164, "<I", 9), "impossible layout"),
     ],
 )
 def test_what_cannot_be_is_refused(image: bytes, message: str) -> None:
@@ -147,3 +148,19 @@ def test_the_newest_valid_copy_counts(copies: list[bytes], sequence: int) -> Non
 def test_without_a_valid_copy_the_most_telling_problem_is_named(copies: list[bytes], message: str) -> None:
     with pytest.raises(ImageError, match=message):
         newest(copies)
+
+
+def of_the_future(sequence: int) -> bytes:
+    body = bytearray(dataclasses.replace(PLAIN, sequence=sequence).encode())
+    struct.pack_into("<I", body, 24, 4)
+    return sealed(body)
+
+
+@pytest.mark.parametrize("copies", [[OLD, of_the_future(4)], [of_the_future(4), OLD]])
+def test_a_newer_copy_of_an_unknown_format_is_not_passed_over(copies: list[bytes]) -> None:
+    with pytest.raises(ImageError, match="unknown incompatible feature"):
+        newest(copies)
+
+
+def test_an_older_copy_of_an_unknown_format_is() -> None:
+    assert newest([of_the_future(2), OLD]).sequence == 3

@@ -10,7 +10,7 @@ from deferfs.ondisk.inode import FIRST_INO, INODE_FILE_INO, Inode, InodeBlock
 from deferfs.store import extents
 from deferfs.store.plan import Plan
 from deferfs.volume.driver import Driver
-from tests.unit.volumes import fails_with, fresh_driver, planned, record, reopened, settle
+from tests.unit.volumes import LookingPlan, fails_with, fresh_driver, planned, record, reopened, settle
 
 IN_CHUNK_0 = 64 - FIRST_INO
 """Inodes that a fresh image with 1 KiB blocks has room for before the table grows."""
@@ -73,7 +73,7 @@ def check(driver: Driver) -> None:
         assert found.ino == ino
         return bool(found.mode)
 
-    driver.run(look)
+    look(LookingPlan(driver))
 
 
 def test_inodes_are_allocated_lowest_first_and_reused() -> None:

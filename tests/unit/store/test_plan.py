@@ -238,9 +238,8 @@ def test_blocks_are_fetched() -> None:
 def test_data_is_read() -> None:
     driver = fresh_driver()
     seen: list[bytes] = []
-    assert retried(driver, lambda plan: seen.append(plan.data(0, 12))) == [0, 1]
     assert retried(driver, lambda plan: seen.append(plan.data(0, 12)), times=2) == [0, 1]
-    assert [data[4:] for data in seen] == [b"deferfs\x01"] * 2
+    assert [data[4:] for data in seen] == [b"deferfs\x01"]
 
 
 def need(kind: NeedLogSpace | NeedFreeSpace) -> Callable[[Plan], None]:

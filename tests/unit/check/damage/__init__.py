@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.unit.check.images import Image
+from tests.unit.check.image import Image
 
 Damage = Callable[[Image], object]
 

@@ -7,20 +7,10 @@ import stat
 from deferfs.ondisk.directory import name_key, pack_entry, unpack_entry
 from deferfs.ondisk.inode import FORM_ENTRIES, ROOT_INO
 from deferfs.ondisk.node import DirectoryNode
+from tests.unit.check.builder import Entry
 from tests.unit.check.damage import case
-from tests.unit.check.images import (
-    BIG,
-    DIRECTORY,
-    EXTENTS,
-    FIFO,
-    FILES,
-    ORPHAN,
-    ORPHAN_DIRECTORY,
-    SMALL,
-    SUBDIRECTORY,
-    Entry,
-    Image,
-)
+from tests.unit.check.image import Image
+from tests.unit.check.sample import BIG, DIRECTORY, EXTENTS, FIFO, FILES, ORPHAN, ORPHAN_DIRECTORY, SMALL, SUBDIRECTORY
 
 _UNUSED = 50
 _DIRECTORY_TYPE, _FILE_TYPE = 4, 8

@@ -15,11 +15,12 @@ from deferfs.ondisk.inode import (
 )
 from deferfs.ondisk.node import EXTENT, UNWRITTEN
 from deferfs.ondisk.xattr import XattrBlock, pack_xattrs
+from tests.unit.check.builder import BLOCK_SIZE
 from tests.unit.check.damage import case
-from tests.unit.check.images import (
+from tests.unit.check.image import Image, edit
+from tests.unit.check.sample import (
     ATTRIBUTES,
     BIG,
-    BLOCK_SIZE,
     DEVICE,
     DIRECTORY,
     EXTENTS,
@@ -30,8 +31,6 @@ from tests.unit.check.images import (
     SPARSE,
     SYMLINK,
     TREE,
-    Image,
-    edit,
 )
 
 _INLINE_LENGTH_OFFSET = 122

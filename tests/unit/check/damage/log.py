@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from deferfs.ondisk.inode import INODE_FILE_INO
 from deferfs.ondisk.superblock import STATE_CLEAN
+from tests.unit.check.builder import JOURNAL_BLOCKS
 from tests.unit.check.damage import case
-from tests.unit.check.images import JOURNAL_BLOCKS, SMALL, Image
+from tests.unit.check.image import Image
+from tests.unit.check.sample import SMALL
 
 _UNCLEAN = ~STATE_CLEAN
 

@@ -8,7 +8,8 @@ from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.node import EXTENT
 from deferfs.ondisk.orphan import FREE_SLOT, OrphanBlock, OrphanSlot
 from tests.unit.check.damage import case
-from tests.unit.check.images import ORPHAN, ORPHAN_DIRECTORY, SMALL, Image, edit
+from tests.unit.check.image import Image, edit
+from tests.unit.check.sample import ORPHAN, ORPHAN_DIRECTORY, SMALL
 
 _UNUSED = 50
 

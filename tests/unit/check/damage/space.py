@@ -5,7 +5,8 @@ from __future__ import annotations
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.node import EXTENT
 from tests.unit.check.damage import case
-from tests.unit.check.images import EXTENTS, PREALLOCATED, Image, edit
+from tests.unit.check.image import Image, edit
+from tests.unit.check.sample import EXTENTS, PREALLOCATED
 
 
 @case("bitmap-damaged")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
 from tests.unit.check.damage import case
-from tests.unit.check.images import Image
+from tests.unit.check.image import Image
 
 
 @case("superblock-copy")
@@ -62,3 +63,16 @@ def regions_that_overlap(image: Image) -> None:
     start, length = image.superblock.bitmap_regions[0]
     spare = (image.superblock.blocks - 1, 1)
     image.change_superblock(bitmap_regions=((start, length), (start + 1, 1), spare))
+
+
+@case()
+def bitmaps_in_two_regions(image: Image) -> None:
+    """What an image looks like after it has grown."""
+    superblock = image.superblock
+    start, _ = superblock.bitmap_regions[0]
+    elsewhere = image.free_run(2)
+    bitmap = image.block(start + 1, Bitmap)
+    image.put_raw(elsewhere, bitmap.encode(image.fmt, elsewhere))
+    image.change_superblock(bitmap_regions=((start, 1), (elsewhere, 2)))
+    image.mark(elsewhere, 2, 1)
+    image.mark(start + 1, 1, 0)

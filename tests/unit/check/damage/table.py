@@ -14,7 +14,8 @@ from deferfs.ondisk.inode import (
 )
 from deferfs.ondisk.node import EXTENT, UNWRITTEN
 from tests.unit.check.damage import case
-from tests.unit.check.images import DEVICE, FAR, FIFO, FIRST_IN_CHUNK_1, SMALL, Image, edit
+from tests.unit.check.image import Image, edit
+from tests.unit.check.sample import DEVICE, FAR, FIFO, FIRST_IN_CHUNK_1, SMALL
 
 _FREE = 50
 """A free inode of chunk 0."""

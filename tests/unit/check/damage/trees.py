@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from deferfs.ondisk.node import EXTENT, DirectoryNode, ExtentNode
 from tests.unit.check.damage import case
-from tests.unit.check.images import BIG, FILES, SMALL, TREE, Image, edit
+from tests.unit.check.image import Image, edit
+from tests.unit.check.sample import BIG, FILES, SMALL, TREE
 
 
 def _root(image: Image) -> int:

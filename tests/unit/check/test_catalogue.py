@@ -17,7 +17,7 @@ from tests.unit.check.damage import (  # noqa: F401
     table,
     trees,
 )
-from tests.unit.check.images import sample
+from tests.unit.check.sample import sample
 
 
 def codes_of(report: Report) -> set[str]:

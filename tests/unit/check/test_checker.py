@@ -11,9 +11,20 @@ from deferfs.check.report import PROBLEMS_PER_KIND
 from deferfs.device import FailingDevice, Fault, MemoryDevice, Request
 from deferfs.errors import ImageError
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
-from deferfs.ondisk.inode import FORM_EXTENT_TREE
-from deferfs.ondisk.node import ExtentNode
-from tests.unit.check.images import BIG_ENTRIES, BLOCK_SIZE, BLOCKS, SMALL, TREE, Image, sample
+from deferfs.ondisk.inode import FORM_EXTENT_TREE, FORM_EXTENTS
+from deferfs.ondisk.node import EXTENT, ExtentNode
+from tests.unit.check.builder import BLOCK_SIZE, BLOCKS
+from tests.unit.check.image import Image
+from tests.unit.check.sample import (
+    BIG_ENTRIES,
+    EXTENTS,
+    FIRST_IN_CHUNK_1,
+    LONG_SYMLINK,
+    PREALLOCATED,
+    SMALL,
+    TREE,
+    sample,
+)
 
 
 def _failing(image: Image, first: int, last: int) -> FailingDevice:
@@ -176,3 +187,37 @@ def test_tree_of_inner_nodes_that_share_their_children() -> None:
     image.change_inode(TREE, form=FORM_EXTENT_TREE, root=first + 8)
     codes = {problem.code for problem in check_image(image.device).problems}
     assert "block-shared" in codes
+
+
+# --- shared blocks ---
+def test_owners_of_shared_blocks_are_named() -> None:
+    image = sample()
+    shared = image.mapped(EXTENTS, 1)
+    image.change_inode(PREALLOCATED, entries=((0, EXTENT.pack(shared, 1, 0)),), blocks=1)
+    journal = image.superblock.journal_start
+    root = image.inode(TREE).root
+    image.change_inode(LONG_SYMLINK, entries=((0, EXTENT.pack(root, 1, 0)), (1, EXTENT.pack(journal, 1, 0))))
+    found = [problem.message for problem in check_image(image.device).problems if problem.code == "block-shared"]
+    assert found == [
+        f"block {journal}: claimed by journal, inode {LONG_SYMLINK}",
+        f"block {shared}: claimed by inode {EXTENTS}, inode {PREALLOCATED}",
+        f"block {root}: claimed by inode {TREE}: tree node, inode {LONG_SYMLINK}",
+    ]
+
+
+def test_blocks_shared_with_oneself() -> None:
+    image = sample()
+    first = image.mapped(EXTENTS, 0)
+    image.change_inode(EXTENTS, entries=((0, EXTENT.pack(first, 2, 0)), (5, EXTENT.pack(first, 2, 0))))
+    found = {problem.message for problem in check_image(image.device).problems if problem.code == "block-shared"}
+    assert found == {f"blocks {first} to {first + 1}: claimed twice by inode {EXTENTS}"}
+
+
+def test_work_is_bounded_when_everything_is_shared() -> None:
+    image = sample()
+    entries = tuple((i * BLOCKS, EXTENT.pack(1, BLOCKS - 1, 0)) for i in range(16))
+    for ino in range(FIRST_IN_CHUNK_1, FIRST_IN_CHUNK_1 + BIG_ENTRIES):
+        image.change_inode(ino, form=FORM_EXTENTS, entries=entries, size=16 * BLOCKS * BLOCK_SIZE)
+    report = check_image(image.device)
+    (shared,) = (problem for problem in report.problems if problem.code == "block-shared")
+    assert shared.message.endswith(", ...")

@@ -18,7 +18,7 @@ from deferfs.store.io import run_job
 from deferfs.store.mkfs import make_filesystem, plan_geometry
 from deferfs.volume import files, namespace, xattrs
 from deferfs.volume.driver import Driver
-from tests.unit.check.images import metadata_blocks
+from tests.unit.check.image import metadata_blocks
 
 SIZES = {1024: 12 << 20, 4096: 24 << 20, 65536: 64 << 20}
 EXPECTED = {

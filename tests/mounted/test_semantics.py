@@ -1,0 +1,460 @@
+"""What POSIX and Linux promise about files, asked through the kernel, and again after a remount."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from deferfs.limits import FILE_BYTES_MAX
+from tests.mounted.polling import wait_until
+from tests.mounted.scratch import Scratch, run
+
+pytestmark = pytest.mark.mounted
+
+
+@contextmanager
+def fails_with(*numbers: int) -> Iterator[None]:
+    """The block must end in an OSError with one of these errnos."""
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is what is checked
+        yield
+    assert caught.value.errno in numbers, f"{errno.errorcode[caught.value.errno or 0]}: {caught.value}"
+
+
+# --- deleted but open ---
+def test_deleted_but_open_file(scratch: Scratch) -> None:
+    mount = scratch.mount()
+    fresh = scratch.space()
+    path = mount / "file"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.write(descriptor, b"before " * 100_000)
+    path.unlink()
+    assert os.fstat(descriptor).st_nlink == 0
+    assert os.readlink(f"/proc/self/fd/{descriptor}") == f"{path} (deleted)"
+    assert os.pread(descriptor, 7, 699_993) == b"before "
+    os.pwrite(descriptor, b"after", 2_000_000)
+    os.fsync(descriptor)
+    assert os.pread(descriptor, 10, 1_999_995) == b"\0" * 5 + b"after"
+    os.ftruncate(descriptor, 10)
+    assert os.fstat(descriptor).st_size == 10
+    os.fchmod(descriptor, 0o600)
+    os.setxattr(f"/proc/self/fd/{descriptor}", "user.late", b"value")
+    path.write_bytes(b"another of the same name")
+    assert os.pread(descriptor, 100, 0) == b"before bef"
+    again = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+    os.close(descriptor)
+    assert os.read(again, 100) == b"before bef"
+    os.close(again)
+    assert path.read_bytes() == b"another of the same name"
+    path.unlink()
+    scratch.drain()
+    assert scratch.space() == fresh
+    scratch.unmount_and_check()
+
+
+def test_deleted_directory_that_is_still_used(scratch: Scratch) -> None:
+    mount = scratch.mount()
+    fresh = scratch.space()
+    (mount / "directory").mkdir()
+    descriptor = os.open(mount / "directory", os.O_RDONLY)
+    (mount / "directory").rmdir()
+    assert os.fstat(descriptor).st_nlink == 0
+    assert os.listdir(descriptor) == []
+    with fails_with(errno.ENOENT):
+        os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor)
+    with fails_with(errno.ENOENT):
+        os.mkdir("directory", dir_fd=descriptor)
+    os.close(descriptor)
+    scratch.drain()
+    assert scratch.space() == fresh
+    scratch.unmount_and_check()
+
+
+def test_o_tmpfile_or_a_clear_no(plain: Scratch) -> None:
+    """Programs fall back to a named temporary file when O_TMPFILE is refused in this way."""
+    mount = plain.mount()
+    with fails_with(errno.EOPNOTSUPP):
+        os.open(mount, os.O_TMPFILE | os.O_RDWR, 0o600)
+    plain.unmount_and_check()
+
+
+# --- sizes ---
+def test_sparse_file(scratch: Scratch) -> None:
+    mount = scratch.mount()
+    path = mount / "sparse"
+    islands = {0: b"first", 5_000_000_000: b"past 4 GiB", (1 << 40) + 4095: b"over a block's edge"}
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    for offset, data in islands.items():
+        os.pwrite(descriptor, data, offset)
+    os.close(descriptor)
+    for again in range(2):
+        status = path.stat()
+        assert status.st_size == (1 << 40) + 4095 + 19
+        with path.open("rb") as file:
+            for offset, data in islands.items():
+                assert os.pread(file.fileno(), len(data), offset) == data
+            assert os.pread(file.fileno(), 8192, 1 << 35) == bytes(8192)
+        if again == 0:
+            scratch.remount()
+    assert path.stat().st_blocks * 512 <= 64 * 1024
+    os.truncate(path, 5_000_000_004)
+    os.truncate(path, 5_000_000_010)
+    with path.open("rb") as file:
+        assert os.pread(file.fileno(), 20, 5_000_000_000) == b"past" + bytes(6)
+    scratch.unmount_and_check()
+
+
+def test_largest_file(plain: Scratch) -> None:
+    path = plain.mount() / "file"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.pwrite(descriptor, b"end", FILE_BYTES_MAX - 3)
+    assert path.stat().st_size == FILE_BYTES_MAX
+    with fails_with(errno.EFBIG):
+        os.ftruncate(descriptor, FILE_BYTES_MAX + 1)
+    os.fsync(descriptor)
+    with fails_with(errno.EFBIG):
+        os.pwrite(descriptor, b"x", FILE_BYTES_MAX)
+        os.fsync(descriptor)
+    os.close(descriptor)
+    plain.remount()
+    with path.open("rb") as file:
+        assert os.pread(file.fileno(), 10, FILE_BYTES_MAX - 5) == b"\0\0end"
+    plain.unmount_and_check()
+
+
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_truncate_and_extend_show_zeros(scratch: Scratch, cache: str) -> None:
+    """Each length around the sizes where the form of the data changes; the old bytes must never show again."""
+    scratch.mount(f"writeback_cache={cache}")
+    full = bytes(range(1, 256)) * 100
+    lengths = [0, 1, 100, 300, 400, 4095, 4096, 4097, 12_288, 20_000]
+    for length in lengths:
+        path = scratch.mountpoint / f"file{length}"
+        path.write_bytes(full)
+        os.truncate(path, length)
+        os.truncate(path, 25_000)
+    for _ in range(2):
+        for length in lengths:
+            content = (scratch.mountpoint / f"file{length}").read_bytes()
+            assert content == full[:length] + bytes(25_000 - length), length
+        scratch.remount(f"writeback_cache={cache}")
+    scratch.unmount_and_check()
+
+
+def test_o_trunc_and_overwriting(scratch: Scratch) -> None:
+    path = scratch.mount() / "file"
+    for length in (300_000, 10, 0, 5000, 299):
+        path.write_bytes(b"x" * length)
+        assert path.stat().st_size == length
+        assert path.read_bytes() == b"x" * length
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    assert os.fstat(descriptor).st_size == 0
+    os.close(descriptor)
+    scratch.remount()
+    assert path.read_bytes() == b""
+    scratch.unmount_and_check()
+
+
+# --- ways to write ---
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_shared_mapping(scratch: Scratch, cache: str) -> None:
+    options = f"writeback_cache={cache}"
+    path = scratch.mount(options) / "file"
+    path.write_bytes(bytes(1 << 20))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+        mapping[5000:5007] = b"written"
+        mapping[1 << 19 : (1 << 19) + 3] = b"far"
+        mapping.flush()
+        assert os.pread(file.fileno(), 7, 5000) == b"written"
+    scratch.remount(options)
+    content = path.read_bytes()
+    assert content[5000:5007] == b"written"
+    assert content[1 << 19 : (1 << 19) + 3] == b"far"
+    assert len(content.replace(b"\0", b"")) == 10
+    scratch.unmount_and_check()
+
+
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_append_from_two_processes(scratch: Scratch, cache: str) -> None:
+    path = scratch.mount(f"writeback_cache={cache}") / "log"
+    program = (
+        "import os, sys\n"
+        "file = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
+        "for number in range(300): os.write(file, f'{sys.argv[2]} {number:06}\\n'.encode())\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, str(path), name]) for name in ("one", "two")]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    for _ in range(2):
+        lines = path.read_text().splitlines()
+        for name in ("one", "two"):
+            mine = [line for line in lines if line.startswith(name)]
+            assert mine == [f"{name} {number:06}" for number in range(300)]
+        assert len(lines) == 600
+        scratch.remount()
+    scratch.unmount_and_check()
+
+
+def test_direct_and_synchronous_io(scratch: Scratch) -> None:
+    mount = scratch.mount()
+    buffer = mmap.mmap(-1, 8192)
+    buffer[:] = b"direct! " * 1024
+    descriptor = os.open(mount / "direct", os.O_RDWR | os.O_CREAT | os.O_DIRECT)
+    assert os.pwritev(descriptor, [buffer], 4096) == 8192
+    buffer[:] = bytes(8192)
+    assert os.preadv(descriptor, [buffer], 4096) == 8192
+    assert buffer[:] == b"direct! " * 1024
+    os.close(descriptor)
+    before = scratch.statistics()["journal"]["commits_total"]
+    descriptor = os.open(mount / "synchronous", os.O_WRONLY | os.O_CREAT | os.O_SYNC)
+    os.write(descriptor, b"now")
+    os.close(descriptor)
+    assert scratch.statistics()["journal"]["commits_total"] > before
+    scratch.remount()
+    assert (mount / "direct").read_bytes() == bytes(4096) + b"direct! " * 1024
+    assert (mount / "synchronous").read_bytes() == b"now"
+    scratch.unmount_and_check()
+
+
+def test_copy_file_range_sendfile_and_seek_data(scratch: Scratch) -> None:
+    mount = scratch.mount()
+    data = os.urandom(300_000)
+    (mount / "source").write_bytes(data)
+    with (mount / "source").open("rb") as source, (mount / "target").open("wb") as target:
+        left = len(data)
+        while left:
+            left -= os.copy_file_range(source.fileno(), target.fileno(), left)
+        os.sendfile(target.fileno(), source.fileno(), 0, 1000)
+        assert os.lseek(source.fileno(), 0, os.SEEK_DATA) == 0
+        assert os.lseek(source.fileno(), 0, os.SEEK_HOLE) == len(data)
+    scratch.remount()
+    assert (mount / "target").read_bytes() == data + data[:1000]
+    scratch.unmount_and_check()
+
+
+# --- locks ---
+def test_locks(plain: Scratch) -> None:
+    path = plain.mount() / "file"
+    path.write_bytes(bytes(100))
+    program = (
+        "import fcntl, sys\n"
+        "file = open(sys.argv[1], 'r+b')\n"
+        "try:\n"
+        "    if sys.argv[2] == 'flock': fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "    else: fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, int(sys.argv[3]))\n"
+        "except BlockingIOError:\n"
+        "    sys.exit(3)\n"
+    )
+
+    def other(*arguments: str) -> int:
+        return run(sys.executable, "-c", program, path, *arguments, code=None).returncode
+
+    with path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert other("flock") == 3
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert other("flock") == 0
+        fcntl.lockf(file, fcntl.LOCK_EX, 10, 0)
+        assert other("range", "5") == 3
+        assert other("range", "10") == 0
+    assert other("range", "5") == 0
+    plain.unmount_and_check()
+
+
+# --- kinds of files and their attributes ---
+def test_special_files(plain: Scratch) -> None:
+    mount = plain.mount("dev")
+    os.mkfifo(mount / "fifo", 0o620)
+    os.mknod(mount / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    os.mknod(mount / "disk", 0o660 | stat.S_IFBLK, os.makedev(259, 70_000))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(mount / "socket"))
+        server.listen()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(mount / "socket"))
+    (mount / "null").write_bytes(b"gone")
+    assert (mount / "null").read_bytes() == b""
+    reader = os.open(mount / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(mount / "fifo", os.O_WRONLY)
+    os.write(writer, b"through")
+    assert os.read(reader, 10) == b"through"
+    os.close(reader)
+    os.close(writer)
+    for _ in range(2):
+        kinds = {path.name: stat.S_IFMT(path.stat().st_mode) for path in mount.iterdir()}
+        assert kinds == {
+            "fifo": stat.S_IFIFO,
+            "null": stat.S_IFCHR,
+            "disk": stat.S_IFBLK,
+            "socket": stat.S_IFSOCK,
+        }
+        assert (mount / "null").stat().st_rdev == os.makedev(1, 3)
+        assert (mount / "disk").stat().st_rdev == os.makedev(259, 70_000)
+        plain.remount("dev")
+    plain.unmount_and_check()
+
+
+def test_symlinks(plain: Scratch) -> None:
+    mount = plain.mount()
+    for length in (1, 59, 60, 200, 300, 400, 500, 4094, 4095):
+        os.symlink("t" * length, mount / f"link{length}")
+    with fails_with(errno.ENAMETOOLONG):
+        os.symlink("t" * 4096, mount / "too long")
+    (mount / "loop").symlink_to("loop")
+    with fails_with(errno.ELOOP):
+        (mount / "loop").read_bytes()
+    for _ in range(2):
+        for path in mount.glob("link*"):
+            length = int(path.name.removeprefix("link"))
+            assert os.readlink(path) == "t" * length
+            assert path.lstat().st_size == length
+        plain.remount()
+    plain.unmount_and_check()
+
+
+def test_hard_links(scratch: Scratch) -> None:
+    mount = scratch.mount()
+    (mount / "directory").mkdir()
+    (mount / "one").write_text("content")
+    for number in range(200):
+        os.link(mount / "one", mount / "directory" / f"link{number}")
+    with fails_with(errno.EPERM):
+        os.link(mount / "directory", mount / "no")
+    (mount / "one").unlink()
+    scratch.remount()
+    statuses = [path.stat() for path in (mount / "directory").iterdir()]
+    assert {status.st_nlink for status in statuses} == {200}
+    assert len({status.st_ino for status in statuses}) == 1
+    assert (mount / "directory" / "link77").read_text() == "content"
+    for path in (mount / "directory").iterdir():
+        path.unlink()
+    scratch.drain()
+    scratch.unmount_and_check()
+
+
+def test_modes_owners_and_times(plain: Scratch) -> None:
+    mount = plain.mount()
+    path = mount / "file"
+    path.touch()
+    path.chmod(0o7321)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o7321
+    os.chown(path, 4_000_000_000, 77)
+    os.utime(path, ns=(1_111_111_111_111_111_111, -999_999_999))
+    for _ in range(2):
+        status = path.stat()
+        assert (status.st_uid, status.st_gid) == (4_000_000_000, 77)
+        assert (status.st_atime_ns, status.st_mtime_ns) == (1_111_111_111_111_111_111, -999_999_999)
+        plain.remount()
+    before = path.stat()
+    os.utime(path)
+    after = path.stat()
+    assert after.st_mtime_ns > before.st_mtime_ns
+    assert after.st_ctime_ns > before.st_ctime_ns
+    plain.unmount_and_check()
+
+
+def test_times_follow_changes(scratch: Scratch) -> None:
+    """What must change the times of a file or directory does, and is the same after a remount."""
+    mount = scratch.mount()
+    path = mount / "file"
+    path.write_text("one")
+    os.utime(mount, ns=(1, 1))
+    os.utime(path, ns=(1, 1))
+    path.write_text("two")
+    assert path.stat().st_mtime_ns > 1
+    assert mount.stat().st_mtime_ns == 1
+    path.rename(mount / "renamed")
+    assert mount.stat().st_mtime_ns > 1
+    times = (mount / "renamed").stat().st_mtime_ns, mount.stat().st_mtime_ns
+    scratch.remount()
+    assert ((mount / "renamed").stat().st_mtime_ns, mount.stat().st_mtime_ns) == times
+    scratch.unmount_and_check()
+
+
+def test_set_user_id_goes_with_a_write_by_another(plain: Scratch) -> None:
+    path = plain.mount("allow_other", "suid") / "program"
+    path.write_bytes(b"#!/bin/true\n")
+    path.chmod(0o6777)
+    run("setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", f"echo >> {path}", code=None)
+    if path.read_bytes() == b"#!/bin/true\n":
+        pytest.skip("an ordinary user does not get at the test's directory")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o777
+    plain.unmount_and_check()
+
+
+# --- extended attributes ---
+def test_extended_attributes(scratch: Scratch) -> None:
+    mount = scratch.mount()
+    for path in (mount / "file", mount / "directory"):
+        path.mkdir() if path.name == "directory" else path.touch()
+        os.setxattr(path, "user.empty", b"")
+        os.setxattr(path, "user.small", b"small")
+        os.setxattr(path, "user.large", bytes(range(256)) * 256)
+        os.setxattr(path, "security.capability", b"\1\0\0\2\0\4\0\0" + bytes(12))
+        os.setxattr(path, "trusted.root", b"only")
+        os.setxattr(path, "user." + "n" * 250, b"long name")
+        with fails_with(errno.ENODATA):
+            os.getxattr(path, "user.none")
+        with fails_with(errno.ENODATA):
+            os.removexattr(path, "user.none")
+        with fails_with(errno.EEXIST):
+            os.setxattr(path, "user.small", b"", os.XATTR_CREATE)
+        with fails_with(errno.ENODATA):
+            os.setxattr(path, "user.none", b"", os.XATTR_REPLACE)
+        with fails_with(errno.E2BIG, errno.ERANGE):
+            os.setxattr(path, "user.huge", bytes(65_537))
+        with fails_with(errno.EOPNOTSUPP):
+            os.setxattr(path, "unknown.namespace", b"")
+    scratch.remount()
+    for path in (mount / "file", mount / "directory"):
+        names = ["security.capability", "trusted.root", "user.empty", "user.large", "user." + "n" * 250, "user.small"]
+        assert sorted(os.listxattr(path)) == sorted(names)
+        assert os.getxattr(path, "user.large") == bytes(range(256)) * 256
+        assert os.getxattr(path, "user.empty") == b""
+        assert os.getxattr(path, "user." + "n" * 250) == b"long name"
+        os.setxattr(path, "user.small", b"replaced", os.XATTR_REPLACE)
+        os.removexattr(path, "user.large")
+        assert run("getfattr", "--only-values", "-n", "user.small", path).stdout == "replaced"
+    (mount / "file").unlink()
+    (mount / "directory").rmdir()
+    scratch.drain()
+    scratch.unmount_and_check()
+
+
+# --- the filesystem as a whole ---
+def test_statfs(plain: Scratch) -> None:
+    mount = plain.mount()
+    before = os.statvfs(mount)
+    assert before.f_bsize == before.f_frsize == 4096
+    assert before.f_blocks * 4096 == 512 << 20
+    assert before.f_namemax == 255
+    assert 0 < before.f_bavail <= before.f_bfree < before.f_blocks
+    (mount / "file").write_bytes(bytes(10 << 20))
+    plain.sync()
+    after = os.statvfs(mount)
+    used = before.f_bfree - after.f_bfree
+    assert 2560 <= used <= 2560 + 1024 + 16  # speculative blocks past EOF may be there until a worker has trimmed them
+    wait_until(lambda: before.f_bfree - os.statvfs(mount).f_bfree <= 2560 + 16, "speculative blocks to be trimmed")
+    assert after.f_files - after.f_ffree == before.f_files - before.f_ffree + 1
+    plain.unmount_and_check()
+
+
+def test_unmount_of_a_busy_mount(plain: Scratch) -> None:
+    mount = plain.mount()
+    with (mount / "file").open("w") as file:
+        file.write("still here\n")
+        done = run(sys.executable, "-m", "deferfs", "umount", mount, code=1)
+        assert done.stderr.startswith(f"deferfs: {mount}: busy: used by ")
+        assert str(os.getpid()) in done.stderr
+        assert run("umount", mount, code=None).returncode != 0
+        file.write("and here\n")
+    assert (mount / "file").read_text() == "still here\nand here\n"
+    plain.unmount_and_check()

@@ -1,0 +1,232 @@
+"""Planted faults: each takes one rule of the journal away. The crash tests must find every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from deferfs.ondisk.format import Format
+from deferfs.ondisk.inode import Inode
+from deferfs.store import checkpoint, commit, recovery
+from deferfs.store.io import Flush, Job, Write
+from deferfs.store.journal import Journal, Transaction
+from deferfs.store.orphans import OrphanTable
+from deferfs.store.plan import Plan
+from deferfs.volume import driver, files
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+FAULTS: dict[str, Plant] = {}
+
+
+def fault(plant: Plant) -> Plant:
+    FAULTS[plant.__name__] = plant
+    return plant
+
+
+def without_flush(job: Job[Any], number: int) -> Job[Any]:
+    """The job without its flush of that number; negative numbers count from the end."""
+    answer: bytes | None = None
+    requests = []
+    try:
+        while True:
+            request = job.send(answer)
+            requests.append(request)
+            answer = None
+            if not isinstance(request, Flush):
+                answer = yield request
+                continue
+            seen = sum(isinstance(r, Flush) for r in requests)
+            if seen != number:
+                yield request
+    except StopIteration as stop:
+        return stop.value
+
+
+def _wrap_job(patch: pytest.MonkeyPatch, module: Any, name: str, number: int) -> None:
+    original = getattr(module, name)
+    patch.setattr(module, name, lambda *args, **kwargs: without_flush(original(*args, **kwargs), number))
+
+
+# --- commit ---
+
+
+@fault
+def data_is_not_flushed_before_the_commit_record(patch: pytest.MonkeyPatch) -> None:
+    original = commit._write
+
+    def write(journal: Journal, transaction: Transaction, now_ns: int) -> Job[None]:
+        transaction.ordered_data = False
+        return original(journal, transaction, now_ns)
+
+    patch.setattr(commit, "_write", write)
+
+
+@fault
+def the_commit_record_is_not_flushed(patch: pytest.MonkeyPatch) -> None:
+    original = commit._write
+
+    def write(journal: Journal, transaction: Transaction, now_ns: int) -> Job[None]:
+        return without_flush(original(journal, transaction, now_ns), 2 if transaction.ordered_data else 1)
+
+    patch.setattr(commit, "_write", write)
+
+
+@fault
+def the_commit_record_proves_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Format, "checksum", lambda self, tag, data: 0)
+
+
+@fault
+def freed_blocks_are_used_again_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    original = Plan.apply
+
+    def apply(plan: Plan) -> None:
+        original(plan)
+        running = plan.store.journal.running
+        plan.store.space.release(running.freed)
+        running.freed = []
+
+    patch.setattr(Plan, "apply", apply)
+
+
+@fault
+def freed_blocks_are_used_again_during_a_checkpoint(patch: pytest.MonkeyPatch) -> None:
+    original = commit._complete
+
+    def complete(journal: Journal, transaction: Transaction) -> list[tuple[int, int]]:
+        freed = original(journal, transaction) + journal.release_later
+        journal.release_later = []
+        return freed
+
+    patch.setattr(commit, "_complete", complete)
+
+
+@fault
+def nothing_is_revoked(patch: pytest.MonkeyPatch) -> None:
+    def free_metadata(plan: Plan, address: int) -> None:
+        plan.staged.pop(address, None)
+        plan.free(address, 1)
+
+    patch.setattr(Plan, "free_metadata", free_metadata)
+
+
+@fault
+def revoked_blocks_stay_queued_for_home(patch: pytest.MonkeyPatch) -> None:
+    original = commit._complete
+
+    def complete(journal: Journal, transaction: Transaction) -> list[tuple[int, int]]:
+        transaction.revokes = set()
+        return original(journal, transaction)
+
+    patch.setattr(commit, "_complete", complete)
+
+
+# --- checkpoint ---
+
+
+@fault
+def the_tail_moves_before_images_are_at_home(patch: pytest.MonkeyPatch) -> None:
+    _wrap_job(patch, checkpoint, "_checkpoint", 1)
+
+
+@fault
+def log_space_is_used_again_before_the_tail_is_durable(patch: pytest.MonkeyPatch) -> None:
+    _wrap_job(patch, checkpoint, "_checkpoint", 2)
+
+
+@fault
+def uncommitted_images_go_home(patch: pytest.MonkeyPatch) -> None:
+    original = checkpoint._write_home
+
+    def write_home(journal: Journal, last: int) -> Job[dict[int, tuple[int, object]]]:
+        fmt = journal.store.fmt
+        for address in journal.pending_home:
+            entry = journal.store.cache.entries.get(address)
+            if entry is not None:
+                yield Write(address * fmt.block_size, [entry.obj.encode(fmt, address)])
+        return (yield from original(journal, 0)) or dict(journal.pending_home)
+
+    patch.setattr(checkpoint, "_write_home", write_home)
+
+
+# --- recovery ---
+
+
+@fault
+def replay_ignores_revokes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(recovery, "decode_revokes", lambda fmt, block, count: [])
+
+
+@fault
+def replay_is_not_flushed(patch: pytest.MonkeyPatch) -> None:
+    from deferfs.store import store
+
+    _wrap_job(patch, store, "recover", 1)
+
+
+@fault
+def replay_stops_early(patch: pytest.MonkeyPatch) -> None:
+    """The newest transaction is dropped, as if its commit record were not there."""
+    original = recovery._parse_transaction
+
+    def parse(fmt: Format, log: list[bytes], position: int, tid: int, limit: int) -> Any:
+        found = original(fmt, log, position, tid, limit)
+        if found is not None and original(fmt, log, (position + found.blocks) % len(log), tid + 1, limit) is None:
+            return None
+        return found
+
+    patch.setattr(recovery, "_parse_transaction", parse)
+
+
+# --- orphans, data, fsync ---
+
+
+@fault
+def an_unlink_takes_no_orphan_slot(patch: pytest.MonkeyPatch) -> None:
+    def add(table: OrphanTable, plan: Plan, inode: Inode) -> None:
+        inode.orphan_slot = 0
+
+    def clear(table: OrphanTable, plan: Plan, inode: Inode) -> None:
+        pass
+
+    patch.setattr(OrphanTable, "add", add)
+    patch.setattr(OrphanTable, "clear", clear)
+    patch.setattr(OrphanTable, "update", lambda *args, **kwargs: None)
+
+
+@fault
+def truncate_zeroes_in_place(patch: pytest.MonkeyPatch) -> None:
+    def copy_tail(plan: Plan, record: Inode, length: int) -> None:
+        size = plan.store.fmt.block_size
+        inside = length % size
+        tail = files.extents.map_range(plan, record, length // size, 1)[0]
+        if inside and tail.physical and not tail.unwritten:
+            plan.data_writes.append((tail.physical * size + inside, bytes(size - inside)))
+
+    patch.setattr(files, "_copy_tail", copy_tail)
+
+
+@fault
+def growing_files_show_what_was_past_their_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(files, "zero_tail", lambda plan, record, new_end: None)
+
+
+@fault
+def fresh_blocks_keep_what_they_held(patch: pytest.MonkeyPatch) -> None:
+    def fresh(self: Any, mapping: Any) -> None:
+        low = max(self.offset, mapping.logical * self.size)
+        high = min(self.end, mapping.end * self.size)
+        position = mapping.physical * self.size + low - mapping.logical * self.size
+        self.plan.data_writes.append((position, self.data[low - self.offset : high - self.offset]))
+
+    patch.setattr(files._Writer, "_fresh", fresh)
+
+
+@fault
+def fsync_only_flushes(patch: pytest.MonkeyPatch) -> None:
+    def fsync(self: driver.Driver, ino: int, *, data_only: bool = False) -> None:
+        self.device.flush()
+
+    patch.setattr(driver.Driver, "fsync", fsync)

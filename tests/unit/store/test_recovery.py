@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from deferfs.device import MemoryDevice
+from deferfs.errors import ImageError
+from deferfs.ondisk.journal import Commit, Tag, encode_commit, encode_descriptor, peek
+from deferfs.ondisk.superblock import STATE_CLEAN
+from deferfs.store.io import Flush, Read, Write, perform, run_job
+from deferfs.store.recovery import read_log, read_superblock, recover, superblock_offset
+from deferfs.volume.driver import Driver
+from tests.unit.store.test_journal import fill, free
+from tests.unit.volumes import (
+    fresh_device,
+    fresh_driver,
+    look_up,
+    make,
+    make_file,
+    names,
+    open_driver,
+    record,
+    reopened,
+    settle,
+    snapshot_of,
+    unlink,
+)
+
+
+def files(driver: Driver) -> dict[bytes, bytes]:
+    found = {}
+    for name in names(driver):
+        inode = look_up(driver, name)
+        found[name] = driver.read(inode.ino, 0, inode.size)
+    return found
+
+
+def log_positions(driver: Driver, tid: int) -> list[int]:
+    """Log blocks of the transaction that are journal records (not images), as indexes into the log."""
+    journal, fmt = driver.volume.store.journal, driver.volume.store.fmt
+    found = []
+    for index in range(journal.blocks):
+        header = peek(fmt, driver.device.read((journal.start + index) * 1024, 1024))
+        if header is not None and header[1] == tid:
+            found.append(index)
+    return found
+
+
+def damaged(driver: Driver, log_index: int, at: int = 40) -> MemoryDevice:
+    """A copy of the image with one byte of one log block flipped."""
+    image = bytearray(snapshot_of(driver))
+    image[(driver.volume.store.journal.start + log_index) * 1024 + at] ^= 0xFF
+    return MemoryDevice.from_bytes(image)
+
+
+def test_what_was_committed_is_there_and_nothing_else() -> None:
+    driver = fresh_driver()
+    make_file(driver, b"inline", b"small")
+    make_file(driver, b"blocks", b"x" * 5000)
+    driver.commit()
+    expected = files(driver)
+    make_file(driver, b"later", b"lost" * 500)
+    unlink(driver, b"inline")
+    assert files(reopened(driver)) == expected
+
+
+def test_a_clean_image_is_not_replayed() -> None:
+    driver = fresh_driver()
+    make_file(driver, b"file", b"data")
+    driver.close()
+    device = MemoryDevice.from_bytes(snapshot_of(driver))
+    superblock = run_job(device, read_superblock(device.size))
+    assert superblock.clean
+    journal = driver.volume.store.journal
+    device.write(journal.start * 1024, b"\xff" * journal.blocks * 1024)
+    assert files(open_driver(device)) == {b"file": b"data"}
+
+
+def test_every_state_over_many_laps_of_a_small_log() -> None:
+    """Stale laps are ignored, and the live ones found wherever they start."""
+    driver = fresh_driver(journal_blocks=256)
+    journal = driver.volume.store.journal
+    chance = random.Random(9)
+    laps = 0
+    for step in range(150):
+        name = b"f%d" % chance.randrange(12)
+        if name in names(driver):
+            unlink(driver, name)
+            driver.collect()
+        else:
+            make_file(driver, name, chance.randbytes(chance.choice([10, 3000, 30_000])))
+        before = journal.head
+        driver.commit()
+        laps += journal.head < before
+        if step % 5 == 0:
+            assert files(reopened(driver)) == files(driver)
+        if step % 7 == 0:
+            driver.checkpoint()
+    assert laps >= 3
+
+
+def test_a_freed_metadata_block_is_not_replayed_over_its_next_use() -> None:
+    driver = fresh_driver()
+    store = driver.volume.store
+    made = fill(store, 8)
+    driver.commit()
+    free(store, made)
+    driver.commit()
+    ino = make(driver, b"file")
+    store.space.cursor = made[0]
+    driver.write(ino, 0, b"d" * 8 * 1024)
+    assert record(driver, ino).entries[0][1][:8] == made[0].to_bytes(8, "little")
+    driver.commit()
+    assert files(reopened(driver)) == {b"file": b"d" * 8192}
+
+
+def test_a_block_revoked_and_journaled_again_is_replayed() -> None:
+    driver = fresh_driver()
+    store = driver.volume.store
+    made = fill(store, 2)
+    driver.commit()
+    free(store, made)
+    driver.commit()
+    store.space.cursor = made[0]
+    assert fill(store, 2) == made
+    driver.commit()
+    content = run_job(driver.device, read_log(store.superblock))
+    assert set(made) <= set(content.images)
+    assert content.transactions == 3
+
+
+def history(count: int = 3) -> Driver:
+    """Transactions that each add a file; the first two of the log are older."""
+    driver = fresh_driver()
+    for number in range(count):
+        make_file(driver, b"f%d" % number, b"x" * 2000)
+        driver.commit()
+    return driver
+
+
+def test_a_torn_last_transaction_is_an_interrupted_commit() -> None:
+    driver = history()
+    journal = driver.volume.store.journal
+    last = log_positions(driver, journal.committed_tid)
+    for index in range(last[0], last[-1] + 1):
+        again = open_driver(damaged(driver, index))
+        assert names(again) == sorted(names(again))[:2] or len(names(again)) == 2
+        assert again.volume.store.journal.running.tid > journal.committed_tid
+        make(again, b"after")
+        again.commit()
+        assert len(names(reopened(again))) == 3
+
+
+def test_a_damaged_transaction_with_valid_ones_behind_is_corruption() -> None:
+    driver = history()
+    tid = driver.volume.store.journal.committed_tid
+    for broken in (tid - 1, tid - 2):
+        positions = log_positions(driver, broken)
+        for index in range(positions[0], positions[-1] + 1):
+            device = damaged(driver, index)
+            before = device.snapshot()
+            with pytest.raises(ImageError, match=f"transaction {broken} is damaged"):
+                open_driver(device)
+            assert device.snapshot() == before, "nothing is written before the log is judged"
+
+
+def test_new_transactions_are_numbered_above_the_remains_of_an_interrupted_commit() -> None:
+    driver = history()
+    journal = driver.volume.store.journal
+    last = log_positions(driver, journal.committed_tid)
+    device = damaged(driver, last[-1])
+    superblock = run_job(device, read_superblock(device.size))
+    renewed, content = run_job(device, recover(superblock, 5))
+    assert content.last_tid == journal.committed_tid - 1
+    assert content.newest_tid_seen == journal.committed_tid
+    assert (renewed.tail_tid, renewed.journal_tail) == (journal.committed_tid + 1, 0)
+
+
+def test_the_order_of_recovery() -> None:
+    driver = history()
+    superblock = driver.volume.store.superblock
+    requests = []
+    job = recover(superblock, 5)
+    answer: bytes | None = None
+    try:
+        while True:
+            requests.append(job.send(answer))
+            answer = perform(driver.device, requests[-1])
+    except StopIteration:
+        pass
+    order = [type(request) for request in requests]
+    reads = order.count(Read)
+    assert order[:reads] == [Read] * reads
+    assert order[reads:-3] == [Write] * (len(order) - reads - 3)
+    assert order[-3:] == [Flush, Write, Flush]
+    assert requests[-2].offset in (0, 65536)  # type: ignore[union-attr]
+
+
+def test_recovery_cut_off_anywhere_converges() -> None:
+    driver = history(4)
+    image = snapshot_of(driver)
+    expected = files(driver)
+    superblock = driver.volume.store.superblock
+    total = sum(1 for r in requests_of_recovery(image, superblock) if not isinstance(r, Read))
+    for cut in range(total + 1):
+        device = MemoryDevice.from_bytes(image)
+        done = 0
+        job = recover(superblock, 5)
+        answer: bytes | None = None
+        while done < cut:
+            request = job.send(answer)
+            answer = perform(device, request)
+            done += not isinstance(request, Read)
+        assert files(open_driver(device)) == expected, cut
+
+
+def requests_of_recovery(image: bytes, superblock: object) -> list[object]:
+    device = MemoryDevice.from_bytes(image)
+    requests: list[object] = []
+    job = recover(superblock, 5)  # type: ignore[arg-type]
+    answer: bytes | None = None
+    try:
+        while True:
+            request = job.send(answer)
+            requests.append(request)
+            answer = perform(device, request)
+    except StopIteration:
+        return requests
+
+
+def test_an_image_shorter_than_it_says_is_refused() -> None:
+    device = fresh_device()
+    short = MemoryDevice.from_bytes(device.snapshot()[:-1024])
+    with pytest.raises(ImageError, match="truncated"):
+        run_job(short, read_superblock(short.size))
+
+
+@pytest.mark.parametrize("size", [0, 100, 511, 512, 65536, 70000])
+def test_a_device_without_room_for_superblocks_is_no_image(size: int) -> None:
+    with pytest.raises(ImageError, match="not a deferfs image"):
+        run_job(MemoryDevice(size), read_superblock(size))
+
+
+@pytest.mark.parametrize("broken", [0, 65536])
+def test_one_superblock_is_enough(broken: int) -> None:
+    driver = fresh_driver()
+    make_file(driver, b"file", b"data")
+    settle(driver)
+    driver.close()
+    device = MemoryDevice.from_bytes(snapshot_of(driver))
+    device.write(broken, b"\xff" * 512)
+    assert files(open_driver(device)) == {b"file": b"data"}
+
+
+def logged(home: int) -> MemoryDevice:
+    """An image whose log holds one transaction with an image for block `home`."""
+    driver = fresh_driver()
+    fmt, superblock = driver.volume.store.fmt, driver.volume.store.superblock
+    image = b"\xee" * fmt.block_size
+    tid = superblock.tail_tid
+    descriptor = encode_descriptor(fmt, tid, 0, [Tag(home, fmt.checksum(tid, image))])
+    blocks = [descriptor, image, encode_commit(fmt, tid, 2, Commit(2, fmt.checksum(0, descriptor), 1))]
+    device = MemoryDevice.from_bytes(snapshot_of(driver))
+    device.writev((superblock.journal_start + superblock.journal_tail) * fmt.block_size, blocks)
+    return device
+
+
+@pytest.mark.parametrize("home", ["superblock", "journal", "past the end"])
+def test_an_image_for_where_no_journaled_block_lives_is_refused_before_anything_is_written(home: str) -> None:
+    superblock = fresh_driver().volume.store.superblock
+    device = logged({"superblock": 0, "journal": superblock.journal_start + 5, "past the end": superblock.blocks}[home])
+    before = device.snapshot()
+    with pytest.raises(ImageError, match="where no journaled block can live"):
+        run_job(device, recover(run_job(device, read_superblock(device.size)), 1))
+    assert device.snapshot() == before
+
+
+def test_unknown_read_only_features_allow_reading_only() -> None:
+    driver = fresh_driver()
+    settle(driver)
+    device = MemoryDevice.from_bytes(snapshot_of(driver))
+    superblock = run_job(device, read_superblock(device.size)).next(read_only_compatible=4, state=STATE_CLEAN)
+    device.write(superblock_offset(superblock), superblock.encode())
+    with pytest.raises(ImageError, match="only be mounted read-only"):
+        open_driver(device)

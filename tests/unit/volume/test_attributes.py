@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from deferfs.reclaim.inactivation import Inactivation
+from deferfs.volume import attributes, namespace
+from deferfs.volume.attributes import getattr, setattr
+from deferfs.volume.driver import Driver
+from tests.unit.volumes import (
+    DIRECTORY,
+    FILE,
+    fails_with,
+    free_blocks,
+    fresh_driver,
+    make,
+    make_file,
+    record,
+    remounted,
+    reopened,
+    unlink,
+)
+
+UNCHANGED = 0xFFFFFFFF
+
+
+@pytest.fixture
+def driver() -> Driver:
+    return fresh_driver()
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"mode": 0o107_777}, {"mode": FILE & ~0o7777 | 0o7777}),
+        ({"mode": 0o40_600}, {"mode": FILE & ~0o7777 | 0o600}),
+        ({"uid": 5}, {"uid": 5, "gid": 0}),
+        ({"gid": 6}, {"uid": 0, "gid": 6}),
+        ({"uid": UNCHANGED, "gid": UNCHANGED}, {"uid": 0, "gid": 0}),
+        ({"atime_ns": -5}, {"atime": -5}),
+        ({"mtime_ns": 2**63 - 1}, {"mtime": 2**63 - 1}),
+        ({"ctime_ns": 77}, {"ctime": 77}),
+    ],
+)
+def test_setattr(driver: Driver, change: dict[str, int], expected: dict[str, int]) -> None:
+    ino = make(driver, b"file")
+    before = record(driver, ino)
+    driver.run(setattr, driver.volume, ino, **change)
+    after = driver.run(getattr, driver.volume, ino)
+    assert {name: after.__getattribute__(name) for name in expected} == expected
+    if "ctime_ns" not in change:
+        assert after.ctime > before.ctime
+    driver.commit()
+    assert record(reopened(driver), ino).mode == after.mode
+
+
+@pytest.mark.parametrize("change", ["atime_ns", "mtime_ns", "ctime_ns"])
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1])
+def test_times_out_of_range(driver: Driver, change: str, value: int) -> None:
+    ino = make(driver, b"file")
+    before = record(driver, ino)
+    with fails_with(errno.EOVERFLOW):
+        driver.run(setattr, driver.volume, ino, mode=0o777, **{change: value})
+    assert record(driver, ino) is before
+
+
+def test_what_is_not_there(driver: Driver) -> None:
+    with fails_with(errno.ESTALE):
+        driver.run(getattr, driver.volume, 999)
+    with fails_with(errno.ESTALE):
+        driver.run(setattr, driver.volume, 999, mode=0)
+
+
+class TestLazyAccessTime:
+    def accessed(self, driver: Driver, ino: int) -> int:
+        attributes.accessed(driver.volume, record(driver, ino))
+        return attributes.atime_ns(driver.volume, record(driver, ino))
+
+    def test_reading_is_noted_in_memory_when_something_changed_since(self, driver: Driver) -> None:
+        ino = make(driver, b"file")
+        before = record(driver, ino).atime
+        assert self.accessed(driver, ino) == before, "nobody holds it: there is no place to note it"
+        driver.volume.lookup_count(record(driver, ino))
+        first = self.accessed(driver, ino)
+        assert first > before
+        assert self.accessed(driver, ino) == first, "relatime"
+        driver.write(ino, 0, b"x")
+        assert self.accessed(driver, ino) > first
+        assert record(driver, ino).atime == before
+        assert driver.volume.inodes.table[ino].needs_inactivation
+
+    def test_a_day_later_it_is_noted_again(self, driver: Driver) -> None:
+        ino = make(driver, b"file")
+        driver.volume.lookup_count(record(driver, ino))
+        first = self.accessed(driver, ino)
+        now = first + 24 * 3600 * 10**9 + 1000
+        driver.volume.store.clock = lambda: now
+        assert self.accessed(driver, ino) == now
+
+    def test_not_without_relatime_or_write_access(self, driver: Driver) -> None:
+        ino = make(driver, b"file")
+        driver.volume.lookup_count(record(driver, ino))
+        before = record(driver, ino).atime
+        driver.volume.relatime = False
+        assert self.accessed(driver, ino) == before
+        driver.volume.relatime = True
+        driver.volume.store.read_only = True
+        assert self.accessed(driver, ino) == before
+
+    @pytest.mark.parametrize("evict", ["deferred", "inline"])
+    def test_it_is_journaled_when_the_inode_goes(self, evict: str) -> None:
+        driver = fresh_driver(evict=evict)
+        ino = make(driver, b"file")
+        driver.volume.lookup_count(record(driver, ino))
+        seen = self.accessed(driver, ino)
+        driver.forget(ino, 1)
+        driver._reclaim(1 << 20)
+        driver.collect()
+        assert record(driver, ino).atime == seen
+        assert ino not in driver.volume.inodes.table
+
+    def test_it_is_journaled_at_unmount(self, driver: Driver) -> None:
+        ino = make(driver, b"file")
+        driver.volume.lookup_count(record(driver, ino))
+        seen = self.accessed(driver, ino)
+        assert record(remounted(driver), ino).atime == seen
+
+    def test_setting_the_time_wins(self, driver: Driver) -> None:
+        ino = make(driver, b"file")
+        driver.volume.lookup_count(record(driver, ino))
+        self.accessed(driver, ino)
+        driver.run(setattr, driver.volume, ino, atime_ns=5)
+        assert attributes.atime_ns(driver.volume, record(driver, ino)) == 5
+        assert not driver.volume.inodes.table[ino].needs_inactivation
+
+
+class TestStatfs:
+    def test_a_fresh_image(self, driver: Driver) -> None:
+        found = attributes.statfs(driver.volume)
+        space = driver.volume.store.space
+        assert (found.block_size, found.blocks, found.name_max) == (1024, 6144, 255)
+        assert found.free == space.free_blocks
+        assert found.available == found.free - space.reserve
+        assert found.files - found.files_free == 8
+
+    @pytest.mark.parametrize("blocks", [0, 1, 30, 300])
+    def test_what_a_deleted_file_held_is_free_at_once(self, driver: Driver, blocks: int) -> None:
+        """Before, during and after its inactivation, before and after the commit."""
+        free = free_blocks(driver)
+        ino = make(driver, b"file")
+        for number in range(blocks):
+            driver.write(ino, number * 2048, b"x" * 1024)
+        assert free_blocks(driver) <= free - blocks
+        unlink(driver, b"file")
+        slot_block = 1
+        seen = [free_blocks(driver)]
+        inode = driver.volume.gc.take(1)[0]
+        inactivation = Inactivation(driver.volume.inodes, inode)
+        assert inactivation.begin()
+        while not driver._run(inactivation.step, reserve=True):
+            seen.append(free_blocks(driver))
+            driver.commit()
+            seen.append(free_blocks(driver))
+        inactivation.finish()
+        driver.volume.gc.done(inode)
+        assert set(seen) == {free - slot_block}
+        assert free_blocks(driver) == free
+        driver.commit()
+        assert free_blocks(driver) == free == driver.volume.store.space.free_blocks
+        assert driver.volume.inodes.pending_blocks == 0
+
+    def test_it_returns_to_fresh(self, driver: Driver) -> None:
+        fresh = attributes.statfs(driver.volume)
+        for number in range(200):
+            make_file(driver, b"f%d" % number, b"x" * number * 40)
+        parent = make(driver, b"dir", DIRECTORY)
+        make(driver, b"inside", parent=parent)
+        assert attributes.statfs(driver.volume) != fresh
+        unlink(driver, b"inside", parent)
+        driver.run(namespace.rmdir, driver.volume, 1, b"dir")
+        for number in range(200):
+            unlink(driver, b"f%d" % number)
+        driver.collect()
+        driver.commit()
+        assert attributes.statfs(driver.volume) == fresh

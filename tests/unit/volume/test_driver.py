@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import errno
+import random
+
+import pytest
+
+from deferfs.device import MemoryDevice, RecordingDevice
+from deferfs.volume import files
+from deferfs.volume.driver import Driver
+from tests.unit.volumes import (
+    assert_sound,
+    fails_with,
+    free_blocks,
+    fresh_device,
+    fresh_driver,
+    look_up,
+    make,
+    make_file,
+    names,
+    open_driver,
+    record,
+    reopened,
+    snapshot_of,
+    unlink,
+)
+
+
+def fill_up(driver: Driver, size: int = 10_000) -> dict[bytes, int]:
+    """Write files until nothing more goes in; their sizes."""
+    sizes: dict[bytes, int] = {}
+    with fails_with(errno.ENOSPC):
+        while True:
+            name = b"f%d" % len(sizes)
+            ino = make(driver, name)
+            sizes[name] = 0
+            while sizes[name] < size:
+                sizes[name] += driver.run(files.write, driver.volume, ino, sizes[name], name[-1:] * 1000)
+    return sizes
+
+
+@pytest.mark.parametrize("evict", ["deferred", "inline"])
+@pytest.mark.parametrize("block_size", [1024, 4096])
+def test_a_full_disk(block_size: int, evict: str) -> None:
+    """Everything stays readable, deletes work, and all the space comes back."""
+    driver = fresh_driver(block_size=block_size, evict=evict)
+    free = free_blocks(driver)
+    sizes = fill_up(driver)
+    space = driver.volume.store.space
+    assert space.available <= 2
+    for name, size in sizes.items():
+        if name in names(driver):
+            found = look_up(driver, name)
+            assert driver.read(found.ino, 0, 99_999) == name[-1:] * size
+            assert found.size == size
+    assert_sound(driver)
+    with fails_with(errno.ENOSPC):
+        driver.write(make(driver, b"straw") if b"straw" not in names(driver) else 0, 0, bytes(9000))
+    first = names(driver)[0]
+    unlink(driver, first)
+    driver.write(make(driver, b"new"), 0, b"y" * 3000)
+    for name in names(driver):
+        unlink(driver, name)
+    driver.collect()
+    assert_sound(driver)
+    assert free_blocks(driver) == free
+
+
+def test_a_full_disk_can_be_emptied_after_a_crash() -> None:
+    driver = fresh_driver()
+    free = free_blocks(driver)
+    fill_up(driver)
+    driver.commit()
+    again = reopened(driver)
+    for name in names(again):
+        unlink(again, name)
+    again.commit()
+    again = reopened(again)
+    again.collect()
+    assert_sound(again)
+    assert free_blocks(again) == free
+
+
+def test_space_in_the_backlog_is_found_before_enospc() -> None:
+    driver = fresh_driver()
+    fill_up(driver)
+    victims = [name for name in names(driver) if look_up(driver, name).size >= 10_000][:20]
+    for name in victims:
+        unlink(driver, name)
+    assert driver.volume.gc.queued == 20
+    with fails_with(errno.ENOSPC):
+        ino = make(driver, b"again")
+        driver.write(ino, 0, b"z" * 1_000_000)
+    assert driver.volume.gc.queued == 0
+    assert record(driver, ino).size > 150_000 or driver.run(files.write, driver.volume, ino, 0, b"z" * 150_000)
+
+
+def test_a_small_budget_is_kept_in_sight() -> None:
+    limit = 4 << 20
+    driver = open_driver(fresh_device(16 << 20), memory_bytes=limit)
+    worst = 0
+    for number in range(3000):
+        ino = make(driver, b"%0100d" % number)
+        driver.volume.lookup_count(record(driver, ino))
+        driver.forget(ino, 1)
+        worst = max(worst, driver.volume.store.memory.used)
+        if number % 50 == 0:
+            driver.commit()
+            driver.checkpoint()
+    assert worst < limit + (1 << 20)
+    assert driver.volume.store.cache.evicted_total > 0
+    assert len(names(driver)) == 3000
+    assert_sound(driver)
+
+
+@pytest.mark.parametrize("evict", ["deferred", "inline"])
+def test_direct_reclaim_under_both_policies(evict: str) -> None:
+    driver = fresh_driver(evict=evict)
+    for number in range(100):
+        ino = make(driver, b"f%d" % number)
+        driver.volume.lookup_count(record(driver, ino))
+        driver.volume.inodes.table[ino].lazy_atime = 5
+        driver.forget(ino, 1)
+    driver._reclaim(1 << 20)
+    gc = driver.volume.gc
+    assert gc.queued == (64 if evict == "deferred" else 0)
+    assert len(driver.volume.inodes.table) == (100 if evict == "deferred" else 36)
+    driver.collect()
+    driver._reclaim(1 << 20)
+    driver.collect()
+    assert not driver.volume.inodes.table
+
+
+def test_small_journal_much_traffic() -> None:
+    driver = fresh_driver(journal_blocks=256)
+    chance = random.Random(1)
+    expected: dict[bytes, bytes] = {}
+    for _ in range(400):
+        name = b"f%d" % chance.randrange(40)
+        if name in expected:
+            unlink(driver, name)
+            del expected[name]
+        else:
+            expected[name] = chance.randbytes(chance.choice([0, 100, 2000, 40_000]))
+            make_file(driver, name, expected[name])
+        if chance.random() < 0.3:
+            driver.collect(3)
+    assert driver.volume.store.journal.commits_total > 3
+    assert {name: driver.read(look_up(driver, name).ino, 0, 99_999) for name in names(driver)} == expected
+    assert_sound(driver)
+
+
+class TestFsync:
+    def test_a_changed_file_is_committed(self) -> None:
+        driver = fresh_driver()
+        ino = make_file(driver, b"file", b"x" * 3000)
+        driver.fsync(ino)
+        again = reopened(driver)
+        assert again.read(look_up(again, b"file").ino, 0, 9999) == b"x" * 3000
+
+    def test_times_alone_do_not_make_fdatasync_commit(self) -> None:
+        driver = fresh_driver()
+        ino = make_file(driver, b"file", b"x" * 3000)
+        driver.commit()
+        commits = driver.volume.store.journal.commits_total
+        driver.run(lambda plan: setattr(driver.volume.store.inodes.modify(plan, ino), "mtime", 5))
+        driver.fsync(ino, data_only=True)
+        assert driver.volume.store.journal.commits_total == commits
+        driver.fsync(ino)
+        assert driver.volume.store.journal.commits_total == commits + 1
+
+    def test_data_alone_is_flushed(self) -> None:
+        device = RecordingDevice(fresh_device())
+        driver = open_driver(device)
+        ino = make(driver, b"file")
+        driver.commit()
+        device.clear()
+        driver.fsync(ino)
+        assert len(device.records) == 1
+
+
+@pytest.mark.parametrize("evict", ["deferred", "inline"])
+def test_unmounting_leaves_a_clean_image_and_no_orphans(evict: str) -> None:
+    device = fresh_device()
+    driver = open_driver(device, evict=evict)
+    inos = [make_file(driver, b"f%d" % number, b"x" * 5000) for number in range(50)]
+    for ino in inos:
+        driver.volume.lookup_count(record(driver, ino), 2)
+    for number in range(25):
+        unlink(driver, b"f%d" % number)
+    driver.close()
+    again = open_driver(MemoryDevice.from_bytes(device.snapshot()))
+    assert again.volume.store.recovered == []
+    assert again.volume.gc.queued == 0
+    assert len(names(again)) == 25
+    assert_sound(again)
+
+
+def test_the_image_depends_on_nothing_but_the_operations() -> None:
+    images = []
+    for _ in range(2):
+        driver = fresh_driver()
+        for number in range(60):
+            make_file(driver, b"f%d" % number, b"x" * number * 50)
+        for number in range(0, 60, 2):
+            unlink(driver, b"f%d" % number)
+        driver.close()
+        images.append(snapshot_of(driver))
+    assert images[0] == images[1]
