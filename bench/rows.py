@@ -82,8 +82,6 @@ def rename(root: Path, count: int) -> None:
 def delete(root: Path, count: int) -> None:
     for index in range(count):
         os.unlink(f"{root}/renamed/{index}")
-    for index in range(count):
-        os.unlink(f"{root}/empty/{index}")
 
 
 def untar(root: Path, count: int) -> None:

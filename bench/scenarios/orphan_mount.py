@@ -104,7 +104,9 @@ def _kill(pid: int) -> None:
     process = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(process, signal.SIGKILL)
-        if not select.select([process], [], [], KILL_SECONDS_MAX)[0]:
+        ended = select.poll()  # not select(2): its descriptors end at 1023, and the orphans hold more
+        ended.register(process, select.POLLIN)
+        if not ended.poll(KILL_SECONDS_MAX * 1000):
             raise DeferfsError(f"process {pid} does not end")
     finally:
         os.close(process)

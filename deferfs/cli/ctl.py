@@ -32,8 +32,7 @@ def command(directory: str, changes: tuple[str, ...], as_json: bool) -> None:
             answers[key] = "synced"
         else:
             answers[key] = control_client.ask(mount, "set", key=key, value=value)
+        if not as_json:
+            say(answers[key])
     if as_json:
         say_json(answers)
-        return
-    for answer in answers.values():
-        say(answer)

@@ -12,15 +12,15 @@ from deferfs.measure.results import CONTROL, Report, Run
 from deferfs.measure.wording import size
 
 
-class Waits(msgspec.Struct, frozen=True):
-    """Foreground requests that waited for one cause, over all runs of a mode."""
+class Spans(msgspec.Struct, frozen=True):
+    """How often something happened and how long it took together, over all runs of a mode."""
 
     count: int
     total_ns: int
 
 
 class ModeSummary(msgspec.Struct, frozen=True):
-    """One mode: means over its runs, and `waits` and `reclaim_ns` as totals over them."""
+    """One mode: means over its runs, and `waits`, `requests` and `reclaim_ns` as totals over them."""
 
     mode: str
     runs: int
@@ -38,7 +38,8 @@ class ModeSummary(msgspec.Struct, frozen=True):
     limit_hits: float | None
     memory_stall_us: float | None
     reclaim_ns: int | None
-    waits: dict[str, Waits]
+    waits: dict[str, Spans]
+    requests: dict[str, Spans]
     responses: dict[str, Histogram]
     kinds: dict[str, Histogram]
 
@@ -72,7 +73,8 @@ def _summarize_mode(mode: str, runs: Sequence[Run]) -> ModeSummary:
         limit_hits=_mean_known([r.memory.limit_hits if r.memory else None for r in runs]),
         memory_stall_us=_mean_known([_memory_stall(r) for r in runs]),
         reclaim_ns=_reclaim_ns(runs),
-        waits=_waits(runs),
+        waits=_spans(runs, "waits"),
+        requests=_spans(runs, "requests"),
         responses={probe: merge(r.probes[probe].response for r in runs) for probe in probes},
         kinds={kind: merge(r.workload.kinds[kind] for r in runs) for kind in runs[0].workload.kinds},
     )
@@ -108,15 +110,16 @@ def _reclaim_ns(runs: Sequence[Run]) -> int | None:
     return sum(totals.total_ns for run in runs for totals in run.reclaim.values())
 
 
-def _waits(runs: Sequence[Run]) -> dict[str, Waits]:
-    totals: dict[str, Waits] = {}
+def _spans(runs: Sequence[Run], group: str) -> dict[str, Spans]:
+    """By how much the counters of `group` (waits by cause, requests by name) grew, over all runs."""
+    totals: dict[str, Spans] = {}
     for run in runs:
         if run.daemon is None:
             continue
-        for cause, after in run.daemon.after["waits"].items():
-            before: Mapping[str, Any] = run.daemon.before["waits"].get(cause, {})
-            known = totals.get(cause, Waits(0, 0))
-            totals[cause] = Waits(
+        for name, after in run.daemon.after.get(group, {}).items():
+            before: Mapping[str, Any] = run.daemon.before.get(group, {}).get(name, {})
+            known = totals.get(name, Spans(0, 0))
+            totals[name] = Spans(
                 known.count + int(after["count"]) - int(before.get("count", 0)),
                 known.total_ns + int(after["total_ns"]) - int(before.get("total_ns", 0)),
             )

@@ -12,10 +12,12 @@ from rich.text import Text
 
 from deferfs.measure.results import CONTROL, PERCENTILES, Report
 from deferfs.measure.statistics import CLEAR, RatioSummary
-from deferfs.measure.summary import ModeSummary, headline, summarize
+from deferfs.measure.summary import ModeSummary, Spans, headline, summarize
 from deferfs.measure.wording import latency, spread, three_digits
 
 COLUMNS: Final = 79
+EVICTING: Final = ("forget", "release")
+"""The requests by which the kernel lets go of an inode."""
 
 
 def print_report(report: Report, stream: TextIO) -> None:
@@ -144,11 +146,13 @@ def work_rows(summaries: list[ModeSummary]) -> list[tuple[str, list[str]]]:
             "s",
         ),
     ]
+    rows += [
+        (f"in the handler of {name.upper()}", [_span(s, s.requests.get(name)) for s in summaries], "s")
+        for name in EVICTING
+    ]
     causes = list(dict.fromkeys(cause for s in summaries for cause in s.waits))
     for cause in causes:
-        totals: list[float | None] = [
-            s.waits[cause].total_ns * 1e-9 / s.runs if cause in s.waits else None for s in summaries
-        ]
+        totals = [_span(s, s.waits.get(cause)) for s in summaries]
         if any(totals):
             rows.append((f"requests waited for {cause}", totals, "s"))
     return [
@@ -156,6 +160,11 @@ def work_rows(summaries: list[ModeSummary]) -> list[tuple[str, list[str]]]:
         for label, values, unit in rows
         if any(value is not None for value in values)
     ]
+
+
+def _span(summary: ModeSummary, spans: Spans | None) -> float | None:
+    """Seconds in one run."""
+    return None if spans is None else spans.total_ns * 1e-9 / summary.runs
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

@@ -11,10 +11,12 @@ from deferfs.mount import control_client, syscalls
 def sync(path: str) -> None:
     """Durable when this returns: everything written to the deferfs that `path` is in before the call.
 
-    First the kernel hands its dirty pages to the daemon, then the daemon commits. ControlError when it cannot.
+    First the kernel hands its dirty pages to the daemon, then the daemon commits. ControlError when it cannot, or when
+    an earlier write has failed behind the back of whoever wrote (the kernel reports that once).
     """
     mount = control_client.find_mount(path)
     control_client.find_daemon(mount)  # without a daemon, the next call could hang
+    failure = None
     try:
         fd = os.open(mount.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -22,5 +24,7 @@ def sync(path: str) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        raise ControlError(f"{mount.mountpoint}: {error.strerror}") from error
+        failure = error
     control_client.ask(mount, "sync")
+    if failure is not None:
+        raise ControlError(f"{mount.mountpoint}: some writes were lost: {failure.strerror}") from failure

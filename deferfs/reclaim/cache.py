@@ -59,7 +59,7 @@ class InodeCache:
             inode.passive += 1
         elif inode.state is State.IDLE:
             del self.lru[ino]
-        elif inode.state in (State.NEED_INACTIVE, State.QUEUED):
+        elif inode.state in (State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING):
             # O(1) cancel: the queue keeps the object under its passive reference and skips it later
             self.cancelled_total += 1
             self._unpend(inode)
@@ -176,6 +176,12 @@ class InodeCache:
             self._unpend(inode)
             inode.move(State.RECLAIMABLE)
             self._free(inode)
+
+    def freed(self, inode: InCoreInode, blocks: int) -> None:
+        """A step of the inactivation has freed these blocks: they are not pending any more, but free."""
+        blocks = min(blocks, inode.pending_blocks)
+        inode.pending_blocks -= blocks
+        self.pending_blocks -= blocks
 
     def _unpend(self, inode: InCoreInode) -> None:
         if inode.orphan:

@@ -78,10 +78,14 @@ class Inactivation:
     def _orphan(self, plan: Plan) -> bool:
         store = plan.store
         record = store.inodes.modify(plan, self.inode.ino)
+        held = record.blocks
         if not free_data(plan, record):
             last = extents.last_mapping(plan, record)
             store.orphans.update(plan, record.orphan_slot - 1, cursor=last.end if last is not None else 0)
+            freed = held - record.blocks
+            plan.on_apply.append(lambda: self.cache.freed(self.inode, freed))
             return False
+        plan.on_apply.append(lambda: self.cache.freed(self.inode, held))
         xattrs.free(plan, record)
         store.orphans.clear(plan, record)
         store.inodes.free(plan, record.ino)

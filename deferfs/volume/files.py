@@ -198,8 +198,6 @@ class _Writer:
         if length > used.length:
             extents.insert(self.plan, self.record, Mapping(used.end, first + used.length, length - used.length, True))
             self.record.flags |= FLAG_PREALLOCATED
-            volume, ino = self.volume, self.record.ino
-            self.plan.on_apply.append(lambda: _note_blocks_past_eof(volume, ino))
             self.plan.on_apply.append(lambda: _note_blocks_past_eof(self.volume, self.record.ino))
         return used.length
 
@@ -273,6 +271,7 @@ def truncate(plan: Plan, volume: Volume, ino: int, length: int) -> bool:
             record.set_inline(record.inline[:length])
         record.size = length
         return True
+    plan.reserve = True
     _copy_tail(plan, record, length)
     record.size = length
     record.flags |= FLAG_TRUNCATING

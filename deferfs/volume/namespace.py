@@ -125,6 +125,7 @@ def unlink(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
     entry = _existing(plan, parent, name)
     if stat.S_ISDIR(entry.file_type << 12):
         raise FsError(errno.EISDIR)
+    plan.reserve = True
     now = plan.store.clock()
     directories.remove(plan, changed_directory(plan, parent, now), entry)
     _drop_link(plan, volume, entry.ino, now)
@@ -135,6 +136,7 @@ def rmdir(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
     entry = _existing(plan, parent, name)
     if directory_of(plan, entry.ino).size:
         raise FsError(errno.ENOTEMPTY)
+    plan.reserve = True
     now = plan.store.clock()
     directory = changed_directory(plan, parent, now)
     directories.remove(plan, directory, entry)
@@ -171,7 +173,10 @@ def rename(
     if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
         raise FsError(errno.EINVAL)
     source = _existing(plan, parent, name)
-    target = directories.find(plan, directory_of(plan, new_parent), new_name)
+    destination = directory_of(plan, new_parent)
+    if not destination.nlink:
+        raise FsError(errno.ENOENT)
+    target = directories.find(plan, destination, new_name)
     if flags & RENAME_NOREPLACE and target is not None:
         raise FsError(errno.EEXIST)
     if flags & RENAME_EXCHANGE and target is None:
@@ -195,6 +200,7 @@ def rename(
         directories.add(plan, new, new_name, source.ino, source.file_type)
     else:
         _check_replace(plan, source, target)
+        plan.reserve = True
         directories.retarget(plan, new, target, source.ino, source.file_type)
         directories.remove(plan, old, source)
         if moves_directory:

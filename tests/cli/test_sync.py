@@ -28,6 +28,16 @@ def test_what_was_written_survives_a_crash_after_it(mounted: Path, image: Path, 
     assert (mounted / "directory" / "file").read_bytes() == content
 
 
+@pytest.mark.mounted
+def test_a_write_that_was_lost_is_told_once_and_the_rest_is_durable(mounted: Path, program: Command) -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        (mounted / "large").write_bytes(bytes(32 << 20))  # reported by close: the kernel collects writes
+    (mounted / "large").unlink()
+    outcome = program("sync", mounted)
+    assert outcome == Outcome(1, "", f"deferfs: {mounted}: some writes were lost: No space left on device\n")
+    assert program("sync", mounted) == Outcome(0, "", "")
+
+
 def test_where_nothing_is_mounted(directory: Path, command: Command) -> None:
     outcome = command("sync", directory)
     assert outcome.code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -90,13 +91,12 @@ class Scratch:
         deferfs("umount", self.mountpoint)
 
     def check(self) -> dict[str, Any]:
-        """`fsck -n` finds nothing, and the daemons so far have complained of nothing; fsck's
-        counts.
-        """
-        done = deferfs("fsck", "-n", "-v", self.image, code=None)
+        """`fsck -n` finds nothing, and the daemons so far have complained of nothing; fsck's counts."""
+        done = deferfs("fsck", "-n", "--json", self.image, code=None)
         assert done.returncode == 0, done.stdout + done.stderr
         assert not self.complaints()
-        return {}
+        counts: dict[str, Any] = json.loads(done.stdout)["counts"]
+        return counts
 
     def unmount_and_check(self) -> None:
         self.unmount()
@@ -128,10 +128,11 @@ class Scratch:
     def control(self, *settings: str) -> None:
         deferfs("ctl", self.mountpoint, *settings)
 
-    def sync(self) -> None:
-        deferfs("sync", self.mountpoint)
+    def sync(self, *, lost_writes: bool = False) -> None:
+        """`lost_writes`: there may have been errors before, which sync reports."""
+        deferfs("sync", self.mountpoint, code=None if lost_writes else 0)
 
-    def drain(self) -> None:
+    def drain(self, *, lost_writes: bool = False) -> None:
         """No orphan is left. The kernel's FORGETs come when it likes, hence the polling."""
 
         def drained() -> bool:
@@ -139,7 +140,7 @@ class Scratch:
             return bool(self.statistics()["space"]["orphans"] == 0)
 
         wait_until(drained, "orphans to be gone")
-        self.sync()
+        self.sync(lost_writes=lost_writes)
 
     def space(self) -> tuple[int, int, int, int, int]:
         """What statfs tells that must be the same again once everything is deleted."""

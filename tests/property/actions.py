@@ -22,6 +22,8 @@ from deferfs.store.mkfs import make_filesystem, plan_geometry
 
 Numbers = tuple[int, int, int, int]
 NUMBER_MAX = 1 << 16
+TIGHT_BYTES = 544 << 10
+"""With 1 KiB blocks and the smallest journal, this leaves room for some 180 blocks."""
 NAMES = 14
 """Names of one directory: few, so that they collide, but more than fit inline."""
 
@@ -458,6 +460,7 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
 CRASHES: dict[str, Callable[[World, Numbers], None]] = {"cut": _cut, "crash": _crash}
 ACTIONS = {**OPERATIONS, **BACKGROUND, **CRASHES}
 SELDOM = frozenset({"forget_all", "policy", "remount", "rmdir", "set_times", "mknod", "collect_all", "checkpoint", "removexattr"})
+CHECKPOINTS = frozenset({"checkpoint", "checkpoint_step", "remount"})
 OFTEN = frozenset({"create", "write", "link", "rename", "commit_step", "checkpoint_step", "inactivation_step"})
 
 
@@ -472,9 +475,15 @@ def throw(dice: random.Random) -> Numbers:
     return a, b, c, d
 
 
-def random_actions(dice: random.Random, count: int, *, cuts_percent: float = 0, crashes_percent: float = 0) -> Iterator[tuple[str, Numbers]]:
-    """A long run: mostly operations, a quarter of it the background, and crashes."""
-    operations, background = weighted(OPERATIONS), weighted(BACKGROUND)
+def random_actions(
+    dice: random.Random, count: int, *, cuts_percent: float = 0, crashes_percent: float = 0, checkpoints: bool = True
+) -> Iterator[tuple[str, Numbers]]:
+    """A long run: mostly operations, a quarter of it the background, and crashes.
+
+    Without `checkpoints` there are only those that a full log makes necessary.
+    """
+    operations = weighted(OPERATIONS)
+    background = weighted(word for word in BACKGROUND if checkpoints or word not in CHECKPOINTS)
     for _ in range(count):
         roll = 100 * dice.random()
         if roll < crashes_percent:
@@ -484,6 +493,29 @@ def random_actions(dice: random.Random, count: int, *, cuts_percent: float = 0, 
         else:
             word = dice.choice(background if dice.random() < 0.25 else operations)
         yield word, throw(dice)
+
+
+def random_shape(dice: random.Random) -> Shape:
+    """Small, so that the log wraps and freed blocks are used again soon; half of the time very small."""
+    return Shape(
+        size=dice.choice((TIGHT_BYTES, 3 << 19)),
+        evict=dice.choice(("inline", "deferred")),
+        memory_bytes=dice.choice((64 << 20, 160 << 10)),
+    )
+
+
+def random_world(dice: random.Random, *, warm: int, count: int, cuts_percent: float, crashes_percent: float) -> World:
+    """A world after a random run: first `warm` actions to fill the log and the disk, then `count` with crashes."""
+    world = World(random_shape(dice), dice.getrandbits(32))
+    checkpoints = dice.random() < 0.5
+    for word, numbers in random_actions(dice, warm, checkpoints=checkpoints):
+        world.do(word, numbers)
+    for word, numbers in random_actions(
+        dice, count, cuts_percent=cuts_percent, crashes_percent=crashes_percent, checkpoints=checkpoints
+    ):
+        world.do(word, numbers)
+    world.twin.verify()
+    return world
 
 
 def replay(actions: Sequence[tuple[str, Sequence[int]]], shape: Shape | None = None, seed: int = 0) -> World:

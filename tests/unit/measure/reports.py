@@ -26,6 +26,7 @@ def statistics(inactivated: int, waited_ns: int) -> dict[str, object]:
         "pid": 1,
         "gc": {"inactivated_total": inactivated, "queued": 0, "pending_bytes": 0},
         "inodes": {"inactivating": 0},
+        "requests": {"forget": {"count": 2, "total_ns": 2 * waited_ns, "max_ns": waited_ns}},
         "reclaim_context": {"violations_total": inactivated},
         "memory": {"direct_reclaims_total": 0},
         "waits": {"log": {"count": 1, "total_ns": waited_ns, "max_ns": waited_ns}},

@@ -26,7 +26,7 @@ def test_ratios_come_first_with_their_spread(text: str) -> None:
 
 def test_debt_and_notes_are_shown(text: str) -> None:
     assert "note: a <note>" in text
-    for label in ("backlog at its end", "draining the backlog", "requests waited for log"):
+    for label in ("backlog at its end", "draining the backlog", "requests waited for log", "in the handler of FORGET"):
         assert label in text
 
 

@@ -113,7 +113,13 @@ def test_the_data_for_the_kernel() -> None:
 
 @pytest.mark.parametrize(
     ("text", "uid", "checked"),
-    [("", 0, False), ("", 1000, True), ("allow_other", 0, True), ("allow_root", 0, True), ("default_permissions", 0, True)],
+    [
+        ("", 0, False),
+        ("", 1000, True),
+        ("allow_other", 0, True),
+        ("allow_root", 0, True),
+        ("default_permissions", 0, True),
+    ],
 )
 def test_the_kernel_checks_permissions_unless_only_root_may_enter(text: str, uid: int, checked: bool) -> None:
     assert ("default_permissions" in parse_options([text]).kernel_data(7, 0o40755, uid, 0)) == checked

@@ -17,7 +17,7 @@ FMT = FORMATS[0]
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
 s64 = st.integers(-(2**63), 2**63 - 1)
-FIELDS = {
+FIELDS: dict[str, st.SearchStrategy[int]] = {
     "uid": u32, "gid": u32, "nlink": u32, "flags": u32, "size": u64, "blocks": u64, "atime": s64, "mtime": s64,
     "ctime": s64, "crtime": s64, "rdev": u64, "parent": u64, "xattr_block": u64, "orphan_slot": u64,
 }  # fmt: skip
@@ -35,8 +35,8 @@ def records(draw: st.DrawFn) -> Inode:
     elif form == module.FORM_EXTENTS:
         record.set_entries(form, tuple(draw(st.lists(st.tuples(u64, st.binary(min_size=16, max_size=16)), max_size=9))))
     elif form == module.FORM_ENTRIES:
-        values = st.binary(min_size=10, max_size=40)
-        record.set_entries(form, tuple(draw(st.lists(st.tuples(u64, values), max_size=4))))
+        entries = st.tuples(u64, st.binary(min_size=10, max_size=40))
+        record.set_entries(form, tuple(draw(st.lists(entries, max_size=4))))
     elif form != module.FORM_NONE:
         record.set_tree(form, draw(u64))
     return record

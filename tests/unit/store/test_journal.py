@@ -170,22 +170,25 @@ class TestGrants:
 
     def test_the_runtime_is_told_to_commit_and_checkpoint(self, driver: Driver) -> None:
         journal = journal_of(driver)
-        assert (journal.wants_commit, journal.wants_checkpoint) == (False, False)
+
+        def wants() -> tuple[bool, bool]:
+            return journal.wants_commit, journal.wants_checkpoint
+
         grant = journal.ask(1)
-        assert (journal.wants_commit, journal.wants_checkpoint) == (False, False), "there is nothing to commit"
+        assert wants() == (False, False), "there is nothing to commit"
         journal.give_up(grant)
         fill(driver.volume.store, 10)
-        assert not journal.wants_commit
+        assert wants() == (False, False)
         grant = journal.ask(1)
-        assert journal.wants_commit
+        assert wants() == (True, False)
         driver.commit()
-        assert journal.wants_checkpoint
+        assert wants() == (False, True)
         journal.give_up(grant)
-        assert not journal.wants_checkpoint
+        assert wants() == (False, False)
         fill(driver.volume.store, MAX // 2 + 10)
-        assert journal.wants_commit
+        assert wants() == (True, False)
         driver.commit()
-        assert journal.wants_checkpoint
+        assert wants() == (False, True)
 
 
 def test_a_block_freed_and_rewritten_later_is_not_revoked_any_more(driver: Driver) -> None:
@@ -222,7 +225,10 @@ def test_pending_home_holds_the_newest_committed_image(driver: Driver) -> None:
 def test_blocks_are_held_until_they_are_at_home(driver: Driver) -> None:
     store = driver.volume.store
     (address,) = fill(store, 1)
-    holds = lambda: store.cache.entries[address].holds  # noqa: E731
+
+    def holds() -> int:
+        return store.cache.entries[address].holds
+
     assert holds() == 1
     plan = Plan(store)
     plan.modify(address, XattrBlock)

@@ -9,6 +9,7 @@ import pytest
 from deferfs.limits import LINKS_MAX
 from deferfs.ondisk.inode import Inode
 from deferfs.store import directories
+from deferfs.store.plan import Plan
 from deferfs.volume import namespace as ns
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import (
@@ -52,7 +53,7 @@ def link(driver: Driver, ino: int, name: bytes, parent: int = ROOT) -> Inode:
 def patch(driver: Driver, ino: int, **fields: int) -> None:
     """Change fields of a record behind everybody's back."""
 
-    def op(plan: ns.Plan) -> None:
+    def op(plan: Plan) -> None:
         found = driver.volume.store.inodes.modify(plan, ino)
         for field, value in fields.items():
             setattr(found, field, value)

@@ -51,7 +51,7 @@ def test_only_directories_have_entries() -> None:
 @pytest.mark.parametrize("block_size", [1024, 65536])
 def test_thousands_of_entries(block_size: int) -> None:
     driver = fresh_driver(block_size=block_size)
-    count = 2500
+    count = 1500
     inos = {b"name-%d" % number: make(driver, b"name-%d" % number) for number in range(count)}
     driver.commit()
     driver.checkpoint()
@@ -78,16 +78,16 @@ def test_thousands_of_entries(block_size: int) -> None:
 
 def test_removing_in_the_order_of_reading_then_adding_again() -> None:
     """As `rm -r` does: the leftmost parts of the tree go first, then names come that hash below what is left."""
-    driver = fresh_driver(16 << 20)
-    for number in range(2500):
-        make(driver, b"%0200d" % number)
-    for name in names(driver)[:2000]:
+    driver = fresh_driver(8 << 20)
+    for number in range(1200):
+        make(driver, b"%0250d" % number)
+    for name in names(driver)[:900]:
         unlink(driver, name)
     driver.collect()
     assert_sound(driver)
-    for number in range(2500, 4000):
-        make(driver, b"%0200d" % number)
-    assert len(names(driver)) == 2000
+    for number in range(1200, 1800):
+        make(driver, b"%0250d" % number)
+    assert len(names(driver)) == 900
     assert_sound(driver)
 
 

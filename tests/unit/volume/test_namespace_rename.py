@@ -8,6 +8,7 @@ import itertools
 import pytest
 
 from deferfs.limits import LINKS_MAX
+from deferfs.store.plan import Plan
 from deferfs.volume import namespace as ns
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import (
@@ -223,7 +224,7 @@ class TestPlaces:
     def test_too_many_subdirectories(self) -> None:
         driver, inos = self.chain()
 
-        def op(plan: ns.Plan) -> None:
+        def op(plan: Plan) -> None:
             driver.volume.store.inodes.modify(plan, ROOT).nlink = LINKS_MAX
 
         driver.run(op)

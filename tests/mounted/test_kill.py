@@ -1,0 +1,223 @@
+"""`kill -9` of the daemon while programs work: the image recovers, and what was fsynced is exact."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.mounted import sources
+from tests.mounted.polling import wait_until
+from tests.mounted.scratch import Scratch, deferfs, run
+from tests.mounted.trees import assert_same, snapshot
+
+pytestmark = pytest.mark.mounted
+PROGRAMS = Path(__file__).parent / "programs"
+HELD = 40
+"""Files deleted but still open when the daemon is killed: that many orphans are left for sure."""
+
+
+def interrupt(scratch: Scratch, program: Sequence[object], far_enough: Callable[[], bool]) -> None:
+    """Start `program`, and kill the daemon in the middle of it."""
+    process = subprocess.Popen(
+        [str(word) for word in program],
+        env=sources.GIT_ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: far_enough() or process.poll() is not None, "the program to get somewhere")
+        assert process.poll() is None, "it ended before it could be interrupted"
+        scratch.kill()
+        assert process.wait(60) != 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def after_requests(scratch: Scratch, count: int, *names: str) -> Callable[[], bool]:
+    """Whether so many more of these requests have been answered."""
+    start = scratch.requests(*names)
+    return lambda: scratch.requests(*names) - start >= count
+
+
+@contextmanager
+def deleted_but_open(mount: Path) -> Iterator[None]:
+    """Orphans whose deletion is durable."""
+    files = [(mount / f"held{number}").open("wb") for number in range(HELD)]
+    for file in files:
+        file.write(bytes(100_000))
+        file.flush()
+        os.unlink(file.name)
+    try:
+        yield
+    finally:
+        for file in files:
+            try:
+                file.close()
+            except OSError:  # the daemon is dead
+                pass
+
+
+def recover(scratch: Scratch) -> Path:
+    """Detach what the dead daemon left; the image is sound before and after recovery, and no orphan stays."""
+    with pytest.raises(OSError, match="not connected"):
+        os.statvfs(scratch.mountpoint)
+    scratch.detach()
+    assert scratch.check()["orphans"] >= HELD
+    scratch.mount()
+    wait_until(lambda: scratch.statistics()["space"]["orphans"] == 0, "orphans to be gone")
+    assert scratch.statistics()["inodes"]["quarantined"] == 0
+    scratch.unmount()
+    assert scratch.check()["orphans"] == 0
+    return scratch.mount()
+
+
+def test_cp(scratch: Scratch, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    sources.copy_some(Path("/usr/include"), source, 300)
+    sources.make_source_distribution(tmp_path / "archive", "json", "email", "asyncio")
+    run("tar", "-C", source, "-xf", tmp_path / "archive")
+    mount = scratch.mount()
+    run("cp", "-a", source, mount / "before")
+    scratch.sync()
+    with deleted_but_open(mount):
+        scratch.sync()
+        interrupt(scratch, ["cp", "-a", source, mount / "copy"], after_requests(scratch, 60, "create"))
+    recover(scratch)
+    assert_same(snapshot(source), snapshot(mount / "before"))
+    run("cp", "-a", source, mount / "again")
+    assert_same(snapshot(source), snapshot(mount / "again"))
+    scratch.unmount_and_check()
+
+
+def test_tar(scratch: Scratch, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    sources.make_source_distribution(archive, "json", "email", "asyncio", "xml")
+    mount = scratch.mount()
+    with deleted_but_open(mount):
+        scratch.sync()
+        extract = ["tar", "-C", mount, "-xpf", archive]
+        interrupt(scratch, extract, after_requests(scratch, 80, "create"))
+    recover(scratch)
+    run("tar", "-C", mount, "--unlink-first", "-xpf", archive)
+    run("tar", "-C", mount, "--compare", "-f", archive)
+    scratch.unmount_and_check()
+
+
+def test_git(scratch: Scratch, tmp_path: Path) -> None:
+    """Killed during a checkout: what had been cloned and synced before is still a sound repository."""
+    origin = tmp_path / "origin"
+    sources.make_repository(origin, 20)
+    mount = scratch.mount()
+    clone = ("git", "-C", mount / "clone")
+    run("git", "clone", "-q", "--no-local", f"file://{origin}", mount / "clone", env=sources.GIT_ENVIRONMENT)
+    checkouts = "while true; do for c in $(git rev-list main); do git checkout -qf $c || exit 1; done; done"
+    with deleted_but_open(mount):
+        scratch.sync()
+        program = ["sh", "-c", f"cd {mount}/clone && {checkouts}"]
+        interrupt(scratch, program, after_requests(scratch, 150, "create", "unlink", "rename"))
+    recover(scratch)
+    run(*clone, "fsck", "--full", "--strict", env=sources.GIT_ENVIRONMENT)
+    (mount / "clone" / ".git" / "index.lock").unlink(missing_ok=True)
+    run(*clone, "checkout", "-qf", "main", env=sources.GIT_ENVIRONMENT)
+    run(*clone, "reset", "-q", "--hard", env=sources.GIT_ENVIRONMENT)
+    assert run(*clone, "status", "--porcelain", "-uno", env=sources.GIT_ENVIRONMENT).stdout == ""
+    scratch.unmount_and_check()
+
+
+def test_rm(scratch: Scratch, tmp_path: Path) -> None:
+    """Each file that is left is whole; the rest is gone for good, with its space."""
+    sources.make_source_distribution(tmp_path / "archive", "json", "email", "asyncio", "xml", "unittest")
+    source = tmp_path / "source"
+    source.mkdir()
+    run("tar", "-C", source, "-xf", tmp_path / "archive")
+    mount = scratch.mount()
+    fresh = scratch.space()
+    run("cp", "-a", source, mount / "copy")
+    with deleted_but_open(mount):
+        scratch.sync()
+        interrupt(scratch, ["rm", "-rf", mount / "copy"], after_requests(scratch, 70, "unlink"))
+    recover(scratch)
+    expected = snapshot(source)
+    for name, entry in snapshot(mount / "copy").items():
+        if entry.content:
+            assert entry == expected[name], name
+    run("rm", "-rf", mount / "copy")
+    scratch.drain()
+    assert scratch.space() == fresh
+    scratch.unmount_and_check()
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_sqlite(scratch: Scratch, tmp_path: Path, mode: str) -> None:
+    """No committed transaction is lost, and none is there in part."""
+    mount = scratch.mount()
+    notes = tmp_path / "notes"
+    notes.touch()
+    program = [sys.executable, PROGRAMS / "sqlite_writer.py", mount / "database", mode, "1000000", notes]
+    with deleted_but_open(mount):
+        scratch.sync()
+        interrupt(scratch, program, lambda: len(notes.read_text().splitlines()) >= 40)
+    committed = int(notes.read_text().splitlines()[-1]) + 1
+    recover(scratch)
+    query = "PRAGMA integrity_check; SELECT count(*), max(number) FROM numbers;"
+    outcome, counts = run("sqlite3", mount / "database", query).stdout.split()
+    assert outcome == "ok"
+    count, highest = map(int, counts.split("|"))
+    assert count == highest + 1 >= committed
+    assert count % 10 == 0
+    scratch.unmount_and_check()
+
+
+def test_what_was_fsynced_is_exact(scratch: Scratch, tmp_path: Path) -> None:
+    """Killed three times over, at different points, each time with new files."""
+    written: dict[Path, Path] = {}
+    for number, lines in enumerate((25, 60, 41)):
+        mount = scratch.mount()
+        notes = tmp_path / f"notes{number}"
+        notes.touch()
+        written[notes] = mount / f"files{number}"
+        program = [sys.executable, PROGRAMS / "fsync_writer.py", written[notes], notes]
+        with deleted_but_open(mount):
+            scratch.sync()
+
+            def far_enough(notes: Path = notes, lines: int = lines) -> bool:
+                return len(notes.read_text().splitlines()) >= lines
+
+            interrupt(scratch, program, far_enough)
+        recover(scratch)
+        for noted, directory in written.items():
+            assert_as_noted(noted, directory)
+        scratch.unmount_and_check()
+
+
+def assert_as_noted(notes: Path, directory: Path) -> None:
+    """Every file whose last note is a digest has that content."""
+    last = dict(line.split(" ", 1) for line in notes.read_text().splitlines())
+    assert len(last) >= 10
+    for name, note in last.items():
+        content = (directory / name).read_bytes()
+        if note != "changing":
+            assert f"{len(content)} {hashlib.sha256(content).hexdigest()}" == note, name
+
+
+def test_umount_detaches_a_dead_mount(plain: Scratch) -> None:
+    """`deferfs umount` deals with the leftover, and a second mount needs no other step."""
+    mount = plain.mount()
+    (mount / "file").write_bytes(b"kept")
+    plain.sync()
+    plain.kill()
+    done = deferfs("umount", mount)
+    assert "its daemon had died" in done.stderr
+    assert not plain.is_mounted
+    plain.mount()
+    assert (mount / "file").read_bytes() == b"kept"
+    plain.unmount_and_check()

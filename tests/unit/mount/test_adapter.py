@@ -1,0 +1,267 @@
+"""The protocol adapter on a volume in memory: what the kernel is answered, and what is counted for it."""
+
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pyfuse3
+import pytest
+import trio
+
+from deferfs.errors import CorruptionError, FsError
+from deferfs.mount.adapter import Adapter
+from deferfs.mount.options import MountOptions, parse_options
+from deferfs.mount.runtime import Runtime
+from tests.unit.volumes import fresh_driver
+
+ROOT = pyfuse3.ROOT_INODE
+
+
+@dataclass
+class Context:
+    """Who asks."""
+
+    uid: int = 0
+    gid: int = 0
+    pid: int = 1
+    umask: int = 0
+
+
+@dataclass
+class Fields:
+    """What a SETATTR changes."""
+
+    update_mode: bool = False
+    update_uid: bool = False
+    update_gid: bool = False
+    update_size: bool = False
+    update_atime: bool = False
+    update_mtime: bool = False
+    update_ctime: bool = False
+
+
+def make_runtime(evict: str) -> Runtime:
+    driver = fresh_driver(evict=evict)
+    return Runtime(driver.device, driver.volume, strict=evict == "deferred")
+
+
+class Kernel:
+    """Sends requests as pyfuse3 does."""
+
+    def __init__(self, runtime: Runtime, options: MountOptions) -> None:
+        self.runtime = runtime
+        self.adapter = Adapter(runtime, options)
+
+    def lookups(self, ino: int) -> int:
+        inode = self.runtime.volume.inodes.table.get(ino)
+        return inode.lookups if inode is not None else 0
+
+    async def create(self, name: bytes, flags: int = os.O_RDWR, uid: int = 0) -> tuple[int, int]:
+        info, entry = await self.adapter.create(ROOT, name, 0o644, flags, context(uid))
+        return entry.st_ino, info.fh
+
+    async def setattr(self, ino: int, uid: int = 0, **values: int) -> pyfuse3.EntryAttributes:
+        attr = pyfuse3.EntryAttributes()
+        for name, value in values.items():
+            setattr(attr, f"st_{name}", value)
+        changed = {f"update_{name.removesuffix('_ns')}": True for name in values}
+        fields = cast("pyfuse3.SetattrFields", Fields(**changed))
+        return await self.adapter.setattr(ino, attr, fields, None, context(uid))
+
+
+def context(uid: int = 0) -> pyfuse3.RequestContext:
+    return cast("pyfuse3.RequestContext", Context(uid=uid))
+
+
+@pytest.fixture(params=["deferred", "inline"])
+async def kernel(request: Any) -> AsyncIterator[Kernel]:
+    runtime = make_runtime(request.param)
+    async with trio.open_nursery() as nursery:
+        await runtime.start(nursery)
+        yield Kernel(runtime, parse_options([f"evict={request.param}"]))
+        await runtime.close()
+        nursery.cancel_scope.cancel()
+
+
+def fails(number: int) -> Any:
+    return pytest.raises(pyfuse3.FUSEError, check=lambda error: error.errno == number)
+
+
+async def test_a_missing_name_is_an_answer_that_the_kernel_may_keep(kernel: Kernel) -> None:
+    entry = await kernel.adapter.lookup(ROOT, b"none", context())
+    assert entry.st_ino == 0
+    assert entry.entry_timeout == MountOptions().entry_timeout
+
+
+async def test_every_way_to_learn_of_an_inode_counts_a_lookup(kernel: Kernel) -> None:
+    ino, _ = await kernel.create(b"file")
+    assert kernel.lookups(ino) == 1
+    await kernel.adapter.lookup(ROOT, b"file", context())
+    assert kernel.lookups(ino) == 2
+    await kernel.adapter.link(ino, ROOT, b"link", context())
+    assert kernel.lookups(ino) == 3
+    await kernel.adapter.lookup(ino, b".", context())
+    assert kernel.lookups(ino) == 4
+    for made in (
+        await kernel.adapter.mkdir(ROOT, b"directory", 0o755, context()),
+        await kernel.adapter.symlink(ROOT, b"symlink", b"target", context()),
+        await kernel.adapter.mknod(ROOT, b"fifo", stat.S_IFIFO | 0o600, 0, context()),
+    ):
+        assert kernel.lookups(made.st_ino) == 1
+
+
+async def test_readdir_counts_only_what_fitted_the_buffer(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    inodes = {}
+    for number in range(100):
+        name = b"%d" % number
+        ino, fh = await kernel.create(name)
+        await kernel.adapter.release(fh)
+        inodes[name] = ino
+    seen: list[bytes] = []
+    room = cookie = 0
+
+    def reply(_token: object, name: bytes, attr: pyfuse3.EntryAttributes, next_id: int) -> bool:
+        nonlocal room, cookie
+        if not room:
+            return False
+        room -= 1
+        assert attr.st_ino == inodes[name]
+        assert 2 < next_id < 1 << 63
+        seen.append(name)
+        cookie = next_id
+        return True
+
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+    for fitting in (10, 70, 70):
+        room = fitting
+        await kernel.adapter.readdir(ROOT, cookie, cast("pyfuse3.ReaddirToken", None))
+    assert sorted(seen) == sorted(inodes)
+    assert all(kernel.lookups(ino) == 2 for ino in inodes.values())
+
+
+async def test_forget_is_over_at_once_when_eviction_is_deferred() -> None:
+    runtime = make_runtime("deferred")
+    async with trio.open_nursery() as nursery:
+        await runtime.start(nursery)
+        kernel = Kernel(runtime, MountOptions())
+        ino, fh = await kernel.create(b"file")
+        await kernel.adapter.write(fh, 0, bytes(100_000))
+        await kernel.adapter.release(fh)
+        await kernel.adapter.unlink(ROOT, b"file", context())
+        with pytest.raises(StopIteration):
+            kernel.adapter.forget([(ino, 1)]).send(None)
+        assert runtime.volume.gc.backlog == 1
+        await runtime.close()
+        nursery.cancel_scope.cancel()
+    assert runtime.checker.violations_total == 0
+
+
+async def test_a_deleted_file_lives_until_it_is_forgotten(kernel: Kernel) -> None:
+    ino, fh = await kernel.create(b"file")
+    await kernel.adapter.write(fh, 0, b"hello")
+    await kernel.adapter.unlink(ROOT, b"file", context())
+    assert await kernel.adapter.read(fh, 0, 100) == b"hello"
+    assert (await kernel.adapter.getattr(ino, context())).st_nlink == 0
+    await kernel.adapter.release(fh)
+    await kernel.adapter.forget([(ino, 1)])
+    await kernel.runtime.background.flush_gc()
+    with fails(errno.ESTALE):
+        await kernel.adapter.getattr(ino, context())
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (FsError(errno.ENOSPC), errno.ENOSPC),
+        (CorruptionError("block 7"), errno.EUCLEAN),
+        (OSError(errno.EROFS, "read-only"), errno.EROFS),
+        (RuntimeError("a bug"), errno.EIO),
+        (AssertionError(), errno.EIO),
+    ],
+)
+async def test_no_other_exception_leaves_a_handler(
+    error: Exception, number: int, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(kernel.runtime, "run", fail)
+    monkeypatch.setattr(kernel.runtime, "forget", fail)
+    with fails(number):
+        await kernel.adapter.getattr(ROOT, context())
+    await kernel.adapter.forget([(5, 1)])
+
+
+async def test_flush_is_refused_so_that_it_is_not_sent_again(kernel: Kernel) -> None:
+    with fails(errno.ENOSYS):
+        await kernel.adapter.flush(1)
+
+
+async def test_open_truncates(kernel: Kernel) -> None:
+    ino, fh = await kernel.create(b"file")
+    await kernel.adapter.write(fh, 0, b"hello")
+    await kernel.adapter.open(ino, os.O_WRONLY | os.O_TRUNC, context())
+    assert (await kernel.adapter.getattr(ino, context())).st_size == 0
+
+
+async def test_who_may_not_vouch_for_a_program_takes_its_privileges_away(kernel: Kernel) -> None:
+    ino, _ = await kernel.create(b"program")
+
+    async def mode() -> int:
+        return stat.S_IMODE((await kernel.adapter.getattr(ino, context())).st_mode)
+
+    async def privileged() -> None:
+        assert stat.S_IMODE((await kernel.setattr(ino, mode=0o6755)).st_mode) == 0o6755
+
+    await privileged()
+    await kernel.setattr(ino, uid=1000)  # a write by an ordinary user begins: nothing is set
+    assert await mode() == 0o755
+    await privileged()
+    await kernel.adapter.open(ino, os.O_WRONLY | os.O_TRUNC, context(1000))
+    assert await mode() == 0o755
+
+
+async def test_a_new_owner_takes_the_privileges_away(kernel: Kernel) -> None:
+    ino, _ = await kernel.create(b"program")
+    await kernel.setattr(ino, mode=0o6755)
+    attr = pyfuse3.EntryAttributes()
+    attr.st_uid = 1000
+    fields = cast("pyfuse3.SetattrFields", Fields(update_uid=True))
+    entry = await kernel.adapter.setattr(ino, attr, fields, None, context())
+    assert stat.S_IMODE(entry.st_mode) == 0o755
+    assert entry.st_uid == 1000
+
+
+async def test_only_what_is_named_changes(kernel: Kernel) -> None:
+    ino, _ = await kernel.create(b"file")
+    entry = await kernel.setattr(ino, mtime_ns=-5, atime_ns=10**18)
+    assert (entry.st_mtime_ns, entry.st_atime_ns) == (-5, 10**18)
+    assert stat.S_IMODE(entry.st_mode) == 0o644
+    entry = await kernel.setattr(ino, size=12345)
+    assert entry.st_size == 12345
+
+
+async def test_access_control_lists_cannot_be_set(kernel: Kernel) -> None:
+    name = b"system.posix_acl_access"
+    for request in (
+        kernel.adapter.setxattr(ROOT, name, b"x", context()),
+        kernel.adapter.getxattr(ROOT, name, context()),
+        kernel.adapter.removexattr(ROOT, name, context()),
+    ):
+        with fails(errno.EOPNOTSUPP):
+            await request
+
+
+async def test_trusted_attributes_are_for_root(kernel: Kernel) -> None:
+    for name in (b"trusted.a", b"user.a"):
+        await kernel.adapter.setxattr(ROOT, name, b"x", context())
+    assert list(await kernel.adapter.listxattr(ROOT, context())) == [b"trusted.a", b"user.a"]
+    assert list(await kernel.adapter.listxattr(ROOT, context(1000))) == [b"user.a"]
+
+
+async def test_requests_are_timed_by_name(kernel: Kernel) -> None:
+    await kernel.create(b"file")
+    assert kernel.runtime.requests.snapshot()["create"]["count"] == 1

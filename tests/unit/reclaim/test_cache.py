@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import pytest
+
+from deferfs.limits import INODE_COST_BYTES
+from deferfs.reclaim.cache import InodeCache
+from deferfs.reclaim.inode import InCoreInode
+from deferfs.reclaim.states import State
+
+
+@pytest.fixture
+def cache() -> InodeCache:
+    return InodeCache()
+
+
+def idle(cache: InodeCache, *inos: int) -> list[InCoreInode]:
+    found = []
+    for ino in inos:
+        found.append(cache.lookup(ino, 1))
+        cache.forget(ino, 1)
+    return found
+
+
+class TestForget:
+    def test_the_counts_must_add_up(self, cache: InodeCache) -> None:
+        inode = cache.lookup(8, 1, 2)
+        assert cache.lookup(8, 1, 3) is inode
+        cache.forget(8, 4)
+        assert (inode.lookups, inode.state) == (1, State.LIVE)
+        cache.forget(8, 1)
+        assert inode.state is State.IDLE
+        assert cache.statistics().anomalies == {}
+
+    def test_an_unknown_inode_is_an_anomaly(self, cache: InodeCache) -> None:
+        assert cache.forget(8, 1) is None
+        assert cache.statistics().anomalies == {"forget_unknown": 1}
+
+    def test_too_many_are_cut_and_noted(self, cache: InodeCache) -> None:
+        inode = cache.lookup(8, 1, 2)
+        assert cache.forget(8, 5) is None
+        assert (inode.lookups, inode.state) == (0, State.IDLE)
+        assert cache.forget(8, 1) is None
+        assert cache.statistics().anomalies == {"forget_excess": 2}
+
+    def test_too_many_for_an_orphan_hand_it_over_once(self, cache: InodeCache) -> None:
+        inode = cache.lookup(8, 1, 2)
+        cache.orphaned(8, 1, 5)
+        assert cache.forget(8, 9) is inode
+        assert cache.forget(8, 9) is None
+
+
+class TestOrphaned:
+    def test_nobody_knows_it(self, cache: InodeCache) -> None:
+        inode = cache.orphaned(8, 3, 10)
+        assert inode is not None
+        assert (inode.state, inode.generation, inode.orphan) == (State.NEED_INACTIVE, 3, True)
+        assert cache.pending_blocks == 10
+
+    def test_it_was_idle(self, cache: InodeCache) -> None:
+        (inode,) = idle(cache, 8)
+        assert cache.orphaned(8, 1, 10) is inode
+        assert not cache.lru
+        assert cache.pending_blocks == 10
+
+    def test_somebody_holds_it(self, cache: InodeCache) -> None:
+        inode = cache.lookup(8, 1)
+        assert cache.orphaned(8, 1, 10) is None
+        assert cache.pending_blocks == 0
+        assert cache.forget(8, 1) is inode
+        assert cache.pending_blocks == 10
+
+    @pytest.mark.parametrize("state", [State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING])
+    def test_it_is_on_its_way_already(self, cache: InodeCache, state: State) -> None:
+        (inode,) = idle(cache, 8)
+        del cache.lru[8]
+        inode.state = state
+        assert cache.orphaned(8, 1, 10) is None
+        assert inode.state is state
+        assert cache.pending_blocks == 10
+
+    def test_it_was_quarantined(self, cache: InodeCache) -> None:
+        (inode,) = idle(cache, 8)
+        del cache.lru[8]
+        inode.state = State.QUARANTINED
+        assert cache.orphaned(8, 1, 10) is inode
+        assert inode.state is State.NEED_INACTIVE
+
+
+class TestPendingBlocks:
+    def test_they_are_counted_while_the_inactivation_is_due(self, cache: InodeCache) -> None:
+        inode = cache.orphaned(8, 1, 10)
+        assert inode is not None
+        assert cache.begin(inode)
+        assert cache.pending_blocks == 10
+        cache.freed(inode, 4)
+        assert (cache.pending_blocks, inode.pending_blocks) == (6, 6)
+        cache.freed(inode, 99)
+        assert (cache.pending_blocks, inode.pending_blocks) == (0, 0)
+        cache.finish(inode)
+        assert cache.pending_blocks == 0
+
+    def test_finishing_drops_what_is_left_of_them(self, cache: InodeCache) -> None:
+        inode = cache.orphaned(8, 1, 10)
+        assert inode is not None
+        cache.begin(inode)
+        cache.finish(inode)
+        assert cache.pending_blocks == 0
+
+    def test_a_quarantined_inode_frees_nothing(self, cache: InodeCache) -> None:
+        inode = cache.orphaned(8, 1, 10)
+        assert inode is not None
+        cache.begin(inode)
+        cache.quarantine(inode)
+        assert cache.pending_blocks == 0
+        assert cache.statistics().quarantined == 1
+
+    @pytest.mark.parametrize("state", [State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING, State.QUARANTINED])
+    def test_an_orphan_that_comes_back_is_not_counted_twice(self, cache: InodeCache, state: State) -> None:
+        inode = cache.orphaned(8, 1, 10)
+        assert inode is not None
+        if state is State.QUEUED:
+            inode.move(state)
+        elif state is not State.NEED_INACTIVE:
+            cache.begin(inode)
+            if state is State.QUARANTINED:
+                cache.quarantine(inode)
+        reference = cache.hold(8, 1)
+        assert cache.pending_blocks == 0
+        assert reference.release() is inode
+        assert cache.pending_blocks == 10
+
+
+class TestInactivationSide:
+    @pytest.mark.parametrize("state", list(State))
+    def test_begin(self, cache: InodeCache, state: State) -> None:
+        inode = InCoreInode(8, 1)
+        inode.state = state
+        due = state in (State.NEED_INACTIVE, State.QUEUED)
+        assert cache.begin(inode) == due
+        assert inode.state is (State.INACTIVATING if due else state)
+
+    def test_finish_frees_the_memory(self, cache: InodeCache) -> None:
+        inode = cache.orphaned(8, 1, 0)
+        assert inode is not None
+        cache.begin(inode)
+        cache.finish(inode)
+        assert (inode.state, inode.passive, cache.table, cache.freed_total) == (State.FREED, 0, {}, 1)
+
+    def test_finish_leaves_an_inode_that_came_back(self, cache: InodeCache) -> None:
+        (inode,) = idle(cache, 8)
+        inode.preallocated = True
+        cache.shrink(1 << 30, 64)
+        cache.begin(inode)
+        cache.lookup(8, 1)
+        cache.finish(inode)
+        assert (inode.state, cache.table[8]) == (State.LIVE, inode)
+
+    def test_retry(self, cache: InodeCache) -> None:
+        inode = cache.orphaned(8, 1, 10)
+        assert inode is not None
+        cache.begin(inode)
+        assert cache.retry(inode)
+        assert (inode.failures, inode.state, cache.pending_blocks) == (1, State.NEED_INACTIVE, 10)
+        assert not cache.retry(inode)
+        assert inode.failures == 1
+
+
+class TestShrink:
+    def test_the_coldest_go_first(self, cache: InodeCache) -> None:
+        inodes = idle(cache, 8, 9, 10, 11)
+        cache.lookup(8, 1)
+        cache.forget(8, 1)
+        freed, due = cache.shrink(2 * INODE_COST_BYTES, 64)
+        assert (freed, due) == (2 * INODE_COST_BYTES, [])
+        assert list(cache.table) == [8, 11]
+        assert [inode.state for inode in inodes] == [State.IDLE, State.FREED, State.FREED, State.IDLE]
+        assert cache.bytes == 2 * INODE_COST_BYTES
+
+    def test_what_needs_inactivation_is_handed_out_up_to_a_limit(self, cache: InodeCache) -> None:
+        inodes = idle(cache, *range(8, 18))
+        for inode in inodes[::2]:
+            inode.lazy_atime = 5
+        freed, due = cache.shrink(1 << 30, 3)
+        assert [inode.ino for inode in due] == [8, 10, 12]
+        assert freed == 2 * INODE_COST_BYTES
+        assert all(inode.state is State.NEED_INACTIVE for inode in due)
+        assert list(cache.lru) == [13, 14, 15, 16, 17]
+
+    def test_only_idle_inodes_go(self, cache: InodeCache) -> None:
+        cache.lookup(8, 1)
+        cache.orphaned(9, 1, 0)
+        assert cache.shrink(1 << 30, 64) == (0, [])
+        assert list(cache.table) == [8, 9]
+
+
+def test_unmount_drops_every_count(cache: InodeCache) -> None:
+    cache.lookup(8, 1, 5)
+    cache.hold(9, 1)
+    cache.lookup(10, 1)
+    cache.orphaned(10, 1, 7)
+    (dirty,) = idle(cache, 11)
+    dirty.preallocated = True
+    queued = cache.orphaned(12, 1, 1)
+    due = cache.drop_all()
+    assert sorted(inode.ino for inode in due) == [10, 11]
+    assert queued not in due
+    assert sorted(cache.table) == [10, 11, 12]
+    assert cache.statistics().active == 0
+
+
+def test_the_statistics(cache: InodeCache) -> None:
+    cache.lookup(8, 1)
+    idle(cache, 9, 10)
+    cache.orphaned(11, 1, 7)
+    found = cache.statistics()
+    assert (found.cached, found.active, found.idle, found.queued, found.pending_blocks) == (4, 1, 2, 1, 7)
+    cache.hold(11, 1)
+    assert cache.statistics().cancelled_total == 1
