@@ -13,8 +13,8 @@ _ZEROS: Final = bytes(CHUNK_BYTES)
 class Content:
     """The bytes of a file. Missing chunks are zeros, and so is everything past the end of the file.
 
-    `chunks` maps the number of a chunk to its CHUNK_BYTES bytes. A change gives a new object that shares the chunks it leaves
-    alone.
+    `chunks` maps the number of a chunk to its CHUNK_BYTES bytes. A change gives a new object that shares the chunks
+    it leaves alone.
     """
 
     __slots__ = ("chunks",)

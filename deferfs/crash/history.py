@@ -1,4 +1,5 @@
-"""What a filesystem went through: a state for each operation, and from where on in the log of the disk each was durable.
+"""What a filesystem went through: a state for each operation, and from where on in the log of the disk each was
+durable.
 
 **Invariant:** `positions` and the positions of `floors` never fall; a position counts the records of the disk's log.
 """
@@ -71,8 +72,8 @@ class History:
         return range(self.floor(position), self.ceiling(position) + 1)
 
     def chunks_between(self, ino: int, number: int, state: int, position: int) -> list[bytes]:
-        """The values that a chunk of a file had in `state` or later, up to the crash, oldest first, none of them twice in
-        a row. Attempts whose operation was not through are among them, each on top of what was there.
+        """The values that a chunk of a file had in `state` or later, up to the crash, oldest first, none of them
+        twice in a row. Attempts whose operation was not through are among them, each on top of what was there.
         """
         found: list[bytes] = []
         for index in range(state, self.ceiling(position) + 1):

@@ -1,7 +1,7 @@
 """A model filesystem: what the operations of POSIX do to a tree, and nothing about how.
 
-It shares no code with the store. Every state is immutable and remains comparable for ever, so that a whole history of them
-can be kept: an operation replaces the inodes it changes and shares the others.
+It shares no code with the store. Every state is immutable and remains comparable for ever, so that a whole history of
+them can be kept: an operation replaces the inodes it changes and shares the others.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class ModelError(Exception):
 class Node:
     """One inode. Two nodes are equal when their metadata is; `content` is compared by other rules.
 
-    `size` of a directory is its number of entries. `times` are atime, mtime, ctime and creation time as they were observed
-    when the operation had been applied: the model does not know the clock.
+    `size` of a directory is its number of entries. `times` are atime, mtime, ctime and creation time as they were
+    observed when the operation had been applied: the model does not know the clock.
     """
 
     mode: int

@@ -39,7 +39,9 @@ class CrashError(AssertionError):
 
 @dataclass(slots=True)
 class Verdict:
-    """A crash image that keeps the promises. `state` is the prefix it led back to; `tree` what was found, without contents."""
+    """A crash image that keeps the promises. `state` is the prefix it led back to; `tree` what was found, without
+    contents.
+    """
 
     state: int
     tree: dict[int, Node]
@@ -51,8 +53,6 @@ def open_image(image: bytes) -> tuple[Driver, RecordingDevice]:
     device = RecordingDevice(MemoryDevice.from_bytes(image))
     clock = itertools.count(_CLOCK_START).__next__
     return Driver.open(device, clock=clock, entropy=lambda: 7), device
-
-
 
 
 def require_sound(image: bytes, when: str) -> int:
@@ -84,7 +84,9 @@ class Oracle:
         try:
             return self._judge(image, position)
         except Exception as error:
-            where = f"crash after {position} records, {len(self.states.unflushed(position))} of them unflushed, {choose}"
+            where = (
+                f"crash after {position} records, {len(self.states.unflushed(position))} of them unflushed, {choose}"
+            )
             if isinstance(error, CrashError):
                 raise CrashError(f"{where}: {error}") from error
             raise CrashError(f"{where}: {type(error).__name__}: {error}") from error
@@ -112,9 +114,7 @@ class Oracle:
         for state in range(len(history.states)):
             if history.states[state] == tree:
                 raise CrashError(f"recovered state {state}, allowed are {floor} to {ceiling}")
-        nearest = min(
-            range(floor, ceiling + 1), key=lambda state: len(differences(tree, history.states[state]))
-        )
+        nearest = min(range(floor, ceiling + 1), key=lambda state: len(differences(tree, history.states[state])))
         lines = differences(tree, history.states[nearest])[:_PROBLEMS_SHOWN]
         raise CrashError(f"no state from {floor} to {ceiling} was recovered; nearest is {nearest}: " + "; ".join(lines))
 

@@ -1,7 +1,7 @@
 """The images that a crash may leave behind, made from a recorded log.
 
-The model of the disk: everything written before the last flush is there. Of what was written after it, any subset of the
-512-byte sectors is there.
+The model of the disk: everything written before the last flush is there. Of what was written after it, any subset of
+the 512-byte sectors is there.
 """
 
 from __future__ import annotations
@@ -115,8 +115,9 @@ class Shredded:
 
 
 def subsets(count: int, dice: random.Random, *, extra: int = 8) -> Iterator[Subset]:
-    """Which of `count` unflushed writes reach the disk: all subsets when they are few; else all prefixes, all with one
-    or the first pairs missing, their complements, and `extra` random ones. Then `extra` with one write torn.
+    """Which of `count` unflushed writes reach the disk: all subsets when they are few; else all prefixes, all with
+    one or the first pairs missing, their complements, and `extra` random ones. Then `extra` with one write
+    torn.
     """
     everything = (1 << count) - 1
     if count <= EXHAUSTIVE_WRITES_MAX:

@@ -26,8 +26,8 @@ T = TypeVar("T")
 class Stepper:
     """A job between two of its steps. A step performs the request that the job has issued, or gives it the answer.
 
-    `done` once the job is over. A request waits unperformed between its two steps: what runs meanwhile is as if it had
-    been slow, or quick.
+    `done` once the job is over. A request waits unperformed between its two steps: what runs meanwhile is as if it
+    had been slow, or quick.
     """
 
     def __init__(self, device: Device, job: Job[Any], ended: Callable[[], None]) -> None:
@@ -62,8 +62,9 @@ class Stepper:
 class SteppingDriver(Driver):
     """A driver that tells what it does. The callbacks may be replaced.
 
-    `on_freeze` is called when a commit has frozen its transaction; what it returns is passed to `on_durable` when that commit
-    is durable. `on_inactivated` is called after each step of an inactivation with its inode and whether it was the last.
+    `on_freeze` is called when a commit has frozen its transaction; what it returns is passed to `on_durable` when
+    that commit is durable. `on_inactivated` is called after each step of an inactivation with its inode and whether
+    it was the last.
     """
 
     def __init__(self, device: Device, volume: Volume) -> None:

@@ -1,7 +1,7 @@
 """A volume and its model, driven together: what one answers, the other must answer too.
 
-The twin plays the kernel's part: it counts lookups and keeps handles. Every operation adds a state to the history, at the
-moment at which the volume applied it, so that a crash image can be compared with it.
+The twin plays the kernel's part: it counts lookups and keeps handles. Every operation adds a state to the history, at
+the moment at which the volume applied it, so that a crash image can be compared with it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ class Twin:
         return nodes
 
     # --- one operation on both ---
-    def _both(self, in_model: Callable[[T, Changed], None], op: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
+    def _both(
+        self, in_model: Callable[[T, Changed], None], op: Callable[..., T], *args: Any, **kwargs: Any
+    ) -> T | None:
         """The result of the operation; None when both refuse it with the same errno, or when space ran out."""
 
         def then(result: T, changed: Changed) -> None:

@@ -76,9 +76,7 @@ class FileDevice:
         return device
 
     @classmethod
-    def _locked(
-        cls, fd: int, path: str, *, writable: bool, lock: bool, is_block_device: bool
-    ) -> Self:
+    def _locked(cls, fd: int, path: str, *, writable: bool, lock: bool, is_block_device: bool) -> Self:
         try:
             if lock:
                 _lock(fd, path, exclusive=writable, is_block_device=is_block_device)

@@ -42,9 +42,7 @@ def apply_torn(image: bytearray, writes: Iterable[WriteRecord], choose: Chooser)
         while position < end:
             following = min(end, position - position % SECTOR_BYTES + SECTOR_BYTES)
             if kept & 1:
-                image[position:following] = write.data[
-                    position - write.offset : following - write.offset
-                ]
+                image[position:following] = write.data[position - write.offset : following - write.offset]
             kept >>= 1
             position = following
 

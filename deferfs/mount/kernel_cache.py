@@ -1,8 +1,8 @@
 """The soft cap on what the kernel holds.
 
-Nothing makes the kernel forget inodes while it has memory itself: a daemon with a budget of its own must ask. This walks
-the directories the kernel knows, coldest first, and asks it to drop the entries of files nobody has open; FORGETs follow.
-It needs no memory per inode: names come from the directories on disk.
+Nothing makes the kernel forget inodes while it has memory itself: a daemon with a budget of its own must ask. This
+walks the directories the kernel knows, coldest first, and asks it to drop the entries of files nobody has open;
+FORGETs follow. It needs no memory per inode: names come from the directories on disk.
 
 Never called from a request handler: the kernel may wait for that very request.
 """
@@ -62,7 +62,9 @@ class KernelCache:
         return 0
 
     async def _candidates(self, parent: int, after: int) -> tuple[list[bytes], int]:
-        """Names of files below `parent` that only the kernel's cache holds, and the cookie to go on from (0: the end)."""
+        """Names of files below `parent` that only the kernel's cache holds, and the cookie to go on from (0: the
+        end).
+        """
         volume = self._runtime.volume
         table = volume.inodes.table
 
@@ -70,9 +72,9 @@ class KernelCache:
             names: list[bytes] = []
             for looked_at, entry in enumerate(namespace.readdir(plan, volume, parent, max(after, 2))):
                 inode = table.get(entry.ino)
-                if inode is not None and inode.state is State.LIVE and not inode.active_tokens:
-                    if entry.ino not in volume.directories:
-                        names.append(entry.name)
+                idle = inode is not None and inode.state is State.LIVE and not inode.active_tokens
+                if idle and entry.ino not in volume.directories:
+                    names.append(entry.name)
                 if len(names) >= _BATCH or looked_at >= 4 * _BATCH:
                     return names, entry.key
             return names, 0

@@ -109,7 +109,11 @@ class Driver:
         try:
             return store.plan(reserve=reserve)
         except NeedMemory as need:
-            self._reclaim(need.bytes_over)
+            if reserve:
+                # an inactivation starts no others: they would nest without end
+                store.cache.shrink(need.bytes_over)
+            else:
+                self._reclaim(need.bytes_over)
             return Plan(store, reserve=reserve)
 
     # --- needs ---

@@ -476,11 +476,18 @@ def throw(dice: random.Random) -> Numbers:
 
 
 def random_actions(
-    dice: random.Random, count: int, *, cuts_percent: float = 0, crashes_percent: float = 0, checkpoints: bool = True
+    dice: random.Random,
+    count: int,
+    *,
+    cuts_percent: float = 0,
+    crashes_percent: float = 0,
+    checkpoints: bool = True,
+    background_percent: float = 25,
 ) -> Iterator[tuple[str, Numbers]]:
-    """A long run: mostly operations, a quarter of it the background, and crashes.
+    """A long run: mostly operations, some of it the background, and crashes.
 
-    Without `checkpoints` there are only those that a full log makes necessary.
+    Without `checkpoints` there are only those that a full log makes necessary; with little background also large
+    transactions.
     """
     operations = weighted(OPERATIONS)
     background = weighted(word for word in BACKGROUND if checkpoints or word not in CHECKPOINTS)
@@ -491,7 +498,7 @@ def random_actions(
         elif roll < crashes_percent + cuts_percent:
             word = "cut"
         else:
-            word = dice.choice(background if dice.random() < 0.25 else operations)
+            word = dice.choice(background if 100 * dice.random() < background_percent else operations)
         yield word, throw(dice)
 
 
@@ -507,12 +514,12 @@ def random_shape(dice: random.Random) -> Shape:
 def random_world(dice: random.Random, *, warm: int, count: int, cuts_percent: float, crashes_percent: float) -> World:
     """A world after a random run: first `warm` actions to fill the log and the disk, then `count` with crashes."""
     world = World(random_shape(dice), dice.getrandbits(32))
-    checkpoints = dice.random() < 0.5
-    for word, numbers in random_actions(dice, warm, checkpoints=checkpoints):
+    pace = functools.partial(
+        random_actions, dice, checkpoints=dice.random() < 0.5, background_percent=dice.choice((25, 25, 5))
+    )
+    for word, numbers in pace(warm):
         world.do(word, numbers)
-    for word, numbers in random_actions(
-        dice, count, cuts_percent=cuts_percent, crashes_percent=crashes_percent, checkpoints=checkpoints
-    ):
+    for word, numbers in pace(count, cuts_percent=cuts_percent, crashes_percent=crashes_percent):
         world.do(word, numbers)
     world.twin.verify()
     return world

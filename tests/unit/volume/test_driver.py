@@ -8,6 +8,7 @@ import pytest
 
 from deferfs.device import MemoryDevice, RecordingDevice
 from deferfs.errors import FsError
+from deferfs.reclaim.inode import InCoreInode
 from deferfs.volume import files
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import (
@@ -139,6 +140,27 @@ def test_direct_reclaim_under_both_policies(evict: str) -> None:
     driver._reclaim(1 << 20)
     driver.collect()
     assert not driver.volume.inodes.table
+
+
+def test_inactivations_do_not_nest_however_short_memory_is() -> None:
+    driver = fresh_driver(evict="inline")
+    for number in range(300):
+        ino = make(driver, b"f%d" % number)
+        driver.volume.lookup_count(record(driver, ino))
+        driver.volume.inodes.table[ino].lazy_atime = 5
+        driver.forget(ino, 1)
+    depths = [0]
+    inactivate = driver.inactivate
+
+    def nested(inode: InCoreInode) -> None:
+        depths.append(depths[-1] + 1)
+        inactivate(inode)
+        depths.append(depths[-1] - 1)
+
+    driver.inactivate = nested  # type: ignore[method-assign]
+    driver.volume.store.memory.set_limit(1000)
+    make(driver, b"x")
+    assert max(depths) == 1
 
 
 def test_small_journal_much_traffic() -> None:
