@@ -20,6 +20,7 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import SHRINK_BATCH
 from deferfs.mount import status
 from deferfs.mount.background import Background
+from deferfs.mount.gc_workers import GcWorkers
 from deferfs.mount.jobs import read_device
 from deferfs.mount.waits import WAIT_KINDS, Timings
 from deferfs.reclaim.context import ReclaimChecker
@@ -59,11 +60,14 @@ class Runtime:
         self.checker = ReclaimChecker(strict=strict)
         self.direct_reclaims_total = 0
         self.corruptions_total = 0
-        self.background = Background(self, commit_seconds=commit_seconds, workers=gc_workers, discard=discard)
+        self.background = Background(self, commit_seconds=commit_seconds, discard=discard)
+        self.workers = GcWorkers(self, gc_workers)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""
         self.background.start(nursery)
+        if not self.store.read_only:
+            self.workers.start(nursery)
 
     # --- operations ---
     async def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -144,7 +148,7 @@ class Runtime:
         for inode in self.volume.policy.place(inodes):
             self.checker.might_wait("gc")
             with self.waits.measure("gc"):
-                await self.background.inactivate_or_queue(inode)
+                await self.workers.inactivate_or_queue(inode)
 
     async def forget(self, inodes: list[tuple[int, int]]) -> None:
         """FORGET. Under `deferred` this finishes without one await."""
@@ -163,10 +167,10 @@ class Runtime:
                 await self.place([due])
             elif inode.preallocated and not inode.active_tokens and not inode.orphan:
                 if self.volume.policy.name == "deferred":
-                    self.background.queue_trim(inode.ino)
+                    self.workers.queue_trim(inode.ino)
                 else:
                     with self.waits.measure("gc"):
-                        await self.background.trim(inode.ino)
+                        await self.workers.trim(inode.ino)
 
     async def direct_reclaim(self, wanted_bytes: int) -> None:
         """The operation that needs memory runs the shrinkers itself, and waits if the policy says so."""
@@ -366,10 +370,10 @@ class _Waiting:
         if self._attempts > 3:
             raise FsError(errno.ENOSPC)
         if not runtime.store.space.pending_blocks:
-            if self._reserve or not runtime.background.has_gc_work:
+            if self._reserve or not runtime.workers.has_work:
                 raise FsError(errno.ENOSPC)
             runtime.checker.might_wait("space")
             with runtime.waits.measure("space"):
-                await runtime.background.flush_gc()
+                await runtime.workers.flush()
         with runtime.waits.measure("space"):
             await runtime.background.release_freed()

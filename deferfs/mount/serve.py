@@ -66,7 +66,7 @@ class Server:
 
     async def run(self) -> None:
         """Serve until the kernel lets go of the mount, then close the image."""
-        self._runtime.background.watch_requests(self._mount.fd)
+        self._runtime.workers.watch_requests(self._mount.fd)
         self._runtime.background.kernel_cache = KernelCache(self._runtime, pyfuse3.invalidate_entry)
         async with trio.open_nursery() as nursery:
             await self._runtime.start(nursery)
@@ -75,7 +75,7 @@ class Server:
                 serving.start_soon(self._serve_requests, serving.cancel_scope)
                 serving.start_soon(self._announce, nursery)
             self._stopping = True
-            self._runtime.background.unwatch_requests(self._mount.fd)
+            self._runtime.workers.unwatch_requests(self._mount.fd)
             pyfuse3.close(unmount=False)
             await self._close()
             nursery.cancel_scope.cancel()

@@ -51,7 +51,7 @@ def snapshot(runtime: Runtime) -> dict[str, object]:
             "errors_total": gc.errors_total,
             "batches_total": gc.batches_total,
             "oldest_seconds": gc.oldest_ns / 1e9,
-            "workers": runtime.background.workers,
+            "workers": runtime.workers.count,
         },
         "journal": {
             "blocks": journal.blocks,
@@ -91,16 +91,16 @@ async def control(runtime: Runtime, key: str, value: str) -> str:
     elif key == "commit":
         background.commit_seconds = _number(key, value, 0.01, 86400)
     elif key == "gc_workers":
-        background.set_workers(int(_number(key, value, 1, GC_WORKERS_MAX)))
+        runtime.workers.set_count(int(_number(key, value, 1, GC_WORKERS_MAX)))
     elif key == "memory":
         size = parse_size(value)
         if size < MEMORY_BYTES_MIN:
             raise UsageError(f"memory must be at least {MEMORY_BYTES_MIN} bytes, not {value!r}")
         runtime.store.memory.set_limit(size)
     elif key == "gc" and value == "push":
-        background.push_gc()
+        runtime.workers.push()
     elif key == "gc" and value == "flush":
-        await background.flush_gc()
+        await runtime.workers.flush()
     elif key == "drop_caches" and value == "1":
         await runtime.shrink(1 << 62)
     else:

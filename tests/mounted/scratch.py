@@ -47,10 +47,9 @@ def run(
     return done
 
 
-def deferfs(
-    *arguments: str | Path, code: int | None = 0, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run the `deferfs` command."""
+def deferfs(*arguments: str | Path, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Run the `deferfs` command of this tree."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     return run(sys.executable, "-m", "deferfs", *arguments, code=code, env=env)
 
 

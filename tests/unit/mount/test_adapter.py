@@ -167,7 +167,7 @@ async def test_a_deleted_file_lives_until_it_is_forgotten(kernel: Kernel) -> Non
     assert (await kernel.adapter.getattr(ino, context())).st_nlink == 0
     await kernel.adapter.release(fh)
     await kernel.adapter.forget([(ino, 1)])
-    await kernel.runtime.background.flush_gc()
+    await kernel.runtime.workers.flush()
     with fails(errno.ESTALE):
         await kernel.adapter.getattr(ino, context())
 

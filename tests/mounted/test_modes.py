@@ -1,0 +1,194 @@
+"""What the evict policies and the memory budget do to a mount that is used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from tests.mounted.polling import wait_until
+from tests.mounted.scratch import Scratch, run
+
+pytestmark = pytest.mark.mounted
+
+
+def drop_kernel_caches() -> None:
+    """Dentries and inodes: the kernel sends FORGETs."""
+    Path("/proc/sys/vm/drop_caches").write_text("2\n")
+
+
+def churn(mount: Path, rounds: int = 3) -> None:
+    """Create, write, read, rename and delete, some of it while open."""
+    for number in range(rounds):
+        folder = mount / f"folder{number}"
+        folder.mkdir()
+        for index in range(60):
+            path = folder / f"file{index}"
+            path.write_bytes(bytes(index * 3000))
+            with path.open("rb") as file:
+                if index % 3 == 0:
+                    path.unlink()
+                assert len(file.read()) == index * 3000
+            if index % 3 == 1:
+                path.rename(folder / f"file{index - 1}")
+        run("rm", "-r", folder)
+
+
+def test_who_waits(scratch: Scratch) -> None:
+    """Inline, it is the request; deferred, nobody: no wait for inodegc, and none at all while reclaiming."""
+    mount = scratch.mount()
+    churn(mount)
+    drop_kernel_caches()
+    scratch.drain()
+    statistics = scratch.statistics()
+    gc, waited = statistics["gc"], statistics["waits"]["gc"]["count"]
+    if scratch.evict == "inline":
+        assert waited > 100
+        assert statistics["reclaim_context"]["violations_total"] > 0
+    else:
+        assert waited == 0
+        assert gc["queued_total"] >= gc["inactivated_total"] > 100
+        assert statistics["reclaim_context"] == {"violations_total": 0, "violations": {}}
+    assert statistics["inodes"]["quarantined"] == 0
+    assert statistics["inodes"]["anomalies"] == {}
+    scratch.unmount_and_check()
+
+
+def test_the_mode_can_be_switched(plain: Scratch) -> None:
+    mount = plain.mount()
+    for evict, waits in (("deferred", False), ("inline", True), ("deferred", False)):
+        plain.control(f"evict={evict}")
+        assert plain.statistics()["evict"] == evict
+        before = plain.statistics()["waits"]["gc"]["count"]
+        (mount / "file").write_bytes(bytes(100_000))
+        (mount / "file").unlink()
+        plain.drain()
+        assert (plain.statistics()["waits"]["gc"]["count"] > before) is waits
+    plain.unmount_and_check()
+
+
+def test_little_memory(scratch: Scratch) -> None:
+    """More metadata than the budget: requests reclaim by themselves, and all of it is still right."""
+    mount = scratch.mount("memory=4M")
+    for number in range(150):
+        path = mount / f"file{number}"
+        path.touch()
+        os.setxattr(path, "user.number", bytes([number]) * 60_000)
+    for _ in range(2):
+        for number in range(150):
+            assert os.getxattr(mount / f"file{number}", "user.number") == bytes([number]) * 60_000
+        drop_kernel_caches()
+    statistics = scratch.statistics()
+    memory = statistics["memory"]
+    assert memory["budget_bytes"] == 4 << 20
+    assert memory["direct_reclaims_total"] > 0
+    if scratch.evict == "deferred":
+        assert statistics["reclaim_context"]["violations_total"] == 0
+    wait_until(lambda: scratch.statistics()["memory"]["used_bytes"] <= 4 << 20, "memory to be within the budget again")
+    scratch.remount("memory=4M")
+    for number in range(0, 150, 7):
+        assert os.getxattr(mount / f"file{number}", "user.number") == bytes([number]) * 60_000
+    scratch.unmount_and_check()
+
+
+def test_forgotten_inodes_are_dropped(scratch: Scratch) -> None:
+    """FORGET makes inodes idle; dropping the caches leaves none but the root."""
+    mount = scratch.mount()
+    for number in range(200):
+        (mount / f"file{number}").write_text("content")
+    scratch.sync()
+    assert scratch.statistics()["inodes"]["active"] >= 200
+
+    def dropped() -> bool:
+        drop_kernel_caches()
+        scratch.control("drop_caches=1", "gc=flush")
+        return bool(scratch.statistics()["inodes"]["cached"] <= 1)
+
+    wait_until(dropped, "all inodes to be dropped")
+    assert len(os.listdir(mount)) == 200
+    scratch.unmount_and_check()
+
+
+def test_access_times_survive_reclaim(scratch: Scratch) -> None:
+    """They are kept in memory, and written when the inode is inactivated."""
+    mount = scratch.mount("relatime")
+    for number in range(20):
+        path = mount / f"file{number}"
+        path.write_text("content")
+        os.utime(path, ns=(1000, 2000))
+    scratch.remount("relatime")
+    for number in range(10):
+        assert (mount / f"file{number}").read_text() == "content"
+    drop_kernel_caches()
+    scratch.control("drop_caches=1", "gc=flush")
+    scratch.remount("noatime")
+    read = [(mount / f"file{number}").stat().st_atime_ns > 1000 for number in range(20)]
+    assert read == [True] * 10 + [False] * 10
+    scratch.unmount_and_check()
+
+
+@contextmanager
+def meanwhile(action: Path) -> Iterator[None]:
+    """Look all names of a directory up, again and again."""
+    stop = Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            for entry in os.scandir(action):
+                os.stat(entry.path)
+
+    thread = Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_lookup_cancels_a_queued_inactivation(plain: Scratch) -> None:
+    """An inode that waits for its access time to be written is simply live again when somebody wants it."""
+    mount = plain.mount("gc_workers=1")
+    for number in range(300):
+        (mount / f"file{number}").write_text(str(number))
+
+    def cancelled() -> bool:
+        for number in range(300):
+            path = mount / f"file{number}"
+            os.utime(path, ns=(1, 2))
+            assert path.read_text() == str(number)
+        drop_kernel_caches()
+        with meanwhile(mount):
+            plain.control(*["drop_caches=1"] * 8)
+        return bool(plain.statistics()["gc"]["cancelled_total"] > 0)
+
+    wait_until(cancelled, "a lookup to come in time")
+    plain.control("gc=flush")
+    assert plain.statistics()["inodes"]["quarantined"] == 0
+    plain.remount()
+    assert all((mount / f"file{number}").read_text() == str(number) for number in range(300))
+    plain.unmount_and_check()
+
+
+def test_unmount_drains_the_backlog(scratch: Scratch) -> None:
+    """Hundreds of deleted files, closed just before: nothing is left to do for the next mount."""
+    mount = scratch.mount()
+    fresh = scratch.space()
+    files = []
+    for number in range(300):
+        files.append((mount / f"file{number}").open("wb"))
+        files[-1].write(bytes(20_000))
+        files[-1].flush()
+        os.unlink(files[-1].name)
+    for file in files:
+        file.close()
+    scratch.unmount()
+    counts = scratch.check()
+    assert counts["orphans"] == counts["files"] == 0
+    scratch.mount()
+    assert scratch.space() == fresh
+    scratch.unmount_and_check()

@@ -1,0 +1,109 @@
+"""Several processes do random things to the same few names: nothing hangs, and memory and disk agree afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.mounted.conftest import MakeScratch
+from tests.mounted.polling import wait_until
+from tests.mounted.scratch import Scratch, run
+from tests.mounted.trees import assert_same, snapshot
+
+pytestmark = pytest.mark.mounted
+STRESS = Path(__file__).parent / "programs" / "stress.py"
+
+
+def start(scratch: Scratch, count: int, operations: int, seed: int = 0) -> list[subprocess.Popen[str]]:
+    return [
+        subprocess.Popen(
+            [sys.executable, STRESS, scratch.mountpoint, str(operations), str(seed + number)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(count)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> None:
+    """All of them end well."""
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=100)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def assert_all_is_kept(scratch: Scratch, fresh: tuple[int, ...], *options: str) -> None:
+    """What the mount shows is what the disk holds; and when it is deleted, the space is back."""
+    before = snapshot(scratch.mountpoint)
+    scratch.remount(*options)
+    assert_same(before, snapshot(scratch.mountpoint))
+    run("rm", "-rf", *scratch.mountpoint.iterdir())
+    scratch.drain()
+    assert scratch.space() == fresh
+    scratch.unmount_and_check()
+
+
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_stress(scratch: Scratch, cache: str) -> None:
+    options = f"writeback_cache={cache}"
+    scratch.mount(options)
+    fresh = scratch.space()
+    finish(start(scratch, 3, 400))
+    if scratch.evict == "deferred":
+        assert scratch.statistics()["reclaim_context"] == {"violations_total": 0, "violations": {}}
+    assert_all_is_kept(scratch, fresh, options)
+
+
+def test_stress_in_narrow_space(make_scratch: MakeScratch, evict: str) -> None:
+    """Small blocks, the smallest log, the least memory, a commit all the time: everything waits for everything."""
+    scratch = make_scratch(evict=evict, size="64M", format_options=["-b", "1024", "--journal-size", "256K"])
+    options = ("memory=4M", "commit=0.1", "gc_workers=8")
+    scratch.mount(*options)
+    fresh = scratch.space()
+    finish(start(scratch, 3, 300, seed=100))
+    statistics = scratch.statistics()
+    assert statistics["journal"]["checkpoints_total"] > 0
+    if evict == "deferred":
+        assert statistics["reclaim_context"] == {"violations_total": 0, "violations": {}}
+    assert_all_is_kept(scratch, fresh, *options)
+
+
+def test_switching_under_load(plain: Scratch) -> None:
+    """The policy, the workers, the memory and the caches change while files come and go."""
+    plain.mount("commit=0.5")
+    fresh = plain.space()
+    processes = start(plain, 2, 500, seed=200)
+    turns = 0
+    while any(process.poll() is None for process in processes):
+        plain.control(f"evict={('inline', 'deferred')[turns % 2]}", f"gc_workers={1 + turns % 3}")
+        plain.control(f"memory={4 + turns % 2 * 100}M", "drop_caches=1")
+        Path("/proc/sys/vm/drop_caches").write_text("2\n")
+        turns += 1
+    finish(processes)
+    assert turns > 1
+    assert_all_is_kept(plain, fresh)
+
+
+def test_stress_on_a_disk_that_is_often_full(make_scratch: MakeScratch, evict: str) -> None:
+    """Some writes fail, with ENOSPC and nothing else; the image stays sound, and in the end all space is back."""
+    scratch = make_scratch(evict=evict, size="8M", format_options=["--journal-size", "1M"])
+    mount = scratch.mount("writeback_cache=off")
+    fresh = scratch.space()
+    (mount / "ballast").write_bytes(os.urandom(4 << 20))
+    processes = start(scratch, 2, 400, seed=300)
+    full = 0
+    for process in processes:
+        _, errors = process.communicate(timeout=100)
+        full += "No space left on device" in errors
+        assert process.returncode == 0 or "No space left on device" in errors, errors
+    wait_until(lambda: not scratch.statistics()["gc"]["queued"], "inodegc to be done")
+    assert_all_is_kept(scratch, fresh, "writeback_cache=off")
