@@ -46,7 +46,7 @@ def snapshot(runtime: Runtime) -> dict[str, object]:
             "queued": volume.gc.backlog + len(store.recovered),
             "pending_bytes": inodes.pending_blocks * store.fmt.block_size,
             "queued_total": gc.queued_total,
-            "inactivated_total": gc.inactivated_total,
+            "inactivated_total": inodes.inactivated_total,
             "cancelled_total": inodes.cancelled_total,
             "errors_total": gc.errors_total,
             "batches_total": gc.batches_total,

@@ -28,6 +28,8 @@ CHUNK_BYTES: Final = 32 * 1024
 SUPERBLOCK_BYTES: Final = 512
 SUPERBLOCK_OFFSETS: Final = (0, 65536)
 ORPHAN_SLOT_BYTES: Final = 32
+IMAGES_PER_DESCRIPTOR_MAX: Final = 63
+"""A descriptor of the journal and its images are encoded and written as one piece: this bounds the piece."""
 _U64: Final = struct.Struct("<Q")
 _U32: Final = struct.Struct("<I")
 assert HEADER_BYTES == 32
@@ -53,6 +55,8 @@ class Format:
         self.inodes_per_group = self.chunks_per_inode_group * self.inodes_per_chunk
         self.inode_group_blocks = 1 + self.chunks_per_inode_group * self.chunk_blocks
         self.orphans_per_block = (block_size - HEADER_BYTES) // ORPHAN_SLOT_BYTES
+        self.tags_per_descriptor = min(IMAGES_PER_DESCRIPTOR_MAX, (block_size - HEADER_BYTES) // 16)
+        self.revokes_per_block = (block_size - HEADER_BYTES) // 8
         self.reserved_blocks = SUPERBLOCK_OFFSETS[1] // block_size + 1
 
     def checksum(self, tag: int, data: bytes | bytearray | memoryview) -> int:

@@ -45,23 +45,9 @@ class Commit(NamedTuple):
     time_ns: int
 
 
-IMAGES_PER_DESCRIPTOR_MAX: Final = 63
-"""A descriptor and its images are encoded and written as one piece: this bounds the piece."""
-
-
-def tags_per_descriptor(fmt: Format) -> int:
-    """Images that one descriptor block describes."""
-    return min(IMAGES_PER_DESCRIPTOR_MAX, (fmt.block_size - HEADER_BYTES) // _TAG.size)
-
-
-def revokes_per_block(fmt: Format) -> int:
-    """Addresses in one revoke block."""
-    return (fmt.block_size - HEADER_BYTES) // _ADDRESS.size
-
-
 def transaction_blocks(fmt: Format, images: int, revokes: int) -> int:
     """Log blocks that a transaction with so many images and revokes takes."""
-    return images + -(-images // tags_per_descriptor(fmt)) + -(-revokes // revokes_per_block(fmt)) + 1
+    return images + -(-images // fmt.tags_per_descriptor) + -(-revokes // fmt.revokes_per_block) + 1
 
 
 def _block(fmt: Format, magic: bytes, tid: int, index: int, count: int, body: bytes) -> bytes:
@@ -97,7 +83,7 @@ def peek(fmt: Format, data: bytes) -> tuple[bytes, int, int, int] | None:
 
 def decode_tags(fmt: Format, data: bytes, count: int) -> list[Tag]:
     """The tags of a descriptor block; CorruptionError when it counts more than it can hold."""
-    if count > tags_per_descriptor(fmt):
+    if count > fmt.tags_per_descriptor:
         raise CorruptionError("journal descriptor counts too many images")
     end = HEADER_BYTES + count * _TAG.size
     return [Tag(home, crc) for home, crc, _ in _TAG.iter_unpack(data[HEADER_BYTES:end])]
@@ -105,7 +91,7 @@ def decode_tags(fmt: Format, data: bytes, count: int) -> list[Tag]:
 
 def decode_revokes(fmt: Format, data: bytes, count: int) -> list[int]:
     """The addresses of a revoke block; CorruptionError when it counts more than it can hold."""
-    if count > revokes_per_block(fmt):
+    if count > fmt.revokes_per_block:
         raise CorruptionError("journal revoke block counts too many addresses")
     return list(struct.unpack_from(f"<{count}Q", data, HEADER_BYTES))
 

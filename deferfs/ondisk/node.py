@@ -110,7 +110,7 @@ class Node:
     def cost(self, fmt: Format) -> int:
         if self.level:
             return fmt.block_size + 300
-        return 300 + 8 * len(self.keys) + sum(map(len, self.values)) + 48 * len(self.values)
+        return 300 + self.used + 48 * len(self.values)
 
     @classmethod
     def decode(cls, fmt: Format, address: int, data: bytes) -> Self:

@@ -29,6 +29,7 @@ class InodeStatistics:
     quarantined: int
     pending_blocks: int
     freed_total: int
+    inactivated_total: int
     cancelled_total: int
     anomalies: dict[str, int] = field(default_factory=dict)
 
@@ -42,6 +43,8 @@ class InodeCache:
         self.pending_blocks = 0
         """Blocks that queued and running inactivations of orphans will free."""
         self.freed_total = 0
+        self.inactivated_total = 0
+        """By whomever: a worker, or inline by who evicted it."""
         self.cancelled_total = 0
         self.anomalies: Counter[str] = Counter()
         """Malformed traffic: forgets of unknown inodes, more forgets than lookups."""
@@ -176,6 +179,7 @@ class InodeCache:
             self._unpend(inode)
             inode.move(State.RECLAIMABLE)
             self._free(inode)
+            self.inactivated_total += 1
 
     def freed(self, inode: InCoreInode, blocks: int) -> None:
         """A step of the inactivation has freed these blocks: they are not pending any more, but free."""
@@ -233,6 +237,7 @@ class InodeCache:
             states[State.QUARANTINED],
             self.pending_blocks,
             self.freed_total,
+            self.inactivated_total,
             self.cancelled_total,
             dict(self.anomalies),
         )

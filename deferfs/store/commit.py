@@ -12,8 +12,6 @@ from deferfs.ondisk.journal import (
     encode_commit,
     encode_descriptor,
     encode_revoke,
-    revokes_per_block,
-    tags_per_descriptor,
 )
 from deferfs.store.io import Discard, Flush, Job, Write
 from deferfs.store.journal import Journal, Transaction
@@ -83,7 +81,7 @@ def _write(journal: Journal, transaction: Transaction, now_ns: int) -> Job[None]
     for block in batch:
         body_crc = fmt.checksum(body_crc, block)
     index = len(batch)
-    per = tags_per_descriptor(fmt)
+    per = fmt.tags_per_descriptor
     addresses = sorted(transaction.images)
     for at in range(0, len(addresses), per):
         for write in _log_runs(journal, position, batch):
@@ -117,7 +115,7 @@ def _encode_images(fmt: Format, transaction: Transaction, index: int, addresses:
 
 
 def _encode_revokes(fmt: Format, transaction: Transaction) -> list[bytes]:
-    per = revokes_per_block(fmt)
+    per = fmt.revokes_per_block
     addresses = sorted(transaction.revokes)
     return [
         encode_revoke(fmt, transaction.tid, i, addresses[at : at + per])

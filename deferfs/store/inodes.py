@@ -62,7 +62,10 @@ class InodeTable:
         found = plan.inodes.get(ino)
         if found is not None:
             return found
-        return self._record(plan, ino, *self._locate(plan, ino))
+        found = plan.looked_up.get(ino)
+        if found is None:
+            found = plan.looked_up[ino] = self._record(plan, ino, *self._locate(plan, ino))
+        return found
 
     def _record(self, plan: Plan, ino: int, address: int, slot: int) -> Inode:
         if not address:
@@ -157,6 +160,7 @@ class InodeTable:
         address, slot = self._locate(plan, ino)
         plan.modify(address, InodeBlock).records[slot] = Inode(ino, 0, generation)
         del plan.inodes[ino]
+        plan.looked_up.pop(ino, None)
         group, index = divmod(ino, fmt.inodes_per_group)
         bitmap_address = self._block(plan, group * fmt.inode_group_blocks)
         bits = plan.modify(bitmap_address, Bitmap).bits

@@ -136,9 +136,10 @@ class Journal:
         running = self.running
         images = running.images
         new = sum(1 for address in plan.staged if address not in images)
-        before = self._need(len(images), len(running.revokes))
-        after = self._need(len(images) + new, len(running.revokes) + len(plan.revoked))
-        growth = after - before
+        growth = 0
+        if new or plan.revoked:
+            after = self._need(len(images) + new, len(running.revokes) + len(plan.revoked))
+            growth = after - self._need(len(images), len(running.revokes))
         if growth > 0:
             own = plan.grant.credits if plan.grant is not None and plan.grant.granted else 0
             others = self.granted_credits - own
@@ -161,11 +162,12 @@ class Journal:
                 cache.let_go(address)
             cache.drop(address)
             running.revokes.add(address)
+        publish, revokes = cache.publish, running.revokes
         for address, obj in plan.staged.items():
-            entry = cache.publish(address, obj)
+            entry = publish(address, obj)
             if address not in images:
                 entry.holds += 1
-                running.revokes.discard(address)
+                revokes.discard(address)
             images[address] = obj
         running.freed.extend(plan.freed)
         running.inodes.update(plan.inodes)

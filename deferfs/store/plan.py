@@ -33,8 +33,8 @@ class Plan:
     """One operation's overlay. `reserve` marks operations that free space or memory: they may use the reserves."""
 
     __slots__ = (
-        "data_sync", "data_writes", "freed", "grant", "held", "inodes", "on_apply", "reserve", "revoked", "staged",
-        "store", "supplied", "tid",
+        "data_sync", "data_writes", "freed", "grant", "held", "inodes", "looked_up", "on_apply", "reserve", "revoked",
+        "staged", "store", "supplied", "tid",
     )  # fmt: skip
 
     def __init__(self, store: Store, *, reserve: bool = False, grant: Grant | None = None) -> None:
@@ -44,6 +44,8 @@ class Plan:
         self.staged: dict[int, Block] = {}
         self.inodes: dict[int, Inode] = {}
         """Staged inode records."""
+        self.looked_up: dict[int, Inode] = {}
+        """Published inode records this plan has looked at: it asks for the same few again and again."""
         self.data_sync: set[int] = set()
         """Inodes of which more than times changed: fdatasync must commit them."""
         self.held: list[tuple[int, int]] = []

@@ -75,9 +75,10 @@ class Driver:
         supplied: dict[tuple[int, int], bytes] = {}
         grant: Grant | None = None
         freed = 0
+        self._reclaim_if_needed(reserve=reserve)
         try:
             while True:
-                plan = self._plan(reserve=reserve)
+                plan = Plan(self.volume.store, reserve=reserve)
                 plan.supplied, plan.grant = supplied, grant
                 try:
                     result = op(plan)
@@ -104,17 +105,17 @@ class Driver:
             if grant is not None:
                 journal.give_up(grant)
 
-    def _plan(self, *, reserve: bool) -> Plan:
+    def _reclaim_if_needed(self, *, reserve: bool) -> None:
+        """Once for each operation: what a retry brought in is not taken from it again."""
         store = self.volume.store
         try:
-            return store.plan(reserve=reserve)
+            store.plan(reserve=reserve)
         except NeedMemory as need:
             if reserve:
                 # an inactivation starts no others: they would nest without end
                 store.cache.shrink(need.bytes_over)
             else:
                 self._reclaim(need.bytes_over)
-            return Plan(store, reserve=reserve)
 
     # --- needs ---
     def _log_space(self, grant: Grant | None, credits: int) -> Grant:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 
 import pytest
 
@@ -131,46 +129,35 @@ def test_access_times_survive_reclaim(scratch: Scratch) -> None:
     scratch.unmount_and_check()
 
 
-@contextmanager
-def meanwhile(action: Path) -> Iterator[None]:
-    """Look all names of a directory up, again and again."""
-    stop = Event()
-
-    def look() -> None:
-        while not stop.is_set():
-            for entry in os.scandir(action):
-                os.stat(entry.path)
-
-    thread = Thread(target=look)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
 def test_a_lookup_cancels_a_queued_inactivation(plain: Scratch) -> None:
     """An inode that waits for its access time to be written is simply live again when somebody wants it."""
     mount = plain.mount("gc_workers=1")
-    for number in range(300):
-        (mount / f"file{number}").write_text(str(number))
+    paths = [mount / f"file{number}" for number in range(300)]
+    for path in paths:
+        path.write_text(path.name)
+
+    def shrink() -> None:
+        for _ in range(10):
+            plain.ask("set", key="drop_caches", value="1")
 
     def cancelled() -> bool:
-        for number in range(300):
-            path = mount / f"file{number}"
-            os.utime(path, ns=(1, 2))
-            assert path.read_text() == str(number)
         drop_kernel_caches()
-        with meanwhile(mount):
-            plain.control(*["drop_caches=1"] * 8)
+        for path in paths:
+            os.utime(path, ns=(1, 2))
+            assert path.read_text() == path.name
+        drop_kernel_caches()
+        shrinking = Thread(target=shrink)
+        shrinking.start()
+        for path in paths:
+            path.stat()
+        shrinking.join()
         return bool(plain.statistics()["gc"]["cancelled_total"] > 0)
 
     wait_until(cancelled, "a lookup to come in time")
     plain.control("gc=flush")
     assert plain.statistics()["inodes"]["quarantined"] == 0
     plain.remount()
-    assert all((mount / f"file{number}").read_text() == str(number) for number in range(300))
+    assert all(path.read_text() == path.name for path in paths)
     plain.unmount_and_check()
 
 

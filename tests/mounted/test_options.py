@@ -17,8 +17,14 @@ from tests.mounted.scratch import Scratch, deferfs, run
 from tests.mounted.test_semantics import fails_with
 
 pytestmark = pytest.mark.mounted
-SYSTEM = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-"""mount.fuse finds `deferfs` by PATH."""
+
+
+def program_for_mount(path: Path) -> Path:
+    """A `deferfs` that mount(8), which keeps no PATH, can be told by its name: `PROGRAM#IMAGE` with the type fuse."""
+    root = Path(__file__).parents[2]
+    path.write_text(f"#!/bin/sh\nPYTHONPATH='{root}' exec '{sys.executable}' -P -m deferfs \"$@\"\n")
+    path.chmod(0o755)
+    return path
 
 
 def as_nobody(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -39,10 +45,10 @@ def test_fstab(scratch: Scratch, tmp_path: Path) -> None:
     """A line of fstab, mount(8) by the mountpoint, umount(8): the image is clean when the daemon has ended."""
     fstab = tmp_path / "fstab"
     fstab.write_text(
-        f"{scratch.image} {scratch.mountpoint} fuse.deferfs "
+        f"{program_for_mount(tmp_path / 'deferfs')}#{scratch.image} {scratch.mountpoint} fuse "
         f"noauto,nofail,x-systemd.automount,allow_other,noatime,suid,evict={scratch.evict},commit=1 0 2\n"
     )
-    run("mount", "-T", fstab, scratch.mountpoint, env=SYSTEM)
+    run("mount", "-T", fstab, scratch.mountpoint)
     options, kind = mount_options(scratch.mountpoint)
     assert kind == "fuse.deferfs"
     assert {"rw", "noatime", "allow_other"} <= options

@@ -485,8 +485,8 @@ OFTEN = frozenset({"create", "write", "link", "rename", "commit_step", "checkpoi
 
 
 def weighted(words: Iterable[str]) -> list[str]:
-    """Each word as often as it should be drawn."""
-    return [word for word in words for _ in range(1 if word in SELDOM else 5 if word in OFTEN else 3)]
+    """Each word as often as it should be drawn, in an order that is always the same."""
+    return [word for word in sorted(words) for _ in range(1 if word in SELDOM else 5 if word in OFTEN else 3)]
 
 
 def throw(dice: random.Random) -> Numbers:

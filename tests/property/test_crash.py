@@ -111,7 +111,7 @@ class CrashesWith4K(Crashes):
 
 class CrashesWith64K(Crashes):
     block_size = 65536
-    rooms = (40, 120)
+    rooms = (70, 120)
     warm_max = 150
 
 

@@ -57,6 +57,9 @@ def _image(size: int, block_size: int, journal_blocks: int | None) -> bytes:
         journal_bytes=journal_blocks and journal_blocks * block_size,
     )
     run_job(device, make_filesystem(geometry))
+    # free space is full of what was there before: nobody may take it for zeros
+    free = geometry.first_free * block_size
+    device.write(free, b"\xdb" * (size - free))
     return device.snapshot()
 
 

@@ -2,7 +2,8 @@
 
     stress.py DIRECTORY OPERATIONS SEED
 
-Errors that follow from that are part of it; any other ends the program.
+Errors that follow from that are part of it, and so is a full disk: the number of ENOSPC is printed. Any other error
+ends the program.
 """
 
 import errno
@@ -15,6 +16,7 @@ from pathlib import Path
 NAMES = 40
 FOLDERS = 4
 EXPECTED = {
+    errno.ENOSPC,
     errno.ENOENT,
     errno.EEXIST,
     errno.ENOTEMPTY,
@@ -24,6 +26,7 @@ EXPECTED = {
     errno.EPERM,
     errno.ENODATA,
     errno.ELOOP,
+    errno.ENAMETOOLONG,  # a symbolic link to nowhere
     errno.ESTALE,
 }
 LENGTHS = [0, 50, 400, 4096, 30_000, 300_000]
@@ -36,6 +39,7 @@ class Stress:
         self.root = root
         self.dice = random.Random(seed)
         self.open: list[int] = []
+        self.full = 0
 
     def path(self) -> Path:
         parts = [f"folder{self.dice.randrange(FOLDERS)}" for _ in range(self.dice.randrange(3))]
@@ -119,9 +123,12 @@ class Stress:
             try:
                 self.dice.choice(choices)()
             except OSError as error:
+                self.full += error.errno == errno.ENOSPC
                 if error.errno not in EXPECTED:
                     raise
 
 
 if __name__ == "__main__":
-    Stress(Path(sys.argv[1]), int(sys.argv[3])).run(int(sys.argv[2]))
+    stress = Stress(Path(sys.argv[1]), int(sys.argv[3]))
+    stress.run(int(sys.argv[2]))
+    print(stress.full)

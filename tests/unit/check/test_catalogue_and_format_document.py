@@ -217,8 +217,8 @@ WORKED: dict[str, Callable[[Format], int]] = {
     "directory entries per leaf, names of 255 bytes": lambda fmt: _per_leaf(fmt, 255),
     "xattr bytes per xattr block": xattr.XattrBlock.room,
     "orphan slots per block": lambda fmt: fmt.orphans_per_block,
-    "images per journal descriptor": journal.tags_per_descriptor,
-    "revokes per revoke block": journal.revokes_per_block,
+    "images per journal descriptor": lambda fmt: fmt.tags_per_descriptor,
+    "revokes per revoke block": lambda fmt: fmt.revokes_per_block,
     "log blocks of a transaction of 1000 images and 10 revokes": lambda fmt: journal.transaction_blocks(fmt, 1000, 10),
 }
 

@@ -104,6 +104,21 @@ def test_the_table_grows_by_chunks_and_shrinks_back() -> None:
     check(driver)
 
 
+def test_where_a_chunk_was_is_forgotten_with_it() -> None:
+    driver = fresh_driver()
+    inos = allocate(driver, IN_CHUNK_0 + 64)
+    assert [record(driver, ino).ino for ino in inos] == inos
+    assert len(driver.volume.store.inodes.memo) > 1
+    free(driver, inos[IN_CHUNK_0:])
+    assert list(driver.volume.store.inodes.memo) == [0]
+    with fails_with(errno.ESTALE):
+        record(driver, 64)
+    driver.commit()
+    driver.volume.store.space.hold(driver.volume.store.inodes.root_address, 40)
+    assert allocate(driver, 64) == inos[IN_CHUNK_0:]
+    check(driver)
+
+
 def test_a_second_group_has_its_own_bitmap() -> None:
     driver = fresh_driver(14 << 20)
     store = driver.volume.store

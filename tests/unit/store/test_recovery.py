@@ -6,7 +6,7 @@ import pytest
 
 from deferfs.device import MemoryDevice
 from deferfs.errors import ImageError
-from deferfs.ondisk.journal import Commit, Tag, encode_commit, encode_descriptor, peek
+from deferfs.ondisk.journal import Commit, Tag, decode_tags, encode_commit, encode_descriptor, peek
 from deferfs.ondisk.superblock import STATE_CLEAN
 from deferfs.store.io import Flush, Read, Write, perform, run_job
 from deferfs.store.recovery import read_log, read_superblock, recover, superblock_offset
@@ -163,6 +163,22 @@ def test_a_damaged_transaction_with_valid_ones_behind_is_corruption() -> None:
             with pytest.raises(ImageError, match=f"transaction {broken} is damaged"):
                 open_driver(device)
             assert device.snapshot() == before, "nothing is written before the log is judged"
+
+
+def test_the_commit_record_vouches_for_the_very_descriptors() -> None:
+    """A descriptor that is valid by itself, but not the one that was committed."""
+    driver = history(1)
+    journal, fmt = driver.volume.store.journal, driver.volume.store.fmt
+    first = log_positions(driver, journal.committed_tid)[0]
+    offset = (journal.start + first) * 1024
+    block = driver.device.read(offset, 1024)
+    header = peek(fmt, block)
+    assert header is not None
+    _, tid, index, count = header
+    tags = decode_tags(fmt, block, count)
+    driver.device.write(offset, encode_descriptor(fmt, tid, index, [tag._replace(home=tag.home + 1) for tag in tags]))
+    content = run_job(driver.device, read_log(driver.volume.store.superblock))
+    assert (content.transactions, content.images) == (0, {})
 
 
 def test_new_transactions_are_numbered_above_the_remains_of_an_interrupted_commit() -> None:
