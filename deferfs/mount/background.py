@@ -61,6 +61,8 @@ class Background:
     def kick(self) -> None:
         """Ask for what the journal wants; called after operations and when somebody waits."""
         journal = self.store.journal
+        if journal.aborted is not None or self.stopped:
+            return  # nobody would do it, and be asked again at once
         if journal.wants_commit:
             self._commit_asked.set()
         if journal.wants_checkpoint:
@@ -129,7 +131,8 @@ class Background:
             with trio.move_on_after(self.commit_seconds):
                 await self._commit_asked.wait()
             self._commit_asked = trio.Event()
-            if journal.running.empty:
+            if journal.running.empty or journal.aborted is not None:
+                self._wake_committed()
                 self.serve_grants()
                 continue
             await self.commit_once()

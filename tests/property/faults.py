@@ -9,7 +9,7 @@ import pytest
 
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import Inode
-from deferfs.store import checkpoint, commit, recovery
+from deferfs.store import checkpoint, commit, recovery, store
 from deferfs.store.io import Flush, Job, Write
 from deferfs.store.journal import Journal, Transaction
 from deferfs.store.orphans import OrphanTable
@@ -142,7 +142,7 @@ def uncommitted_images_go_home(patch: pytest.MonkeyPatch) -> None:
 
     def write_home(journal: Journal, last: int) -> Job[dict[int, tuple[int, object]]]:
         fmt = journal.store.fmt
-        for address in journal.pending_home:
+        for address in list(journal.pending_home):
             entry = journal.store.cache.entries.get(address)
             if entry is not None:
                 yield Write(address * fmt.block_size, [entry.obj.encode(fmt, address)])
@@ -161,8 +161,6 @@ def replay_ignores_revokes(patch: pytest.MonkeyPatch) -> None:
 
 @fault
 def replay_is_not_flushed(patch: pytest.MonkeyPatch) -> None:
-    from deferfs.store import store
-
     _wrap_job(patch, store, "recover", 1)
 
 

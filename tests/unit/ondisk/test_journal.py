@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deferfs.errors import CorruptionError
-from deferfs.ondisk.format import HEADER_BYTES, Format
+from deferfs.ondisk.format import HEADER_BYTES, IMAGES_PER_DESCRIPTOR_MAX, Format
 from deferfs.ondisk.journal import (
-    IMAGES_PER_DESCRIPTOR_MAX,
     MAGIC_COMMIT,
     MAGIC_DESCRIPTOR,
     MAGIC_REVOKE,
@@ -20,8 +19,6 @@ from deferfs.ondisk.journal import (
     encode_descriptor,
     encode_revoke,
     peek,
-    revokes_per_block,
-    tags_per_descriptor,
     transaction_blocks,
 )
 from tests.unit.volumes import HASH_KEY, formats
@@ -34,7 +31,7 @@ u64 = st.integers(0, 2**64 - 1)
 
 @given(fmt=st.sampled_from(FORMATS), tid=u64, index=u64, data=st.data())
 def test_descriptors_round_trip(fmt: Format, tid: int, index: int, data: st.DataObject) -> None:
-    tags = data.draw(st.lists(st.builds(Tag, u64, u32), max_size=tags_per_descriptor(fmt)))
+    tags = data.draw(st.lists(st.builds(Tag, u64, u32), max_size=fmt.tags_per_descriptor))
     block = encode_descriptor(fmt, tid, index, tags)
     assert len(block) == fmt.block_size
     assert peek(fmt, block) == (MAGIC_DESCRIPTOR, tid, index, len(tags))
@@ -43,7 +40,7 @@ def test_descriptors_round_trip(fmt: Format, tid: int, index: int, data: st.Data
 
 @given(fmt=st.sampled_from(FORMATS), tid=u64, data=st.data())
 def test_revokes_round_trip(fmt: Format, tid: int, data: st.DataObject) -> None:
-    addresses = data.draw(st.lists(u64, max_size=min(200, revokes_per_block(fmt))))
+    addresses = data.draw(st.lists(u64, max_size=min(200, fmt.revokes_per_block)))
     block = encode_revoke(fmt, tid, 0, addresses)
     assert len(block) == fmt.block_size
     assert peek(fmt, block) == (MAGIC_REVOKE, tid, 0, len(addresses))
@@ -66,8 +63,8 @@ def test_records_lie_where_the_docstring_says() -> None:
 
 @pytest.mark.parametrize(("fmt", "tags", "revokes"), list(zip(FORMATS, (62, 63, 63), (124, 508, 8188), strict=True)))
 def test_capacities(fmt: Format, tags: int, revokes: int) -> None:
-    assert tags_per_descriptor(fmt) == tags <= IMAGES_PER_DESCRIPTOR_MAX
-    assert revokes_per_block(fmt) == revokes
+    assert fmt.tags_per_descriptor == tags <= IMAGES_PER_DESCRIPTOR_MAX
+    assert fmt.revokes_per_block == revokes
 
 
 @pytest.mark.parametrize(
@@ -93,6 +90,6 @@ def test_the_checksum_is_seeded_with_filesystem_and_transaction() -> None:
 
 def test_impossible_counts_are_refused() -> None:
     with pytest.raises(CorruptionError):
-        decode_tags(FMT, bytes(1024), tags_per_descriptor(FMT) + 1)
+        decode_tags(FMT, bytes(1024), FMT.tags_per_descriptor + 1)
     with pytest.raises(CorruptionError):
-        decode_revokes(FMT, bytes(1024), revokes_per_block(FMT) + 1)
+        decode_revokes(FMT, bytes(1024), FMT.revokes_per_block + 1)

@@ -384,21 +384,23 @@ class TestPreallocation:
         assert (record(driver, ino).blocks, record(driver, ino).flags) == (80, 0)
 
 
-def test_a_write_larger_than_a_transaction_is_done_in_parts() -> None:
+@pytest.mark.parametrize("start", [0, 100, 1500])
+def test_a_write_larger_than_a_transaction_is_done_in_parts(start: int) -> None:
     driver = fresh_driver(6 << 20, journal_blocks=256)
     store = driver.volume.store
     # nothing but single free blocks, so that each block is an extent of its own
-    ino = make(driver, b"file")
+    ino = make_file(driver, b"file", b"inline" * 50)
     held = []
     while store.space.available > 2:
         held.append(store.space.hold(0, 1)[0])
     for first in held[::2]:
         store.space.let_go(first, 1)
     data = bytes(1 + i % 251 for i in range(2_400_000))
-    first = driver.run(files.write, driver.volume, ino, 0, data)
-    assert 0 < first < len(data)
-    driver.write(ino, first, data[first:])
-    assert whole(driver, ino) == data
+    written = driver.run(files.write, driver.volume, ino, start, data)
+    assert 0 < written < len(data)
+    assert record(driver, ino).size == start + written
+    driver.write(ino, start + written, data[written:])
+    assert whole(driver, ino) == (b"inline" * 50)[:start].ljust(start, b"\0") + data
     for first in held[1::2]:
         store.space.let_go(first, 1)
     assert_sound(driver)
