@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from deferfs.crash.content import CHUNK_BYTES
 from deferfs.crash.model import Nodes
+from deferfs.device import SECTOR_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,15 @@ class Attempt:
     offset: int
     data: bytes
 
-    def touches(self, start: int, stop: int) -> bool:
-        return self.offset < stop and start < self.offset + len(self.data)
+
+class Piece(NamedTuple):
+    """Bytes that a chunk may show from byte `start` of it on."""
+
+    start: int
+    data: bytes
+
+    def covers(self, start: int, stop: int) -> bool:
+        return self.start <= start and stop <= self.start + len(self.data)
 
 
 class History:
@@ -71,28 +80,39 @@ class History:
         """The states that may be found after a crash, oldest first."""
         return range(self.floor(position), self.ceiling(position) + 1)
 
-    def chunks_between(self, ino: int, number: int, state: int, position: int) -> list[bytes]:
-        """The values that a chunk of a file had in `state` or later, up to the crash, oldest first, none of them
-        twice in a row. Attempts whose operation was not through are among them, each on top of what was there.
+    def pieces(self, ino: int, number: int, state: int, position: int) -> list[Piece]:
+        """What a chunk of a file held in `state` or later, up to the crash, oldest first: bytes below the size the file had
+        then, and attempts, whether their operation was through or not.
         """
-        found: list[bytes] = []
+        start = number * CHUNK_BYTES
+        found: list[Piece] = []
+        newest: bytes | None = None
         for index in range(state, self.ceiling(position) + 1):
             node = self.states[index].get(ino)
             if node is not None:
                 chunk = node.content.chunk(number)
-                if not found or found[-1] is not chunk:
-                    found.append(chunk)
-        start = number * CHUNK_BYTES
+                length = min(CHUNK_BYTES, max(0, node.size - start))
+                if chunk is not newest or length != len(found[-1].data):
+                    newest = chunk
+                    found.append(Piece(0, chunk[:length]))
         since = self.positions[state]
         for attempt in self.attempts:
             if attempt.ino == ino and since <= attempt.position <= position:
-                if attempt.touches(start, start + CHUNK_BYTES):
-                    found.append(_laid_over(found[-1], start, attempt))
+                low = max(start, attempt.offset)
+                high = min(start + CHUNK_BYTES, attempt.offset + len(attempt.data))
+                if low < high:
+                    found.append(Piece(low - start, attempt.data[low - attempt.offset : high - attempt.offset]))
         return found
 
 
-def _laid_over(chunk: bytes, start: int, attempt: Attempt) -> bytes:
-    low = max(start, attempt.offset)
-    high = min(start + len(chunk), attempt.offset + len(attempt.data))
-    new = attempt.data[low - attempt.offset : high - attempt.offset]
-    return chunk[: low - start] + new + chunk[high - start :]
+def first_foreign_byte(chunk: bytes, pieces: list[Piece]) -> int:
+    """The first place at which `chunk` is like none of the pieces; -1 when there is none."""
+    for start in range(0, len(chunk), SECTOR_BYTES):
+        sector = chunk[start : start + SECTOR_BYTES]
+        end = start + len(sector)
+        if any(piece.covers(start, end) and piece.data.startswith(sector, start - piece.start) for piece in pieces):
+            continue
+        for at in range(start, end):
+            if not any(piece.covers(at, at + 1) and piece.data[at - piece.start] == chunk[at] for piece in pieces):
+                return at
+    return -1

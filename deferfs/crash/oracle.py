@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from deferfs.check import check_image
 from deferfs.crash.content import CHUNK_BYTES
-from deferfs.crash.history import History
+from deferfs.crash.history import History, first_foreign_byte
 from deferfs.crash.model import Node, Nodes, differences, linked
 from deferfs.crash.states import CrashStates, Shredded
 from deferfs.crash.tree import read_content, read_tree
-from deferfs.device import SECTOR_BYTES, Chooser, MemoryDevice, RecordingDevice
+from deferfs.device import Chooser, MemoryDevice, RecordingDevice
 from deferfs.volume import attributes
 from deferfs.volume.driver import Driver
 
@@ -73,10 +72,8 @@ class Oracle:
         self.dice = dice
         self.judged = 0
         """Crash states judged, those inside recoveries included."""
-        self.recovery_cuts = 1
-        """Cuts in the recovery of each image."""
-        self.close_cuts = 1
-        """Cuts between recovery and the end of the unmount of each image."""
+        self.cut_again_every = 1
+        """Every so many images, the recovery and the unmount that follows it are cut once each."""
 
     def judge(self, position: int, choose: Chooser) -> Verdict:
         """Judge a crash after `position` records; CrashError when a promise is broken."""
@@ -100,7 +97,8 @@ class Oracle:
         state = self._prefix(tree, position)
         self._check_contents(driver, tree, state, position)
         self._check_unmount(driver, device, tree)
-        self._cut_again(image, device, recovered, tree)
+        if self.dice.randrange(self.cut_again_every) == 0:
+            self._cut_again(image, device, recovered, tree)
         return Verdict(state, tree, image)
 
     # --- promise 2 ---
@@ -128,12 +126,12 @@ class Oracle:
             for number in sorted(found.numbers() | expected.numbers()):
                 chunk = found.chunk(number)
                 if chunk != expected.chunk(number):
-                    allowed = self.history.chunks_between(ino, number, state, position)
-                    at = first_foreign_byte(chunk, allowed)
+                    pieces = self.history.pieces(ino, number, state, position)
+                    at = first_foreign_byte(chunk[: node.size - number * CHUNK_BYTES], pieces)
                     if at >= 0:
                         raise CrashError(
                             f"inode {ino}, recovered to state {state}: byte {number * CHUNK_BYTES + at} is {chunk[at]}, "
-                            f"which it never was ({len(allowed)} values known since)"
+                            f"which it never was ({len(pieces)} versions since)"
                         )
 
     # --- promises 4 and 1 ---
@@ -153,9 +151,8 @@ class Oracle:
     # --- promise 5 ---
     def _cut_again(self, image: bytes, device: RecordingDevice, recovered: int, tree: Nodes) -> None:
         states = CrashStates(image, device.records)
-        places = [(1, recovered)] * self.recovery_cuts + [(recovered, len(device.records))] * self.close_cuts
-        for first, last in places:
-            position = self.dice.randint(min(first, last), last)
+        for first, last in ((0, recovered), (recovered, len(device.records))):
+            position = self.dice.randint(first, last)
             choose = Shredded(self.dice.getrandbits(32), self.dice.choice((0, 2, 4, 6, 8)))
             try:
                 self._same_again(states.image(position, choose), tree, in_recovery=position <= recovered)
@@ -179,39 +176,6 @@ class Oracle:
             raise CrashError("another state: " + "; ".join(lines[:_PROBLEMS_SHOWN]))
 
 
-def first_foreign_byte(chunk: bytes, allowed: list[bytes]) -> int:
-    """The first place at which `chunk` is like none of the `allowed` ones; -1 when there is none."""
-    for start in range(0, len(chunk), SECTOR_BYTES):
-        end = start + SECTOR_BYTES
-        piece = chunk[start:end]
-        if any(known[start:end] == piece for known in allowed):
-            continue
-        for at in range(start, end):
-            if all(known[at] != chunk[at] for known in allowed):
-                return at
-    return -1
-
-
 def snapshot(device: RecordingDevice) -> bytes:
     """The whole contents of a device."""
     return device.read(0, device.size)
-
-
-def delete_everything(driver: Driver, unlink: Callable[[int, bytes, bool], None], tree: Nodes) -> None:
-    """Remove every name below the root with `unlink(parent, name, is_directory)`, and collect."""
-    left = {ino: dict(node.entries) for ino, node in tree.items() if node.is_directory and node.nlink}
-
-    def empty(ino: int) -> None:
-        for name, child in left[ino].items():
-            if tree[child].is_directory:
-                empty(child)
-            unlink(ino, name, tree[child].is_directory)
-
-    empty(1)
-    driver.collect()
-    driver.commit()
-
-
-def without_content(nodes: Nodes) -> dict[int, Node]:
-    """The same metadata, sharing no file contents: what an oracle of a continued run starts from."""
-    return {ino: replace(node) for ino, node in nodes.items()}

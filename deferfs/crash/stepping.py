@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from deferfs.device.base import Device
+from deferfs.errors import FsError
 from deferfs.reclaim.inactivation import Inactivation
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.states import State
@@ -30,29 +31,42 @@ class Stepper:
     had been slow, or quick.
     """
 
-    def __init__(self, device: Device, job: Job[Any], ended: Callable[[], None]) -> None:
+    def __init__(self, device: Device, job: Job[Any], resumed: Callable[[Stepper], None]) -> None:
         self.device = device
         self.job = job
-        self.ended = ended
+        self.resumed = resumed
+        """Called whenever the job has gone on."""
         self.done = False
+        self.failed = False
+        """It ended with an error; `done` as well."""
         self._request: Request | None = None
         self._answer: bytes | None = None
+        self._error: OSError | None = None
         self._resume()
 
     def _resume(self) -> None:
+        answer, error = self._answer, self._error
+        self._answer = self._error = None
         try:
-            self._request = self.job.send(self._answer)
+            self._request = self.job.send(answer) if error is None else self.job.throw(error)
         except StopIteration:
             self.done = True
-            self.ended()
+        except FsError:
+            self.done = self.failed = True
+            raise
+        finally:
+            self.resumed(self)
 
     def step(self) -> None:
-        """Perform the request, or resume the job after it."""
-        if self._request is not None:
-            self._answer = perform(self.device, self._request)
-            self._request = None
-        else:
+        """Perform the request, or resume the job after it. FsError when the job ends with it."""
+        if self._request is None:
             self._resume()
+            return
+        try:
+            self._answer = perform(self.device, self._request)
+        except OSError as error:
+            self._error = error
+        self._request = None
 
     def finish(self) -> None:
         while not self.done:
@@ -73,6 +87,8 @@ class SteppingDriver(Driver):
         self.checkpointing: Stepper | None = None
         self.inactivations: list[Inactivation] = []
         """Begun, not finished."""
+        self.discard = False
+        """Whether commits tell the device of the blocks they freed."""
         self.on_freeze: Callable[[], int] = lambda: 0
         self.on_durable: Callable[[int], None] = lambda state: None
         self.on_inactivated: Callable[[InCoreInode, dict[int, Any], bool], None] = lambda inode, changed, done: None
@@ -133,25 +149,34 @@ class SteppingDriver(Driver):
         """Freeze the running transaction and issue the first request."""
         assert self.committing is None
         store = self.volume.store
+        journal = store.journal
+        tid = None if journal.running.empty else journal.running.tid
+        told = False
         state = self.on_freeze()
 
-        def durable() -> None:
-            self.committing = None
-            self.on_durable(state)
+        def resumed(stepper: Stepper) -> None:
+            nonlocal told
+            durable = stepper.done and not stepper.failed if tid is None else journal.committed_tid >= tid
+            if durable and not told:
+                told = True
+                self.on_durable(state)
+            if stepper.done:
+                self.committing = None
 
-        stepper = Stepper(self.device, commit(store.journal, store.clock()), durable)
-        if not stepper.done:
-            self.committing = stepper
+        job = commit(journal, store.clock(), discard=self.discard)
+        self.committing = _unless_done(Stepper(self.device, job, resumed))
 
     def begin_checkpoint(self) -> None:
         """Start to bring home what is committed now."""
         assert self.checkpointing is None
         store = self.volume.store
 
-        def ended() -> None:
-            self.checkpointing = None
+        def resumed(stepper: Stepper) -> None:
+            if stepper.done:
+                self.checkpointing = None
 
-        self.checkpointing = Stepper(self.device, checkpoint(store.journal, store.clock()), ended)
+        job = checkpoint(store.journal, store.clock())
+        self.checkpointing = _unless_done(Stepper(self.device, job, resumed))
 
     def finish_jobs(self) -> None:
         """Run what is in flight to its end."""
@@ -181,3 +206,7 @@ class SteppingDriver(Driver):
         self.finish_inactivations()
         self.finish_jobs()
         super().close()
+
+
+def _unless_done(stepper: Stepper) -> Stepper | None:
+    return None if stepper.done else stepper

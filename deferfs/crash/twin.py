@@ -13,14 +13,14 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from deferfs.crash.content import CHUNK_BYTES
-from deferfs.crash.history import History
+from deferfs.crash.history import History, first_foreign_byte
 from deferfs.crash.model import Model, ModelError, Node, differences
-from deferfs.crash.oracle import Oracle, first_foreign_byte
+from deferfs.crash.oracle import Oracle
 from deferfs.crash.states import CrashStates
 from deferfs.crash.stepping import SteppingDriver
 from deferfs.crash.tree import check_contents, read_content, read_tree, times_of
-from deferfs.device import MemoryDevice, RecordingDevice
-from deferfs.errors import FsError
+from deferfs.device import FailingDevice, MemoryDevice, RecordingDevice
+from deferfs.errors import DeviceError, FsError
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.inode import ActiveReference, InCoreInode
 from deferfs.volume import attributes, files, namespace, xattrs
@@ -50,11 +50,15 @@ class Twin:
         dice: random.Random,
         evict: str = "deferred",
         memory_bytes: int = 64 << 20,
+        discard: bool = False,
     ) -> None:
-        self.device = RecordingDevice(MemoryDevice.from_bytes(image))
+        self.below = FailingDevice(MemoryDevice.from_bytes(image))
+        """Fails what a test wants to fail. Only what succeeds is recorded above it."""
+        self.device = RecordingDevice(self.below)
         self.driver = SteppingDriver.open(
             self.device, clock=clock, entropy=lambda: 7, evict=evict, memory_bytes=memory_bytes
         )
+        self.driver.discard = discard
         self.model = Model(self._read_everything())
         self.history = History(self.model.nodes)
         self.oracle = Oracle(CrashStates(image, self.device.records), self.history, dice=dice)
@@ -86,7 +90,9 @@ class Twin:
     def _both(
         self, in_model: Callable[[T, Changed], None], op: Callable[..., T], *args: Any, **kwargs: Any
     ) -> T | None:
-        """The result of the operation; None when both refuse it with the same errno, or when space ran out."""
+        """The result of the operation; None when both refuse it with the same errno, when space ran out, or when the device
+        failed.
+        """
 
         def then(result: T, changed: Changed) -> None:
             try:
@@ -99,8 +105,12 @@ class Twin:
         try:
             return self.driver.perform(then, op, self.volume, *args, **kwargs)
         except FsError as error:
-            if error.errno not in ENVIRONMENT:
+            if error.errno not in ENVIRONMENT and self.volume.store.journal.aborted is None:
                 self._model_refuses(in_model, error, f"{op.__name__}{args}")
+            return None
+        except DeviceError:
+            if not self.below.failures:
+                raise
             return None
 
     def _record(self, changed: Changed) -> None:
@@ -199,8 +209,8 @@ class Twin:
         found = read_content(self.driver, ino, node.size)
         changed = [n for n in found.numbers() | node.content.numbers() if found.chunk(n) != node.content.chunk(n)]
         for number in changed:
-            allowed = self.history.chunks_between(ino, number, self.history.last, self.position)
-            at = first_foreign_byte(found.chunk(number), allowed)
+            pieces = self.history.pieces(ino, number, self.history.last, self.position)
+            at = first_foreign_byte(found.chunk(number)[: node.size - number * CHUNK_BYTES], pieces)
             if at >= 0:
                 raise TwinError(f"inode {ino}: byte {number * CHUNK_BYTES + at} is foreign after a failed write")
         if changed:

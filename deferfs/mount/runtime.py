@@ -276,13 +276,14 @@ class Runtime:
 class _Waiting:
     """What one operation holds over its retries: fetched blocks, data, a grant."""
 
-    __slots__ = ("_attempts", "_blocks", "_grant", "_reserve", "_runtime", "_supplied")
+    __slots__ = ("_attempts", "_blocks", "_grant", "_reserve", "_runtime", "_supplied", "_warmed")
 
     def __init__(self, runtime: Runtime, *, reserve: bool) -> None:
         self._runtime = runtime
         self._reserve = reserve
         self._blocks: list[int] = []
         self._supplied: dict[tuple[int, int], bytes] = {}
+        self._warmed: set[int] = set()
         self._grant: Grant | None = None
         self._attempts = 0
 
@@ -308,46 +309,56 @@ class _Waiting:
         elif isinstance(need, NeedLogSpace):
             await self._log_space(need.credits)
         elif isinstance(need, NeedMemory):
-            with self._runtime.waits.measure("memory"):
-                await self._runtime.direct_reclaim(need.bytes_over)
-                if self._runtime.store.dirty_bytes > self._runtime.store.memory.limit_bytes // 4:
-                    # that is not reclaim but throttling, and outside the reclaim context
-                    await self._runtime.background.write_back()
+            await self._memory(need.bytes_over)
         else:
             await self._free_space()
 
-    async def _fetch(self, need: NeedBlocks) -> None:
+    async def _memory(self, bytes_over: int) -> None:
         runtime = self._runtime
-        store, device = runtime.store, runtime.device
+        if self._reserve:
+            # an inactivation must not evict inodes, whose inactivation would evict inodes in turn
+            runtime.store.cache.shrink(bytes_over)
+            return
+        with runtime.waits.measure("memory"):
+            await runtime.direct_reclaim(bytes_over)
+            if runtime.store.dirty_bytes > runtime.store.memory.limit_bytes // 4:
+                # that is not reclaim but throttling, and outside the reclaim context
+                await runtime.background.write_back()
+
+    async def _read(self, offset: int, length: int) -> bytes | None:
+        """Bytes as they are at this moment. None when they had to be waited for: what was read then may be out of date,
+        but the page cache is warm, and the operation runs again."""
+        runtime = self._runtime
+        try:
+            data = runtime.device.read_nowait(offset, length)
+            if data is not None:
+                return data
+            if offset in self._warmed:
+                return runtime.device.read(offset, length)
+            self._warmed.add(offset)
+            runtime.checker.might_wait("io")
+            with runtime.waits.measure("io"):
+                await trio.to_thread.run_sync(runtime.device.read, offset, length)
+        except OSError as error:
+            raise FsError(errno.EIO, f"reading {length} bytes at {offset}: {error}") from error
+        return None
+
+    async def _fetch(self, need: NeedBlocks) -> None:
+        store = self._runtime.store
         size = store.fmt.block_size
         for address, kind in need.blocks:
             if not 0 < address < store.superblock.blocks:
                 raise CorruptionError(f"a reference leads to block {address}, outside the filesystem")
-            try:
-                data = device.read_nowait(address * size, size)
-                if data is None:
-                    runtime.checker.might_wait("io")
-                    with runtime.waits.measure("io"):
-                        data = await trio.to_thread.run_sync(device.read, address * size, size)
-            except OSError as error:
-                raise FsError(errno.EIO, f"reading block {address}: {error}") from error
-            store.cache.supply(address, kind, data)
-            store.cache.hold(address)
-            self._blocks.append(address)
+            data = await self._read(address * size, size)
+            if data is not None:
+                store.cache.supply(address, kind, data)
+                store.cache.hold(address)
+                self._blocks.append(address)
 
     async def _data(self, need: NeedData) -> None:
-        """Copied data must be what is there when the plan runs: warm the page cache, then read without waiting."""
-        runtime = self._runtime
-        for _ in range(3):
-            data = runtime.device.read_nowait(need.offset, need.length)
-            if data is not None:
-                break
-            runtime.checker.might_wait("io")
-            with runtime.waits.measure("io"):
-                await trio.to_thread.run_sync(runtime.device.read, need.offset, need.length)
-        else:
-            data = runtime.device.read(need.offset, need.length)
-        self._supplied = {(need.offset, need.length): data}
+        data = await self._read(need.offset, need.length)
+        if data is not None:
+            self._supplied = {(need.offset, need.length): data}
 
     async def _log_space(self, credits: int) -> None:
         runtime = self._runtime

@@ -117,7 +117,7 @@ def test_git_clone_of_this_repository(scratch: Scratch, tmp_path: Path) -> None:
     run("git", "clone", "-q", sources.ROOT, here, env=GIT)
 
     def work(mount: Path) -> None:
-        run("git", "clone", "-q", sources.ROOT, mount / "clone", env=GIT)
+        run("git", "clone", "-q", f"file://{sources.ROOT}", mount / "clone", env=GIT)
 
     def verify(mount: Path) -> None:
         run("git", "-C", mount / "clone", "fsck", "--full", env=GIT)

@@ -39,6 +39,7 @@ class Shape:
     journal_blocks: int = JOURNAL_BLOCKS_MIN
     evict: str = "deferred"
     memory_bytes: int = 64 << 20
+    discard: bool = False
 
     @property
     def size(self) -> int:
@@ -96,7 +97,12 @@ class World:
     def _start(self, image: bytes) -> None:
         shape = self.shape
         self.twin = Twin(
-            image, clock=self.clock, dice=self.dice, evict=shape.evict, memory_bytes=shape.memory_bytes
+            image,
+            clock=self.clock,
+            dice=self.dice,
+            evict=shape.evict,
+            memory_bytes=shape.memory_bytes,
+            discard=shape.discard,
         )
 
     @property
@@ -529,6 +535,7 @@ def random_shape(dice: random.Random) -> Shape:
         journal_blocks=dice.choice((SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
         evict=dice.choice(("inline", "deferred")),
         memory_bytes=dice.choice((64 << 20, 160 << 10)),
+        discard=dice.random() < 0.25,
     )
 
 

@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from deferfs.crash.oracle import CrashError
+from deferfs.crash.twin import TwinError
+from deferfs.errors import CorruptionError
 from tests.property import sweeps
 from tests.property.actions import fresh_image, random_world
 
@@ -25,6 +28,8 @@ def _finders(seed: int, worlds: int) -> Iterator[tuple[str, Callable[[], int]]]:
     yield "reuse_with_images_in_the_log", sweeps.reuse_with_images_in_the_log
     for held in range(10):
         yield f"reuse_during_checkpoint {held}", partial(sweeps.reuse_during_checkpoint, held)
+    yield "data_in_place", partial(sweeps.data_in_place, seed)
+    yield "nothing_old_shows", partial(sweeps.nothing_old_shows, seed)
     yield "recovery_to_its_end", partial(sweeps.recovery_to_its_end, seed)
     yield "every_flush", partial(sweeps.every_flush, seed)
     yield "full_log", partial(sweeps.full_log, seed)
@@ -45,6 +50,6 @@ def hunt(seed: int, worlds: int) -> Found | None:
         try:
             states += finder()
             runs += 1
-        except Exception as error:  # whatever the fault makes fail is a find
+        except (CrashError, TwinError, CorruptionError) as error:
             return Found(error, name, runs, states)
     return None

@@ -12,7 +12,8 @@ from deferfs.crash.model import ROOT, differences
 from deferfs.crash.oracle import open_image, require_sound
 from deferfs.crash.states import CrashStates, subsets
 from deferfs.crash.tree import read_tree
-from deferfs.device import FlushRecord
+from deferfs.device import FlushRecord, keep_all
+from deferfs.ondisk.xattr import XattrBlock
 from deferfs.volume import attributes
 from tests.property.actions import SMALL_JOURNAL_BLOCKS, Shape, World, pattern, random_actions
 
@@ -33,6 +34,7 @@ def boundaries(world: World, first: int = 0) -> Iterator[int]:
 def judge_at(world: World, positions: Iterator[int], *, extra: int) -> None:
     """Judge the subsets of what is unflushed at each position; no image twice."""
     oracle = world.twin.oracle
+    oracle.cut_again_every = 4
     seen: set[bytes] = set()
     for position in positions:
         for choose in subsets(len(oracle.states.unflushed(position)), world.dice, extra=extra):
@@ -58,75 +60,155 @@ def every_flush(seed: int, *, warm: int = 120, actions: int = 40, extra: int = 3
     return world.judged
 
 
-def full_log(seed: int) -> int:
-    """Large transactions one after the other, so that each checkpoint makes way for the next one, with crashes around the
-    turn of the log.
-    """
+def full_log(seed: int, turns: int = 5) -> int:
+    """The log is filled, brought home, and at once overwritten by a large transaction: crashes around each such turn."""
     world = World(Shape(journal_blocks=SMALL_JOURNAL_BLOCKS), seed)
     twin, dice = world.twin, random.Random(seed)
-    files = [twin.create(ROOT, b"%d" % i, FILE) for i in range(40)]
-    assert None not in files
-    for turn in range(12):
-        first = twin.position
-        for ino in dice.sample(files, 8 + turn % 8):
-            assert ino is not None
-            twin.setattr(ino, mode=0o600 + turn)
-            twin.setxattr(ino, b"user.0", pattern(turn, 700))
-        twin.sync()
-        if twin.volume.store.journal.used > SMALL_JOURNAL_BLOCKS // 2:
-            twin.driver.checkpoint()
+    files = [ino for i in range(40) if (ino := twin.create(ROOT, b"%d" % i, FILE)) is not None]
+    journal = twin.volume.store.journal
+    overwritten = 0
+    for turn in range(turns):
+        twin.driver.checkpoint()
+        while journal.used < journal.blocks - journal.transaction_blocks_max + 8:
+            _large_transaction(world, dice.sample(files, 40), turn)
+        first, left = twin.position, journal.blocks - journal.used
+        twin.driver.checkpoint()
+        _large_transaction(world, dice.sample(files, 40), turn)
+        overwritten += journal.used > left
         judge_at(world, boundaries(world, first), extra=1)
+    assert overwritten > turns // 2, "the log was not full enough to be overwritten"
     twin.verify()
     return world.judged
 
 
+def _large_transaction(world: World, files: list[int], turn: int) -> None:
+    """As much metadata as one transaction takes, without file data, so that one barrier is enough."""
+    journal = world.twin.volume.store.journal
+    for ino in files:
+        if journal.running_blocks > journal.transaction_blocks_max - 4:
+            break
+        world.twin.setxattr(ino, b"user.0", pattern(turn, 700))
+    world.twin.sync()
+
+
 def reuse_during_checkpoint(held_steps: int) -> int:
-    """Metadata blocks are freed and given to files while a checkpoint is on its way, stopped after so many steps."""
+    """Metadata blocks are freed and given to a file while a checkpoint is on its way, stopped after so many steps."""
     world = World(TIGHT, held_steps)
     twin = world.twin
-    ino = twin.create(ROOT, b"attributes", FILE)
-    other = twin.create(ROOT, b"data", FILE)
-    assert ino is not None and other is not None
-    for turn in range(2):
-        twin.setxattr(ino, b"user.0", pattern(turn, 6000))
-        twin.sync()
-        twin.driver.begin_checkpoint()
-        for _ in range(held_steps):
-            if twin.driver.checkpointing is not None:
-                twin.driver.checkpointing.step()
-        twin.removexattr(ino, b"user.0")
-        twin.sync()
-        first = twin.position
-        size = twin.volume.store.space.available * world.shape.block_size
-        twin.write(other, 0, pattern(100 + turn, size))
-        twin.driver.begin_commit()
-        twin.driver.finish_jobs()
-        twin.verify()
-        judge_at(world, iter((first, twin.position - 1, twin.position)), extra=2)
-        twin.truncate(other, 0)
-        twin.sync()
+    ino, other = _attributes_in_blocks(world)
+    twin.driver.begin_checkpoint()
+    for _ in range(held_steps):
+        if twin.driver.checkpointing is not None:
+            twin.driver.checkpointing.step()
+    freed = _attribute_blocks(world)
+    twin.removexattr(ino, b"user.0")
+    first = twin.position
+    twin.sync()
+    _write_to(world, other, freed)
+    twin.driver.begin_commit()
+    twin.driver.finish_jobs()
+    twin.verify()
+    judge_at(world, boundaries(world, first), extra=1)
     return world.judged
 
 
 def reuse_with_images_in_the_log() -> int:
-    """Metadata blocks are freed and given to files while the log still holds their images; then crash, or checkpoint."""
+    """Metadata blocks are freed and given to a file while the log still holds their images; then crash, or checkpoint."""
     world = World(TIGHT, 1)
     twin = world.twin
-    ino = twin.create(ROOT, b"attributes", FILE)
-    other = twin.create(ROOT, b"data", FILE)
-    assert ino is not None and other is not None
-    twin.setxattr(ino, b"user.0", pattern(1, 6000))
-    twin.sync()
+    ino, other = _attributes_in_blocks(world)
+    freed = _attribute_blocks(world)
     twin.removexattr(ino, b"user.0")
     twin.sync()
-    size = twin.volume.store.space.available * world.shape.block_size
-    twin.write(other, 0, pattern(2, size))
+    _write_to(world, other, freed)
+    record = twin.driver.run(attributes.getattr, twin.volume, other)
+    assert record.entries[0][1][:8] == freed[0].to_bytes(8, "little"), "the freed blocks were not used again"
     twin.sync()
     judge_at(world, iter((twin.position,)), extra=0)
     twin.driver.checkpoint()
     twin.verify()
     judge_at(world, boundaries(world), extra=1)
     return world.judged
+
+
+def _attributes_in_blocks(world: World) -> tuple[int, int]:
+    """A file with attributes in blocks of their own, whose images are in the log and not at home; and an empty file."""
+    twin = world.twin
+    ino = twin.create(ROOT, b"attributes", FILE)
+    other = twin.create(ROOT, b"data", FILE)
+    assert ino is not None and other is not None
+    twin.setxattr(ino, b"user.0", pattern(1, 6000))
+    twin.sync()
+    return ino, other
+
+
+def _attribute_blocks(world: World) -> list[int]:
+    """Blocks whose images in the log hold attributes."""
+    pending = world.twin.volume.store.journal.pending_home
+    return sorted(address for address, (_, block) in pending.items() if isinstance(block, XattrBlock))
+
+
+def _write_to(world: World, ino: int, blocks: list[int]) -> None:
+    """Write as much as fits into `blocks`, which the allocator is made to look at first."""
+    world.twin.volume.store.space.cursor = blocks[0]
+    world.twin.write(ino, 0, pattern(2, len(blocks) * world.shape.block_size))
+
+
+def data_in_place(seed: int) -> int:
+    """Synced files are overwritten, cut in the middle of a block and extended again, with crashes before anything of it is
+    durable, and extended after the recovery.
+    """
+    total = 0
+    for target in (100, 1500, 2048, 2500):
+        world = World(TIGHT, seed)
+        twin = world.twin
+        ino = twin.create(ROOT, b"data", FILE)
+        assert ino is not None
+        twin.write(ino, 0, pattern(1, 2600))
+        twin.fsync(ino)
+        first = twin.position
+        twin.write(ino, 500, pattern(2, 700))
+        twin.truncate(ino, target)
+        twin.write(ino, target + 30, pattern(3, 900))
+        twin.write(ino, twin.model.nodes[ino].size, pattern(4, 5000))
+        judge_at(world, iter(range(first, twin.position + 1)), extra=2)
+        world.go_on_from(world.cut(twin.position, keep_all).image)
+        world.twin.truncate(ino, world.twin.model.nodes[ino].size + 3000)
+        world.twin.verify()
+        total += world.judged
+    return total
+
+
+def nothing_old_shows(seed: int) -> int:
+    """Bytes past the end of a file, and blocks that held another file, read as zeros once the file covers them."""
+    total = 0
+    for grow in (3000, 200, 1):
+        world = World(TIGHT, seed)
+        ino = world.twin.create(ROOT, b"data", FILE)
+        assert ino is not None
+        world.twin.write(ino, 0, pattern(1, 2600))
+        world.twin.fsync(ino)
+        world.twin.write(ino, 2600, pattern(2, 300))
+        world.go_on_from(world.cut(world.twin.position, keep_all).image)
+        twin = world.twin
+        assert twin.model.nodes[ino].size == 2600
+        if grow > 1000:
+            twin.truncate(ino, 2600 + grow)
+        else:
+            twin.write(ino, 2600 + grow, b"end")
+        twin.verify()
+        first = twin.driver.run(attributes.getattr, twin.volume, ino).entries[0][1]
+        twin.unlink(ROOT, b"data")
+        twin.driver.collect()
+        twin.sync()
+        ino = twin.create(ROOT, b"other", FILE)
+        assert ino is not None
+        twin.volume.store.space.cursor = int.from_bytes(first[:8], "little")
+        twin.write(ino, 700, pattern(3, 500))
+        twin.verify()
+        judge_at(world, boundaries(world), extra=1)
+        total += world.judged
+    return total
 
 
 def recovery_to_its_end(seed: int) -> int:

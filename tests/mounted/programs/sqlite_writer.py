@@ -16,7 +16,7 @@ def main(database: str, mode: str, transactions: int, notes: Path) -> None:
     connection = sqlite3.connect(database, timeout=60, isolation_level=None)
     (found,) = connection.execute(f"PRAGMA journal_mode={mode}").fetchone()
     assert found == mode, f"journal mode {found}, not {mode}"
-    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA synchronous=EXTRA")
     connection.execute("PRAGMA wal_autocheckpoint=20")
     connection.execute("CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY, text TEXT)")
     with notes.open("a", buffering=1) as noted:

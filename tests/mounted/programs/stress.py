@@ -46,8 +46,14 @@ class Stress:
         return self.root.joinpath(*parts, f"name{self.dice.randrange(NAMES)}")
 
     def write(self) -> None:
-        data = self.dice.randbytes(self.dice.choice(LENGTHS))
-        self.path().write_bytes(data)
+        """Without O_TRUNC: Linux tells a FUSE filesystem of it at OPEN, and sets its own size to 0 later without
+        holding a lock in between. If another process changes the size just then, the two disagree for good."""
+        descriptor = os.open(self.path(), os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, self.dice.randbytes(self.dice.choice(LENGTHS)))
+        finally:
+            os.close(descriptor)
 
     def write_inside(self) -> None:
         descriptor = os.open(self.path(), os.O_RDWR | os.O_CREAT | self.dice.choice([0, os.O_APPEND]), 0o644)

@@ -7,7 +7,7 @@ import pytest
 from deferfs.limits import INACTIVATION_EXTENTS_STEP
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.orphan import OrphanBlock
-from deferfs.reclaim.inactivation import Inactivation
+from deferfs.reclaim.inactivation import Inactivation, free_data
 from deferfs.reclaim.states import State
 from deferfs.store import extents
 from deferfs.volume import namespace, xattrs
@@ -21,6 +21,7 @@ from tests.unit.volumes import (
     fresh_driver,
     make,
     make_file,
+    planned,
     record,
     reopened,
     unlink,
@@ -98,6 +99,18 @@ def test_a_step_takes_no_more_than_half_a_transaction() -> None:
             break
     inactivation.finish()
     assert_sound(driver)
+
+
+def test_a_step_ends_early_when_its_blocks_lie_far_apart() -> None:
+    """So many bitmaps and nodes may change with few extents that the transaction, not their number, is the bound."""
+    driver = fresh_driver()
+    store = driver.volume.store
+    ino = scattered(driver, b"file", INACTIVATION_EXTENTS_STEP)
+    store.journal.transaction_blocks_max = 6
+    plan, done = planned(driver, lambda plan: free_data(plan, store.inodes.modify(plan, ino)))
+    assert not done
+    assert 0 < len(plan.freed) < INACTIVATION_EXTENTS_STEP // 2
+    plan.drop()
 
 
 def test_it_is_resumed_after_a_crash_wherever_it_stood() -> None:

@@ -74,7 +74,7 @@ class Pair:
             return list(range(start, max(-1, start - count), -1))
         if order == "below":
             start = min(self.model, default=1 << 20)
-            return [self.random.randrange(max(1, start - 2 * count), start + 1) for _ in range(count)]
+            return [self.random.randrange(max(0, start - 2 * count), start + 1) for _ in range(count)]
         span = 1 << 20 if order == "random" else 2 * count
         return [self.random.randrange(span) for _ in range(count)]
 

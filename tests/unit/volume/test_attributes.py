@@ -161,6 +161,7 @@ class TestStatfs:
             seen.append(free_blocks(driver))
             driver.commit()
             seen.append(free_blocks(driver))
+        assert free_blocks(driver) == free
         inactivation.finish()
         driver.volume.gc.done(inode)
         assert set(seen) == {free - slot_block}

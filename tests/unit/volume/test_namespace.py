@@ -206,8 +206,14 @@ class TestUnlink:
         store = driver.volume.store
         ino = look_up(driver, b"file").ino
         link(driver, ino, b"second")
+        driver.commit()
+        before = record(driver, ino)
         unlink(driver, b"file")
-        assert (record(driver, ino).nlink, store.orphans.count) == (1, 0)
+        after = record(driver, ino)
+        assert (after.nlink, store.orphans.count) == (1, 0)
+        assert after.ctime > before.ctime
+        assert after.mtime == before.mtime
+        assert store.journal.uncommitted(ino, data_only=True), "fdatasync keeps the number of names too"
         unlink(driver, b"second")
         found = record(driver, ino)
         assert (found.nlink, found.orphan_slot, store.orphans.count) == (0, 1, 1)

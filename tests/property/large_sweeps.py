@@ -1,0 +1,163 @@
+"""Sweeps over structures that take more than one block or more than one transaction, and over a failing device."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Iterator
+
+from deferfs.crash.model import ROOT
+from deferfs.crash.states import Shredded, Subset
+from deferfs.device import Fault, Request
+from deferfs.errors import DeviceError, FsError
+from tests.property.actions import SMALL_JOURNAL_BLOCKS, Shape, World, pattern, random_actions
+from tests.property.sweeps import FILE, TIGHT, boundaries, judge_at
+
+DIRECTORY = 0o040755
+ROOMY = Shape(room=1200, journal_blocks=SMALL_JOURNAL_BLOCKS)
+
+
+def some_cuts(world: World, positions: Iterator[int]) -> None:
+    """A few crashes at each position, where a judgement is dear."""
+    world.twin.oracle.cut_again_every = 8
+    for position in positions:
+        count = len(world.twin.oracle.states.unflushed(position))
+        world.cut(position, Subset(world.dice.getrandbits(count + 1), world.dice.randrange(count + 1)))
+        if count:
+            world.cut(position, Shredded(world.dice.getrandbits(16)))
+            world.cut(position, Subset((1 << count) - 1 ^ 1 << world.dice.randrange(count)))
+
+
+def many_orphans(seed: int) -> int:
+    """More orphans than fit into two blocks of their table, inactivated by three workers with commits in between."""
+    world = World(ROOMY, seed)
+    twin = world.twin
+    for i in range(70):
+        ino = twin.create(ROOT, b"%d" % i, FILE if i % 5 else DIRECTORY)
+        assert ino is not None
+        if i % 5:
+            twin.write(ino, 0, pattern(i, 100 + 40 * i))
+        if i % 7 == 0:
+            twin.setxattr(ino, b"user.0", pattern(i, 3000))
+        twin.open(ino)
+    twin.sync()
+    for i in range(70):
+        (twin.unlink if i % 5 else twin.rmdir)(ROOT, b"%d" % i)
+    world.do("commit_step", (3,))
+    for ino in sorted(twin.lookups):
+        twin.forget(ino)
+    while twin.handles:
+        twin.release(world.dice.randrange(len(twin.handles)))
+    first = twin.position
+    while twin.volume.gc.backlog or twin.driver.inactivations:
+        world.do("inactivation_step", (world.dice.randrange(3), 2))
+        if world.dice.randrange(4) == 0:
+            world.do(world.dice.choice(("commit_step", "checkpoint_step")), (world.dice.randrange(6),))
+    twin.driver.finish_jobs()
+    twin.sync()
+    twin.verify()
+    assert twin.volume.store.orphans.count == 0
+    some_cuts(world, boundaries(world, first))
+    return world.judged
+
+
+def many_extents(seed: int) -> int:
+    """A file in more extents than one transaction frees: cut down, then deleted, with crashes in between."""
+    world = World(ROOMY, seed)
+    twin, block = world.twin, world.shape.block_size
+    ino = twin.create(ROOT, b"scattered", FILE)
+    assert ino is not None
+    for index in range(220):
+        twin.write(ino, 2 * index * block + index, pattern(index, 50))
+    twin.sync()
+    first = twin.position
+    twin.truncate(ino, 300 * block + 77)
+    twin.driver.begin_commit()
+    twin.write(ino, 310 * block, pattern(1, 2 * block))
+    twin.driver.finish_jobs()
+    twin.unlink(ROOT, b"scattered")
+    twin.forget(ino)
+    while twin.volume.gc.backlog or twin.driver.inactivations:
+        world.do("inactivation_step", (0, 0))
+        twin.sync()
+    assert twin.volume.inodes.statistics().cached == 0 or ino not in twin.volume.inodes.table
+    some_cuts(world, boundaries(world, first))
+    verdict = world.cut(first + (twin.position - first) // 2, Shredded(seed))
+    world.go_on_from(verdict.image)
+    world.twin.driver.collect()
+    world.twin.sync()
+    world.twin.verify()
+    return world.judged
+
+
+def large_directory(seed: int) -> int:
+    """A directory of several levels grows and shrinks again."""
+    world = World(ROOMY, seed)
+    twin, dice = world.twin, world.dice
+    names = [b"%d" % i + b"-" * dice.choice((0, 20, 120, 240)) for i in range(160)]
+    directory = twin.create(ROOT, b"large", DIRECTORY)
+    assert directory is not None
+    target = twin.create(ROOT, b"target", FILE)
+    assert target is not None
+    for name in dice.sample(names, len(names)):
+        twin.link(target, directory, name)
+        if dice.randrange(12) == 0:
+            world.do("commit_step", (dice.randrange(6),))
+    middle = twin.position
+    for name in dice.sample(names, len(names)):
+        if dice.randrange(3):
+            twin.unlink(directory, name)
+        else:
+            twin.rename(directory, name, ROOT, b"moved")
+        if dice.randrange(12) == 0:
+            world.do("commit_step", (dice.randrange(6),))
+    twin.driver.finish_jobs()
+    twin.rmdir(ROOT, b"large")
+    twin.sync()
+    twin.verify()
+    some_cuts(world, boundaries(world, middle // 2))
+    return world.judged
+
+
+def io_errors(seed: int, requests: int) -> int:
+    """The device fails one write or flush, a later one in each run. Then nothing is durable any more, however often it is
+    asked for, and a crash leads back to a state from before.
+    """
+    judged = 0
+    for skip in range(requests):
+        kind = (Request.WRITE, Request.FLUSH)[skip % 2]
+        world = World(TIGHT, seed)
+        world.twin.below.add(Fault(frozenset({kind}), skip=skip // 2))
+        _run_into_error(world, random.Random(seed))
+        twin = world.twin
+        if twin.volume.store.journal.aborted is not None:
+            for _ in range(2):
+                _must_fail(world)
+        judge_at(world, iter((twin.position,)), extra=2)
+        judged += world.judged
+    return judged
+
+
+def _run_into_error(world: World, dice: random.Random) -> None:
+    for word, numbers in random_actions(dice, 400):
+        if word == "remount":
+            continue
+        try:
+            world.do(word, numbers)
+        except (FsError, DeviceError):
+            assert world.twin.below.failures
+        if world.twin.below.failures:
+            return
+    raise AssertionError("the fault was never met")
+
+
+def _must_fail(world: World) -> None:
+    floor = world.twin.history.floors[-1][1]
+    for durable in (world.twin.driver.commit, world.twin.driver.checkpoint, lambda: world.twin.driver.fsync(ROOT)):
+        try:
+            durable()
+        except FsError as error:
+            assert error.errno == errno.EIO
+        else:
+            raise AssertionError("something became durable after an IO error")
+    assert world.twin.history.floors[-1][1] == floor
