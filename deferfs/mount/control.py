@@ -52,17 +52,22 @@ class ControlServer:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[trio.SocketListener]:
-        """The listening socket; the file is removed at the end."""
+        """The listening socket; the file is removed at the end.
+
+        The kernel gives a device number to one mount at a time, but gives it away again at the unmount, while our
+        image is still being closed: what is at the path before may be left over, and after may be another daemon's.
+        """
         path = make_control_path(self._device)
-        _unlink(path)  # of a daemon that has died: the kernel gives the device number to one mount at a time
+        _unlink(path)
         with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             await listener.bind(path)
+            own = os.lstat(path)
             os.chmod(path, 0o600)
             listener.listen(BACKLOG)
             try:
                 yield trio.SocketListener(listener)
             finally:
-                _unlink(path)
+                _unlink(path, only=own)
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Answer requests until cancelled."""
@@ -133,8 +138,10 @@ async def _read_line(stream: trio.SocketStream) -> bytes:
     return bytes(line)
 
 
-def _unlink(path: str) -> None:
+def _unlink(path: str, *, only: os.stat_result | None = None) -> None:
+    """Remove what is there; with `only`, not if it is another file by now."""
     try:
-        os.unlink(path)
+        if only is None or os.path.samestat(os.lstat(path), only):
+            os.unlink(path)
     except FileNotFoundError:
         pass
