@@ -73,30 +73,53 @@ def measure_orphans(home: Path, orphans: int, pairs: int) -> Orphans:
 
 def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int) -> None:
     """Leave `count` deleted open files behind in the image, and nobody who serves it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + DESCRIPTORS_SPARE
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
-    descriptors = []
     filesystem.mount(home, mountpoint)
+    holders: list[tuple[int, int, int]] = []
     try:
-        for index in range(count):
-            path = f"{mountpoint}/{index}"
-            descriptors.append(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-            os.unlink(path)
+        each = _descriptors_max()
+        for first in range(0, count, each):
+            holders.append(_start_holder(mountpoint, first, min(each, count - first)))
+        for _, ready, _ in holders:
+            if os.read(ready, 1) != b"+":
+                raise DeferfsError(f"{mountpoint}: the files to orphan could not be made")
         sync(mountpoint)
         _kill(daemon_pid(mountpoint))
     finally:
-        for descriptor in descriptors:
-            _close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for _, ready, stop in holders:
+            os.close(ready)
+            os.close(stop)  # a later holder has a copy: all must be closed before one is waited for
+        for pid, _, _ in reversed(holders):
+            os.waitpid(pid, 0)
         run_command([*deferfs_command(), "umount", str(mountpoint)])
 
 
-def _close(descriptor: int) -> None:
+def _descriptors_max() -> int:
+    """Files that one process may hold open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard - DESCRIPTORS_SPARE
+
+
+def _start_holder(mountpoint: Path, first: int, count: int) -> tuple[int, int, int]:
+    """A process that makes files, deletes them and holds them open: (pid, pipe that tells when it is done, pipe to
+    close when it shall end)."""
+    ready_read, ready_write = os.pipe()
+    stop_read, stop_write = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(ready_write)
+        os.close(stop_read)
+        return pid, ready_read, stop_write
     try:
-        os.close(descriptor)
-    except OSError:
-        pass  # ENOTCONN: its daemon was killed
+        os.close(stop_write)
+        for index in range(first, first + count):
+            path = f"{mountpoint}/{index}"
+            os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            os.unlink(path)
+        os.write(ready_write, b"+")
+        os.read(stop_read, 1)
+    finally:
+        os._exit(0)
 
 
 def _kill(pid: int) -> None:

@@ -39,7 +39,8 @@ class Stepper:
         self.done = False
         self.failed = False
         """It ended with an error; `done` as well."""
-        self._request: Request | None = None
+        self.request: Request | None = None
+        """Issued and not performed; None when it has been performed and the job has still to go on."""
         self._answer: bytes | None = None
         self._error: OSError | None = None
         self._resume()
@@ -48,7 +49,7 @@ class Stepper:
         answer, error = self._answer, self._error
         self._answer = self._error = None
         try:
-            self._request = self.job.send(answer) if error is None else self.job.throw(error)
+            self.request = self.job.send(answer) if error is None else self.job.throw(error)
         except StopIteration:
             self.done = True
         except FsError:
@@ -59,14 +60,14 @@ class Stepper:
 
     def step(self) -> None:
         """Perform the request, or resume the job after it. FsError when the job ends with it."""
-        if self._request is None:
+        if self.request is None:
             self._resume()
             return
         try:
-            self._answer = perform(self.device, self._request)
+            self._answer = perform(self.device, self.request)
         except OSError as error:
             self._error = error
-        self._request = None
+        self.request = None
 
     def finish(self) -> None:
         while not self.done:

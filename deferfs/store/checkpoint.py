@@ -18,12 +18,11 @@ def checkpoint(journal: Journal, now_ns: int, *, clean: bool = False) -> Job[int
     Order: images home, flush, superblock with the new tail, flush; only then may the log space be written again. With
     `clean` the superblock is also marked clean: the caller guarantees that nothing is uncommitted.
     """
-    if journal.aborted is not None:
-        raise FsError(errno.EIO, f"journal aborted: {journal.aborted}")
+    journal.require_working()
     assert not journal.checkpointing, "one checkpoint at a time"
     journal.checkpointing = True
     try:
-        freed = yield from _checkpoint(journal, now_ns, clean)
+        freed = yield from journal.unless_aborted(_checkpoint(journal, now_ns, clean))
     except OSError as error:
         journal.abort(error)
         raise FsError(errno.EIO, f"checkpoint failed: {error}") from error

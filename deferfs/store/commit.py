@@ -24,8 +24,7 @@ def commit(journal: Journal, now_ns: int, *, discard: bool = False) -> Job[int]:
     the commit record proves by checksums that all of the transaction is there. Raises FsError(EIO) when the journal
     is or becomes aborted: a failed flush is never retried into success.
     """
-    if journal.aborted is not None:
-        raise FsError(errno.EIO, f"journal aborted: {journal.aborted}")
+    journal.require_working()
     assert journal.committing is None, "one commit at a time"
     if journal.running.empty:
         try:
@@ -33,10 +32,11 @@ def commit(journal: Journal, now_ns: int, *, discard: bool = False) -> Job[int]:
         except OSError as error:
             journal.abort(error)
             raise FsError(errno.EIO, f"flush failed: {error}") from error
+        journal.require_working()
         return journal.committed_tid
     transaction = _freeze(journal)
     try:
-        yield from _write(journal, transaction, now_ns)
+        yield from journal.unless_aborted(_write(journal, transaction, now_ns))
     except OSError as error:
         journal.abort(error)
         raise FsError(errno.EIO, f"commit failed: {error}") from error

@@ -16,18 +16,23 @@ is *pending home*; `checkpoint` writes it home and then advances the tail.
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from deferfs.errors import FsError
 from deferfs.limits import CHECKPOINT_START_FRACTION, TRANSACTION_FRACTION
 from deferfs.ondisk.format import Block
 from deferfs.ondisk.journal import transaction_blocks
+from deferfs.store.io import Job
 from deferfs.store.needs import NeedLogSpace
 
 if TYPE_CHECKING:
     from deferfs.store.plan import Plan
     from deferfs.store.store import Store
+
+T = TypeVar("T")
 
 
 class Transaction:
@@ -234,6 +239,33 @@ class Journal:
         """Latch the first failure."""
         if self.aborted is None:
             self.aborted = error
+
+    def require_working(self) -> None:
+        """FsError(EIO) once the journal is aborted."""
+        if self.aborted is not None:
+            raise FsError(errno.EIO, f"journal aborted: {self.aborted}")
+
+    def unless_aborted(self, job: Job[T]) -> Job[T]:
+        """The job, ended with FsError(EIO) before its next request, or its success, once another one has failed.
+
+        The error that the other one met may have been about what this one has written: a barrier that succeeds after
+        it proves nothing.
+        """
+        answer: bytes | None = None
+        error: OSError | None = None
+        while True:
+            try:
+                request = job.send(answer) if error is None else job.throw(error)
+            except StopIteration as stop:
+                self.require_working()
+                result: T = stop.value
+                return result
+            self.require_working()
+            answer, error = None, None
+            try:
+                answer = yield request
+            except OSError as failure:
+                error = failure
 
     def statistics(self) -> JournalStatistics:
         return JournalStatistics(

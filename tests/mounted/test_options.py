@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from deferfs.mount import syscalls
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.scratch import Scratch, deferfs, run
 from tests.mounted.test_semantics import fails_with
@@ -216,3 +218,20 @@ def test_discard_gives_space_back_to_the_host(scratch: Scratch) -> None:
     scratch.drain()
     assert scratch.image.stat().st_blocks - before < 2_000_000 // 512
     scratch.unmount_and_check()
+
+
+def test_the_next_mount_keeps_its_control_socket(make_scratch: MakeScratch) -> None:
+    """The kernel gives the device number away at once: a daemon that ends later must not take the new socket along."""
+    first, second = make_scratch(size="64M"), make_scratch(size="64M")
+    first.mount()
+    pid = first.pid
+    with first.daemon_exit():
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            syscalls.umount(str(first.mountpoint), syscalls.MNT_DETACH)
+            second.mount()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert second.pid != pid
+    second.unmount_and_check()
+    first.check()

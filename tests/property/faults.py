@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -17,31 +18,42 @@ from deferfs.store.plan import Plan
 from deferfs.volume import driver, files
 
 Plant = Callable[[pytest.MonkeyPatch], None]
-FAULTS: dict[str, Plant] = {}
 
 
-def fault(plant: Plant) -> Plant:
-    FAULTS[plant.__name__] = plant
-    return plant
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """How to plant it, and the sweep that was made to find it."""
+
+    plant: Plant
+    sweep: str
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(sweep: str) -> Callable[[Plant], Plant]:
+    """Register a fault under the name of the function that plants it."""
+
+    def register(plant: Plant) -> Plant:
+        FAULTS[plant.__name__] = Fault(plant, sweep)
+        return plant
+
+    return register
 
 
 def without_flush(job: Job[Any], number: int) -> Job[Any]:
-    """The job without its flush of that number; negative numbers count from the end."""
+    """The job without its `number`-th flush, counted from 1."""
     answer: bytes | None = None
-    requests = []
-    try:
-        while True:
+    flushes = 0
+    while True:
+        try:
             request = job.send(answer)
-            requests.append(request)
-            answer = None
-            if not isinstance(request, Flush):
-                answer = yield request
-                continue
-            seen = sum(isinstance(r, Flush) for r in requests)
-            if seen != number:
-                yield request
-    except StopIteration as stop:
-        return stop.value
+        except StopIteration as stop:
+            return stop.value
+        answer = None
+        flushes += isinstance(request, Flush)
+        if not isinstance(request, Flush) or flushes != number:
+            answer = yield request
 
 
 def _wrap_job(patch: pytest.MonkeyPatch, module: Any, name: str, number: int) -> None:
@@ -52,7 +64,7 @@ def _wrap_job(patch: pytest.MonkeyPatch, module: Any, name: str, number: int) ->
 # --- commit ---
 
 
-@fault
+@fault("reuse_with_images_in_the_log")
 def data_is_not_flushed_before_the_commit_record(patch: pytest.MonkeyPatch) -> None:
     original = commit._write
 
@@ -63,7 +75,7 @@ def data_is_not_flushed_before_the_commit_record(patch: pytest.MonkeyPatch) -> N
     patch.setattr(commit, "_write", write)
 
 
-@fault
+@fault("reuse_with_images_in_the_log")
 def the_commit_record_is_not_flushed(patch: pytest.MonkeyPatch) -> None:
     original = commit._write
 
@@ -73,12 +85,12 @@ def the_commit_record_is_not_flushed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(commit, "_write", write)
 
 
-@fault
+@fault("reuse_with_images_in_the_log")
 def the_commit_record_proves_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Format, "checksum", lambda self, tag, data: 0)
 
 
-@fault
+@fault("every_flush")
 def freed_blocks_are_used_again_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     original = Plan.apply
 
@@ -91,7 +103,7 @@ def freed_blocks_are_used_again_before_the_commit(patch: pytest.MonkeyPatch) -> 
     patch.setattr(Plan, "apply", apply)
 
 
-@fault
+@fault("reuse_during_checkpoint")
 def freed_blocks_are_used_again_during_a_checkpoint(patch: pytest.MonkeyPatch) -> None:
     original = commit._complete
 
@@ -103,7 +115,7 @@ def freed_blocks_are_used_again_during_a_checkpoint(patch: pytest.MonkeyPatch) -
     patch.setattr(commit, "_complete", complete)
 
 
-@fault
+@fault("reuse_with_images_in_the_log")
 def nothing_is_revoked(patch: pytest.MonkeyPatch) -> None:
     def free_metadata(plan: Plan, address: int) -> None:
         plan.staged.pop(address, None)
@@ -112,7 +124,7 @@ def nothing_is_revoked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Plan, "free_metadata", free_metadata)
 
 
-@fault
+@fault("reuse_with_images_in_the_log")
 def revoked_blocks_stay_queued_for_home(patch: pytest.MonkeyPatch) -> None:
     original = commit._complete
 
@@ -126,17 +138,17 @@ def revoked_blocks_stay_queued_for_home(patch: pytest.MonkeyPatch) -> None:
 # --- checkpoint ---
 
 
-@fault
+@fault("reuse_with_images_in_the_log")
 def the_tail_moves_before_images_are_at_home(patch: pytest.MonkeyPatch) -> None:
     _wrap_job(patch, checkpoint, "_checkpoint", 1)
 
 
-@fault
+@fault("full_log")
 def log_space_is_used_again_before_the_tail_is_durable(patch: pytest.MonkeyPatch) -> None:
     _wrap_job(patch, checkpoint, "_checkpoint", 2)
 
 
-@fault
+@fault("every_flush")
 def uncommitted_images_go_home(patch: pytest.MonkeyPatch) -> None:
     original = checkpoint._write_home
 
@@ -154,17 +166,17 @@ def uncommitted_images_go_home(patch: pytest.MonkeyPatch) -> None:
 # --- recovery ---
 
 
-@fault
+@fault("reuse_with_images_in_the_log")
 def replay_ignores_revokes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recovery, "decode_revokes", lambda fmt, block, count: [])
 
 
-@fault
+@fault("recovery_to_its_end")
 def replay_is_not_flushed(patch: pytest.MonkeyPatch) -> None:
     _wrap_job(patch, store, "recover", 1)
 
 
-@fault
+@fault("reuse_with_images_in_the_log")
 def replay_stops_early(patch: pytest.MonkeyPatch) -> None:
     """The newest transaction is dropped, as if its commit record were not there."""
     original = recovery._parse_transaction
@@ -181,7 +193,7 @@ def replay_stops_early(patch: pytest.MonkeyPatch) -> None:
 # --- orphans, data, fsync ---
 
 
-@fault
+@fault("many_orphans")
 def an_unlink_takes_no_orphan_slot(patch: pytest.MonkeyPatch) -> None:
     def add(table: OrphanTable, plan: Plan, inode: Inode) -> None:
         inode.orphan_slot = 0
@@ -194,7 +206,7 @@ def an_unlink_takes_no_orphan_slot(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(OrphanTable, "update", lambda *args, **kwargs: None)
 
 
-@fault
+@fault("data_in_place")
 def truncate_zeroes_in_place(patch: pytest.MonkeyPatch) -> None:
     def copy_tail(plan: Plan, record: Inode, length: int) -> None:
         size = plan.store.fmt.block_size
@@ -206,12 +218,12 @@ def truncate_zeroes_in_place(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(files, "_copy_tail", copy_tail)
 
 
-@fault
+@fault("nothing_old_shows")
 def growing_files_show_what_was_past_their_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(files, "zero_tail", lambda plan, record, new_end: None)
 
 
-@fault
+@fault("nothing_old_shows")
 def fresh_blocks_keep_what_they_held(patch: pytest.MonkeyPatch) -> None:
     def fresh(self: Any, mapping: Any) -> None:
         low = max(self.offset, mapping.logical * self.size)
@@ -222,7 +234,7 @@ def fresh_blocks_keep_what_they_held(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(files._Writer, "_fresh", fresh)
 
 
-@fault
+@fault("data_in_place")
 def fsync_only_flushes(patch: pytest.MonkeyPatch) -> None:
     def fsync(self: driver.Driver, ino: int, *, data_only: bool = False) -> None:
         self.device.flush()
