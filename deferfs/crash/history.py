@@ -81,8 +81,8 @@ class History:
         return range(self.floor(position), self.ceiling(position) + 1)
 
     def pieces(self, ino: int, number: int, state: int, position: int) -> list[Piece]:
-        """What a chunk of a file held in `state` or later, up to the crash, oldest first: bytes below the size the file had
-        then, and attempts, whether their operation was through or not.
+        """What a chunk of a file held in `state` or later, up to the crash, oldest first: bytes below the size that the
+        file had then, and attempts, whether their operation was through or not.
         """
         start = number * CHUNK_BYTES
         found: list[Piece] = []

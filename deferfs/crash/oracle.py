@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from deferfs.check import check_image
 from deferfs.crash.content import CHUNK_BYTES
@@ -66,6 +66,9 @@ def require_sound(image: bytes, when: str) -> int:
 class Oracle:
     """Judges crash images of one recorded run. `dice` choose where recoveries and unmounts are cut in turn."""
 
+    judged_in_all: ClassVar[int] = 0
+    """Crash states judged by all oracles of this process."""
+
     def __init__(self, states: CrashStates, history: History, *, dice: random.Random) -> None:
         self.states = states
         self.history = history
@@ -89,7 +92,7 @@ class Oracle:
             raise CrashError(f"{where}: {type(error).__name__}: {error}") from error
 
     def _judge(self, image: bytes, position: int) -> Verdict:
-        self.judged += 1
+        self._count()
         require_sound(image, "before recovery")
         driver, device = open_image(image)
         recovered = len(device.records)
@@ -100,6 +103,10 @@ class Oracle:
         if self.dice.randrange(self.cut_again_every) == 0:
             self._cut_again(image, device, recovered, tree)
         return Verdict(state, tree, image)
+
+    def _count(self) -> None:
+        self.judged += 1
+        Oracle.judged_in_all += 1
 
     # --- promise 2 ---
     def _prefix(self, tree: Nodes, position: int) -> int:
@@ -130,8 +137,8 @@ class Oracle:
                     at = first_foreign_byte(chunk[: node.size - number * CHUNK_BYTES], pieces)
                     if at >= 0:
                         raise CrashError(
-                            f"inode {ino}, recovered to state {state}: byte {number * CHUNK_BYTES + at} is {chunk[at]}, "
-                            f"which it never was ({len(pieces)} versions since)"
+                            f"inode {ino}, recovered to state {state}: byte {number * CHUNK_BYTES + at} is "
+                            f"{chunk[at]}, which it never was ({len(pieces)} versions since)"
                         )
 
     # --- promises 4 and 1 ---
@@ -163,7 +170,7 @@ class Oracle:
                 ) from error
 
     def _same_again(self, image: bytes, tree: Nodes, *, in_recovery: bool) -> None:
-        self.judged += 1
+        self._count()
         require_sound(image, "before the second recovery")
         again = read_tree(open_image(image)[0])
         if in_recovery:

@@ -10,6 +10,7 @@ import errno
 import random
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from deferfs.crash.content import CHUNK_BYTES
@@ -82,16 +83,15 @@ class Twin:
         nodes = read_tree(self.driver)
         for ino, node in nodes.items():
             if node.is_file and node.nlink:
-                content = read_content(self.driver, ino, node.size)
-                nodes[ino] = Node(*(getattr(node, name) for name in Node.__slots__[:-1]), content)
+                nodes[ino] = replace(node, content=read_content(self.driver, ino, node.size))
         return nodes
 
     # --- one operation on both ---
     def _both(
-        self, in_model: Callable[[T, Changed], None], op: Callable[..., T], *args: Any, **kwargs: Any
+        self, in_model: Callable[[T | None, Changed], None], op: Callable[..., T], *args: Any, **kwargs: Any
     ) -> T | None:
-        """The result of the operation; None when both refuse it with the same errno, when space ran out, or when the device
-        failed.
+        """The result of the operation; None when both refuse it with the same errno, when space ran out, or when the
+        device failed.
         """
 
         def then(result: T, changed: Changed) -> None:
@@ -214,8 +214,7 @@ class Twin:
             if at >= 0:
                 raise TwinError(f"inode {ino}: byte {number * CHUNK_BYTES + at} is foreign after a failed write")
         if changed:
-            fields = (getattr(node, name) for name in Node.__slots__[:-1])
-            self.model.nodes = {**self.model.nodes, ino: Node(*fields, found)}
+            self.model.nodes = {**self.model.nodes, ino: replace(node, content=found)}
             self.history.applied(self.position, self.model.nodes)
 
     def truncate(self, ino: int, size: int) -> None:

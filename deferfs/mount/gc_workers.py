@@ -165,9 +165,7 @@ class GcWorkers:
     def _adopt_orphans(self) -> None:
         """Queue a part of what the orphan table held at mount: the rest costs no in-core inode yet."""
         volume = self.runtime.volume
-        batch = self.store.recovered[-_BATCH:]
-        del self.store.recovered[-_BATCH:]
-        for _, slot in batch:
+        for _, slot in self.store.recovered.take(_BATCH):
             due = volume.inodes.orphaned(slot.ino, slot.generation, 0)
             if due is not None:
                 self.gc.enqueue(due)

@@ -43,6 +43,11 @@ class OrphanBlock:
         return cls([FREE_SLOT] * fmt.orphans_per_block)
 
     @classmethod
+    def count(cls, fmt: Format, address: int, data: bytes) -> int:
+        """Used slots of a sealed block, without decoding them. CorruptionError."""
+        return fmt.open_header(address, data, cls.MAGIC)[1]
+
+    @classmethod
     def decode(cls, fmt: Format, address: int, data: bytes) -> OrphanBlock:
         fmt.open_header(address, data, cls.MAGIC)
         end = HEADER_BYTES + fmt.orphans_per_block * ORPHAN_SLOT_BYTES

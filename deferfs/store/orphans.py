@@ -8,11 +8,46 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
+from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import ORPHAN_FILE_INO, Inode
 from deferfs.ondisk.orphan import FREE_SLOT, OrphanBlock, OrphanSlot
 from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
+
+
+class RecoveredOrphans:
+    """The orphans that the table held when it was opened and that inodegc has not taken yet.
+
+    **Invariant:** a slot is in here until it is taken, and nobody else changes it before: only its inactivation does.
+    """
+
+    def __init__(self, fmt: Format) -> None:
+        self._fmt = fmt
+        self._blocks: list[tuple[int, int, bytes]] = []
+        """(first slot, address, content) of the blocks that are not decoded yet."""
+        self._slots: list[tuple[int, OrphanSlot]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, first: int, used: int, address: int, data: bytes) -> None:
+        """One block of the table, with `used` used slots from slot `first` on."""
+        if used:
+            self._blocks.append((first, address, data))
+            self._count += used
+
+    def take(self, count_max: int) -> list[tuple[int, OrphanSlot]]:
+        """Up to `count_max` of them: (slot, content)."""
+        while self._blocks and len(self._slots) < count_max:
+            first, address, data = self._blocks.pop()
+            slots = OrphanBlock.decode(self._fmt, address, data).slots
+            self._slots.extend((first + i, slot) for i, slot in enumerate(slots) if slot.ino)
+        taken = self._slots[-count_max:]
+        del self._slots[-count_max:]
+        self._count -= len(taken)
+        return taken
 
 
 class OrphanTable:
@@ -29,19 +64,20 @@ class OrphanTable:
     def count(self) -> int:
         return sum(self.used)
 
-    def load(self, blocks: list[OrphanBlock]) -> list[tuple[int, OrphanSlot]]:
-        """Take in the table as it is on disk; (slot, content) of what a crash or unmount left behind."""
-        found: list[tuple[int, OrphanSlot]] = []
-        for number, block in enumerate(blocks):
+    def load(self, fmt: Format, blocks: list[tuple[int, bytes]]) -> RecoveredOrphans:
+        """Take in the table as it is on disk, block by block (address, content). CorruptionError.
+
+        Full blocks, which are nearly all of a long table, are only counted: a mount must not take longer for them.
+        """
+        found = RecoveredOrphans(fmt)
+        for number, (address, data) in enumerate(blocks):
             first = number * self.per_block
-            used = 0
-            for i, slot in enumerate(block.slots):
-                if slot.ino:
-                    used += 1
-                    found.append((first + i, slot))
-                else:
-                    self.free.append(first + i)
+            used = OrphanBlock.count(fmt, address, data)
+            if used < self.per_block:
+                slots = OrphanBlock.decode(fmt, address, data).slots
+                self.free.extend(first + i for i, slot in enumerate(slots) if not slot.ino)
             self.used.append(used)
+            found.add(first, used, address, data)
         heapify(self.free)
         return found
 

@@ -10,7 +10,6 @@ from deferfs.errors import CorruptionError, FsError, ImageError
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, InodeBlock
-from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
 from deferfs.ondisk.superblock import FEATURES_READ_ONLY, STATE_CLEAN, STATE_ERRORS, Superblock
 from deferfs.store import extents
 from deferfs.store.cache import BlockCache
@@ -20,7 +19,7 @@ from deferfs.store.io import Flush, Job, Read, Write, runs_of
 from deferfs.store.journal import Journal
 from deferfs.store.memory import Memory
 from deferfs.store.needs import NeedBlocks, NeedMemory
-from deferfs.store.orphans import OrphanTable
+from deferfs.store.orphans import OrphanTable, RecoveredOrphans
 from deferfs.store.plan import Plan
 from deferfs.store.recovery import read_log, recover, superblock_offset
 from deferfs.store.space import FreeSpace
@@ -56,7 +55,7 @@ class Store:
         self.inodes = InodeTable(superblock.inode_root)
         self.orphans = OrphanTable(self.fmt.orphans_per_block)
         self.journal = Journal(self, superblock.tail_tid, superblock.journal_tail)
-        self.recovered: list[tuple[int, OrphanSlot]] = []
+        self.recovered = RecoveredOrphans(self.fmt)
         memory.add_account("blocks", lambda: self.cache.bytes, self._shrinkable_blocks)
 
     @property
@@ -194,13 +193,13 @@ def _load_orphans(store: Store) -> Job[None]:
         return [(m.physical, m.length) for m in extents.map_range(plan, table, 0, last.end)]
 
     runs = yield from store.look(mapped)
-    blocks: list[OrphanBlock] = []
+    blocks: list[tuple[int, bytes]] = []
     size = store.fmt.block_size
     for first, length in runs:
         data = yield Read(first * size, length * size)
         assert data is not None
-        blocks.extend(OrphanBlock.decode(store.fmt, first + i, data[i * size : (i + 1) * size]) for i in range(length))
-    store.recovered = store.orphans.load(blocks)
+        blocks.extend((first + i, data[i * size : (i + 1) * size]) for i in range(length))
+    store.recovered = store.orphans.load(store.fmt, blocks)
 
 
 def close_store(store: Store) -> Job[None]:

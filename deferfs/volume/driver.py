@@ -199,7 +199,7 @@ class Driver:
     def adopt_orphans(self) -> int:
         """Queue what the orphan table held when the volume was opened."""
         volume = self.volume
-        found, volume.store.recovered = volume.store.recovered, []
+        found = volume.store.recovered.take(len(volume.store.recovered))
         for _, slot in found:
             due = volume.inodes.orphaned(slot.ino, slot.generation, 0)
             if due is not None:

@@ -5,174 +5,18 @@ So a run is a list of (word, numbers): drawn by hypothesis, thrown by dice, or w
 
 from __future__ import annotations
 
-import functools
-import itertools
 import random
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 
-from deferfs.crash.model import EXCHANGE, NOREPLACE, Node
+from deferfs.crash.model import EXCHANGE, NOREPLACE
 from deferfs.crash.oracle import Verdict
 from deferfs.crash.states import Shredded, Subset
-from deferfs.crash.twin import Twin
-from deferfs.device import Chooser, FlushRecord, MemoryDevice
-from deferfs.limits import JOURNAL_BLOCKS_MIN
-from deferfs.ondisk.format import Format
-from deferfs.store.io import run_job
-from deferfs.store.mkfs import Geometry, make_filesystem, plan_geometry
+from deferfs.device import Chooser, FlushRecord
+from tests.property.world import World, new_name, pattern
 
 Numbers = tuple[int, int, int, int]
 NUMBER_MAX = 1 << 16
-SMALL_JOURNAL_BLOCKS = 96
-"""Still enough for the largest single operation of these tests."""
-NAMES = 14
-"""Names of one directory: few, so that they collide, but more than fit inline."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A filesystem to test on: some `room` blocks are free in it when it is new."""
-
-    block_size: int = 1024
-    room: int = 1200
-    journal_blocks: int = JOURNAL_BLOCKS_MIN
-    evict: str = "deferred"
-    memory_bytes: int = 64 << 20
-    discard: bool = False
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        fmt = Format(self.block_size, bytes(16), bytes(16))
-        fixed = fmt.reserved_blocks + 1 + self.journal_blocks + 1 + fmt.chunk_blocks
-        return (fixed + self.room) * self.block_size
-
-
-@functools.cache
-def fresh_image(shape: Shape) -> bytes:
-    """An empty filesystem. Its journal may be smaller than mkfs allows, so that it wraps after a few commits."""
-    missing = JOURNAL_BLOCKS_MIN - min(JOURNAL_BLOCKS_MIN, shape.journal_blocks)
-    geometry = plan_geometry(
-        shape.size + missing * shape.block_size,
-        block_size=shape.block_size,
-        uuid=b"0123456789abcdef",
-        hash_key=b"fedcba9876543210",
-        now_ns=1,
-        journal_bytes=(shape.journal_blocks + missing) * shape.block_size,
-    )
-    geometry = Geometry(
-        replace(
-            geometry.superblock,
-            blocks=geometry.superblock.blocks - missing,
-            journal_blocks=shape.journal_blocks,
-            inode_root=geometry.superblock.inode_root - missing,
-        ),
-        geometry.inode_bitmap - missing,
-        geometry.first_free - missing,
-    )
-    device = MemoryDevice(shape.size)
-    run_job(device, make_filesystem(geometry))
-    return device.snapshot()
-
-
-@dataclass
-class World:
-    """A twin and what the actions need. `cuts` counts the crash images taken directly."""
-
-    shape: Shape
-    seed: int = 0
-    image: bytes | None = None
-    twin: Twin = field(init=False)
-    cuts: int = 0
-    generation: int = 0
-    """How often the world went on from a crash image."""
-    _judged_before: int = 0
-
-    def __post_init__(self) -> None:
-        self.dice = random.Random(self.seed)
-        self.clock = itertools.count(1000).__next__
-        self._start(fresh_image(self.shape) if self.image is None else self.image)
-
-    def _start(self, image: bytes) -> None:
-        shape = self.shape
-        self.twin = Twin(
-            image,
-            clock=self.clock,
-            dice=self.dice,
-            evict=shape.evict,
-            memory_bytes=shape.memory_bytes,
-            discard=shape.discard,
-        )
-
-    @property
-    def judged(self) -> int:
-        return self._judged_before + self.twin.oracle.judged
-
-    def do(self, word: str, numbers: Sequence[int]) -> None:
-        """One action. Where there is nothing to act on, nothing happens."""
-        a, b, c, d = (*numbers, 0, 0, 0, 0)[:4]
-        ACTIONS[word](self, (a, b, c, d))
-
-    # --- choosing ---
-    def nodes(self, wanted: Callable[[Node], bool]) -> list[int]:
-        return [ino for ino, node in sorted(self.twin.model.nodes.items()) if wanted(node)]
-
-    def directory(self, number: int) -> int:
-        """A directory; one in 16 has been deleted, if there is one in use."""
-        if number % 16 == 15:
-            gone = [ino for ino in self.nodes(lambda n: n.is_directory and not n.nlink) if self._in_use(ino)]
-            if gone:
-                return gone[number % len(gone)]
-        known = self.nodes(lambda node: node.is_directory and node.nlink > 0)
-        return known[number % len(known)]
-
-    def _in_use(self, ino: int) -> bool:
-        held = any(handle.inode.ino == ino for handle in self.twin.handles)
-        return held or ino in self.twin.lookups
-
-    def usable(self, wanted: Callable[[Node], bool]) -> list[int]:
-        """Inodes that a process can get at: by name, or because it holds them."""
-        found = self.nodes(wanted)
-        return [ino for ino in found if self.twin.model.nodes[ino].nlink or self._in_use(ino)]
-
-    def file(self, number: int) -> int | None:
-        known = self.usable(lambda node: node.is_file)
-        return known[number % len(known)] if known else None
-
-    def any(self, number: int) -> int:
-        known = self.usable(lambda node: True)
-        return known[number % len(known)]
-
-    def name(self, directory: int, number: int) -> bytes:
-        """Three times in four a name that is there."""
-        known = sorted(self.twin.model.nodes[directory].entries)
-        if known and number % 4:
-            return known[number // 4 % len(known)]
-        return new_name(number // 4)
-
-    # --- crashes ---
-    def cut(self, position: int, choose: Chooser) -> Verdict:
-        self.cuts += 1
-        return self.twin.oracle.judge(position, choose)
-
-    def go_on_from(self, image: bytes) -> None:
-        """The power failed, and `image` is what is left."""
-        self._judged_before += self.twin.oracle.judged
-        self.generation += 1
-        self._start(image)
-
-
-def new_name(number: int) -> bytes:
-    """One of NAMES names; some are long."""
-    index = number % NAMES
-    return b"n%d" % index + b"-" * (0, 0, 0, 30, 230)[index % 5]
-
-
-def pattern(seed: int, length: int) -> bytes:
-    """Bytes that no other seed gives, and no zeros among them."""
-    return random.Random(seed).randbytes(length).replace(b"\0", b"\1")
-
 
 # --- operations ---
 
@@ -485,78 +329,9 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
 }
 CRASHES: dict[str, Callable[[World, Numbers], None]] = {"cut": _cut, "crash": _crash}
 ACTIONS = {**OPERATIONS, **BACKGROUND, **CRASHES}
-SELDOM = frozenset({"forget_all", "policy", "remount", "rmdir", "set_times", "mknod", "collect_all", "checkpoint", "removexattr"})
-CHECKPOINTS = frozenset({"checkpoint", "checkpoint_step", "remount"})
-OFTEN = frozenset({"create", "write", "link", "rename", "commit_step", "checkpoint_step", "inactivation_step"})
 
 
-def weighted(words: Iterable[str]) -> list[str]:
-    """Each word as often as it should be drawn, in an order that is always the same."""
-    return [word for word in sorted(words) for _ in range(1 if word in SELDOM else 5 if word in OFTEN else 3)]
-
-
-def throw(dice: random.Random) -> Numbers:
-    """Four numbers."""
-    a, b, c, d = (dice.randrange(NUMBER_MAX) for _ in range(4))
-    return a, b, c, d
-
-
-def random_actions(
-    dice: random.Random,
-    count: int,
-    *,
-    cuts_percent: float = 0,
-    crashes_percent: float = 0,
-    checkpoints: bool = True,
-    background_percent: float = 25,
-) -> Iterator[tuple[str, Numbers]]:
-    """A long run: mostly operations, some of it the background, and crashes.
-
-    Without `checkpoints` there are only those that a full log makes necessary; with little background also large
-    transactions.
-    """
-    operations = weighted(OPERATIONS)
-    background = weighted(word for word in BACKGROUND if checkpoints or word not in CHECKPOINTS)
-    for _ in range(count):
-        roll = 100 * dice.random()
-        if roll < crashes_percent:
-            word = "crash"
-        elif roll < crashes_percent + cuts_percent:
-            word = "cut"
-        else:
-            word = dice.choice(background if 100 * dice.random() < background_percent else operations)
-        yield word, throw(dice)
-
-
-def random_shape(dice: random.Random) -> Shape:
-    """Small, so that the log wraps and freed blocks are used again soon; half of the time very small."""
-    return Shape(
-        room=dice.choice((150, 1200)),
-        journal_blocks=dice.choice((SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
-        evict=dice.choice(("inline", "deferred")),
-        memory_bytes=dice.choice((64 << 20, 160 << 10)),
-        discard=dice.random() < 0.25,
-    )
-
-
-def random_world(dice: random.Random, *, warm: int, count: int, cuts_percent: float, crashes_percent: float) -> World:
-    """A world after a random run: first `warm` actions to fill the log and the disk, then `count` with crashes."""
-    world = World(random_shape(dice), dice.getrandbits(32))
-    pace = functools.partial(
-        random_actions, dice, checkpoints=dice.random() < 0.5, background_percent=dice.choice((25, 25, 5))
-    )
-    for word, numbers in pace(warm):
-        world.do(word, numbers)
-    for word, numbers in pace(count, cuts_percent=cuts_percent, crashes_percent=crashes_percent):
-        world.do(word, numbers)
-    world.twin.verify()
-    return world
-
-
-def replay(actions: Sequence[tuple[str, Sequence[int]]], shape: Shape | None = None, seed: int = 0) -> World:
-    """Do the actions in a new world, and compare volume and model at the end."""
-    world = World(shape or Shape(), seed)
-    for word, numbers in actions:
-        world.do(word, numbers)
-    world.twin.verify()
-    return world
+def act(world: World, word: str, numbers: Sequence[int]) -> None:
+    """One action. Where there is nothing to act on, nothing happens."""
+    a, b, c, d = (*numbers, 0, 0, 0, 0)[:4]
+    ACTIONS[word](world, (a, b, c, d))

@@ -10,7 +10,7 @@ import pytest
 
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import Inode
-from deferfs.store import checkpoint, commit, recovery, store
+from deferfs.store import checkpoint, commit, extents, recovery, store
 from deferfs.store.io import Flush, Job, Write
 from deferfs.store.journal import Journal, Transaction
 from deferfs.store.orphans import OrphanTable
@@ -211,7 +211,7 @@ def truncate_zeroes_in_place(patch: pytest.MonkeyPatch) -> None:
     def copy_tail(plan: Plan, record: Inode, length: int) -> None:
         size = plan.store.fmt.block_size
         inside = length % size
-        tail = files.extents.map_range(plan, record, length // size, 1)[0]
+        tail = extents.map_range(plan, record, length // size, 1)[0]
         if inside and tail.physical and not tail.unwritten:
             plan.data_writes.append((tail.physical * size + inside, bytes(size - inside)))
 
@@ -240,3 +240,24 @@ def fsync_only_flushes(patch: pytest.MonkeyPatch) -> None:
         self.device.flush()
 
     patch.setattr(driver.Driver, "fsync", fsync)
+
+
+@fault("io_errors")
+def jobs_go_on_after_an_abort(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Journal, "unless_aborted", lambda journal, job: job)
+
+
+@fault("io_errors")
+def an_aborted_journal_commits_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Journal, "abort", lambda journal, error: None)
+
+
+@fault("many_orphans")
+def orphans_are_not_taken_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(driver.Driver, "adopt_orphans", lambda self: 0)
+
+
+@fault("preallocated")
+def preallocated_blocks_count_as_written(patch: pytest.MonkeyPatch) -> None:
+    original = extents.insert
+    patch.setattr(extents, "insert", lambda plan, inode, new: original(plan, inode, new._replace(unwritten=False)))

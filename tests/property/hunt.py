@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from deferfs.crash.oracle import CrashError
+from deferfs.crash.oracle import CrashError, Oracle
 from deferfs.crash.twin import TwinError
 from deferfs.errors import CorruptionError
 from tests.property import large_sweeps, sweeps
-from tests.property.actions import fresh_image, random_world
+from tests.property.runs import random_world
+from tests.property.world import fresh_image
 
 SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "reuse_with_images_in_the_log": lambda seed: sweeps.reuse_with_images_in_the_log(),
@@ -25,6 +26,7 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "many_extents": large_sweeps.many_extents,
     "large_directory": large_sweeps.large_directory,
     "io_errors": lambda seed: large_sweeps.io_errors(seed, 40),
+    "preallocated": large_sweeps.preallocated,
     "every_flush": sweeps.every_flush,
     "full_log": sweeps.full_log,
 }
@@ -32,7 +34,7 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The first failure, and the crash states that the runs before it had judged."""
+    """The first failure, and the crash states it took to find it."""
 
     error: Exception
     finder: str
@@ -57,13 +59,13 @@ def hunt(seed: int, *, only: str | None = None, worlds: int = 0) -> Found | None
 
     Only what the oracle, the twin or a checksum finds counts. Any other error is a mistake in the tests.
     """
-    states = 0
+    before = Oracle.judged_in_all
     for name, finder in _finders(seed, only, worlds):
         fresh_image.cache_clear()
         try:
-            states += finder()
+            finder()
         except (CrashError, TwinError, CorruptionError) as error:
-            return Found(error, name, states)
+            return Found(error, name, Oracle.judged_in_all - before)
         finally:
             fresh_image.cache_clear()
     return None

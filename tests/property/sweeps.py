@@ -15,7 +15,9 @@ from deferfs.crash.tree import read_tree
 from deferfs.device import FlushRecord, keep_all
 from deferfs.ondisk.xattr import XattrBlock
 from deferfs.volume import attributes
-from tests.property.actions import SMALL_JOURNAL_BLOCKS, Shape, World, pattern, random_actions
+from tests.property.actions import act
+from tests.property.runs import random_actions
+from tests.property.world import SMALL_JOURNAL_BLOCKS, Shape, World, pattern
 
 FILE = 0o100644
 TIGHT = Shape(room=150, journal_blocks=SMALL_JOURNAL_BLOCKS)
@@ -49,11 +51,11 @@ def every_flush(seed: int, *, warm: int = 120, actions: int = 40, extra: int = 3
     dice = random.Random(seed)
     world = World(TIGHT, seed)
     for word, numbers in random_actions(dice, warm):
-        world.do(word, numbers)
+        act(world, word, numbers)
     first = world.twin.position
     for word, numbers in random_actions(dice, actions):
         if word != "remount":
-            world.do(word, numbers)
+            act(world, word, numbers)
     if world.generation:
         first = 0
     judge_at(world, boundaries(world, first), extra=extra)
@@ -61,7 +63,7 @@ def every_flush(seed: int, *, warm: int = 120, actions: int = 40, extra: int = 3
 
 
 def full_log(seed: int, turns: int = 5) -> int:
-    """The log is filled, brought home, and at once overwritten by a large transaction: crashes around each such turn."""
+    """The log is filled, brought home, and at once overwritten by a large transaction; crashes around that."""
     world = World(Shape(journal_blocks=SMALL_JOURNAL_BLOCKS), seed)
     twin, dice = world.twin, random.Random(seed)
     files = [ino for i in range(40) if (ino := twin.create(ROOT, b"%d" % i, FILE)) is not None]
@@ -113,7 +115,7 @@ def reuse_during_checkpoint(held_steps: int) -> int:
 
 
 def reuse_with_images_in_the_log() -> int:
-    """Metadata blocks are freed and given to a file while the log still holds their images; then crash, or checkpoint."""
+    """Metadata blocks are freed and given to a file while the log still holds their images; crashes, a checkpoint."""
     world = World(TIGHT, 1)
     twin = world.twin
     ino, other = _attributes_in_blocks(world)
@@ -155,8 +157,8 @@ def _write_to(world: World, ino: int, blocks: list[int]) -> None:
 
 
 def data_in_place(seed: int) -> int:
-    """Synced files are overwritten, cut in the middle of a block and extended again, with crashes before anything of it is
-    durable, and extended after the recovery.
+    """Synced files are overwritten, cut in the middle of a block and extended again, with crashes before anything of it
+    is durable, and extended after the recovery.
     """
     total = 0
     for target in (100, 1500, 2048, 2500):
@@ -212,13 +214,13 @@ def nothing_old_shows(seed: int) -> int:
 
 
 def recovery_to_its_end(seed: int) -> int:
-    """One crash image, and a crash at every record of its recovery: all lead to the same state, and so do crashes in the
-    recoveries of those, until nothing is new.
+    """One crash image, and a crash at every record of its recovery: all lead to the same state, and so do crashes in
+    the recoveries of those, three deep.
     """
     dice = random.Random(seed)
     world = World(TIGHT, seed)
     for word, numbers in random_actions(dice, 150, checkpoints=False):
-        world.do(word, numbers)
+        act(world, word, numbers)
     twin = world.twin
     twin.driver.finish_jobs()
     twin.sync()
@@ -250,7 +252,7 @@ def everything_deleted(seed: int) -> int:
     world = World(TIGHT, seed)
     before = free_blocks(world)
     for word, numbers in random_actions(dice, 400, crashes_percent=1):
-        world.do(word, numbers)
+        act(world, word, numbers)
     delete_everything(world)
     assert free_blocks(world) == before
     assert list(world.twin.model.nodes) == [ROOT]

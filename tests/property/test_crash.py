@@ -1,7 +1,7 @@
 """Crashes at drawn moments of drawn runs: the volume against its model, cut, recovered, judged.
 
-Every rule only names an action and its numbers, so that a failing example can be written down as a list and replayed (see
-`actions.replay` and test_regressions.py).
+Every rule only names an action and its numbers, so that a failing example can be written down as a list and replayed
+(see `runs.replay`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from deferfs.limits import JOURNAL_BLOCKS_MIN
-from tests.property.actions import (
-    BACKGROUND,
-    CHECKPOINTS,
-    NUMBER_MAX,
-    OPERATIONS,
-    SMALL_JOURNAL_BLOCKS,
-    Numbers,
-    Shape,
-    World,
-    random_actions,
-    weighted,
-)
+from tests.property.actions import BACKGROUND, NUMBER_MAX, OPERATIONS, Numbers, act
+from tests.property.runs import CHECKPOINTS, random_actions, weighted
+from tests.property.world import SMALL_JOURNAL_BLOCKS, Shape, World
 
 _number = st.integers(0, NUMBER_MAX - 1)
 _numbers = st.tuples(_number, _number, _number, _number)
@@ -67,7 +58,7 @@ class Crashes(RuleBasedStateMachine):
 
     def _do(self, word: str, numbers: Numbers) -> None:
         assert self.world is not None
-        self.world.do(word, numbers)
+        act(self.world, word, numbers)
 
     @rule(word=st.sampled_from(weighted(OPERATIONS.keys() - _DATA - _HANDLES)), numbers=_numbers)
     def change_names_or_attributes(self, word: str, numbers: Numbers) -> None:

@@ -7,17 +7,16 @@ import pytest
 from tests.property.faults import FAULTS
 from tests.property.hunt import SWEEPS, hunt
 
-STATES_MAX = 1500
+STATES_MAX = 600
 """Crash states within which the sweep made for a fault has found it."""
 WORLDS = 150
-FOUND_BY_CHANCE = sorted(
-    FAULTS.keys()
-    - {
-        # These need a log that is full to the last block, and a checkpoint held up in one place.
-        "log_space_is_used_again_before_the_tail_is_durable",
-        "freed_blocks_are_used_again_during_a_checkpoint",
-    }
-)
+NOT_BY_CHANCE = {
+    "log_space_is_used_again_before_the_tail_is_durable": "needs a log that is full to the last block",
+    "freed_blocks_are_used_again_during_a_checkpoint": "needs a checkpoint held up in one place",
+    "jobs_go_on_after_an_abort": "needs a device that fails",
+    "an_aborted_journal_commits_again": "needs a device that fails",
+}
+"""Faults that only a sweep is asked to find, and why."""
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -31,7 +30,7 @@ def test_the_sweep_finds_the_fault(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", FOUND_BY_CHANCE)
+@pytest.mark.parametrize("name", sorted(FAULTS.keys() - NOT_BY_CHANCE.keys()))
 def test_random_worlds_find_the_fault(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     FAULTS[name].plant(monkeypatch)
     assert hunt(1, only="", worlds=WORLDS) is not None

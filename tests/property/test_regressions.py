@@ -14,7 +14,7 @@ from deferfs.device import MemoryDevice, TearingDevice
 from deferfs.errors import DeviceError, FsError
 from deferfs.store.io import Flush
 from deferfs.volume import namespace
-from tests.property.actions import Shape, fresh_image
+from tests.property.world import Shape, fresh_image
 
 
 class ForgetfulDevice(TearingDevice):

@@ -7,8 +7,10 @@ import random
 import pytest
 
 from deferfs.limits import JOURNAL_BLOCKS_MIN
-from tests.property.actions import Shape, World, random_actions, random_world
+from tests.property.actions import act
 from tests.property.hunt import SWEEPS
+from tests.property.runs import random_actions, random_world
+from tests.property.world import Shape, World
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -23,7 +25,7 @@ def test_a_log_that_wraps_many_times(evict: str) -> None:
     logged = 0
     for word, numbers in random_actions(random.Random(5), 2500, cuts_percent=1.5):
         if word != "remount":
-            world.do(word, numbers)
+            act(world, word, numbers)
     logged = world.twin.volume.store.journal.blocks_logged_total
     assert logged > 4 * JOURNAL_BLOCKS_MIN
     world.twin.verify()

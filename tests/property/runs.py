@@ -1,0 +1,91 @@
+"""Random runs of actions, and runs that were written down."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Iterable, Iterator, Sequence
+
+from deferfs.limits import JOURNAL_BLOCKS_MIN
+from tests.property.actions import BACKGROUND, NUMBER_MAX, OPERATIONS, Numbers, act
+from tests.property.world import SMALL_JOURNAL_BLOCKS, Shape, World
+
+SELDOM = frozenset(
+    {"forget_all", "policy", "remount", "rmdir", "set_times", "mknod", "collect_all", "checkpoint", "removexattr"}
+)
+"""Words to draw seldom, because they undo much or say little."""
+CHECKPOINTS = frozenset({"checkpoint", "checkpoint_step", "remount"})
+OFTEN = frozenset({"create", "write", "link", "rename", "commit_step", "checkpoint_step", "inactivation_step"})
+"""The others lie between the two."""
+
+
+def weighted(words: Iterable[str]) -> list[str]:
+    """Each word as often as it should be drawn, in an order that is always the same."""
+    return [word for word in sorted(words) for _ in range(1 if word in SELDOM else 5 if word in OFTEN else 3)]
+
+
+def throw(dice: random.Random) -> Numbers:
+    """Four numbers."""
+    a, b, c, d = (dice.randrange(NUMBER_MAX) for _ in range(4))
+    return a, b, c, d
+
+
+def random_actions(
+    dice: random.Random,
+    count: int,
+    *,
+    cuts_percent: float = 0,
+    crashes_percent: float = 0,
+    checkpoints: bool = True,
+    background_percent: float = 25,
+) -> Iterator[tuple[str, Numbers]]:
+    """A long run: mostly operations, some of it the background, and crashes.
+
+    Without `checkpoints` there are only those that a full log makes necessary; with little background also large
+    transactions.
+    """
+    operations = weighted(OPERATIONS)
+    background = weighted(word for word in BACKGROUND if checkpoints or word not in CHECKPOINTS)
+    for _ in range(count):
+        roll = 100 * dice.random()
+        if roll < crashes_percent:
+            word = "crash"
+        elif roll < crashes_percent + cuts_percent:
+            word = "cut"
+        else:
+            word = dice.choice(background if 100 * dice.random() < background_percent else operations)
+        yield word, throw(dice)
+
+
+def random_shape(dice: random.Random) -> Shape:
+    """Small, so that the log wraps and freed blocks are used again soon; half of the time very small."""
+    return Shape(
+        room=dice.choice((150, 1200)),
+        journal_blocks=dice.choice((SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
+        evict=dice.choice(("inline", "deferred")),
+        memory_bytes=dice.choice((64 << 20, 160 << 10)),
+        discard=dice.random() < 0.25,
+    )
+
+
+def random_world(dice: random.Random, *, warm: int, count: int, cuts_percent: float, crashes_percent: float) -> World:
+    """A world after a random run: first `warm` actions to fill the log and the disk, then `count` with crashes."""
+    world = World(random_shape(dice), dice.getrandbits(32))
+    pace = functools.partial(
+        random_actions, dice, checkpoints=dice.random() < 0.5, background_percent=dice.choice((25, 25, 5))
+    )
+    for word, numbers in pace(warm):
+        act(world, word, numbers)
+    for word, numbers in pace(count, cuts_percent=cuts_percent, crashes_percent=crashes_percent):
+        act(world, word, numbers)
+    world.twin.verify()
+    return world
+
+
+def replay(actions: Sequence[tuple[str, Sequence[int]]], shape: Shape | None = None, seed: int = 0) -> World:
+    """Do the actions in a new world, and compare volume and model at the end."""
+    world = World(shape or Shape(), seed)
+    for word, numbers in actions:
+        act(world, word, numbers)
+    world.twin.verify()
+    return world

@@ -1,0 +1,162 @@
+"""A small filesystem under test with its model, and how numbers choose among what is in it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from deferfs.crash.model import Node
+from deferfs.crash.oracle import Verdict
+from deferfs.crash.twin import Twin
+from deferfs.device import Chooser, MemoryDevice
+from deferfs.limits import JOURNAL_BLOCKS_MIN
+from deferfs.ondisk.format import Format
+from deferfs.store.io import run_job
+from deferfs.store.mkfs import Geometry, make_filesystem, plan_geometry
+
+SMALL_JOURNAL_BLOCKS = 96
+"""Still enough for the largest single operation of these tests."""
+NAMES = 14
+"""Names of one directory: few, so that they collide, but more than fit inline."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A filesystem to test on: some `room` blocks are free in it when it is new."""
+
+    block_size: int = 1024
+    room: int = 1200
+    journal_blocks: int = JOURNAL_BLOCKS_MIN
+    evict: str = "deferred"
+    memory_bytes: int = 64 << 20
+    discard: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        fmt = Format(self.block_size, bytes(16), bytes(16))
+        fixed = fmt.reserved_blocks + 1 + self.journal_blocks + 1 + fmt.chunk_blocks
+        return (fixed + self.room) * self.block_size
+
+
+@functools.cache
+def fresh_image(shape: Shape) -> bytes:
+    """An empty filesystem. Its journal may be smaller than mkfs allows, so that it wraps after a few commits."""
+    missing = JOURNAL_BLOCKS_MIN - min(JOURNAL_BLOCKS_MIN, shape.journal_blocks)
+    geometry = plan_geometry(
+        shape.size + missing * shape.block_size,
+        block_size=shape.block_size,
+        uuid=b"0123456789abcdef",
+        hash_key=b"fedcba9876543210",
+        now_ns=1,
+        journal_bytes=(shape.journal_blocks + missing) * shape.block_size,
+    )
+    geometry = Geometry(
+        replace(
+            geometry.superblock,
+            blocks=geometry.superblock.blocks - missing,
+            journal_blocks=shape.journal_blocks,
+            inode_root=geometry.superblock.inode_root - missing,
+        ),
+        geometry.inode_bitmap - missing,
+        geometry.first_free - missing,
+    )
+    device = MemoryDevice(shape.size)
+    run_job(device, make_filesystem(geometry))
+    return device.snapshot()
+
+
+@dataclass
+class World:
+    """A twin and what the actions need. `cuts` counts the crash images taken directly."""
+
+    shape: Shape
+    seed: int = 0
+    image: bytes | None = None
+    twin: Twin = field(init=False)
+    cuts: int = 0
+    generation: int = 0
+    """How often the world went on from a crash image."""
+    _judged_before: int = 0
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.seed)
+        self.clock = itertools.count(1000).__next__
+        self._start(fresh_image(self.shape) if self.image is None else self.image)
+
+    def _start(self, image: bytes) -> None:
+        shape = self.shape
+        self.twin = Twin(
+            image,
+            clock=self.clock,
+            dice=self.dice,
+            evict=shape.evict,
+            memory_bytes=shape.memory_bytes,
+            discard=shape.discard,
+        )
+
+    @property
+    def judged(self) -> int:
+        return self._judged_before + self.twin.oracle.judged
+
+    # --- choosing ---
+    def nodes(self, wanted: Callable[[Node], bool]) -> list[int]:
+        return [ino for ino, node in sorted(self.twin.model.nodes.items()) if wanted(node)]
+
+    def directory(self, number: int) -> int:
+        """A directory; one in 16 has been deleted, if there is one in use."""
+        if number % 16 == 15:
+            gone = [ino for ino in self.nodes(lambda n: n.is_directory and not n.nlink) if self._in_use(ino)]
+            if gone:
+                return gone[number % len(gone)]
+        known = self.nodes(lambda node: node.is_directory and node.nlink > 0)
+        return known[number % len(known)]
+
+    def _in_use(self, ino: int) -> bool:
+        held = any(handle.inode.ino == ino for handle in self.twin.handles)
+        return held or ino in self.twin.lookups
+
+    def usable(self, wanted: Callable[[Node], bool]) -> list[int]:
+        """Inodes that a process can get at: by name, or because it holds them."""
+        found = self.nodes(wanted)
+        return [ino for ino in found if self.twin.model.nodes[ino].nlink or self._in_use(ino)]
+
+    def file(self, number: int) -> int | None:
+        known = self.usable(lambda node: node.is_file)
+        return known[number % len(known)] if known else None
+
+    def any(self, number: int) -> int:
+        known = self.usable(lambda node: True)
+        return known[number % len(known)]
+
+    def name(self, directory: int, number: int) -> bytes:
+        """Three times in four a name that is there."""
+        known = sorted(self.twin.model.nodes[directory].entries)
+        if known and number % 4:
+            return known[number // 4 % len(known)]
+        return new_name(number // 4)
+
+    # --- crashes ---
+    def cut(self, position: int, choose: Chooser) -> Verdict:
+        self.cuts += 1
+        return self.twin.oracle.judge(position, choose)
+
+    def go_on_from(self, image: bytes) -> None:
+        """The power failed, and `image` is what is left."""
+        self._judged_before += self.twin.oracle.judged
+        self.generation += 1
+        self._start(image)
+
+
+def new_name(number: int) -> bytes:
+    """One of NAMES names; some are long."""
+    index = number % NAMES
+    return b"n%d" % index + b"-" * (0, 0, 0, 30, 230)[index % 5]
+
+
+def pattern(seed: int, length: int) -> bytes:
+    """Bytes that no other seed gives, and no zeros among them."""
+    return random.Random(seed).randbytes(length).replace(b"\0", b"\1")
