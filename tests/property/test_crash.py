@@ -114,15 +114,15 @@ def _run(machine: type[Crashes], examples: int) -> None:
 
 
 def test_crashes_with_1k_blocks() -> None:
-    _run(Crashes, 120)
+    _run(Crashes, 240)
 
 
 def test_crashes_with_4k_blocks() -> None:
-    _run(CrashesWith4K, 25)
+    _run(CrashesWith4K, 40)
 
 
 def test_crashes_with_64k_blocks() -> None:
-    _run(CrashesWith64K, 4)
+    _run(CrashesWith64K, 6)
 
 
 @pytest.mark.long
