@@ -134,7 +134,7 @@ def work_rows(summaries: list[ModeSummary]) -> list[tuple[str, list[str]]]:
         ("syncing", [s.sync_seconds for s in summaries], "s"),
         ("total: workload, drain, sync", [s.total_seconds for s in summaries], "s"),
         ("unmounting after that", [s.stop_seconds or None for s in summaries], "s"),
-        ("inactivated by gc workers", [s.inactivated for s in summaries], "count"),
+        ("inodes inactivated", [s.inactivated for s in summaries], "count"),
         ("waits inside of reclaim", [s.violations for s in summaries], "count"),
         ("direct reclaims in the daemon", [s.direct_reclaims for s in summaries], "count"),
         ("CPU time of the daemon", [s.daemon_cpu_seconds for s in summaries], "s"),
