@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from deferfs.cli import main
 from deferfs.mount import control_client
 from tests.mounted.polling import wait_until
@@ -67,6 +69,14 @@ def deferfs(*arguments: str | Path, code: int | None = 0) -> subprocess.Complete
 def _written(text: io.TextIOWrapper) -> str:
     text.seek(0)
     return text.read()
+
+
+def drop_kernel_caches() -> None:
+    """Clean pages, dentries and inodes of the whole machine: for what is mounted, the kernel sends FORGETs."""
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
+    except OSError as error:
+        pytest.skip(f"the kernel's caches cannot be dropped here: {error}")
 
 
 @dataclass

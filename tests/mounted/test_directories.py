@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mounted.expect import fails_with
 from tests.mounted.scratch import Scratch, run
-from tests.mounted.test_semantics import fails_with
 
 pytestmark = pytest.mark.mounted
 

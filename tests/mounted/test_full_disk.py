@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.mounted.conftest import MakeScratch
+from tests.mounted.expect import fails_with
 from tests.mounted.scratch import Scratch, run
-from tests.mounted.test_semantics import fails_with
 from tests.mounted.trees import assert_same, snapshot
 
 pytestmark = pytest.mark.mounted

@@ -9,14 +9,9 @@ from threading import Thread
 import pytest
 
 from tests.mounted.polling import wait_until
-from tests.mounted.scratch import Scratch, run
+from tests.mounted.scratch import Scratch, drop_kernel_caches, run
 
 pytestmark = pytest.mark.mounted
-
-
-def drop_kernel_caches() -> None:
-    """Dentries and inodes: the kernel sends FORGETs."""
-    Path("/proc/sys/vm/drop_caches").write_text("2\n")
 
 
 def churn(mount: Path, rounds: int = 3) -> None:

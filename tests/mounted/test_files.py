@@ -1,4 +1,4 @@
-"""What POSIX and Linux promise about files, asked through the kernel, and again after a remount."""
+"""The content of files: deleted, sparse, large, truncated, mapped, appended to, locked; and the mount as a whole."""
 
 from __future__ import annotations
 
@@ -6,28 +6,17 @@ import errno
 import fcntl
 import mmap
 import os
-import socket
-import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from deferfs.limits import FILE_BYTES_MAX
+from tests.mounted.expect import fails_with
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, run
 
 pytestmark = pytest.mark.mounted
-
-
-@contextmanager
-def fails_with(*numbers: int) -> Iterator[None]:
-    """The block must end in an OSError with one of these errnos."""
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is what is checked
-        yield
-    assert caught.value.errno in numbers, f"{errno.errorcode[caught.value.errno or 0]}: {caught.value}"
 
 
 # --- deleted but open ---
@@ -82,7 +71,7 @@ def test_deleted_directory_that_is_still_used(scratch: Scratch) -> None:
 def test_o_tmpfile_or_a_clear_no(plain: Scratch) -> None:
     """Programs fall back to a named temporary file when O_TMPFILE is refused in this way."""
     mount = plain.mount()
-    with fails_with(errno.EOPNOTSUPP):
+    with fails_with(errno.EOPNOTSUPP, errno.EISDIR):
         os.open(mount, os.O_TMPFILE | os.O_RDWR, 0o600)
     plain.unmount_and_check()
 
@@ -267,155 +256,6 @@ def test_locks(plain: Scratch) -> None:
         assert other("range", "10") == 0
     assert other("range", "5") == 0
     plain.unmount_and_check()
-
-
-# --- kinds of files and their attributes ---
-def test_special_files(plain: Scratch) -> None:
-    mount = plain.mount("dev")
-    os.mkfifo(mount / "fifo", 0o620)
-    os.mknod(mount / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-    os.mknod(mount / "disk", 0o660 | stat.S_IFBLK, os.makedev(259, 70_000))
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(mount / "socket"))
-        server.listen()
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(mount / "socket"))
-    (mount / "null").write_bytes(b"gone")
-    assert (mount / "null").read_bytes() == b""
-    reader = os.open(mount / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-    writer = os.open(mount / "fifo", os.O_WRONLY)
-    os.write(writer, b"through")
-    assert os.read(reader, 10) == b"through"
-    os.close(reader)
-    os.close(writer)
-    for _ in range(2):
-        kinds = {path.name: stat.S_IFMT(path.stat().st_mode) for path in mount.iterdir()}
-        assert kinds == {
-            "fifo": stat.S_IFIFO,
-            "null": stat.S_IFCHR,
-            "disk": stat.S_IFBLK,
-            "socket": stat.S_IFSOCK,
-        }
-        assert (mount / "null").stat().st_rdev == os.makedev(1, 3)
-        assert (mount / "disk").stat().st_rdev == os.makedev(259, 70_000)
-        plain.remount("dev")
-    plain.unmount_and_check()
-
-
-def test_symlinks(plain: Scratch) -> None:
-    mount = plain.mount()
-    for length in (1, 59, 60, 200, 300, 400, 500, 4094, 4095):
-        os.symlink("t" * length, mount / f"link{length}")
-    with fails_with(errno.ENAMETOOLONG):
-        os.symlink("t" * 4096, mount / "too long")
-    (mount / "loop").symlink_to("loop")
-    with fails_with(errno.ELOOP):
-        (mount / "loop").read_bytes()
-    for _ in range(2):
-        for path in mount.glob("link*"):
-            length = int(path.name.removeprefix("link"))
-            assert os.readlink(path) == "t" * length
-            assert path.lstat().st_size == length
-        plain.remount()
-    plain.unmount_and_check()
-
-
-def test_hard_links(scratch: Scratch) -> None:
-    mount = scratch.mount()
-    (mount / "directory").mkdir()
-    (mount / "one").write_text("content")
-    for number in range(200):
-        os.link(mount / "one", mount / "directory" / f"link{number}")
-    with fails_with(errno.EPERM):
-        os.link(mount / "directory", mount / "no")
-    (mount / "one").unlink()
-    scratch.remount()
-    statuses = [path.stat() for path in (mount / "directory").iterdir()]
-    assert {status.st_nlink for status in statuses} == {200}
-    assert len({status.st_ino for status in statuses}) == 1
-    assert (mount / "directory" / "link77").read_text() == "content"
-    for path in (mount / "directory").iterdir():
-        path.unlink()
-    scratch.drain()
-    scratch.unmount_and_check()
-
-
-def test_modes_owners_and_times(plain: Scratch) -> None:
-    mount = plain.mount()
-    path = mount / "file"
-    path.touch()
-    path.chmod(0o7321)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o7321
-    os.chown(path, 4_000_000_000, 77)
-    os.utime(path, ns=(1_111_111_111_111_111_111, -999_999_999))
-    for _ in range(2):
-        status = path.stat()
-        assert (status.st_uid, status.st_gid) == (4_000_000_000, 77)
-        assert (status.st_atime_ns, status.st_mtime_ns) == (1_111_111_111_111_111_111, -999_999_999)
-        plain.remount()
-    before = path.stat()
-    os.utime(path)
-    after = path.stat()
-    assert after.st_mtime_ns > before.st_mtime_ns
-    assert after.st_ctime_ns > before.st_ctime_ns
-    plain.unmount_and_check()
-
-
-def test_times_follow_changes(scratch: Scratch) -> None:
-    """What must change the times of a file or directory does, and is the same after a remount."""
-    mount = scratch.mount()
-    path = mount / "file"
-    path.write_text("one")
-    os.utime(mount, ns=(1, 1))
-    os.utime(path, ns=(1, 1))
-    path.write_text("two")
-    assert path.stat().st_mtime_ns > 1
-    assert mount.stat().st_mtime_ns == 1
-    path.rename(mount / "renamed")
-    assert mount.stat().st_mtime_ns > 1
-    times = (mount / "renamed").stat().st_mtime_ns, mount.stat().st_mtime_ns
-    scratch.remount()
-    assert ((mount / "renamed").stat().st_mtime_ns, mount.stat().st_mtime_ns) == times
-    scratch.unmount_and_check()
-
-
-# --- extended attributes ---
-def test_extended_attributes(scratch: Scratch) -> None:
-    mount = scratch.mount()
-    for path in (mount / "file", mount / "directory"):
-        path.mkdir() if path.name == "directory" else path.touch()
-        os.setxattr(path, "user.empty", b"")
-        os.setxattr(path, "user.small", b"small")
-        os.setxattr(path, "user.large", bytes(range(256)) * 256)
-        os.setxattr(path, "security.capability", b"\1\0\0\2\0\4\0\0" + bytes(12))
-        os.setxattr(path, "trusted.root", b"only")
-        os.setxattr(path, "user." + "n" * 250, b"long name")
-        with fails_with(errno.ENODATA):
-            os.getxattr(path, "user.none")
-        with fails_with(errno.ENODATA):
-            os.removexattr(path, "user.none")
-        with fails_with(errno.EEXIST):
-            os.setxattr(path, "user.small", b"", os.XATTR_CREATE)
-        with fails_with(errno.ENODATA):
-            os.setxattr(path, "user.none", b"", os.XATTR_REPLACE)
-        with fails_with(errno.E2BIG, errno.ERANGE):
-            os.setxattr(path, "user.huge", bytes(65_537))
-        with fails_with(errno.EOPNOTSUPP):
-            os.setxattr(path, "unknown.namespace", b"")
-    scratch.remount()
-    for path in (mount / "file", mount / "directory"):
-        names = ["security.capability", "trusted.root", "user.empty", "user.large", "user." + "n" * 250, "user.small"]
-        assert sorted(os.listxattr(path)) == sorted(names)
-        assert os.getxattr(path, "user.large") == bytes(range(256)) * 256
-        assert os.getxattr(path, "user.empty") == b""
-        assert os.getxattr(path, "user." + "n" * 250) == b"long name"
-        os.setxattr(path, "user.small", b"replaced", os.XATTR_REPLACE)
-        os.removexattr(path, "user.large")
-        assert run("getfattr", "--only-values", "-n", "user.small", path).stdout == "replaced"
-    (mount / "file").unlink()
-    (mount / "directory").rmdir()
-    scratch.drain()
-    scratch.unmount_and_check()
 
 
 # --- the filesystem as a whole ---
