@@ -61,11 +61,7 @@ _UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX)\b")
 def files(root: Path) -> Iterator[Path]:
     """Every file of a tree that is not hidden, generated or installed (but those of .ci)."""
     for directory, names, filenames in os.walk(root):
-        names[:] = sorted(
-            name
-            for name in names
-            if name == ".ci" or not (name.startswith(".") or name in _NOT_OURS)
-        )
+        names[:] = sorted(name for name in names if name == ".ci" or not (name.startswith(".") or name in _NOT_OURS))
         yield from (Path(directory, name) for name in sorted(filenames))
 
 
@@ -201,10 +197,7 @@ def unit_tests_mirror_the_package(root: Path) -> list[str]:
         words = path.stem.split("_")[1:]
         candidates = ["_".join(words[:count]) for count in range(1, len(words) + 1)]
         folder = root / "deferfs" / path.parent.relative_to(unit)
-        if not any(
-            (folder / f"{name}.py").exists() or (folder / name / "__init__.py").exists()
-            for name in candidates
-        ):
+        if not any((folder / f"{name}.py").exists() or (folder / name / "__init__.py").exists() for name in candidates):
             problems.append(f"{path.relative_to(root)}: tests no module of {folder.name}/")
     for room in sorted(_CORE):
         if (root / "deferfs" / room).is_dir() and not list((unit / room).glob("**/test_*.py")):
@@ -215,14 +208,8 @@ def unit_tests_mirror_the_package(root: Path) -> list[str]:
 def readme_commands_work(root: Path) -> list[str]:
     """The two commands of the README, and every other script it names, are executable files."""
     text = (root / "README.md").read_text()
-    named = set(
-        re.findall(r"(?<![\w/.])(?:\./)?((?:bench|tests|\.ci)/[a-z][a-z-]*)\b(?![./\w])", text)
-    )
-    problems = [
-        f"README.md: does not name {command}"
-        for command in ("bench/run", "tests/run")
-        if command not in named
-    ]
+    named = set(re.findall(r"(?<![\w/.])(?:\./)?((?:bench|tests|\.ci)/[a-z][a-z-]*)\b(?![./\w])", text))
+    problems = [f"README.md: does not name {command}" for command in ("bench/run", "tests/run") if command not in named]
     for command in sorted(named):
         path = root / command
         if path.is_dir():
