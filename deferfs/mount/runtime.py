@@ -76,7 +76,7 @@ class Runtime:
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""
         self.background.start(nursery)
-        nursery.start_soon(self.forgets.run)
+        self.forgets.start(nursery)
         if not self.store.read_only:
             self.workers.start(nursery)
             nursery.start_soon(self.blockgc.run)
