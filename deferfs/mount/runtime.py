@@ -25,6 +25,7 @@ from deferfs.mount.forgets import Forgets
 from deferfs.mount.freezer import Freezer
 from deferfs.mount.gc_workers import GcWorkers
 from deferfs.mount.jobs import read_device
+from deferfs.mount.pressure import PressureWatch
 from deferfs.mount.room import Room
 from deferfs.mount.throttle import Throttle
 from deferfs.mount.waiting import Waiting
@@ -72,6 +73,7 @@ class Runtime:
         self.throttle = Throttle(self)
         self.room = Room(self)
         self.freezer = Freezer(self)
+        self.pressure = PressureWatch([], self.background.under_pressure)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""
