@@ -76,7 +76,11 @@ def _state(statistics: Statistics) -> Iterator[str]:
         f"space    {format_size(space['free_blocks'] * size)} free of {format_size(space['blocks'] * size)}"
         f"  pending free {format_size(space['pending_free_blocks'] * size)}"
     )
-    yield f"reclaim  violations {statistics['reclaim_context']['violations_total']}"
+    reclaim = statistics["reclaim_context"]
+    yield (
+        f"reclaim  violations {reclaim['violations_total']}  lock order cycles {reclaim['lock_order_cycles']}"
+        f"  broken {reclaim['circular_waits_broken_total']}"
+    )
 
 
 def _timings(title: str, timings: Mapping[str, Mapping[str, int]]) -> Iterator[str]:

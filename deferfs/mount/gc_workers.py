@@ -17,6 +17,7 @@ import trio
 from deferfs.errors import FsError
 from deferfs.limits import GC_TURN_NS
 from deferfs.reclaim.inactivation import Inactivation
+from deferfs.reclaim.lockdep import GC_DRAIN
 from deferfs.volume import files
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class GcWorkers:
             return False
         self._busy += 1
         try:
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True), self.runtime.checker.holding("inodegc worker", GC_DRAIN):
                 for inode in batch:
                     await self._inactivate_queued(inode)
                 if self._trims:

@@ -22,8 +22,10 @@ from deferfs.mount import status
 from deferfs.mount.background import Background
 from deferfs.mount.gc_workers import GcWorkers
 from deferfs.mount.jobs import read_device
+from deferfs.mount.log_space import CircleBreaker, CircularWaitError, Reservation
 from deferfs.mount.waits import WAIT_KINDS, Timings
 from deferfs.reclaim.context import ReclaimChecker
+from deferfs.reclaim.lockdep import FS_RECLAIM
 from deferfs.store.needs import Need, NeedBlocks, NeedData, NeedLogSpace, NeedMemory
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes, files
@@ -31,7 +33,6 @@ from deferfs.volume import attributes, files
 if TYPE_CHECKING:
     from deferfs.device.base import Device
     from deferfs.reclaim.inode import ActiveReference, InCoreInode
-    from deferfs.store.journal import Grant
     from deferfs.volume.volume import Volume
 
 P = ParamSpec("P")
@@ -58,6 +59,7 @@ class Runtime:
         self.waits = Timings(WAIT_KINDS)
         self.requests = Timings()
         self.checker = ReclaimChecker(strict=strict)
+        self.circles = CircleBreaker(self)
         self.direct_reclaims_total = 0
         self.corruptions_total = 0
         self.background = Background(self, commit_seconds=commit_seconds, discard=discard)
@@ -72,6 +74,7 @@ class Runtime:
     # --- operations ---
     async def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Perform one operation; FsError as the caller of the filesystem sees it."""
+        self.checker.might_need("memory")
         result = await self._perform(lambda plan: op(plan, *args, **kwargs), reserve=False)
         if self.volume.due:
             due, self.volume.due = self.volume.due, []
@@ -80,6 +83,7 @@ class Runtime:
 
     async def run_reserved(self, op: Callable[[Plan], T]) -> T:
         """Perform an operation that frees space or memory: it may draw on the reserves."""
+        self.checker.might_need("log")
         return await self._perform(op, reserve=True)
 
     async def _perform(self, op: Callable[[Plan], T], *, reserve: bool) -> T:
@@ -148,7 +152,11 @@ class Runtime:
         for inode in self.volume.policy.place(inodes):
             self.checker.might_wait("gc")
             with self.waits.measure("gc"):
-                await self.workers.inactivate_or_queue(inode)
+                try:
+                    await self.workers.inactivate_or_queue(inode)
+                except CircularWaitError:
+                    if self.volume.inodes.interrupt(inode):
+                        self.volume.gc.enqueue(inode)
 
     async def forget(self, inodes: list[tuple[int, int]]) -> None:
         """FORGET. Under `deferred` this finishes without one await."""
@@ -169,14 +177,21 @@ class Runtime:
                 if self.volume.policy.name == "deferred":
                     self.workers.queue_trim(inode.ino)
                 else:
+                    self.checker.might_wait("gc")
                     with self.waits.measure("gc"):
                         await self.workers.trim(inode.ino)
 
     async def direct_reclaim(self, wanted_bytes: int) -> None:
         """The operation that needs memory runs the shrinkers itself, and waits if the policy says so."""
         self.direct_reclaims_total += 1
+        self.checker.might_need("memory")
         with self.checker.enter("direct_reclaim"):
             await self.shrink(wanted_bytes)
+
+    async def background_reclaim(self, wanted_bytes: int) -> int:
+        """The same by a task of its own, which may wait: nobody waits for it but for want of memory. Bytes freed."""
+        with self.checker.holding("background reclaim", FS_RECLAIM):
+            return await self.shrink(wanted_bytes)
 
     async def shrink(self, wanted_bytes: int) -> int:
         """Run the shrinkers: inodes first (they may hold blocks dirty), then blocks. Bytes freed."""
@@ -217,6 +232,7 @@ class Runtime:
                 data = self.device.read_nowait(offset, length)
                 if data is None:
                     waited = True
+                    self.checker.might_wait("io")
                     with self.waits.measure("io"):
                         data = await read_device(self.device, offset, length)
             except OSError as error:
@@ -276,7 +292,7 @@ class Runtime:
 class _Waiting:
     """What one operation holds over its retries: fetched blocks, data, a grant."""
 
-    __slots__ = ("_attempts", "_blocks", "_grant", "_reserve", "_runtime", "_supplied", "_warmed")
+    __slots__ = ("_attempts", "_blocks", "_log", "_reserve", "_runtime", "_supplied", "_warmed")
 
     def __init__(self, runtime: Runtime, *, reserve: bool) -> None:
         self._runtime = runtime
@@ -284,12 +300,12 @@ class _Waiting:
         self._blocks: list[int] = []
         self._supplied: dict[tuple[int, int], bytes] = {}
         self._warmed: set[int] = set()
-        self._grant: Grant | None = None
+        self._log = Reservation(runtime)
         self._attempts = 0
 
     def plan(self) -> Plan:
         """A plan with what was waited for. The operation has been through direct reclaim: no NeedMemory again."""
-        plan = Plan(self._runtime.store, reserve=self._reserve, grant=self._grant)
+        plan = Plan(self._runtime.store, reserve=self._reserve, grant=self._log.grant)
         plan.supplied = self._supplied
         return plan
 
@@ -297,8 +313,8 @@ class _Waiting:
         cache = self._runtime.store.cache
         for address in self._blocks:
             cache.let_go(address)
-        if self._grant is not None:
-            self._runtime.store.journal.give_up(self._grant)
+        if self._log.grant is not None:
+            self._log.give_up()
             self._runtime.background.serve_grants()
 
     async def satisfy(self, need: Need) -> None:
@@ -321,6 +337,8 @@ class _Waiting:
             return
         with runtime.waits.measure("memory"):
             await runtime.direct_reclaim(bytes_over)
+            if self._log.grant is not None:
+                return  # others wait for what it holds: no throttling now
             if runtime.store.dirty_bytes > runtime.store.memory.limit_bytes // 4:
                 # that is not reclaim but throttling, and outside the reclaim context
                 await runtime.background.write_back()
@@ -361,22 +379,23 @@ class _Waiting:
             self._supplied = {(need.offset, need.length): data}
 
     async def _log_space(self, credits: int) -> None:
-        runtime = self._runtime
-        journal = runtime.store.journal
-        if self._grant is not None:
-            journal.give_up(self._grant)
-        if credits > journal.transaction_blocks_max:
-            raise FsError(errno.ENOSPC, f"an operation of {credits} blocks does not fit into the log")
-        self._grant = journal.ask(credits)
-        runtime.background.serve_grants()
-        if not self._grant.granted:
-            runtime.checker.might_wait("log")
-            with runtime.waits.measure("log"):
-                await runtime.background.wait_granted(self._grant)
+        """Reserve. Memory that others used up during the wait is reclaimed with the reservation held, as a
+        filesystem in the kernel allocates inside of its transactions."""
+        waited = await self._log.reserve(credits)
+        if not self._reserve:
+            self._runtime.checker.might_need("memory")
+        over = self._runtime.store.memory.excess(reserve=self._reserve) if waited else 0
+        if over > 0:
+            await self._memory(over)
 
     async def _free_space(self) -> None:
-        """First what is freed but not committed, then what inodegc can free; ENOSPC when neither helps."""
+        """First what is freed but not committed, then what inodegc can free; ENOSPC when neither helps.
+
+        The log reservation is given back before: inodegc may need it.
+        """
         runtime = self._runtime
+        self._log.give_up()
+        runtime.background.serve_grants()
         self._attempts += 1
         if self._attempts > 3:
             raise FsError(errno.ENOSPC)

@@ -78,6 +78,9 @@ def snapshot(runtime: Runtime) -> dict[str, object]:
         "reclaim_context": {
             "violations_total": runtime.checker.violations_total,
             "violations": dict(runtime.checker.violations),
+            "lock_order_edges": runtime.checker.lockdep.edge_count,
+            "lock_order_cycles": len(runtime.checker.lockdep.cycles),
+            "circular_waits_broken_total": runtime.circles.broken_total,
         },
         "corruptions_total": runtime.corruptions_total,
     }
@@ -101,13 +104,22 @@ async def control(runtime: Runtime, key: str, value: str) -> str:
         runtime.workers.push()
     elif key == "gc" and value == "flush":
         await runtime.workers.flush()
+    elif key == "lockdep" and value == "report":
+        return lock_report(runtime)
     elif key == "drop_caches" and value == "1":
         await runtime.shrink(1 << 62)
     else:
         raise UsageError(
-            f"cannot set {key}={value}: known are evict=, commit=, gc_workers=, memory=, gc=push|flush, drop_caches=1"
+            f"cannot set {key}={value}: known are evict=, commit=, gc_workers=, memory=, gc=push|flush, drop_caches=1, "
+            "lockdep=report"
         )
     return f"{key}={value}"
+
+
+def lock_report(runtime: Runtime) -> str:
+    """What the reclaim checker has seen, as text."""
+    lines = [*runtime.checker.report(), f"circular waits broken: {runtime.circles.broken_total}"]
+    return "\n".join(lines)
 
 
 def _number(key: str, value: str, low: float, high: float) -> float:

@@ -169,6 +169,13 @@ class InodeCache:
         inode.move(State.NEED_INACTIVE)
         return True
 
+    def interrupt(self, inode: InCoreInode) -> bool:
+        """The inactivation was left off between two of its steps: due again. False when the inode is live again."""
+        if inode.state is not State.INACTIVATING:
+            return False
+        inode.move(State.NEED_INACTIVE)
+        return True
+
     def quarantine(self, inode: InCoreInode) -> None:
         self._unpend(inode)
         inode.move(State.QUARANTINED)

@@ -39,7 +39,9 @@ STATISTICS: dict[str, Any] = {
         "rename": {"count": 0, "total_ns": 0, "max_ns": 0},
     },
     "waits": {"log": {"count": 0, "total_ns": 0, "max_ns": 0}},
-    "reclaim_context": {"violations_total": 0},
+    "reclaim_context": {
+        "violations_total": BIG, "lock_order_cycles": 6, "lock_order_edges": 36, "circular_waits_broken_total": BIG,
+    },
 }  # fmt: skip
 
 
