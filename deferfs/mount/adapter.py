@@ -172,11 +172,13 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """UNLINK."""
+        await self._runtime.throttle.admit(ctx.pid)
         await self._runtime.run(namespace.unlink, self._volume, parent_inode, name)
 
     @_handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """RMDIR."""
+        await self._runtime.throttle.admit(ctx.pid)
         await self._runtime.run(namespace.rmdir, self._volume, parent_inode, name)
 
     @_handler
@@ -190,6 +192,7 @@ class Adapter(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> None:
         """RENAME, with NOREPLACE and EXCHANGE."""
+        await self._runtime.throttle.admit(ctx.pid)
         await self._runtime.run(
             namespace.rename,
             self._volume,

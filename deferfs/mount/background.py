@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from deferfs.errors import FsError
+from deferfs.limits import UNMOUNT_DRAIN_SECONDS
 from deferfs.mount.jobs import run_job
 from deferfs.mount.log_space import CircularWaitError
 from deferfs.reclaim.lockdep import CHECKPOINT, COMMIT, LOG_SPACE
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 
 _RECLAIM_START = 0.9
 _RECLAIM_STOP = 0.8
-_DRAIN_SECONDS = 30
 
 
 class Background:
@@ -40,6 +40,7 @@ class Background:
         self.store = runtime.store
         self.commit_seconds = commit_seconds
         self.discard = discard
+        self.drain_seconds: float = UNMOUNT_DRAIN_SECONDS
         self.kernel_cache: KernelCache | None = None
         """Asks the kernel to drop entries when the in-core inodes it holds exceed the budget."""
         self._commit_asked = trio.Event()
@@ -130,6 +131,16 @@ class Background:
         except OSError as error:
             journal.abort(error)
             raise FsError(errno.EIO, f"flush failed: {error}") from error
+
+    async def settle(self) -> None:
+        """Wait until everything applied is committed and no commit or checkpoint runs."""
+        journal = self.store.journal
+        self.runtime.checker.might_wait("checkpoint")
+        await self.commit_all()
+        while journal.committing is not None:
+            await self._committed.wait()
+        while journal.checkpointing:
+            await self._checkpointed.wait()
 
     async def _committer(self) -> None:
         journal = self.store.journal
@@ -237,19 +248,19 @@ class Background:
         volume = self.runtime.volume
         if self.store.read_only:
             return
+        if self.store.frozen:
+            await self.runtime.freezer.thaw()
         for inode in volume.inodes.drop_all():
             volume.gc.enqueue(inode)
-        with trio.move_on_after(_DRAIN_SECONDS):
+        with trio.move_on_after(self.drain_seconds):
             await self.runtime.workers.flush()
         await self.runtime.workers.stop()
+        left = self.runtime.workers.gc.backlog + len(self.store.recovered)
+        if left:
+            log.info("%d deleted files are left to the next mount", left)
         self.stopped = True
-        journal = self.store.journal
         try:
-            await self.commit_all()
-            while journal.committing is not None:
-                await self._committed.wait()
-            while journal.checkpointing:
-                await self._checkpointed.wait()
+            await self.settle()
             if self.runtime.corruptions_total:
                 await run_job(self.runtime.device, mark_errors(self.store))
             await run_job(self.runtime.device, close_store(self.store))

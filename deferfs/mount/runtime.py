@@ -18,15 +18,21 @@ import trio
 
 from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import SHRINK_BATCH
-from deferfs.mount import status
+from deferfs.mount import controls, status
 from deferfs.mount.background import Background
+from deferfs.mount.blockgc import BlockGc
+from deferfs.mount.forgets import Forgets
+from deferfs.mount.freezer import Freezer
 from deferfs.mount.gc_workers import GcWorkers
 from deferfs.mount.jobs import read_device
-from deferfs.mount.log_space import CircleBreaker, CircularWaitError, Reservation
+from deferfs.mount.log_space import CircleBreaker, CircularWaitError
+from deferfs.mount.room import Room
+from deferfs.mount.throttle import Throttle
+from deferfs.mount.waiting import Waiting
 from deferfs.mount.waits import WAIT_KINDS, Timings
 from deferfs.reclaim.context import ReclaimChecker
 from deferfs.reclaim.lockdep import FS_RECLAIM
-from deferfs.store.needs import Need, NeedBlocks, NeedData, NeedLogSpace, NeedMemory
+from deferfs.store.needs import Need
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes, files
 
@@ -64,12 +70,19 @@ class Runtime:
         self.corruptions_total = 0
         self.background = Background(self, commit_seconds=commit_seconds, discard=discard)
         self.workers = GcWorkers(self, gc_workers)
+        self.blockgc = BlockGc(self)
+        self.forgets = Forgets(self)
+        self.throttle = Throttle(self)
+        self.room = Room(self)
+        self.freezer = Freezer(self)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""
         self.background.start(nursery)
+        nursery.start_soon(self.forgets.run)
         if not self.store.read_only:
             self.workers.start(nursery)
+            nursery.start_soon(self.blockgc.run)
 
     # --- operations ---
     async def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -122,7 +135,7 @@ class Runtime:
 
     async def _retry(self, need: Need, op: Callable[[Plan], T], *, reserve: bool) -> T:
         """The slow path: satisfy needs until the operation goes through."""
-        waiting = _Waiting(self, reserve=reserve)
+        waiting = Waiting(self, reserve=reserve)
         try:
             while True:
                 await waiting.satisfy(need)
@@ -148,7 +161,12 @@ class Runtime:
 
     # --- eviction ---
     async def place(self, inodes: list[InCoreInode]) -> None:
-        """Hand inodes to the evict policy, and wait for those it gives back (inline)."""
+        """Hand inodes to the evict policy, and wait for those it gives back (inline). While inodegc is stopped, all
+        of them wait in its queues."""
+        if self.workers.stopped:
+            for inode in inodes:
+                self.volume.gc.enqueue(inode)
+            return
         for inode in self.volume.policy.place(inodes):
             self.checker.might_wait("gc")
             with self.waits.measure("gc"):
@@ -161,10 +179,7 @@ class Runtime:
     async def forget(self, inodes: list[tuple[int, int]]) -> None:
         """FORGET. Under `deferred` this finishes without one await."""
         with self.checker.enter("forget"):
-            forget = self.volume.inodes.forget
-            due = [inode for inode in (forget(ino, count) for ino, count in inodes) if inode is not None]
-            if due:
-                await self.place(due)
+            await self.forgets.take(inodes)
 
     async def release(self, reference: ActiveReference) -> None:
         """RELEASE: the last handle of a deleted file, or of one with blocks past EOF, leaves work for the policy."""
@@ -174,12 +189,12 @@ class Runtime:
             if due is not None:
                 await self.place([due])
             elif inode.preallocated and not inode.active_tokens and not inode.orphan:
-                if self.volume.policy.name == "deferred":
-                    self.workers.queue_trim(inode.ino)
+                if not self.volume.policy.waits or self.workers.stopped:
+                    self.blockgc.queue(inode.ino)
                 else:
                     self.checker.might_wait("gc")
                     with self.waits.measure("gc"):
-                        await self.workers.trim(inode.ino)
+                        await self.blockgc.trim(inode.ino)
 
     async def direct_reclaim(self, wanted_bytes: int) -> None:
         """The operation that needs memory runs the shrinkers itself, and waits if the policy says so."""
@@ -286,124 +301,4 @@ class Runtime:
 
     async def control(self, key: str, value: str) -> str:
         """Carry out `deferfs ctl KEY=VALUE`; a line for the user. UsageError when it cannot be understood."""
-        return await status.control(self, key, value)
-
-
-class _Waiting:
-    """What one operation holds over its retries: fetched blocks, data, a grant."""
-
-    __slots__ = ("_attempts", "_blocks", "_log", "_reserve", "_runtime", "_supplied", "_warmed")
-
-    def __init__(self, runtime: Runtime, *, reserve: bool) -> None:
-        self._runtime = runtime
-        self._reserve = reserve
-        self._blocks: list[int] = []
-        self._supplied: dict[tuple[int, int], bytes] = {}
-        self._warmed: set[int] = set()
-        self._log = Reservation(runtime)
-        self._attempts = 0
-
-    def plan(self) -> Plan:
-        """A plan with what was waited for. The operation has been through direct reclaim: no NeedMemory again."""
-        plan = Plan(self._runtime.store, reserve=self._reserve, grant=self._log.grant)
-        plan.supplied = self._supplied
-        return plan
-
-    def end(self) -> None:
-        cache = self._runtime.store.cache
-        for address in self._blocks:
-            cache.let_go(address)
-        if self._log.grant is not None:
-            self._log.give_up()
-            self._runtime.background.serve_grants()
-
-    async def satisfy(self, need: Need) -> None:
-        if isinstance(need, NeedBlocks):
-            await self._fetch(need)
-        elif isinstance(need, NeedData):
-            await self._data(need)
-        elif isinstance(need, NeedLogSpace):
-            await self._log_space(need.credits)
-        elif isinstance(need, NeedMemory):
-            await self._memory(need.bytes_over)
-        else:
-            await self._free_space()
-
-    async def _memory(self, bytes_over: int) -> None:
-        runtime = self._runtime
-        if self._reserve:
-            # an inactivation must not evict inodes, whose inactivation would evict inodes in turn
-            runtime.store.cache.shrink(bytes_over)
-            return
-        with runtime.waits.measure("memory"):
-            await runtime.direct_reclaim(bytes_over)
-            if self._log.grant is not None:
-                return  # others wait for what it holds: no throttling now
-            if runtime.store.dirty_bytes > runtime.store.memory.limit_bytes // 4:
-                # that is not reclaim but throttling, and outside the reclaim context
-                await runtime.background.write_back()
-
-    async def _read(self, offset: int, length: int) -> bytes | None:
-        """Bytes as they are at this moment. None when they had to be waited for: what was read then may be out of date,
-        but the page cache is warm, and the operation runs again."""
-        runtime = self._runtime
-        try:
-            data = runtime.device.read_nowait(offset, length)
-            if data is not None:
-                return data
-            if offset in self._warmed:
-                return runtime.device.read(offset, length)
-            self._warmed.add(offset)
-            runtime.checker.might_wait("io")
-            with runtime.waits.measure("io"):
-                await trio.to_thread.run_sync(runtime.device.read, offset, length)
-        except OSError as error:
-            raise FsError(errno.EIO, f"reading {length} bytes at {offset}: {error}") from error
-        return None
-
-    async def _fetch(self, need: NeedBlocks) -> None:
-        store = self._runtime.store
-        size = store.fmt.block_size
-        for address, kind in need.blocks:
-            if not 0 < address < store.superblock.blocks:
-                raise CorruptionError(f"a reference leads to block {address}, outside the filesystem")
-            data = await self._read(address * size, size)
-            if data is not None:
-                store.cache.supply(address, kind, data)
-                store.cache.hold(address)
-                self._blocks.append(address)
-
-    async def _data(self, need: NeedData) -> None:
-        data = await self._read(need.offset, need.length)
-        if data is not None:
-            self._supplied = {(need.offset, need.length): data}
-
-    async def _log_space(self, credits: int) -> None:
-        """Reserve. Memory that others used up during the wait is reclaimed with the reservation held, as a
-        filesystem in the kernel allocates inside of its transactions."""
-        waited = await self._log.reserve(credits)
-        if not self._reserve:
-            self._runtime.checker.might_need("memory")
-        over = self._runtime.store.memory.excess(reserve=self._reserve) if waited else 0
-        if over > 0:
-            await self._memory(over)
-
-    async def _free_space(self) -> None:
-        """First what is freed but not committed, then what inodegc can free; ENOSPC when neither helps.
-
-        The log reservation is given back before: inodegc may need it.
-        """
-        runtime = self._runtime
-        self._log.give_up()
-        runtime.background.serve_grants()
-        self._attempts += 1
-        if self._attempts > 3:
-            raise FsError(errno.ENOSPC)
-        if not runtime.store.space.pending_blocks:
-            if self._reserve or not runtime.workers.has_work:
-                raise FsError(errno.ENOSPC)
-            runtime.checker.might_wait("space")
-            with runtime.waits.measure("space"):
-                await runtime.workers.flush()
-        with runtime.waits.measure("space"):
-            await runtime.background.release_freed()
+        return await controls.control(self, key, value)

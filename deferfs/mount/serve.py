@@ -17,8 +17,8 @@ from typing import Final, TypeVar
 import pyfuse3
 import trio
 
-from deferfs.errors import MountFailedError
-from deferfs.mount import diagnostics, status, syscalls
+from deferfs.errors import FsError, MountFailedError
+from deferfs.mount import controls, diagnostics, status, syscalls
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.control import ControlServer
 from deferfs.mount.daemon import Handshake
@@ -124,7 +124,32 @@ class Server:
 
     async def set(self, key: str, value: str) -> str:
         """Change one setting."""
-        return await status.control(self._runtime, key, value)
+        if key == "ro":
+            return await self._set_read_only(value)
+        if key == "freeze" and value == "1":
+            # what the kernel holds back has to be here before
+            await _in_thread(self._mount.sync)
+            await self._wait_quiet()
+        return await controls.control(self._runtime, key, value)
+
+    async def _set_read_only(self, value: str) -> str:
+        """The kernel refuses changes first and allows them last."""
+        wanted = controls.boolean("ro", value)
+        if not wanted:
+            answer = await controls.control(self._runtime, "ro", value)
+        try:
+            await _in_thread(lambda: self._mount.set_read_only(wanted))
+        except OSError as error:
+            busy = "; files are open for writing" if error.errno == errno.EBUSY else ""
+            raise FsError(error.errno or errno.EIO, f"cannot remount: {error.strerror}{busy}") from error
+        if not wanted:
+            return answer
+        await self._wait_quiet()
+        try:
+            return await controls.control(self._runtime, "ro", value)
+        except FsError:
+            await _in_thread(lambda: self._mount.set_read_only(False))
+            raise
 
     # --- signals ---
     async def _handle_signals(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-WAIT_KINDS = ("log", "memory", "io", "gc", "space", "commit")
+WAIT_KINDS = ("log", "memory", "io", "gc", "space", "commit", "throttle", "thaw")
 
 
 @dataclass(slots=True)

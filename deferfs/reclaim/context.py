@@ -24,6 +24,8 @@ _CLASSES: Final = {
     "io": lockdep.IO,
     "space": lockdep.GC_DRAIN,
     "throttle": lockdep.GC_DRAIN,
+    "drain": lockdep.GC_DRAIN,
+    "thaw": lockdep.THAW,
     "commit": lockdep.COMMIT,
     "checkpoint": lockdep.CHECKPOINT,
 }

@@ -34,6 +34,8 @@ COMMIT: Final = "commit"
 """Held by the commit under way; wanted by fsync, sync, and whoever waits for freed blocks."""
 CHECKPOINT: Final = "checkpoint"
 """Held by the checkpoint under way; wanted by whoever waits for blocks to be at home."""
+THAW: Final = "thaw"
+"""Held by a freeze that is being brought about; wanted by whoever wants to change something meanwhile."""
 IO: Final = "io"
 """The device. It waits for nobody."""
 

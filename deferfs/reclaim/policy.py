@@ -17,6 +17,8 @@ class EvictPolicy(Protocol):
     """Decides who waits for an inactivation."""
 
     name: str
+    waits: bool
+    """Whether the source of the eviction waits for the inactivation."""
 
     def place(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]: ...
 
@@ -25,6 +27,7 @@ class Inline:
     """The handler of FORGET or RELEASE, or the operation in direct reclaim, does the cleanup and waits for it."""
 
     name = "inline"
+    waits = True
 
     def __init__(self, gc: InodeGc) -> None:
         self.gc = gc
@@ -37,6 +40,7 @@ class Deferred:
     """They enqueue under a passive reference and return at once."""
 
     name = "deferred"
+    waits = False
 
     def __init__(self, gc: InodeGc) -> None:
         self.gc = gc

@@ -9,7 +9,8 @@ import trio
 from deferfs.check import check_image
 from deferfs.device import MemoryDevice
 from deferfs.limits import INODE_COST_BYTES, JOURNAL_BLOCKS_MIN, KIB, SHRINK_BATCH
-from deferfs.mount.runtime import Runtime, _Waiting
+from deferfs.mount.runtime import Runtime
+from deferfs.mount.waiting import Waiting
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.lockdep import FS_RECLAIM, GC_DRAIN, LOG_SPACE
 from deferfs.store.needs import NeedFreeSpace, NeedLogSpace
@@ -99,7 +100,7 @@ async def test_inline_closes_the_circle_and_it_is_broken() -> None:
     assert {(edge.held, edge.wanted) for edge in cycle} == {(LOG_SPACE, FS_RECLAIM), (FS_RECLAIM, LOG_SPACE)}
     text = "\n".join(runtime.checker.report())
     assert "possible circular waiting: log_space -> fs_reclaim -> log_space" in text
-    assert "_Waiting._log_space" in text  # where log space was held
+    assert "Waiting._log_space" in text  # where log space was held
     assert "GcWorkers.inactivate" in text  # where it was wanted once more
     await all_is_done(runtime)
 
@@ -119,7 +120,7 @@ async def test_deferred_has_no_circle() -> None:
 async def test_inodegc_may_reserve_while_an_operation_waits_for_free_space() -> None:
     """What waits for inodegc to free blocks holds no log space, which inodegc needs."""
     runtime = make_runtime("deferred")
-    waiting = _Waiting(runtime, reserve=False)
+    waiting = Waiting(runtime, reserve=False)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await runtime.start(nursery)
@@ -130,6 +131,37 @@ async def test_inodegc_may_reserve_while_an_operation_waits_for_free_space() -> 
             await waiting.satisfy(NeedFreeSpace(10))
             assert runtime.volume.inodes.inactivated_total == 1
             waiting.end()
+            await runtime.close()
+            nursery.cancel_scope.cancel()
+    assert runtime.checker.lockdep.cycles == []
+
+
+async def test_a_freeze_waits_for_a_step_of_inodegc_and_not_the_step_for_the_thaw() -> None:
+    runtime = make_runtime("deferred")
+    journal = runtime.store.journal
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await runtime.start(nursery)
+            ino = await make(runtime, b"file")
+            await runtime.write(ino, 0, bytes(20_000))
+            record = await runtime.run(record_of, runtime, ino)
+            runtime.volume.inodes.lookup(ino, record.generation)
+            await runtime.run(namespace.unlink, runtime.volume, ROOT, b"file")
+            await runtime.sync()
+            grant = journal.ask(journal.transaction_blocks_max)
+            runtime.background.serve_grants()
+            assert grant.granted
+            await runtime.forget([(ino, 1)])
+            while not journal.grants:  # of the worker
+                await trio.lowlevel.checkpoint()
+            async with trio.open_nursery() as freezing:
+                freezing.start_soon(runtime.freezer.freeze)
+                for _ in range(10):
+                    await trio.lowlevel.checkpoint()
+                journal.give_up(grant)
+                runtime.background.serve_grants()
+            await runtime.freezer.thaw()
+            await runtime.workers.flush()
             await runtime.close()
             nursery.cancel_scope.cancel()
     assert runtime.checker.lockdep.cycles == []
