@@ -34,7 +34,8 @@ class Room:
         self.refused_total = 0
 
     async def make(self, blocks: int, *, reserve: bool) -> None:
-        """Return when more is available than before. FsError(ENOSPC) when there is nothing more to be had.
+        """Return when more is available than before (what there was did not suffice). FsError(ENOSPC) when there is
+        nothing more to be had.
 
         `reserve` marks operations that free space themselves: they wait for commits only.
         """
@@ -43,12 +44,14 @@ class Room:
         if runtime.store.frozen:
             # inodegc rests, and nothing may be changed anyway
             await runtime.freezer.wait_thawed()
-        if not runtime.store.space.pending_blocks and not reserve:
+        space = runtime.store.space
+        before = space.free_blocks
+        if not space.pending_blocks and not reserve:
             runtime.checker.might_wait("space")
             with runtime.waits.measure("space"):
                 _ = await self._trim(blocks) or await self._inactivate(blocks) or await self._listen(blocks)
-        if not runtime.store.space.pending_blocks:
-            if not runtime.store.space.available or reserve:
+        if not space.pending_blocks:
+            if space.free_blocks <= before:
                 self.refused_total += 1
                 raise FsError(errno.ENOSPC)
             return
@@ -56,7 +59,7 @@ class Room:
             await runtime.background.release_freed()
 
     async def _trim(self, blocks: int) -> bool:
-        return await self.runtime.blockgc.free_blocks(blocks) and self._found()
+        return await self.runtime.blockgc.free_blocks(blocks) and bool(self.runtime.store.space.pending_blocks)
 
     async def _inactivate(self, blocks: int) -> bool:
         """Let inodegc, and inactivations that run inline, free so many blocks."""
@@ -67,7 +70,7 @@ class Room:
             if not gc.hasten_space(blocks):
                 workers.push()
             await workers.progress()
-        return self._found()
+        return bool(self.runtime.store.space.pending_blocks)
 
     async def _listen(self, blocks: int) -> bool:
         """Read what the kernel has sent; it may be the last reference to a deleted file."""
@@ -78,7 +81,3 @@ class Room:
                 break
             await trio.lowlevel.checkpoint()
         return await self._inactivate(blocks)
-
-    def _found(self) -> bool:
-        space = self.runtime.store.space
-        return bool(space.pending_blocks or space.available)
