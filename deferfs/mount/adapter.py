@@ -20,6 +20,7 @@ import pyfuse3
 
 from deferfs.errors import CorruptionError, FsError
 from deferfs.mount import operations
+from deferfs.mount.anomalies import Anomalies
 from deferfs.mount.attributes import Attributes, statfs_data
 from deferfs.mount.options import MountOptions
 from deferfs.ondisk.inode import Inode
@@ -51,6 +52,7 @@ def _handler(
         except FsError as error:
             if isinstance(error, CorruptionError) or error.detail:
                 _log.error("%s: %s", name, error)
+            self.anomalies.note_stale(error)
             number = error.errno
         except OSError as error:
             _log.error("%s: %s", name, error)
@@ -87,6 +89,7 @@ class Adapter(pyfuse3.Operations):
         self._runtime = runtime
         self._volume = runtime.volume
         self.requests = runtime.requests
+        self.anomalies = Anomalies(runtime.volume.inodes.anomalies)
         self._attributes = Attributes(
             runtime.volume,
             entry_timeout=options.entry_timeout,
@@ -118,6 +121,7 @@ class Adapter(pyfuse3.Operations):
         except Exception:
             _log.exception("forget: internal error")
         finally:
+            self.anomalies.tell()
             self.requests.add("forget", time.perf_counter_ns() - start)
 
     async def _create(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, rdev: int = 0) -> Inode:
@@ -280,6 +284,14 @@ class Adapter(pyfuse3.Operations):
         )
         return pyfuse3.FileInfo(fh=self._last_handle, keep_cache=True)
 
+    def _handle(self, fh: int) -> Handle:
+        """FsError(EBADF) when the kernel has made it up."""
+        handle = self._handles.get(fh)
+        if handle is None:
+            self.anomalies.note("unknown_handle")
+            raise FsError(errno.EBADF)
+        return handle
+
     @_handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """OPEN. The kernel leaves O_TRUNC to us."""
@@ -293,12 +305,12 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """READ."""
-        return await self._runtime.read(self._handles[fh].ino, off, size)
+        return await self._runtime.read(self._handle(fh).ino, off, size)
 
     @_handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """WRITE. Fewer bytes only if the caller of write(2) will get to know: a writeback has no such caller."""
-        handle = self._handles[fh]
+        handle = self._handle(fh)
         self.writes_total += 1
         self.writes_in_flight += 1
         try:
@@ -319,12 +331,16 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def release(self, fh: int) -> None:
         """RELEASE. The last one may leave work for the evict policy: blocks past EOF, a deleted file."""
-        await self._runtime.release(self._handles.pop(fh).reference)
+        handle = self._handles.pop(fh, None)
+        if handle is None:
+            self.anomalies.note("release_unknown")
+            return
+        await self._runtime.release(handle.reference)
 
     @_handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         """FSYNC."""
-        await self._runtime.fsync(self._handles[fh].ino, data_only=datasync)
+        await self._runtime.fsync(self._handle(fh).ino, data_only=datasync)
 
     # --- extended attributes ---
     @_handler

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from deferfs.cli.stat_table import COLUMNS_MAX, format_duration, format_ns, stat_lines
+from deferfs.mount.waits import WAIT_KINDS
 from tests.cli.conftest import Command, environment_of_the_program, is_one_line
 
 BIG = 10**9
@@ -88,7 +89,7 @@ def test_json_has_everything_that_is_documented(mounted: Path, image: Path, prog
     assert found["mountpoint"] == str(mounted)
     assert found["evict"] == "deferred"
     assert found["requests"]["create"]["count"] == 1
-    assert set(found["waits"]) == {"log", "memory", "io", "gc", "space", "commit"}
+    assert set(found["waits"]) == set(WAIT_KINDS)
     assert found["reclaim_context"]["violations_total"] == 0
 
 
