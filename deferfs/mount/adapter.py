@@ -20,6 +20,7 @@ import pyfuse3
 
 from deferfs.errors import CorruptionError, FsError
 from deferfs.mount import operations
+from deferfs.mount.activity import Actor
 from deferfs.mount.anomalies import Anomalies
 from deferfs.mount.attributes import Attributes, statfs_data
 from deferfs.mount.options import MountOptions
@@ -36,6 +37,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _ACL: Final = b"system.posix_acl_"
+_FORGET: Final = Actor("forget")
 
 
 def _handler(
@@ -43,10 +45,12 @@ def _handler(
 ) -> Callable[Concatenate[Adapter, P], Coroutine[Any, Any, T]]:
     """Time a handler, and let nothing but FUSEError leave it: anything else would end the mount."""
     name = function.__name__
+    actor = Actor(name)
 
     @functools.wraps(function)
     async def handle(self: Adapter, /, *args: P.args, **kwargs: P.kwargs) -> T:
         start = time.perf_counter_ns()
+        running = self.activity.begin(actor)
         try:
             return await function(self, *args, **kwargs)
         except FsError as error:
@@ -63,7 +67,9 @@ def _handler(
             _log.exception("%s: internal error", name)
             number = errno.EIO
         finally:
-            self.requests.add(name, time.perf_counter_ns() - start)
+            end = time.perf_counter_ns()
+            self.requests.add(name, end - start)
+            self.activity.end(running, start, end)
         raise pyfuse3.FUSEError(number)
 
     return handle
@@ -89,6 +95,7 @@ class Adapter(pyfuse3.Operations):
         self._runtime = runtime
         self._volume = runtime.volume
         self.requests = runtime.requests
+        self.activity = runtime.activity
         self.anomalies = Anomalies(runtime.volume.inodes.anomalies)
         self._attributes = Attributes(
             runtime.volume,
@@ -116,13 +123,16 @@ class Adapter(pyfuse3.Operations):
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """FORGET. Under `deferred` this completes without a single await."""
         start = time.perf_counter_ns()
+        running = self.activity.begin(_FORGET, "forget")
         try:
             await self._runtime.forget(list(inode_list))
         except Exception:
             _log.exception("forget: internal error")
         finally:
             self.anomalies.tell()
-            self.requests.add("forget", time.perf_counter_ns() - start)
+            end = time.perf_counter_ns()
+            self.requests.add("forget", end - start)
+            self.activity.end(running, start, end)
 
     async def _create(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, rdev: int = 0) -> Inode:
         return await self._runtime.run(operations.create, self._volume, parent, name, mode, ctx.uid, ctx.gid, rdev)

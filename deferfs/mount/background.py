@@ -158,7 +158,7 @@ class Background:
         """One commit, and everybody who waited for it woken."""
         journal = self.store.journal
         try:
-            with self.runtime.checker.holding("commit", COMMIT, LOG_SPACE):
+            with self.runtime.working("commit", COMMIT, LOG_SPACE):
                 await run_job(self.runtime.device, commit(journal, self.store.clock(), discard=self.discard))
         except FsError as error:
             log.error("%s; the filesystem is read-only from now on", error.detail)
@@ -210,7 +210,7 @@ class Background:
             self._checkpoint_asked = trio.Event()
             if journal.committed and journal.aborted is None and not self.stopped:
                 try:
-                    with self.runtime.checker.holding("checkpoint", CHECKPOINT, LOG_SPACE):
+                    with self.runtime.working("checkpoint", CHECKPOINT, LOG_SPACE):
                         await run_job(self.runtime.device, checkpoint(journal, self.store.clock()))
                 except FsError as error:
                     log.error("%s; the filesystem is read-only from now on", error.detail)

@@ -135,6 +135,11 @@ async def _lockdep(runtime: Runtime, key: str, value: str) -> str:
     return "\n".join((*runtime.checker.report(), f"circular waits broken: {runtime.circles.broken_total}"))
 
 
+async def _trace(runtime: Runtime, key: str, value: str) -> None:
+    """FILE | off"""
+    await (runtime.timeline.stop() if value == "off" else runtime.timeline.start(value))
+
+
 async def _drain(runtime: Runtime, key: str, value: str) -> None:
     runtime.background.drain_seconds = number(key, value, 0, 86400)
 
@@ -158,4 +163,5 @@ CONTROLS: Final[dict[str, Control]] = {
     "preallocation_lifetime": _preallocation_lifetime,
     "drain": _drain,
     "lockdep": _lockdep,
+    "trace": _trace,
 }

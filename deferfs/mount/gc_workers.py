@@ -154,6 +154,7 @@ class GcWorkers:
 
     # --- the workers ---
     async def _worker(self, number: int, scope: trio.CancelScope) -> None:
+        self.runtime.activity.be(f"inodegc {number}")
         with scope:
             while number < self.count:
                 if self.stopped:
@@ -276,6 +277,7 @@ class GcWorkers:
             self._busy -= 1
             self._tell()
         self.inactivations.add(time.perf_counter_ns() - start)
+        self.runtime.activity.inactivated(inode, start, self.gc.clock())
         await self._end_turn()
         return True
 

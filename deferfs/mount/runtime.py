@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import trio
@@ -19,6 +20,7 @@ import trio
 from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import SHRINK_BATCH
 from deferfs.mount import controls, status
+from deferfs.mount.activity import Activity
 from deferfs.mount.background import Background
 from deferfs.mount.blockgc import BlockGc
 from deferfs.mount.forgets import Forgets
@@ -28,8 +30,9 @@ from deferfs.mount.jobs import read_device
 from deferfs.mount.log_space import CircleBreaker, CircularWaitError
 from deferfs.mount.room import Room
 from deferfs.mount.throttle import Throttle
+from deferfs.mount.timeline import Timeline
 from deferfs.mount.waiting import Waiting
-from deferfs.mount.waits import WAIT_KINDS, Timings
+from deferfs.mount.waits import Timings, Waits
 from deferfs.reclaim.context import ReclaimChecker
 from deferfs.reclaim.lockdep import FS_RECLAIM
 from deferfs.store.needs import Need
@@ -62,9 +65,12 @@ class Runtime:
         self.device = device
         self.volume = volume
         self.store = volume.store
-        self.waits = Timings(WAIT_KINDS)
+        self.timeline = Timeline(lambda: status.counters(self))
+        self.activity = Activity(self.timeline)
+        self.waits = Waits(self.activity)
         self.requests = Timings()
         self.checker = ReclaimChecker(strict=strict)
+        self.checker.on_violation = self.activity.instant
         self.circles = CircleBreaker(self)
         self.direct_reclaims_total = 0
         self.corruptions_total = 0
@@ -80,6 +86,7 @@ class Runtime:
         """Start the background tasks."""
         self.background.start(nursery)
         nursery.start_soon(self.forgets.run)
+        nursery.start_soon(self.timeline.run)
         if not self.store.read_only:
             self.workers.start(nursery)
             nursery.start_soon(self.blockgc.run)
@@ -208,6 +215,12 @@ class Runtime:
         with self.checker.holding("background reclaim", FS_RECLAIM):
             return await self.shrink(wanted_bytes)
 
+    @contextmanager
+    def working(self, name: str, *lock_classes: str) -> Iterator[None]:
+        """A background task does what others may be waiting for."""
+        with self.checker.holding(name, *lock_classes), self.activity.span(name):
+            yield
+
     async def shrink(self, wanted_bytes: int) -> int:
         """Run the shrinkers: inodes first (they may hold blocks dirty), then blocks. Bytes freed."""
         freed, due = self.volume.inodes.shrink(wanted_bytes, SHRINK_BATCH)
@@ -293,6 +306,7 @@ class Runtime:
     async def close(self) -> None:
         """Unmount: no FORGET will come. Inactivate, write everything home, mark the image clean."""
         await self.background.drain_and_close()
+        await self.timeline.stop()
 
     # --- control ---
     def snapshot(self) -> dict[str, object]:
