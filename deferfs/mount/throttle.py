@@ -75,7 +75,7 @@ class Throttle:
             return
         if self.runtime.workers.stopped:
             return  # nobody would ever make it shorter
-        self.runtime.checker.might_wait("gc")
+        self.runtime.checker.might_wait("throttle")
         event = trio.Event()
         self._waiters.append(event)
         self.runtime.workers.push()
