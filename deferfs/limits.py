@@ -103,3 +103,10 @@ PREALLOCATION_LIFETIME_SECONDS: Final = 300.0
 """Speculative blocks past EOF of an open file that was not written to for so long are freed; as XFS."""
 UNMOUNT_DRAIN_SECONDS: Final = 30.0
 """How long an unmount cleans up before it leaves the rest to the next mount, in the orphan table."""
+
+
+# --- requests ---------------------------------------------------------------------------------
+POLL_US_DEFAULT: Final = 50
+"""Longest time that the next request is looked out for: about what a client takes between two requests."""
+POLL_US_MAX: Final = 1000
+"""A millisecond: other tasks wait for as long at most."""

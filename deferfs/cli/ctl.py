@@ -7,8 +7,8 @@ import click
 
 @click.command(
     "ctl",
-    epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, memory=SIZE. Actions: sync, "
-    "gc=push (start cleaning up now), gc=flush (and wait for it), drop_caches=1.",
+    epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, memory=SIZE, poll=MICROSECONDS. "
+    "Actions: sync, gc=push (start cleaning up now), gc=flush (and wait for it), drop_caches=1.",
 )
 @click.argument("directory", metavar="DIR")
 @click.argument("changes", metavar="KEY=VALUE...", nargs=-1, required=True)

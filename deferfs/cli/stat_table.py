@@ -76,6 +76,11 @@ def _state(statistics: Statistics) -> Iterator[str]:
         f"space    {format_size(space['free_blocks'] * size)} free of {format_size(space['blocks'] * size)}"
         f"  pending free {format_size(space['pending_free_blocks'] * size)}"
     )
+    poll = statistics["poll"]
+    yield (
+        f"polling  for {format_ns(poll['window_ns'])} of {poll['limit_us']} us  hits {poll['hits_total']}"
+        f"  misses {poll['misses_total']}  spent {format_ns(poll['spent_ns_total'])}"
+    )
     yield f"reclaim  violations {statistics['reclaim_context']['violations_total']}"
 
 

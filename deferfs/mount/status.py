@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from deferfs import __version__
@@ -29,6 +30,7 @@ def snapshot(runtime: Runtime) -> Section:
         "throttle": _throttle(runtime),
         "journal": _journal(runtime),
         "space": _space(runtime),
+        "poll": asdict(runtime.busy_poll.statistics()),
         "requests": runtime.requests.snapshot(),
         "waits": runtime.waits.snapshot(),
         "reclaim_context": {

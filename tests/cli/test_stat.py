@@ -33,6 +33,9 @@ STATISTICS: dict[str, Any] = {
         "commits_total": BIG, "checkpoints_total": BIG, "aborted": "",
     },
     "space": {"block_size": 4096, "blocks": BIG, "free_blocks": BIG, "pending_free_blocks": BIG},
+    "poll": {
+        "limit_us": 1000, "window_ns": 999_999, "hits_total": BIG, "misses_total": BIG, "spent_ns_total": BIG * BIG,
+    },
     "requests": {
         "lookup": {"count": BIG, "total_ns": BIG * 1000, "max_ns": 12_300_000},
         "create": {"count": 1, "total_ns": 5 * BIG, "max_ns": 5 * BIG},
