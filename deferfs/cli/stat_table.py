@@ -40,7 +40,8 @@ def _header(statistics: Statistics) -> Iterator[str]:
     yield f"image    {statistics['image']}"
     yield (
         f"daemon   pid {statistics['pid']}  up {format_duration(statistics['uptime_seconds'])}  "
-        f"version {statistics['version']}  evict {statistics['evict']}"
+        f"version {statistics['version']} ({'compiled' if statistics['compiled'] else 'plain Python'})  "
+        f"evict {statistics['evict']}"
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from deferfs import __version__
+from deferfs.store import COMPILED
 from deferfs.volume.attributes import statfs
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def snapshot(runtime: Runtime) -> Section:
     store = runtime.store
     return {
         "version": __version__,
+        "compiled": COMPILED,
         "uuid": store.superblock.uuid.hex(),
         "label": store.superblock.label.decode("utf-8", "replace"),
         "evict": runtime.volume.policy.name,

@@ -13,7 +13,7 @@ from tests.cli.conftest import Command, environment_of_the_program, is_one_line
 
 BIG = 10**9
 STATISTICS: dict[str, Any] = {
-    "version": "0.1.0", "uuid": "0", "label": "", "image": "/image", "mountpoint": "/mnt",
+    "version": "0.1.0", "compiled": False, "uuid": "0", "label": "", "image": "/image", "mountpoint": "/mnt",
     "pid": 123456, "uptime_seconds": 123.4, "evict": "deferred",
     "memory": {
         "budget_bytes": 256 << 20, "used_bytes": 255 << 20, "inode_bytes": 100 << 20,
