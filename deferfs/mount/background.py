@@ -250,6 +250,7 @@ class Background:
             return
         if self.store.frozen:
             await self.runtime.freezer.thaw()
+        self.runtime.forgets.stop()
         for inode in volume.inodes.drop_all():
             volume.gc.enqueue(inode)
         with trio.move_on_after(self.drain_seconds):

@@ -85,7 +85,7 @@ class Runtime:
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""
         self.background.start(nursery)
-        nursery.start_soon(self.forgets.run)
+        self.forgets.start(nursery)
         nursery.start_soon(self.timeline.run)
         if not self.store.read_only:
             self.workers.start(nursery)

@@ -85,7 +85,6 @@ class Throttle:
         finally:
             if event in self._waiters:
                 self._waiters.remove(event)
-            self.progress()
 
     async def _wait(self, event: trio.Event, pid: int) -> None:
         deadline = trio.current_time() + self.deadline_seconds
