@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _RECLAIM_START = 0.9
 _RECLAIM_STOP = 0.8
+_PRESSURE_SHARE = 8
+"""An eighth of the caches goes at each event; there is one every two seconds at most while pressure lasts."""
 
 
 class Background:
@@ -49,6 +51,8 @@ class Background:
         self._checkpointed = trio.Event()
         self._grants: dict[Grant, trio.Event] = {}
         self._reclaim_asked = trio.Event()
+        self._pressed_to = 0
+        """Bytes that the kernel's memory pressure asks us to come down to; 0: there is none."""
         self._operations = 0
         self.stopped = False
 
@@ -227,7 +231,10 @@ class Background:
             await self._reclaim_asked.wait()
             self._reclaim_asked = trio.Event()
             while True:
-                over = memory.used - int(_RECLAIM_STOP * (memory.limit_bytes - memory.reserve_bytes))
+                goal = int(_RECLAIM_STOP * (memory.limit_bytes - memory.reserve_bytes))
+                if self._pressed_to:
+                    goal = min(goal, self._pressed_to)
+                over = memory.used - goal
                 if over <= 0:
                     break
                 freed = await self.runtime.background_reclaim(min(over, 1 << 18))
@@ -239,6 +246,13 @@ class Background:
                     self._commit_asked.set()
                     self._checkpoint_asked.set()
                     break
+            self._pressed_to = 0
+
+    def under_pressure(self) -> None:
+        """The kernel is short of memory: give a part of ours back, and clean up without delay."""
+        self._pressed_to = max(1, self.store.memory.used * (_PRESSURE_SHARE - 1) // _PRESSURE_SHARE)
+        self._reclaim_asked.set()
+        self.runtime.workers.push()
 
     # --- the end ---
     async def drain_and_close(self) -> None:
@@ -250,6 +264,7 @@ class Background:
             return
         if self.store.frozen:
             await self.runtime.freezer.thaw()
+        self.runtime.workers.resume()
         self.runtime.forgets.stop()
         for inode in volume.inodes.drop_all():
             volume.gc.enqueue(inode)

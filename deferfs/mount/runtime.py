@@ -28,6 +28,7 @@ from deferfs.mount.freezer import Freezer
 from deferfs.mount.gc_workers import GcWorkers
 from deferfs.mount.jobs import read_device
 from deferfs.mount.log_space import CircleBreaker, CircularWaitError
+from deferfs.mount.pressure import PressureWatch
 from deferfs.mount.room import Room
 from deferfs.mount.throttle import Throttle
 from deferfs.mount.timeline import Timeline
@@ -81,6 +82,7 @@ class Runtime:
         self.throttle = Throttle(self)
         self.room = Room(self)
         self.freezer = Freezer(self)
+        self.pressure = PressureWatch([], self.background.under_pressure)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""

@@ -25,6 +25,7 @@ from deferfs.mount.daemon import Handshake
 from deferfs.mount.kernel_cache import KernelCache
 from deferfs.mount.kernel_mount import KernelMount
 from deferfs.mount.notify import Notifier
+from deferfs.mount.pressure import PressureWatch, open_sources
 from deferfs.mount.readers import cheap_turns
 from deferfs.mount.runtime import Runtime
 from deferfs.mount.users import users_of
@@ -70,6 +71,8 @@ class Server:
         self._runtime.background.kernel_cache = KernelCache(self._runtime, pyfuse3.invalidate_entry)
         async with trio.open_nursery() as nursery:
             await self._runtime.start(nursery)
+            self._runtime.pressure = PressureWatch(open_sources(), self._runtime.background.under_pressure)
+            nursery.start_soon(self._runtime.pressure.run)
             nursery.start_soon(self._handle_signals)
             async with trio.open_nursery() as serving:
                 serving.start_soon(self._serve_requests, serving.cancel_scope)

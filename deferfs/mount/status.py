@@ -65,6 +65,8 @@ def _memory(runtime: Runtime) -> Section:
         "block_bytes": memory.accounts["blocks"],
         "reserve_bytes": memory.reserve_bytes,
         "direct_reclaims_total": runtime.direct_reclaims_total,
+        "pressure_events_total": sum(runtime.pressure.events.values()),
+        "pressure_sources": runtime.pressure.events,
     }
 
 
