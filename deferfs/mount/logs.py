@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import logging.handlers
 import os
@@ -30,6 +31,12 @@ def configure(*, foreground: bool, file: str | None, instance: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    logging.getLogger("pyfuse3").addFilter(_has_somebody_to_tell)
+
+
+def _has_somebody_to_tell(record: logging.LogRecord) -> bool:
+    """Not for an answer that came too late: the kernel had given up the request (a RELEASE at unmount, a signal)."""
+    return not (record.msg.endswith("fuse_reply_* failed with %s") and record.args == (os.strerror(errno.ENOENT),))
 
 
 def _handler(*, foreground: bool, file: str | None) -> logging.Handler:
