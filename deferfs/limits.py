@@ -83,6 +83,12 @@ GC_RETRY_NS: Final = 10_000_000
 """Wait before a failed inactivation is tried again; four times as long after each further failure ...."""
 GC_RETRY_NS_MAX: Final = 10_000_000_000
 """... but no longer than this."""
+GC_LOOK_SECONDS: Final = 0.001
+"""While requests stream in, workers stand back, and look so often whether there has been a pause ...."""
+GC_LOOKS_MAX: Final = 20
+"""... but take a batch after so many looks: then cleaning up has an eighth of the time ...."""
+GC_STAND_BACK_INODES: Final = 4096
+"""... and its full share when the backlog is longer than this: a quarter of what is throttled."""
 FORGETS_AT_ONCE: Final = 1024
 """Forgets counted in one go: at a microsecond or two each, requests wait no longer for it than for a commit."""
 
@@ -103,3 +109,10 @@ PREALLOCATION_LIFETIME_SECONDS: Final = 300.0
 """Speculative blocks past EOF of an open file that was not written to for so long are freed; as XFS."""
 UNMOUNT_DRAIN_SECONDS: Final = 30.0
 """How long an unmount cleans up before it leaves the rest to the next mount, in the orphan table."""
+
+
+# --- requests ---------------------------------------------------------------------------------
+POLL_US_DEFAULT: Final = 50
+"""Longest time that the next request is looked out for: about what a client takes between two requests."""
+POLL_US_MAX: Final = 1000
+"""A millisecond: other tasks wait for as long at most."""

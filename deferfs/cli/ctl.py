@@ -9,8 +9,8 @@ import click
 
 @click.command(
     "ctl",
-    epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, memory=SIZE. Actions: sync, "
-    "gc=push (start cleaning up now), gc=flush (and wait for it), drop_caches=1, "
+    epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, memory=SIZE, poll=MICROSECONDS. "
+    "Actions: sync, gc=push (start cleaning up now), gc=flush (and wait for it), drop_caches=1, "
     "lockdep=report (which waits happen while what is held), trace=FILE and trace=off "
     "(a timeline for ui.perfetto.dev).",
 )

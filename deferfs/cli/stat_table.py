@@ -44,7 +44,8 @@ def _header(statistics: Statistics) -> Iterator[str]:
     yield f"image    {statistics['image']}"
     yield (
         f"daemon   pid {statistics['pid']}  up {format_duration(statistics['uptime_seconds'])}  "
-        f"version {statistics['version']}  evict {statistics['evict']}"
+        f"version {statistics['version']} ({'compiled' if statistics['compiled'] else 'plain Python'})  "
+        f"evict {statistics['evict']}"
     )
 
 
@@ -85,6 +86,11 @@ def _state(statistics: Statistics) -> Iterator[str]:
     yield (
         f"space    {format_size(space['free_blocks'] * size)} free of {format_size(space['blocks'] * size)}"
         f"  pending free {format_size(space['pending_free_blocks'] * size)}"
+    )
+    poll = statistics["poll"]
+    yield (
+        f"polling  for {format_ns(poll['window_ns'])} of {poll['limit_us']} us  hits {poll['hits_total']}"
+        f"  misses {poll['misses_total']}  spent {format_ns(poll['spent_ns_total'])}"
     )
     reclaim = statistics["reclaim_context"]
     yield (

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from deferfs.errors import UsageError
-from deferfs.limits import GC_WORKERS_MAX, MEMORY_BYTES_MIN
+from deferfs.limits import GC_WORKERS_MAX, MEMORY_BYTES_MIN, POLL_US_MAX
 from deferfs.mount.units import parse_size
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ async def _gc_workers(runtime: Runtime, key: str, value: str) -> None:
 
 async def _gc_delay(runtime: Runtime, key: str, value: str) -> None:
     runtime.workers.delay_seconds = number(key, value, 0, 60)
+
+
+async def _poll(runtime: Runtime, key: str, value: str) -> None:
+    runtime.busy_poll.set_limit(int(number(key, value, 0, POLL_US_MAX)))
 
 
 async def _memory(runtime: Runtime, key: str, value: str) -> None:
@@ -150,6 +154,7 @@ CONTROLS: Final[dict[str, Control]] = {
     "gc_workers": _gc_workers,
     "gc_delay": _gc_delay,
     "memory": _memory,
+    "poll": _poll,
     "gc": _gc,
     "drop_caches": _drop_caches,
     "freeze": _freeze,

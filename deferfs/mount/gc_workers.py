@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from deferfs.errors import FsError
-from deferfs.limits import GC_BATCH, GC_DELAY_SECONDS, GC_TURN_NS
+from deferfs.limits import (
+    GC_BATCH,
+    GC_DELAY_SECONDS,
+    GC_LOOK_SECONDS,
+    GC_LOOKS_MAX,
+    GC_STAND_BACK_INODES,
+    GC_TURN_NS,
+)
 from deferfs.mount.waits import Timing
 from deferfs.ondisk.orphan import ORPHAN_QUARANTINED
 from deferfs.reclaim.gc import unfinished
@@ -55,12 +62,17 @@ class GcWorkers:
         self._scopes: list[trio.CancelScope] = []
         self._wakes: list[trio.Event] = []
         self._hurry = trio.Event()
+        """Somebody waits, or has pushed."""
+        self._gathered = trio.Event()
+        """A batch is there, or must not gather any longer."""
         self._progress = trio.Event()
         self._resumed = trio.Event()
         self._busy = 0
         """Inactivations and trims that run now."""
         self._requests = select.poll()
         self._turn_start = 0
+        self._requests_seen: dict[int, int] = {}
+        """Requests there had been when a worker looked last."""
 
     # --- the pool ---
     def start(self, nursery: trio.Nursery) -> None:
@@ -113,12 +125,15 @@ class GcWorkers:
     # --- the queues ---
     def _queued(self, number: int) -> None:
         self._wakes[number % len(self._wakes)].set()
-        if self.gc.urgent or self.gc.queues[number % len(self.gc.queues)].depth >= GC_BATCH:
+        if self.gc.urgent:
             self._hurry.set()
+        if self.gc.urgent or self.gc.queues[number % len(self.gc.queues)].depth >= GC_BATCH:
+            self._gathered.set()
 
     def push(self) -> None:
         """Start the workers on what is queued, without waiting."""
         self._hurry.set()
+        self._gathered.set()
         for wake in self._wakes:
             wake.set()
 
@@ -159,6 +174,7 @@ class GcWorkers:
             while number < self.count:
                 if self.stopped:
                     await self._resumed.wait()
+                await self._stand_back(number)
                 if not await self._work_once(number):
                     if self._wakes[number].is_set():
                         self._wakes[number] = trio.Event()
@@ -170,16 +186,47 @@ class GcWorkers:
         left_ns = self.gc.retry_due()
         return left_ns / 1e9 if left_ns else float("inf")
 
-    async def _gather(self, number: int) -> None:
-        """Let a batch come together, unless somebody waits, or memory or space is short."""
+    def _short(self) -> bool:
+        """Whether memory or space is short."""
         memory, space = self.store.memory, self.store.space
-        short = (
+        return (
             memory.used > _SHORT_OF_MEMORY * memory.limit_bytes or space.free_blocks < space.blocks // _SHORT_OF_SPACE
         )
-        if short or self.gc.queues[number].depth >= GC_BATCH or self._hurry.is_set() or not self.delay_seconds:
+
+    def _pressed(self) -> bool:
+        """Whether somebody waits for cleanups, or will soon."""
+        return bool(
+            self._hurry.is_set()
+            or self.gc.urgent
+            or self.runtime.throttle.waiting
+            or self.gc.queued > GC_STAND_BACK_INODES
+            or self._short()
+        )
+
+    async def _stand_back(self, number: int) -> None:
+        """While requests stream in, cleaning up can wait: until they pause or it is pressed for, and only for so many
+        looks."""
+        if not self.gc.has_work(number) and not self.store.recovered:
+            return
+        requests = self.runtime.requests
+        for _ in range(GC_LOOKS_MAX):
+            if requests.events == self._requests_seen.get(number) or self._pressed():
+                return
+            self._requests_seen[number] = requests.events
+            with trio.move_on_after(GC_LOOK_SECONDS):
+                await self._hurry.wait()
+
+    async def _gather(self, number: int) -> None:
+        """Let a batch come together, unless somebody waits, or memory or space is short."""
+        if (
+            self._short()
+            or self.gc.queues[number].depth >= GC_BATCH
+            or self._gathered.is_set()
+            or not self.delay_seconds
+        ):
             return
         with trio.move_on_after(self.delay_seconds):
-            await self._hurry.wait()
+            await self._gathered.wait()
 
     async def _work_once(self, number: int) -> bool:
         """Take a batch and clean it up; False when there is nothing to do."""
@@ -188,8 +235,8 @@ class GcWorkers:
             self._adopt_orphans()
         batch = self.gc.take(GC_BATCH, number)
         if not batch:
-            if self._hurry.is_set() and not self.gc.queued:
-                self._hurry = trio.Event()
+            if self._gathered.is_set() and not self.gc.queued:
+                self._hurry, self._gathered = trio.Event(), trio.Event()
             self._tell()
             return False
         with trio.CancelScope(shield=True), self.runtime.checker.holding("inodegc worker", GC_DRAIN):

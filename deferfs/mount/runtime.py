@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import trio
 
 from deferfs.errors import CorruptionError, FsError
-from deferfs.limits import SHRINK_BATCH
+from deferfs.limits import POLL_US_DEFAULT, SHRINK_BATCH
 from deferfs.mount import controls, status
 from deferfs.mount.activity import Activity
 from deferfs.mount.background import Background
 from deferfs.mount.blockgc import BlockGc
+from deferfs.mount.busy_poll import BusyPoll
 from deferfs.mount.forgets import Forgets
 from deferfs.mount.freezer import Freezer
 from deferfs.mount.gc_workers import GcWorkers
@@ -60,6 +61,7 @@ class Runtime:
         *,
         commit_seconds: float = 5,
         gc_workers: int = 2,
+        poll_us: int = POLL_US_DEFAULT,
         discard: bool = False,
         strict: bool = False,
     ) -> None:
@@ -75,6 +77,7 @@ class Runtime:
         self.circles = CircleBreaker(self)
         self.direct_reclaims_total = 0
         self.corruptions_total = 0
+        self.busy_poll = BusyPoll(poll_us)
         self.background = Background(self, commit_seconds=commit_seconds, discard=discard)
         self.workers = GcWorkers(self, gc_workers)
         self.blockgc = BlockGc(self)

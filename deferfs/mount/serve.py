@@ -85,7 +85,7 @@ class Server:
             nursery.cancel_scope.cancel()
 
     async def _serve_requests(self, scope: trio.CancelScope) -> None:
-        with cheap_turns():
+        with cheap_turns(self._runtime.busy_poll):
             await pyfuse3.main(TASKS_MIN, TASKS_MAX)
         scope.cancel()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from deferfs import __version__
+from deferfs.store import COMPILED
 from deferfs.volume.attributes import statfs
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ def snapshot(runtime: Runtime) -> Section:
     store = runtime.store
     return {
         "version": __version__,
+        "compiled": COMPILED,
         "uuid": store.superblock.uuid.hex(),
         "label": store.superblock.label.decode("utf-8", "replace"),
         "evict": runtime.volume.policy.name,
@@ -29,6 +32,7 @@ def snapshot(runtime: Runtime) -> Section:
         "throttle": _throttle(runtime),
         "journal": _journal(runtime),
         "space": _space(runtime),
+        "poll": asdict(runtime.busy_poll.statistics()),
         "requests": runtime.requests.snapshot(),
         "waits": runtime.waits.snapshot(),
         "waits_by_request": runtime.waits.by_actor_snapshot(),

@@ -49,12 +49,15 @@ class Timings:
 
     def __init__(self, names: tuple[str, ...] = ()) -> None:
         self.by_name: dict[str, Timing] = {name: Timing() for name in names}
+        self.events = 0
+        """All of them, whatever their names."""
 
     def add(self, name: str, elapsed_ns: int) -> None:
         timing = self.by_name.get(name)
         if timing is None:
             timing = self.by_name[name] = Timing()
         timing.add(elapsed_ns)
+        self.events += 1
 
     def snapshot(self) -> dict[str, dict[str, object]]:
         return {name: timing.snapshot() for name, timing in self.by_name.items()}

@@ -10,12 +10,13 @@ from tests.cli.conftest import Command, Outcome, is_one_line
 
 @pytest.mark.mounted
 def test_settings_change_live_and_in_order(mounted: Path, program: Command) -> None:
-    outcome = program("ctl", mounted, "evict=inline", "commit=2", "gc_workers=3", "memory=64M")
-    assert outcome == Outcome(0, "evict=inline\ncommit=2\ngc_workers=3\nmemory=64M\n", "")
+    outcome = program("ctl", mounted, "evict=inline", "commit=2", "gc_workers=3", "memory=64M", "poll=20")
+    assert outcome == Outcome(0, "evict=inline\ncommit=2\ngc_workers=3\nmemory=64M\npoll=20\n", "")
     found = json.loads(program("stat", mounted, "--json").out)
     assert found["evict"] == "inline"
     assert found["gc"]["workers"] == 3
     assert found["memory"]["budget_bytes"] == 64 << 20
+    assert found["poll"]["limit_us"] == 20
     answers = json.loads(program("ctl", mounted, "evict=deferred", "--json").out)
     assert answers == {"evict": "evict=deferred"}
 
@@ -42,6 +43,7 @@ def test_actions(mounted: Path, program: Command) -> None:
         ("gc_workers=0", 1, "gc_workers must be from 1"),
         ("memory=1", 1, "memory must be at least"),
         ("memory=lots", 1, "'lots' is not a size"),
+        ("poll=1001", 1, "poll must be from 0 to 1000"),
         ("lockdep=off", 1, "lockdep must be report"),
         ("gc=dance", 1, "'dance'"),
     ],

@@ -14,7 +14,7 @@ from tests.cli.conftest import Command, environment_of_the_program, is_one_line
 
 BIG = 10**9
 STATISTICS: dict[str, Any] = {
-    "version": "0.1.0", "uuid": "0", "label": "", "image": "/image", "mountpoint": "/mnt",
+    "version": "0.1.0", "compiled": False, "uuid": "0", "label": "", "image": "/image", "mountpoint": "/mnt",
     "pid": 123456, "uptime_seconds": 123.4, "evict": "deferred",
     "memory": {
         "budget_bytes": 256 << 20, "used_bytes": 255 << 20, "inode_bytes": 100 << 20,
@@ -43,6 +43,9 @@ STATISTICS: dict[str, Any] = {
         "aborted": "",
     },
     "space": {"block_size": 4096, "blocks": BIG, "free_blocks": BIG, "pending_free_blocks": BIG, "orphans": BIG},
+    "poll": {
+        "limit_us": 1000, "window_ns": 999_999, "hits_total": BIG, "misses_total": BIG, "spent_ns_total": BIG * BIG,
+    },
     "requests": {
         "lookup": {"count": BIG, "total_ns": BIG * 1000, "max_ns": 12_300_000, "log2_ns": {"1024": BIG}},
         "create": {"count": 1, "total_ns": 5 * BIG, "max_ns": 5 * BIG, "log2_ns": {str(1 << 33): 1}},
