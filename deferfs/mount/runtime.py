@@ -236,19 +236,25 @@ class Runtime:
         return freed
 
     # --- data ---
-    async def read(self, ino: int, offset: int, length: int) -> bytes:
-        """File data. Read again when blocks changed hands while it was read from the device."""
+    async def read(self, ino: int, offset: int, length: int, *, quiet: bool = False) -> bytes:
+        """File data. Read again when blocks changed hands while it was read from the device.
+
+        `quiet`: the access time stays as it is.
+        """
         while True:
             found = await self.run(files.read, self.volume, ino, offset, length)
             data = await self.bytes_of(found)
             if data is not None:
-                attributes.accessed(self.volume, found.record)
+                if not quiet:
+                    attributes.accessed(self.volume, found.record)
                 return data
 
     async def readlink(self, ino: int) -> bytes:
         while True:
-            data = await self.bytes_of(await self.run(files.readlink, self.volume, ino))
+            found = await self.run(files.readlink, self.volume, ino)
+            data = await self.bytes_of(found)
             if data is not None:
+                attributes.accessed(self.volume, found.record)
                 return data
 
     async def bytes_of(self, found: files.ReadPlan) -> bytes | None:

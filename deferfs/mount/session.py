@@ -35,6 +35,8 @@ from deferfs.store.memory import Memory
 from deferfs.store.store import close_store, open_store
 from deferfs.volume.volume import Volume
 
+_CLOCK_REALTIME_COARSE: Final = 5
+"""Of <time.h>; Python does not name it."""
 _log: Final = logging.getLogger(__name__)
 
 
@@ -67,7 +69,7 @@ def serve_mount(
             poll_us=options.poll_us,
             discard=options.discard,
         )
-        adapter = Adapter(runtime, options)
+        adapter = Adapter(runtime, options, enforce_lists=options.checks_permissions(os.geteuid()))
         mount = KernelMount(image, mountpoint, options)
         try:
             mount.attach(adapter)
@@ -95,7 +97,7 @@ def load_volume(device: FileDevice, options: MountOptions) -> Volume:
     """Open, and if needed recover, the filesystem on `device`. ImageError or MountFailedError."""
     superblock = load_superblock(device)
     memory = Memory(options.memory_bytes or default_budget())
-    job = open_store(superblock, memory, clock=time.time_ns, entropy=_entropy, read_only=options.read_only)
+    job = open_store(superblock, memory, clock=_clock, entropy=_entropy, read_only=options.read_only)
     try:
         store = run_job(device, job)
     except FsError as error:
@@ -106,10 +108,26 @@ def load_volume(device: FileDevice, options: MountOptions) -> Volume:
         raise MountFailedError(f"{device.name}: {error.strerror}") from error
     except DeferfsError as error:
         raise MountFailedError(f"{device.name}: {error}") from error
-    relatime = not options.flags & syscalls.MS_NOATIME
     return Volume(
-        store, evict=options.evict, relatime=relatime, content_times=not options.writeback_cache or options.read_only
+        store,
+        evict=options.evict,
+        atime=_atime_policy(options.flags),
+        atime_of_directories=not options.flags & syscalls.MS_NODIRATIME,
+        content_times=not options.writeback_cache or options.read_only,
     )
+
+
+def _atime_policy(flags: int) -> str:
+    if flags & syscalls.MS_NOATIME:
+        return "none"
+    return "strict" if flags & syscalls.MS_STRICTATIME else "relative"
+
+
+def _clock() -> int:
+    """The time as the kernel stamps files with it, in ns: with a finer clock, what we stamp now would seem younger than
+    what the writeback cache stamps a moment later, and make(1) would go wrong.
+    """
+    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
 
 
 def _entropy() -> int:
