@@ -1,4 +1,4 @@
-"""Small files and metadata: deferfs against fuse2fs and gocryptfs, in turn, as ratios."""
+"""Small files and metadata: deferfs against fuse2fs, gocryptfs and the null filesystem, in turn, as ratios."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench.filesystems import Deferfs, Filesystem, Fuse2fs, Gocryptfs, check_programs, fresh
+from bench.filesystems import Deferfs, Filesystem, Fuse2fs, Gocryptfs, Null, check_programs, fresh
 from bench.main import RESULTS, run_scenario, say
 from bench.rows import ROWS, time_row
 from deferfs.errors import EnvironmentProblem
@@ -77,7 +77,7 @@ def show(result: Comparison) -> None:
     table.add_column("row")
     table.add_column("deferfs, each", justify="right")
     for other in others:
-        table.add_column(f"{other}/deferfs", justify="right")
+        table.add_column(other, justify="right", no_wrap=True)
     for row in ROWS:
         taken = result.seconds[OURS][row.name]
         each = sum(taken) / len(taken) / result.files
@@ -94,7 +94,7 @@ def command(pairs: int, files: int, options: str, json_file: Path) -> None:
     """Compare deferfs with fuse2fs and gocryptfs on small files and metadata."""
     if not Path("/proc/sys/vm/drop_caches").exists():
         raise EnvironmentProblem("no /proc/sys/vm/drop_caches; run on Linux, as root")
-    filesystems: list[Filesystem] = [Deferfs(options), Fuse2fs(), Gocryptfs()]
+    filesystems: list[Filesystem] = [Deferfs(options), Fuse2fs(), Gocryptfs(), Null()]
     check_programs(filesystems)
     seconds = measure(filesystems, pairs, files)
     result = Comparison(describe_machine(Path("/tmp")), files, pairs, options, seconds, ratios_of(seconds))
