@@ -24,8 +24,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE: Final = "deferfs"
 ROOMS: Final = ("ondisk", "store", "reclaim", "volume")
-PLAIN: Final = ("reclaim/context.py", "volume/driver.py")
-"""Around the core: the checker of the runtime, and the driver that crash exploration derives its own from."""
+PLAIN: Final = ("reclaim/context.py", "reclaim/lockdep.py", "volume/driver.py")
+"""Around the core: the checker of the runtime, whose stacks are those of Python, and the driver that crash exploration
+derives its own from."""
 COMPILER: Final = ("mypy[mypyc]>=1.13,<3", "setuptools")
 SETUP: Final = """\
 import sys

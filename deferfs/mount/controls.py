@@ -12,8 +12,9 @@ from deferfs.mount.units import parse_size
 if TYPE_CHECKING:
     from deferfs.mount.runtime import Runtime
 
-Control = Callable[["Runtime", str, str], Awaitable[None]]
-"""Carries out one KEY=VALUE; UsageError when the value cannot be understood, FsError when it cannot be done."""
+Control = Callable[["Runtime", str, str], Awaitable[str | None]]
+"""Carries out one KEY=VALUE; what to print instead of that, if anything. UsageError when the value cannot be
+understood, FsError when it cannot be done."""
 
 
 async def control(runtime: Runtime, key: str, value: str) -> str:
@@ -21,8 +22,7 @@ async def control(runtime: Runtime, key: str, value: str) -> str:
     found = CONTROLS.get(key)
     if found is None:
         raise UsageError(f"cannot set {key}={value}: known are {', '.join(sorted(CONTROLS))}")
-    await found(runtime, key, value)
-    return f"{key}={value}"
+    return await found(runtime, key, value) or f"{key}={value}"
 
 
 def number(key: str, value: str, low: float, high: float) -> float:
@@ -132,6 +132,18 @@ async def _preallocation_lifetime(runtime: Runtime, key: str, value: str) -> Non
     runtime.blockgc.lifetime_seconds = number(key, value, 0.1, 1e9)
 
 
+async def _lockdep(runtime: Runtime, key: str, value: str) -> str:
+    """report"""
+    if value != "report":
+        raise UsageError(f"lockdep must be report, not {value!r}")
+    return "\n".join((*runtime.checker.report(), f"circular waits broken: {runtime.circles.broken_total}"))
+
+
+async def _trace(runtime: Runtime, key: str, value: str) -> None:
+    """FILE | off"""
+    await (runtime.timeline.stop() if value == "off" else runtime.timeline.start(value))
+
+
 async def _drain(runtime: Runtime, key: str, value: str) -> None:
     runtime.background.drain_seconds = number(key, value, 0, 86400)
 
@@ -155,4 +167,6 @@ CONTROLS: Final[dict[str, Control]] = {
     "throttle_deadline": _throttle,
     "preallocation_lifetime": _preallocation_lifetime,
     "drain": _drain,
+    "lockdep": _lockdep,
+    "trace": _trace,
 }

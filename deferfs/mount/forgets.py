@@ -32,8 +32,20 @@ class Forgets:
         self.waiting = 0
         """Inodes of messages that are kept."""
         self._kept: deque[Forgotten] = deque()
+        """Slices of at most FORGETS_AT_ONCE."""
         self._wake = trio.Event()
         self._task_runs = False
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start the task that counts large messages."""
+        self._task_runs = True
+        nursery.start_soon(self._run)
+
+    def stop(self) -> None:
+        """The mount is gone, and all lookups with it: what has not been counted yet does not matter any more."""
+        self._task_runs = False
+        self._kept.clear()
+        self.waiting = 0
 
     async def take(self, inodes: Forgotten) -> None:
         """One message, in reclaim context."""
@@ -47,7 +59,8 @@ class Forgets:
                     await trio.lowlevel.checkpoint()
             return
         if self._kept or len(inodes) > FORGETS_AT_ONCE:
-            self._kept.append(inodes)
+            for first in range(0, len(inodes), FORGETS_AT_ONCE):
+                self._kept.append(inodes[first : first + FORGETS_AT_ONCE])
             self.waiting += len(inodes)
             self._wake.set()
             return
@@ -59,26 +72,18 @@ class Forgets:
         forget = self.runtime.volume.inodes.forget
         return [inode for inode in [forget(ino, count) for ino, count in inodes] if inode is not None]
 
-    async def run(self) -> None:
-        """The task that counts large messages, a slice a turn."""
-        self._task_runs = True
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake = trio.Event()
-                await self.drain()
-        finally:
-            self._task_runs = False
-
-    async def drain(self) -> None:
-        """Count everything that is kept."""
-        while self._kept:
-            inodes = self._kept.popleft()
-            for first in range(0, len(inodes), FORGETS_AT_ONCE):
-                piece = inodes[first : first + FORGETS_AT_ONCE]
-                self.waiting -= len(piece)
-                with self.runtime.checker.enter("forget"):
-                    due = self._count(piece)
-                    if due:
-                        await self.runtime.place(due)
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while self._kept:
+                await self._count_slice()
                 await trio.lowlevel.checkpoint()
+
+    async def _count_slice(self) -> None:
+        piece = self._kept.popleft()
+        self.waiting -= len(piece)
+        with self.runtime.checker.enter("forget"):
+            due = self._count(piece)
+            if due:
+                await self.runtime.place(due)

@@ -17,6 +17,7 @@ import trio
 from deferfs.errors import FsError
 from deferfs.mount.jobs import run_job
 from deferfs.ondisk.superblock import STATE_CLEAN
+from deferfs.reclaim.lockdep import THAW
 from deferfs.store.store import close_store
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ class Freezer:
             if self.store.frozen:
                 raise FsError(errno.EBUSY, "already frozen")
             self._require_writable()
-            self.store.frozen = True
-            self._thawed = trio.Event()
             try:
                 await self._quiesce()
             except BaseException:
@@ -71,8 +70,6 @@ class Freezer:
                 raise FsError(errno.EBUSY, "frozen: thaw it first")
             self._require_writable()
             await self.runtime.workers.flush()
-            self.store.frozen = True
-            self._thawed = trio.Event()
             try:
                 await self._quiesce()
                 self.store.read_only = True
@@ -107,10 +104,14 @@ class Freezer:
         self.runtime.workers.resume()
 
     async def _quiesce(self) -> None:
-        """Nothing runs, and everything is at home."""
-        await self.runtime.workers.stop()
-        await self.runtime.background.settle()
-        await run_job(self.runtime.device, close_store(self.store))
+        """Nothing runs, and everything is at home. The workers leave off first: one that met the freeze between two
+        waits of a step would wait for the thaw, and the freeze for it."""
+        with self.runtime.checker.holding("freeze", THAW):
+            await self.runtime.workers.stop()
+            self._thawed = trio.Event()
+            self.store.frozen = True
+            await self.runtime.background.settle()
+            await run_job(self.runtime.device, close_store(self.store))
 
     async def _mark_in_use(self) -> None:
         store = self.store

@@ -31,6 +31,7 @@ from deferfs.ondisk.orphan import ORPHAN_QUARANTINED
 from deferfs.reclaim.gc import unfinished
 from deferfs.reclaim.inactivation import Inactivation
 from deferfs.reclaim.inode import InCoreInode
+from deferfs.reclaim.lockdep import GC_DRAIN
 from deferfs.reclaim.states import State
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class GcWorkers:
         if not self.stopped:
             self.stopped = True
             self._resumed = trio.Event()
+        self.runtime.checker.might_wait("drain")
         while self._busy:
             await self._progress.wait()
 
@@ -146,6 +148,7 @@ class GcWorkers:
 
     async def flush(self) -> None:
         """Wait until nothing is queued, nor waits to be tried again."""
+        self.runtime.checker.might_wait("drain")
         while self.has_work:
             self.push()
             await self._progress.wait()
@@ -166,6 +169,7 @@ class GcWorkers:
 
     # --- the workers ---
     async def _worker(self, number: int, scope: trio.CancelScope) -> None:
+        self.runtime.activity.be(f"inodegc {number}")
         with scope:
             while number < self.count:
                 if self.stopped:
@@ -235,7 +239,7 @@ class GcWorkers:
                 self._hurry, self._gathered = trio.Event(), trio.Event()
             self._tell()
             return False
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True), self.runtime.checker.holding("inodegc worker", GC_DRAIN):
             for inode in batch:
                 await self._inactivate_taken(inode)
         return True
@@ -320,6 +324,7 @@ class GcWorkers:
             self._busy -= 1
             self._tell()
         self.inactivations.add(time.perf_counter_ns() - start)
+        self.runtime.activity.inactivated(inode, start, self.gc.clock())
         await self._end_turn()
         return True
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import trio
@@ -19,6 +20,7 @@ import trio
 from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import POLL_US_DEFAULT, SHRINK_BATCH
 from deferfs.mount import controls, status
+from deferfs.mount.activity import Activity
 from deferfs.mount.background import Background
 from deferfs.mount.blockgc import BlockGc
 from deferfs.mount.busy_poll import BusyPoll
@@ -26,11 +28,15 @@ from deferfs.mount.forgets import Forgets
 from deferfs.mount.freezer import Freezer
 from deferfs.mount.gc_workers import GcWorkers
 from deferfs.mount.jobs import read_device
+from deferfs.mount.log_space import CircleBreaker, CircularWaitError
+from deferfs.mount.pressure import PressureWatch
 from deferfs.mount.room import Room
 from deferfs.mount.throttle import Throttle
+from deferfs.mount.timeline import Timeline
 from deferfs.mount.waiting import Waiting
-from deferfs.mount.waits import WAIT_KINDS, Timings
+from deferfs.mount.waits import Timings, Waits
 from deferfs.reclaim.context import ReclaimChecker
+from deferfs.reclaim.lockdep import FS_RECLAIM
 from deferfs.store.needs import Need
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes, files
@@ -62,9 +68,13 @@ class Runtime:
         self.device = device
         self.volume = volume
         self.store = volume.store
-        self.waits = Timings(WAIT_KINDS)
+        self.timeline = Timeline(lambda: status.counters(self))
+        self.activity = Activity(self.timeline)
+        self.waits = Waits(self.activity)
         self.requests = Timings()
         self.checker = ReclaimChecker(strict=strict)
+        self.checker.on_violation = self.activity.instant
+        self.circles = CircleBreaker(self)
         self.direct_reclaims_total = 0
         self.corruptions_total = 0
         self.busy_poll = BusyPoll(poll_us)
@@ -75,11 +85,13 @@ class Runtime:
         self.throttle = Throttle(self)
         self.room = Room(self)
         self.freezer = Freezer(self)
+        self.pressure = PressureWatch([], self.background.under_pressure)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""
         self.background.start(nursery)
-        nursery.start_soon(self.forgets.run)
+        self.forgets.start(nursery)
+        nursery.start_soon(self.timeline.run)
         if not self.store.read_only:
             self.workers.start(nursery)
             nursery.start_soon(self.blockgc.run)
@@ -87,10 +99,12 @@ class Runtime:
     # --- operations ---
     def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Perform one operation; FsError as the caller of the filesystem sees it."""
+        self.checker.might_need("memory")
         return self._perform(op, args, kwargs, reserve=False)
 
     def run_reserved(self, op: Callable[[Plan], T]) -> Coroutine[Any, Any, T]:
         """Perform an operation that frees space or memory: it may draw on the reserves."""
+        self.checker.might_need("log")
         return self._perform(op, (), {}, reserve=True)
 
     async def _perform(
@@ -170,7 +184,11 @@ class Runtime:
         for inode in self.volume.policy.place(inodes):
             self.checker.might_wait("gc")
             with self.waits.measure("gc"):
-                await self.workers.inactivate_or_queue(inode)
+                try:
+                    await self.workers.inactivate_or_queue(inode)
+                except CircularWaitError:
+                    if self.volume.inodes.interrupt(inode):
+                        self.volume.gc.enqueue(inode)
 
     async def forget(self, inodes: list[tuple[int, int]]) -> None:
         """FORGET. Under `deferred` this finishes without one await."""
@@ -195,8 +213,20 @@ class Runtime:
     async def direct_reclaim(self, wanted_bytes: int) -> None:
         """The operation that needs memory runs the shrinkers itself, and waits if the policy says so."""
         self.direct_reclaims_total += 1
+        self.checker.might_need("memory")
         with self.checker.enter("direct_reclaim"):
             await self.shrink(wanted_bytes)
+
+    async def background_reclaim(self, wanted_bytes: int) -> int:
+        """The same by a task of its own, which may wait: nobody waits for it but for want of memory. Bytes freed."""
+        with self.checker.holding("background reclaim", FS_RECLAIM):
+            return await self.shrink(wanted_bytes)
+
+    @contextmanager
+    def working(self, name: str, *lock_classes: str) -> Iterator[None]:
+        """A background task does what others may be waiting for."""
+        with self.checker.holding(name, *lock_classes), self.activity.span(name):
+            yield
 
     async def shrink(self, wanted_bytes: int) -> int:
         """Run the shrinkers: inodes first (they may hold blocks dirty), then blocks. Bytes freed."""
@@ -237,6 +267,7 @@ class Runtime:
                 data = self.device.read_nowait(offset, length)
                 if data is None:
                     waited = True
+                    self.checker.might_wait("io")
                     with self.waits.measure("io"):
                         data = await read_device(self.device, offset, length)
             except OSError as error:
@@ -282,6 +313,7 @@ class Runtime:
     async def close(self) -> None:
         """Unmount: no FORGET will come. Inactivate, write everything home, mark the image clean."""
         await self.background.drain_and_close()
+        await self.timeline.stop()
 
     # --- control ---
     def snapshot(self) -> dict[str, object]:

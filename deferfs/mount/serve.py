@@ -18,13 +18,14 @@ import pyfuse3
 import trio
 
 from deferfs.errors import FsError, MountFailedError
-from deferfs.mount import controls, diagnostics, status, syscalls
+from deferfs.mount import controls, diagnostics, status, syscalls, why
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.control import ControlServer
 from deferfs.mount.daemon import Handshake
 from deferfs.mount.kernel_cache import KernelCache
 from deferfs.mount.kernel_mount import KernelMount
 from deferfs.mount.notify import Notifier
+from deferfs.mount.pressure import PressureWatch, open_sources
 from deferfs.mount.readers import cheap_turns
 from deferfs.mount.runtime import Runtime
 from deferfs.mount.users import users_of
@@ -70,6 +71,8 @@ class Server:
         self._runtime.background.kernel_cache = KernelCache(self._runtime, pyfuse3.invalidate_entry)
         async with trio.open_nursery() as nursery:
             await self._runtime.start(nursery)
+            self._runtime.pressure = PressureWatch(open_sources(), self._runtime.background.under_pressure)
+            nursery.start_soon(self._runtime.pressure.run)
             nursery.start_soon(self._handle_signals)
             async with trio.open_nursery() as serving:
                 serving.start_soon(self._serve_requests, serving.cancel_scope)
@@ -91,6 +94,7 @@ class Server:
             found = await trio.to_thread.run_sync(os.stat, self._mount.mountpoint, abandon_on_cancel=True)
         except OSError as error:
             raise MountFailedError(f"{self._mount.mountpoint}: {error.strerror}") from error
+        self._runtime.timeline.own_device = found.st_dev
         device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
         await nursery.start(self._serve_control, ControlServer(self, device))
         _log.info("mounted %s", self._mount.image)
@@ -116,6 +120,10 @@ class Server:
             "uptime_seconds": time.monotonic() - self._started,
             **status.snapshot(self._runtime),
         }
+
+    async def explain(self, ino: int) -> dict[str, object]:
+        """Why an inode is not freed."""
+        return await why.explain(self._runtime, ino)
 
     async def sync(self) -> None:
         """Everything is durable that the kernel had begun to hand over before the call."""

@@ -35,11 +35,28 @@ def snapshot(runtime: Runtime) -> Section:
         "poll": asdict(runtime.busy_poll.statistics()),
         "requests": runtime.requests.snapshot(),
         "waits": runtime.waits.snapshot(),
+        "waits_by_request": runtime.waits.by_actor_snapshot(),
+        "timeline": runtime.timeline.snapshot(),
         "reclaim_context": {
             "violations_total": runtime.checker.violations_total,
             "violations": dict(runtime.checker.violations),
+            "lock_order_edges": runtime.checker.lockdep.edge_count,
+            "lock_order_cycles": len(runtime.checker.lockdep.cycles),
+            "circular_waits_broken_total": runtime.circles.broken_total,
         },
         "corruptions_total": runtime.corruptions_total,
+    }
+
+
+def counters(runtime: Runtime) -> dict[str, dict[str, float]]:
+    """What a timeline draws as curves."""
+    store, gc = runtime.store, runtime.volume.gc
+    size = store.fmt.block_size
+    return {
+        "queued inodes": {f"queue {queue.number}": queue.depth for queue in gc.queues},
+        "queued bytes": {f"queue {queue.number}": queue.blocks * size for queue in gc.queues},
+        "log blocks": {"used": store.journal.used, "running": store.journal.running_blocks},
+        "memory": {"inodes": runtime.volume.inodes.bytes, "blocks": store.cache.bytes},
     }
 
 
@@ -52,6 +69,8 @@ def _memory(runtime: Runtime) -> Section:
         "block_bytes": memory.accounts["blocks"],
         "reserve_bytes": memory.reserve_bytes,
         "direct_reclaims_total": runtime.direct_reclaims_total,
+        "pressure_events_total": sum(runtime.pressure.events.values()),
+        "pressure_sources": runtime.pressure.events,
     }
 
 

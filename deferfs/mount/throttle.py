@@ -75,7 +75,7 @@ class Throttle:
             return
         if self.runtime.workers.stopped:
             return  # nobody would ever make it shorter
-        self.runtime.checker.might_wait("gc")
+        self.runtime.checker.might_wait("throttle")
         event = trio.Event()
         self._waiters.append(event)
         self.runtime.workers.push()
@@ -85,7 +85,6 @@ class Throttle:
         finally:
             if event in self._waiters:
                 self._waiters.remove(event)
-            self.progress()
 
     async def _wait(self, event: trio.Event, pid: int) -> None:
         deadline = trio.current_time() + self.deadline_seconds

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from deferfs.errors import CorruptionError, FsError
+from deferfs.mount.log_space import Reservation
 from deferfs.store.needs import Need, NeedBlocks, NeedData, NeedFreeSpace, NeedLogSpace, NeedMemory, NeedThaw
 from deferfs.store.plan import Plan
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime import Runtime
-    from deferfs.store.journal import Grant
 
 _ROUNDS_MAX: Final = 10_000
 """Times an operation looks for space again because others took what it had waited for."""
@@ -26,7 +26,7 @@ _ROUNDS_MAX: Final = 10_000
 class Waiting:
     """What one operation holds over its retries: fetched blocks, data, a grant."""
 
-    __slots__ = ("_blocks", "_grant", "_reserve", "_rounds", "_runtime", "_supplied", "_warmed")
+    __slots__ = ("_blocks", "_log", "_reserve", "_rounds", "_runtime", "_supplied", "_warmed")
 
     def __init__(self, runtime: Runtime, *, reserve: bool) -> None:
         self._runtime = runtime
@@ -34,12 +34,12 @@ class Waiting:
         self._blocks: list[int] = []
         self._supplied: dict[tuple[int, int], bytes] = {}
         self._warmed: set[int] = set()
-        self._grant: Grant | None = None
+        self._log = Reservation(runtime)
         self._rounds = 0
 
     def plan(self) -> Plan:
         """A plan with what was waited for. The operation has been through direct reclaim: no NeedMemory again."""
-        plan = Plan(self._runtime.store, reserve=self._reserve, grant=self._grant)
+        plan = Plan(self._runtime.store, reserve=self._reserve, grant=self._log.grant)
         plan.supplied = self._supplied
         return plan
 
@@ -47,8 +47,12 @@ class Waiting:
         cache = self._runtime.store.cache
         for address in self._blocks:
             cache.let_go(address)
-        if self._grant is not None:
-            self._runtime.store.journal.give_up(self._grant)
+        self._give_up_log_space()
+
+    def _give_up_log_space(self) -> None:
+        """Before waits for inodegc or a thaw: who is waited for may need it."""
+        if self._log.grant is not None:
+            self._log.give_up()
             self._runtime.background.serve_grants()
 
     async def satisfy(self, need: Need) -> None:
@@ -64,8 +68,10 @@ class Waiting:
             self._rounds += 1
             if self._rounds > _ROUNDS_MAX:
                 raise FsError(errno.ENOSPC, "others took all the space that was freed")
+            self._give_up_log_space()
             await self._runtime.room.make(need.blocks, reserve=self._reserve)
         elif isinstance(need, NeedThaw):
+            self._give_up_log_space()
             self._runtime.checker.might_wait("thaw")
             with self._runtime.waits.measure("thaw"):
                 await self._runtime.freezer.wait_thawed()
@@ -80,6 +86,8 @@ class Waiting:
             return
         with runtime.waits.measure("memory"):
             await runtime.direct_reclaim(bytes_over)
+            if self._log.grant is not None:
+                return  # others wait for what it holds: no throttling now
             if runtime.store.dirty_bytes > runtime.store.memory.limit_bytes // 4:
                 # that is not reclaim but throttling, and outside the reclaim context
                 await runtime.background.write_back()
@@ -120,15 +128,11 @@ class Waiting:
             self._supplied = {(need.offset, need.length): data}
 
     async def _log_space(self, credits: int) -> None:
-        runtime = self._runtime
-        journal = runtime.store.journal
-        if self._grant is not None:
-            journal.give_up(self._grant)
-        if credits > journal.transaction_blocks_max:
-            raise FsError(errno.ENOSPC, f"an operation of {credits} blocks does not fit into the log")
-        self._grant = journal.ask(credits)
-        runtime.background.serve_grants()
-        if not self._grant.granted:
-            runtime.checker.might_wait("log")
-            with runtime.waits.measure("log"):
-                await runtime.background.wait_granted(self._grant)
+        """Reserve. Memory that others used up during the wait is reclaimed with the reservation held, as a
+        filesystem in the kernel allocates inside of its transactions."""
+        waited = await self._log.reserve(credits)
+        if not self._reserve:
+            self._runtime.checker.might_need("memory")
+        over = self._runtime.store.memory.excess(reserve=self._reserve) if waited else 0
+        if over > 0:
+            await self._memory(over)
