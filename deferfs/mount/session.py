@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Final
 
@@ -36,6 +36,7 @@ from deferfs.store.store import close_store, open_store
 from deferfs.volume.volume import Volume
 
 _log: Final = logging.getLogger(__name__)
+_RANDOM_BYTES: Final = 1024
 
 
 def serve_mount(
@@ -95,7 +96,7 @@ def load_volume(device: FileDevice, options: MountOptions) -> Volume:
     """Open, and if needed recover, the filesystem on `device`. ImageError or MountFailedError."""
     superblock = load_superblock(device)
     memory = Memory(options.memory_bytes or default_budget())
-    job = open_store(superblock, memory, clock=time.time_ns, entropy=_entropy, read_only=options.read_only)
+    job = open_store(superblock, memory, clock=time.time_ns, entropy=random_numbers(), read_only=options.read_only)
     try:
         store = run_job(device, job)
     except FsError as error:
@@ -112,9 +113,14 @@ def load_volume(device: FileDevice, options: MountOptions) -> Volume:
     )
 
 
-def _entropy() -> int:
-    """32 random bits, for inode generations."""
-    return int.from_bytes(os.urandom(4), "little")
+def random_numbers() -> Callable[[], int]:
+    """32 random bits at each call, for inode generations. The kernel is asked for many at once: it takes its time."""
+
+    def numbers() -> Iterator[int]:
+        while True:
+            yield from memoryview(os.urandom(_RANDOM_BYTES)).cast("I")
+
+    return numbers().__next__
 
 
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
