@@ -29,11 +29,10 @@ def _counted(plan: Plan, volume: Volume, record: Inode) -> Inode:
     return record
 
 
-def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode:
-    """`namespace.lookup`; `.` works for a file as well, which is how NFS handles are resolved."""
-    if name == b".":
-        return _counted(plan, volume, inode_of(plan, parent))
-    return _counted(plan, volume, namespace.lookup(plan, volume, parent, name))
+def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode | None:
+    """`namespace.find`; `.` works for a file as well, which is how NFS handles are resolved."""
+    found = inode_of(plan, parent) if name == b"." else namespace.find(plan, volume, parent, name)
+    return None if found is None else _counted(plan, volume, found)
 
 
 def create(
