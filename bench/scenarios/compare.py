@@ -64,7 +64,7 @@ def ratios_of(seconds: dict[str, dict[str, list[float]]]) -> dict[str, dict[str,
 
 
 def show(result: Comparison) -> None:
-    """The table: times of one operation for scale, ratios for the answer."""
+    """The table: the time of one operation of ours for scale, ratios for the answer."""
     others = list(result.ratios)
     table = Table(
         title=f"{result.files} files; other/deferfs, geometric mean (least-most) of "
@@ -73,9 +73,10 @@ def show(result: Comparison) -> None:
         title_style="",
         box=None,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("row")
-    table.add_column("deferfs, each", justify="right")
+    table.add_column(OURS, justify="right", no_wrap=True)
     for other in others:
         table.add_column(other, justify="right", no_wrap=True)
     for row in ROWS:
