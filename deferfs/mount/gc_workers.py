@@ -174,12 +174,15 @@ class GcWorkers:
             while number < self.count:
                 if self.stopped:
                     await self._resumed.wait()
+                    continue
                 await self._stand_back(number)
-                if not await self._work_once(number):
-                    if self._wakes[number].is_set():
-                        self._wakes[number] = trio.Event()
-                    with trio.move_on_after(self._until_retry()):
-                        await self._wakes[number].wait()
+                if number >= self.count or await self._work_once(number):
+                    continue
+                if self._wakes[number].is_set():
+                    self._wakes[number] = trio.Event()
+                with trio.move_on_after(self._until_retry()):
+                    await self._wakes[number].wait()
+                if number < self.count:
                     await self._gather(number)
 
     def _until_retry(self) -> float:

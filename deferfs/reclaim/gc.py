@@ -167,8 +167,8 @@ class InodeGc:
 
     # --- the workers' side ---
     def take(self, count_max: int, number: int | None = None) -> list[InCoreInode]:
-        """Up to `count_max` inodes, the urgent ones first, then those of queue `number` (None: of all), sorted by
-        number for locality. Those made live again are dropped.
+        """Up to `count_max` inodes: the urgent ones by themselves, else those of queue `number` (None: of all), sorted
+        by number for locality. Those made live again are dropped.
 
         The caller runs an `Inactivation` for each and then calls `done` or `failed`.
         """
@@ -179,7 +179,8 @@ class InodeGc:
                 batch.append(inode)
             else:
                 self.cache.put_passive(inode)
-        for queue in self.queues if number is None else (self.queues[number],):
+        queues = self.queues if number is None else [self.queues[number]]
+        for queue in [] if batch else queues:
             before = len(batch)
             while len(batch) < count_max and (popped := queue.pop()) is not None:
                 if popped.waiting and popped.state is State.QUEUED:
