@@ -1,9 +1,11 @@
 """Is a mount with very many orphans usable as soon as a clean one?
 
-Orphans are what a crash leaves of deleted files that were still open. They are made that way: a
-process opens files and deletes them, the filesystem is synced, its daemon killed. Then copies of
-that image and of its clean counterpart are mounted in turn; a mount counts as usable when a file
-has been created on it.
+Orphans are what a crash leaves of deleted files that were still open, or an unmount that had no
+time to clean up. They are made in both ways: processes open files and delete them; then either the
+filesystem is synced and its daemon killed, or inodegc is stopped, the files are closed, and the
+unmount gets no time. Copies of that image and of its clean counterpart are mounted in turn; a mount
+counts as usable when a file has been created on it. What a crash leaves has a log to replay as
+well, whatever is in it; an unmount leaves none, so that only the orphans tell the two apart.
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ KILL_SECONDS_MAX: Final = 30.0
 
 
 class Orphans(msgspec.Struct, frozen=True):
-    """Seconds until usable, pair by pair, and `drain`: until the orphans were gone after that."""
+    """Seconds until usable, pair by pair, and `drain`: until the orphans were gone after that. `left_by`: a crash or
+    an unmount."""
 
+    left_by: str
     orphans: int
     with_orphans: list[float]
     clean: list[float]
@@ -41,13 +45,13 @@ class Orphans(msgspec.Struct, frozen=True):
     drain: list[float]
 
 
-def measure_orphans(home: Path, orphans: int, pairs: int) -> Orphans:
+def measure_orphans(home: Path, orphans: int, pairs: int, *, crash: bool) -> Orphans:
     """Make both images in `home`, which must be empty, and mount them in turn."""
     filesystem = Deferfs()
     image, mountpoint = home / "image", home / "mnt"
     filesystem.make(home)
     dirty, clean = home / "orphans.img", home / "clean.img"
-    _make_orphans(filesystem, home, mountpoint, orphans)
+    _make_orphans(filesystem, home, mountpoint, orphans, crash=crash)
     copy_image(image, dirty)
     with mounted(filesystem, home, mountpoint):
         _wait_drained(mountpoint)
@@ -68,11 +72,11 @@ def measure_orphans(home: Path, orphans: int, pairs: int) -> Orphans:
                     drains.append(time.monotonic() - usable)
     ratio = summarize_ratios(taken[dirty], taken[clean])
     assert ratio is not None
-    return Orphans(orphans, taken[dirty], taken[clean], ratio, drains)
+    return Orphans("crash" if crash else "unmount", orphans, taken[dirty], taken[clean], ratio, drains)
 
 
-def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int) -> None:
-    """Leave `count` deleted open files behind in the image, and nobody who serves it."""
+def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int, *, crash: bool) -> None:
+    """Leave `count` deleted files behind in the image, and nobody who serves it."""
     filesystem.mount(home, mountpoint)
     holders: list[tuple[int, int, int]] = []
     try:
@@ -83,13 +87,18 @@ def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int)
             if os.read(ready, 1) != b"+":
                 raise DeferfsError(f"{mountpoint}: the files to orphan could not be made")
         sync(mountpoint)
-        _kill(daemon_pid(mountpoint))
+        if crash:
+            _kill(daemon_pid(mountpoint))
+        else:
+            run_command([*deferfs_command(), "ctl", str(mountpoint), "gc=stop", "drain=0"])
     finally:
         for _, ready, stop in holders:
             os.close(ready)
             os.close(stop)  # a later holder has a copy: all must be closed before one is waited for
         for pid, _, _ in reversed(holders):
             os.waitpid(pid, 0)
+        if not crash:
+            _wait_forgotten(mountpoint, count)
         run_command([*deferfs_command(), "umount", str(mountpoint)])
 
 
@@ -133,6 +142,15 @@ def _kill(pid: int) -> None:
             raise DeferfsError(f"process {pid} does not end")
     finally:
         os.close(process)
+
+
+def _wait_forgotten(mountpoint: Path, count: int) -> None:
+    """Until the kernel has let go of every deleted file."""
+    deadline = time.monotonic() + DRAIN_SECONDS_MAX
+    while read_statistics(mountpoint)["gc"]["queued"] < count:
+        if time.monotonic() > deadline:
+            raise DeferfsError(f"{mountpoint}: the kernel still holds deleted files")
+        time.sleep(0.05)
 
 
 def _wait_drained(mountpoint: Path) -> None:

@@ -30,7 +30,7 @@ class Scaling(msgspec.Struct, frozen=True):
     machine: Machine
     growth: Growth | None
     walks: list[Walk]
-    orphans: Orphans | None
+    orphans: list[Orphans]
 
 
 def measure_directory(entries: int, options: str, walks: bool) -> tuple[Growth, list[Walk]]:
@@ -66,11 +66,11 @@ def show(result: Scaling) -> None:
             f" {size(walk.end)} after; budget {size(walk.budget)},"
             f" {size(abs(walk.beyond))} {'beyond' if walk.beyond > 0 else 'less than'} both"
         )
-    if result.orphans:
-        orphans = result.orphans
+    for orphans in result.orphans:
         mean = sum(orphans.clean) / len(orphans.clean)
         click.echo(
             f"mount: clean {latency(mean * 1e9)}; with {orphans.orphans:,} orphans"
+            f" left by {'a crash, and its log' if orphans.left_by == 'crash' else 'an unmount'}:"
             f" {spread(orphans.ratio)} as long; orphans gone"
             f" {latency(max(orphans.drain) * 1e9)} later"
         )
@@ -90,12 +90,13 @@ def command(entries: int, orphans: int, pairs: int, options: str, only: tuple[st
     parts = only or PARTS
     growth: Growth | None = None
     walks: list[Walk] = []
-    found: Orphans | None = None
+    found: list[Orphans] = []
     if "directory" in parts or "walk" in parts:
         growth, walks = measure_directory(entries, options, "walk" in parts)
     if "orphans" in parts:
-        with scratch() as home:
-            found = measure_orphans(home, orphans, pairs)
+        for crash in (False, True):
+            with scratch() as home:
+                found.append(measure_orphans(home, orphans, pairs, crash=crash))
     result = Scaling(describe_machine(Path("/tmp")), growth, walks, found)
     json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     show(result)
