@@ -63,6 +63,7 @@ def test_stress(scratch: Scratch, cache: str) -> None:
     assert finish(start(scratch, 3, 400)) == 0
     if scratch.evict == "deferred":
         assert scratch.statistics()["reclaim_context"]["violations"] == {}
+        assert scratch.statistics()["reclaim_context"]["lock_order_cycles"] == 0
     assert_all_is_kept(scratch, fresh, options)
 
 
@@ -77,6 +78,7 @@ def test_stress_in_narrow_space(make_scratch: MakeScratch, evict: str) -> None:
     assert statistics["journal"]["checkpoints_total"] > 0
     if evict == "deferred":
         assert statistics["reclaim_context"]["violations"] == {}
+        assert statistics["reclaim_context"]["lock_order_cycles"] == 0
     assert_all_is_kept(scratch, fresh, *options)
 
 
