@@ -91,6 +91,8 @@ class Scratch:
     image: Path = field(init=False)
     mountpoint: Path = field(init=False)
     log: Path = field(init=False)
+    was_inline: bool = field(default=False, init=False)
+    """Switched to it at some time."""
 
     def __post_init__(self) -> None:
         self.image = self.directory / "image"
@@ -113,7 +115,12 @@ class Scratch:
         )
 
     def unmount(self) -> None:
-        """Unmount as `deferfs umount` does; the image is clean then."""
+        """Unmount as `deferfs umount` does; the image is clean then. Deferred, nothing has waited in reclaim, and the
+        waits of the daemon could never have closed a circle."""
+        if self.evict == "deferred" and not self.was_inline and self.is_mounted:
+            found = self.statistics()["reclaim_context"]
+            assert not found["violations"]
+            assert not found["lock_order_cycles"], self.ask("set", key="lockdep", value="report")
         deferfs("umount", self.mountpoint)
 
     def check(self) -> dict[str, Any]:
@@ -156,6 +163,7 @@ class Scratch:
         return sum(counts[name]["count"] for name in names if name in counts)
 
     def control(self, *settings: str) -> None:
+        self.was_inline = self.was_inline or "evict=inline" in settings
         deferfs("ctl", self.mountpoint, *settings)
 
     def sync(self, *, lost_writes: bool = False) -> None:
