@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from deferfs.crash.oracle import CrashError, Oracle
+from deferfs.crash.examination import CrashError
+from deferfs.crash.oracle import Oracle
+from deferfs.crash.runs import random_world
 from deferfs.crash.twin import TwinError
+from deferfs.crash.world import fresh_image
 from deferfs.errors import CorruptionError
 from tests.property import large_sweeps, sweeps
-from tests.property.runs import random_world
-from tests.property.world import fresh_image
 
 SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "reuse_with_images_in_the_log": lambda seed: sweeps.reuse_with_images_in_the_log(),

@@ -7,7 +7,7 @@ import pytest
 from tests.property.faults import FAULTS
 from tests.property.hunt import SWEEPS, hunt
 
-STATES_MAX = 600
+STATES_MAX = 4000
 """Crash states within which the sweep made for a fault has found it."""
 WORLDS = 150
 NOT_BY_CHANCE = {

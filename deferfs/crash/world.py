@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from deferfs.crash.explorer import Explorer, Limits, Tally
 from deferfs.crash.model import Node
 from deferfs.crash.oracle import Verdict
 from deferfs.crash.twin import Twin
@@ -16,6 +17,8 @@ from deferfs.limits import JOURNAL_BLOCKS_MIN
 from deferfs.ondisk.format import Format
 from deferfs.store.io import run_job
 from deferfs.store.mkfs import Geometry, make_filesystem, plan_geometry
+from deferfs.volume import attributes
+from deferfs.volume.driver import Driver
 
 SMALL_JOURNAL_BLOCKS = 96
 """Still enough for the largest single operation of these tests."""
@@ -67,6 +70,14 @@ def fresh_image(shape: Shape) -> bytes:
     device = MemoryDevice(shape.size)
     run_job(device, make_filesystem(geometry))
     return device.snapshot()
+
+
+@functools.cache
+def fresh_free(shape: Shape) -> int:
+    """Free blocks of an empty filesystem, as statfs counts them."""
+    device = MemoryDevice.from_bytes(fresh_image(shape))
+    driver = Driver.open(device, clock=itertools.count(1).__next__, entropy=lambda: 7)
+    return attributes.statfs(driver.volume).free
 
 
 @dataclass
@@ -140,6 +151,23 @@ class World:
         return new_name(number // 4)
 
     # --- crashes ---
+    def explore(self, first: int = 0, *, limits: Limits | None = None) -> Tally:
+        """All crashes after record `first` so far; Failure when one breaks a promise."""
+        twin = self.twin
+        explorer = Explorer(
+            twin.start,
+            tuple(twin.device.records),
+            twin.history,
+            seed=self.dice.getrandbits(32),
+            limits=limits,
+            fresh_free=fresh_free(self.shape),
+            phases=twin.device.phases,
+        )
+        try:
+            return explorer.explore(first)
+        finally:
+            self._judged_before += explorer.tally.states
+
     def cut(self, position: int, choose: Chooser) -> Verdict:
         self.cuts += 1
         return self.twin.oracle.judge(position, choose)

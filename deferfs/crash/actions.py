@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from deferfs.crash.model import EXCHANGE, NOREPLACE
 from deferfs.crash.oracle import Verdict
 from deferfs.crash.states import Shredded, Subset
+from deferfs.crash.world import World, new_name, pattern
 from deferfs.device import Chooser, FlushRecord
-from tests.property.world import World, new_name, pattern
 
 Numbers = tuple[int, int, int, int]
 NUMBER_MAX = 1 << 16

@@ -6,9 +6,9 @@ import functools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 
+from deferfs.crash.actions import BACKGROUND, NUMBER_MAX, OPERATIONS, Numbers, act
+from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
 from deferfs.limits import JOURNAL_BLOCKS_MIN
-from tests.property.actions import BACKGROUND, NUMBER_MAX, OPERATIONS, Numbers, act
-from tests.property.world import SMALL_JOURNAL_BLOCKS, Shape, World
 
 SELDOM = frozenset(
     {"forget_all", "policy", "remount", "rmdir", "set_times", "mknod", "collect_all", "checkpoint", "removexattr"}
