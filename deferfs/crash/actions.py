@@ -9,6 +9,7 @@ import random
 import stat
 from collections.abc import Callable, Sequence
 
+from deferfs.crash import ace
 from deferfs.crash.model import EXCHANGE, NOREPLACE
 from deferfs.crash.oracle import Verdict
 from deferfs.crash.states import Shredded, Subset
@@ -327,8 +328,14 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "policy": _policy,
     "remount": _remount,
 }
+
+
+def _ace(world: World, n: Numbers) -> None:
+    ace.perform(world, n[0], n[1])
+
+
 CRASHES: dict[str, Callable[[World, Numbers], None]] = {"cut": _cut, "crash": _crash}
-ACTIONS = {**OPERATIONS, **BACKGROUND, **CRASHES}
+ACTIONS = {**OPERATIONS, **BACKGROUND, **CRASHES, "ace": _ace}
 
 
 def act(world: World, word: str, numbers: Sequence[int]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from deferfs.crash.pages import Pages, Patch, put
+from deferfs.crash.pages import Pages, Part, Patch, cut, lay, put
 from deferfs.crash.states import EXHAUSTIVE_WRITES_MAX, Subset, as_write, garbage, masks, sector_pieces
 from deferfs.device import SECTOR_BYTES, FlushRecord, Record, WriteRecord
 
@@ -46,20 +46,20 @@ class Epoch:
     page_bytes: int
     writes: list[WriteRecord] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
+    parts: list[list[Part]] = field(default_factory=list)
+    """Each write cut at pages, and how many sectors it touches: cut once, laid down for thousands of states."""
+    lengths: list[int] = field(default_factory=list)
 
-    @property
-    def sectors(self) -> int:
-        """Sectors written, counted again where they are written again."""
-        return sum(len(sector_pieces(write)) for write in self.writes)
+    def add(self, write: WriteRecord, position: int) -> None:
+        """One more write; the log has `position` records after it."""
+        self.writes.append(write)
+        self.positions.append(position)
+        self.parts.append(cut(write.offset, write.data, self.page_bytes))
+        self.lengths.append(-(-(write.offset + len(write.data)) // SECTOR_BYTES) - write.offset // SECTOR_BYTES)
 
     def pages(self) -> set[int]:
         """The pages it writes to."""
-        size = self.page_bytes
-        return {
-            page
-            for write in self.writes
-            for page in range(write.offset // size, (write.offset + len(write.data) - 1) // size + 1)
-        }
+        return {page for parts in self.parts for page, _, _ in parts}
 
     def state(self, base: Pages, choice: Subset) -> CrashState | None:
         """What `choice` leaves; None when it contradicts the FUA writes."""
@@ -67,7 +67,7 @@ class Epoch:
         trashed: set[int] = set()
         last, latest = -1, self.end
         for index, write in enumerate(self.writes):
-            count = -(-(write.offset + len(write.data)) // SECTOR_BYTES) - write.offset // SECTOR_BYTES
+            count = self.lengths[index]
             whole = (1 << count) - 1
             kept = choice(index, count) & whole
             if kept and latest < self.end:
@@ -79,7 +79,7 @@ class Epoch:
             last = index
             trash = choice.trash(index, count) & kept
             if kept == whole and not trash:
-                put(patch, base.__getitem__, self.page_bytes, write.offset, write.data)
+                lay(patch, base.__getitem__, self.page_bytes, self.parts[index])
             else:
                 self._put_torn(patch, base, write, kept, trash, trashed)
         earliest = self.first if last < 0 else min(self.positions[last], latest)
@@ -112,8 +112,7 @@ def epochs(records: Sequence[Record], page_bytes: int) -> Iterator[Epoch]:
             continue
         write = as_write(record)
         if write is not None and write.data:
-            current.writes.append(write)
-            current.positions.append(position + 1)
+            current.add(write, position + 1)
     current.end = len(records)
     yield current
 
@@ -132,7 +131,7 @@ def choices(epoch: Epoch, dice: random.Random, *, torn: int = _TORN) -> Iterator
     count = len(epoch.writes)
     for kept in masks(count, dice, extra=torn):
         yield Subset(kept)
-    lengths = [len(sector_pieces(write)) for write in epoch.writes]
+    lengths = epoch.lengths
     wide = [index for index, length in enumerate(lengths) if length > 1]
     alone = count == 1
     for index in wide if len(wide) <= 16 else sorted(dice.sample(wide, 16)):

@@ -12,7 +12,6 @@ recovers to itself.
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -63,14 +62,15 @@ class Tally:
     sampled: int = 0
     emptied: int = 0
     epochs: int = 0
-    coverage: Counter[str] = field(default_factory=Counter)
+    coverage: dict[str, int] = field(default_factory=dict)
     """States by what was in flight, and by what recovery made of it."""
 
     def add(self, other: Tally) -> None:
         """Count what `other` counted."""
         for name in ("states", "repeats", "within", "recoveries", "examined", "sampled", "emptied", "epochs"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.coverage.update(other.coverage)
+        for what, count in other.coverage.items():
+            self.coverage[what] = self.coverage.get(what, 0) + count
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +257,8 @@ class Explorer:
             raise _failure(error, place) from error
         return True
 
-    def judge_place(self, place: Place) -> None:
-        """Judge one crash only; Failure when it breaks a promise."""
+    def _go_to(self, place: Place) -> CrashState:
+        """Pass all epochs before the crash; its state. Once only."""
         for epoch in epochs(self.records, self.page_bytes):
             if epoch.number == place.epoch:
                 break
@@ -269,6 +269,23 @@ class Explorer:
         state = epoch.state(self.base, place.choice)
         if state is None:
             raise ValueError(f"epoch {place.epoch} cannot be left with {place.choice}")
+        return state
+
+    def image_of(self, place: Place) -> bytes:
+        """What the crash leaves. An explorer does this, or anything else, only once."""
+        state = self._go_to(place)
+        pages = patched(self.base, state.patch)
+        if place.within is not None:
+            recovery = run_recovery(PageDevice(self.base, state.patch))
+            for inner, _, before in self._inner_epochs(state, recovery):
+                within = inner.state(before, place.within.choice)
+                if inner.number == place.within.epoch and within is not None:
+                    pages = patched(before, within.patch)
+        return b"".join(pages)
+
+    def judge_place(self, place: Place) -> None:
+        """Judge one crash only; Failure when it breaks a promise. An explorer does this only once."""
+        state = self._go_to(place)
         try:
             outcome, recovery = self._judge(state, self.names.of(state.patch)[1])
         except Exception as error:
@@ -304,7 +321,8 @@ class Explorer:
             result = "the last synced state"
         else:
             result = "a later state"
-        self.tally.coverage[f"{phase or 'nothing'}; {result}"] += 1
+        what = f"{phase or 'nothing'}; {result}"
+        self.tally.coverage[what] = self.tally.coverage.get(what, 0) + 1
 
 
 def epoch_dice(seed: int, epoch: Epoch) -> random.Random:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from deferfs.crash.content import CHUNK_BYTES
-from deferfs.crash.history import History, first_foreign_byte
+from deferfs.crash.history import Piece, first_foreign_byte
 from deferfs.crash.model import Node, Nodes
 from deferfs.device import SECTOR_BYTES
 from deferfs.volume import files
@@ -14,7 +14,7 @@ from deferfs.volume.driver import Driver
 
 Chunk = tuple[int, int]
 """(inode, number of a chunk of CHUNK_BYTES)."""
-Piece = tuple[int, int, int]
+Extent = tuple[int, int, int]
 """(byte in the chunk, byte on the device, length)."""
 
 
@@ -26,7 +26,7 @@ class Layout:
 
     sizes: dict[int, int] = field(default_factory=dict)
     inline: dict[int, bytes] = field(default_factory=dict)
-    mapped: dict[Chunk, list[Piece]] = field(default_factory=dict)
+    mapped: dict[Chunk, list[Extent]] = field(default_factory=dict)
     by_page: dict[int, list[Chunk]] = field(default_factory=dict)
 
     def chunk(self, chunk: Chunk, read: Callable[[int, int], bytes]) -> bytes:
@@ -95,33 +95,33 @@ def wrong_bytes(
     layout: Layout,
     chunks: Iterable[Chunk],
     read: Callable[[int, int], bytes],
-    history: History,
-    state: int,
-    position: int,
+    state: Nodes,
+    versions: Callable[[int, int], list[Piece]],
     trashed: frozenset[int] = frozenset(),
 ) -> str | None:
-    """What is in a file although it was neither in `state` nor written since, up to a crash after `position` records;
-    None when all is as promised. Nothing is said of `trashed` sectors: they were being overwritten.
+    """What is in a file although it was neither in `state` nor written since; None when all is as promised.
+
+    `versions(ino, number)` gives what a chunk was since, as `History.pieces` does. Nothing is said of `trashed`
+    sectors: they were being overwritten.
     """
-    nodes = history.states[state]
     for ino, number in chunks:
         found = layout.chunk((ino, number), read)
-        expected = nodes[ino].content.chunk(number)
+        expected = state[ino].content.chunk(number)
         if found == expected or found == expected[: len(found)]:
             continue
         if trashed:
             found = _without(found, expected, layout.mapped.get((ino, number), []), trashed)
-        pieces = history.pieces(ino, number, state, position)
+        pieces = versions(ino, number)
         at = first_foreign_byte(found, pieces)
         if at >= 0:
             return (
-                f"inode {ino}, recovered to state {state}: byte {number * CHUNK_BYTES + at} is {found[at]}, "
-                f"which it never was ({len(pieces)} versions since)"
+                f"inode {ino}: byte {number * CHUNK_BYTES + at} is {found[at]}, which it never was since the state "
+                f"recovered ({len(pieces)} versions)"
             )
     return None
 
 
-def _without(found: bytes, expected: bytes, pieces: list[Piece], trashed: frozenset[int]) -> bytes:
+def _without(found: bytes, expected: bytes, pieces: list[Extent], trashed: frozenset[int]) -> bytes:
     data = bytearray(found)
     for inside, offset, length in pieces:
         for sector in trashed:

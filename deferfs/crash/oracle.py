@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from deferfs.crash.examination import CrashError, Examination, examine, open_volume, require_sound
-from deferfs.crash.history import History
+from deferfs.crash.history import History, Piece
 from deferfs.crash.layout import chunks_with_content, wrong_bytes
 from deferfs.crash.model import Node, Nodes, differences, linked
 from deferfs.crash.pages import PageDevice, split
@@ -92,10 +92,15 @@ class Oracle:
         device = PageDevice(split(image, _PAGE_BYTES), {})
         found = examine(device)
         state = prefix(self.history, found.tree, position, position)
-        chunks = sorted(chunks_with_content(found.layout, self.history.states[state]))
+        nodes = self.history.states[state]
+        chunks = sorted(chunks_with_content(found.layout, nodes))
         recovered = PageDevice(device.pages, {})
         run_recovery(recovered)
-        wrong = wrong_bytes(found.layout, chunks, recovered.read, self.history, state, position)
+
+        def versions(ino: int, number: int) -> list[Piece]:
+            return self.history.pieces(ino, number, state, position)
+
+        wrong = wrong_bytes(found.layout, chunks, recovered.read, nodes, versions)
         if wrong is not None:
             raise CrashError(wrong)
         if self.dice.randrange(self.cut_again_every) == 0:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from deferfs.crash.examination import Examination
-from deferfs.crash.history import History
+from deferfs.crash.history import History, Piece
 from deferfs.crash.layout import Chunk, chunks_with_content, wrong_bytes
 from deferfs.crash.oracle import prefix
 from deferfs.crash.pages import Pages, Patch
@@ -60,6 +60,7 @@ class Outcomes:
         self._recent: list[Outcome] = []
         self._bound: dict[int, list[_Bound]] = {}
         self._unflushed: set[int] = set()
+        self._versions: dict[tuple[int, int, int, int], list[Piece]] = {}
 
     def begin_epoch(self, unflushed: set[int], changed: Mapping[int, bytes]) -> None:
         """The base has `changed`; states of the epoch differ from it only in the pages `unflushed`, and where
@@ -67,6 +68,7 @@ class Outcomes:
         """
         self._unflushed = unflushed
         self._bound.clear()
+        self._versions.clear()
         for outcome in self._recent:
             outcome.stale.update(changed.keys() & outcome.found.layout.by_page.keys())
 
@@ -134,6 +136,14 @@ class Outcomes:
         tree is none that they may lead to. `patch` is what distinguishes the recovered image from the base.
         """
         history, layout = self.history, outcome.found.layout
+
+        def versions(ino: int, number: int) -> list[Piece]:
+            key = (ino, number, state, earliest)
+            found = self._versions.get(key)
+            if found is None:
+                found = self._versions[key] = history.pieces(*key)
+            return found
+
         state = outcome.state
         tree = outcome.found.tree
         if not (history.floor(latest) <= state <= history.ceiling(earliest)):
@@ -145,7 +155,7 @@ class Outcomes:
             # chunks that no page holds never change with a page: holes, and what is inline
             mapped = layout.mapped
             unmapped = [chunk for chunk in outcome.chunks if chunk not in mapped]
-            wrong = wrong_bytes(layout, sorted(unmapped), read, history, state, earliest)
+            wrong = wrong_bytes(layout, sorted(unmapped), read, history.states[state], versions)
             if wrong is not None:
                 return wrong
         by_page = layout.by_page
@@ -154,7 +164,7 @@ class Outcomes:
         if not pages:
             return None
         chunks = sorted({chunk for page in pages for chunk in by_page[page]})
-        wrong = wrong_bytes(layout, chunks, read, history, state, earliest, trashed)
+        wrong = wrong_bytes(layout, chunks, read, history.states[state], versions, trashed)
         if wrong is None:
             outcome.stale &= patch.keys()
         return wrong

@@ -18,6 +18,8 @@ from deferfs.device.base import Buffer, check_range, check_write
 Pages = list[bytes]
 Patch = dict[int, bytes]
 """Page number -> content."""
+Part = tuple[int, int, bytes]
+"""(page, first byte in it, bytes)."""
 
 _NAME_BYTES: Final = 16
 
@@ -161,13 +163,21 @@ class PageDevice:
         return b"".join(map(self.page, range(len(self.pages))))
 
 
-def put(patch: Patch, content: Callable[[int], bytes], page_bytes: int, offset: int, data: bytes) -> None:
-    """Lay `data` on the pages of `patch`; `content(page)` gives what a page held that is not in it."""
+def cut(offset: int, data: bytes, page_bytes: int) -> list[Part]:
+    """The parts of a write."""
+    parts: list[Part] = []
     at = 0
     while at < len(data):
         page, inside = divmod(offset + at, page_bytes)
-        part = data[at : at + page_bytes - inside] if at or len(data) > page_bytes - inside else data
+        part = data[at : at + page_bytes - inside]
+        parts.append((page, inside, part))
         at += len(part)
+    return parts
+
+
+def lay(patch: Patch, content: Callable[[int], bytes], page_bytes: int, parts: list[Part]) -> None:
+    """Lay the parts of a write on `patch`; `content(page)` gives what a page held that is not in it."""
+    for page, inside, part in parts:
         if len(part) == page_bytes:
             patch[page] = part
             continue
@@ -175,3 +185,8 @@ def put(patch: Patch, content: Callable[[int], bytes], page_bytes: int, offset: 
         if old is None:
             old = content(page)
         patch[page] = old[:inside] + part + old[inside + len(part) :]
+
+
+def put(patch: Patch, content: Callable[[int], bytes], page_bytes: int, offset: int, data: bytes) -> None:
+    """Lay `data` on `patch`, as `lay` does."""
+    lay(patch, content, page_bytes, cut(offset, data, page_bytes))

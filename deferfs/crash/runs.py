@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from deferfs.crash.actions import BACKGROUND, NUMBER_MAX, OPERATIONS, Numbers, act
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
@@ -38,14 +38,19 @@ def random_actions(
     crashes_percent: float = 0,
     checkpoints: bool = True,
     background_percent: float = 25,
+    words: Collection[str] = (),
 ) -> Iterator[tuple[str, Numbers]]:
     """A long run: mostly operations, some of it the background, and crashes.
 
     Without `checkpoints` there are only those that a full log makes necessary; with little background also large
-    transactions.
+    transactions. With `words`, only these are drawn: what is missing of operations or background has no part in it.
     """
-    operations = weighted(OPERATIONS)
+    operations = weighted(word for word in OPERATIONS if not words or word in words)
     background = weighted(word for word in BACKGROUND if checkpoints or word not in CHECKPOINTS)
+    if not BACKGROUND.keys().isdisjoint(words):
+        background = weighted(word for word in BACKGROUND if word in words)
+    if not operations:
+        background_percent = 100
     for _ in range(count):
         roll = 100 * dice.random()
         if roll < crashes_percent:

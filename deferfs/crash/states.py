@@ -27,8 +27,8 @@ _SHUFFLE: Final = bytes(byte ^ 0xA5 for byte in range(256))
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """A `Chooser`: keep the writes whose bits are set in `kept`; of the `torn` one, the sectors in `sectors`, and trash those that
-    are in `trashed` as well.
+    """A `Chooser`: keep the writes whose bits are set in `kept`; of the `torn` one, the sectors in `sectors`, and trash
+    those that are in `trashed` as well.
     """
 
     kept: int

@@ -151,18 +151,22 @@ class World:
         return new_name(number // 4)
 
     # --- crashes ---
-    def explore(self, first: int = 0, *, limits: Limits | None = None) -> Tally:
-        """All crashes after record `first` so far; Failure when one breaks a promise."""
+    def explorer(self, *, seed: int, limits: Limits | None = None) -> Explorer:
+        """An explorer of what was done so far."""
         twin = self.twin
-        explorer = Explorer(
+        return Explorer(
             twin.start,
             tuple(twin.device.records),
             twin.history,
-            seed=self.dice.getrandbits(32),
+            seed=seed,
             limits=limits,
             fresh_free=fresh_free(self.shape),
             phases=twin.device.phases,
         )
+
+    def explore(self, first: int = 0, *, limits: Limits | None = None) -> Tally:
+        """All crashes after record `first` so far; Failure when one breaks a promise."""
+        explorer = self.explorer(seed=self.dice.getrandbits(32), limits=limits)
         try:
             return explorer.explore(first)
         finally:

@@ -58,7 +58,8 @@ def test_states_are_those_of_the_plain_model() -> None:
 
 
 def test_a_state_can_be_left_from_its_last_write_to_the_flush() -> None:
-    records = [*(WriteRecord(at * PAGE, sector("a")) for at in range(3)), FlushRecord()]
+    records: list[Record] = [WriteRecord(0, sector("a")), WriteRecord(PAGE, sector("a"))]
+    records += [WriteRecord(2 * PAGE, sector("a")), FlushRecord()]
     assert (state_of(records, Subset(0b001)).earliest, state_of(records, Subset(0b001)).latest) == (1, 3)
     assert (state_of(records, Subset(0b101)).earliest, state_of(records, Subset(0)).earliest) == (3, 0)
 
