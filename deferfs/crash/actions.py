@@ -334,8 +334,13 @@ def _ace(world: World, n: Numbers) -> None:
     ace.perform(world, n[0], n[1])
 
 
+def _begin(world: World, n: Numbers) -> None:
+    """Crashes before this are left out: what was done so far brought the log, the disk and the caches into use."""
+    world.first = world.twin.position
+
+
 CRASHES: dict[str, Callable[[World, Numbers], None]] = {"cut": _cut, "crash": _crash}
-ACTIONS = {**OPERATIONS, **BACKGROUND, **CRASHES, "ace": _ace}
+ACTIONS = {**OPERATIONS, **BACKGROUND, **CRASHES, "ace": _ace, "begin": _begin}
 
 
 def act(world: World, word: str, numbers: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,8 @@ from deferfs.limits import JOURNAL_BLOCKS_MIN
 
 EVICT_MODES: Final = ("deferred", "inline")
 RANDOM: Final = "random"
+WARM_ACTIONS: Final = 250
+"""Before the explored part of some runs, so that their log wraps and their disk has been full."""
 Action = tuple[str, tuple[int, int, int, int]]
 
 
@@ -93,14 +96,15 @@ def actions_of(task: Task) -> list[Action]:
     if task.workload != RANDOM:
         return ace.WORKLOADS[task.workload].actions(task.seed)
     dice = random.Random(f"actions {task.seed}")
-    drawn = random_actions(
+    draw = partial(
+        random_actions,
         dice,
-        task.length,
         checkpoints=dice.random() < 0.7,
         background_percent=dice.choice((15, 25, 40)),
         words=task.operations,
     )
-    return [action for action in drawn if action[0] != "remount"]
+    warm = [*draw(WARM_ACTIONS), ("begin", (0, 0, 0, 0))] if dice.random() < 0.4 else []
+    return [action for action in [*warm, *draw(task.length)] if action[0] != "remount"]
 
 
 def run_task(task: Task) -> Result:
@@ -121,7 +125,7 @@ def explore_actions(
             act(world, word, numbers)
         explorer = world.explorer(seed=seed, limits=Limits(torn=torn))
         tally = explorer.tally
-        explorer.explore()
+        explorer.explore(world.first)
         return world, None, tally
     except Failure as failure:
         place, reason = failure.place, failure.reason

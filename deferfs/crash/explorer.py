@@ -42,7 +42,7 @@ class Limits:
     states_per_epoch: int = 1 << 30
     within: int = 24
     """States inside one recovery."""
-    sample_every: int = 512
+    sample_every: int = 128
     """One in so many states is also judged by the plain oracle."""
     empty_every: int = 8
     """After one in so many examinations everything is deleted."""

@@ -28,10 +28,13 @@ _OUTCOMES_MAX: Final = 24
 
 @dataclass(slots=True)
 class Outcome:
-    """An examination, and the pages after recovery on which it depends: `decided`."""
+    """An examination, and the pages after recovery on which it depends: `decided`. `clean` if there was no recovery,
+    because the superblock said that the log is empty.
+    """
 
     found: Examination
     decided: Patch
+    clean: bool
     state: int = -1
     """The state of the history to which the contents were compared."""
     chunks: set[Chunk] = field(default_factory=set)
@@ -97,6 +100,8 @@ class Outcomes:
 
     def _bind(self, outcome: Outcome, recovery: Recovery) -> _Bound | None:
         """None when the pages that no state of the epoch changes are not those of the outcome."""
+        if outcome.clean is not recovery.clean:
+            return None
         base, images, unflushed = self.base, recovery.images, self._unflushed
         open_pages: list[tuple[int, bytes]] = []
         for page, wanted in outcome.decided.items():
@@ -115,7 +120,7 @@ class Outcomes:
         # the pages that recovery wrote were read as it left them, so they are not among the reads
         decided = {page: content for page, content in found.reads.items() if page not in self.fixed}
         decided.update(recovery.images)
-        outcome = Outcome(found, decided)
+        outcome = Outcome(found, decided, recovery.clean)
         self._recent.insert(0, outcome)
         del self._recent[_OUTCOMES_MAX:]
         bound = self._bind(outcome, recovery)

@@ -37,6 +37,11 @@ class Recovery:
     images: Patch
     key: int
 
+    @property
+    def clean(self) -> bool:
+        """Nothing had to be recovered."""
+        return not self.records
+
 
 def run_recovery(device: PageDevice) -> Recovery:
     """Recover the image on `device` as far as its log goes; what is written stays in the device.

@@ -122,7 +122,9 @@ class SteppingDriver(Driver):
         ]
         words = [" and ".join(jobs) or "operation"]
         if self.inactivations:
-            words.append("inactivation")
+            words.append("inactivation begun")
+        elif self.volume.gc.backlog:
+            words.append("inactivation queued")
         wraps = journal.used and journal.head <= journal.tail
         words.append("log wraps" if wraps else "log in use" if journal.used else "log empty")
         return ", ".join(words)

@@ -91,6 +91,8 @@ class World:
     cuts: int = 0
     generation: int = 0
     """How often the world went on from a crash image."""
+    first: int = 0
+    """Records before the first crash that is of interest."""
     _judged_before: int = 0
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class World:
 
     def _start(self, image: bytes) -> None:
         shape = self.shape
+        self.first = 0
         self.twin = Twin(
             image,
             clock=self.clock,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.property.faults import FAULTS
 from tests.property.hunt import SWEEPS, hunt
+from tests.property.more_faults import FAULTS
 
 STATES_MAX = 4000
 """Crash states within which the sweep made for a fault has found it."""
