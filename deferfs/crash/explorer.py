@@ -12,7 +12,7 @@ recovers to itself.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,6 +25,7 @@ from deferfs.crash.outcomes import Outcome, Outcomes
 from deferfs.crash.pages import Names, PageDevice, Pages, Patch, patched, split
 from deferfs.crash.recoveries import Recovery, run_recovery
 from deferfs.crash.states import CrashStates, Subset
+from deferfs.crash.view import RecoveredView
 from deferfs.device import Record
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import newest
@@ -126,6 +127,8 @@ class Explorer:
         self.dice = random.Random(seed)
         self.fresh_free = fresh_free
         self.phases = phases
+        self.invariants: Sequence[tuple[int, Callable[[RecoveredView], None]]] = ()
+        """What else must hold after crashes from so many records on: each raises when it does not."""
         self.tally = Tally()
         superblock = newest([start[at : at + SUPERBLOCK_BYTES] for at in SUPERBLOCK_OFFSETS])
         self.page_bytes = superblock.block_size
@@ -206,6 +209,11 @@ class Explorer:
         )
         if wrong is not None:
             raise CrashError(wrong)
+        if self.invariants:
+            view = RecoveredView(outcome.found.tree, outcome.found.layout, device.read)
+            for position, check in self.invariants:
+                if state.latest >= position:
+                    check(view)
         return outcome, recovery
 
     def _examine(self, state: CrashState) -> Examination:
