@@ -19,6 +19,7 @@ from deferfs.crash.exploration import Finding, Result, Task, run_task, tally_fro
 from deferfs.crash.explorer import Tally
 from deferfs.errors import EnvironmentProblem, UsageError
 
+CONNECT_SECONDS_MAX: Final = 10
 _AHEAD: Final = 3
 """Tasks handed out for each process: none of them waits."""
 
@@ -106,7 +107,7 @@ def cluster(address: str) -> AbstractContextManager[Executor]:
     except ImportError as error:
         raise EnvironmentProblem("--scheduler needs Dask: pip install 'deferfs[cluster]'") from error
     try:
-        client: Any = Client(address, timeout=10)  # type: ignore[no-untyped-call]
+        client: Any = Client(address, timeout=CONNECT_SECONDS_MAX)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers at {address}: {error}") from error
     return _ClusterExecutor(client)

@@ -83,7 +83,7 @@ def shape_of(task: Task) -> Shape:
     small = task.block_size == 1024
     return Shape(
         task.block_size,
-        dice.choice((150, 1200)) if small else 150,
+        dice.choice((150, 150, 150, 1200)) if small else 150,
         dice.choice((SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
         task.evict or EVICT_MODES[task.seed % 2],
         dice.choice((64 << 20, 160 << 10)) if small else 64 << 20,
@@ -103,7 +103,7 @@ def actions_of(task: Task) -> list[Action]:
         background_percent=dice.choice((15, 25, 40)),
         words=task.operations,
     )
-    warm = [*draw(WARM_ACTIONS), ("begin", (0, 0, 0, 0))] if dice.random() < 0.4 else []
+    warm = [*draw(WARM_ACTIONS), ("begin", (0, 0, 0, 0))] if dice.random() < 0.5 else []
     return [action for action in [*warm, *draw(task.length)] if action[0] != "remount"]
 
 

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from pathlib import Path
 
 import pytest
 
 pytest_plugins = ("pytester",)
 
-GOOD = """
-def test_replace(crash_volume):
-    crash_volume.write("/data", b"old" * 1000)
-    crash_volume.sync()
-
-    @crash_volume.invariant
-    def old_or_new(found):
-        assert found.read("/data") in (b"old" * 1000, b"new" * 1000)
-
-    crash_volume.write("/data.new", b"new" * 1000)
-    crash_volume.fsync("/data.new")
-    crash_volume.rename("/data.new", "/data")
-    crash_volume.sync()
-"""
+DOCUMENT = Path(__file__).parents[3] / "docs" / "crash-consistency.md"
 IN_PLACE = """
 def test_in_place(crash_volume):
     crash_volume.write("/data", b"old" * 1000)
@@ -65,8 +54,9 @@ def run(pytester: pytest.Pytester, text: str, *arguments: str) -> pytest.RunResu
 
 
 def test_a_test_that_keeps_its_promise_passes(pytester: pytest.Pytester) -> None:
-    """Replace by rename: the old or the new content, in every crash."""
-    result = run(pytester, GOOD)
+    """The example of the documentation: replace by rename, the old or the new content in every crash."""
+    (example,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    result = run(pytester, example)
     result.assert_outcomes(passed=1)
     result.stdout.re_match_lines([r"deferfs: \d+ crash states of 1 tests explored"])
 
