@@ -69,3 +69,19 @@ def replay(failure: str, as_json: bool) -> int:
     from deferfs.cli.crash_run import run_replay
 
     return run_replay(failure, as_json=as_json)
+
+
+@command.command()
+@click.argument("filesystem")
+@click.option("--states", type=click.IntRange(1), default=200, show_default=True, help="Crash states to mount.")
+@click.option("--steps", type=click.IntRange(1, 10_000), default=60, show_default=True, help="Operations of the work.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def other(filesystem: str, states: int, steps: int, seed: int, quiet: bool) -> int:
+    """Record what ext4, xfs or btrfs writes, mount what crashes may leave, and check what fsync promised.
+
+    Needs root, FUSE and loop devices. Exit codes: 0 all as promised, 1 a promise is broken, 2 usage or environment.
+    """
+    from deferfs.cli.crash_run import run_other
+
+    return run_other(filesystem, states=states, steps=steps, seed=seed, quiet=quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
@@ -12,7 +13,10 @@ from typing import Final
 from deferfs.cli.output import say, say_json, tell
 from deferfs.crash.ace import WORKLOADS
 from deferfs.crash.campaign import Summary, cluster, numbered, processes, run_campaign
+from deferfs.crash.examination import CrashError
 from deferfs.crash.exploration import RANDOM, Finding, Task, check_task
+from deferfs.crash.other.filesystems import filesystem
+from deferfs.crash.other.judge import explore_other
 from deferfs.crash.reproducer import read_finding, replay, write_finding
 from deferfs.crash.shrinking import shrink
 from deferfs.errors import ImageError, UsageError
@@ -96,20 +100,34 @@ def _write(finding: Finding, request: Request) -> Path:
     return program
 
 
+class _Ticker:
+    """Whether it is time for another line of progress."""
+
+    def __init__(self, started: float) -> None:
+        self._next = started + _PROGRESS_SECONDS
+
+    def due(self) -> bool:
+        """Once every _PROGRESS_SECONDS."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + _PROGRESS_SECONDS
+        return True
+
+
 class _Progress:
     """A line from time to time: what was done, and how fast."""
 
     def __init__(self, started: float, *, quiet: bool) -> None:
         self._started = started
-        self._next = started + _PROGRESS_SECONDS
+        self._ticker = _Ticker(started)
         self._quiet = quiet
 
     def tick(self, summary: Summary) -> None:
-        now = time.monotonic()
-        if self._quiet or now < self._next:
+        """`summary` is what was done so far."""
+        if self._quiet or not self._ticker.due():
             return
-        self._next = now + _PROGRESS_SECONDS
-        tally, seconds = summary.tally, now - self._started
+        tally, seconds = summary.tally, time.monotonic() - self._started
         tell(
             f"{seconds:.0f} s: {summary.tasks:,} runs, {tally.states:,} distinct states, "
             f"{tally.states / seconds:,.0f}/s, {len(tally.coverage)} journal states"
@@ -153,3 +171,23 @@ def run_replay(name: str, *, as_json: bool) -> int:
         for note in notes:
             say(note)
     return 1 if reason else 0
+
+
+def run_other(name: str, *, states: int, steps: int, seed: int, quiet: bool) -> int:
+    """Explore another filesystem in a temporary directory; the exit code."""
+    kind = filesystem(name)
+    started = time.monotonic()
+    ticker = _Ticker(started)
+
+    def progress(done: int) -> None:
+        if not quiet and ticker.due():
+            tell(f"{time.monotonic() - started:.0f} s: {done} of {states} states of {name}")
+
+    with tempfile.TemporaryDirectory(prefix="deferfs-crash-") as directory:
+        try:
+            done = explore_other(kind, Path(directory), steps=steps, states=states, seed=seed, progress=progress)
+        except CrashError as error:
+            tell(f"failure: {name}: {error}")
+            return 1
+    say(f"{name}: {done} crash states mounted and checked, all as promised, in {time.monotonic() - started:.1f} s")
+    return 0
