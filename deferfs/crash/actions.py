@@ -99,6 +99,33 @@ def _scatter(world: World, n: Numbers) -> None:
             world.twin.write(ino, (2 * index + n[2] % 3) * block, pattern(n[3] + index, 100))
 
 
+def _shred(world: World, n: Numbers) -> None:
+    """More extents than one inactivation frees in a transaction, if there is room for them."""
+    ino = world.file(n[0])
+    if ino is not None:
+        block = world.shape.block_size
+        room = world.twin.volume.store.space.available // 2
+        for index in range(min(70 + n[1] % 60, room)):
+            world.twin.write(ino, 2 * index * block, pattern(n[3] + index, 60))
+
+
+def _remove(world: World, n: Numbers) -> None:
+    """As rm does it: the name goes, nobody has the file open, and the kernel forgets it."""
+    twin = world.twin
+    parent = world.directory(n[0])
+    inside = twin.model.nodes[parent].entries
+    names = [name for name, ino in sorted(inside.items()) if not twin.model.nodes[ino].is_directory]
+    if not names:
+        return
+    name = names[n[1] % len(names)]
+    ino = inside[name]
+    while (held := next((i for i, handle in enumerate(twin.handles) if handle.inode.ino == ino), -1)) >= 0:
+        twin.release(held)
+    twin.unlink(parent, name)
+    if ino in twin.lookups:
+        twin.forget(ino)
+
+
 def _truncate(world: World, n: Numbers) -> None:
     ino = world.file(n[0])
     if ino is None:
@@ -316,6 +343,8 @@ OPERATIONS: dict[str, Callable[[World, Numbers], None]] = {
     "release": _release,
     "open_and_unlink": _open_and_unlink,
 }
+LARGE: dict[str, Callable[[World, Numbers], None]] = {"remove": _remove, "shred": _shred}
+"""Operations that give inodegc work, for explorations only."""
 BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "fsync": _fsync,
     "sync": _sync,
@@ -340,7 +369,7 @@ def _begin(world: World, n: Numbers) -> None:
 
 
 CRASHES: dict[str, Callable[[World, Numbers], None]] = {"cut": _cut, "crash": _crash}
-ACTIONS = {**OPERATIONS, **BACKGROUND, **CRASHES, "ace": _ace, "begin": _begin}
+ACTIONS = {**OPERATIONS, **LARGE, **BACKGROUND, **CRASHES, "ace": _ace, "begin": _begin}
 
 
 def act(world: World, word: str, numbers: Sequence[int]) -> None:

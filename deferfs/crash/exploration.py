@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from deferfs.crash import ace
-from deferfs.crash.actions import BACKGROUND, OPERATIONS, act
+from deferfs.crash.actions import BACKGROUND, LARGE, OPERATIONS, act
 from deferfs.crash.explorer import Failure, Limits, Place, Tally
 from deferfs.crash.runs import random_actions
 from deferfs.crash.states import Subset
@@ -66,9 +66,10 @@ class Result(msgspec.Struct, frozen=True):
 
 def check_task(task: Task) -> None:
     """UsageError when the task cannot be run."""
-    unknown = sorted(set(task.operations) - OPERATIONS.keys() - BACKGROUND.keys())
+    known = sorted({*OPERATIONS, *LARGE, *BACKGROUND} - {"remount"})
+    unknown = sorted(set(task.operations) - set(known))
     if unknown:
-        raise UsageError(f"no such operation: {', '.join(unknown)}; there are {', '.join(sorted(OPERATIONS))}")
+        raise UsageError(f"no such operation: {', '.join(unknown)}; there are {', '.join(known)}")
     if task.workload != RANDOM and task.workload not in ace.WORKLOADS:
         raise UsageError(f"no such workload: {task.workload}; there are {RANDOM}, {', '.join(ace.WORKLOADS)}")
     if task.evict and task.evict not in EVICT_MODES:
@@ -83,7 +84,7 @@ def shape_of(task: Task) -> Shape:
     small = task.block_size == 1024
     return Shape(
         task.block_size,
-        dice.choice((150, 150, 150, 1200)) if small else 150,
+        dice.choice((150, 150, 1200)) if small else 150,
         dice.choice((SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
         task.evict or EVICT_MODES[task.seed % 2],
         dice.choice((64 << 20, 160 << 10)) if small else 64 << 20,
@@ -102,6 +103,7 @@ def actions_of(task: Task) -> list[Action]:
         checkpoints=dice.random() < 0.7,
         background_percent=dice.choice((15, 25, 40)),
         words=task.operations,
+        large=True,
     )
     warm = [*draw(WARM_ACTIONS), ("begin", (0, 0, 0, 0))] if dice.random() < 0.5 else []
     return [action for action in [*warm, *draw(task.length)] if action[0] != "remount"]
@@ -114,15 +116,17 @@ def run_task(task: Task) -> Result:
 
 
 def explore_actions(
-    shape: Shape, seed: int, actions: Sequence[Action], torn: int, workload: str = RANDOM
+    shape: Shape, seed: int, actions: Sequence[Action], torn: int, workload: str = RANDOM, *, crashes: bool = True
 ) -> tuple[World, Finding | None, Tally]:
-    """Do the actions in a new world, then explore all crashes."""
+    """Do the actions in a new world, then explore all crashes, unless only the actions are of interest."""
     world = World(shape, seed)
     tally = Tally()
     place: Place | None = None
     try:
         for word, numbers in actions:
             act(world, word, numbers)
+        if not crashes:
+            return world, None, tally
         explorer = world.explorer(seed=seed, limits=Limits(torn=torn))
         tally = explorer.tally
         explorer.explore(world.first)
@@ -148,7 +152,7 @@ def judge_finding(finding: Finding) -> tuple[World, str | None]:
     shape = msgspec.convert(finding.shape, Shape)
     place = place_of(finding)
     if place is None:
-        world, found, _ = explore_actions(shape, finding.seed, finding.actions, finding.torn)
+        world, found, _ = explore_actions(shape, finding.seed, finding.actions, finding.torn, crashes=False)
         return world, None if found is None else found.reason
     world = World(shape, finding.seed)
     try:

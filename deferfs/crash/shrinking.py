@@ -26,7 +26,8 @@ def shrink(finding: Finding, go_on: Callable[[], bool] = lambda: True) -> Findin
 
 def _try(finding: Finding, actions: list[Action]) -> Finding | None:
     shape = msgspec.convert(finding.shape, Shape)
-    return explore_actions(shape, finding.seed, actions, finding.torn, finding.workload)[1]
+    crashes = finding.place is not None
+    return explore_actions(shape, finding.seed, actions, finding.torn, finding.workload, crashes=crashes)[1]
 
 
 def _fewer_actions(finding: Finding, go_on: Callable[[], bool]) -> Finding:
