@@ -78,7 +78,7 @@ def replay(failure: str, as_json: bool) -> int:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def other(filesystem: str, states: int, steps: int, seed: int, quiet: bool) -> int:
-    """Record what ext4, xfs or btrfs writes, mount what crashes may leave, and check what fsync promised.
+    """Record what ext4, xfs, btrfs or deferfs writes, mount what crashes leave, and check what fsync promised.
 
     Needs root, FUSE and loop devices. Exit codes: 0 all as promised, 1 a promise is broken, 2 usage or environment.
     """

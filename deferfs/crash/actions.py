@@ -100,30 +100,54 @@ def _scatter(world: World, n: Numbers) -> None:
 
 
 def _shred(world: World, n: Numbers) -> None:
-    """More extents than one inactivation frees in a transaction, if there is room for them."""
-    ino = world.file(n[0])
-    if ino is not None:
-        block = world.shape.block_size
-        room = world.twin.volume.store.space.available // 2
-        for index in range(min(70 + n[1] % 60, room)):
-            world.twin.write(ino, 2 * index * block, pattern(n[3] + index, 60))
+    """Give a file more extents than one inactivation frees in a transaction, if there is room for them. Two times in
+    three it is deleted at once, and inodegc begins with it.
+    """
+    known = world.nodes(lambda node: node.is_file and node.nlink > 0)
+    if not known:
+        return
+    ino, block = known[n[0] % len(known)], world.shape.block_size
+    room = world.twin.volume.store.space.available // 2
+    for index in range(min(70 + n[1] % 60, room)):
+        world.twin.write(ino, 2 * index * block, pattern(n[3] + index, 60))
+    if n[2] % 3:
+        for parent, name, _ in [file for file in _named_files(world) if file[2] == ino]:
+            world.twin.unlink(parent, name)
+        _let_go(world, ino)
+        _inactivation_step(world, (0, 2, 0, 0))
+
+
+def _named_files(world: World) -> list[tuple[int, bytes, int]]:
+    """(directory, name, inode) of everything that is no directory."""
+    nodes = world.twin.model.nodes
+    parents = sorted(ino for ino, node in nodes.items() if node.is_directory)
+    return [
+        (parent, name, ino)
+        for parent in parents
+        for name, ino in sorted(nodes[parent].entries.items())
+        if not nodes[ino].is_directory
+    ]
+
+
+def _let_go(world: World, ino: int) -> None:
+    """Nobody has it open, and the kernel forgets it."""
+    twin = world.twin
+    while (held := next((i for i, handle in enumerate(twin.handles) if handle.inode.ino == ino), -1)) >= 0:
+        twin.release(held)
+    if ino in twin.lookups:
+        twin.forget(ino)
 
 
 def _remove(world: World, n: Numbers) -> None:
-    """As rm does it: the name goes, nobody has the file open, and the kernel forgets it."""
-    twin = world.twin
-    parent = world.directory(n[0])
-    inside = twin.model.nodes[parent].entries
-    names = [name for name, ino in sorted(inside.items()) if not twin.model.nodes[ino].is_directory]
-    if not names:
+    """As rm does it. Every other time the file in the most pieces."""
+    found = _named_files(world)
+    if not found:
         return
-    name = names[n[1] % len(names)]
-    ino = inside[name]
-    while (held := next((i for i, handle in enumerate(twin.handles) if handle.inode.ino == ino), -1)) >= 0:
-        twin.release(held)
-    twin.unlink(parent, name)
-    if ino in twin.lookups:
-        twin.forget(ino)
+    nodes = world.twin.model.nodes
+    largest = max(found, key=lambda file: len(nodes[file[2]].content.chunks))
+    parent, name, ino = largest if n[2] % 2 else found[n[1] % len(found)]
+    world.twin.unlink(parent, name)
+    _let_go(world, ino)
 
 
 def _truncate(world: World, n: Numbers) -> None:

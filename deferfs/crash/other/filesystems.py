@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,17 @@ _SMALL_XFS: Final = (("TEST_DIR", "1"), ("TEST_DEV", "1"), ("QA_CHECK_FS", "1"))
 
 @dataclass(frozen=True, slots=True)
 class Filesystem:
-    """`make` and `check` are commands to which the device is added; `check` ends with 0 when it finds nothing."""
+    """`make` and `check` are commands to which the device is added; `check` ends with 0 when it finds nothing. `mount`,
+    `unmount` and `sync` are commands to which device and mountpoint are added.
+    """
 
     name: str
     size: int
     make: tuple[str, ...]
     check: tuple[str, ...]
-    mount_options: str = ""
+    mount: tuple[str, ...] = ()
+    unmount: tuple[str, ...] = ("umount",)
+    sync: tuple[str, ...] = ("sync", "--file-system")
     environment: tuple[tuple[str, str], ...] = ()
     package: str = ""
 
@@ -39,37 +44,47 @@ class Filesystem:
         return None if done.returncode == 0 else f"{' '.join(self.check)}: {done.returncode}: {done.stdout[-600:]}"
 
 
+_DEFERFS: Final = (sys.executable, "-m", "deferfs")
 FILESYSTEMS: Final = {
     found.name: found
     for found in (
         Filesystem(
             "ext4",
             24 * MIB,
-            (
-                "mkfs.ext4",
-                "-q",
-                "-F",
-                "-b",
-                "4096",
-                "-E",
-                "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
-                "-J",
-                "size=4",
-            ),
+            ("mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"),
             ("e2fsck", "-fn"),
+            ("mount", "-t", "ext4"),
             package="e2fsprogs",
         ),
-        Filesystem("xfs", 64 * MIB, ("mkfs.xfs", "-q", "-f", "-K"), ("xfs_repair", "-n"), "", _SMALL_XFS, "xfsprogs"),
+        Filesystem(
+            "xfs",
+            64 * MIB,
+            ("mkfs.xfs", "-q", "-f", "-K"),
+            ("xfs_repair", "-n"),
+            ("mount", "-t", "xfs"),
+            environment=_SMALL_XFS,
+            package="xfsprogs",
+        ),
         Filesystem(
             "btrfs",
             128 * MIB,
             ("mkfs.btrfs", "-q", "-f", "-K"),
             ("btrfs", "check"),
-            "commit=300",
+            ("mount", "-t", "btrfs", "-o", "commit=300"),
             package="btrfs-progs",
+        ),
+        Filesystem(
+            "deferfs",
+            24 * MIB,
+            (*_DEFERFS, "mkfs", "-q", "-f"),
+            (*_DEFERFS, "fsck", "-n"),
+            (*_DEFERFS, "mount", "-o", "commit=1"),
+            (*_DEFERFS, "umount"),
+            (*_DEFERFS, "sync"),
         ),
     )
 }
+"""deferfs is among them for its real mount: the runtime, the kernel and the writeback cache take part then."""
 
 
 def filesystem(name: str) -> Filesystem:
@@ -82,11 +97,16 @@ def filesystem(name: str) -> Filesystem:
         raise EnvironmentProblem(f"{', '.join(missing)} is missing: install the package {found.package}")
     if os.geteuid() != 0:
         raise EnvironmentProblem("loop devices and mounts need root")
-    if name not in Path("/proc/filesystems").read_text().split():
-        run(["modprobe", name], code=None)
-        if name not in Path("/proc/filesystems").read_text().split():
-            raise EnvironmentProblem(f"the kernel does not know {name}")
+    module = "fuse" if name == "deferfs" else name
+    if module not in _known_to_the_kernel():
+        run(["modprobe", module], code=None)
+        if module not in _known_to_the_kernel():
+            raise EnvironmentProblem(f"the kernel does not know {module}")
     return found
+
+
+def _known_to_the_kernel() -> list[str]:
+    return Path("/proc/filesystems").read_text().split()
 
 
 def run(command: list[str], environment: Mapping[str, str] | None = None, *, code: int | None = 0) -> str:

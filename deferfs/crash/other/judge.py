@@ -33,9 +33,9 @@ def record(filesystem: Filesystem, directory: Path, *, steps: int, seed: int) ->
     """Make the filesystem on a recorded disk, mount it, work on it, unmount it."""
     with recorded_disk(filesystem.size, directory) as disk:
         filesystem.format(disk.device)
-        with mounted(disk.device, directory / "mnt", filesystem.name, filesystem.mount_options) as root:
+        with mounted(filesystem, disk.device, directory / "mnt") as root:
             first = disk.mark()
-            notes = Work(root, disk.mark, seed).run(steps)
+            notes = Work(root, disk.mark, filesystem.sync, seed).run(steps)
         marks = sorted({0, first, *notes.all_marks()})
         records, positions = disk.records(marks)
     places = dict(zip(marks, positions, strict=True))
@@ -85,7 +85,7 @@ class Judge:
         where = f"epoch {state.epoch}, {state.choice}, crash after {state.earliest} to {state.latest} records"
         with loop_device(self.image) as device:
             try:
-                with mounted(device, self.mountpoint, self.filesystem.name, self.filesystem.mount_options) as root:
+                with mounted(self.filesystem, device, self.mountpoint) as root:
                     self._compare(root, state, where)
             except EnvironmentProblem as error:
                 raise CrashError(f"{where}: {error}") from error

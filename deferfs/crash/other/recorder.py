@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from deferfs.crash.other.disk_server import FLUSH, HEADER, NAME
-from deferfs.crash.other.filesystems import run
+from deferfs.crash.other.filesystems import Filesystem, run
 from deferfs.device import FlushRecord, Record, WriteRecord
 from deferfs.errors import EnvironmentProblem
 
@@ -93,11 +93,11 @@ def loop_device(file: Path) -> Iterator[str]:
 
 
 @contextmanager
-def mounted(device: str, mountpoint: Path, kind: str, options: str = "") -> Iterator[Path]:
+def mounted(filesystem: Filesystem, device: str, mountpoint: Path) -> Iterator[Path]:
     """`device` mounted on `mountpoint`, which is made, while inside."""
     mountpoint.mkdir(exist_ok=True)
-    run(["mount", "-t", kind, *(["-o", options] if options else []), device, str(mountpoint)])
+    run([*filesystem.mount, device, str(mountpoint)])
     try:
         yield mountpoint
     finally:
-        run(["umount", str(mountpoint)])
+        run([*filesystem.unmount, str(mountpoint)])

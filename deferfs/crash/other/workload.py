@@ -78,10 +78,13 @@ def is_allowed(found: bytes | None, versions: list[Version]) -> bool:
 
 
 class Work:
-    """Creates, overwrites, appends, renames and deletes in the directory `root`. `mark` gives a place in the log."""
+    """Creates, appends, replaces and deletes in the directory `root`. `mark` gives a place in the log, `sync` is the
+    command that makes the whole filesystem durable.
+    """
 
-    def __init__(self, root: Path, mark: Callable[[], int], seed: int) -> None:
+    def __init__(self, root: Path, mark: Callable[[], int], sync: tuple[str, ...], seed: int) -> None:
         self.root = root
+        self.sync = sync
         self.mark = mark
         self.dice = random.Random(seed)
         self.notes = Notes()
@@ -153,7 +156,7 @@ class Work:
             version.durable = self.mark()
 
     def _sync(self) -> None:
-        run(["sync", "--file-system", str(self.root)])
+        run([*self.sync, str(self.root)])
         mark = self.mark()
         for versions in self.notes.versions.values():
             versions[-1].durable = versions[-1].durable or mark
