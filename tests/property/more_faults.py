@@ -1,4 +1,4 @@
-"""Planted faults of replay order, superblocks, allocator, orphans and inodegc; see `faults`."""
+"""Planted faults of replay order, superblocks, allocator, orphans, inodegc and mount; see `faults`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS, Format
 from deferfs.ondisk.inode import Inode
 from deferfs.ondisk.journal import peek
-from deferfs.ondisk.orphan import OrphanBlock
+from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
 from deferfs.reclaim import inactivation
 from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store import checkpoint, commit, extents, recovery, store, xattrs
 from deferfs.store.io import Flush, Job
 from deferfs.store.journal import Journal
-from deferfs.store.orphans import OrphanTable
+from deferfs.store.orphans import OrphanTable, RecoveredOrphans
 from deferfs.store.plan import Plan
 from deferfs.store.recovery import LogContent
 from deferfs.store.space import FreeSpace
@@ -191,3 +191,27 @@ def an_inactivation_frees_no_attributes(patch: pytest.MonkeyPatch) -> None:
 def an_inactivation_is_left_after_its_first_step(patch: pytest.MonkeyPatch) -> None:
     original = Inactivation.step
     patch.setattr(Inactivation, "step", lambda self, plan: bool(self.steps) or original(self, plan))
+
+
+# --- what a mount rebuilds in memory ---
+
+
+@fault("reuse_with_images_in_the_log")
+def the_mount_counts_a_free_block_too_few(patch: pytest.MonkeyPatch) -> None:
+    original = FreeSpace.add_group
+
+    def add_group(space: FreeSpace, bits: Any) -> None:
+        original(space, bits)
+        space.hold(0, 1)
+
+    patch.setattr(FreeSpace, "add_group", add_group)
+
+
+@fault("many_orphans")
+def the_mount_takes_up_one_orphan_less(patch: pytest.MonkeyPatch) -> None:
+    original = RecoveredOrphans.take
+
+    def take(recovered: RecoveredOrphans, count_max: int) -> list[tuple[int, OrphanSlot]]:
+        return original(recovered, count_max)[1:]
+
+    patch.setattr(RecoveredOrphans, "take", take)

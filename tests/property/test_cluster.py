@@ -14,7 +14,7 @@ from deferfs.crash.campaign import Summary, cluster, numbered, run_campaign
 from deferfs.crash.exploration import Task
 
 distributed = pytest.importorskip("distributed")
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(300)]
 TASK = Task(5, 40)
 TASKS = 8
 

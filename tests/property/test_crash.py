@@ -18,6 +18,7 @@ from deferfs.crash.runs import CHECKPOINTS, random_actions, weighted
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
 from deferfs.limits import JOURNAL_BLOCKS_MIN
 
+pytestmark = pytest.mark.timeout(600)
 _number = st.integers(0, NUMBER_MAX - 1)
 _numbers = st.tuples(_number, _number, _number, _number)
 _DATA = frozenset({"write", "append", "scatter", "truncate", "read"})

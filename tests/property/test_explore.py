@@ -18,9 +18,10 @@ from deferfs.crash.reproducer import crash_image, read_finding, replay, write_fi
 from deferfs.crash.shrinking import shrink
 from tests.property.more_faults import FAULTS
 
-FIXED_RUNS = 10
-FRESH_RUNS = 3
-SAMPLE = 150
+pytestmark = pytest.mark.timeout(600)
+FIXED_RUNS = 20
+FRESH_RUNS = 5
+SAMPLE = 250
 """Sequences of two and of three operations that the short run takes."""
 
 

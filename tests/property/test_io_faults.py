@@ -28,6 +28,7 @@ from deferfs.device import Buffer, FailingDevice, Fault, FileDevice, Request, Wr
 from deferfs.errors import DeviceError, FsError
 from deferfs.volume.driver import Driver
 
+pytestmark = pytest.mark.timeout(600)
 EVERYTHING = frozenset(Request)
 ACTIONS = 90
 FEW = Limits(torn=2, states_per_epoch=12, within=4, empty_every=4)
