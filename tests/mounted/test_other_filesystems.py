@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,22 @@ def test_everything_is_detached(tmp_path: Path) -> None:
     done = subprocess.run(["losetup", device], capture_output=True, text=True, check=False)
     assert str(tmp_path) not in done.stdout
     assert not os.path.ismount(tmp_path / "server")
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Ctrl-C while states are being mounted: it reaches the whole group of processes that the terminal knows."""
+    usable("ext4")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deferfs", "crash", "other", "ext4", "--states", "100000", "--steps", "60"],
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    assert "states of ext4" in process.stderr.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "deferfs: interrupted"
+    assert not list(tmp_path.iterdir())

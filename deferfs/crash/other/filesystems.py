@@ -118,6 +118,7 @@ def run(command: list[str], environment: Mapping[str, str] | None = None, *, cod
         errors="replace",
         check=False,
         env={**os.environ, **(environment or {})},
+        process_group=0,  # an interrupt from the terminal is for us alone: we clean up
     )
     if code is not None and done.returncode != code:
         said = " ".join((done.stderr or done.stdout).split())[-300:]

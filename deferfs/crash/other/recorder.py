@@ -61,8 +61,9 @@ def recorded_disk(size: int, directory: Path) -> Iterator[RecordedDisk]:
     mountpoint, log = directory / "server", directory / "log"
     mountpoint.mkdir()
     module = "deferfs.crash.other.disk_server"
+    # in a group of its own: an interrupt from the terminal must not end the disk before what is mounted on it
     server = subprocess.Popen(
-        [sys.executable, "-m", module, str(mountpoint), str(size), str(log)], stdout=subprocess.PIPE
+        [sys.executable, "-m", module, str(mountpoint), str(size), str(log)], stdout=subprocess.PIPE, process_group=0
     )
     try:
         assert server.stdout is not None
@@ -71,8 +72,8 @@ def recorded_disk(size: int, directory: Path) -> Iterator[RecordedDisk]:
         with loop_device(mountpoint / os.fsdecode(NAME)) as device:
             yield RecordedDisk(device, size, log)
     finally:
-        if os.path.ismount(mountpoint):
-            run(["umount", str(mountpoint)], code=None)
+        # lazily: should the loop device still be in use, the server ends when it no longer is
+        run(["umount", "--lazy", str(mountpoint)], code=None)
         try:
             server.wait(_EXIT_SECONDS_MAX)
         except subprocess.TimeoutExpired:
@@ -96,8 +97,9 @@ def loop_device(file: Path) -> Iterator[str]:
 def mounted(filesystem: Filesystem, device: str, mountpoint: Path) -> Iterator[Path]:
     """`device` mounted on `mountpoint`, which is made, while inside."""
     mountpoint.mkdir(exist_ok=True)
-    run([*filesystem.mount, device, str(mountpoint)])
     try:
+        run([*filesystem.mount, device, str(mountpoint)])
         yield mountpoint
     finally:
-        run([*filesystem.unmount, str(mountpoint)])
+        if os.path.ismount(mountpoint):
+            run([*filesystem.unmount, str(mountpoint)])
