@@ -41,11 +41,9 @@ def test_random_runs_with_fixed_seeds(evict: str) -> None:
         assert wanted in words
 
 
-def test_random_runs_with_fresh_seeds(capsys: pytest.CaptureFixture[str]) -> None:
-    first = random.SystemRandom().randrange(1 << 32)
-    with capsys.disabled():
-        sys.stdout.write(f"\nfresh crash exploration: deferfs crash explore --seed {first} --runs {FRESH_RUNS}\n")
-    explore(Task(first), FRESH_RUNS)
+def test_random_runs_with_fresh_seeds(pytestconfig: pytest.Config) -> None:
+    """`deferfs crash explore --seed N --runs 5`, with the N that the header of the run prints."""
+    explore(Task(pytestconfig.getoption("--explore-seed")), FRESH_RUNS)
 
 
 @pytest.mark.parametrize("block_size", [4096, 65536])
