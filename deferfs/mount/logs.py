@@ -9,6 +9,8 @@ from typing import Final
 
 from deferfs.errors import EnvironmentProblem
 
+_REPLY_TO_NOBODY: Final = "fuse_reply_* failed with No such file or directory"
+"""How pyfuse3 reports ENOENT from the FUSE device: there is no such request any more."""
 SYSLOG_SOCKET: Final = "/dev/log"
 """journald listens there as well."""
 
@@ -27,9 +29,16 @@ def configure(*, foreground: bool, file: str | None, instance: str) -> None:
     else:
         text = "deferfs: %(levelname)s: %(message)s"
     handler.setFormatter(logging.Formatter(text))
+    handler.addFilter(_wanted)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+
+
+def _wanted(record: logging.LogRecord) -> bool:
+    """Not that a reply came too late: the kernel takes its requests back when the mount goes away, and nobody misses
+    the answer."""
+    return not record.getMessage().endswith(_REPLY_TO_NOBODY)
 
 
 def _handler(*, foreground: bool, file: str | None) -> logging.Handler:

@@ -134,25 +134,22 @@ def freed_blocks_stay_marked(patch: pytest.MonkeyPatch) -> None:
 def an_orphan_slot_is_freed_early(patch: pytest.MonkeyPatch) -> None:
     """With the first blocks of the file instead of with the last."""
 
-    def update(table: OrphanTable, plan: Plan, slot: int, **_: Any) -> None:
-        for record in list(plan.inodes.values()):
-            if record.orphan_slot == slot + 1:
-                table_clear(table, plan, record)
+    def progress(table: OrphanTable, plan: Plan, inode: Inode, cursor: int) -> None:
+        clear(table, plan, inode)
 
     def clear(table: OrphanTable, plan: Plan, record: Inode) -> None:
         if record.orphan_slot:
             table_clear(table, plan, record)
 
     table_clear = OrphanTable.clear
-
-    patch.setattr(OrphanTable, "update", update)
+    patch.setattr(OrphanTable, "progress", progress)
     patch.setattr(OrphanTable, "clear", clear)
 
 
 @fault("many_extents")
 def the_progress_cursor_runs_ahead(patch: pytest.MonkeyPatch) -> None:
     """It is trusted when an inactivation is taken up, and says more than the transaction did."""
-    original_free, original_update = inactivation.free_data, OrphanTable.update
+    original_free, original_progress = inactivation.free_data, OrphanTable.progress
 
     def free_data(plan: Plan, record: Inode) -> bool:
         table = plan.store.orphans
@@ -163,11 +160,11 @@ def the_progress_cursor_runs_ahead(patch: pytest.MonkeyPatch) -> None:
             extents.remove(plan, record, cursor, last.end)
         return original_free(plan, record)
 
-    def update(table: OrphanTable, plan: Plan, slot: int, *, cursor: int | None = None, **kwargs: Any) -> None:
-        original_update(table, plan, slot, cursor=None if cursor is None else max(1, cursor - 20), **kwargs)
+    def progress(table: OrphanTable, plan: Plan, inode: Inode, cursor: int) -> None:
+        original_progress(table, plan, inode, max(1, cursor - 20))
 
     patch.setattr(inactivation, "free_data", free_data)
-    patch.setattr(OrphanTable, "update", update)
+    patch.setattr(OrphanTable, "progress", progress)
 
 
 @fault("many_extents")
