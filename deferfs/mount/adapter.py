@@ -1,7 +1,7 @@
 """The protocol adapter: each FUSE request becomes one or a few operations of the runtime, and nothing more.
 
-The kernel checks permissions and access modes (`default_permissions`); with the writeback cache it also reads through
-handles that were opened for writing only.
+The kernel checks permissions, access control lists and access modes (`default_permissions`); with the writeback cache
+it also reads through handles that were opened for writing only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from deferfs.mount.options import MountOptions
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.inode import ActiveReference
 from deferfs.store.directories import DirectoryEntry
-from deferfs.volume import attributes, namespace, xattrs
+from deferfs.volume import acl, attributes, namespace, xattrs
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime import Runtime
@@ -36,7 +36,6 @@ _log: Final = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_ACL: Final = b"system.posix_acl_"
 _FORGET: Final = Actor("forget")
 
 
@@ -77,20 +76,25 @@ def _handler(
 
 @dataclass(slots=True, frozen=True)
 class Handle:
-    """An open file. `sync`: opened with O_SYNC or O_DSYNC, each write is durable when it is answered."""
+    """An open file. `sync`: opened with O_SYNC or O_DSYNC, each write is durable when it is answered. `quiet`: reading
+    is not the user's (the kernel fills a page to write to), or the user does not want it to be noticed (O_NOATIME).
+    """
 
     ino: int
     reference: ActiveReference
     sync: bool
+    quiet: bool
 
 
 class Adapter(pyfuse3.Operations):
     """The handlers of one mount. `writes_total` and `writes_in_flight` count WRITE requests."""
 
     supports_dot_lookup = True
-    enable_acl = False
 
-    def __init__(self, runtime: Runtime, options: MountOptions) -> None:
+    def __init__(self, runtime: Runtime, options: MountOptions, *, enforce_lists: bool = False) -> None:
+        """`enforce_lists`: the kernel is asked to enforce access control lists, which has it check permissions too.
+        Else they are kept, shown and inherited for whoever may enter anyway.
+        """
         super().__init__()
         self._runtime = runtime
         self._volume = runtime.volume
@@ -102,6 +106,9 @@ class Adapter(pyfuse3.Operations):
             entry_timeout=options.entry_timeout,
             attr_timeout=options.attr_timeout,
         )
+        self.enable_acl = enforce_lists
+        self.invalidate_attributes: Callable[[int], None] = _nobody_caches
+        """Tells the kernel that attributes changed in a way that it does not expect."""
         self.enable_writeback_cache = options.writeback_cache and not options.read_only
         self.writes_total = 0
         self.writes_in_flight = 0
@@ -112,13 +119,8 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """LOOKUP. That there is no such name is an answer to remember, not an error."""
-        try:
-            record = await self._runtime.run(operations.lookup, self._volume, parent_inode, name)
-        except FsError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return self._attributes.nothing()
-        return self._attributes.of(record)
+        record = await self._runtime.run(operations.lookup, self._volume, parent_inode, name)
+        return self._attributes.nothing() if record is None else self._attributes.of(record)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """FORGET. Under `deferred` this completes without a single await."""
@@ -135,7 +137,9 @@ class Adapter(pyfuse3.Operations):
             self.activity.end(running, start, end)
 
     async def _create(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, rdev: int = 0) -> Inode:
-        return await self._runtime.run(operations.create, self._volume, parent, name, mode, ctx.uid, ctx.gid, rdev)
+        return await self._runtime.run(
+            operations.create, self._volume, parent, name, mode, ctx.uid, ctx.gid, rdev, ctx.umask
+        )
 
     @_handler
     async def create(
@@ -146,7 +150,7 @@ class Adapter(pyfuse3.Operations):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        """CREATE: a new file, opened. The kernel has applied the umask."""
+        """CREATE: a new file, opened. The umask is for us to apply (on mounts of ordinary users the kernel has)."""
         record = await self._create(parent_inode, name, stat.S_IFREG | stat.S_IMODE(mode), ctx)
         return self._opened(record, flags), self._attributes.of(record)
 
@@ -205,7 +209,7 @@ class Adapter(pyfuse3.Operations):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:
-        """RENAME, with NOREPLACE and EXCHANGE."""
+        """RENAME, with NOREPLACE, EXCHANGE and WHITEOUT."""
         await self._runtime.throttle.admit(ctx.pid)
         await self._runtime.run(
             namespace.rename,
@@ -215,6 +219,8 @@ class Adapter(pyfuse3.Operations):
             parent_inode_new,
             name_new,
             flags,
+            ctx.uid,
+            ctx.gid,
         )
 
     @_handler
@@ -291,6 +297,7 @@ class Adapter(pyfuse3.Operations):
             record.ino,
             self._volume.inodes.hold(record.ino, record.generation),
             bool(flags & (os.O_SYNC | os.O_DSYNC)),
+            bool(flags & os.O_NOATIME) or flags & os.O_ACCMODE == os.O_WRONLY,
         )
         return pyfuse3.FileInfo(fh=self._last_handle, keep_cache=True)
 
@@ -304,18 +311,25 @@ class Adapter(pyfuse3.Operations):
 
     @_handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        """OPEN. The kernel leaves O_TRUNC to us."""
+        """OPEN. The kernel leaves O_TRUNC to us.
+
+        Who opens a file for reading is taken to read it now: what the kernel has cached is read without our knowing.
+        """
         if flags & os.O_TRUNC:
             await self._runtime.truncate(inode, 0)
             if ctx.uid != 0:
                 await self._runtime.run(operations.drop_privileges, self._volume, inode)
         record = await self._runtime.run(attributes.getattr, self._volume, inode)
-        return self._opened(record, flags)
+        opened = self._opened(record, flags)
+        if record.size and not self._handles[opened.fh].quiet and attributes.accessed(self._volume, record):
+            self.invalidate_attributes(inode)
+        return opened
 
     @_handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """READ."""
-        return await self._runtime.read(self._handle(fh).ino, off, size)
+        handle = self._handle(fh)
+        return await self._runtime.read(handle.ino, off, size, quiet=handle.quiet)
 
     @_handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -356,7 +370,6 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         """GETXATTR."""
-        _refuse_acl(name)
         return await self._runtime.run(xattrs.getxattr, self._volume, inode, name)
 
     @_handler
@@ -368,20 +381,27 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         """SETXATTR; pyfuse3 has dealt with XATTR_CREATE and XATTR_REPLACE."""
-        _refuse_acl(name)
-        await self._runtime.run(xattrs.setxattr, self._volume, inode, name, value)
+        groups = None if ctx.uid == 0 or name != acl.ACCESS else _groups_of(ctx)
+        await self._runtime.run(xattrs.setxattr, self._volume, inode, name, value, groups=groups)
+        if name == acl.ACCESS and not self.enable_acl:
+            self.invalidate_attributes(inode)  # the mode has changed with it
 
     @_handler
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """REMOVEXATTR."""
-        _refuse_acl(name)
         await self._runtime.run(xattrs.removexattr, self._volume, inode, name)
 
 
-def _refuse_acl(name: bytes) -> None:
-    """Nobody would enforce an access control list, so none can be set."""
-    if name.startswith(_ACL):
-        raise FsError(errno.EOPNOTSUPP)
+def _nobody_caches(_ino: int) -> None:
+    """Before the mount is attached."""
+
+
+def _groups_of(ctx: pyfuse3.RequestContext) -> frozenset[int]:
+    """The groups of whoever asks."""
+    try:
+        return frozenset((ctx.gid, *pyfuse3.get_sup_groups(ctx.pid)))
+    except (OSError, RuntimeError):  # it has gone, or lives in another pid namespace
+        return frozenset((ctx.gid,))
 
 
 def _changes(attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> dict[str, int]:

@@ -46,8 +46,9 @@ class KernelMount:
     def _attach_directly(self, operations: pyfuse3.Operations, mode: int) -> None:
         fd = _open_fuse()
         data = self._options.kernel_data(fd, mode, os.getuid(), os.getgid())
+        flags = self._options.flags | syscalls.MS_POSIXACL  # FUSE: leave the umask to us; a default list overrules it
         try:
-            syscalls.mount(self.image, self.mountpoint, mountinfo.FSTYPE, self._options.flags, data)
+            syscalls.mount(self.image, self.mountpoint, mountinfo.FSTYPE, flags, data)
         except OSError as error:
             os.close(fd)
             raise MountFailedError(f"{self.mountpoint}: {_explain(error)}") from error

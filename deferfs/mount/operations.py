@@ -6,10 +6,12 @@ after an await, another request could delete the inode in between, and its inact
 
 from __future__ import annotations
 
+import errno
 import stat
 from collections.abc import Callable
 from typing import Final
 
+from deferfs.errors import FsError
 from deferfs.ondisk.inode import Inode
 from deferfs.store.directories import DirectoryEntry
 from deferfs.store.needs import NeedBlocks
@@ -20,6 +22,8 @@ from deferfs.volume.volume import Volume, inode_of
 READDIR_BATCH: Final = 64
 """Entries read ahead of the kernel's buffer; one of 4 KiB holds some 25, one of 32 KiB some 200."""
 
+_DOTS: Final = (b".", b"..")
+
 Accept = Callable[[DirectoryEntry, Inode], bool]
 """Offers an entry to the kernel; False when its buffer is full."""
 
@@ -29,11 +33,14 @@ def _counted(plan: Plan, volume: Volume, record: Inode) -> Inode:
     return record
 
 
-def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode:
-    """`namespace.lookup`; `.` works for a file as well, which is how NFS handles are resolved."""
-    if name == b".":
-        return _counted(plan, volume, inode_of(plan, parent))
-    return _counted(plan, volume, namespace.lookup(plan, volume, parent, name))
+def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode | None:
+    """`namespace.find`; `.` works for a file as well, which is how NFS handles are resolved: ESTALE once deleted."""
+    found = inode_of(plan, parent) if name == b"." else namespace.find(plan, volume, parent, name)
+    if found is None:
+        return None
+    if name == b"." and not found.nlink:
+        raise FsError(errno.ESTALE)
+    return _counted(plan, volume, found)
 
 
 def create(
@@ -45,9 +52,10 @@ def create(
     uid: int,
     gid: int,
     rdev: int = 0,
+    umask: int = 0,
 ) -> Inode:
     """`namespace.create`."""
-    return _counted(plan, volume, namespace.create(plan, volume, parent, name, mode, uid, gid, rdev))
+    return _counted(plan, volume, namespace.create(plan, volume, parent, name, mode, uid, gid, rdev, umask))
 
 
 def symlink(plan: Plan, volume: Volume, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
@@ -64,14 +72,12 @@ def readdir(plan: Plan, volume: Volume, ino: int, after: int, accept: Accept) ->
     """Offer the next entries, with their inodes; count a lookup for each that is accepted.
 
     Returns the cookie to go on from, or None when the directory has ended (`accept` is called on apply, so whether
-    the kernel's buffer is full is known only to the caller). `.` and `..` are left out: the kernel makes its own.
+    the kernel's buffer is full is known only to the caller). The kernel counts no lookup for `.` and `..`.
     """
     batch: list[tuple[DirectoryEntry, Inode]] = []
     missing: list[tuple[int, type]] = []
     ended = True
     for entry in namespace.readdir(plan, volume, ino, after):
-        if entry.name in (b".", b".."):
-            continue
         if len(batch) + len(missing) >= READDIR_BATCH:
             ended = False
             break
@@ -86,9 +92,17 @@ def readdir(plan: Plan, volume: Volume, ino: int, after: int, accept: Accept) ->
         for entry, record in batch:
             if not accept(entry, record):
                 return
-            volume.lookup_count(record)
+            if entry.name not in _DOTS:
+                volume.lookup_count(record)
 
     plan.on_apply.append(offer)
+    if not after:
+        directory = inode_of(plan, ino)
+
+        def read() -> None:
+            attributes.accessed(volume, directory)
+
+        plan.on_apply.append(read)
     return None if ended else batch[-1][0].key
 
 

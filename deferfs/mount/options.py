@@ -62,6 +62,10 @@ class MountOptions:
         """Whether nothing may be changed through this mount."""
         return bool(self.flags & syscalls.MS_RDONLY)
 
+    def checks_permissions(self, uid: int) -> bool:
+        """Whether the kernel checks permissions on a mount of this user."""
+        return self.allow_other or self.allow_root or uid != 0 or self.default_permissions
+
     def kernel_data(self, fd: int, root_mode: int, uid: int, gid: int) -> str:
         """The data argument of mount(2) for the kernel's FUSE driver, which talks through `fd`.
 
@@ -69,7 +73,7 @@ class MountOptions:
         of them the kernel would fetch the directory's attributes anew after every change in it.
         """
         words = [f"fd={fd}", f"rootmode={root_mode:o}", f"user_id={uid}", f"group_id={gid}"]
-        if self.allow_other or self.allow_root or uid != 0 or self.default_permissions:
+        if self.checks_permissions(uid):
             words.append("default_permissions")
         if self.allow_other or self.allow_root:
             words.append("allow_other")

@@ -69,6 +69,7 @@ class Server:
         """Serve until the kernel lets go of the mount, then close the image."""
         self._runtime.workers.watch_requests(self._mount.fd)
         self._runtime.background.kernel_cache = KernelCache(self._runtime, pyfuse3.invalidate_entry)
+        self._adapter.invalidate_attributes = _invalidate_attributes
         async with trio.open_nursery() as nursery:
             await self._runtime.start(nursery)
             self._runtime.pressure = PressureWatch(open_sources(), self._runtime.background.under_pressure)
@@ -241,6 +242,15 @@ class Server:
         while True:
             self._notifier.extend_timeout(EXTEND_SECONDS)
             await trio.sleep(EXTEND_POLL_SECONDS)
+
+
+def _invalidate_attributes(ino: int) -> None:
+    """Have the kernel ask for the attributes anew. It takes no lock for that: a handler may call this."""
+    try:
+        pyfuse3.invalidate_inode(pyfuse3.InodeT(ino), attr_only=True)
+    except OSError as error:
+        if error.errno != errno.ENOENT:  # the kernel does not know the inode any more
+            raise
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

@@ -39,7 +39,7 @@ def write(plan: Plan, inode: Inode, attributes: dict[bytes, bytes]) -> None:
     room = XattrBlock.room(plan.store.fmt)
     pieces = -(-len(packed) // room)
     if len(packed) > XATTR_BYTES_MAX or pieces > plan.store.journal.transaction_blocks_max // 2:
-        raise FsError(errno.ENOSPC, "extended attributes too large")
+        raise FsError(errno.ENOSPC)
     free(plan, inode)
     if len(packed) + max(inode.data_bytes(), TREE_ROOT_BYTES) <= INLINE_BYTES:
         inode.xattrs = packed

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import stat
 from typing import NamedTuple
 
 from deferfs.errors import FsError
 from deferfs.limits import NAME_BYTES_MAX
 from deferfs.ondisk.inode import Inode
 from deferfs.store.plan import Plan
+from deferfs.volume import xattrs
 from deferfs.volume.volume import Volume, inode_of
 
 _RELATIME_NS = 24 * 3600 * 1_000_000_000
@@ -38,15 +40,23 @@ def atime_ns(volume: Volume, record: Inode) -> int:
     return record.atime if inode is None or not inode.lazy_atime else max(record.atime, inode.lazy_atime)
 
 
-def accessed(volume: Volume, record: Inode) -> None:
-    """The file was read: note the time in memory only (relatime). It is journaled at inactivation."""
+def accessed(volume: Volume, record: Inode) -> bool:
+    """The inode was read: note the time in memory only; it is journaled at inactivation. Whether it has changed.
+
+    Under `relative` it changes only if it is not later than the last modification or change, or a day old.
+    """
     inode = volume.inodes.table.get(record.ino)
-    if inode is None or not volume.relatime or volume.store.read_only:
-        return
+    policy = volume.atime
+    if inode is None or policy == "none" or volume.store.read_only:
+        return False
+    if not volume.atime_of_directories and stat.S_ISDIR(record.mode):
+        return False
     known = max(record.atime, inode.lazy_atime)
     now = volume.store.clock()
-    if known <= record.mtime or known <= record.ctime or now - known > _RELATIME_NS:
-        inode.lazy_atime = now
+    if policy == "relative" and record.mtime < known and record.ctime < known and now - known <= _RELATIME_NS:
+        return False
+    inode.lazy_atime = now
+    return True
 
 
 def setattr(
@@ -66,6 +76,7 @@ def setattr(
     record = plan.store.inodes.modify(plan, ino)
     if mode is not None:
         record.mode = (record.mode & ~0o7777) | (mode & 0o7777)
+        xattrs.follow_mode(plan, record)
     if uid is not None and uid != _ID_UNCHANGED:
         record.uid = uid
     if gid is not None and gid != _ID_UNCHANGED:

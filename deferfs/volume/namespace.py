@@ -14,14 +14,28 @@ from deferfs.store import directories, extents
 from deferfs.store.directories import DirectoryEntry
 from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
+from deferfs.volume import xattrs
 from deferfs.volume.volume import Volume, changed_directory, check_name, directory_of, inode_of
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
+RENAME_WHITEOUT = 4
+_WHITEOUT_MODE = stat.S_IFCHR
+"""A whiteout of overlayfs is a character device 0:0 without permissions."""
 
 
 def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode:
     """The inode called `name`. ENOENT, ENOTDIR, ENAMETOOLONG."""
+    found = find(plan, volume, parent, name)
+    if found is None:
+        raise FsError(errno.ENOENT)
+    return found
+
+
+def find(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode | None:
+    """The inode called `name`, None when there is none: so often asked for that it is no error. ENOTDIR,
+    ENAMETOOLONG.
+    """
     directory = directory_of(plan, parent)
     if name == b".":
         return directory
@@ -29,14 +43,14 @@ def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode:
         return inode_of(plan, directory.parent)
     check_name(name)
     entry = directories.find(plan, directory, name)
-    if entry is None:
-        raise FsError(errno.ENOENT)
-    return inode_of(plan, entry.ino)
+    return None if entry is None else inode_of(plan, entry.ino)
 
 
 def readdir(plan: Plan, volume: Volume, ino: int, after: int) -> Iterator[DirectoryEntry]:
-    """Entries with cookies larger than `after`, `.` and `..` first, in cookie order."""
+    """Entries with cookies larger than `after`, `.` and `..` first, in cookie order. None when it has been deleted."""
     directory = directory_of(plan, ino)
+    if not directory.nlink:
+        return
     if after < COOKIE_DOT:
         yield DirectoryEntry(COOKIE_DOT, ino, stat.S_IFDIR >> 12, b".")
     if after < COOKIE_DOTDOT:
@@ -44,8 +58,21 @@ def readdir(plan: Plan, volume: Volume, ino: int, after: int) -> Iterator[Direct
     yield from directories.entries(plan, directory, max(after, COOKIE_DOTDOT))
 
 
-def create(plan: Plan, volume: Volume, parent: int, name: bytes, mode: int, uid: int, gid: int, rdev: int = 0) -> Inode:
-    """A new inode of the type in `mode` (S_IFMT included), called `name`. EEXIST, ENOSPC, EMLINK."""
+def create(
+    plan: Plan,
+    volume: Volume,
+    parent: int,
+    name: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    rdev: int = 0,
+    umask: int = 0,
+) -> Inode:
+    """A new inode of the type in `mode` (S_IFMT included), called `name`. EEXIST, ENOSPC, EMLINK.
+
+    The bits of `umask` are taken from the mode, unless the directory has a default access control list.
+    """
     check_name(name)
     store = plan.store
     now = store.clock()
@@ -57,9 +84,7 @@ def create(plan: Plan, volume: Volume, parent: int, name: bytes, mode: int, uid:
         gid = directory.gid
         if is_directory:
             mode |= stat.S_ISGID
-    record = store.inodes.allocate(plan, mode, store.entropy())
-    record.uid, record.gid, record.nlink, record.rdev = uid, gid, 1, rdev
-    record.atime = record.mtime = record.ctime = record.crtime = now
+    record = _new_inode(plan, mode, uid, gid, rdev, now)
     if is_directory:
         if directory.nlink >= LINKS_MAX:
             raise FsError(errno.EMLINK)
@@ -67,7 +92,16 @@ def create(plan: Plan, volume: Volume, parent: int, name: bytes, mode: int, uid:
         record.parent = parent
         record.set_entries(FORM_ENTRIES, ())
         directory.nlink += 1
+    xattrs.inherit(plan, directory, record, umask)
     directories.add(plan, directory, name, record.ino, mode >> 12)
+    return record
+
+
+def _new_inode(plan: Plan, mode: int, uid: int, gid: int, rdev: int, now: int) -> Inode:
+    """A record with one link, staged."""
+    record = plan.store.inodes.allocate(plan, mode, plan.store.entropy())
+    record.uid, record.gid, record.nlink, record.rdev = uid, gid, 1, rdev
+    record.atime = record.mtime = record.ctime = record.crtime = now
     return record
 
 
@@ -165,13 +199,24 @@ def _drop_link(plan: Plan, volume: Volume, ino: int, now: int, parent: int) -> N
 
 
 def rename(
-    plan: Plan, volume: Volume, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0
+    plan: Plan,
+    volume: Volume,
+    parent: int,
+    name: bytes,
+    new_parent: int,
+    new_name: bytes,
+    flags: int = 0,
+    uid: int = 0,
+    gid: int = 0,
 ) -> None:
-    """rename(2) and renameat2(2) with NOREPLACE and EXCHANGE. Atomic: old name and new name change in one
-    transaction.
+    """rename(2), and renameat2(2) with NOREPLACE, EXCHANGE and WHITEOUT (which then belongs to `uid` and `gid`).
+
+    Atomic: old name and new name change in one transaction.
     """
     check_name(new_name)
-    if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
+    if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT):
+        raise FsError(errno.EINVAL)
+    if flags & RENAME_EXCHANGE and flags != RENAME_EXCHANGE:
         raise FsError(errno.EINVAL)
     source = _existing(plan, parent, name)
     destination = directory_of(plan, new_parent)
@@ -194,16 +239,17 @@ def rename(
     old = changed_directory(plan, parent, now)
     new = changed_directory(plan, new_parent, now)
     moves_directory = stat.S_ISDIR(source.file_type << 12)
+    whiteout = _new_inode(plan, _WHITEOUT_MODE, uid, gid, 0, now) if flags & RENAME_WHITEOUT else None
     if target is None:
         if moves_directory and parent != new_parent and new.nlink >= LINKS_MAX:
             raise FsError(errno.EMLINK)
-        directories.remove(plan, old, source)
+        _leave(plan, old, source, whiteout)
         directories.add(plan, new, new_name, source.ino, source.file_type)
     else:
         _check_replace(plan, source, target)
         plan.reserve = True
         directories.retarget(plan, new, target, source.ino, source.file_type)
-        directories.remove(plan, old, source)
+        _leave(plan, old, source, whiteout)
         if moves_directory:
             new.nlink -= 1
         _drop_link(plan, volume, target.ino, now, new_parent)
@@ -214,6 +260,14 @@ def rename(
         old.nlink -= 1
         new.nlink += 1
         record.parent = new_parent
+
+
+def _leave(plan: Plan, directory: Inode, entry: DirectoryEntry, whiteout: Inode | None) -> None:
+    """The old name goes, or is taken over by a whiteout."""
+    if whiteout is None:
+        directories.remove(plan, directory, entry)
+    else:
+        directories.retarget(plan, directory, entry, whiteout.ino, whiteout.mode >> 12)
 
 
 def _check_replace(plan: Plan, source: DirectoryEntry, target: DirectoryEntry) -> None:

@@ -21,13 +21,21 @@ class Volume:
     """`due` collects inodes that became orphans while nobody held them: the driver hands them to the policy."""
 
     def __init__(
-        self, store: Store, *, evict: str = "deferred", relatime: bool = True, content_times: bool = True
+        self,
+        store: Store,
+        *,
+        evict: str = "deferred",
+        atime: str = "relative",
+        atime_of_directories: bool = True,
+        content_times: bool = True,
     ) -> None:
         self.store = store
         self.inodes = InodeCache()
         self.gc = InodeGc(self.inodes, store.clock, span=store.fmt.inodes_per_chunk)
         self.policy: EvictPolicy = make_policy(evict, self.gc)
-        self.relatime = relatime
+        self.atime = atime
+        """When reading changes the access time: `relative` (relatime), `strict` or `none`."""
+        self.atime_of_directories = atime_of_directories
         self.content_times = content_times
         """Writing and truncating set mtime and ctime. Not where a writeback cache keeps them and tells them itself:
         its clock is coarser, and a time that it believes to have told already it does not tell again."""

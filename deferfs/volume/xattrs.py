@@ -1,23 +1,30 @@
-"""Extended attributes by name."""
+"""Extended attributes by name, access control lists among them."""
 
 from __future__ import annotations
 
 import errno
+import stat
+from collections.abc import Collection
 
 from deferfs.errors import FsError
 from deferfs.limits import XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX
+from deferfs.ondisk.inode import Inode
 from deferfs.store import xattrs
 from deferfs.store.plan import Plan
+from deferfs.volume import acl
 from deferfs.volume.volume import Volume, inode_of
 
 XATTR_CREATE = 1
 XATTR_REPLACE = 2
-_NAMESPACES = (b"user.", b"trusted.", b"security.", b"system.posix_acl_access", b"system.posix_acl_default")
+_NAMESPACES = (b"user.", b"trusted.", b"security.")
+_LISTS = (acl.ACCESS, acl.DEFAULT)
 
 
 def _check(name: bytes) -> None:
-    if not name.startswith(_NAMESPACES):
+    if not name.startswith(_NAMESPACES) and name not in _LISTS:
         raise FsError(errno.EOPNOTSUPP)
+    if name in _NAMESPACES:
+        raise FsError(errno.EINVAL)
     if len(name) > XATTR_NAME_BYTES_MAX:
         raise FsError(errno.ERANGE)
 
@@ -25,11 +32,18 @@ def _check(name: bytes) -> None:
 def getxattr(plan: Plan, volume: Volume, ino: int, name: bytes) -> bytes:
     """ENODATA when there is none."""
     record = inode_of(plan, ino)
+    found = value_of(plan, record, name)
+    if found is None:
+        _check(name)
+        raise FsError(errno.ENODATA)
+    return found
+
+
+def value_of(plan: Plan, record: Inode, name: bytes) -> bytes | None:
+    """The value of an attribute, or None."""
     if record.xattrs or record.xattr_block:
-        found = xattrs.read(plan, record).get(name)
-        if found is not None:
-            return found
-    raise FsError(errno.ENODATA)
+        return xattrs.read(plan, record).get(name)
+    return None
 
 
 def listxattr(plan: Plan, volume: Volume, ino: int) -> list[bytes]:
@@ -38,11 +52,26 @@ def listxattr(plan: Plan, volume: Volume, ino: int) -> list[bytes]:
     return sorted(xattrs.read(plan, record))
 
 
-def setxattr(plan: Plan, volume: Volume, ino: int, name: bytes, value: bytes, flags: int = 0) -> None:
-    """Replaces the value as a whole: after a crash it is the old or the new one. EEXIST, ENODATA, E2BIG, ENOSPC."""
+def setxattr(
+    plan: Plan,
+    volume: Volume,
+    ino: int,
+    name: bytes,
+    value: bytes,
+    flags: int = 0,
+    groups: Collection[int] | None = None,
+) -> None:
+    """Replaces the value as a whole: after a crash it is the old or the new one. EEXIST, ENODATA, E2BIG, ENOSPC.
+
+    `groups` are those of an unprivileged caller: who is not in the file's group must not keep its set-group-id bit by
+    setting an access list.
+    """
     _check(name)
     if len(value) > XATTR_VALUE_BYTES_MAX:
         raise FsError(errno.E2BIG)
+    if name in _LISTS:
+        _set_list(plan, ino, name, value, groups)
+        return
     found = xattrs.read(plan, inode_of(plan, ino))
     if flags & XATTR_CREATE and name in found:
         raise FsError(errno.EEXIST)
@@ -53,12 +82,60 @@ def setxattr(plan: Plan, volume: Volume, ino: int, name: bytes, value: bytes, fl
 
 
 def removexattr(plan: Plan, volume: Volume, ino: int, name: bytes) -> None:
-    """ENODATA when there is none."""
+    """ENODATA when there is none, but a list that is not there is removed without complaint, as everywhere."""
     _check(name)
     found = xattrs.read(plan, inode_of(plan, ino))
     if found.pop(name, None) is None:
+        if name in _LISTS:
+            return
         raise FsError(errno.ENODATA)
     _write(plan, ino, found)
+
+
+def _set_list(plan: Plan, ino: int, name: bytes, value: bytes, groups: Collection[int] | None) -> None:
+    """An access list sets the permission bits; one that says no more than these is not kept."""
+    entries = acl.decode(value)
+    record = plan.store.inodes.get(plan, ino)
+    if stat.S_ISLNK(record.mode):
+        raise FsError(errno.EOPNOTSUPP)
+    if name == acl.DEFAULT and not stat.S_ISDIR(record.mode):
+        raise FsError(errno.EACCES)
+    found = xattrs.read(plan, record)
+    if name == acl.ACCESS and acl.is_minimal(entries):
+        found.pop(name, None)
+    else:
+        found[name] = value
+    _write(plan, ino, found)
+    if name == acl.ACCESS:
+        record = plan.store.inodes.modify(plan, ino)
+        record.mode = record.mode & ~0o777 | acl.permission_bits(entries)
+        if groups is not None and record.gid not in groups:
+            record.mode &= ~stat.S_ISGID
+
+
+def inherit(plan: Plan, directory: Inode, record: Inode, umask: int) -> None:
+    """What a new inode gets from its directory: with a default list, access and default list and mode; else the mode
+    without the bits of `umask`. `record` is the plan's own copy and has no attributes yet.
+    """
+    value = None if stat.S_ISLNK(record.mode) else value_of(plan, directory, acl.DEFAULT)
+    if value is None:
+        record.mode &= ~umask
+        return
+    record.mode, entries = acl.inherited(acl.decode(value), record.mode)
+    kept = {} if acl.is_minimal(entries) else {acl.ACCESS: acl.encode(entries)}
+    if stat.S_ISDIR(record.mode):
+        kept[acl.DEFAULT] = value
+    if kept:
+        xattrs.write(plan, record, kept)
+
+
+def follow_mode(plan: Plan, record: Inode) -> None:
+    """The mode has changed: the access list, if there is one, changes with it. `record` is the plan's own copy."""
+    value = value_of(plan, record, acl.ACCESS)
+    if value is not None:
+        found = xattrs.read(plan, record)
+        found[acl.ACCESS] = acl.encode(acl.with_mode(acl.decode(value), record.mode))
+        xattrs.write(plan, record, found)
 
 
 def _write(plan: Plan, ino: int, attributes: dict[bytes, bytes]) -> None:

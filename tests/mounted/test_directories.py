@@ -174,7 +174,7 @@ def test_rename(scratch: Scratch) -> None:
     with fails_with(errno.EINVAL):
         renameat2(mount / "one", mount / "two", NOREPLACE | EXCHANGE)
     with fails_with(errno.EINVAL):
-        renameat2(mount / "one", mount / "two", WHITEOUT)
+        renameat2(mount / "one", mount / "two", WHITEOUT | EXCHANGE)
     with fails_with(errno.EINVAL):
         (mount / "full").rename(mount / "full" / "inside")
     with fails_with(errno.ENOTEMPTY, errno.EEXIST):

@@ -15,6 +15,7 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.options import MountOptions, parse_options
 from deferfs.mount.runtime import Runtime
+from deferfs.volume import acl
 from tests.unit.volumes import fresh_driver
 
 ROOT = pyfuse3.ROOT_INODE
@@ -128,18 +129,23 @@ async def test_readdir_counts_only_what_fitted_the_buffer(kernel: Kernel, monkey
         if not room:
             return False
         room -= 1
-        assert attr.st_ino == inodes[name]
-        assert 2 < next_id < 1 << 63
-        seen.append(name)
+        assert 0 < next_id < 1 << 63
+        if name in (b".", b".."):
+            assert attr.st_ino == ROOT
+        else:
+            assert attr.st_ino == inodes[name]
+            seen.append(name)
         cookie = next_id
         return True
 
     monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+    dots_before = kernel.lookups(ROOT)
     for fitting in (10, 70, 70):
         room = fitting
         await kernel.adapter.readdir(ROOT, cookie, cast("pyfuse3.ReaddirToken", None))
     assert sorted(seen) == sorted(inodes)
     assert all(kernel.lookups(ino) == 2 for ino in inodes.values())
+    assert kernel.lookups(ROOT) == dots_before, "the kernel counts none for dots"
 
 
 async def test_forget_is_over_at_once_when_eviction_is_deferred() -> None:
@@ -244,15 +250,66 @@ async def test_only_what_is_named_changes(kernel: Kernel) -> None:
     assert entry.st_size == 12345
 
 
-async def test_access_control_lists_cannot_be_set(kernel: Kernel) -> None:
-    name = b"system.posix_acl_access"
-    for request in (
-        kernel.adapter.setxattr(ROOT, name, b"x", context()),
-        kernel.adapter.getxattr(ROOT, name, context()),
-        kernel.adapter.removexattr(ROOT, name, context()),
-    ):
-        with fails(errno.EOPNOTSUPP):
-            await request
+LIST = acl.encode(
+    [acl.Entry(1, 7, 0xFFFFFFFF), acl.Entry(2, 6, 1001), acl.Entry(4, 0, 0xFFFFFFFF), acl.Entry(16, 6, 0xFFFFFFFF),
+     acl.Entry(32, 0, 0xFFFFFFFF)]
+)  # fmt: skip
+"""Rights for one named user, which the permission bits 0760 go with."""
+
+
+async def test_an_access_list_changes_the_mode_and_the_kernel_hears_of_it(kernel: Kernel) -> None:
+    told: list[int] = []
+    kernel.adapter.invalidate_attributes = told.append
+    ino, _ = await kernel.create(b"file")
+    await kernel.adapter.setxattr(ino, acl.ACCESS, LIST, context())
+    assert stat.S_IMODE((await kernel.adapter.getattr(ino, context())).st_mode) == 0o760
+    assert told == [ino]
+    assert await kernel.adapter.getxattr(ino, acl.ACCESS, context()) == LIST
+
+
+@pytest.mark.parametrize(("uid", "gid", "kept"), [(0, 0, True), (1000, 77, True), (1000, 1000, False)])
+async def test_a_list_set_from_outside_of_the_group_clears_set_group_id(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, uid: int, gid: int, kept: bool
+) -> None:
+    monkeypatch.setattr(pyfuse3, "get_sup_groups", lambda pid: {gid})
+    ino, _ = await kernel.create(b"file")
+    await kernel.setattr(ino, uid=1000, gid=77)
+    await kernel.setattr(ino, mode=0o2755)
+    await kernel.adapter.setxattr(ino, acl.ACCESS, LIST, context(uid))
+    assert bool((await kernel.adapter.getattr(ino, context())).st_mode & stat.S_ISGID) is kept
+
+
+async def test_the_umask_is_applied_unless_there_is_a_default_list(kernel: Kernel) -> None:
+    context_ = cast("pyfuse3.RequestContext", Context(umask=0o077))
+    made = await kernel.adapter.mkdir(ROOT, b"directory", 0o777, context_)
+    assert stat.S_IMODE(made.st_mode) == 0o700
+    await kernel.adapter.setxattr(made.st_ino, acl.DEFAULT, LIST, context())
+    _, inner = await kernel.adapter.create(made.st_ino, b"file", 0o666, os.O_RDWR, context_)
+    assert stat.S_IMODE(inner.st_mode) == 0o660
+
+
+async def test_who_opens_a_file_for_reading_reads_it(kernel: Kernel) -> None:
+    """The kernel may have all of it in its cache; then no READ will come."""
+    told: list[int] = []
+    kernel.adapter.invalidate_attributes = told.append
+    ino, fh = await kernel.create(b"file")
+    await kernel.adapter.write(fh, 0, b"content")
+    before = (await kernel.adapter.getattr(ino, context())).st_atime_ns
+    for flags in (os.O_WRONLY, os.O_RDONLY | os.O_NOATIME):
+        info = await kernel.adapter.open(ino, flags, context())
+        assert await kernel.adapter.read(info.fh, 0, 10) == b"content"
+    assert (await kernel.adapter.getattr(ino, context())).st_atime_ns == before
+    assert told == []
+    await kernel.adapter.open(ino, os.O_RDONLY, context())
+    assert (await kernel.adapter.getattr(ino, context())).st_atime_ns > before
+    assert told == [ino]
+
+
+async def test_a_deleted_inode_is_not_found_by_its_handle(kernel: Kernel) -> None:
+    ino, _ = await kernel.create(b"file")
+    await kernel.adapter.unlink(ROOT, b"file", context())
+    with fails(errno.ESTALE):
+        await kernel.adapter.lookup(ino, b".", context())
 
 
 async def test_trusted_attributes_are_for_root(kernel: Kernel) -> None:

@@ -97,13 +97,29 @@ class TestLazyAccessTime:
         driver.volume.store.clock = lambda: now
         assert self.accessed(driver, ino) == now
 
+    def test_each_time_when_it_is_strict(self, driver: Driver) -> None:
+        ino = make(driver, b"file")
+        driver.volume.lookup_count(record(driver, ino))
+        driver.volume.atime = "strict"
+        times = [self.accessed(driver, ino) for _ in range(3)]
+        assert times == sorted(set(times))
+
+    def test_directories_can_be_left_out(self, driver: Driver) -> None:
+        ino = make(driver, b"dir", DIRECTORY)
+        driver.volume.lookup_count(record(driver, ino))
+        before = record(driver, ino).atime
+        driver.volume.atime_of_directories = False
+        assert self.accessed(driver, ino) == before
+        driver.volume.atime_of_directories = True
+        assert self.accessed(driver, ino) > before
+
     def test_not_without_relatime_or_write_access(self, driver: Driver) -> None:
         ino = make(driver, b"file")
         driver.volume.lookup_count(record(driver, ino))
         before = record(driver, ino).atime
-        driver.volume.relatime = False
+        driver.volume.atime = "none"
         assert self.accessed(driver, ino) == before
-        driver.volume.relatime = True
+        driver.volume.atime = "relative"
         driver.volume.store.read_only = True
         assert self.accessed(driver, ino) == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import stat
 
 import pytest
 
@@ -25,7 +26,7 @@ from tests.unit.volumes import (
     reopened,
 )
 
-NOREPLACE, EXCHANGE = ns.RENAME_NOREPLACE, ns.RENAME_EXCHANGE
+NOREPLACE, EXCHANGE, WHITEOUT = ns.RENAME_NOREPLACE, ns.RENAME_EXCHANGE, ns.RENAME_WHITEOUT
 KINDS = ["file", "empty", "full", "missing"]
 OK = 0
 
@@ -140,12 +141,39 @@ def test_to_its_own_name() -> None:
     assert listing(driver, ROOT) == {b"dir": ino}
 
 
-@pytest.mark.parametrize("flags", [4, 8, NOREPLACE | EXCHANGE, 1 << 20])
+@pytest.mark.parametrize("flags", [8, NOREPLACE | EXCHANGE, WHITEOUT | EXCHANGE, WHITEOUT | 8, 1 << 20])
 def test_unknown_flags(flags: int) -> None:
     driver = fresh_driver()
     make(driver, b"a")
     with fails_with(errno.EINVAL):
         rename(driver, ROOT, b"a", ROOT, b"b", flags)
+
+
+@pytest.mark.parametrize("kind", ["file", "empty", "full"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_whiteout_takes_the_old_name(kind: str, replaced: bool) -> None:
+    driver = fresh_driver()
+    parent = make(driver, b"parent", DIRECTORY)
+    moved = build(driver, parent, b"a", kind)
+    if replaced:
+        build(driver, ROOT, b"b", "file" if kind == "file" else "empty")
+    driver.run(ns.rename, driver.volume, parent, b"a", ROOT, b"b", WHITEOUT, 5, 6)
+    driver.commit()
+    driver = reopened(driver)
+    left = look_up(driver, b"a", parent)
+    assert (left.mode, left.rdev, left.nlink, left.uid, left.gid) == (stat.S_IFCHR, 0, 1, 5, 6)
+    assert look_up(driver, b"b").ino == moved
+    assert record(driver, parent).nlink == 2
+    driver.collect()
+    assert_sound(driver)
+
+
+def test_a_whiteout_replaces_nothing_when_told_so() -> None:
+    driver = fresh_driver()
+    names_before = {make(driver, b"a"), make(driver, b"b")}
+    with fails_with(errno.EEXIST):
+        rename(driver, ROOT, b"a", ROOT, b"b", WHITEOUT | NOREPLACE)
+    assert set(listing(driver, ROOT).values()) == names_before
 
 
 class TestPlaces:

@@ -1,0 +1,146 @@
+"""The tables of POSIX and Linux semantics (`tables/*.rows`, in the language of `language.py`), on deferfs in its
+combinations of modes, and on ext4 and XFS: a row that these fail is a wrong row.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mounted.posix.language import read_table
+from tests.mounted.posix.places import Place, place
+from tests.mounted.scratch import run
+
+pytestmark = pytest.mark.mounted
+
+TABLES = Path(__file__).parent / "tables"
+ROOT = Path(__file__).parents[3]
+QUICK = [
+    "open",
+    "paths",
+    "names",
+    "readdir",
+    "rename",
+    "modes",
+    "data",
+    "times",
+    "xattrs",
+    "acls",
+    "locks",
+    "filesystem",
+]
+"""All tables but `slow`."""
+ROWS_MIN = 1000
+COMPARED_BYTES_MAX = 1 << 20
+"""Larger files are compared by their attributes alone: some have 16 TiB."""
+
+PLACES = [
+    *(f"deferfs-{cache}-{evict}" for cache in ("writeback", "through") for evict in ("deferred", "inline")),
+    "ext4",
+    "xfs",
+]
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def somewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One mount for all tables."""
+    with place(tmp_path_factory.mktemp("posix") / "place", request.param) as found:
+        yield found
+
+
+def run_table(where: Place, table: str, seconds: float = 100) -> None:
+    directory = where.directory / table
+    directory.mkdir()
+    words = (sys.executable, "-m", "tests.mounted.posix", where.names, directory, table)
+    done = run(*words, cwd=ROOT, code=None, seconds=seconds)
+    assert done.returncode == 0, f"{done.stdout[-4000:]}{done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("table", QUICK)
+def test_rows(somewhere: Place, table: str) -> None:
+    run_table(somewhere, table)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_slow_rows(somewhere: Place) -> None:
+    run_table(somewhere, "slow", seconds=800)
+
+
+def test_all_is_the_same_after_a_remount(somewhere: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the rows left behind. (This test comes last: the tables share the mount.)"""
+    monkeypatch.delenv("DEFERFS_TEST")  # the daemon outlives this test
+    before = dict(tree(os.fsencode(somewhere.directory)))
+    assert len(before) > ROWS_MIN
+    somewhere.remount()
+    after = dict(tree(os.fsencode(somewhere.directory)))
+    wrong = [f"{name!r}: {before.get(name)} became {after.get(name)}" for name in sorted(before.keys() | after.keys())
+             if before.get(name) != after.get(name)]  # fmt: skip
+    assert not wrong, "\n".join(wrong[:20])
+
+
+def tree(root: bytes) -> Iterator[tuple[bytes, tuple[object, ...]]]:
+    """Every name below `root`, with everything that stat(2) and xattr(7) tell and small contents. Not the access times,
+    which looking changes.
+    """
+    with os.scandir(root) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            yield entry.path, (*_attributes(status), _xattrs(entry.path), _content(entry.path, status))
+            if entry.is_dir(follow_symlinks=False):
+                yield from tree(entry.path)
+
+
+def _attributes(status: os.stat_result) -> tuple[int, ...]:
+    return (
+        status.st_mode, status.st_nlink, status.st_uid, status.st_gid, status.st_rdev, status.st_size,
+        status.st_mtime_ns, status.st_ctime_ns,
+    )  # fmt: skip
+
+
+def _xattrs(path: bytes) -> dict[str, bytes]:
+    names = os.listxattr(path, follow_symlinks=False)
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
+
+
+def _content(path: bytes, status: os.stat_result) -> bytes | None:
+    if stat.S_ISLNK(status.st_mode):
+        return os.readlink(path)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > COMPARED_BYTES_MAX:
+        return None
+    return Path(os.fsdecode(path)).read_bytes()
+
+
+# --- the suite itself ---
+def test_every_table_is_run() -> None:
+    assert {path.stem for path in TABLES.glob("*.rows")} == {*QUICK, "slow"}
+
+
+def test_rows_are_many_and_no_two_are_the_same() -> None:
+    rows = [row for table in TABLES.glob("*.rows") for row in read_table(table) if row.is_for(frozenset(("deferfs",)))]
+    texts = [row.text for row in rows]
+    assert len(texts) > ROWS_MIN
+    assert sorted(set(texts)) == sorted(texts)
+
+
+def test_a_wrong_row_is_found(tmp_path: Path) -> None:
+    """The machine notices each kind of difference: an errno, a success, a value, a bound."""
+    table = tmp_path / "wrong.rows"
+    rows = (
+        "touch f; unlink f -> ENOENT",
+        "unlink f",
+        "touch f; mode f -> 0600",
+        "touch f; size f -> >=1",
+        "touch f; as alice chmod f 0666",
+    )
+    table.write_text("\n".join(rows) + "\n")
+    place = tmp_path / "place"
+    place.mkdir(mode=0o755)
+    words = (sys.executable, "-m", "tests.mounted.posix", "ext4", place, str(table.with_suffix("")))
+    done = run(*words, cwd=ROOT, code=1)
+    assert done.stdout.splitlines()[-1] == f"{len(rows)} rows, {len(rows)} failed"
