@@ -42,6 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="draw new examples for the property tests and print the seed to repeat them with",
     )
+    parser.addoption(
+        "--explore-seed", type=int, metavar="N", help="the first fresh seed of the crash explorations, to repeat them"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -51,10 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if fresh and config.option.hypothesis_seed is None:
         # The hypothesis plugin reads it in its own pytest_configure; xdist hands it to the workers.
         config.option.hypothesis_seed = str(secrets.randbits(32))
+    if config.option.explore_seed is None:
+        config.option.explore_seed = secrets.randbits(32)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = []
+    lines = [f"fresh crash explorations: repeat with --explore-seed={config.option.explore_seed}"]
     if config.getoption("--fresh"):
         seed = config.option.hypothesis_seed
         lines.append(f"property tests: repeat with --fresh --hypothesis-seed={seed}")

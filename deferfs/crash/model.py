@@ -183,6 +183,8 @@ class Model:
             raise ModelError(errno.ENOENT)
         if target == source:
             return
+        if not self.node(new_parent).nlink:
+            raise ModelError(errno.ENOENT)
         self._check_ancestry(source, new_parent)
         if flags == EXCHANGE:
             assert target is not None

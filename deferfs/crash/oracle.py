@@ -12,28 +12,22 @@ The promises (docs/crash-consistency.md):
 
 from __future__ import annotations
 
-import itertools
 import random
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from deferfs.check import check_image
-from deferfs.crash.content import CHUNK_BYTES
-from deferfs.crash.history import History, first_foreign_byte
+from deferfs.crash.examination import CrashError, Examination, examine, open_volume, require_sound
+from deferfs.crash.history import History, Piece
+from deferfs.crash.layout import chunks_with_content, wrong_bytes
 from deferfs.crash.model import Node, Nodes, differences, linked
+from deferfs.crash.pages import PageDevice, split
+from deferfs.crash.recoveries import run_recovery
 from deferfs.crash.states import CrashStates, Shredded
-from deferfs.crash.tree import read_content, read_tree
-from deferfs.device import Chooser, MemoryDevice, RecordingDevice
-from deferfs.volume import attributes
-from deferfs.volume.driver import Driver
+from deferfs.crash.tree import read_tree
+from deferfs.device import Chooser
 
 _PROBLEMS_SHOWN: Final = 12
-_CLOCK_START: Final = 1 << 50
-"""After recovery, times are later than any of the history."""
-
-
-class CrashError(AssertionError):
-    """A crash image breaks a promise."""
+_PAGE_BYTES: Final = 4096
 
 
 @dataclass(slots=True)
@@ -47,27 +41,29 @@ class Verdict:
     image: bytes
 
 
-def open_image(image: bytes) -> tuple[Driver, RecordingDevice]:
-    """A volume on a recorded copy of an image, recovered."""
-    device = RecordingDevice(MemoryDevice.from_bytes(image))
-    clock = itertools.count(_CLOCK_START).__next__
-    return Driver.open(device, clock=clock, entropy=lambda: 7), device
-
-
-def require_sound(image: bytes, when: str) -> int:
-    """The checker finds nothing; the number of free blocks."""
-    report = check_image(MemoryDevice.from_bytes(image, writable=False))
-    if not (report.clean and report.complete):
-        lines = [f"{problem.code}: {problem.message}" for problem in report.problems[:_PROBLEMS_SHOWN]]
-        raise CrashError(f"unsound {when}: " + "; ".join(lines))
-    return report.counts.free_blocks
+def prefix(history: History, tree: Nodes, earliest: int, latest: int) -> int:
+    """The oldest state that is the one found, and that crashes at all positions from `earliest` to `latest` may lead
+    back to. CrashError when there is none.
+    """
+    floor, ceiling = history.floor(latest), history.ceiling(earliest)
+    for state in range(floor, ceiling + 1):
+        if history.states[state] == tree:
+            return state
+    for state in range(len(history.states)):
+        if history.states[state] == tree:
+            raise CrashError(f"recovered state {state}, allowed are {floor} to {ceiling}")
+    nearest = min(range(floor, ceiling + 1), key=lambda state: len(differences(tree, history.states[state])))
+    lines = differences(tree, history.states[nearest])[:_PROBLEMS_SHOWN]
+    raise CrashError(f"no state from {floor} to {ceiling} was recovered; nearest is {nearest}: " + "; ".join(lines))
 
 
 class Oracle:
-    """Judges crash images of one recorded run. `dice` choose where recoveries and unmounts are cut in turn."""
+    """Judges crash images of one recorded run, each by itself. `dice` choose where recoveries and unmounts are cut in
+    turn.
+    """
 
     judged_in_all: ClassVar[int] = 0
-    """Crash states judged by all oracles of this process."""
+    """Crash states judged in this process, by whatever oracle."""
 
     def __init__(self, states: CrashStates, history: History, *, dice: random.Random) -> None:
         self.states = states
@@ -93,86 +89,47 @@ class Oracle:
 
     def _judge(self, image: bytes, position: int) -> Verdict:
         self._count()
-        require_sound(image, "before recovery")
-        driver, device = open_image(image)
-        recovered = len(device.records)
-        tree = read_tree(driver)
-        state = self._prefix(tree, position)
-        self._check_contents(driver, tree, state, position)
-        self._check_unmount(driver, device, tree)
+        device = PageDevice(split(image, _PAGE_BYTES), {})
+        found = examine(device)
+        state = prefix(self.history, found.tree, position, position)
+        nodes = self.history.states[state]
+        chunks = sorted(chunks_with_content(found.layout, nodes))
+        recovered = PageDevice(device.pages, {})
+        run_recovery(recovered)
+
+        def versions(ino: int, number: int) -> list[Piece]:
+            return self.history.pieces(ino, number, state, position)
+
+        wrong = wrong_bytes(found.layout, chunks, recovered.read, nodes, versions)
+        if wrong is not None:
+            raise CrashError(wrong)
         if self.dice.randrange(self.cut_again_every) == 0:
-            self._cut_again(image, device, recovered, tree)
-        return Verdict(state, tree, image)
+            self._cut_again(image, found)
+        return Verdict(state, found.tree, image)
 
     def _count(self) -> None:
         self.judged += 1
         Oracle.judged_in_all += 1
 
-    # --- promise 2 ---
-    def _prefix(self, tree: Nodes, position: int) -> int:
-        """The oldest allowed state that is the one found."""
-        history = self.history
-        for state in history.allowed(position):
-            if history.states[state] == tree:
-                return state
-        floor, ceiling = history.floor(position), history.ceiling(position)
-        for state in range(len(history.states)):
-            if history.states[state] == tree:
-                raise CrashError(f"recovered state {state}, allowed are {floor} to {ceiling}")
-        nearest = min(range(floor, ceiling + 1), key=lambda state: len(differences(tree, history.states[state])))
-        lines = differences(tree, history.states[nearest])[:_PROBLEMS_SHOWN]
-        raise CrashError(f"no state from {floor} to {ceiling} was recovered; nearest is {nearest}: " + "; ".join(lines))
-
-    # --- promise 3 ---
-    def _check_contents(self, driver: Driver, tree: Nodes, state: int, position: int) -> None:
-        for ino, node in tree.items():
-            if not node.is_file or not node.nlink:
-                continue
-            found = read_content(driver, ino, node.size)
-            expected = self.history.states[state][ino].content
-            for number in sorted(found.numbers() | expected.numbers()):
-                chunk = found.chunk(number)
-                if chunk != expected.chunk(number):
-                    pieces = self.history.pieces(ino, number, state, position)
-                    at = first_foreign_byte(chunk[: node.size - number * CHUNK_BYTES], pieces)
-                    if at >= 0:
-                        raise CrashError(
-                            f"inode {ino}, recovered to state {state}: byte {number * CHUNK_BYTES + at} is "
-                            f"{chunk[at]}, which it never was ({len(pieces)} versions since)"
-                        )
-
-    # --- promises 4 and 1 ---
-    def _check_unmount(self, driver: Driver, device: RecordingDevice, tree: Nodes) -> None:
-        """Inactivate the orphans, unmount: what is left is sound, and is the tree without them."""
-        driver.collect()
-        driver.commit()
-        volume = driver.volume
-        if volume.store.orphans.count or volume.gc.backlog:
-            raise CrashError(f"{volume.store.orphans.count} orphans are left after inodegc")
-        free = attributes.statfs(volume).free
-        driver.close()
-        counted = require_sound(snapshot(device), "after unmount")
-        if counted != free:
-            raise CrashError(f"statfs says {free} free blocks, a scan finds {counted}")
-
     # --- promise 5 ---
-    def _cut_again(self, image: bytes, device: RecordingDevice, recovered: int, tree: Nodes) -> None:
-        states = CrashStates(image, device.records)
-        for first, last in ((0, recovered), (recovered, len(device.records))):
+    def _cut_again(self, image: bytes, found: Examination) -> None:
+        records, recovered = found.records, found.recovered
+        states = CrashStates(image, records)
+        for first, last in ((0, recovered), (recovered, len(records))):
             position = self.dice.randint(first, last)
             choose = Shredded(self.dice.getrandbits(32), self.dice.choice((0, 2, 4, 6, 8)))
             try:
-                self._same_again(states.image(position, choose), tree, in_recovery=position <= recovered)
+                self._same_again(states.image(position, choose), found.tree, in_recovery=position <= recovered)
             except Exception as error:
                 stage = "recovery" if position <= recovered else "unmount"
                 raise CrashError(
-                    f"cut again in its {stage} after {position} of {len(device.records)} records ({choose}): {error}"
+                    f"cut again in its {stage} after {position} of {len(records)} records ({choose}): {error}"
                 ) from error
 
     def _same_again(self, image: bytes, tree: Nodes, *, in_recovery: bool) -> None:
         self._count()
         require_sound(image, "before the second recovery")
-        again = read_tree(open_image(image)[0])
+        again = read_tree(open_volume(PageDevice(split(image, _PAGE_BYTES), {})))
         if in_recovery:
             lines = differences(again, tree)
         else:
@@ -181,8 +138,3 @@ class Oracle:
             lines += [f"inode {ino}: gone" for ino in gone if tree[ino].nlink]
         if lines:
             raise CrashError("another state: " + "; ".join(lines[:_PROBLEMS_SHOWN]))
-
-
-def snapshot(device: RecordingDevice) -> bytes:
-    """The whole contents of a device."""
-    return device.read(0, device.size)

@@ -1,26 +1,65 @@
-"""The images that a crash may leave behind, made from a recorded log.
+"""What a crash may leave of the writes that were not durable: the choices, and the images they give.
 
-The model of the disk: everything written before the last flush is there. Of what was written after it, any subset of
-the 512-byte sectors is there.
+The model of the disk:
+- Everything written before the last completed flush is there, and so is every completed FUA write, which says nothing
+  of any other write.
+- Of what else was written since, any subset of the 512-byte sectors is there. Overlapping writes may arrive in another
+  order than they were made; that gives no further states, because what the later arrival leaves in a sector is what
+  keeping only that write leaves.
+- A sector that was on its way may be *trashed*: it holds neither what was there nor what was written.
+- A discard counts as a write of zeros.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from deferfs.device import SECTOR_BYTES, Chooser, DiscardRecord, FlushRecord, Record, WriteRecord, apply_torn
+from deferfs.device import SECTOR_BYTES, Chooser, DiscardRecord, FlushRecord, Record, WriteRecord
 
-EXHAUSTIVE_WRITES_MAX: Final = 6
-"""Up to so many unflushed writes, all subsets of whole writes are taken."""
+EXHAUSTIVE_WRITES_MAX: Final = 10
+"""Up to so many unflushed writes, all subsets of whole writes are taken; the same for the sectors of one write."""
+_SHUFFLE: Final = bytes(byte ^ 0xA5 for byte in range(256))
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """A `Chooser`: keep the writes whose bits are set in `kept`; of the `torn` one, the sectors in `sectors`, and trash
+    those that are in `trashed` as well.
+    """
+
+    kept: int
+    torn: int = -1
+    sectors: int = 0
+    trashed: int = 0
+
+    def __call__(self, index: int, sectors: int) -> int:
+        if index == self.torn:
+            return self.sectors
+        return -1 if self.kept >> index & 1 else 0
+
+    def trash(self, index: int, sectors: int) -> int:
+        """The sectors of the `index`-th unflushed write that hold garbage, as a bit mask."""
+        return self.sectors & self.trashed if index == self.torn else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shredded:
+    """A `Chooser`: every sector decides for itself, by a seed; about `eighths` of eight are kept."""
+
+    seed: int
+    eighths: int = 4
+
+    def __call__(self, index: int, sectors: int) -> int:
+        dice = random.Random(f"{self.seed}:{index}")
+        return sum(1 << i for i in range(sectors) if dice.randrange(8) < self.eighths)
 
 
 class CrashStates:
-    """Crash states of a disk that held `start` before the first of `records`.
+    """Crash states of a disk that held `start` before the first of `records`, one at a time.
 
     The sequence may grow while this is in use. Positions count records; asking in rising order is cheap.
     """
@@ -38,100 +77,98 @@ class CrashStates:
                 return at
         return 0
 
-    def durable(self, position: int) -> bytearray:
-        """What is on the disk for certain after `position` records. Not to be changed by the caller."""
+    def _flush(self, position: int) -> bytearray:
+        """What the last flush made durable. Not to be changed."""
         flushed = self.last_flush(position)
         if flushed < self._flushed:
             self._image, self._flushed = bytearray(self.start), 0
         for record in self.records[self._flushed : flushed]:
-            write = _as_write(record)
+            write = as_write(record)
             if write is not None:
                 self._image[write.offset : write.offset + len(write.data)] = write.data
         self._flushed = flushed
         return self._image
 
-    def unflushed(self, position: int) -> list[WriteRecord]:
-        """What may or may not be on the disk. A discard counts as a write of zeros."""
-        writes = map(_as_write, self.records[self.last_flush(position) : position])
+    def _since_flush(self, position: int) -> list[WriteRecord]:
+        writes = map(as_write, self.records[self.last_flush(position) : position])
         return [write for write in writes if write is not None]
+
+    def unflushed(self, position: int) -> list[WriteRecord]:
+        """What may or may not be on the disk."""
+        return [write for write in self._since_flush(position) if not write.fua]
 
     def image(self, position: int, choose: Chooser) -> bytes:
         """The disk after a crash in which `choose` decides what of the unflushed writes is kept."""
-        image = bytearray(self.durable(position))
-        apply_torn(image, self.unflushed(position), choose)
+        image = bytearray(self._flush(position))
+        index = 0
+        for write in self._since_flush(position):
+            if write.fua:
+                image[write.offset : write.offset + len(write.data)] = write.data
+                continue
+            _lay(image, write, index, choose)
+            index += 1
         return bytes(image)
 
-    def key(self, position: int, choose: Chooser) -> bytes:
-        """Equal for images that are equal: a digest of the sectors that differ from the durable ones."""
-        durable = self.durable(position)
-        image = bytearray(durable)
-        unflushed = self.unflushed(position)
-        apply_torn(image, unflushed, choose)
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(self._flushed.to_bytes(8, "little"))
-        for sector in sorted({sector for write in unflushed for sector in _sectors(write)}):
-            start = sector * SECTOR_BYTES
-            piece = image[start : start + SECTOR_BYTES]
-            if piece != durable[start : start + SECTOR_BYTES]:
-                digest.update(sector.to_bytes(8, "little"))
-                digest.update(piece)
-        return digest.digest()
+
+def _lay(image: bytearray, write: WriteRecord, index: int, choose: Chooser) -> None:
+    pieces = sector_pieces(write)
+    kept = choose(index, len(pieces))
+    trashed = choose.trash(index, len(pieces)) if isinstance(choose, Subset) else 0
+    for number, (position, data) in enumerate(pieces):
+        if kept >> number & 1:
+            image[position : position + len(data)] = data
+            if trashed >> number & 1:
+                start = position - position % SECTOR_BYTES
+                image[start : start + SECTOR_BYTES] = garbage(bytes(image[start : start + SECTOR_BYTES]))
 
 
-def _as_write(record: Record) -> WriteRecord | None:
+def as_write(record: Record) -> WriteRecord | None:
+    """The record as a write, if it changes the disk."""
     if isinstance(record, DiscardRecord):
         return WriteRecord(record.offset, bytes(record.length))
     return record if isinstance(record, WriteRecord) else None
 
 
-def _sectors(write: WriteRecord) -> range:
-    return range(write.offset // SECTOR_BYTES, -(-(write.offset + len(write.data)) // SECTOR_BYTES))
+def sector_pieces(write: WriteRecord) -> list[tuple[int, bytes]]:
+    """(byte offset, bytes) for each sector that the write touches."""
+    end = write.offset + len(write.data)
+    pieces: list[tuple[int, bytes]] = []
+    position = write.offset
+    while position < end:
+        following = min(end, position - position % SECTOR_BYTES + SECTOR_BYTES)
+        pieces.append((position, write.data[position - write.offset : following - write.offset]))
+        position = following
+    return pieces
 
 
-@dataclass(frozen=True, slots=True)
-class Subset:
-    """A `Chooser`: keep the writes whose bits are set in `kept`; of the `torn` one, the sectors in `sectors`."""
-
-    kept: int
-    torn: int = -1
-    sectors: int = 0
-
-    def __call__(self, index: int, sectors: int) -> int:
-        if index == self.torn:
-            return self.sectors
-        return -1 if self.kept >> index & 1 else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Shredded:
-    """A `Chooser`: every sector decides for itself, by a seed; about `eighths` of eight are kept."""
-
-    seed: int
-    eighths: int = 4
-
-    def __call__(self, index: int, sectors: int) -> int:
-        dice = random.Random(f"{self.seed}:{index}")
-        return sum(1 << i for i in range(sectors) if dice.randrange(8) < self.eighths)
+def garbage(sector: bytes) -> bytes:
+    """What a trashed sector holds instead of `sector`: every byte is another one."""
+    return sector.translate(_SHUFFLE)
 
 
 def subsets(count: int, dice: random.Random, *, extra: int = 8) -> Iterator[Subset]:
-    """Which of `count` unflushed writes reach the disk: all subsets when they are few; else all prefixes, all with
-    one or the first pairs missing, their complements, and `extra` random ones. Then `extra` with one write
-    torn.
+    """Which of `count` unflushed writes reach the disk: all subsets when they are few; else all prefixes, all with one
+    or some pairs missing, their complements, and `extra` random ones. Then `extra` with one write torn, the last of
+    them with a trashed sector.
     """
+    for kept in masks(count, dice, extra=extra):
+        yield Subset(kept)
+    if count:
+        for number in range(extra):
+            sectors = dice.getrandbits(64)
+            trashed = sectors & dice.getrandbits(64) if number == extra - 1 else 0
+            yield Subset(dice.getrandbits(count), dice.randrange(count), sectors, trashed)
+
+
+def masks(count: int, dice: random.Random, *, extra: int) -> list[int]:
+    """Subsets of `count` things as bit masks, smallest first: all, or the families that `subsets` names."""
     everything = (1 << count) - 1
     if count <= EXHAUSTIVE_WRITES_MAX:
-        for kept in range(everything + 1):
-            yield Subset(kept)
-    else:
-        chosen = {(1 << prefix) - 1 for prefix in range(count + 1)}
-        chosen |= {everything ^ 1 << i for i in range(count)} | {1 << i for i in range(count)}
-        pairs = list(itertools.combinations(range(count), 2))
-        for i, j in dice.sample(pairs, min(len(pairs), extra)):
-            chosen |= {everything ^ (1 << i | 1 << j), 1 << i | 1 << j}
-        chosen |= {dice.getrandbits(count) for _ in range(extra)}
-        for kept in sorted(chosen):
-            yield Subset(kept)
-    if count:
-        for _ in range(extra):
-            yield Subset(dice.getrandbits(count), dice.randrange(count), dice.getrandbits(64))
+        return list(range(everything + 1))
+    chosen = {(1 << prefix) - 1 for prefix in range(count + 1)}
+    chosen |= {everything ^ 1 << i for i in range(count)} | {1 << i for i in range(count)}
+    pairs = list(itertools.combinations(range(count), 2))
+    for i, j in dice.sample(pairs, min(len(pairs), extra)):
+        chosen |= {everything ^ (1 << i | 1 << j), 1 << i | 1 << j}
+    chosen |= {dice.getrandbits(count) for _ in range(extra)}
+    return sorted(chosen)

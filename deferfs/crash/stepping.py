@@ -114,6 +114,21 @@ class SteppingDriver(Driver):
 
         return self._run(both, reserve=reserve)
 
+    def phase(self) -> str:
+        """What is in flight, and how the log lies: a few words."""
+        journal = self.volume.store.journal
+        jobs = [
+            name for name, job in (("commit", self.committing), ("checkpoint", self.checkpointing)) if job is not None
+        ]
+        words = [" and ".join(jobs) or "operation"]
+        if self.inactivations:
+            words.append("inactivation begun")
+        elif self.volume.gc.backlog:
+            words.append("inactivation queued")
+        wraps = journal.used and journal.head <= journal.tail
+        words.append("log wraps" if wraps else "log in use" if journal.used else "log empty")
+        return ", ".join(words)
+
     # --- inactivation ---
     def begin_inactivation(self, inode: InCoreInode) -> Inactivation | None:
         """Take up the inactivation of an inode that is due; None when it is live again."""

@@ -20,7 +20,7 @@ from deferfs.crash.oracle import Oracle
 from deferfs.crash.states import CrashStates
 from deferfs.crash.stepping import SteppingDriver
 from deferfs.crash.tree import check_contents, read_content, read_tree, times_of
-from deferfs.device import FailingDevice, MemoryDevice, RecordingDevice
+from deferfs.device import Buffer, Device, FailingDevice, MemoryDevice, RecordingDevice
 from deferfs.errors import DeviceError, FsError
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.inode import ActiveReference, InCoreInode
@@ -35,6 +35,27 @@ ENVIRONMENT: Final = frozenset({errno.ENOSPC})
 
 class TwinError(AssertionError):
     """Volume and model disagree."""
+
+
+class _NotingDevice(RecordingDevice):
+    """Notes for each record what was in flight when it was made: `phase()`."""
+
+    def __init__(self, inner: Device) -> None:
+        super().__init__(inner)
+        self.phases: list[str] = []
+        self.phase: Callable[[], str] = lambda: "mount"
+
+    def write(self, offset: int, data: Buffer) -> None:
+        super().write(offset, data)
+        self.phases.append(self.phase())
+
+    def flush(self) -> None:
+        super().flush()
+        self.phases.append(self.phase())
+
+    def discard(self, offset: int, length: int) -> None:
+        super().discard(offset, length)
+        self.phases.append(self.phase())
 
 
 class Twin:
@@ -55,11 +76,13 @@ class Twin:
     ) -> None:
         self.below = FailingDevice(MemoryDevice.from_bytes(image))
         """Fails what a test wants to fail. Only what succeeds is recorded above it."""
-        self.device = RecordingDevice(self.below)
+        self.start = image
+        self.device = _NotingDevice(self.below)
         self.driver = SteppingDriver.open(
             self.device, clock=clock, entropy=lambda: 7, evict=evict, memory_bytes=memory_bytes
         )
         self.driver.discard = discard
+        self.device.phase = self.driver.phase
         self.model = Model(self._read_everything())
         self.history = History(self.model.nodes)
         self.oracle = Oracle(CrashStates(image, self.device.records), self.history, dice=dice)

@@ -9,10 +9,15 @@ from deferfs.device.wrap import WrappingDevice
 
 @dataclass(frozen=True, slots=True)
 class WriteRecord:
-    """One write request (a `writev` is one): `data` at byte `offset`."""
+    """One write request (a `writev` is one): `data` at byte `offset`.
+
+    With `fua` it was durable by itself when it was done, and said nothing of any other write. Devices here do not write
+    so; logs of other filesystems may.
+    """
 
     offset: int
     data: bytes
+    fua: bool = False
 
 
 @dataclass(frozen=True, slots=True)

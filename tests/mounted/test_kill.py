@@ -2,85 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.mounted import sources
-from tests.mounted.polling import wait_until
+from tests.mounted.killing import PROGRAMS, after_requests, assert_as_noted, deleted_but_open, interrupt, recover
 from tests.mounted.scratch import Scratch, deferfs, run
 from tests.mounted.trees import assert_same, snapshot
 
 pytestmark = pytest.mark.mounted
-PROGRAMS = Path(__file__).parent / "programs"
-HELD = 40
-"""Files deleted but still open when the daemon is killed: that many orphans are left for sure."""
-
-
-def interrupt(scratch: Scratch, program: Sequence[object], far_enough: Callable[[], bool]) -> None:
-    """Start `program`, and kill the daemon in the middle of it."""
-    process = subprocess.Popen(
-        [str(word) for word in program],
-        env=sources.GIT_ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until(lambda: far_enough() or process.poll() is not None, "the program to get somewhere")
-        process.send_signal(signal.SIGSTOP)  # or it might end while the daemon is being killed
-        assert process.poll() is None, "it ended before it could be interrupted"
-        scratch.kill()
-        process.send_signal(signal.SIGCONT)
-        assert process.wait(60) != 0
-    finally:
-        process.kill()
-        process.wait()
-
-
-def after_requests(scratch: Scratch, count: int, *names: str) -> Callable[[], bool]:
-    """Whether so many more of these requests have been answered."""
-    start = scratch.requests(*names)
-    return lambda: scratch.requests(*names) - start >= count
-
-
-@contextmanager
-def deleted_but_open(mount: Path) -> Iterator[None]:
-    """Orphans whose deletion is durable."""
-    files = [(mount / f"held{number}").open("wb") for number in range(HELD)]
-    for file in files:
-        file.write(bytes(100_000))
-        file.flush()
-        os.unlink(file.name)
-    try:
-        yield
-    finally:
-        for file in files:
-            try:
-                file.close()
-            except OSError:  # the daemon is dead
-                pass
-
-
-def recover(scratch: Scratch) -> Path:
-    """Detach what the dead daemon left; the image is sound before and after recovery, and no orphan stays."""
-    with pytest.raises(OSError, match="not connected"):
-        os.statvfs(scratch.mountpoint)
-    scratch.detach()
-    assert scratch.check()["orphans"] >= HELD
-    scratch.mount()
-    wait_until(lambda: scratch.statistics()["space"]["orphans"] == 0, "orphans to be gone")
-    assert scratch.statistics()["inodes"]["quarantined"] == 0
-    scratch.unmount()
-    assert scratch.check()["orphans"] == 0
-    return scratch.mount()
 
 
 def test_cp(scratch: Scratch, tmp_path: Path) -> None:
@@ -200,16 +132,6 @@ def test_what_was_fsynced_is_exact(scratch: Scratch, tmp_path: Path) -> None:
         for noted, directory in written.items():
             assert_as_noted(noted, directory)
         scratch.unmount_and_check()
-
-
-def assert_as_noted(notes: Path, directory: Path) -> None:
-    """Every file whose last note is a digest has that content."""
-    last = dict(line.split(" ", 1) for line in notes.read_text().splitlines())
-    assert len(last) >= 10
-    for name, note in last.items():
-        content = (directory / name).read_bytes()
-        if note != "changing":
-            assert f"{len(content)} {hashlib.sha256(content).hexdigest()}" == note, name
 
 
 def test_umount_detaches_a_dead_mount(plain: Scratch) -> None:

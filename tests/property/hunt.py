@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from deferfs.crash.oracle import CrashError, Oracle
+from deferfs.crash.examination import CrashError
+from deferfs.crash.oracle import Oracle
+from deferfs.crash.runs import random_world
 from deferfs.crash.twin import TwinError
+from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.errors import CorruptionError
 from tests.property import large_sweeps, sweeps
-from tests.property.runs import random_world
-from tests.property.world import fresh_image
 
 SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "reuse_with_images_in_the_log": lambda seed: sweeps.reuse_with_images_in_the_log(),
@@ -54,6 +55,12 @@ def _world(seed: int) -> int:
     return random_world(dice, warm=150, count=150, cuts_percent=15, crashes_percent=1).judged
 
 
+def _forget_images() -> None:
+    """A planted fault may have had a hand in them."""
+    fresh_image.cache_clear()
+    fresh_free.cache_clear()
+
+
 def hunt(seed: int, *, only: str | None = None, worlds: int = 0) -> Found | None:
     """The first failure of the sweeps (or of `only` that one), then of so many random worlds; None when nothing fails.
 
@@ -61,11 +68,11 @@ def hunt(seed: int, *, only: str | None = None, worlds: int = 0) -> Found | None
     """
     before = Oracle.judged_in_all
     for name, finder in _finders(seed, only, worlds):
-        fresh_image.cache_clear()
+        _forget_images()
         try:
             finder()
         except (CrashError, TwinError, CorruptionError) as error:
             return Found(error, name, Oracle.judged_in_all - before)
         finally:
-            fresh_image.cache_clear()
+            _forget_images()
     return None

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import errno
 import random
-from collections.abc import Iterator
 
+from deferfs.crash.actions import act
+from deferfs.crash.examination import CrashError
+from deferfs.crash.explorer import Limits
 from deferfs.crash.model import ROOT
-from deferfs.crash.oracle import CrashError
+from deferfs.crash.runs import random_actions
 from deferfs.crash.states import Shredded, Subset
+from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World, pattern
 from deferfs.device import Fault, Request
 from deferfs.errors import FsError
-from tests.property.actions import act
-from tests.property.runs import random_actions
-from tests.property.sweeps import FILE, TIGHT, boundaries, judge_at
-from tests.property.world import SMALL_JOURNAL_BLOCKS, Shape, World, pattern
+from tests.property.sweeps import FILE, TIGHT
 
 DIRECTORY = 0o040755
 ROOMY = Shape(room=1200, journal_blocks=SMALL_JOURNAL_BLOCKS)
 
 
-def some_cuts(world: World, positions: Iterator[int]) -> None:
-    """A few crashes at each position, where a judgement is dear."""
-    world.twin.oracle.cut_again_every = 8
-    for position in positions:
-        count = len(world.twin.oracle.states.unflushed(position))
-        world.cut(position, Subset(world.dice.getrandbits(count + 1), world.dice.randrange(count + 1)))
-        if count:
-            world.cut(position, Shredded(world.dice.getrandbits(16)))
-            world.cut(position, Subset((1 << count) - 1 ^ 1 << world.dice.randrange(count)))
+FEWER = Limits(torn=4, states_per_epoch=40, within=12)
+"""Where a judgement is dear."""
 
 
 def many_orphans(seed: int) -> int:
@@ -60,7 +53,7 @@ def many_orphans(seed: int) -> int:
     twin.sync()
     twin.verify()
     assert twin.volume.store.orphans.count == 0
-    some_cuts(world, boundaries(world, first))
+    world.explore(first, limits=FEWER)
     return world.judged
 
 
@@ -84,7 +77,7 @@ def many_extents(seed: int) -> int:
         act(world, "inactivation_step", (0, 0))
         twin.sync()
     assert twin.volume.inodes.statistics().cached == 0 or ino not in twin.volume.inodes.table
-    some_cuts(world, boundaries(world, first))
+    world.explore(first, limits=FEWER)
     verdict = world.cut(first + (twin.position - first) // 2, Shredded(seed))
     world.go_on_from(verdict.image)
     world.twin.driver.collect()
@@ -118,7 +111,7 @@ def large_directory(seed: int) -> int:
     twin.rmdir(ROOT, b"large")
     twin.sync()
     twin.verify()
-    some_cuts(world, boundaries(world, middle // 2))
+    world.explore(middle // 2, limits=FEWER)
     return world.judged
 
 
@@ -154,7 +147,7 @@ def preallocated(seed: int) -> int:
     twin.release(0)
     twin.sync()
     twin.verify()
-    some_cuts(world, boundaries(world, first))
+    world.explore(first, limits=FEWER)
     world.go_on_from(world.cut(first + (twin.position - first) // 2, Subset(-1)).image)
     world.twin.verify()
     return world.judged
@@ -173,7 +166,7 @@ def io_errors(seed: int, requests: int) -> int:
         if _run_into_error(world, random.Random(seed)):
             for _ in range(2):
                 _must_fail(world)
-        judge_at(world, iter((twin.position,)), extra=2)
+        world.explore(twin.position)
         judged += world.judged
     return judged
 

@@ -6,48 +6,22 @@ Each returns the number of crash states judged, those inside recoveries included
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
-from deferfs.crash.model import ROOT, differences
-from deferfs.crash.oracle import open_image, require_sound
-from deferfs.crash.states import CrashStates, subsets
-from deferfs.crash.tree import read_tree
-from deferfs.device import FlushRecord, keep_all
+from deferfs.crash.actions import act
+from deferfs.crash.explorer import Limits
+from deferfs.crash.model import ROOT
+from deferfs.crash.runs import random_actions
+from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World, pattern
+from deferfs.device import keep_all
 from deferfs.ondisk.xattr import XattrBlock
 from deferfs.volume import attributes
-from tests.property.actions import act
-from tests.property.runs import random_actions
-from tests.property.world import SMALL_JOURNAL_BLOCKS, Shape, World, pattern
 
 FILE = 0o100644
 TIGHT = Shape(room=150, journal_blocks=SMALL_JOURNAL_BLOCKS)
 
 
-def boundaries(world: World, first: int = 0) -> Iterator[int]:
-    """Where most is at stake: just before each flush from record `first` on, just after it, and at the end."""
-    records = world.twin.device.records
-    for at in range(first, len(records)):
-        if isinstance(records[at], FlushRecord):
-            yield at
-            yield at + 1
-    yield len(records)
-
-
-def judge_at(world: World, positions: Iterator[int], *, extra: int) -> None:
-    """Judge the subsets of what is unflushed at each position; no image twice."""
-    oracle = world.twin.oracle
-    oracle.cut_again_every = 4
-    seen: set[bytes] = set()
-    for position in positions:
-        for choose in subsets(len(oracle.states.unflushed(position)), world.dice, extra=extra):
-            key = oracle.states.key(position, choose)
-            if key not in seen:
-                seen.add(key)
-                world.cut(position, choose)
-
-
-def every_flush(seed: int, *, warm: int = 120, actions: int = 40, extra: int = 3) -> int:
-    """A random run without crashes, then crashes at every flush of it: all subsets where they are few."""
+def every_flush(seed: int, *, warm: int = 120, actions: int = 40) -> int:
+    """A random run without crashes, then crashes everywhere in it: all subsets where they are few."""
     dice = random.Random(seed)
     world = World(TIGHT, seed)
     for word, numbers in random_actions(dice, warm):
@@ -58,7 +32,7 @@ def every_flush(seed: int, *, warm: int = 120, actions: int = 40, extra: int = 3
             act(world, word, numbers)
     if world.generation:
         first = 0
-    judge_at(world, boundaries(world, first), extra=extra)
+    world.explore(first)
     return world.judged
 
 
@@ -77,7 +51,7 @@ def full_log(seed: int, turns: int = 5) -> int:
         twin.driver.checkpoint()
         _large_transaction(world, dice.sample(files, 40), turn)
         overwritten += journal.used > left
-        judge_at(world, boundaries(world, first), extra=1)
+        world.explore(first)
     assert overwritten > turns // 2, "the log was not full enough to be overwritten"
     twin.verify()
     return world.judged
@@ -110,7 +84,7 @@ def reuse_during_checkpoint(held_steps: int) -> int:
     twin.driver.begin_commit()
     twin.driver.finish_jobs()
     twin.verify()
-    judge_at(world, boundaries(world, first), extra=1)
+    world.explore(first)
     return world.judged
 
 
@@ -126,10 +100,10 @@ def reuse_with_images_in_the_log() -> int:
     record = twin.driver.run(attributes.getattr, twin.volume, other)
     assert record.entries[0][1][:8] == freed[0].to_bytes(8, "little"), "the freed blocks were not used again"
     twin.sync()
-    judge_at(world, iter((twin.position,)), extra=0)
+    world.explore(twin.position)
     twin.driver.checkpoint()
     twin.verify()
-    judge_at(world, boundaries(world), extra=1)
+    world.explore()
     return world.judged
 
 
@@ -173,7 +147,7 @@ def data_in_place(seed: int) -> int:
         twin.truncate(ino, target)
         twin.write(ino, target + 30, pattern(3, 900))
         twin.write(ino, twin.model.nodes[ino].size, pattern(4, 5000))
-        judge_at(world, iter(range(first, twin.position + 1)), extra=2)
+        world.explore(first)
         world.go_on_from(world.cut(twin.position, keep_all).image)
         world.twin.truncate(ino, world.twin.model.nodes[ino].size + 3000)
         world.twin.verify()
@@ -208,15 +182,13 @@ def nothing_old_shows(seed: int) -> int:
         twin.volume.store.space.cursor = int.from_bytes(first[:8], "little")
         twin.write(ino, 700, pattern(3, 500))
         twin.verify()
-        judge_at(world, boundaries(world), extra=1)
+        world.explore()
         total += world.judged
     return total
 
 
 def recovery_to_its_end(seed: int) -> int:
-    """One crash image, and a crash at every record of its recovery: all lead to the same state, and so do crashes in
-    the recoveries of those, three deep.
-    """
+    """One crash image with a long log, and crashes in its recovery, and in the recoveries of those."""
     dice = random.Random(seed)
     world = World(TIGHT, seed)
     for word, numbers in random_actions(dice, 150, checkpoints=False):
@@ -224,26 +196,9 @@ def recovery_to_its_end(seed: int) -> int:
     twin = world.twin
     twin.driver.finish_jobs()
     twin.sync()
-    image = twin.device.read(0, twin.device.size)
-    expected = read_tree(open_image(image)[0])
-    seen: set[bytes] = set()
-    waiting = [(image, 0)]
-    while waiting:
-        image, depth = waiting.pop()
-        driver, device = open_image(image)
-        lines = differences(read_tree(driver), expected)
-        assert not lines, lines
-        if depth == 3:
-            continue
-        states = CrashStates(image, tuple(device.records))
-        for position in range(len(device.records) + 1):
-            for choose in subsets(len(states.unflushed(position)), dice, extra=0):
-                again = states.image(position, choose)
-                if again not in seen and len(seen) < 400:
-                    seen.add(again)
-                    require_sound(again, "in recovery")
-                    waiting.append((again, depth + 1))
-    return len(seen)
+    tally = world.explore(twin.position, limits=Limits(torn=200, within=600))
+    assert tally.within > 100
+    return world.judged
 
 
 def everything_deleted(seed: int) -> int:
@@ -256,7 +211,7 @@ def everything_deleted(seed: int) -> int:
     delete_everything(world)
     assert free_blocks(world) == before
     assert list(world.twin.model.nodes) == [ROOT]
-    judge_at(world, iter((world.twin.position,)), extra=0)
+    world.explore(world.twin.position)
     return world.judged
 
 

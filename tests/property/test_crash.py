@@ -13,11 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from deferfs.crash.actions import BACKGROUND, NUMBER_MAX, OPERATIONS, Numbers, act
+from deferfs.crash.runs import CHECKPOINTS, random_actions, weighted
+from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
 from deferfs.limits import JOURNAL_BLOCKS_MIN
-from tests.property.actions import BACKGROUND, NUMBER_MAX, OPERATIONS, Numbers, act
-from tests.property.runs import CHECKPOINTS, random_actions, weighted
-from tests.property.world import SMALL_JOURNAL_BLOCKS, Shape, World
 
+pytestmark = pytest.mark.timeout(600)
 _number = st.integers(0, NUMBER_MAX - 1)
 _numbers = st.tuples(_number, _number, _number, _number)
 _DATA = frozenset({"write", "append", "scatter", "truncate", "read"})

@@ -7,14 +7,14 @@ import itertools
 
 import pytest
 
+from deferfs.crash.examination import require_sound
 from deferfs.crash.model import ROOT
-from deferfs.crash.oracle import require_sound
 from deferfs.crash.stepping import Stepper, SteppingDriver
+from deferfs.crash.world import Shape, fresh_image
 from deferfs.device import MemoryDevice, TearingDevice
 from deferfs.errors import DeviceError, FsError
 from deferfs.store.io import Flush
 from deferfs.volume import namespace
-from tests.property.world import Shape, fresh_image
 
 
 class ForgetfulDevice(TearingDevice):

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
+from deferfs.crash.actions import act
+from deferfs.crash.runs import random_actions, random_world
+from deferfs.crash.world import Shape, World
 from deferfs.limits import JOURNAL_BLOCKS_MIN
-from tests.property.actions import act
 from tests.property.hunt import SWEEPS
-from tests.property.runs import random_actions, random_world
-from tests.property.world import Shape, World
 
 
 @pytest.mark.parametrize("name", SWEEPS)

@@ -9,11 +9,12 @@ import random
 import stat
 from collections.abc import Callable, Sequence
 
+from deferfs.crash import ace
 from deferfs.crash.model import EXCHANGE, NOREPLACE
 from deferfs.crash.oracle import Verdict
 from deferfs.crash.states import Shredded, Subset
+from deferfs.crash.world import World, new_name, pattern
 from deferfs.device import Chooser, FlushRecord
-from tests.property.world import World, new_name, pattern
 
 Numbers = tuple[int, int, int, int]
 NUMBER_MAX = 1 << 16
@@ -96,6 +97,57 @@ def _scatter(world: World, n: Numbers) -> None:
         block = world.shape.block_size
         for index in range(3 + n[1] % 30):
             world.twin.write(ino, (2 * index + n[2] % 3) * block, pattern(n[3] + index, 100))
+
+
+def _shred(world: World, n: Numbers) -> None:
+    """Give a file more extents than one inactivation frees in a transaction, if there is room for them. Two times in
+    three it is deleted at once, and inodegc begins with it.
+    """
+    known = world.nodes(lambda node: node.is_file and node.nlink > 0)
+    if not known:
+        return
+    ino, block = known[n[0] % len(known)], world.shape.block_size
+    room = world.twin.volume.store.space.available // 2
+    for index in range(min(70 + n[1] % 60, room)):
+        world.twin.write(ino, 2 * index * block, pattern(n[3] + index, 60))
+    if n[2] % 3:
+        for parent, name, _ in [file for file in _named_files(world) if file[2] == ino]:
+            world.twin.unlink(parent, name)
+        _let_go(world, ino)
+        _inactivation_step(world, (0, 2, 0, 0))
+
+
+def _named_files(world: World) -> list[tuple[int, bytes, int]]:
+    """(directory, name, inode) of everything that is no directory."""
+    nodes = world.twin.model.nodes
+    parents = sorted(ino for ino, node in nodes.items() if node.is_directory)
+    return [
+        (parent, name, ino)
+        for parent in parents
+        for name, ino in sorted(nodes[parent].entries.items())
+        if not nodes[ino].is_directory
+    ]
+
+
+def _let_go(world: World, ino: int) -> None:
+    """Nobody has it open, and the kernel forgets it."""
+    twin = world.twin
+    while (held := next((i for i, handle in enumerate(twin.handles) if handle.inode.ino == ino), -1)) >= 0:
+        twin.release(held)
+    if ino in twin.lookups:
+        twin.forget(ino)
+
+
+def _remove(world: World, n: Numbers) -> None:
+    """As rm does it. Every other time the file in the most pieces."""
+    found = _named_files(world)
+    if not found:
+        return
+    nodes = world.twin.model.nodes
+    largest = max(found, key=lambda file: len(nodes[file[2]].content.chunks))
+    parent, name, ino = largest if n[2] % 2 else found[n[1] % len(found)]
+    world.twin.unlink(parent, name)
+    _let_go(world, ino)
 
 
 def _truncate(world: World, n: Numbers) -> None:
@@ -315,6 +367,8 @@ OPERATIONS: dict[str, Callable[[World, Numbers], None]] = {
     "release": _release,
     "open_and_unlink": _open_and_unlink,
 }
+LARGE: dict[str, Callable[[World, Numbers], None]] = {"remove": _remove, "shred": _shred}
+"""Operations that give inodegc work, for explorations only."""
 BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "fsync": _fsync,
     "sync": _sync,
@@ -327,8 +381,19 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "policy": _policy,
     "remount": _remount,
 }
+
+
+def _ace(world: World, n: Numbers) -> None:
+    ace.perform(world, n[0], n[1])
+
+
+def _begin(world: World, n: Numbers) -> None:
+    """Crashes before this are left out: what was done so far brought the log, the disk and the caches into use."""
+    world.first = world.twin.position
+
+
 CRASHES: dict[str, Callable[[World, Numbers], None]] = {"cut": _cut, "crash": _crash}
-ACTIONS = {**OPERATIONS, **BACKGROUND, **CRASHES}
+ACTIONS = {**OPERATIONS, **LARGE, **BACKGROUND, **CRASHES, "ace": _ace, "begin": _begin}
 
 
 def act(world: World, word: str, numbers: Sequence[int]) -> None:

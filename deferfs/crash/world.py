@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from deferfs.crash.explorer import Explorer, Limits, Tally
 from deferfs.crash.model import Node
 from deferfs.crash.oracle import Verdict
 from deferfs.crash.twin import Twin
@@ -16,6 +17,8 @@ from deferfs.limits import JOURNAL_BLOCKS_MIN
 from deferfs.ondisk.format import Format
 from deferfs.store.io import run_job
 from deferfs.store.mkfs import Geometry, make_filesystem, plan_geometry
+from deferfs.volume import attributes
+from deferfs.volume.driver import Driver
 
 SMALL_JOURNAL_BLOCKS = 96
 """Still enough for the largest single operation of these tests."""
@@ -69,6 +72,14 @@ def fresh_image(shape: Shape) -> bytes:
     return device.snapshot()
 
 
+@functools.cache
+def fresh_free(shape: Shape) -> int:
+    """Free blocks of an empty filesystem, as statfs counts them."""
+    device = MemoryDevice.from_bytes(fresh_image(shape))
+    driver = Driver.open(device, clock=itertools.count(1).__next__, entropy=lambda: 7)
+    return attributes.statfs(driver.volume).free
+
+
 @dataclass
 class World:
     """A twin and what the actions need. `cuts` counts the crash images taken directly."""
@@ -80,6 +91,8 @@ class World:
     cuts: int = 0
     generation: int = 0
     """How often the world went on from a crash image."""
+    first: int = 0
+    """Records before the first crash that is of interest."""
     _judged_before: int = 0
 
     def __post_init__(self) -> None:
@@ -89,6 +102,7 @@ class World:
 
     def _start(self, image: bytes) -> None:
         shape = self.shape
+        self.first = 0
         self.twin = Twin(
             image,
             clock=self.clock,
@@ -140,6 +154,27 @@ class World:
         return new_name(number // 4)
 
     # --- crashes ---
+    def explorer(self, *, seed: int, limits: Limits | None = None) -> Explorer:
+        """An explorer of what was done so far."""
+        twin = self.twin
+        return Explorer(
+            twin.start,
+            tuple(twin.device.records),
+            twin.history,
+            seed=seed,
+            limits=limits,
+            fresh_free=fresh_free(self.shape),
+            phases=twin.device.phases,
+        )
+
+    def explore(self, first: int = 0, *, limits: Limits | None = None) -> Tally:
+        """All crashes after record `first` so far; Failure when one breaks a promise."""
+        explorer = self.explorer(seed=self.dice.getrandbits(32), limits=limits)
+        try:
+            return explorer.explore(first)
+        finally:
+            self._judged_before += explorer.tally.states
+
     def cut(self, position: int, choose: Chooser) -> Verdict:
         self.cuts += 1
         return self.twin.oracle.judge(position, choose)

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from deferfs.crash.actions import BACKGROUND, LARGE, NUMBER_MAX, OPERATIONS, Numbers, act
+from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
 from deferfs.limits import JOURNAL_BLOCKS_MIN
-from tests.property.actions import BACKGROUND, NUMBER_MAX, OPERATIONS, Numbers, act
-from tests.property.world import SMALL_JOURNAL_BLOCKS, Shape, World
 
 SELDOM = frozenset(
-    {"forget_all", "policy", "remount", "rmdir", "set_times", "mknod", "collect_all", "checkpoint", "removexattr"}
+    {
+        "forget_all",
+        "policy",
+        "remount",
+        "rmdir",
+        "set_times",
+        "mknod",
+        "shred",
+        "collect_all",
+        "checkpoint",
+        "removexattr",
+    }
 )
 """Words to draw seldom, because they undo much or say little."""
 CHECKPOINTS = frozenset({"checkpoint", "checkpoint_step", "remount"})
-OFTEN = frozenset({"create", "write", "link", "rename", "commit_step", "checkpoint_step", "inactivation_step"})
+OFTEN = frozenset(
+    {"create", "write", "link", "rename", "commit_step", "checkpoint_step", "inactivation_step", "remove"}
+)
 """The others lie between the two."""
 
 
@@ -38,14 +51,21 @@ def random_actions(
     crashes_percent: float = 0,
     checkpoints: bool = True,
     background_percent: float = 25,
+    words: Collection[str] = (),
+    large: bool = False,
 ) -> Iterator[tuple[str, Numbers]]:
     """A long run: mostly operations, some of it the background, and crashes.
 
     Without `checkpoints` there are only those that a full log makes necessary; with little background also large
-    transactions.
+    transactions. With `words`, only these are drawn: what is missing of operations or background has no part in it.
     """
-    operations = weighted(OPERATIONS)
+    known = OPERATIONS.keys() | LARGE.keys() if large else OPERATIONS.keys()
+    operations = weighted(word for word in known if not words or word in words)
     background = weighted(word for word in BACKGROUND if checkpoints or word not in CHECKPOINTS)
+    if not BACKGROUND.keys().isdisjoint(words):
+        background = weighted(word for word in BACKGROUND if word in words)
+    if not operations:
+        background_percent = 100
     for _ in range(count):
         roll = 100 * dice.random()
         if roll < crashes_percent:

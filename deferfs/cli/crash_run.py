@@ -1,0 +1,193 @@
+"""What `deferfs crash` does once its arguments are known."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from deferfs.cli.output import say, say_json, tell
+from deferfs.crash.ace import WORKLOADS
+from deferfs.crash.campaign import Summary, cluster, numbered, processes, run_campaign
+from deferfs.crash.examination import CrashError
+from deferfs.crash.exploration import RANDOM, Finding, Task, check_task
+from deferfs.crash.other.filesystems import filesystem
+from deferfs.crash.other.judge import explore_other
+from deferfs.crash.reproducer import read_finding, replay, write_finding
+from deferfs.crash.shrinking import shrink
+from deferfs.errors import ImageError, UsageError
+from deferfs.limits import BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN
+
+_PROGRESS_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to explore: `runs` tasks from `first` on, or for `seconds`, with `jobs` processes or a cluster."""
+
+    first: Task
+    seconds: float | None
+    runs: int | None
+    jobs: int
+    scheduler: str | None
+    output: str
+    shrink_seconds: float
+
+
+def run_explore(request: Request, *, quiet: bool, as_json: bool) -> int:
+    """Explore, shrink and write what was found; the exit code."""
+    first = request.first
+    _check(request)
+    count = request.runs
+    if first.workload != RANDOM:
+        left = max(0, WORKLOADS[first.workload].count - first.seed)
+        count = left if count is None else min(count, left)
+    started = time.monotonic()
+    deadline = None if request.seconds is None else started + request.seconds
+    ticker = _Progress(started, quiet=quiet)
+    with _executor(request) as executor:
+        summary = run_campaign(
+            numbered(first, count),
+            executor=executor,
+            jobs=request.jobs if request.scheduler is None else 2 * request.jobs,
+            go_on=lambda: deadline is None or time.monotonic() < deadline,
+            progress=ticker.tick,
+        )
+    seconds = time.monotonic() - started
+    program = None
+    if summary.finding is not None:
+        tell(f"failure: {summary.finding.reason}")
+        program = _write(summary.finding, request)
+    if as_json:
+        say_json(_as_json(summary, seconds, program))
+    else:
+        _report(summary, seconds, first)
+    return 0 if summary.finding is None else 1
+
+
+def _check(request: Request) -> None:
+    check_task(request.first)
+    size = request.first.block_size
+    if not BLOCK_SIZE_BYTES_MIN <= size <= BLOCK_SIZE_BYTES_MAX or size & (size - 1):
+        raise UsageError(
+            f"block size must be a power of two from {BLOCK_SIZE_BYTES_MIN} to {BLOCK_SIZE_BYTES_MAX}, not {size}"
+        )
+    if request.scheduler is not None and request.jobs != 1:
+        raise UsageError("--jobs is about processes of this machine; with --scheduler the cluster has its own")
+    output = Path(request.output)
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output}: not a directory")
+
+
+def _executor(request: Request) -> AbstractContextManager[Executor | None]:
+    return processes(request.jobs) if request.scheduler is None else cluster(request.scheduler)
+
+
+def _write(finding: Finding, request: Request) -> Path:
+    deadline = time.monotonic() + request.shrink_seconds
+    if request.shrink_seconds:
+        tell(f"shrinking {len(finding.actions)} actions, for at most {request.shrink_seconds:g} seconds")
+        finding = shrink(finding, lambda: time.monotonic() < deadline)
+    try:
+        program = write_finding(finding, Path(request.output))
+    except OSError as error:
+        raise ImageError(f"{request.output}: {error.strerror}") from error
+    tell(f"{len(finding.actions)} actions are left; run `deferfs crash replay {program}`")
+    return program
+
+
+class _Ticker:
+    """Whether it is time for another line of progress."""
+
+    def __init__(self, started: float) -> None:
+        self._next = started + _PROGRESS_SECONDS
+
+    def due(self) -> bool:
+        """Once every _PROGRESS_SECONDS."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + _PROGRESS_SECONDS
+        return True
+
+
+class _Progress:
+    """A line from time to time: what was done, and how fast."""
+
+    def __init__(self, started: float, *, quiet: bool) -> None:
+        self._started = started
+        self._ticker = _Ticker(started)
+        self._quiet = quiet
+
+    def tick(self, summary: Summary) -> None:
+        """`summary` is what was done so far."""
+        if self._quiet or not self._ticker.due():
+            return
+        tally, seconds = summary.tally, time.monotonic() - self._started
+        tell(
+            f"{seconds:.0f} s: {summary.tasks:,} runs, {tally.states:,} distinct states, "
+            f"{tally.states / seconds:,.0f}/s, {len(tally.coverage)} journal states"
+        )
+
+
+def _report(summary: Summary, seconds: float, first: Task) -> None:
+    tally = summary.tally
+    say(f"runs      {summary.tasks:,} of workload {first.workload}, seeds {first.seed} to {summary.next_seed - 1}")
+    say(f"states    {tally.states:,} distinct ({tally.within:,} inside recoveries), {tally.repeats:,} met again")
+    say(f"rate      {tally.states / seconds:,.0f} distinct states a second, {seconds:.1f} s")
+    say(
+        f"work      {tally.recoveries:,} recoveries, {tally.examined:,} examinations, {tally.sampled:,} states judged "
+        f"twice, {tally.emptied:,} filesystems emptied"
+    )
+    say(f"coverage  {len(tally.coverage)} journal states: in flight, log; recovered to")
+    for what, count in sorted(tally.coverage.items(), key=lambda item: (-item[1], item[0])):
+        say(f"{count:>12,}  {what}")
+
+
+def _as_json(summary: Summary, seconds: float, program: Path | None) -> dict[str, object]:
+    return {
+        **asdict(summary.tally),
+        "runs": summary.tasks,
+        "next_seed": summary.next_seed,
+        "seconds": seconds,
+        "failure": None if summary.finding is None else summary.finding.reason,
+        "program": None if program is None else str(program),
+    }
+
+
+def run_replay(name: str, *, as_json: bool) -> int:
+    """Repeat a failure; the exit code."""
+    path = Path(name)
+    finding = read_finding(path)
+    reason, notes = replay(finding, path.with_suffix(".img"))
+    if as_json:
+        say_json({"fails": reason is not None, "reason": reason, "notes": notes})
+    else:
+        say(f"still fails: {reason}" if reason else "does not fail any more")
+        for note in notes:
+            say(note)
+    return 1 if reason else 0
+
+
+def run_other(name: str, *, states: int, steps: int, seed: int, quiet: bool) -> int:
+    """Explore another filesystem in a temporary directory; the exit code."""
+    kind = filesystem(name)
+    started = time.monotonic()
+    ticker = _Ticker(started)
+
+    def progress(done: int) -> None:
+        if not quiet and ticker.due():
+            tell(f"{time.monotonic() - started:.0f} s: {done} of {states} states of {name}")
+
+    with tempfile.TemporaryDirectory(prefix="deferfs-crash-") as directory:
+        try:
+            done = explore_other(kind, Path(directory), steps=steps, states=states, seed=seed, progress=progress)
+        except CrashError as error:
+            tell(f"failure: {name}: {error}")
+            return 1
+    say(f"{name}: {done} crash states mounted and checked, all as promised, in {time.monotonic() - started:.1f} s")
+    return 0

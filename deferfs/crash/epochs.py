@@ -1,0 +1,149 @@
+"""The log of a disk cut into epochs, and the crash states of each.
+
+An *epoch* is what was written between two flushes. A crash in it leaves what was durable before it, and of its writes
+what a `Subset` keeps. The same image can be left by crashes at several positions of the log: from just after the last
+write it keeps, to just before the flush that ends the epoch. So each image is made once, with the range of positions
+at which it can be left, and must be right for all of them.
+
+FUA writes: once one is complete it is on the disk, so a choice that keeps a later write keeps it too.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from deferfs.crash.pages import Pages, Part, Patch, cut, lay, put
+from deferfs.crash.states import EXHAUSTIVE_WRITES_MAX, Subset, as_write, garbage, masks, sector_pieces
+from deferfs.device import SECTOR_BYTES, FlushRecord, Record, WriteRecord
+
+
+@dataclass(frozen=True, slots=True)
+class CrashState:
+    """An image that a crash may leave: `patch` on the pages that were durable.
+
+    It can be left by a crash after `earliest` to `latest` records. `trashed` are the sectors that hold garbage.
+    """
+
+    epoch: int
+    """Number of the epoch in its log."""
+    choice: Subset
+    patch: Patch
+    earliest: int
+    latest: int
+    trashed: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Epoch:
+    """Records `first` to before `end`, none of them a flush. `positions[i]` is the position just after `writes[i]`."""
+
+    number: int
+    first: int
+    end: int
+    page_bytes: int
+    writes: list[WriteRecord] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    parts: list[list[Part]] = field(default_factory=list)
+    """Each write cut at pages, and how many sectors it touches: cut once, laid down for thousands of states."""
+    lengths: list[int] = field(default_factory=list)
+
+    def add(self, write: WriteRecord, position: int) -> None:
+        """One more write; the log has `position` records after it."""
+        self.writes.append(write)
+        self.positions.append(position)
+        self.parts.append(cut(write.offset, write.data, self.page_bytes))
+        self.lengths.append(-(-(write.offset + len(write.data)) // SECTOR_BYTES) - write.offset // SECTOR_BYTES)
+
+    def pages(self) -> set[int]:
+        """The pages it writes to."""
+        return {page for parts in self.parts for page, _, _ in parts}
+
+    def state(self, base: Pages, choice: Subset) -> CrashState | None:
+        """What `choice` leaves; None when it contradicts the FUA writes."""
+        patch: Patch = {}
+        trashed: set[int] = set()
+        last, latest = -1, self.end
+        for index, write in enumerate(self.writes):
+            count = self.lengths[index]
+            whole = (1 << count) - 1
+            kept = choice(index, count) & whole
+            if kept and latest < self.end:
+                return None
+            if write.fua and kept != whole:
+                latest = self.positions[index] - 1
+            if not kept:
+                continue
+            last = index
+            trash = choice.trash(index, count) & kept
+            if kept == whole and not trash:
+                lay(patch, base.__getitem__, self.page_bytes, self.parts[index])
+            else:
+                self._put_torn(patch, base, write, kept, trash, trashed)
+        earliest = self.first if last < 0 else min(self.positions[last], latest)
+        changed = {page: content for page, content in patch.items() if content != base[page]}
+        return CrashState(self.number, choice, changed, earliest, latest, frozenset(trashed))
+
+    def _put_torn(
+        self, patch: Patch, base: Pages, write: WriteRecord, kept: int, trash: int, trashed: set[int]
+    ) -> None:
+        size = self.page_bytes
+        for number, (position, data) in enumerate(sector_pieces(write)):
+            if not kept >> number & 1:
+                continue
+            put(patch, base.__getitem__, size, position, data)
+            if trash >> number & 1:
+                sector = position // SECTOR_BYTES
+                trashed.add(sector)
+                page, inside = divmod(sector * SECTOR_BYTES, size)
+                put(patch, base.__getitem__, size, sector * SECTOR_BYTES, garbage(patch[page][inside:][:SECTOR_BYTES]))
+
+
+def epochs(records: Sequence[Record], page_bytes: int) -> Iterator[Epoch]:
+    """All epochs of a log, in order. The last one need not end in a flush."""
+    current = Epoch(0, 0, 0, page_bytes)
+    for position, record in enumerate(records):
+        if isinstance(record, FlushRecord):
+            current.end = position
+            yield current
+            current = Epoch(current.number + 1, position + 1, 0, page_bytes)
+            continue
+        write = as_write(record)
+        if write is not None and write.data:
+            current.add(write, position + 1)
+    current.end = len(records)
+    yield current
+
+
+_TORN: Final = 24
+"""Choices that tear one write, for each write of an epoch that has few; else drawn among them."""
+
+
+def choices(epoch: Epoch, dice: random.Random, *, torn: int = _TORN) -> Iterator[Subset]:
+    """The choices to try: subsets of whole writes as `states.subsets` says, then writes torn and sectors trashed.
+
+    A single write of few sectors is torn in every way. Of a longer one all prefixes are taken, all with one sector
+    missing, their complements, and random ones; where there are several writes, those before the torn one are kept,
+    or drawn. At most some `torn` for each write, and 16 times that for an epoch.
+    """
+    count = len(epoch.writes)
+    for kept in masks(count, dice, extra=torn):
+        yield Subset(kept)
+    lengths = epoch.lengths
+    wide = [index for index, length in enumerate(lengths) if length > 1]
+    alone = count == 1
+    for index in wide if len(wide) <= 16 else sorted(dice.sample(wide, 16)):
+        found = masks(lengths[index], dice, extra=torn)[1:-1]
+        if not (alone and lengths[index] <= EXHAUSTIVE_WRITES_MAX):
+            limit = 4 * torn if alone else torn
+            found = found if len(found) <= limit else sorted(dice.sample(found, limit))
+        before = (1 << index) - 1
+        for number, sectors in enumerate(found):
+            yield Subset(before if number % 2 else dice.getrandbits(count), index, sectors)
+    for index in range(count) if count <= 8 else sorted(dice.sample(range(count), 8)):
+        everything = (1 << lengths[index]) - 1
+        sector = 1 << dice.randrange(lengths[index])
+        yield Subset((1 << index) - 1, index, everything, sector)
+        yield Subset(dice.getrandbits(count), index, sector, sector)

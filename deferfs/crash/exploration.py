@@ -1,0 +1,188 @@
+"""Explorations: seeded runs of the model and the volume together, each followed by all its crashes.
+
+A *task* says everything about one run, so that it gives the same result wherever it runs. A *finding* is a failure with
+the actions that lead to it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from deferfs.crash import ace
+from deferfs.crash.actions import BACKGROUND, LARGE, OPERATIONS, act
+from deferfs.crash.explorer import Failure, Limits, Place, Tally
+from deferfs.crash.runs import random_actions
+from deferfs.crash.states import Subset
+from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
+from deferfs.errors import UsageError
+from deferfs.limits import JOURNAL_BLOCKS_MIN
+
+EVICT_MODES: Final = ("deferred", "inline")
+RANDOM: Final = "random"
+WARM_ACTIONS: Final = 250
+"""Before the explored part of some runs, so that their log wraps and their disk has been full."""
+Action = tuple[str, tuple[int, int, int, int]]
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One run: `workload` is "random", or the name of an enumeration of `ace`, of which it then is number `seed`.
+
+    A random run draws `length` words out of `operations` and the background. Without an `evict` mode, the seed chooses.
+    """
+
+    seed: int
+    length: int = 120
+    operations: tuple[str, ...] = ()
+    evict: str = ""
+    block_size: int = 1024
+    workload: str = RANDOM
+    torn: int = 24
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Why a run failed and how to repeat it. `place` is the crash; without one, volume and model differ before any."""
+
+    reason: str
+    shape: dict[str, Any]
+    seed: int
+    actions: list[Action]
+    place: dict[str, Any] | None
+    torn: int = 24
+    workload: str = RANDOM
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What one task gave."""
+
+    task: Task
+    tally: dict[str, Any]
+    finding: Finding | None
+
+
+def check_task(task: Task) -> None:
+    """UsageError when the task cannot be run."""
+    known = sorted({*OPERATIONS, *LARGE, *BACKGROUND} - {"remount"})
+    unknown = sorted(set(task.operations) - set(known))
+    if unknown:
+        raise UsageError(f"no such operation: {', '.join(unknown)}; there are {', '.join(known)}")
+    if task.workload != RANDOM and task.workload not in ace.WORKLOADS:
+        raise UsageError(f"no such workload: {task.workload}; there are {RANDOM}, {', '.join(ace.WORKLOADS)}")
+    if task.evict and task.evict not in EVICT_MODES:
+        raise UsageError(f"evict must be one of {', '.join(EVICT_MODES)}, not {task.evict!r}")
+
+
+def shape_of(task: Task) -> Shape:
+    """A small filesystem, so that the log wraps and freed blocks are used again soon."""
+    dice = random.Random(f"shape {task.seed}")
+    if task.workload != RANDOM:
+        return Shape(task.block_size, 150, SMALL_JOURNAL_BLOCKS, task.evict or EVICT_MODES[task.seed % 2])
+    small = task.block_size == 1024
+    return Shape(
+        task.block_size,
+        dice.choice((150, 150, 1200)) if small else 150,
+        dice.choice((SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
+        task.evict or EVICT_MODES[task.seed % 2],
+        dice.choice((64 << 20, 160 << 10)) if small else 64 << 20,
+        dice.random() < 0.25,
+    )
+
+
+def actions_of(task: Task) -> list[Action]:
+    """The schedule: operations, steps of commits, checkpoints and inactivations, in the order they are taken."""
+    if task.workload != RANDOM:
+        return ace.WORKLOADS[task.workload].actions(task.seed)
+    dice = random.Random(f"actions {task.seed}")
+    draw = partial(
+        random_actions,
+        dice,
+        checkpoints=dice.random() < 0.7,
+        background_percent=dice.choice((15, 25, 40)),
+        words=task.operations,
+        large=True,
+    )
+    warm = [*draw(WARM_ACTIONS), ("begin", (0, 0, 0, 0))] if dice.random() < 0.5 else []
+    return [action for action in [*warm, *draw(task.length)] if action[0] != "remount"]
+
+
+def run_task(task: Task) -> Result:
+    """Run it and explore its crashes, up to the first failure."""
+    _, finding, tally = explore_actions(shape_of(task), task.seed, actions_of(task), task.torn, task.workload)
+    return Result(task, tally_to_dict(tally), finding)
+
+
+def explore_actions(
+    shape: Shape, seed: int, actions: Sequence[Action], torn: int, workload: str = RANDOM, *, crashes: bool = True
+) -> tuple[World, Finding | None, Tally]:
+    """Do the actions in a new world, then explore all crashes, unless only the actions are of interest."""
+    world = World(shape, seed)
+    tally = Tally()
+    place: Place | None = None
+    try:
+        for word, numbers in actions:
+            act(world, word, numbers)
+        if not crashes:
+            return world, None, tally
+        explorer = world.explorer(seed=seed, limits=Limits(torn=torn))
+        tally = explorer.tally
+        explorer.explore(world.first)
+        return world, None, tally
+    except Failure as failure:
+        place, reason = failure.place, failure.reason
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    found = Finding(
+        reason,
+        msgspec.to_builtins(shape),
+        seed,
+        list(actions),
+        None if place is None else msgspec.to_builtins(place),
+        torn,
+        workload,
+    )
+    return world, found, tally
+
+
+def judge_finding(finding: Finding) -> tuple[World, str | None]:
+    """Repeat a finding; why it fails, or None when it does not (any more)."""
+    shape = msgspec.convert(finding.shape, Shape)
+    place = place_of(finding)
+    if place is None:
+        world, found, _ = explore_actions(shape, finding.seed, finding.actions, finding.torn, crashes=False)
+        return world, None if found is None else found.reason
+    world = World(shape, finding.seed)
+    try:
+        for word, numbers in finding.actions:
+            act(world, word, numbers)
+        world.explorer(seed=finding.seed).judge_place(place)
+    except Failure as failure:
+        return world, failure.reason
+    except Exception as error:
+        return world, f"{type(error).__name__}: {error}"
+    return world, None
+
+
+def place_of(finding: Finding) -> Place | None:
+    """The crash of a finding."""
+    return None if finding.place is None else _place(finding.place)
+
+
+def _place(found: dict[str, Any]) -> Place:
+    within = found["within"]
+    return Place(found["epoch"], msgspec.convert(found["choice"], Subset), None if within is None else _place(within))
+
+
+def tally_to_dict(tally: Tally) -> dict[str, Any]:
+    """For JSON, and for other processes."""
+    found = msgspec.to_builtins(tally)
+    assert isinstance(found, dict)
+    return found
+
+
+def tally_from_dict(found: dict[str, Any]) -> Tally:
+    """The reverse."""
+    return msgspec.convert(found, Tally)

@@ -1,0 +1,344 @@
+"""Every crash of a recorded run: all epochs of its log, the states of each, and the crashes inside their recoveries.
+
+**What is counted.** A state is a disk image that a crash may leave; equal images are one state, wherever they come
+from. Each is recovered by the real code as far as its log goes, and held against the history. Recoveries that end
+alike are examined once (`outcomes`).
+
+**Crashes inside recovery, to the fixpoint.** What a recovery writes is an epoch like any other: its states are states
+of the run, to be recovered in turn to the same outcome. It ends where recovery finds an empty log: such an image
+recovers to itself.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from deferfs.crash.epochs import CrashState, Epoch, choices, epochs
+from deferfs.crash.examination import CrashError, Examination, examine
+from deferfs.crash.history import History
+from deferfs.crash.model import differences
+from deferfs.crash.oracle import Oracle
+from deferfs.crash.outcomes import Outcome, Outcomes
+from deferfs.crash.pages import Names, PageDevice, Pages, Patch, patched, split
+from deferfs.crash.recoveries import Recovery, run_recovery
+from deferfs.crash.states import CrashStates, Subset
+from deferfs.crash.view import RecoveredView
+from deferfs.device import Record
+from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
+from deferfs.ondisk.superblock import newest
+
+_RECOVERIES_MAX: Final = 1 << 15
+_WITHIN_EVERY: Final = 32
+"""One in so many states has crashes inside its recovery although one with the same recovery had them already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of it all is done. `torn`: as in `epochs.choices`."""
+
+    torn: int = 24
+    states_per_epoch: int = 1 << 30
+    within: int = 24
+    """States inside one recovery."""
+    sample_every: int = 128
+    """One in so many states is also judged by the plain oracle."""
+    empty_every: int = 8
+    """After one in so many examinations everything is deleted."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was explored: `states` are distinct images, `repeats` those met again."""
+
+    states: int = 0
+    repeats: int = 0
+    within: int = 0
+    """Of the states, those inside recoveries."""
+    recoveries: int = 0
+    """Recoveries that were run: states whose log had not been seen."""
+    examined: int = 0
+    sampled: int = 0
+    emptied: int = 0
+    epochs: int = 0
+    coverage: dict[str, int] = field(default_factory=dict)
+    """States by what was in flight, and by what recovery made of it."""
+
+    def add(self, other: Tally) -> None:
+        """Count what `other` counted."""
+        for name in ("states", "repeats", "within", "recoveries", "examined", "sampled", "emptied", "epochs"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for what, count in other.coverage.items():
+            self.coverage[what] = self.coverage.get(what, 0) + count
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A crash: the number of the epoch it falls in, and what is left of that. `within` is the same for the recovery
+    that follows, if that is cut off as well.
+    """
+
+    epoch: int
+    choice: Subset
+    within: Place | None = None
+
+    def __str__(self) -> str:
+        kept = f"of epoch {self.epoch} keep writes {self.choice.kept:#x}"
+        if self.choice.torn >= 0:
+            kept += f" and sectors {self.choice.sectors:#x} of write {self.choice.torn}"
+        if self.choice.trashed:
+            kept += f", trash sectors {self.choice.trashed:#x} of it"
+        return kept if self.within is None else f"{kept}; in its recovery, {self.within}"
+
+
+class Failure(CrashError):
+    """The crash at `place` breaks a promise."""
+
+    def __init__(self, reason: str, place: Place) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.reason = reason
+        self.place = place
+
+
+class Explorer:
+    """Explores the log `records` of a disk that held `start`, against its `history`.
+
+    `fresh_free` is the number of free blocks of the new filesystem; `phases[i]` says what was in flight when record i
+    was made.
+    """
+
+    def __init__(
+        self,
+        start: bytes,
+        records: Sequence[Record],
+        history: History,
+        *,
+        seed: int = 0,
+        limits: Limits | None = None,
+        fresh_free: int | None = None,
+        phases: Sequence[str] = (),
+    ) -> None:
+        self.history = history
+        self.records = records
+        self.limits = limits or Limits()
+        self.seed = seed
+        self.dice = random.Random(seed)
+        self.fresh_free = fresh_free
+        self.phases = phases
+        self.invariants: Sequence[tuple[int, Callable[[RecoveredView], None]]] = ()
+        """What else must hold after crashes from so many records on: each raises when it does not."""
+        self.tally = Tally()
+        superblock = newest([start[at : at + SUPERBLOCK_BYTES] for at in SUPERBLOCK_OFFSETS])
+        self.page_bytes = superblock.block_size
+        self.base: Pages = split(start, self.page_bytes)
+        log = range(superblock.journal_start, superblock.journal_start + superblock.journal_blocks)
+        fixed = frozenset([*log, *(at // self.page_bytes for at in SUPERBLOCK_OFFSETS)])
+        self.names = Names(self.base, fixed)
+        self.outcomes = Outcomes(self.base, history, fixed)
+        self._plain = Oracle(CrashStates(start, records), history, dice=self.dice)
+        self._seen: set[int] = set()
+        self._recoveries: dict[int, Recovery] = {}
+        self._within_done: set[int] = set()
+
+    def explore(self, first: int = 0) -> Tally:
+        """Explore all epochs that end after record `first`; what was found is allowed, else Failure."""
+        for epoch in epochs(self.records, self.page_bytes):
+            if epoch.end >= first:
+                self._explore_epoch(epoch)
+            self._pass(epoch)
+        return self.tally
+
+    def _pass(self, epoch: Epoch) -> None:
+        """The epoch ends with a flush: all of it is durable."""
+        complete = epoch.state(self.base, Subset(-1))
+        assert complete is not None
+        self.names.advance(complete.patch)
+        self.outcomes.begin_epoch(set(), complete.patch)
+
+    def _explore_epoch(self, epoch: Epoch) -> None:
+        self.tally.epochs += 1
+        self.outcomes.begin_epoch(epoch.pages(), {})
+        self._within_done.clear()
+        budget = self.limits.states_per_epoch
+        for choice in choices(epoch, epoch_dice(self.seed, epoch), torn=self.limits.torn):
+            state = epoch.state(self.base, choice)
+            if state is not None:
+                budget -= self.try_state(epoch, state)
+                if budget <= 0:
+                    break
+
+    def try_state(self, epoch: Epoch, state: CrashState) -> bool:
+        """Whether it is a new state; Failure when it is not what was promised."""
+        image, log = self.names.of(state.patch)
+        if image in self._seen:
+            self.tally.repeats += 1
+            return False
+        self._seen.add(image)
+        try:
+            outcome, recovery = self._judge(state, log)
+        except Exception as error:
+            raise _failure(error, Place(epoch.number, state.choice)) from error
+        self._cover(epoch, state, outcome)
+        fresh = recovery.key not in self._within_done
+        if recovery.images and (fresh or self.dice.randrange(_WITHIN_EVERY) == 0):
+            self._within_done.add(recovery.key)
+            self._crash_within(state, recovery, outcome)
+        if self.dice.randrange(self.limits.sample_every) == 0:
+            self._sample(epoch, state, outcome)
+        return True
+
+    def _judge(self, state: CrashState, log: int) -> tuple[Outcome, Recovery]:
+        self.tally.states += 1
+        Oracle.judged_in_all += 1
+        recovery = self._recoveries.get(log)
+        if recovery is None:
+            recovery = run_recovery(PageDevice(self.base, state.patch))
+            self.tally.recoveries += 1
+            if len(self._recoveries) >= _RECOVERIES_MAX:
+                self._recoveries.clear()
+            self._recoveries[log] = recovery
+        outcome = self.outcomes.find(recovery, state.patch)
+        if outcome is None:
+            outcome = self.outcomes.add(recovery, self._examine(state))
+        recovered = {**state.patch, **recovery.images} if recovery.images else state.patch
+        device = PageDevice(self.base, recovered)
+        wrong = self.outcomes.require_allowed(
+            outcome, recovered, device.read, state.earliest, state.latest, state.trashed
+        )
+        if wrong is not None:
+            raise CrashError(wrong)
+        if self.invariants:
+            view = RecoveredView(outcome.found.tree, outcome.found.layout, device.read)
+            for position, check in self.invariants:
+                if state.latest >= position:
+                    check(view)
+        return outcome, recovery
+
+    def _examine(self, state: CrashState) -> Examination:
+        self.tally.examined += 1
+        empty = self.fresh_free if self.tally.examined % self.limits.empty_every == 1 else None
+        self.tally.emptied += empty is not None
+        device = PageDevice(self.base, state.patch)
+        return examine(device, fresh_free=empty, trashed=bool(state.trashed))
+
+    # --- crashes inside recovery ---
+    def _crash_within(self, state: CrashState, recovery: Recovery, outcome: Outcome) -> None:
+        """States inside the recovery of `state`: each must have the same outcome as the recovery that went through."""
+        left = self.limits.within
+        for inner, before, pages in self._inner_epochs(state, recovery):
+            for choice in choices(inner, self.dice, torn=self.limits.torn // 4):
+                within = inner.state(pages, choice)
+                if within is not None and left > 0:
+                    left -= self._try_within(state, before, within, outcome)
+
+    def _inner_epochs(self, state: CrashState, recovery: Recovery) -> Iterator[tuple[Epoch, Patch, Pages]]:
+        """The epochs of a recovery, each with what was durable before it: as a patch on the base, and as pages."""
+        before, pages = state.patch, patched(self.base, state.patch)
+        self.outcomes.widen(recovery.images.keys())
+        for inner in epochs(recovery.records, self.page_bytes):
+            yield inner, before, pages
+            complete = inner.state(pages, Subset(-1))
+            assert complete is not None
+            before, pages = {**before, **complete.patch}, patched(pages, complete.patch)
+
+    def _try_within(self, state: CrashState, before: Patch, within: CrashState, outcome: Outcome) -> bool:
+        """Whether it is a new state."""
+        base = self.base
+        patch = {page: content for page, content in {**before, **within.patch}.items() if content != base[page]}
+        image, log = self.names.of(patch)
+        if image in self._seen:
+            self.tally.repeats += 1
+            return False
+        self._seen.add(image)
+        self.tally.within += 1
+        trashed = state.trashed | within.trashed
+        inside = CrashState(state.epoch, state.choice, patch, state.earliest, state.latest, trashed)
+        try:
+            again, _ = self._judge(inside, log)
+            lines = [] if again is outcome else differences(again.found.tree, outcome.found.tree)
+            if lines:
+                raise CrashError("the second recovery leads to another state: " + "; ".join(lines[:8]))
+        except Exception as error:
+            place = Place(state.epoch, state.choice, Place(within.epoch, within.choice))
+            raise _failure(error, place) from error
+        return True
+
+    def _go_to(self, place: Place) -> CrashState:
+        """Pass all epochs before the crash; its state. Once only."""
+        for epoch in epochs(self.records, self.page_bytes):
+            if epoch.number == place.epoch:
+                break
+            self._pass(epoch)
+        else:
+            raise ValueError(f"the log has no epoch {place.epoch}")
+        self.outcomes.begin_epoch(epoch.pages(), {})
+        state = epoch.state(self.base, place.choice)
+        if state is None:
+            raise ValueError(f"epoch {place.epoch} cannot be left with {place.choice}")
+        return state
+
+    def image_of(self, place: Place) -> bytes:
+        """What the crash leaves. An explorer does this, or anything else, only once."""
+        state = self._go_to(place)
+        pages = patched(self.base, state.patch)
+        if place.within is not None:
+            recovery = run_recovery(PageDevice(self.base, state.patch))
+            for inner, _, before in self._inner_epochs(state, recovery):
+                within = inner.state(before, place.within.choice)
+                if inner.number == place.within.epoch and within is not None:
+                    pages = patched(before, within.patch)
+        return b"".join(pages)
+
+    def judge_place(self, place: Place) -> None:
+        """Judge one crash only; Failure when it breaks a promise. An explorer does this only once."""
+        state = self._go_to(place)
+        try:
+            outcome, recovery = self._judge(state, self.names.of(state.patch)[1])
+        except Exception as error:
+            raise _failure(error, Place(place.epoch, place.choice)) from error
+        if place.within is not None:
+            for inner, before, pages in self._inner_epochs(state, recovery):
+                within = inner.state(pages, place.within.choice)
+                if inner.number == place.within.epoch and within is not None:
+                    self._try_within(state, before, within, outcome)
+
+    # --- the rest ---
+    def _sample(self, epoch: Epoch, state: CrashState, outcome: Outcome) -> None:
+        """Judge it without anything that was remembered; the result must be the same."""
+        self.tally.sampled += 1
+        if state.trashed:
+            found = examine(PageDevice(self.base, state.patch), trashed=True).tree
+        else:
+            try:
+                found = self._plain.judge(state.latest, state.choice).tree
+            except CrashError as error:
+                raise _failure(error, Place(epoch.number, state.choice)) from error
+        if found != outcome.found.tree:
+            lines = differences(found, outcome.found.tree)
+            raise AssertionError("the outcome of a state was taken for that of another: " + "; ".join(lines))
+
+    def _cover(self, epoch: Epoch, state: CrashState, outcome: Outcome) -> None:
+        last = state.earliest - 1
+        phase = self.phases[last] if 0 <= last < len(self.phases) else ""
+        floor, ceiling = self.history.floor(state.latest), self.history.ceiling(state.earliest)
+        if floor == ceiling:
+            result = "the only state"
+        elif outcome.state == floor:
+            result = "the last synced state"
+        else:
+            result = "a later state"
+        what = f"{phase or 'nothing'}; {result}"
+        self.tally.coverage[what] = self.tally.coverage.get(what, 0) + 1
+
+
+def epoch_dice(seed: int, epoch: Epoch) -> random.Random:
+    """What draws the choices of an epoch: they do not depend on what was done in others."""
+    return random.Random(f"{seed}:{epoch.number}")
+
+
+def _failure(error: Exception, place: Place) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    return Failure(str(error) if isinstance(error, CrashError) else f"{type(error).__name__}: {error}", place)

@@ -1,0 +1,76 @@
+"""What recovery does to a crash state: its requests, from the real code, without opening the volume."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from deferfs.crash.pages import PageDevice, Patch, put
+from deferfs.device import FlushRecord, Record, WriteRecord
+from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
+from deferfs.ondisk.superblock import Superblock
+from deferfs.store.io import Flush, Read, Write, perform, run_job
+from deferfs.store.memory import Memory
+from deferfs.store.recovery import read_superblock
+from deferfs.store.store import open_store
+
+CLOCK_START: Final = 1 << 50
+"""After recovery, times are later than any of the history."""
+MEMORY_BYTES: Final = 64 << 20
+
+
+def clock_after_crash() -> Callable[[], int]:
+    """Times in ns that no state of the history has."""
+    return itertools.count(CLOCK_START).__next__
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """The requests of one recovery, in order: writes and flushes, the last write being the superblock's.
+
+    `images` are the pages it brings home, named by `key`. An image that was closed cleanly has no requests.
+    """
+
+    records: tuple[Record, ...]
+    images: Patch
+    key: int
+
+    @property
+    def clean(self) -> bool:
+        """Nothing had to be recovered."""
+        return not self.records
+
+
+def run_recovery(device: PageDevice) -> Recovery:
+    """Recover the image on `device` as far as its log goes; what is written stays in the device.
+
+    ImageError or CorruptionError when the image cannot be recovered.
+    """
+    superblock = run_job(device, read_superblock(device.size))
+    if superblock.clean:
+        return Recovery((), {}, 0)
+    records = _requests(device, superblock)
+    images: Patch = {}
+    for record in records:
+        if isinstance(record, WriteRecord) and record.offset not in SUPERBLOCK_OFFSETS:
+            put(images, device.page, device.page_bytes, record.offset, record.data)
+    return Recovery(tuple(records), images, hash(frozenset(images.items())))
+
+
+def _requests(device: PageDevice, superblock: Superblock) -> list[Record]:
+    """Drive the job that opens the store up to the first read that follows a write: the log is done with then."""
+    job = open_store(superblock, Memory(MEMORY_BYTES), clock=clock_after_crash(), entropy=lambda: 7)
+    records: list[Record] = []
+    answer: bytes | None = None
+    while True:
+        request = job.send(answer)
+        if isinstance(request, Read) and records:
+            job.close()
+            return records
+        answer = perform(device, request)
+        if isinstance(request, Write):
+            records.append(WriteRecord(request.offset, b"".join(request.buffers)))
+        elif isinstance(request, Flush):
+            records.append(FlushRecord())

@@ -1,0 +1,111 @@
+"""A finding as a program of its own beside the crash image, and how it is read and run again."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import pprint
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from deferfs.crash.examination import CrashError, require_sound
+from deferfs.crash.exploration import Finding, judge_finding, place_of
+from deferfs.crash.pages import PageDevice, split
+from deferfs.crash.world import World
+from deferfs.errors import DeferfsError, ImageError
+
+_NAME: Final = "FINDING"
+_PROGRAM: Final = '''#!/usr/bin/env python3
+"""A crash of deferfs that breaks a promise, found by `deferfs crash explore`.
+
+{reason}
+
+Run this, or `deferfs crash replay` with it. It ends with 1 while the failure is there, with 0 when it has gone.
+{image}"""
+
+from deferfs.crash.reproducer import main
+
+{name} = {finding}
+
+if __name__ == "__main__":
+    main({name})
+'''
+_IMAGE: Final = "The image that the crash leaves is beside it: {image}, BLAKE2 {digest}.\n"
+
+
+def write_finding(finding: Finding, directory: Path) -> Path:
+    """Write the program, and the image if it is a crash that fails; the path of the program.
+
+    Names that are taken are passed over.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    number = 0
+    while (program := directory / f"crash-{finding.workload}-{finding.seed}-{number}.py").exists():
+        number += 1
+    image = crash_image(finding)
+    note = ""
+    if image is not None:
+        path = program.with_suffix(".img")
+        path.write_bytes(image)
+        note = _IMAGE.format(image=path.name, digest=hashlib.blake2b(image, digest_size=16).hexdigest())
+    literal = pprint.pformat(msgspec.to_builtins(finding), width=110, sort_dicts=False)
+    reason = finding.reason.replace("\\", "\\\\").replace('"""', "'''")
+    program.write_text(_PROGRAM.format(reason=reason, image=note, name=_NAME, finding=literal))
+    program.chmod(0o755)
+    return program
+
+
+def crash_image(finding: Finding) -> bytes | None:
+    """What the crash leaves on the disk; None when the run fails without one."""
+    place = place_of(finding)
+    if place is None:
+        return None
+    world, _ = judge_finding(finding)
+    return image_at(world, finding)
+
+
+def image_at(world: World, finding: Finding) -> bytes:
+    """The image of the crash of `finding` in a world that has done its actions."""
+    place = place_of(finding)
+    assert place is not None
+    return world.explorer(seed=finding.seed).image_of(place)
+
+
+def read_finding(path: Path) -> Finding:
+    """The finding in a program that `write_finding` wrote, which is not executed. ImageError when there is none."""
+    try:
+        tree = ast.parse(path.read_text(), str(path))
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == _NAME for t in node.targets):
+                return msgspec.convert(ast.literal_eval(node.value), Finding)
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from error
+    except (SyntaxError, ValueError) as error:
+        raise ImageError(f"{path}: not a crash that `deferfs crash explore` wrote: {error}") from error
+    raise ImageError(f"{path}: not a crash that `deferfs crash explore` wrote: it has no {_NAME}")
+
+
+def replay(finding: Finding, image: Path | None) -> tuple[str | None, list[str]]:
+    """Why the finding fails, or None when it does not (any more); and notes about the image that lies beside it."""
+    world, reason = judge_finding(finding)
+    notes: list[str] = []
+    if image is not None and image.exists():
+        data = image.read_bytes()
+        place = place_of(finding)
+        if place is not None and image_at(world, finding) != data:
+            notes.append(f"{image}: the run no longer writes this image")
+        try:
+            require_sound(PageDevice(split(data, 4096), {}), "as it was written")
+        except (CrashError, DeferfsError) as error:
+            notes.append(f"{image}: {error}")
+    return reason, notes
+
+
+def main(found: dict[str, Any]) -> None:
+    """Run a finding as a program."""
+    reason, _ = replay(msgspec.convert(found, Finding), None)
+    sys.stdout.write(f"{'it still fails: ' + reason if reason else 'it does not fail any more'}\n")
+    sys.exit(1 if reason else 0)

@@ -1,0 +1,91 @@
+"""`deferfs crash`: what it prints, writes and ends with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deferfs.cli.main import run
+from tests.property.more_faults import FAULTS
+
+
+def test_explore_reports_rate_and_coverage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["crash", "explore", "--runs", "2", "--length", "30", "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert not err
+    assert "distinct states a second" in out
+    assert "the last synced state" in out
+
+
+def test_explore_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["crash", "explore", "--runs", "2", "--length", "30", "--evict", "inline", "-q", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["runs"], found["next_seed"], found["failure"], found["program"]) == (2, 2, None, None)
+    assert found["states"] > 100
+
+
+def test_explore_draws_only_the_given_operations(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["crash", "explore", "--operations", "create,commit_step", "--runs", "1", "-q"]
+    assert run(arguments) == 0
+    capsys.readouterr()
+    assert run([*arguments[:3], "create,nonsense", *arguments[4:]]) == 2
+    assert "no such operation: nonsense; there are" in capsys.readouterr().err
+
+
+def test_a_workload_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its last sequence, however many runs are asked for."""
+    assert run(["crash", "explore", "--workload", "seq-1", "--seed", "142", "--runs", "50", "-q", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--workload", "seq-9"], "no such workload: seq-9"),
+        (["-b", "1000"], "block size must be a power of two"),
+        (["--jobs", "2", "--scheduler", "tcp://127.0.0.1:1"], "--jobs is about processes of this machine"),
+        (["--output", __file__], "not a directory"),
+        (["--evict", "never"], "never"),
+        (["--time", "0"], "--time"),
+    ],
+)
+def test_explore_usage(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["crash", "explore", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert text in err
+    assert err.count("\n") == 1
+
+
+def test_a_failure_is_shrunk_written_and_replayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FAULTS["the_commit_record_is_not_flushed"].plant(monkeypatch)
+    arguments = ["crash", "explore", "--length", "40", "--output", str(tmp_path), "--shrink", "5", "-q", "--json"]
+    assert run(arguments) == 1
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["failure"] in err
+    program = found["program"]
+    assert Path(program).with_suffix(".img").stat().st_size > 0
+    assert run(["crash", "replay", program]) == 1
+    assert "still fails" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert run(["crash", "replay", program]) == 0
+    assert "does not fail any more" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["FINDING = {'reason': 1}\n", "x = 1\n", "not python\n", "FINDING = f()\n"])
+def test_replay_of_something_else(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file.py"
+    path.write_text(text)
+    assert run(["crash", "replay", str(path)]) == 1
+    err = capsys.readouterr().err
+    assert "not a crash that `deferfs crash explore` wrote" in err
+    assert err.count("\n") == 1
+
+
+def test_replay_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["crash", "replay", str(tmp_path / "none.py")]) == 1
+    assert "No such file" in capsys.readouterr().err
