@@ -35,7 +35,18 @@ class Transaction:
     blocks: int = 0
 
 
-class _LogReader:
+@dataclass(slots=True, frozen=True)
+class LogContent:
+    """What was found in the log: whole transactions, the newest id of any block in it, whether one in the middle is
+    damaged.
+    """
+
+    transactions: int
+    newest_tid: int
+    damaged: bool
+
+
+class LogReader:
     """The journal region as a ring of blocks."""
 
     def __init__(self, context: Context) -> None:
@@ -52,15 +63,15 @@ class _LogReader:
         return bytes(self.context.fmt.block_size) if found is None else found
 
 
-def replay(context: Context) -> int:
-    """Fill the overlay of the reader from the log; the number of transactions in it."""
+def replay(context: Context) -> LogContent:
+    """Fill the overlay of the reader from the log; what is in it."""
     superblock = context.superblock
-    log = _LogReader(context)
+    log = LogReader(context)
     newest: dict[int, tuple[int, int]] = {}
     revoked: dict[int, int] = {}
     position, used, tid = superblock.journal_tail, 0, superblock.tail_tid
     while used < log.length:
-        transaction = _read_transaction(log, position, log.length - used, tid)
+        transaction = read_transaction(log, position, log.length - used, tid)
         if transaction is None:
             break
         for home, source in transaction.images:
@@ -71,7 +82,7 @@ def replay(context: Context) -> int:
         used += transaction.blocks
         position += transaction.blocks
         tid += 1
-    _look_for_newer(log, position, log.length - used, tid)
+    newest_tid = _look_for_newer(log, position, log.length - used, tid)
     transactions = tid - superblock.tail_tid
     if transactions and superblock.clean:
         text = f"log: {transactions} transactions from {superblock.tail_tid} on in a clean image"
@@ -79,10 +90,10 @@ def replay(context: Context) -> int:
     for home, (logged, source) in newest.items():
         if logged > revoked.get(home, -1) and _may_be_logged(context, home):
             context.reader.overlay[home] = source
-    return transactions
+    return LogContent(transactions, newest_tid, newest_tid > tid)
 
 
-def _read_transaction(log: _LogReader, position: int, room: int, tid: int) -> Transaction | None:
+def read_transaction(log: LogReader, position: int, room: int, tid: int) -> Transaction | None:
     """The transaction `tid` at `position` if every block and checksum of it is right, else None."""
     fmt = log.context.fmt
     found = Transaction(tid)
@@ -116,12 +127,12 @@ def _read_transaction(log: _LogReader, position: int, room: int, tid: int) -> Tr
     return None
 
 
-def _look_for_newer(log: _LogReader, position: int, room: int, tid: int) -> None:
+def _look_for_newer(log: LogReader, position: int, room: int, tid: int) -> int:
     """Transaction `tid` at `position` is damaged or was never finished: nothing newer may have
-    begun.
+    begun. Returns the newest id seen, at least that of the transaction before it.
     """
     context = log.context
-    newest = tid
+    newest = tid - 1
     for at in range(position, position + room):
         header = peek(context.fmt, log.block(at))
         if header is not None:
@@ -130,6 +141,7 @@ def _look_for_newer(log: _LogReader, position: int, room: int, tid: int) -> None
         text = f"log: transaction {tid} is damaged, but transaction {newest} follows it"
         context.findings.add(catalogue.LOG_GAP, text, tid=tid, block=log.address(position))
         context.complete = False
+    return newest
 
 
 def _may_be_logged(context: Context, home: int) -> bool:

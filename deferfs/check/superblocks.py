@@ -24,7 +24,7 @@ from deferfs.ondisk.superblock import (
 _CRC: Final = struct.Struct("<I")
 _SEQUENCE: Final = struct.Struct("<Q")
 _SEQUENCE_OFFSET: Final = 28
-_KEPT: Final = (
+KEPT: Final = (
     "uuid", "block_size", "hash_key", "created_ns", "journal_start", "journal_blocks", "inode_root",
 )  # fmt: skip
 """Fields that no write of a superblock changes."""
@@ -89,7 +89,7 @@ def _compare_copies(
     if refused and best.state & STATE_CLEAN:
         findings.add(catalogue.SUPERBLOCK_COPY, f"superblock: the other copy: {refused[0][1]}")
     for other in found:
-        for name in _KEPT:
+        for name in KEPT:
             if getattr(other, name) != getattr(best, name):
                 findings.add(catalogue.SUPERBLOCK_DISAGREE, f"superblock: the copies differ in {name}")
 

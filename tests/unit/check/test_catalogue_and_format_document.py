@@ -262,4 +262,6 @@ def test_limits() -> None:
 
 
 def test_problems() -> None:
-    assert rows("What fsck finds") == [[str(kind.number), f"`{kind.code}`", kind.meaning] for kind in CATALOGUE]
+    assert rows("What fsck finds") == [
+        [str(kind.number), f"`{kind.code}`", kind.meaning, kind.repair] for kind in CATALOGUE
+    ]
