@@ -26,13 +26,15 @@ from deferfs.ondisk.journal import (
 @dataclass(slots=True)
 class Transaction:
     """A whole transaction: (home, log block) of its images, its revokes, and the log blocks it
-    takes.
+    takes from offset `position` of the journal on.
     """
 
     tid: int
+    position: int = 0
     images: list[tuple[int, int]] = field(default_factory=list)
     revokes: list[int] = field(default_factory=list)
     blocks: int = 0
+    time_ns: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -69,19 +71,15 @@ def replay(context: Context) -> LogContent:
     log = LogReader(context)
     newest: dict[int, tuple[int, int]] = {}
     revoked: dict[int, int] = {}
-    position, used, tid = superblock.journal_tail, 0, superblock.tail_tid
-    while used < log.length:
-        transaction = read_transaction(log, position, log.length - used, tid)
-        if transaction is None:
-            break
+    found = whole_transactions(context)
+    for transaction in found:
         for home, source in transaction.images:
-            newest[home] = (tid, source)
+            newest[home] = (transaction.tid, source)
         for home in transaction.revokes:
-            revoked[home] = tid
+            revoked[home] = transaction.tid
         _check_homes(context, transaction)
-        used += transaction.blocks
-        position += transaction.blocks
-        tid += 1
+    used = sum(transaction.blocks for transaction in found)
+    position, tid = superblock.journal_tail + used, superblock.tail_tid + len(found)
     newest_tid = _look_for_newer(log, position, log.length - used, tid)
     transactions = tid - superblock.tail_tid
     if transactions and superblock.clean:
@@ -93,10 +91,25 @@ def replay(context: Context) -> LogContent:
     return LogContent(transactions, newest_tid, newest_tid > tid)
 
 
+def whole_transactions(context: Context) -> list[Transaction]:
+    """The transactions from the tail on, as far as they are whole."""
+    log, superblock = LogReader(context), context.superblock
+    found: list[Transaction] = []
+    position, used = superblock.journal_tail, 0
+    while used < log.length:
+        transaction = read_transaction(log, position, log.length - used, superblock.tail_tid + len(found))
+        if transaction is None:
+            break
+        found.append(transaction)
+        used += transaction.blocks
+        position += transaction.blocks
+    return found
+
+
 def read_transaction(log: LogReader, position: int, room: int, tid: int) -> Transaction | None:
     """The transaction `tid` at `position` if every block and checksum of it is right, else None."""
     fmt = log.context.fmt
-    found = Transaction(tid)
+    found = Transaction(tid, position % log.length)
     body_crc = index = 0
     while index < room:
         data = log.block(position + index)
@@ -106,7 +119,7 @@ def read_transaction(log: LogReader, position: int, room: int, tid: int) -> Tran
         magic, _, _, count = header
         if magic == MAGIC_COMMIT:
             record = decode_commit(data)
-            found.blocks = index + 1
+            found.blocks, found.time_ns = index + 1, record.time_ns
             return found if record.blocks == index and record.body_crc == body_crc else None
         body_crc = fmt.checksum(body_crc, data)
         index += 1

@@ -19,6 +19,7 @@ from deferfs.errors import ImageError
 from deferfs.mount.image import load_superblock, open_image
 from deferfs.mount.recover import recover_image
 from deferfs.ondisk.superblock import STATE_ERRORS
+from deferfs.store.past import past_device
 
 EXIT_CLEAN: Final = 0
 EXIT_FIXED: Final = 1
@@ -52,6 +53,22 @@ class Outcome:
         """The exit code: a sum."""
         sound = self.left.clean and self.left.complete
         return (EXIT_FIXED if self.fixed else 0) + (0 if sound else EXIT_PROBLEMS_LEFT)
+
+
+def check_past(image: str, tid: int, *, verbose: bool, as_json: bool, progress: Progress | None = None) -> int:
+    """Check the image as it was after transaction `tid` of its log; the exit code. ImageError, ImageInUseError."""
+    device = open_image(image, writable=False, notice=tell)
+    try:
+        report = check_image(past_device(device, tid), progress=progress)
+    finally:
+        device.close()
+    outcome = Outcome(report, report)
+    if as_json:
+        say_json({**report_json(image, outcome), "at": tid})
+    else:
+        say_problems(image, report)
+        say_summary(image, outcome, verbose=verbose)
+    return outcome.code
 
 
 def run_check(

@@ -16,6 +16,7 @@ from deferfs.errors import UsageError
 @click.option("-y", "repair", is_flag=True, help="Check everything, repair everything.")
 @click.option("-f", "--force", is_flag=True, help="With -p: check a clean image too.")
 @click.option("-C", "progress_fd", metavar="FD", help="Show progress (0), or write it to this file descriptor.")
+@click.option("--at", "tid", type=int, metavar="TID", help="Check the state after this transaction of the log.")
 @click.option("-V", "-v", "verbose", is_flag=True, help="Print counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -25,6 +26,7 @@ def command(
     repair: bool,
     force: bool,
     progress_fd: str | None,
+    tid: int | None,
     verbose: bool,
     as_json: bool,
 ) -> int:
@@ -36,12 +38,16 @@ def command(
     the log and finishing deletions is recovery, not repair: it ends in 0.
     """
     from deferfs.cli.check_progress import progress_to
-    from deferfs.cli.check_run import Mode, run_check
+    from deferfs.cli.check_run import Mode, check_past, run_check
 
     if look_only + preen + repair > 1:
         raise UsageError("only one of -n, -p (or -a) and -y can be given")
+    if tid is not None and (preen or repair):
+        raise UsageError("--at looks at the past, which cannot be repaired: only -n goes with it")
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     unasked = Mode.ASK if on_terminal else Mode.LOOK
     mode = Mode.LOOK if look_only else Mode.PREEN if preen else Mode.REPAIR if repair else unasked
     progress = progress_to(image, progress_fd)
+    if tid is not None:
+        return check_past(image, tid, verbose=verbose, as_json=as_json, progress=progress)
     return run_check(image, mode, force=force, verbose=verbose, as_json=as_json, progress=progress)

@@ -24,6 +24,7 @@ COMMANDS: Final = (
     "ctl",
     "run",
     "bench",
+    "debug",
 )
 """In the order of the help text. Each is the attribute `command` of the module of that name here."""
 _CONVENTIONS: Final = {"mount": MOUNT, "fsck": FSCK}

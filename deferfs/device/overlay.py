@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from deferfs.device.base import Buffer, Device, check_range
 from deferfs.errors import DeviceError
@@ -32,24 +32,29 @@ class OverlayDevice:
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset`. What was written is read even where `inner` cannot be."""
+        found = self._assemble(offset, length, self.inner.read)
+        assert found is not None
+        return found
+
+    def read_nowait(self, offset: int, length: int) -> bytes | None:
+        """As `read`, or None when `inner` would block."""
+        return self._assemble(offset, length, self.inner.read_nowait)
+
+    def _assemble(self, offset: int, length: int, read: Callable[[int, int], bytes | None]) -> bytes | None:
         size, pages = self.page_bytes, self.pages
         numbers = range(offset // size, -(-(offset + length) // size))
         if not pages or not any(number in pages for number in numbers):
-            return self.inner.read(offset, length)
+            return read(offset, length)
         check_range(self, offset, length)
         parts: list[bytes] = []
         for number in numbers:
             start, end = max(offset, number * size), min(offset + length, (number + 1) * size)
             page = pages.get(number)
-            if page is None:
-                parts.append(self.inner.read(start, end - start))
-            else:
-                parts.append(page[start - number * size : end - number * size])
+            part = read(start, end - start) if page is None else page[start - number * size : end - number * size]
+            if part is None:
+                return None
+            parts.append(part)
         return b"".join(parts)
-
-    def read_nowait(self, offset: int, length: int) -> bytes | None:
-        """None: whether it would block is not known."""
-        return None
 
     def write(self, offset: int, data: Buffer) -> None:
         """Keep `data` for `offset`."""
