@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Final
-
-import google_crc32c
 
 from deferfs.check import catalogue
 from deferfs.check.context import Context
@@ -19,11 +16,9 @@ from deferfs.ondisk.superblock import (
     STATE_CLEAN,
     STATE_ERRORS,
     Superblock,
+    UnsupportedFormatError,
 )
 
-_CRC: Final = struct.Struct("<I")
-_SEQUENCE: Final = struct.Struct("<Q")
-_SEQUENCE_OFFSET: Final = 28
 KEPT: Final = (
     "uuid", "block_size", "hash_key", "created_ns", "journal_start", "journal_blocks", "inode_root",
 )  # fmt: skip
@@ -70,9 +65,8 @@ def _most_telling(refused: list[tuple[bytes, ImageError]]) -> ImageError:
 
 def _refuse_unknown(device: Device, best: Superblock, refused: list[tuple[bytes, ImageError]]) -> None:
     """A newer copy that is whole but not understood must not be passed over for an older one."""
-    for data, error in refused:
-        whole = data[4 : 4 + len(MAGIC)] == MAGIC and _CRC.unpack_from(data)[0] == google_crc32c.value(data[4:])
-        if whole and _SEQUENCE.unpack_from(data, _SEQUENCE_OFFSET)[0] >= best.sequence:
+    for _, error in refused:
+        if isinstance(error, UnsupportedFormatError) and error.sequence >= best.sequence:
             raise ImageError(f"{device.name}: {error}")
     unknown = best.read_only_compatible & ~FEATURES_READ_ONLY
     if unknown:

@@ -7,7 +7,6 @@ whatever its numbers say: trees visit a block once, and what cannot be read is t
 from __future__ import annotations
 
 import stat
-import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -130,7 +129,7 @@ class View:
         for key, value in self._values(inode):
             try:
                 yield Entry(key, *unpack_entry(value))
-            except struct.error:
+            except CorruptionError:
                 continue
 
     def _values(self, inode: Inode) -> Iterator[tuple[int, bytes]]:

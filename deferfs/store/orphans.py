@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
+from deferfs.errors import CorruptionError
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import ORPHAN_FILE_INO, Inode
 from deferfs.ondisk.orphan import FREE_SLOT, OrphanBlock, OrphanSlot
@@ -111,7 +112,7 @@ class OrphanTable:
     def update(self, plan: Plan, slot: int, *, cursor: int | None = None, flags: int | None = None) -> None:
         """Change the progress cursor or the flags of a used slot."""
         number, index = divmod(slot, self.per_block)
-        slots = plan.modify(self._address(plan, number), OrphanBlock).slots
+        slots = self._slots_of(plan, number)
         if cursor is not None:
             slots[index] = slots[index]._replace(cursor=cursor)
         if flags is not None:
@@ -122,7 +123,10 @@ class OrphanTable:
         slot = inode.orphan_slot - 1
         inode.orphan_slot = 0
         number, index = divmod(slot, self.per_block)
-        plan.modify(self._address(plan, number), OrphanBlock).slots[index] = FREE_SLOT
+        slots = self._slots_of(plan, number)
+        if slots[index].ino != inode.ino:
+            raise CorruptionError(f"orphan slot {slot} does not hold inode {inode.ino}")
+        slots[index] = FREE_SLOT
         keep = len(self.used)
         while keep and not self.used[keep - 1] - (keep - 1 == number):
             keep -= 1
@@ -138,6 +142,12 @@ class OrphanTable:
         del self.used[keep:]
         if slot < keep * self.per_block:
             heappush(self.free, slot)
+
+    def _slots_of(self, plan: Plan, number: int) -> list[OrphanSlot]:
+        """The plan's own copy of the slots of a block of the table."""
+        if not 0 <= number <= len(self.used):
+            raise CorruptionError(f"the orphan table has no block {number}")
+        return plan.modify(self._address(plan, number), OrphanBlock).slots
 
     def _address(self, plan: Plan, number: int) -> int:
         table = plan.store.inodes.get(plan, ORPHAN_FILE_INO)

@@ -10,6 +10,7 @@ from deferfs.errors import CorruptionError, FsError, ImageError
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, InodeBlock
+from deferfs.ondisk.orphan import OrphanBlock
 from deferfs.ondisk.superblock import FEATURES_READ_ONLY, STATE_CLEAN, STATE_ERRORS, Superblock
 from deferfs.store import extents
 from deferfs.store.cache import BlockCache
@@ -134,7 +135,7 @@ def open_store(
     yield from _load_orphans(store)
     if not read_only:
         yield from store.write_superblock(
-            state=superblock.state & ~STATE_CLEAN, mounts=superblock.mounts + 1, written_ns=clock()
+            state=superblock.state & ~STATE_CLEAN, mounts=(superblock.mounts + 1) % (1 << 64), written_ns=clock()
         )
     return store
 
@@ -172,6 +173,8 @@ def _load_inodes(store: Store) -> Job[None]:
 
     end = yield from store.look(last_block)
     table.groups = max(1, -(-end // fmt.inode_group_blocks))
+    if table.groups > fmt.inode_groups_max(store.superblock.blocks):
+        raise CorruptionError(f"the inode file maps {table.groups} groups of inodes, more than the image can hold")
     for group in range(table.groups):
 
         def used(plan: Plan, group: int = group) -> int:
@@ -196,9 +199,15 @@ def _load_orphans(store: Store) -> Job[None]:
     blocks: list[tuple[int, bytes]] = []
     size = store.fmt.block_size
     for first, length in runs:
-        data = yield Read(first * size, length * size)
-        assert data is not None
-        blocks.extend((first + i, data[i * size : (i + 1) * size]) for i in range(length))
+        if not first:
+            raise CorruptionError("the orphan table has a hole")
+        for at in range(first, first + length, _READ_BLOCKS):
+            count = min(_READ_BLOCKS, first + length - at)
+            data = yield Read(at * size, count * size)
+            assert data is not None
+            found = [(at + i, data[i * size : (i + 1) * size]) for i in range(count)]
+            OrphanBlock.count(store.fmt, *found[0])  # what only claims to be a table ends here
+            blocks.extend(found)
     store.recovered = store.orphans.load(store.fmt, blocks)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Callable, Iterator
 from heapq import merge
@@ -12,6 +11,7 @@ from deferfs.check.repair.attributes import chain_blocks
 from deferfs.check.repair.bench import Bench, NoRoomError
 from deferfs.check.repair.trees import Entry, Remains, build
 from deferfs.check.table import FREE, TYPE_DIRECTORY
+from deferfs.errors import CorruptionError
 from deferfs.limits import DIRECTORY_COLLISIONS_MAX, NAME_BYTES_MAX
 from deferfs.ondisk.directory import name_key, pack_entry, unpack_entry
 from deferfs.ondisk.inode import FIRST_INO, FORM_DIRECTORY_TREE, FORM_ENTRIES, ROOT_INO, Inode
@@ -63,7 +63,7 @@ def _find_parents(bench: Bench) -> None:
         for _, value in Directory(bench, bench.inode(ino)).entries():
             try:
                 target, _, name = unpack_entry(value)
-            except struct.error:
+            except CorruptionError:
                 continue
             if target < FIRST_INO or table.type_of(target) != TYPE_DIRECTORY or not possible_name(name):
                 continue
@@ -129,7 +129,7 @@ class _Mender:
     def _judge(self, position: int, key: int, value: bytes) -> None:
         try:
             ino, file_type, name = unpack_entry(value)
-        except struct.error:
+        except CorruptionError:
             self._drop(position, f"an entry of {len(value)} bytes removed")
             return
         reason = self._why_not(ino, name)

@@ -27,8 +27,8 @@ from tests.unit.check.sample import BIG_ENTRIES, FAR, FIRST_IN_CHUNK_1, sample
 from tests.unit.check.test_checker_damage import NUMBERS
 from tests.unit.check.test_checker_volumes import Workload
 
-EXAMPLES = settings(max_examples=120, deadline=None)
-DAMAGES_PER_VOLUME = 12
+EXAMPLES = settings(max_examples=60, deadline=None)
+DAMAGES_PER_VOLUME = 5
 
 
 def spoil_blocks(image: Image, random: Random, metadata: list[int]) -> set[int]:
