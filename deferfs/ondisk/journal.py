@@ -25,8 +25,9 @@ MAGIC_REVOKE: Final = b"DJRV"
 MAGIC_COMMIT: Final = b"DJCM"
 MAGICS: Final = frozenset((MAGIC_DESCRIPTOR, MAGIC_REVOKE, MAGIC_COMMIT))
 
-_TID_END: Final = 1 << 63
-"""As of the counters in the superblock."""
+_TID_END: Final = 1 << 61
+"""No record of a later transaction is believed: recovery numbers new ones above everything in the log, and the
+superblock must still be able to count them."""
 _TAG: Final = struct.Struct("<QII")
 _ADDRESS: Final = struct.Struct("<Q")
 _COMMIT: Final = struct.Struct("<IIq")

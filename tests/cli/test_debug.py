@@ -2,7 +2,6 @@
 
 import json
 import stat
-import struct
 import time
 from pathlib import Path
 
@@ -63,8 +62,6 @@ def test_inode(past: Path, command: Command) -> None:
         f"inode {found['ino']}: file, 1048577 bytes, in block {found['block']}, record {found['index']}\n"
     )
     assert "xattr        user.colour: 3 bytes" in text
-    record = past.read_bytes()[found["block"] * 4096 + found["index"] * 512 :][:512]
-    assert record[4:8] != b"DINO" or struct.unpack_from("<Q", record, 8)[0] == found["ino"]
 
 
 def test_directory_and_extents(past: Path, command: Command) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from deferfs.check.claims import Claims
 from deferfs.check.context import Context
@@ -13,6 +14,9 @@ from deferfs.device.base import Device
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.journal import peek
 from deferfs.ondisk.superblock import STATE_CLEAN, Superblock
+
+_TID_SANE_MAX: Final = 1 << 60
+_WIPE_BLOCKS: Final = 64
 
 
 def recover(device: Device, superblock: Superblock, now_ns: int) -> Superblock:
@@ -36,15 +40,28 @@ def recover(device: Device, superblock: Superblock, now_ns: int) -> Superblock:
             if data is not None:
                 device.write(home * size, data)
         device.flush()
+    following = max(content.newest_tid + 1, superblock.tail_tid)
+    if following > _TID_SANE_MAX:
+        following = _start_over(device, superblock)
     renewed = superblock.next(
         journal_tail=0,
-        tail_tid=max(content.newest_tid + 1, superblock.tail_tid),
+        tail_tid=following,
         written_ns=now_ns,
         state=superblock.state & ~STATE_CLEAN,
     )
     device.write(SUPERBLOCK_OFFSETS[renewed.sequence % 2], renewed.encode())
     device.flush()
     return renewed
+
+
+def _start_over(device: Device, superblock: Superblock) -> int:
+    """Wipe the log, in which ids have come to their end by damage; the first id of the new count."""
+    size = superblock.block_size
+    first, end = superblock.journal_start, superblock.journal_start + superblock.journal_blocks
+    for address in range(first, end, _WIPE_BLOCKS):
+        device.write(address * size, bytes(min(_WIPE_BLOCKS, end - address) * size))
+    device.flush()
+    return 1
 
 
 def _context(device: Device, superblock: Superblock) -> Context:

@@ -27,7 +27,7 @@ FORMATS = formats()
 FMT = FORMATS[0]
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
-tids = st.integers(0, 2**63 - 1)
+tids = st.integers(0, 2**61 - 1)
 
 
 @given(fmt=st.sampled_from(FORMATS), tid=tids, index=u64, data=st.data())

@@ -1,0 +1,87 @@
+"""Images made to do harm, in a process with little memory and little time: no crash, no hang, no exhaustion."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command, environment_of_the_program
+from tests.unit.check.hostile import TRAPS
+from tests.unit.check.sample import sample
+
+MEMORY_BYTES = 512 << 20
+CPU_SECONDS = 60
+WALL_SECONDS = 110
+
+_DEBUG = (
+    "superblock IMAGE", "inode IMAGE 1", "inode IMAGE 8", "inode IMAGE 21", "inode IMAGE /big", "directory IMAGE /big",
+    "directory IMAGE /dir/sub", "extents IMAGE /files/tree", "extents IMAGE 2", "extents IMAGE 3", "journal IMAGE",
+    "journal --json IMAGE", "orphans IMAGE", "bisect IMAGE",
+)  # fmt: skip
+_COMMANDS = ("fsck -n IMAGE", *(f"debug {words}" for words in _DEBUG))
+
+
+def limited() -> None:
+    """In the child: what exceeds the limits fails with MemoryError, or dies."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parents[2]
+    environment = environment_of_the_program(DEFERFS_DEBUG="1")
+    environment["PYTHONPATH"] = f"{root}{os.pathsep}{environment['PYTHONPATH']}"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        preexec_fn=limited, capture_output=True, text=True, timeout=WALL_SECONDS, check=False, env=environment,
+    )  # fmt: skip
+
+
+COMMANDS = """
+import sys, shlex
+from deferfs.cli.main import run
+image, *commands = sys.argv[1:]
+for command in commands:
+    words = [image if word == "IMAGE" else word for word in shlex.split(command)]
+    code = run(words)
+    print(f"code {code}: {command}", file=sys.stderr)
+    assert code in (0, 1, 4, 8), command
+"""
+
+USE = """
+import sys
+from tests.unit.check.rummage import rummage
+rummage(open(sys.argv[1], "rb").read())
+"""
+
+
+@pytest.fixture(params=TRAPS)
+def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    image = sample()
+    TRAPS[request.param](image)
+    path = tmp_path / "hostile"
+    path.write_bytes(image.device.snapshot())
+    return path
+
+
+def assert_no_crash(done: subprocess.CompletedProcess[str]) -> None:
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "internal error" not in done.stderr, done.stderr
+    assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+def test_tools_and_repair(hostile: Path, command: Command) -> None:
+    before = hostile.read_bytes()
+    assert_no_crash(run(COMMANDS, str(hostile), *_COMMANDS))
+    assert hostile.read_bytes() == before
+    assert_no_crash(run(COMMANDS, str(hostile), "fsck -p -f IMAGE", "fsck -y IMAGE"))
+    outcome = command("fsck", "-n", hostile)
+    assert outcome.code == 0, outcome.out
+
+
+def test_the_filesystem_itself(hostile: Path) -> None:
+    """As a mount would work on it, without the kernel."""
+    assert_no_crash(run(USE, str(hostile)))
