@@ -55,6 +55,13 @@ SUPERBLOCK_ERRORS: Final = _kind(
     "the mark is removed when nothing else is wrong",
 )
 
+SUPERBLOCK_COUNTER: Final = _kind(
+    105,
+    "superblock-counter",
+    "the sequence of the superblock or of transactions is near its end",
+    "counted anew from the beginning",
+)
+
 LOG_GAP: Final = _kind(
     201,
     "log-gap",

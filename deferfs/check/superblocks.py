@@ -11,6 +11,7 @@ from deferfs.device.base import Device
 from deferfs.errors import DeviceError, ImageError
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import (
+    COUNTER_SANE_MAX,
     FEATURES_READ_ONLY,
     MAGIC,
     STATE_CLEAN,
@@ -46,6 +47,9 @@ def read_superblock(device: Device, findings: Findings) -> Superblock:
     _compare_copies(best, found, refused, findings)
     if best.state & STATE_ERRORS:
         findings.add(catalogue.SUPERBLOCK_ERRORS, "superblock: an error was recorded while it was mounted")
+    if max(best.sequence, best.tail_tid) > COUNTER_SANE_MAX:
+        text = f"superblock: sequence {best.sequence}, transaction {best.tail_tid}"
+        findings.add(catalogue.SUPERBLOCK_COUNTER, text)
     return best
 
 

@@ -22,6 +22,8 @@ FEATURES_READ_ONLY: Final = 0
 FEATURES_INCOMPATIBLE: Final = 0
 COUNTER_END: Final = 1 << 62
 """Sequences and transaction ids stay below it: a damaged one must not overflow its field when it grows."""
+COUNTER_SANE_MAX: Final = 1 << 60
+"""What writes for ever would not reach: above it, fsck counts anew and a mount is refused."""
 STATE_CLEAN: Final = 1
 """The log is empty and every structure is at home."""
 STATE_ERRORS: Final = 2

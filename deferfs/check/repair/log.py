@@ -13,9 +13,8 @@ from deferfs.check.report import Findings
 from deferfs.device.base import Device
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.journal import peek
-from deferfs.ondisk.superblock import STATE_CLEAN, Superblock
+from deferfs.ondisk.superblock import COUNTER_SANE_MAX, STATE_CLEAN, Superblock
 
-_TID_SANE_MAX: Final = 1 << 60
 _WIPE_BLOCKS: Final = 64
 
 
@@ -41,7 +40,7 @@ def recover(device: Device, superblock: Superblock, now_ns: int) -> Superblock:
                 device.write(home * size, data)
         device.flush()
     following = max(content.newest_tid + 1, superblock.tail_tid)
-    if following > _TID_SANE_MAX:
+    if following > COUNTER_SANE_MAX:
         following = _start_over(device, superblock)
     renewed = superblock.next(
         journal_tail=0,

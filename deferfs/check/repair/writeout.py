@@ -7,12 +7,13 @@ to after the last of them; so whatever interrupts a repair, the next fsck looks 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from deferfs.device.base import Device
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.journal import Commit, Tag, encode_commit, encode_descriptor, transaction_blocks
-from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS, Superblock
+from deferfs.ondisk.superblock import COUNTER_SANE_MAX, STATE_CLEAN, STATE_ERRORS, Superblock
 
 IMAGES_MAX: Final = 4096
 """Blocks of one transaction: bounds what has to be replayed, and the memory for it."""
@@ -60,6 +61,13 @@ class WriteOut:
         state = STATE_CLEAN if clean else STATE_CLEAN | STATE_ERRORS
         for _ in SUPERBLOCK_OFFSETS:
             self.put_superblock(state=state, journal_tail=0)
+        if self.superblock.sequence > COUNTER_SANE_MAX:
+            # the copies say the same: the older one becomes the oldest of a new count, then the other its successor
+            newest = self.superblock.sequence % 2
+            for sequence in (1 - newest, 2 + newest):
+                self.superblock = replace(self.superblock, sequence=sequence)
+                self.device.write(SUPERBLOCK_OFFSETS[sequence % 2], self.superblock.encode())
+                self.device.flush()
 
     def _images_per_transaction(self) -> int:
         fmt, images = self.superblock.format, IMAGES_MAX
