@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from deferfs.device import FileDevice
+from deferfs.mount.image import load_superblock
+from deferfs.ondisk.format import INODE_BYTES
+from deferfs.ondisk.inode import FORM_EXTENTS, INODE_FILE_INO, Inode
+from deferfs.ondisk.node import EXTENT
 from tests.cli.conftest import Command, environment_of_the_program
 from tests.unit.check.hostile import TRAPS
 from tests.unit.check.sample import sample
@@ -85,3 +90,25 @@ def test_tools_and_repair(hostile: Path, command: Command) -> None:
 def test_the_filesystem_itself(hostile: Path) -> None:
     """As a mount would work on it, without the kernel."""
     assert_no_crash(run(USE, str(hostile)))
+
+
+def test_an_inode_table_over_a_large_sparse_image(tmp_path: Path, command: Command) -> None:
+    """One extent that calls everything free inodes: half a million chunks, 32 million inodes."""
+    path = tmp_path / "large"
+    assert command("mkfs", "-q", "-b", "1K", "--journal-size", "1M", path, "--size", "16G").code == 0
+    device = FileDevice.open(str(path), writable=True)
+    superblock = load_superblock(device)
+    fmt = superblock.format
+    address = superblock.inode_root + INODE_FILE_INO // fmt.inodes_per_block
+    at = address * fmt.block_size + INODE_FILE_INO % fmt.inodes_per_block * INODE_BYTES
+    inode = Inode.decode(fmt, address, device.read(at, INODE_BYTES))
+    first = superblock.inode_root + fmt.chunk_blocks
+    length = superblock.blocks - first
+    everything = ((1 + fmt.chunk_blocks), EXTENT.pack(first, length, 0))
+    inode.set_entries(FORM_EXTENTS, (*inode.entries, everything))
+    inode.blocks += length
+    device.write(at, inode.encode(fmt, address))
+    device.close()
+    assert_no_crash(run(COMMANDS, str(path), "fsck -n IMAGE", "debug inode IMAGE 1", "debug directory IMAGE /"))
+    assert_no_crash(run(COMMANDS, str(path), "fsck -y IMAGE"))
+    assert command("fsck", "-n", path).code == 0

@@ -78,10 +78,13 @@ def _mapped_by_scan(bench: Bench, file: InodeFile | None) -> InodeFile | None:
     fmt, size = bench.fmt, bench.fmt.block_size
     count = max(1, _SCAN_BYTES // size)
     groups = fmt.inode_groups_max(bench.superblock.blocks)
-    for start in bench.steps("scan", range(fmt.reserved_blocks, bench.superblock.blocks, count)):
+    windows = {address // count for address in mapped}
+    for start in bench.steps("scan", range(0, bench.superblock.blocks, count)):
         end = min(start + count, bench.superblock.blocks)
+        if start // count not in windows and not marks.any_used(start, end):
+            continue
         for address, data in enumerate(_read(bench, start, end), start):
-            if MAGIC not in data:
+            if MAGIC not in data or address < fmt.reserved_blocks:
                 continue
             place, newest = _place_of(bench, records_at(bench, address, data))
             if place is None or place[0] // fmt.chunks_per_inode_group >= groups:
@@ -127,15 +130,28 @@ class _Marks:
 
     def used(self, address: int) -> bool:
         """Whether the block is marked as used, or its bitmap cannot be read."""
+        group, bit = divmod(address, self.bench.fmt.bits_per_bitmap)
+        self._load(group)
+        return self.bitmap is None or bool(self.bitmap.bits[bit])
+
+    def any_used(self, first: int, end: int) -> bool:
+        """The same for any of the blocks [first, end)."""
+        size = self.bench.fmt.bits_per_bitmap
+        for group in range(first // size, (end - 1) // size + 1):
+            self._load(group)
+            low, high = max(first, group * size), min(end, (group + 1) * size)
+            if self.bitmap is None or self.bitmap.bits.find(1, low - group * size, high - group * size) >= 0:
+                return True
+        return False
+
+    def _load(self, group: int) -> None:
         bench = self.bench
-        group, bit = divmod(address, bench.fmt.bits_per_bitmap)
         if group != self.group:
             self.group, at = group, bench.superblock.bitmap_address(group)
             try:
                 self.bitmap = Bitmap.decode(bench.fmt, at, bench.read(at) or bytes(bench.fmt.block_size))
             except CorruptionError:
                 self.bitmap = None
-        return self.bitmap is None or bool(self.bitmap.bits[bit])
 
 
 def _file_of(bench: Bench, places: dict[tuple[int, int], _Found]) -> InodeFile | None:
