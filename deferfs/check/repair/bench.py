@@ -69,6 +69,10 @@ class Bench:
         self.table: InodeTable
         self.lost_blocks: set[tuple[int, int]] = set()
         """(chunk, block of it) of the inode table where no record is to be found."""
+        self.damaged_directories: set[int] = set()
+        """Directories whose tree has to be built anew."""
+        self.lost_leaves: dict[int, list[tuple[int, int]]] = {}
+        """Directory -> (first key, address) of leaves that its tree does not lead to any more."""
 
     # --- what is done ---
     def note(self, text: str) -> None:

@@ -13,13 +13,12 @@ from deferfs.check.context import Context
 from deferfs.check.extents import Mapping
 from deferfs.check.inodefile import InodeFile, read_inode_file
 from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.scan import Marks, used_blocks
 from deferfs.check.report import Findings
 from deferfs.errors import CorruptionError
-from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import INODE_BYTES
 from deferfs.ondisk.inode import INODE_FILE_INO, MAGIC, Inode
 
-_SCAN_BYTES = 1 << 20
 _INO_MAX = 1 << 62
 
 
@@ -74,24 +73,15 @@ def _trustworthy(bench: Bench, file: InodeFile) -> bool:
 
 def _mapped_by_scan(bench: Bench, file: InodeFile | None) -> InodeFile | None:
     places: dict[tuple[int, int], _Found] = {}
-    mapped, marks = _addresses(file), _Marks(bench)
-    fmt, size = bench.fmt, bench.fmt.block_size
-    count = max(1, _SCAN_BYTES // size)
+    mapped, marks, fmt = _addresses(file), Marks(bench), bench.fmt
     groups = fmt.inode_groups_max(bench.superblock.blocks)
-    windows = {address // count for address in mapped}
-    for start in bench.steps("scan", range(0, bench.superblock.blocks, count)):
-        end = min(start + count, bench.superblock.blocks)
-        if start // count not in windows and not marks.any_used(start, end):
+    for address, data in used_blocks(bench, marks, MAGIC, mapped):
+        place, newest = _place_of(bench, records_at(bench, address, data))
+        if place is None or place[0] // fmt.chunks_per_inode_group >= groups:
             continue
-        for address, data in enumerate(_read(bench, start, end), start):
-            if MAGIC not in data or address < fmt.reserved_blocks:
-                continue
-            place, newest = _place_of(bench, records_at(bench, address, data))
-            if place is None or place[0] // fmt.chunks_per_inode_group >= groups:
-                continue
-            found = _Found(address in mapped, marks.used(address), newest, address)
-            if found.mapped or found.marked:
-                places[place] = max(places.get(place, found), found)
+        found = _Found(address in mapped, marks.used(address), newest, address)
+        if found.mapped or found.marked:
+            places[place] = max(places.get(place, found), found)
     return _file_of(bench, places)
 
 
@@ -99,15 +89,6 @@ def _addresses(file: InodeFile | None) -> set[int]:
     if file is None:
         return set()
     return {file.block(number, index) for number in file.chunks for index in range(file.chunk_blocks)}
-
-
-def _read(bench: Bench, start: int, end: int) -> list[bytes]:
-    size = bench.fmt.block_size
-    try:
-        data = bench.device.read(start * size, (end - start) * size)
-    except OSError:
-        return [bench.read(address) or b"" for address in range(start, end)]
-    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 def _place_of(bench: Bench, records: list[Inode]) -> tuple[tuple[int, int] | None, int]:
@@ -118,40 +99,6 @@ def _place_of(bench: Bench, records: list[Inode]) -> tuple[tuple[int, int] | Non
         return None, 0
     (block,) = blocks
     return divmod(block, fmt.chunk_blocks), max(inode.ctime for inode in records)
-
-
-class _Marks:
-    """What the free-space bitmaps say. A freed chunk leaves sound records behind, in blocks that are marked free."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.group = -1
-        self.bitmap: Bitmap | None = None
-
-    def used(self, address: int) -> bool:
-        """Whether the block is marked as used, or its bitmap cannot be read."""
-        group, bit = divmod(address, self.bench.fmt.bits_per_bitmap)
-        self._load(group)
-        return self.bitmap is None or bool(self.bitmap.bits[bit])
-
-    def any_used(self, first: int, end: int) -> bool:
-        """The same for any of the blocks [first, end)."""
-        size = self.bench.fmt.bits_per_bitmap
-        for group in range(first // size, (end - 1) // size + 1):
-            self._load(group)
-            low, high = max(first, group * size), min(end, (group + 1) * size)
-            if self.bitmap is None or self.bitmap.bits.find(1, low - group * size, high - group * size) >= 0:
-                return True
-        return False
-
-    def _load(self, group: int) -> None:
-        bench = self.bench
-        if group != self.group:
-            self.group, at = group, bench.superblock.bitmap_address(group)
-            try:
-                self.bitmap = Bitmap.decode(bench.fmt, at, bench.read(at) or bytes(bench.fmt.block_size))
-            except CorruptionError:
-                self.bitmap = None
 
 
 def _file_of(bench: Bench, places: dict[tuple[int, int], _Found]) -> InodeFile | None:

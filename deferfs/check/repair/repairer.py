@@ -15,6 +15,7 @@ from deferfs.check.repair.log import recover
 from deferfs.check.repair.lost import reconnect, settle_records
 from deferfs.check.repair.names import mend_directories
 from deferfs.check.repair.records import mend_records
+from deferfs.check.repair.scan import find_lost_leaves
 from deferfs.check.repair.superblocks import more_plausible
 from deferfs.check.repair.table import claim_bitmaps, settle_table
 from deferfs.check.repair.writeout import WriteOut
@@ -87,6 +88,7 @@ def _steps(bench: Bench) -> bool:
     bench.claim(0, bench.fmt.reserved_blocks, structure=True)
     mend_records(bench)
     claim_bitmaps(bench)
+    find_lost_leaves(bench)
     layout = Layout(bench)
     layout.claim()
     mender = ExtentMender(bench)

@@ -9,7 +9,7 @@ from operator import ge
 from deferfs.check.repair.bench import Bench, NoRoomError
 from deferfs.check.trees import LEVELS_MAX
 from deferfs.errors import CorruptionError
-from deferfs.ondisk.node import Node
+from deferfs.ondisk.node import DirectoryNode, Node
 
 Entry = tuple[int, bytes]
 _KEYS_END = 1 << 64
@@ -32,7 +32,25 @@ class Remains:
         self.damaged = False
 
     def leaves(self) -> Iterator[Node]:
-        """The usable leaves, from left to right."""
+        """The usable leaves, from left to right, those included that were found without the tree."""
+        found = self.bench.lost_leaves.get(self.ino) if self.kind is DirectoryNode else None
+        if not found:
+            yield from self._reachable()
+            return
+        places = [(node.keys[0], node_address) for node, node_address in self._with_addresses() if node.keys]
+        for _, address in sorted(places + found):
+            node = self._open(address, 0)
+            if node is not None:
+                yield node
+        self.nodes += [address for _, address in found]
+        self.damaged = True
+
+    def _with_addresses(self) -> Iterator[tuple[Node, int]]:
+        for node in self._reachable():
+            yield node, self.nodes[-1]
+
+    def _reachable(self) -> Iterator[Node]:
+        """The usable leaves below the root."""
         self.nodes, self.damaged = [], False
         seen: set[int] = set()
         todo = [(self.root, -1, 0, _KEYS_END)]
