@@ -14,6 +14,7 @@ from deferfs.device.overlay import OverlayDevice
 from deferfs.errors import CorruptionError, DeviceError
 from deferfs.ondisk.format import INODE_BYTES
 from deferfs.ondisk.inode import Inode
+from deferfs.ondisk.node import Node
 from deferfs.ondisk.superblock import Superblock
 
 T = TypeVar("T")
@@ -69,10 +70,10 @@ class Bench:
         self.table: InodeTable
         self.lost_blocks: set[tuple[int, int]] = set()
         """(chunk, block of it) of the inode table where no record is to be found."""
-        self.damaged_directories: set[int] = set()
-        """Directories whose tree has to be built anew."""
+        self.damaged_trees: dict[int, type[Node]] = {}
+        """Inodes whose tree has to be built anew."""
         self.lost_leaves: dict[int, list[tuple[int, int]]] = {}
-        """Directory -> (first key, address) of leaves that its tree does not lead to any more."""
+        """Inode -> (first key, address) of leaves that its tree does not lead to any more."""
 
     # --- what is done ---
     def note(self, text: str) -> None:

@@ -10,6 +10,7 @@ from deferfs.check.claims import runs_of_ones
 from deferfs.check.repair.attributes import chain_blocks
 from deferfs.check.repair.bench import Bench, NoRoomError
 from deferfs.check.repair.fields import blank
+from deferfs.check.repair.scan import Marks
 from deferfs.check.repair.trees import Entry, Remains, build
 from deferfs.check.table import FREE, TYPE_DIRECTORY
 from deferfs.errors import DeviceError
@@ -64,6 +65,41 @@ class ExtentMender:
         for ino, slot in users_inodes(bench):
             if table.types[slot] != TYPE_DIRECTORY:
                 self._mend(bench.inode(ino), slot)
+        for ino, leaves in bench.lost_leaves.items():
+            if bench.damaged_trees[ino] is ExtentNode and ino in self.rebuilds and not self.rebuilds[ino].copies:
+                self._take_lost(ino, leaves)
+
+    def _take_lost(self, ino: int, leaves: list[tuple[int, int]]) -> None:
+        """What leaves that were found without their tree map, as far as nobody holds it and the bitmap calls it used:
+        else it would be what a freed leaf has left behind.
+        """
+        bench, rebuild, marks = self.bench, self.rebuilds[ino], Marks(self.bench)
+        for _, address in leaves:
+            if bench.used[address]:
+                continue  # it is somebody's data
+            node = ExtentNode.decode(bench.fmt, address, bench.read(address) or b"")
+            for piece in self._sensible(list(zip(node.keys, node.values, strict=True))):
+                end = piece.physical + piece.length
+                if bench.used.find(1, piece.physical, end) < 0 and marks.all_used(piece.physical, end):
+                    bench.claim(piece.physical, piece.length)
+                    rebuild.kept.append(piece)
+        inode = bench.inode(ino)
+        pieces = self._without_overlaps(rebuild)
+        _mend_size(inode, pieces, bench.fmt.block_size)
+        bench.put(inode)
+
+    def _without_overlaps(self, rebuild: _Rebuild) -> list[Piece]:
+        """Of pieces for the same logical blocks the first is kept."""
+        kept: list[Piece] = []
+        end = 0
+        for piece in sorted(rebuild.kept):
+            if piece.logical >= end:
+                kept.append(piece)
+                end = piece.logical + piece.length
+            else:
+                self.bench.release(piece.physical, piece.length)
+        rebuild.kept = kept
+        return kept
 
     def _mend(self, inode: Inode, slot: int) -> None:
         bench = self.bench

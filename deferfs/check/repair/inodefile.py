@@ -75,7 +75,7 @@ def _mapped_by_scan(bench: Bench, file: InodeFile | None) -> InodeFile | None:
     places: dict[tuple[int, int], _Found] = {}
     mapped, marks, fmt = _addresses(file), Marks(bench), bench.fmt
     groups = fmt.inode_groups_max(bench.superblock.blocks)
-    for address, data in used_blocks(bench, marks, MAGIC, mapped):
+    for address, data in used_blocks(bench, marks, (MAGIC,), mapped):
         place, newest = _place_of(bench, records_at(bench, address, data))
         if place is None or place[0] // fmt.chunks_per_inode_group >= groups:
             continue

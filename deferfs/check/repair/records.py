@@ -84,7 +84,7 @@ def _claim_metadata(bench: Bench, inode: Inode) -> None:
             pass
         for address in remains.nodes:
             bench.claim(address, 1, structure=True)
-        if remains.damaged and kind is DirectoryNode:
-            bench.damaged_directories.add(inode.ino)
+        if remains.damaged and inode.ino != INODE_FILE_INO:
+            bench.damaged_trees[inode.ino] = kind
     if inode.ino != INODE_FILE_INO:
         mend_xattrs(bench, inode)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
+
+from bitarray import bitarray
 
 from deferfs.check.repair.bench import Bench
 from deferfs.errors import CorruptionError, DeviceError
 from deferfs.ondisk.bitmap import Bitmap
-from deferfs.ondisk.node import DirectoryNode
+from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
 
 _SCAN_BYTES = 1 << 20
+_KINDS: Final[dict[bytes, type[Node]]] = {kind.MAGIC: kind for kind in (DirectoryNode, ExtentNode)}
 
 
 class Marks:
@@ -28,13 +32,18 @@ class Marks:
 
     def any_used(self, first: int, end: int) -> bool:
         """The same for any of the blocks [first, end)."""
+        return any(bits is None or bits.find(1, low, high) >= 0 for bits, low, high in self._parts(first, end))
+
+    def all_used(self, first: int, end: int) -> bool:
+        """The same for all of them."""
+        return all(bits is None or bits.find(0, low, high) < 0 for bits, low, high in self._parts(first, end))
+
+    def _parts(self, first: int, end: int) -> Iterator[tuple[bitarray | None, int, int]]:
         size = self.bench.fmt.bits_per_bitmap
         for group in range(first // size, (end - 1) // size + 1):
             self._load(group)
-            low, high = max(first, group * size), min(end, (group + 1) * size)
-            if self.bitmap is None or self.bitmap.bits.find(1, low - group * size, high - group * size) >= 0:
-                return True
-        return False
+            bits = None if self.bitmap is None else self.bitmap.bits
+            yield bits, max(first, group * size) - group * size, min(end, (group + 1) * size) - group * size
 
     def _load(self, group: int) -> None:
         bench = self.bench
@@ -46,8 +55,10 @@ class Marks:
                 self.bitmap = None
 
 
-def used_blocks(bench: Bench, marks: Marks, magic: bytes, besides: set[int]) -> Iterator[tuple[int, bytes]]:
-    """(address, content) of the blocks in which `magic` occurs, where blocks are marked as used or are `besides`."""
+def used_blocks(
+    bench: Bench, marks: Marks, magics: tuple[bytes, ...], besides: set[int]
+) -> Iterator[tuple[int, bytes]]:
+    """(address, content) of the blocks in which one of `magics` occurs, where any are marked as used or `besides`."""
     count = max(1, _SCAN_BYTES // bench.fmt.block_size)
     windows = {address // count for address in besides}
     for start in bench.steps("scan", range(0, bench.superblock.blocks, count)):
@@ -55,7 +66,7 @@ def used_blocks(bench: Bench, marks: Marks, magic: bytes, besides: set[int]) -> 
         if start // count not in windows and not marks.any_used(start, end):
             continue
         for address, data in enumerate(_read(bench, start, end), start):
-            if magic in data and address >= bench.fmt.reserved_blocks:
+            if address >= bench.fmt.reserved_blocks and any(magic in data for magic in magics):
                 yield address, data
 
 
@@ -69,21 +80,25 @@ def _read(bench: Bench, start: int, end: int) -> list[bytes]:
 
 
 def find_lost_leaves(bench: Bench) -> None:
-    """Find the leaves of directories of which inner nodes are damaged, and claim them.
+    """Find the leaves of trees of which inner nodes are damaged. Those of directories are claimed; those of files have
+    to wait until it is known what the sound ones map.
 
     A leaf proves whose it is. It counts when the bitmap calls it used and nobody else holds it.
     """
-    if not bench.damaged_directories:
+    if not bench.damaged_trees:
         return
     marks = Marks(bench)
-    for address, data in used_blocks(bench, marks, DirectoryNode.MAGIC, set()):
-        if bench.used[address] or data[4:8] != DirectoryNode.MAGIC or not marks.used(address):
+    for address, data in used_blocks(bench, marks, tuple(_KINDS), set()):
+        kind = _KINDS.get(data[4:8])
+        if kind is None or bench.used[address] or not marks.used(address):
             continue
         try:
-            node = DirectoryNode.decode(bench.fmt, address, data)
+            node = kind.decode(bench.fmt, address, data)
         except CorruptionError:
             continue
-        if node.owner in bench.damaged_directories and node.level == 0 and node.keys:
+        if bench.damaged_trees.get(node.owner) is not kind or node.level or not node.keys:
+            continue
+        bench.lost_leaves.setdefault(node.owner, []).append((node.keys[0], address))
+        bench.note(f"inode {node.owner}: {len(node.keys)} entries of its tree found in block {address}")
+        if kind is DirectoryNode:
             bench.claim(address, 1, structure=True)
-            bench.lost_leaves.setdefault(node.owner, []).append((node.keys[0], address))
-            bench.note(f"directory {node.owner}: {len(node.keys)} entries found in block {address}")

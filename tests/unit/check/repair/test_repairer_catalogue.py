@@ -8,6 +8,7 @@ from deferfs.check import check_image
 from deferfs.check.repair import repair_image
 from deferfs.device import FailingDevice, Fault, Request
 from deferfs.ondisk.inode import FIRST_INO
+from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
 from tests.unit.check.builder import BLOCK_SIZE
 from tests.unit.check.damage import CASES
 from tests.unit.check.image import Image
@@ -20,7 +21,7 @@ from tests.unit.check.repair.outcome import (
     sample_bytes,
     sample_metadata,
 )
-from tests.unit.check.sample import sample
+from tests.unit.check.sample import BIG, TREE, sample
 from tests.unit.check.test_catalogue import codes_of
 
 
@@ -82,3 +83,23 @@ def test_no_record_is_ever_freed_without_a_word() -> None:
         image.spoil(address)
     actions = repaired(image).actions
     assert sum("freed" in action for action in actions) >= 2
+
+
+@pytest.mark.parametrize(("ino", "kind"), [(TREE, ExtentNode), (BIG, DirectoryNode)])
+def test_nothing_is_lost_with_an_inner_node(ino: int, kind: type[Node]) -> None:
+    """The leaves prove whose they are, though nothing leads to them."""
+    image = sample()
+    image.spoil(image.inode(ino).root)
+    assert not any("lost+found" in action for action in repaired(image).actions)
+    require_untouched(image, sample_bytes(), ())
+
+
+def test_what_a_freed_leaf_has_left_behind_is_not_taken_up() -> None:
+    image = sample()
+    root = image.block(image.inode(BIG).root, DirectoryNode)
+    address = image.free_run(1)
+    stale = image.block(root.children[0], DirectoryNode)
+    image.put_raw(address, stale.encode(image.fmt, address))
+    image.spoil(image.inode(BIG).root)
+    repaired(image)
+    require_untouched(image, sample_bytes(), ())
