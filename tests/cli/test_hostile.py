@@ -112,3 +112,27 @@ def test_an_inode_table_over_a_large_sparse_image(tmp_path: Path, command: Comma
     assert_no_crash(run(COMMANDS, str(path), "fsck -n IMAGE", "debug inode IMAGE 1", "debug directory IMAGE /"))
     assert_no_crash(run(COMMANDS, str(path), "fsck -y IMAGE"))
     assert command("fsck", "-n", path).code == 0
+
+
+@pytest.mark.mounted
+@pytest.mark.parametrize(
+    "name",
+    [
+        "leaves_in_a_circle_of_keys", "directories_inside_each_other", "everybody_claims_everything",
+        "sizes_beyond_everything", "orphan_slots_that_name_what_is_in_use", "a_record_full_of_ones",
+    ],
+)  # fmt: skip
+def test_a_mount(name: str, tmp_path: Path, directory: Path, program: Command) -> None:
+    """Through the kernel: everything is looked at and deleted, and the mount can be taken down."""
+    image = sample()
+    TRAPS[name](image)
+    path, log = tmp_path / "hostile", tmp_path / "log"
+    path.write_bytes(image.device.snapshot())
+    assert program("mount", "-o", f"log={log}", path, directory).code == 0
+    try:
+        for words in (["find", "."], ["grep", "-r", "no such words", "."], ["rm", "-rf", "--", "dir", "big", "files"]):
+            subprocess.run(words, cwd=directory, capture_output=True, timeout=WALL_SECONDS, check=False)
+        assert os.stat(directory).st_ino == 1
+    finally:
+        assert program("umount", directory).code == 0
+    assert "Traceback" not in log.read_text()
