@@ -28,7 +28,6 @@ from deferfs.ondisk.node import EXTENT, UNWRITTEN, DirectoryNode, ExtentNode
 
 COPIES_MAX: Final = 1 << 16
 """Runs of shared blocks that are copied; what is left of an image with more is not worth it."""
-_COPY_BLOCKS: Final = 256
 
 
 class Piece(NamedTuple):
