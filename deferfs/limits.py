@@ -36,6 +36,8 @@ BITMAP_REGIONS_MAX: Final = 8
 
 # --- journal ----------------------------------------------------------------------------------
 JOURNAL_BYTES_DEFAULT: Final = 64 * MIB
+JOURNAL_BYTES_MAX: Final = 1 * GIB
+"""Recovery reads all of the log into memory."""
 JOURNAL_BLOCKS_MIN: Final = 256
 """A third of it holds the largest single operation with 1 KiB blocks."""
 TRANSACTION_FRACTION: Final = 3

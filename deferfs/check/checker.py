@@ -37,7 +37,7 @@ def check_image(device: Device, *, progress: Progress | None = None) -> Report:
     superblock = read_superblock(device, findings)
     context = Context(device, superblock, findings, Claims(superblock.blocks), progress)
     claim_fixed_areas(context)
-    transactions = replay(context)
+    transactions = replay(context).transactions
     counts = Counts(transactions=transactions)
     inode_file = read_inode_file(context)
     if inode_file is not None:

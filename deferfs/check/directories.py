@@ -4,7 +4,6 @@ table.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Final
 
@@ -89,7 +88,7 @@ class _DirectoryCheck:
     def _check_entry(self, key: int, value: bytes) -> None:
         try:
             ino, file_type, name = unpack_entry(value)
-        except struct.error:
+        except CorruptionError:
             self._report(catalogue.ENTRY_DAMAGED, b"", f"entry of {len(value)} bytes", key=key)
             return
         if not 0 < len(name) <= NAME_BYTES_MAX or b"/" in name or b"\0" in name or name in (b".", b".."):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from typing import Final
 
 from deferfs.check import catalogue
 from deferfs.check.context import Context
@@ -13,9 +14,14 @@ from deferfs.ondisk.inode import (
     FORM_EXTENT_TREE,
     FORM_EXTENTS,
     INODE_FILE_INO,
+    MAGIC,
     Inode,
 )
 from deferfs.ondisk.node import UNWRITTEN
+
+STRANGERS_MAX: Final = 1024
+"""More chunks without inodes than this, and the inode file is not believed: else one extent over a large sparse image
+would make for billions of inodes."""
 
 
 class InodeFile:
@@ -31,6 +37,8 @@ class InodeFile:
         """Chunk number -> address of its first block; the others follow unless it is scattered."""
         self.scattered: dict[int, list[int]] = {}
         """Chunk number -> address of each block, for chunks in several pieces."""
+        self.strangers = 0
+        """Mapped chunks that do not begin like one."""
 
     def pieces(self, number: int) -> list[tuple[int, int]]:
         """[(address, length)] of a chunk, in order."""
@@ -86,10 +94,16 @@ def _collect(context: Context, found: InodeFile) -> None:
     mapping = found.mapping
     partial: dict[int, list[int]] = {}
     for extent in mapping.extents():
+        if found.strangers > STRANGERS_MAX:
+            break
         if extent.flags & UNWRITTEN:
             text = f"inode file: unwritten extent at logical block {extent.logical}"
             context.findings.add(catalogue.INTERNAL_UNWRITTEN, text, ino=INODE_FILE_INO, logical=extent.logical)
         _split(context, extent, found, partial)
+    if found.strangers > STRANGERS_MAX:
+        text = f"inode file: {found.strangers} of its chunks hold no inodes; the others are not looked at"
+        context.findings.add(catalogue.INODE_FILE, text, ino=INODE_FILE_INO)
+        context.complete = False
     for number, addresses in sorted(partial.items()):
         if len(addresses) == context.fmt.chunk_blocks:
             found.chunks[number] = addresses[0]
@@ -98,6 +112,11 @@ def _collect(context: Context, found: InodeFile) -> None:
             text = f"inode table: {len(addresses)} blocks of chunk {number} are mapped"
             context.findings.add(catalogue.INODE_CHUNK_PARTIAL, text, chunk=number)
             context.complete = False
+
+
+def _looks_like_chunk(context: Context, address: int) -> bool:
+    data = context.reader.read(address)
+    return data is not None and MAGIC in data
 
 
 def _split(context: Context, extent: Extent, found: InodeFile, partial: dict[int, list[int]]) -> None:
@@ -116,6 +135,10 @@ def _split(context: Context, extent: Extent, found: InodeFile, partial: dict[int
         length = min(fmt.chunk_blocks - offset, extent.end - logical)
         if length == fmt.chunk_blocks:
             found.chunks[number] = physical
+            if not _looks_like_chunk(context, physical):
+                found.strangers += 1
+                if found.strangers > STRANGERS_MAX:
+                    return
         else:
             partial.setdefault(number, []).extend(range(physical, physical + length))
         logical += length

@@ -26,16 +26,29 @@ from deferfs.ondisk.journal import (
 @dataclass(slots=True)
 class Transaction:
     """A whole transaction: (home, log block) of its images, its revokes, and the log blocks it
-    takes.
+    takes from offset `position` of the journal on.
     """
 
     tid: int
+    position: int = 0
     images: list[tuple[int, int]] = field(default_factory=list)
     revokes: list[int] = field(default_factory=list)
     blocks: int = 0
+    time_ns: int = 0
 
 
-class _LogReader:
+@dataclass(slots=True, frozen=True)
+class LogContent:
+    """What was found in the log: whole transactions, the newest id of any block in it, whether one in the middle is
+    damaged.
+    """
+
+    transactions: int
+    newest_tid: int
+    damaged: bool
+
+
+class LogReader:
     """The journal region as a ring of blocks."""
 
     def __init__(self, context: Context) -> None:
@@ -52,26 +65,22 @@ class _LogReader:
         return bytes(self.context.fmt.block_size) if found is None else found
 
 
-def replay(context: Context) -> int:
-    """Fill the overlay of the reader from the log; the number of transactions in it."""
+def replay(context: Context) -> LogContent:
+    """Fill the overlay of the reader from the log; what is in it."""
     superblock = context.superblock
-    log = _LogReader(context)
+    log = LogReader(context)
     newest: dict[int, tuple[int, int]] = {}
     revoked: dict[int, int] = {}
-    position, used, tid = superblock.journal_tail, 0, superblock.tail_tid
-    while used < log.length:
-        transaction = _read_transaction(log, position, log.length - used, tid)
-        if transaction is None:
-            break
+    found = whole_transactions(context)
+    for transaction in found:
         for home, source in transaction.images:
-            newest[home] = (tid, source)
+            newest[home] = (transaction.tid, source)
         for home in transaction.revokes:
-            revoked[home] = tid
+            revoked[home] = transaction.tid
         _check_homes(context, transaction)
-        used += transaction.blocks
-        position += transaction.blocks
-        tid += 1
-    _look_for_newer(log, position, log.length - used, tid)
+    used = sum(transaction.blocks for transaction in found)
+    position, tid = superblock.journal_tail + used, superblock.tail_tid + len(found)
+    newest_tid = _look_for_newer(log, position, log.length - used, tid)
     transactions = tid - superblock.tail_tid
     if transactions and superblock.clean:
         text = f"log: {transactions} transactions from {superblock.tail_tid} on in a clean image"
@@ -79,13 +88,28 @@ def replay(context: Context) -> int:
     for home, (logged, source) in newest.items():
         if logged > revoked.get(home, -1) and _may_be_logged(context, home):
             context.reader.overlay[home] = source
-    return transactions
+    return LogContent(transactions, newest_tid, newest_tid > tid)
 
 
-def _read_transaction(log: _LogReader, position: int, room: int, tid: int) -> Transaction | None:
+def whole_transactions(context: Context) -> list[Transaction]:
+    """The transactions from the tail on, as far as they are whole."""
+    log, superblock = LogReader(context), context.superblock
+    found: list[Transaction] = []
+    position, used = superblock.journal_tail, 0
+    while used < log.length:
+        transaction = read_transaction(log, position, log.length - used, superblock.tail_tid + len(found))
+        if transaction is None:
+            break
+        found.append(transaction)
+        used += transaction.blocks
+        position += transaction.blocks
+    return found
+
+
+def read_transaction(log: LogReader, position: int, room: int, tid: int) -> Transaction | None:
     """The transaction `tid` at `position` if every block and checksum of it is right, else None."""
     fmt = log.context.fmt
-    found = Transaction(tid)
+    found = Transaction(tid, position % log.length)
     body_crc = index = 0
     while index < room:
         data = log.block(position + index)
@@ -95,7 +119,7 @@ def _read_transaction(log: _LogReader, position: int, room: int, tid: int) -> Tr
         magic, _, _, count = header
         if magic == MAGIC_COMMIT:
             record = decode_commit(data)
-            found.blocks = index + 1
+            found.blocks, found.time_ns = index + 1, record.time_ns
             return found if record.blocks == index and record.body_crc == body_crc else None
         body_crc = fmt.checksum(body_crc, data)
         index += 1
@@ -116,12 +140,12 @@ def _read_transaction(log: _LogReader, position: int, room: int, tid: int) -> Tr
     return None
 
 
-def _look_for_newer(log: _LogReader, position: int, room: int, tid: int) -> None:
+def _look_for_newer(log: LogReader, position: int, room: int, tid: int) -> int:
     """Transaction `tid` at `position` is damaged or was never finished: nothing newer may have
-    begun.
+    begun. Returns the newest id seen, at least that of the transaction before it.
     """
     context = log.context
-    newest = tid
+    newest = tid - 1
     for at in range(position, position + room):
         header = peek(context.fmt, log.block(at))
         if header is not None:
@@ -130,6 +154,7 @@ def _look_for_newer(log: _LogReader, position: int, room: int, tid: int) -> None
         text = f"log: transaction {tid} is damaged, but transaction {newest} follows it"
         context.findings.add(catalogue.LOG_GAP, text, tid=tid, block=log.address(position))
         context.complete = False
+    return newest
 
 
 def _may_be_logged(context: Context, home: int) -> bool:

@@ -26,7 +26,7 @@ from deferfs.ondisk.inode import (
     Inode,
 )
 
-_FORMS: Final = {
+FORMS: Final = {
     stat.S_IFREG: (FORM_NONE, FORM_BYTES, FORM_EXTENTS, FORM_EXTENT_TREE),
     stat.S_IFDIR: (FORM_ENTRIES, FORM_DIRECTORY_TREE),
     stat.S_IFLNK: (FORM_BYTES, FORM_EXTENTS),
@@ -35,9 +35,9 @@ _FORMS: Final = {
     stat.S_IFIFO: (FORM_NONE,),
     stat.S_IFSOCK: (FORM_NONE,),
 }
-_INTERNAL_FORMS: Final = (FORM_EXTENTS, FORM_EXTENT_TREE)
-_FLAGS: Final = FLAG_PREALLOCATED | FLAG_QUARANTINED | FLAG_TRUNCATING
-_MODE_MAX: Final = 0o177777
+INTERNAL_FORMS: Final = (FORM_EXTENTS, FORM_EXTENT_TREE)
+FLAGS: Final = FLAG_PREALLOCATED | FLAG_QUARANTINED | FLAG_TRUNCATING
+MODE_MAX: Final = 0o177777
 
 
 def check_free_record(context: Context, inode: Inode) -> None:
@@ -59,7 +59,7 @@ def check_special(context: Context, ino: int, inode: Inode) -> None:
             inode.mode == stat.S_IFREG | 0o600
             and inode.nlink == 1
             and inode.size == 0
-            and inode.form in _INTERNAL_FORMS
+            and inode.form in INTERNAL_FORMS
             and not inode.xattr_block
             and not inode.xattrs
         )
@@ -78,8 +78,8 @@ def check_inode(context: Context, inode: Inode, address: int, raw: bytes, mappin
     hides some.
     """
     findings, ino = context.findings, inode.ino
-    forms = _FORMS.get(stat.S_IFMT(inode.mode))
-    if forms is None or inode.mode > _MODE_MAX:
+    forms = FORMS.get(stat.S_IFMT(inode.mode))
+    if forms is None or inode.mode > MODE_MAX:
         findings.add(catalogue.INODE_MODE, f"inode {ino}: mode {inode.mode:#o}", ino=ino)
     elif inode.form not in forms:
         text = f"inode {ino}: data form {inode.form} in an inode of mode {inode.mode:#o}"
@@ -119,7 +119,7 @@ def _check_fields(context: Context, inode: Inode, address: int, raw: bytes) -> N
     if inode.nlink and inode.orphan_slot and ino >= FIRST_INO:
         text = f"inode {ino}: linked, but names orphan slot {inode.orphan_slot - 1}"
         findings.add(catalogue.ORPHAN_SLOT, text, ino=ino)
-    if inode.flags & ~_FLAGS:
+    if inode.flags & ~FLAGS:
         findings.add(catalogue.INODE_FLAGS, f"inode {ino}: flags {inode.flags:#x}", ino=ino)
     if inode.flags & FLAG_QUARANTINED:
         text = f"inode {ino}: in quarantine, its inactivation failed"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Final
-
-import google_crc32c
 
 from deferfs.check import catalogue
 from deferfs.check.context import Context
@@ -14,17 +11,16 @@ from deferfs.device.base import Device
 from deferfs.errors import DeviceError, ImageError
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import (
+    COUNTER_SANE_MAX,
     FEATURES_READ_ONLY,
     MAGIC,
     STATE_CLEAN,
     STATE_ERRORS,
     Superblock,
+    UnsupportedFormatError,
 )
 
-_CRC: Final = struct.Struct("<I")
-_SEQUENCE: Final = struct.Struct("<Q")
-_SEQUENCE_OFFSET: Final = 28
-_KEPT: Final = (
+KEPT: Final = (
     "uuid", "block_size", "hash_key", "created_ns", "journal_start", "journal_blocks", "inode_root",
 )  # fmt: skip
 """Fields that no write of a superblock changes."""
@@ -51,6 +47,9 @@ def read_superblock(device: Device, findings: Findings) -> Superblock:
     _compare_copies(best, found, refused, findings)
     if best.state & STATE_ERRORS:
         findings.add(catalogue.SUPERBLOCK_ERRORS, "superblock: an error was recorded while it was mounted")
+    if max(best.sequence, best.tail_tid) > COUNTER_SANE_MAX:
+        text = f"superblock: sequence {best.sequence}, transaction {best.tail_tid}"
+        findings.add(catalogue.SUPERBLOCK_COUNTER, text)
     return best
 
 
@@ -70,9 +69,8 @@ def _most_telling(refused: list[tuple[bytes, ImageError]]) -> ImageError:
 
 def _refuse_unknown(device: Device, best: Superblock, refused: list[tuple[bytes, ImageError]]) -> None:
     """A newer copy that is whole but not understood must not be passed over for an older one."""
-    for data, error in refused:
-        whole = data[4 : 4 + len(MAGIC)] == MAGIC and _CRC.unpack_from(data)[0] == google_crc32c.value(data[4:])
-        if whole and _SEQUENCE.unpack_from(data, _SEQUENCE_OFFSET)[0] >= best.sequence:
+    for _, error in refused:
+        if isinstance(error, UnsupportedFormatError) and error.sequence >= best.sequence:
             raise ImageError(f"{device.name}: {error}")
     unknown = best.read_only_compatible & ~FEATURES_READ_ONLY
     if unknown:
@@ -89,7 +87,7 @@ def _compare_copies(
     if refused and best.state & STATE_CLEAN:
         findings.add(catalogue.SUPERBLOCK_COPY, f"superblock: the other copy: {refused[0][1]}")
     for other in found:
-        for name in _KEPT:
+        for name in KEPT:
             if getattr(other, name) != getattr(best, name):
                 findings.add(catalogue.SUPERBLOCK_DISAGREE, f"superblock: the copies differ in {name}")
 

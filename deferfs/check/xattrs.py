@@ -19,13 +19,13 @@ def check_xattrs(context: Context, inode: Inode) -> tuple[int, bool]:
         return 0, True
     if inode.xattrs:
         context.findings.add(catalogue.XATTR_BOTH, f"inode {ino}: xattrs both inline and in blocks", ino=ino)
-    payload, blocks, complete = _read_chain(context, inode)
+    payload, blocks, complete = read_chain(context, inode)
     if complete:
         _check_string(context, ino, payload)
     return blocks, complete
 
 
-def _read_chain(context: Context, inode: Inode) -> tuple[bytes, int, bool]:
+def read_chain(context: Context, inode: Inode) -> tuple[bytes, int, bool]:
     """(payload, blocks, whole). The chain is claimed block by block, so that a loop ends it."""
     ino, fmt = inode.ino, context.fmt
     limit = -(-2 * XATTR_BYTES_MAX // XattrBlock.room(fmt))

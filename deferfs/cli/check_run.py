@@ -1,101 +1,140 @@
-"""Running a check: get the image, recover it if asked to, look at everything, say what was found."""
+"""Running a check: get the image, look at everything, recover or repair as far as asked to, say what was found."""
 
 from __future__ import annotations
 
 import enum
+import time
+from dataclasses import dataclass, field
 from typing import Final
 
+import click
+
 from deferfs.check import Report, check_image
-from deferfs.cli.output import json_path, say, say_json, tell
+from deferfs.check.context import Progress
+from deferfs.check.repair import Repaired, mark, recover_log, repair_image
+from deferfs.cli.check_report import report_json, say_actions, say_clean, say_problems, say_summary
+from deferfs.cli.output import say_json, tell
+from deferfs.device import FileDevice
+from deferfs.errors import ImageError
 from deferfs.mount.image import load_superblock, open_image
 from deferfs.mount.recover import recover_image
+from deferfs.ondisk.superblock import STATE_ERRORS
+from deferfs.store.past import past_device
 
 EXIT_CLEAN: Final = 0
+EXIT_FIXED: Final = 1
 EXIT_PROBLEMS_LEFT: Final = 4
+_SAFE: Final = frozenset((101, 104))
+"""What `-p` mends besides recovering: a lost superblock copy, and a mark of errors where none are found."""
 
 
 class Mode(enum.Enum):
-    """What the check may do: only look; recover (`-p`); recover and check everything (`-y`)."""
+    """What the check may do: only look (`-n`); what is safe (`-p`); everything (`-y`); everything, when told to."""
 
     LOOK = "n"
     PREEN = "p"
     REPAIR = "y"
+    ASK = ""
 
 
-def run_check(image: str, mode: Mode, *, force: bool, verbose: bool, as_json: bool) -> int:
+@dataclass(slots=True)
+class Outcome:
+    """What came of it. `report` is what was found, `left` what is so now."""
+
+    report: Report
+    left: Report
+    recovered: bool = False
+    fixed: bool = False
+    actions: tuple[str, ...] = field(default=())
+    actions_total: int = 0
+
+    @property
+    def code(self) -> int:
+        """The exit code: a sum."""
+        sound = self.left.clean and self.left.complete
+        return (EXIT_FIXED if self.fixed else 0) + (0 if sound else EXIT_PROBLEMS_LEFT)
+
+
+def check_past(image: str, tid: int, *, verbose: bool, as_json: bool, progress: Progress | None = None) -> int:
+    """Check the image as it was after transaction `tid` of its log; the exit code. ImageError, ImageInUseError."""
+    device = open_image(image, writable=False, notice=tell)
+    try:
+        report = check_image(past_device(device, tid), progress=progress)
+    finally:
+        device.close()
+    outcome = Outcome(report, report)
+    if as_json:
+        say_json({**report_json(image, outcome), "at": tid})
+    else:
+        say_problems(image, report)
+        say_summary(image, outcome, verbose=verbose)
+    return outcome.code
+
+
+def run_check(
+    image: str, mode: Mode, *, force: bool, verbose: bool, as_json: bool, progress: Progress | None = None
+) -> int:
     """Check the image at `image`; the exit code. ImageError or ImageInUseError when it cannot be checked."""
     device = open_image(image, writable=mode is not Mode.LOOK, notice=tell)
     try:
-        recovered = False
-        if mode is not Mode.LOOK:
-            recovered = not load_superblock(device).clean
-            if recovered:
-                recover_image(device)  # closes it
-                device = open_image(image, writable=False, notice=tell)
-            elif mode is Mode.PREEN and not force:
-                _say_clean(image, as_json=as_json)
-                return EXIT_CLEAN
-        report = check_image(device)
+        superblock = load_superblock(device)
+        trusted = superblock.clean and not superblock.state & STATE_ERRORS
+        if mode is Mode.PREEN and trusted and not force:
+            say_clean(image, as_json=as_json)
+            return EXIT_CLEAN
+        report = check_image(device, progress=progress)
+        outcome = Outcome(report, report)
+        sound = report.clean and report.complete
+        if not as_json:
+            say_problems(image, report)
+        if mode is Mode.LOOK or (sound and superblock.clean):
+            pass
+        elif sound or (mode is Mode.PREEN and _is_safe(report)):
+            device = _recover(image, device, outcome, progress)
+        elif mode is Mode.REPAIR or (mode is Mode.ASK and _confirmed(image, report)):
+            _repair(image, device, outcome, progress)
+        else:
+            tell(f"{image}: nothing was changed; fsck -y repairs it")
     finally:
         device.close()
-    code = EXIT_CLEAN if report.clean and report.complete else EXIT_PROBLEMS_LEFT
     if as_json:
-        say_json(_json(image, report, code, recovered=recovered))
+        say_json(report_json(image, outcome))
     else:
-        _say_report(image, report, recovered=recovered, verbose=verbose)
-        if code and mode is not Mode.LOOK:
-            tell(f"{image}: this version cannot repair; copy what can be read to a new image")
-    return code
+        say_actions(image, outcome)
+        say_summary(image, outcome, verbose=verbose)
+    return outcome.code
 
 
-def _say_clean(image: str, *, as_json: bool) -> None:
-    if as_json:
-        say_json({**json_path("image", image), "clean": True, "checked": False, "exit_code": 0})
-    else:
-        say(f"{image}: clean; not checked (-f checks everything)")
+def _is_safe(report: Report) -> bool:
+    return report.complete and not report.suppressed and all(p.number in _SAFE for p in report.problems)
 
 
-def _say_report(image: str, report: Report, *, recovered: bool, verbose: bool) -> None:
-    for problem in report.problems:
-        say(f"{image}: [{problem.number}] {problem.message}")
-    for code, count in report.suppressed.items():
-        say(f"{image}: {code}: {count} more")
-    if recovered:
-        say(f"{image}: recovered")
-    counts = report.counts
-    if verbose:
-        say(
-            f"{image}: {counts.directories} directories, {counts.files} files, {counts.symlinks} symlinks, "
-            f"{counts.others} others, {counts.orphans} orphans"
-        )
-        say(
-            f"{image}: {counts.blocks_used} blocks used, {counts.free_blocks} free, "
-            f"{counts.transactions} transactions to replay"
-        )
-    if not report.complete:
-        say(f"{image}: damage kept parts from being checked")
-    outcome = "clean" if report.clean else f"{report.found} problem{'s' * (report.found != 1)}"
-    say(f"{image}: {outcome}, {counts.inodes} inodes, {counts.free_blocks} free blocks")
+def _confirmed(image: str, report: Report) -> bool:
+    problems = f"{report.found} problem{'s' * (report.found != 1)}"
+    return click.confirm(f"{image}: repair {problems}?", default=False, err=True)
 
 
-def _json(image: str, report: Report, code: int, *, recovered: bool) -> dict[str, object]:
-    counts = report.counts
-    return {
-        **json_path("image", image),
-        "clean": report.clean,
-        "checked": True,
-        "complete": report.complete,
-        "recovered": recovered,
-        "exit_code": code,
-        "problems": [
-            {
-                "number": problem.number,
-                "code": problem.code,
-                "message": problem.message,
-                "where": dict(problem.where),
-            }
-            for problem in report.problems
-        ],
-        "suppressed": dict(report.suppressed),
-        "counts": {name: getattr(counts, name) for name in counts.__slots__},
-    }
+def _recover(image: str, device: FileDevice, outcome: Outcome, progress: Progress | None) -> FileDevice:
+    """Replay the log, finish deletions, write both superblocks. Returns the device to go on with."""
+    outcome.recovered = not outcome.report.superblock.clean
+    outcome.fixed = not outcome.report.clean
+    recover_log(device, time.time_ns())
+    if outcome.report.counts.orphans:
+        recover_image(device)  # a mount would do the same; closes it
+        device = open_image(image, writable=True, notice=tell)
+    mark(device, time.time_ns(), clean=True)
+    if outcome.report.counts.orphans or outcome.fixed:
+        outcome.left = check_image(device, progress=progress)
+    return device
+
+
+def _repair(image: str, device: FileDevice, outcome: Outcome, progress: Progress | None) -> None:
+    outcome.recovered = not outcome.report.superblock.clean
+    try:
+        repaired: Repaired = repair_image(device, time.time_ns(), progress=progress)
+    except ImageError as error:
+        tell(f"{error}; copy what can be read to a new image")
+        return
+    outcome.fixed = True
+    outcome.left = repaired.report
+    outcome.actions, outcome.actions_total = repaired.actions, repaired.actions_total

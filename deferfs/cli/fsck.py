@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from deferfs.errors import UsageError
@@ -9,11 +11,12 @@ from deferfs.errors import UsageError
 
 @click.command("fsck", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("image")
-@click.option("-n", "look_only", is_flag=True, help="Check everything, change nothing (the default).")
-@click.option("-p", "-a", "preen", is_flag=True, help="Recover if that is needed; check what was unclean.")
-@click.option("-y", "repair", is_flag=True, help="Recover, then check everything.")
-@click.option("-f", "--force", is_flag=True, help="Check everything even if the image is clean.")
-@click.option("-C", "_progress_fd", metavar="FD", help="For fsck(8): ignored.")
+@click.option("-n", "look_only", is_flag=True, help="Check everything, change nothing.")
+@click.option("-p", "-a", "preen", is_flag=True, help="Check what was not closed cleanly; mend what is safe to mend.")
+@click.option("-y", "repair", is_flag=True, help="Check everything, repair everything.")
+@click.option("-f", "--force", is_flag=True, help="With -p: check a clean image too.")
+@click.option("-C", "progress_fd", metavar="FD", help="Show progress (0), or write it to this file descriptor.")
+@click.option("--at", "tid", type=int, metavar="TID", help="Check the state after this transaction of the log.")
 @click.option("-V", "-v", "verbose", is_flag=True, help="Print counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -22,18 +25,29 @@ def command(
     preen: bool,
     repair: bool,
     force: bool,
-    _progress_fd: str | None,
+    progress_fd: str | None,
+    tid: int | None,
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Check the image, which must not be mounted.
+    """Check the image, which must not be mounted, and repair it.
 
-    Exit codes: 0 clean, 4 problems left, 8 could not check, 16 usage. Replaying the log and finishing deletions is
-    recovery, not repair: it ends in 0.
+    Without -n, -p and -y it asks before it repairs; where nobody can be asked, it only looks.
+
+    Exit codes, added up: 0 clean, 1 repaired, 4 problems left, 8 could not check, 16 usage, 32 interrupted. Replaying
+    the log and finishing deletions is recovery, not repair: it ends in 0.
     """
-    from deferfs.cli.check_run import Mode, run_check
+    from deferfs.cli.check_progress import progress_to
+    from deferfs.cli.check_run import Mode, check_past, run_check
 
     if look_only + preen + repair > 1:
         raise UsageError("only one of -n, -p (or -a) and -y can be given")
-    mode = Mode.PREEN if preen else Mode.REPAIR if repair else Mode.LOOK
-    return run_check(image, mode, force=force, verbose=verbose, as_json=as_json)
+    if tid is not None and (preen or repair):
+        raise UsageError("--at looks at the past, which cannot be repaired: only -n goes with it")
+    on_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    unasked = Mode.ASK if on_terminal else Mode.LOOK
+    mode = Mode.LOOK if look_only else Mode.PREEN if preen else Mode.REPAIR if repair else unasked
+    progress = progress_to(image, progress_fd)
+    if tid is not None:
+        return check_past(image, tid, verbose=verbose, as_json=as_json, progress=progress)
+    return run_check(image, mode, force=force, verbose=verbose, as_json=as_json, progress=progress)

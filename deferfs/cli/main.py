@@ -25,6 +25,7 @@ COMMANDS: Final = (
     "run",
     "bench",
     "crash",
+    "debug",
 )
 """In the order of the help text. Each is the attribute `command` of the module of that name here."""
 _CONVENTIONS: Final = {"mount": MOUNT, "fsck": FSCK}

@@ -9,6 +9,7 @@ from deferfs.device.delay import DelayingDevice, Delays
 from deferfs.device.fail import FailingDevice, Fault, Request
 from deferfs.device.file import FileDevice
 from deferfs.device.memory import MemoryDevice
+from deferfs.device.overlay import OverlayDevice
 from deferfs.device.record import (
     DiscardRecord,
     FlushRecord,
@@ -33,6 +34,7 @@ __all__ = [
     "FlushRecord",
     "MarkRecord",
     "MemoryDevice",
+    "OverlayDevice",
     "Record",
     "RecordingDevice",
     "Request",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from deferfs.device import FileDevice
+from deferfs.device import Device, FileDevice
 from deferfs.errors import ImageError, ImageInUseError
 from deferfs.mount import mountinfo
 from deferfs.ondisk.superblock import Superblock
@@ -61,7 +61,7 @@ def refuse_if_mounted(path: str) -> None:
         )
 
 
-def load_superblock(device: FileDevice) -> Superblock:
+def load_superblock(device: Device) -> Superblock:
     """The superblock that counts; ImageError, with the path, when the device holds none that can be used."""
     try:
         return run_job(device, read_superblock(device.size))

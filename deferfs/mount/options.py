@@ -55,6 +55,8 @@ class MountOptions:
     default_permissions: bool = False
     """Have the kernel check permissions even where only root may enter."""
     max_read_bytes: int | None = None
+    at_tid: int | None = None
+    """Show the filesystem as it was after this transaction of the log; only with `ro`."""
     flags: int = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
     @property
@@ -176,6 +178,8 @@ def parse_options(texts: Iterable[str], *, sloppy: bool = False) -> MountOptions
                 options = applied
             elif not sloppy:
                 raise UsageError(f"unknown mount option {word!r}; see deferfs mount --help")
+    if options.at_tid is not None and not options.read_only:
+        raise UsageError("mount option at= shows the past, which cannot be changed: give ro as well")
     return options
 
 
@@ -283,5 +287,6 @@ _VALUES: Final[dict[str, tuple[str, Callable[[str, str], object]]]] = {
     "attr_timeout": ("attr_timeout", _number(0, TIMEOUT_SECONDS_MAX)),
     "log": ("log", _text),
     "poll": ("poll_us", _integer(0, POLL_US_MAX)),
+    "at": ("at_tid", _integer(0, 1 << 62)),
     "max_read": ("max_read_bytes", _integer(MAX_READ_BYTES_MIN, 1 << 30)),
 }

@@ -19,7 +19,7 @@ from typing import Final
 
 import trio
 
-from deferfs.device import FileDevice
+from deferfs.device import Device
 from deferfs.errors import DeferfsError, FsError, MountFailedError
 from deferfs.mount import logs, syscalls
 from deferfs.mount.adapter import Adapter
@@ -33,6 +33,7 @@ from deferfs.mount.runtime import Runtime
 from deferfs.mount.serve import Server
 from deferfs.store.io import run_job
 from deferfs.store.memory import Memory
+from deferfs.store.past import past_device
 from deferfs.store.store import close_store, open_store
 from deferfs.volume.volume import Volume
 
@@ -65,9 +66,10 @@ def serve_mount(
         notifier.status(f"opening {image}")
         device = open_image(image, writable=not options.read_only, notice=notice)
         stack.callback(device.close)
+        shown: Device = device if options.at_tid is None else past_device(device, options.at_tid)
         runtime = Runtime(
-            device,
-            load_volume(device, options),
+            shown,
+            load_volume(shown, options),
             commit_seconds=options.commit_seconds,
             gc_workers=options.gc_workers,
             poll_us=options.poll_us,
@@ -78,7 +80,7 @@ def serve_mount(
         try:
             mount.attach(adapter)
         except BaseException:
-            run_job(device, close_store(runtime.store))  # nothing has happened: clean as before
+            run_job(shown, close_store(runtime.store))  # nothing has happened: clean as before
             raise
         server = Server(runtime, adapter, mount, handshake, notifier)
         collect_seldom()
@@ -98,7 +100,7 @@ def _become_io_flusher() -> None:
         )
 
 
-def load_volume(device: FileDevice, options: MountOptions) -> Volume:
+def load_volume(device: Device, options: MountOptions) -> Volume:
     """Open, and if needed recover, the filesystem on `device`. ImageError or MountFailedError."""
     superblock = load_superblock(device)
     memory = Memory(options.memory_bytes or default_budget())

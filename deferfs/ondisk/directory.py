@@ -11,6 +11,7 @@ import struct
 from functools import lru_cache
 from typing import Final
 
+from deferfs.errors import CorruptionError
 from deferfs.ondisk.format import Format
 
 ENTRY: Final = struct.Struct("<QB")
@@ -35,6 +36,8 @@ def pack_entry(ino: int, file_type: int, name: bytes) -> bytes:
 
 
 def unpack_entry(value: bytes) -> tuple[int, int, bytes]:
-    """(inode, file type, name)."""
+    """(inode, file type, name). CorruptionError when the entry is cut off."""
+    if len(value) < ENTRY.size:
+        raise CorruptionError(f"a directory entry of {len(value)} bytes")
     ino, file_type = ENTRY.unpack_from(value)
     return ino, file_type, value[ENTRY.size :]

@@ -59,6 +59,10 @@ class Format:
         self.revokes_per_block = (block_size - HEADER_BYTES) // 8
         self.reserved_blocks = SUPERBLOCK_OFFSETS[1] // block_size + 1
 
+    def inode_groups_max(self, blocks: int) -> int:
+        """Inode groups that a filesystem of `blocks` blocks can have: a group begins when those before it are full."""
+        return blocks // (1 + self.chunk_blocks) + 1
+
     def checksum(self, tag: int, data: bytes | bytearray | memoryview) -> int:
         """CRC32C seeded with the UUID and `tag` (a block address, an inode number or a transaction id)."""
         crc = google_crc32c.extend(self.seed, _U64.pack(tag))

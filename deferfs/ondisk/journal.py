@@ -25,6 +25,9 @@ MAGIC_REVOKE: Final = b"DJRV"
 MAGIC_COMMIT: Final = b"DJCM"
 MAGICS: Final = frozenset((MAGIC_DESCRIPTOR, MAGIC_REVOKE, MAGIC_COMMIT))
 
+_TID_END: Final = 1 << 61
+"""No record of a later transaction is believed: recovery numbers new ones above everything in the log, and the
+superblock must still be able to count them."""
 _TAG: Final = struct.Struct("<QII")
 _ADDRESS: Final = struct.Struct("<Q")
 _COMMIT: Final = struct.Struct("<IIq")
@@ -76,7 +79,7 @@ def encode_commit(fmt: Format, tid: int, index: int, commit: Commit) -> bytes:
 def peek(fmt: Format, data: bytes) -> tuple[bytes, int, int, int] | None:
     """(magic, tid, index, count) when `data` is a valid journal block of any transaction, else None."""
     crc, magic, tid, index, count, _, _ = HEADER.unpack_from(data)
-    if magic not in MAGICS or crc != fmt.checksum(tid, memoryview(data)[4:]):
+    if magic not in MAGICS or tid >= _TID_END or crc != fmt.checksum(tid, memoryview(data)[4:]):
         return None
     return magic, tid, index, count
 

@@ -12,14 +12,18 @@ from typing import Final
 import google_crc32c
 
 from deferfs.errors import ImageError
-from deferfs.limits import BITMAP_REGIONS_MAX, BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN
-from deferfs.ondisk.format import SUPERBLOCK_BYTES, Format
+from deferfs.limits import BITMAP_REGIONS_MAX, BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, JOURNAL_BYTES_MAX
+from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS, Format
 
 MAGIC: Final = b"deferfs\x01"
 VERSION: Final = 1
 FEATURES_COMPATIBLE: Final = 0
 FEATURES_READ_ONLY: Final = 0
 FEATURES_INCOMPATIBLE: Final = 0
+COUNTER_END: Final = 1 << 62
+"""Sequences and transaction ids stay below it: a damaged one must not overflow its field when it grows."""
+COUNTER_SANE_MAX: Final = 1 << 60
+"""What writes for ever would not reach: above it, fsck counts anew and a mount is refused."""
 STATE_CLEAN: Final = 1
 """The log is empty and every structure is at home."""
 STATE_ERRORS: Final = 2
@@ -92,6 +96,18 @@ class Superblock:
             group -= length
         raise ImageError("bitmap regions are too short for the image")
 
+    def may_hold(self, first: int, length: int) -> bool:
+        """Whether a file may lie in these blocks: inside the filesystem and outside of its fixed areas."""
+        end = first + length
+        if not SUPERBLOCK_OFFSETS[1] // self.block_size < first < end <= self.blocks:
+            return False
+        if first < self.journal_start + self.journal_blocks and self.journal_start < end:
+            return False
+        for start, count in self.bitmap_regions:  # noqa: SIM110 - a generator costs more than the rest
+            if first < start + count and start < end:
+                return False
+        return True
+
     def next(self, **changes: object) -> Superblock:
         """The successor to be written next: one higher sequence, with `changes`."""
         return replace(self, sequence=self.sequence + 1, **changes)  # type: ignore[arg-type]
@@ -152,6 +168,8 @@ class Superblock:
         regions = self.bitmap_regions
         fits = (
             self.blocks < 1 << 48
+            and max(self.sequence, self.tail_tid) < COUNTER_END
+            and self.journal_blocks * size <= JOURNAL_BYTES_MAX
             and 0 < self.journal_blocks <= self.blocks
             and self.journal_start + self.journal_blocks <= self.blocks
             and self.journal_tail < self.journal_blocks

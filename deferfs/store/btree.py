@@ -54,16 +54,26 @@ class BTree:
     # --- looking ---
     def leaf(self, key: int) -> Node:
         """The leaf in which `key` belongs."""
-        node = self.plan.get(self.root, self.kind)
-        depth = 0
+        node = self._top()
         while node.level:
-            index = bisect_right(node.keys, key) - 1
-            child = self.plan.get(node.children[max(0, index)], self.kind)
-            depth += 1
-            if child.level != node.level - 1 or depth > DEPTH_MAX:
-                raise CorruptionError(f"tree of inode {self.owner}: wrong level below block {self.root}")
-            node = child
+            node = self._child(node, max(0, bisect_right(node.keys, key) - 1))
         return node
+
+    def _top(self) -> Node:
+        """The root, from which no way down is longer than DEPTH_MAX."""
+        node = self.plan.get(self.root, self.kind)
+        if node.owner != self.owner or node.level > DEPTH_MAX:
+            raise CorruptionError(f"tree of inode {self.owner}: block {self.root} is not its root")
+        return node
+
+    def _child(self, node: Node, index: int) -> Node:
+        """A child of a node, one level lower: so every way down ends, whatever a damaged image says."""
+        if not -len(node.children) <= index < len(node.children):
+            raise CorruptionError(f"tree of inode {self.owner}: an inner node lacks children")
+        child = self.plan.get(node.children[index], self.kind)
+        if child.level != node.level - 1 or child.owner != self.owner or not child.keys:
+            raise CorruptionError(f"tree of inode {self.owner}: block {node.children[index]} does not belong there")
+        return child
 
     def get(self, key: int) -> bytes | None:
         leaf = self.leaf(key)
@@ -84,10 +94,9 @@ class BTree:
         if not path:
             return None
         address, index = path.pop()
-        node = self.plan.get(address, self.kind)
-        node = self.plan.get(node.children[index - 1], self.kind)
+        node = self._child(self.plan.get(address, self.kind), index - 1)
         while node.level:
-            node = self.plan.get(node.children[-1], self.kind)
+            node = self._child(node, -1)
         return node.keys[-1], node.values[-1]
 
     def ceiling(self, key: int) -> tuple[int, bytes] | None:
@@ -106,9 +115,9 @@ class BTree:
             address, index = path.pop()
             node = self.plan.get(address, self.kind)
             if index + 1 < len(node.children):
-                node = self.plan.get(node.children[index + 1], self.kind)
+                node = self._child(node, index + 1)
                 while node.level:
-                    node = self.plan.get(node.children[0], self.kind)
+                    node = self._child(node, 0)
                 return node
         return None
 
@@ -116,14 +125,12 @@ class BTree:
         """The inner nodes from the root to the leaf of `key`, each with the index of the child taken."""
         path: list[Step] = []
         address = self.root
-        node = self.plan.get(address, self.kind)
+        node = self._top()
         while node.level:
             index = max(0, bisect_right(node.keys, key) - 1)
             path.append(Step(address, index))
-            address = node.children[index]
-            node = self.plan.get(address, self.kind)
-            if len(path) > DEPTH_MAX:
-                raise CorruptionError(f"tree of inode {self.owner}: too deep")
+            node = self._child(node, index)
+            address = self.plan.get(path[-1].address, self.kind).children[index]
         return path
 
     def _leaf_address(self, path: list[Step]) -> int:
@@ -138,7 +145,8 @@ class BTree:
         address = self._leaf_address(path)
         leaf = self.plan.modify(address, self.kind)
         index = bisect_left(leaf.keys, key)
-        assert index == len(leaf.keys) or leaf.keys[index] != key, "key exists"
+        if index < len(leaf.keys) and leaf.keys[index] == key:
+            raise CorruptionError(f"tree of inode {self.owner}: key {key} is there already")
         leaf.insert_value(index, key, value)
         self._split(path, address, leaf, index)
 
@@ -147,7 +155,8 @@ class BTree:
         address = self._leaf_address(self._path(key))
         leaf = self.plan.modify(address, self.kind)
         index = bisect_left(leaf.keys, key)
-        assert leaf.keys[index] == key and len(leaf.values[index]) == len(value)
+        self._require(leaf, index, key)
+        assert len(leaf.values[index]) == len(value)
         leaf.values[index] = value
 
     def delete(self, key: int) -> None:
@@ -156,9 +165,14 @@ class BTree:
         address = self._leaf_address(path)
         leaf = self.plan.modify(address, self.kind)
         index = bisect_left(leaf.keys, key)
-        assert leaf.keys[index] == key
+        self._require(leaf, index, key)
         leaf.delete(index)
         self._shrink(path, address, leaf)
+
+    def _require(self, leaf: Node, index: int, key: int) -> None:
+        """The key that a lookup has found must be where it belongs."""
+        if index >= len(leaf.keys) or leaf.keys[index] != key:
+            raise CorruptionError(f"tree of inode {self.owner}: key {key} is out of order")
 
     def free(self) -> None:
         """Free the root, an only leaf."""

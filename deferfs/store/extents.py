@@ -47,6 +47,7 @@ def map_range(plan: Plan, inode: Inode, start: int, count: int) -> list[Mapping]
     """How [start, start + count) is mapped, holes included, in order and cut to the range."""
     found: list[Mapping] = []
     fork = extent_fork(plan, inode)
+    superblock = plan.store.superblock
     at, end = start, start + count
     entry = fork.floor(start)
     if entry is not None and _mapping(entry).end <= start:
@@ -58,6 +59,10 @@ def map_range(plan: Plan, inode: Inode, start: int, count: int) -> list[Mapping]
             found.append(Mapping(at, 0, end - at, False))
             break
         extent = _mapping(entry)
+        if not superblock.may_hold(extent.physical, extent.length):
+            raise CorruptionError(
+                f"inode {inode.ino}: blocks {extent.physical} to {extent.physical + extent.length - 1}"
+            )
         if extent.logical > at:
             found.append(Mapping(at, 0, extent.logical - at, False))
             at = extent.logical
@@ -104,7 +109,8 @@ def _insert(fork: Fork, new: Mapping) -> None:
     before = fork.floor(new.logical)
     if before is not None:
         left = _mapping(before)
-        assert left.end <= new.logical, "extents overlap"
+        if left.end > new.logical:
+            raise CorruptionError(f"extents overlap at logical block {new.logical}")
         if _continues(left, new):
             new = Mapping(left.logical, left.physical, left.length + new.length, new.unwritten)
             after = fork.ceiling(new.end) if new.length < EXTENT_BLOCKS_MAX else None
@@ -116,7 +122,8 @@ def _insert(fork: Fork, new: Mapping) -> None:
     after = fork.ceiling(new.logical)
     if after is not None:
         right = _mapping(after)
-        assert new.end <= right.logical, "extents overlap"
+        if new.end > right.logical:
+            raise CorruptionError(f"extents overlap at logical block {right.logical}")
         if _continues(new, right):
             fork.delete(right.logical)
             new = new._replace(length=new.length + right.length)
@@ -178,7 +185,10 @@ def free_from(plan: Plan, inode: Inode, keep: int, extents_max: int) -> bool:
         if extent is None or extent.end <= keep:
             return True
         low = max(extent.logical, keep)
-        for piece in remove(plan, inode, low, extent.end):
+        pieces = remove(plan, inode, low, extent.end)
+        if not pieces:
+            raise CorruptionError(f"inode {inode.ino}: extents are out of order")
+        for piece in pieces:
             plan.free(piece.physical, piece.length)
     extent = last_mapping(plan, inode)
     return extent is None or extent.end <= keep

@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
+from deferfs.errors import CorruptionError
 from deferfs.ondisk.inode import (
     FORM_DIRECTORY_TREE,
     FORM_ENTRIES,
@@ -59,16 +60,24 @@ class Fork:
     def floor(self, key: int) -> Entry | None:
         """The entry with the largest key <= `key`."""
         if self.is_tree:
-            return self.tree().floor(key)
-        index = bisect_right(self.inode.entries, key, key=_key) - 1
-        return self.inode.entries[index] if index >= 0 else None
+            found = self.tree().floor(key)
+        else:
+            index = bisect_right(self.inode.entries, key, key=_key) - 1
+            found = self.inode.entries[index] if index >= 0 else None
+        if found is not None and found[0] > key:
+            raise CorruptionError(f"inode {self.inode.ino}: keys are out of order")
+        return found
 
     def ceiling(self, key: int) -> Entry | None:
         """The entry with the smallest key >= `key`."""
         if self.is_tree:
-            return self.tree().ceiling(key)
-        index = bisect_left(self.inode.entries, key, key=_key)
-        return self.inode.entries[index] if index < len(self.inode.entries) else None
+            found = self.tree().ceiling(key)
+        else:
+            index = bisect_left(self.inode.entries, key, key=_key)
+            found = self.inode.entries[index] if index < len(self.inode.entries) else None
+        if found is not None and found[0] < key:
+            raise CorruptionError(f"inode {self.inode.ino}: keys are out of order")
+        return found
 
     def iterate(self, start: int) -> Iterator[Entry]:
         """Entries with keys >= `start`, ascending. The map must not change meanwhile."""
@@ -85,6 +94,8 @@ class Fork:
                 return
             start = max(start, leaf.keys[-1])
             leaf = tree.next_leaf(start)
+            if leaf is not None and leaf.keys[-1] <= start:
+                raise CorruptionError(f"inode {self.inode.ino}: leaves are out of order")
 
     # --- changing ---
     def insert(self, key: int, value: bytes) -> None:
@@ -110,7 +121,7 @@ class Fork:
             return
         entries = list(self.inode.entries)
         index = bisect_left(entries, key, key=_key)
-        assert entries[index][0] == key
+        self._require(entries, index, key)
         entries[index] = (key, value)
         self.inode.set_entries(self.inline_form, tuple(entries))
 
@@ -120,7 +131,7 @@ class Fork:
         if not self.is_tree:
             entries = list(inode.entries)
             index = bisect_left(entries, key, key=_key)
-            assert entries[index][0] == key
+            self._require(entries, index, key)
             del entries[index]
             inode.set_entries(self.inline_form, tuple(entries))
             return
@@ -134,6 +145,10 @@ class Fork:
                 tree.free()
                 self._keep(tree)
                 inode.set_entries(self.inline_form, tuple(entries))
+
+    def _require(self, entries: list[Entry], index: int, key: int) -> None:
+        if index >= len(entries) or entries[index][0] != key:
+            raise CorruptionError(f"inode {self.inode.ino}: key {key} is out of order")
 
     def to_tree(self) -> None:
         """Move inline entries into a tree (they need the room, or the xattrs do)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 from deferfs.errors import CorruptionError, FsError
+from deferfs.limits import FILE_BYTES_MAX
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.inode import INODE_FILE_INO, Inode, InodeBlock
 from deferfs.store import extents
@@ -17,6 +18,8 @@ from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
 
 _MEMO_MAX = 65536
+_BLOCKS_MAX = 1 << 48
+_MODE_MAX = 0o177777
 
 
 class InodeTable:
@@ -75,6 +78,8 @@ class InodeTable:
             raise CorruptionError(f"block {address}: inode {record.ino} where {ino} belongs")
         if not record.mode:
             raise FsError(errno.ESTALE)
+        if record.size > FILE_BYTES_MAX or record.blocks > _BLOCKS_MAX or record.mode > _MODE_MAX:
+            raise CorruptionError(f"inode {ino}: impossible size, blocks or mode")
         return record
 
     def modify(self, plan: Plan, ino: int) -> Inode:

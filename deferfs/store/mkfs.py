@@ -18,6 +18,7 @@ from deferfs.limits import (
     BLOCK_SIZE_BYTES_MIN,
     JOURNAL_BLOCKS_MIN,
     JOURNAL_BYTES_DEFAULT,
+    JOURNAL_BYTES_MAX,
     LABEL_BYTES_MAX,
 )
 from deferfs.ondisk.bitmap import Bitmap
@@ -82,6 +83,8 @@ def plan_geometry(
         raise UsageError(
             f"journal must have at least {JOURNAL_BLOCKS_MIN} blocks ({JOURNAL_BLOCKS_MIN * block_size} bytes)"
         )
+    if journal * block_size > JOURNAL_BYTES_MAX:
+        raise UsageError(f"journal must have at most {JOURNAL_BYTES_MAX} bytes")
     bitmap_start = fmt.reserved_blocks
     journal_start = bitmap_start + bitmaps
     inode_bitmap = journal_start + journal

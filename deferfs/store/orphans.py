@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from heapq import heapify, heappop, heappush
 
+from deferfs.errors import CorruptionError
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import ORPHAN_FILE_INO, Inode
 from deferfs.ondisk.orphan import FREE_SLOT, ORPHAN_QUARANTINED, OrphanBlock, OrphanSlot
@@ -120,7 +121,7 @@ class OrphanTable:
     def progress(self, plan: Plan, inode: Inode, cursor: int) -> None:
         """A step of the inactivation is done: `cursor` logical blocks are left to look at."""
         number, index = divmod(inode.orphan_slot - 1, self.per_block)
-        slots = plan.modify(self._address(plan, number), OrphanBlock).slots
+        slots = self._slots_of(plan, number)
         slots[index] = slots[index]._replace(cursor=cursor)
 
     def look(self, plan: Plan, inode: Inode) -> None:
@@ -144,7 +145,7 @@ class OrphanTable:
     def set_quarantine(self, plan: Plan, slot: int, ino: int, *, quarantined: bool) -> None:
         """Remember on disk that the inactivation of `ino` is not to be tried again (or that it is)."""
         number, index = divmod(slot, self.per_block)
-        slots = plan.modify(self._address(plan, number), OrphanBlock).slots
+        slots = self._slots_of(plan, number)
         if slots[index].ino == ino:
             slots[index] = slots[index]._replace(flags=ORPHAN_QUARANTINED if quarantined else 0)
 
@@ -153,7 +154,10 @@ class OrphanTable:
         slot = inode.orphan_slot - 1
         inode.orphan_slot = 0
         number, index = divmod(slot, self.per_block)
-        plan.modify(self._address(plan, number), OrphanBlock).slots[index] = FREE_SLOT
+        slots = self._slots_of(plan, number)
+        if slots[index].ino != inode.ino:
+            raise CorruptionError(f"orphan slot {slot} does not hold inode {inode.ino}")
+        slots[index] = FREE_SLOT
         keep = len(self.used)
         while keep and not self.used[keep - 1] - (keep - 1 == number):
             keep -= 1
@@ -170,7 +174,13 @@ class OrphanTable:
         if slot < keep * self.per_block:
             heappush(self.free, slot)
 
+    def _slots_of(self, plan: Plan, number: int) -> list[OrphanSlot]:
+        """The plan's own copy of the slots of a block of the table."""
+        return plan.modify(self._address(plan, number), OrphanBlock).slots
+
     def _address(self, plan: Plan, number: int) -> int:
+        if not 0 <= number <= len(self.used):
+            raise CorruptionError(f"the orphan table has no block {number}")
         table = plan.store.inodes.get(plan, ORPHAN_FILE_INO)
         return extents.map_range(plan, table, number, 1)[0].physical
 

@@ -90,7 +90,8 @@ class Plan:
         """
         found = self.staged.get(address)
         if found is not None:
-            assert type(found) is kind
+            if type(found) is not kind:
+                raise CorruptionError(f"block {address} is used both as {kind.MAGIC!r} and as {found.MAGIC!r}")
             return found
         if self.store.read_only or self.store.journal.aborted is not None:
             raise FsError(errno.EROFS)
@@ -146,8 +147,11 @@ class Plan:
 
     def apply(self) -> None:
         """Publish all changes and join the running transaction. NeedLogSpace (before anything is touched) when the
-        log cannot grant the credits; otherwise it cannot fail."""
+        log cannot grant the credits, CorruptionError when a count would become negative; otherwise it cannot fail."""
         store = self.store
+        for inode in self.inodes.values():
+            if inode.blocks < 0 or inode.size < 0 or inode.nlink < 0:
+                raise CorruptionError(f"inode {inode.ino}: counts fewer blocks, entries or links than it has")
         if self.staged or self.revoked:
             if self.orphans:
                 store.orphans.follow(self, self.orphans)

@@ -39,7 +39,9 @@ class LogContent:
 
 
 @dataclass(slots=True)
-class _Transaction:
+class Transaction:
+    """A whole transaction as it is in the log: `blocks` of it, (home, image), and revoked addresses."""
+
     tid: int
     blocks: int
     images: list[tuple[int, bytes]] = field(default_factory=list)
@@ -63,8 +65,13 @@ def read_superblock(size_bytes: int) -> Job[Superblock]:
 
 def read_log(superblock: Superblock) -> Job[LogContent]:
     """Read and judge the whole log. ImageError when a transaction is damaged although later ones are valid."""
-    fmt = superblock.format
-    size = fmt.block_size
+    log = yield from read_log_blocks(superblock)
+    return parse_log(superblock.format, superblock, log)
+
+
+def read_log_blocks(superblock: Superblock) -> Job[list[bytes]]:
+    """The blocks of the journal region, in order."""
+    size = superblock.block_size
     log: list[bytes] = []
     per = max(1, _SCAN_BYTES // size)
     for at in range(0, superblock.journal_blocks, per):
@@ -72,7 +79,7 @@ def read_log(superblock: Superblock) -> Job[LogContent]:
         data = yield Read((superblock.journal_start + at) * size, count * size)
         assert data is not None
         log.extend(data[i : i + size] for i in range(0, len(data), size))
-    return parse_log(fmt, superblock, log)
+    return log
 
 
 def parse_log(fmt: Format, superblock: Superblock, log: list[bytes]) -> LogContent:
@@ -84,17 +91,9 @@ def parse_log(fmt: Format, superblock: Superblock, log: list[bytes]) -> LogConte
 
 
 def _parse_log(fmt: Format, superblock: Superblock, log: list[bytes]) -> LogContent:
-    content = LogContent(last_tid=superblock.tail_tid - 1)
-    position, tid, used = superblock.journal_tail, superblock.tail_tid, 0
-    transactions: list[_Transaction] = []
-    while used < len(log):
-        found = _parse_transaction(fmt, log, position, tid, len(log) - used)
-        if found is None:
-            break
-        transactions.append(found)
-        position = (position + found.blocks) % len(log)
-        used += found.blocks
-        tid += 1
+    content = LogContent()
+    transactions = whole_transactions(fmt, superblock, log)
+    tid = superblock.tail_tid + len(transactions)
     revoked: dict[int, int] = {}
     for transaction in transactions:
         for address in transaction.revokes:
@@ -117,9 +116,23 @@ def _parse_log(fmt: Format, superblock: Superblock, log: list[bytes]) -> LogCont
     return content
 
 
-def _parse_transaction(fmt: Format, log: list[bytes], position: int, tid: int, limit: int) -> _Transaction | None:
+def whole_transactions(fmt: Format, superblock: Superblock, log: list[bytes]) -> list[Transaction]:
+    """The transactions from the tail on, up to the first that is not completely there. CorruptionError."""
+    position, used = superblock.journal_tail, 0
+    transactions: list[Transaction] = []
+    while used < len(log):
+        found = _parse_transaction(fmt, log, position, superblock.tail_tid + len(transactions), len(log) - used)
+        if found is None:
+            break
+        transactions.append(found)
+        position = (position + found.blocks) % len(log)
+        used += found.blocks
+    return transactions
+
+
+def _parse_transaction(fmt: Format, log: list[bytes], position: int, tid: int, limit: int) -> Transaction | None:
     """Transaction `tid` at log offset `position`, or None when it is not completely there."""
-    found = _Transaction(tid, 0)
+    found = Transaction(tid, 0)
     index, body_crc = 0, 0
     while index < limit:
         block = log[(position + index) % len(log)]

@@ -10,7 +10,8 @@ from deferfs.errors import CorruptionError, FsError, ImageError
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, InodeBlock
-from deferfs.ondisk.superblock import FEATURES_READ_ONLY, STATE_CLEAN, STATE_ERRORS, Superblock
+from deferfs.ondisk.orphan import OrphanBlock
+from deferfs.ondisk.superblock import COUNTER_SANE_MAX, FEATURES_READ_ONLY, STATE_CLEAN, STATE_ERRORS, Superblock
 from deferfs.store import extents
 from deferfs.store.cache import BlockCache
 from deferfs.store.checkpoint import checkpoint
@@ -123,6 +124,8 @@ def open_store(
     unknown = superblock.read_only_compatible & ~FEATURES_READ_ONLY
     if unknown and not read_only:
         raise ImageError(f"unknown feature {unknown:#x}, made by a newer deferfs: it can only be mounted read-only")
+    if max(superblock.sequence, superblock.tail_tid) > COUNTER_SANE_MAX and not read_only:
+        raise ImageError("the superblock's counters are near their end: deferfs fsck -y counts anew")
     if not superblock.clean:
         if read_only:
             content = yield from read_log(superblock)
@@ -136,7 +139,7 @@ def open_store(
     yield from _load_orphans(store)
     if not read_only:
         yield from store.write_superblock(
-            state=superblock.state & ~STATE_CLEAN, mounts=superblock.mounts + 1, written_ns=clock()
+            state=superblock.state & ~STATE_CLEAN, mounts=(superblock.mounts + 1) % (1 << 64), written_ns=clock()
         )
     return store
 
@@ -174,6 +177,8 @@ def _load_inodes(store: Store) -> Job[None]:
 
     end = yield from store.look(last_block)
     table.groups = max(1, -(-end // fmt.inode_group_blocks))
+    if table.groups > fmt.inode_groups_max(store.superblock.blocks):
+        raise CorruptionError(f"the inode file maps {table.groups} groups of inodes, more than the image can hold")
     for group in range(table.groups):
 
         def used(plan: Plan, group: int = group) -> int:
@@ -198,9 +203,15 @@ def _load_orphans(store: Store) -> Job[None]:
     blocks: list[tuple[int, bytes]] = []
     size = store.fmt.block_size
     for first, length in runs:
-        data = yield Read(first * size, length * size)
-        assert data is not None
-        blocks.extend((first + i, data[i * size : (i + 1) * size]) for i in range(length))
+        if not first:
+            raise CorruptionError("the orphan table has a hole")
+        for at in range(first, first + length, _READ_BLOCKS):
+            count = min(_READ_BLOCKS, first + length - at)
+            data = yield Read(at * size, count * size)
+            assert data is not None
+            found = [(at + i, data[i * size : (i + 1) * size]) for i in range(count)]
+            OrphanBlock.count(store.fmt, *found[0])  # what only claims to be a table ends here
+            blocks.extend(found)
     store.recovered = store.orphans.load(store.fmt, blocks)
 
 

@@ -14,8 +14,8 @@ import stat
 from typing import NamedTuple
 
 from deferfs.device.base import Buffer
-from deferfs.errors import FsError
-from deferfs.limits import FILE_BYTES_MAX, PREALLOCATE_BYTES_MAX, PREALLOCATE_START_BYTES
+from deferfs.errors import CorruptionError, FsError
+from deferfs.limits import FILE_BYTES_MAX, PREALLOCATE_BYTES_MAX, PREALLOCATE_START_BYTES, SYMLINK_BYTES_MAX
 from deferfs.ondisk.inode import (
     FLAG_PREALLOCATED,
     FLAG_TRUNCATING,
@@ -85,6 +85,8 @@ def readlink(plan: Plan, volume: Volume, ino: int) -> ReadPlan:
     record = inode_of(plan, ino)
     if not stat.S_ISLNK(record.mode):
         raise FsError(errno.EINVAL)
+    if record.size > SYMLINK_BYTES_MAX:
+        raise CorruptionError(f"symlink {ino} of {record.size} bytes")
     return read(plan, volume, ino, 0, record.size)
 
 

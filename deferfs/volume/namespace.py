@@ -6,7 +6,7 @@ import errno
 import stat
 from collections.abc import Iterator
 
-from deferfs.errors import FsError
+from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import LINKS_MAX
 from deferfs.ondisk.directory import COOKIE_DOT, COOKIE_DOTDOT
 from deferfs.ondisk.inode import FORM_ENTRIES, FORM_EXTENTS, ROOT_INO, Inode
@@ -285,9 +285,13 @@ def _check_ancestry(plan: Plan, moved: DirectoryEntry, into: int) -> None:
     if not stat.S_ISDIR(moved.file_type << 12):
         return
     at = into
+    above: set[int] = set()
     while at != ROOT_INO:
         if at == moved.ino:
             raise FsError(errno.EINVAL)
+        if at in above:
+            raise CorruptionError(f"directory {at} is its own ancestor")
+        above.add(at)
         at = directory_of(plan, at).parent
     if moved.ino == ROOT_INO:
         raise FsError(errno.EBUSY)

@@ -1,15 +1,21 @@
 """`deferfs fsck`: exit codes and what it may change. What it finds is the matter of tests/unit/check."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from deferfs.check.repair import mark
 from deferfs.device import FileDevice
+from deferfs.ondisk.node import DirectoryNode
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
-from tests.cli.conftest import Command, is_one_line
+from tests.cli.conftest import Command, Outcome, environment_of_the_program, is_one_line
 
 
 def leave_unclean(image: Path) -> None:
@@ -63,14 +69,145 @@ def test_recovery_is_no_repair(option: str, image: Path, command: Command) -> No
     assert command("info", image).out.splitlines()[-1] == "state    clean"
 
 
-def test_problems_are_numbered_and_left(image: Path, command: Command) -> None:
+def test_problems_are_numbered_and_left_by_those_who_only_look(image: Path, command: Command) -> None:
     damage_bitmap(image)
-    for options in (["-n"], ["-p", "-f"], ["-y"]):
+    before = image.read_bytes()
+    for options in (["-n"], ["-p", "-f"], []):
         outcome = command("fsck", *options, image)
         assert outcome.code == 4
         assert f"{image}: [301] " in outcome.out
-        repair = "cannot repair" in outcome.err
-        assert repair is (options != ["-n"])
+        assert ("fsck -y repairs it" in outcome.err) is ("-p" in options)
+    assert image.read_bytes() == before
+
+
+def test_repair(image: Path, command: Command) -> None:
+    damage_bitmap(image)
+    outcome = command("fsck", "-y", image)
+    assert outcome.code == 1
+    lines = outcome.out.splitlines()
+    assert lines[0].startswith(f"{image}: [301] ")
+    assert f"{image}: repaired" in lines
+    assert lines[-1].startswith(f"{image}: clean, 1 inodes, ")
+    assert command("fsck", "-y", image).code == 0
+    assert command("fsck", "-n", image).code == 0
+    assert command("info", image).out.splitlines()[-1] == "state    clean"
+
+
+def test_lost_files_are_found(image: Path, command: Command) -> None:
+    """The leaf of a large directory is lost: what it named is in lost+found afterwards."""
+    driver = Driver.open(FileDevice.open(str(image), writable=True), clock=time.time_ns, entropy=lambda: 1)
+    volume = driver.volume
+    directory = driver.run(namespace.create, volume, 1, b"large", 0o040755, 0, 0).ino
+    for number in range(400):
+        driver.run(namespace.create, volume, directory, b"file %d" % number, 0o100644, 0, 0)
+    record = driver.run(lambda plan: volume.store.inodes.get(plan, directory))
+    leaf = driver.run(lambda plan: plan.get(record.root, DirectoryNode)).children[1]
+    driver.close()
+    driver.device.close()
+    with image.open("r+b") as file:
+        file.seek(leaf * 4096 + 50)
+        file.write(b"damage")
+    outcome = command("fsck", "-y", image)
+    assert outcome.code == 1
+    found = outcome.out.count("now /lost+found/#")
+    assert 50 < found < 400
+    after = Driver.open(
+        FileDevice.open(str(image), writable=False), clock=time.time_ns, entropy=lambda: 1, read_only=True
+    )
+    home = after.run(namespace.lookup, after.volume, 1, b"lost+found").ino
+    assert after.run(lambda plan: len(list(namespace.readdir(plan, after.volume, home, 2)))) == found
+    assert after.run(lambda plan: len(list(namespace.readdir(plan, after.volume, directory, 2)))) == 400 - found
+    after.device.close()
+
+
+def test_preening_mends_a_lost_superblock(image: Path, command: Command) -> None:
+    with image.open("r+b") as file:
+        file.seek(65536 + 100)
+        file.write(b"damage")
+    assert command("fsck", "-p", image).code == 0  # the image was left clean: nobody looks
+    assert command("fsck", "-p", "-f", image).code == 1
+    assert command("fsck", "-n", image).code == 0
+
+
+def test_recorded_errors_make_preening_look(image: Path, command: Command) -> None:
+    device = FileDevice.open(str(image), writable=True)
+    mark(device, 1, clean=False)
+    device.close()
+    assert command("fsck", "-n", image).code == 4
+    outcome = command("fsck", "-p", image)
+    assert outcome.code == 1
+    assert "[104]" in outcome.out
+    assert command("fsck", "-n", image).code == 0
+
+
+def test_what_is_beyond_repair(image: Path, command: Command) -> None:
+    journal_end = 18 + 256
+    with image.open("r+b") as file:
+        file.seek(17 * 4096)
+        file.write(bytes((journal_end + 200) * 4096))
+    outcome = command("fsck", "-y", image)
+    assert outcome.code == 4
+    assert "not one inode record" in outcome.err
+    assert is_one_line(outcome.err)
+
+
+def test_progress_for_programs(image: Path, program: Command, tmp_path: Path) -> None:
+    """As e2fsck writes it for fsck(8): pass, done, total, device."""
+    with (tmp_path / "progress").open("wb") as file:
+        os.set_inheritable(file.fileno(), True)
+        arguments = ["-n", f"-C{file.fileno()}", str(image)]
+        code = "from deferfs.cli.main import fsck_main; fsck_main()"
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, *arguments],
+            pass_fds=[file.fileno()], env=environment_of_the_program(), check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0
+    lines = (tmp_path / "progress").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == sorted(line.split()[0] for line in lines)
+    assert all(line.endswith(str(image)) and len(line.split()) == 4 for line in lines)
+    assert command_fails_with(program("fsck", "-n", "-Cx", image), 16)
+
+
+def command_fails_with(outcome: Outcome, code: int) -> bool:
+    return outcome.code == code and is_one_line(outcome.err)
+
+
+def ask(image: Path, answer: bytes) -> tuple[int, bytes]:
+    """Run fsck on a terminal and answer its question; (exit code, what it printed)."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        code = "from deferfs.cli.main import fsck_main; fsck_main()"
+        os.execve(sys.executable, [sys.executable, "-P", "-c", code, str(image)], environment_of_the_program())
+    printed = b""
+    answered = False
+    while True:
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:
+            break  # the other end was closed
+        printed += data
+        if b"? [y/N]" in printed and not answered:
+            os.write(terminal, answer + b"\n")
+            answered = True
+        if not data:
+            break
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), printed
+
+
+def test_on_a_terminal_it_asks(image: Path, command: Command) -> None:
+    code, printed = ask(image, b"")
+    assert code == 0
+    assert printed.startswith(f"{image}: clean, 1 inodes, ".encode())
+    damage_bitmap(image)
+    code, printed = ask(image, b"n")
+    assert code == 4
+    assert b"repair 1 problem? [y/N]" in printed
+    assert b"nothing was changed" in printed
+    code, printed = ask(image, b"y")
+    assert code == 1
+    assert b"repaired" in printed
+    assert command("fsck", "-n", image).code == 0
 
 
 def test_json(image: Path, command: Command) -> None:
@@ -84,7 +221,13 @@ def test_json(image: Path, command: Command) -> None:
     assert not found["clean"]
     assert found["exit_code"] == outcome.code == 4
     assert found["problems"][0]["number"] == 301
+    assert found["problems"] == found["left"]
     assert not json.loads(command("fsck", "-p", "--json", image).out)["checked"]
+    outcome = command("fsck", "-y", "--json", image)
+    found = json.loads(outcome.out)
+    assert outcome.code == found["exit_code"] == 1
+    assert (found["clean"], found["repaired"], found["left"]) == (True, True, [])
+    assert found["problems"][0]["number"] == 301
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def test_an_empty_head_is_nothing() -> None:
         (["--size", "64M", "-b", "128K"], 2, "block size must be a power of two"),
         (["--size", "64M", "--journal-size", "4K"], 2, "journal must have at least"),
         (["--size", "64M", "--journal-size", "64M"], 2, "size too small"),
+        (["--size", "64M", "--journal-size", "2G"], 2, "journal must have at most 1073741824 bytes"),
         (["--size", "64M", "-L", "x" * 33], 2, "label is longer than 32 bytes"),
         (["--size", "64M", "-U", "nonsense"], 2, "'nonsense' is not a UUID"),
     ],

@@ -258,8 +258,11 @@ def test_worked_layout() -> None:
 def test_limits() -> None:
     values = [int(cells[1].removeprefix("2^")) for cells in rows("Limits")]
     assert 1 << values[1] == limits.FILE_BYTES_MAX
-    assert values[2:] == [limits.NAME_BYTES_MAX, limits.SYMLINK_BYTES_MAX, limits.LINKS_MAX]
+    assert values[2:5] == [limits.NAME_BYTES_MAX, limits.SYMLINK_BYTES_MAX, limits.LINKS_MAX]
+    assert [1 << value for value in values[5:]] == [limits.JOURNAL_BYTES_MAX, superblock.COUNTER_SANE_MAX]
 
 
 def test_problems() -> None:
-    assert rows("What fsck finds") == [[str(kind.number), f"`{kind.code}`", kind.meaning] for kind in CATALOGUE]
+    assert rows("What fsck finds") == [
+        [str(kind.number), f"`{kind.code}`", kind.meaning, kind.repair] for kind in CATALOGUE
+    ]

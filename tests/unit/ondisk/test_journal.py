@@ -27,9 +27,10 @@ FORMATS = formats()
 FMT = FORMATS[0]
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
+tids = st.integers(0, 2**61 - 1)
 
 
-@given(fmt=st.sampled_from(FORMATS), tid=u64, index=u64, data=st.data())
+@given(fmt=st.sampled_from(FORMATS), tid=tids, index=u64, data=st.data())
 def test_descriptors_round_trip(fmt: Format, tid: int, index: int, data: st.DataObject) -> None:
     tags = data.draw(st.lists(st.builds(Tag, u64, u32), max_size=fmt.tags_per_descriptor))
     block = encode_descriptor(fmt, tid, index, tags)
@@ -38,7 +39,7 @@ def test_descriptors_round_trip(fmt: Format, tid: int, index: int, data: st.Data
     assert decode_tags(fmt, block, len(tags)) == tags
 
 
-@given(fmt=st.sampled_from(FORMATS), tid=u64, data=st.data())
+@given(fmt=st.sampled_from(FORMATS), tid=tids, data=st.data())
 def test_revokes_round_trip(fmt: Format, tid: int, data: st.DataObject) -> None:
     addresses = data.draw(st.lists(u64, max_size=min(200, fmt.revokes_per_block)))
     block = encode_revoke(fmt, tid, 0, addresses)
@@ -47,7 +48,7 @@ def test_revokes_round_trip(fmt: Format, tid: int, data: st.DataObject) -> None:
     assert decode_revokes(fmt, block, len(addresses)) == addresses
 
 
-@given(tid=u64, index=u64, blocks=u32, crc=u32, time=st.integers(-(2**63), 2**63 - 1))
+@given(tid=tids, index=u64, blocks=u32, crc=u32, time=st.integers(-(2**63), 2**63 - 1))
 def test_commits_round_trip(tid: int, index: int, blocks: int, crc: int, time: int) -> None:
     block = encode_commit(FMT, tid, index, Commit(blocks, crc, time))
     assert peek(FMT, block) == (MAGIC_COMMIT, tid, index, 1)

@@ -1,5 +1,6 @@
 import dataclasses
 import struct
+from collections.abc import Callable
 
 import google_crc32c
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from deferfs.errors import ImageError
 from deferfs.ondisk.format import SUPERBLOCK_BYTES
-from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS, Superblock, newest
+from deferfs.ondisk.superblock import COUNTER_END, STATE_CLEAN, STATE_ERRORS, Superblock, newest
 from tests.unit.volumes import HASH_KEY, UUID
 
 PLAIN = Superblock(
@@ -26,6 +27,7 @@ PLAIN = Superblock(
 )
 u32 = st.integers(0, 2**32 - 1)
 u63 = st.integers(0, 2**63 - 1)
+counters = st.integers(0, COUNTER_END - 1)
 
 
 def sealed(body: bytearray) -> bytes:
@@ -43,9 +45,9 @@ def forged(at: int, layout: str, value: int) -> bytes:
 @given(
     label=st.binary(max_size=32).map(lambda text: text.rstrip(b"\0")),
     created_ns=u63,
-    sequence=u63,
+    sequence=counters,
     state=st.integers(0, 3),
-    tail_tid=u63,
+    tail_tid=counters,
     written_ns=u63,
     mounts=u32,
     hash_key=st.binary(min_size=16, max_size=16),
@@ -164,3 +166,26 @@ def test_a_newer_copy_of_an_unknown_format_is_not_passed_over(copies: list[bytes
 
 def test_an_older_copy_of_an_unknown_format_is() -> None:
     assert newest([of_the_future(2), OLD]).sequence == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "length", "may"),
+    [
+        (325, 10, True), (8002, 998, True), (66, 1, True), (1, 5, False), (64, 1, False), (65, 1, False),
+        (60, 10, False),
+        (66, 2, False), (322, 1, False), (323, 1, True), (7999, 2, False), (8001, 1, False), (8999, 2, False),
+        (0, 1, False), (1 << 63, 1, False), (325, 0, False),
+    ],
+)  # fmt: skip
+def test_files_lie_outside_of_fixed_areas(first: int, length: int, may: bool) -> None:
+    assert PLAIN.may_hold(first, length) is may
+
+
+@pytest.mark.parametrize(
+    "change", [lambda n: dataclasses.replace(PLAIN, sequence=n), lambda n: dataclasses.replace(PLAIN, tail_tid=n)]
+)
+def test_counters_that_could_overflow_are_refused(change: Callable[[int], Superblock]) -> None:
+    whole = change(COUNTER_END - 1)
+    assert Superblock.decode(whole.encode()) == whole
+    with pytest.raises(ImageError, match="impossible layout"):
+        Superblock.decode(change(COUNTER_END).encode())

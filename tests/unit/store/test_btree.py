@@ -189,7 +189,7 @@ def test_replace_keeps_key_and_length() -> None:
     pair.check()
     with pytest.raises(AssertionError):
         pair.tree.replace(50, b"longer" * 100)
-    with pytest.raises(AssertionError, match="key exists"):
+    with pytest.raises(CorruptionError, match="is there already"):
         pair.tree.insert(50, b"again")
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deferfs.errors import CorruptionError
 from deferfs.ondisk.directory import pack_entry
 from deferfs.ondisk.inode import (
     FORM_DIRECTORY_TREE,
@@ -156,3 +157,13 @@ def test_a_fork_is_a_sorted_map(form: int, seed: int, xattr_bytes: int, steps: l
     assert forked.inode.form == form
     freed = set(forked.plan.revoked)
     assert {first for first, _ in forked.plan.held} == freed
+
+
+def test_leaves_that_lead_back_end_the_walk() -> None:
+    forked = Forked(FORM_ENTRIES)
+    for key in range(1, 400):
+        forked.insert(key << 8, pack_entry(key, 8, b"name %d" % key))
+    root = forked.plan.modify(forked.inode.root, forked.fork.kind)
+    root.children[2] = root.children[0]
+    with pytest.raises(CorruptionError):
+        list(forked.fork.iterate(0))

@@ -8,6 +8,7 @@ import stat
 
 import pytest
 
+from deferfs.errors import EUCLEAN
 from deferfs.limits import LINKS_MAX
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace as ns
@@ -289,3 +290,13 @@ def test_a_replaced_file_somebody_holds_lives_on() -> None:
     driver.collect()
     with fails_with(errno.ESTALE):
         record(driver, old)
+
+
+def test_a_damaged_directory_that_is_its_own_ancestor_ends_the_search() -> None:
+    driver = fresh_driver()
+    upper = make(driver, b"upper", DIRECTORY)
+    lower = make(driver, b"lower", DIRECTORY, upper)
+    make(driver, b"moved", DIRECTORY)
+    driver.run(lambda plan: setattr(driver.volume.store.inodes.modify(plan, upper), "parent", lower))
+    with fails_with(EUCLEAN):
+        driver.run(ns.rename, driver.volume, ROOT, b"moved", lower, b"moved")

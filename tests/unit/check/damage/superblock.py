@@ -45,6 +45,17 @@ def errors_recorded(image: Image) -> None:
     image.change_superblock(state=STATE_CLEAN | STATE_ERRORS)
 
 
+@case("superblock-counter")
+def transactions_near_their_end(image: Image) -> None:
+    image.change_superblock(tail_tid=(1 << 62) - 1)
+
+
+@case("superblock-counter")
+def sequence_near_its_end(image: Image) -> None:
+    for copy in (0, 1):
+        image.put_superblock(replace(image.superblock, sequence=(1 << 62) - 4 + copy), (copy,))
+
+
 @case("superblock-layout", "block-leaked")
 def journal_over_bitmaps(image: Image) -> None:
     superblock = image.superblock

@@ -1,0 +1,108 @@
+"""Extended attributes under repair: what can be read is kept, in the place and the blocks it has."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from deferfs.check.repair.bench import Bench
+from deferfs.errors import CorruptionError
+from deferfs.limits import XATTR_BYTES_MAX, XATTR_VALUE_BYTES_MAX
+from deferfs.ondisk.inode import INLINE_BYTES, TREE_ROOT_BYTES, Inode
+from deferfs.ondisk.xattr import XattrBlock, pack_xattrs
+
+_ITEM: Final = struct.Struct("<BI")
+
+
+def mend_xattrs(bench: Bench, inode: Inode) -> None:
+    """Make the attributes readable and claim their blocks. What follows the first damage is lost."""
+    if not inode.xattrs and not inode.xattr_block:
+        return
+    chain, payload, whole = _read_chain(bench, inode)
+    values = _readable(inode.xattrs)
+    if inode.xattr_block:
+        values |= _readable(payload)
+    _shrink(values, XATTR_BYTES_MAX)
+    packed = pack_xattrs(values)
+    if inode.xattr_block:
+        in_place = whole and not inode.xattrs and packed == payload and packed
+        if not in_place:
+            bench.note(f"inode {inode.ino}: extended attributes: {len(values)} kept")
+            chain = _store(bench, inode, values, chain)
+    elif packed != inode.xattrs:
+        bench.note(f"inode {inode.ino}: extended attributes: {len(values)} kept")
+        chain = _store(bench, inode, values, [])
+    for address in chain:
+        bench.claim(address, 1, structure=True)
+
+
+def chain_blocks(bench: Bench, inode: Inode) -> list[int]:
+    """The blocks of a chain that has been mended."""
+    return _read_chain(bench, inode)[0]
+
+
+def _read_chain(bench: Bench, inode: Inode) -> tuple[list[int], bytes, bool]:
+    """(blocks, payload, whole) as far as the chain can be followed."""
+    fmt = bench.fmt
+    limit = -(-2 * XATTR_BYTES_MAX // XattrBlock.room(fmt))
+    blocks: list[int] = []
+    seen: set[int] = set()
+    parts: list[bytes] = []
+    address = inode.xattr_block
+    while address:
+        data = bench.read(address) if bench.inside(address, 1) else None
+        if data is None or address in seen or len(blocks) >= limit:
+            return blocks, b"".join(parts), False
+        try:
+            link = XattrBlock.decode(fmt, address, data)
+        except CorruptionError:
+            return blocks, b"".join(parts), False
+        if link.owner != inode.ino:
+            return blocks, b"".join(parts), False
+        seen.add(address)
+        blocks.append(address)
+        parts.append(link.payload)
+        address = link.next
+    return blocks, b"".join(parts), True
+
+
+def _readable(data: bytes) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    at = 0
+    while at + _ITEM.size <= len(data):
+        name_length, value_length = _ITEM.unpack_from(data, at)
+        at += _ITEM.size
+        end = at + name_length + value_length
+        if end > len(data) or not name_length:
+            break
+        if value_length <= XATTR_VALUE_BYTES_MAX:
+            found.setdefault(data[at : at + name_length], data[at + name_length : end])
+        at = end
+    return found
+
+
+def _shrink(values: dict[bytes, bytes], limit: int) -> None:
+    """Drop the last attributes until the string of all has at most `limit` bytes."""
+    total = len(pack_xattrs(values))
+    while total > limit:
+        name, value = values.popitem()
+        total -= _ITEM.size + len(name) + len(value)
+
+
+def _store(bench: Bench, inode: Inode, values: dict[bytes, bytes], chain: list[int]) -> list[int]:
+    """Store the values inline or in blocks of the old chain, as many as fit; the blocks taken."""
+    fmt, room = bench.fmt, XattrBlock.room(bench.fmt)
+    inline = INLINE_BYTES - max(inode.data_bytes(), TREE_ROOT_BYTES)
+    _shrink(values, max(inline, len(chain) * room))
+    packed = pack_xattrs(values)
+    if len(packed) <= inline:
+        inode.xattrs, inode.xattr_block = packed, 0
+        return []
+    parts = [packed[at : at + room] for at in range(0, len(packed), room)]
+    taken = chain[: len(parts)]
+    for number, part in enumerate(parts):
+        following = taken[number + 1] if number + 1 < len(taken) else 0
+        block = XattrBlock(inode.ino, part, following)
+        bench.write(taken[number], block.encode(fmt, taken[number]))
+    inode.xattrs, inode.xattr_block = b"", taken[0]
+    return taken

@@ -1,0 +1,157 @@
+"""What all steps of one repair share: the image as it is to become, who holds which block, and what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
+
+from bitarray import bitarray
+
+from deferfs.check.inodefile import InodeFile
+from deferfs.check.table import InodeTable
+from deferfs.device.base import Device
+from deferfs.device.overlay import OverlayDevice
+from deferfs.errors import CorruptionError, DeviceError
+from deferfs.ondisk.format import INODE_BYTES
+from deferfs.ondisk.inode import Inode
+from deferfs.ondisk.node import Node
+from deferfs.ondisk.superblock import Superblock
+
+T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
+"""Called with (step, done, total) from time to time."""
+
+ACTIONS_MAX: Final = 1000
+"""Actions that are kept one by one; the rest is only counted."""
+CHANGED_BYTES_MAX: Final = 256 << 20
+"""Changed blocks that are kept in memory until everything is decided."""
+_PROGRESS_STEPS: Final = 200
+
+
+class NoRoomError(Exception):
+    """No free block is left for what a repair has to write."""
+
+
+class Bench:
+    """One repair of one image. Everything written stays in `device`, an overlay, until it is written out.
+
+    **Invariants:** `used` has the bit of every block that a structure or a file of the image-to-be holds, each held
+    once; `structure` those of fixed areas and metadata. `held` keeps what was ever in use: such blocks are allocated
+    only when no others are left, so that what the image on disk refers to is overwritten last.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        superblock: Superblock,
+        now_ns: int,
+        *,
+        spill: Callable[[Bench], None],
+        progress: Progress | None = None,
+    ) -> None:
+        self.disk = device
+        self.device = OverlayDevice(device, superblock.block_size)
+        self.spill = spill
+        """Called when more than CHANGED_BYTES_MAX are in memory: writes them out early."""
+        self.superblock = superblock
+        self.fmt = superblock.format
+        self.now_ns = now_ns
+        self.progress = progress
+        self.used = bitarray(superblock.blocks, endian="little")
+        self.structure = bitarray(superblock.blocks, endian="little")
+        self.held = bitarray(superblock.blocks, endian="little")
+        self.fresh: set[int] = set()
+        """Blocks allocated by this repair: nothing on disk refers to them, so they are written first."""
+        self._cursor = self.fmt.reserved_blocks
+        """No block below it is free and was never held; -1 when there is none at all."""
+        self.actions: list[str] = []
+        self.actions_total = 0
+        self.file: InodeFile
+        self.table: InodeTable
+        self.lost_blocks: set[tuple[int, int]] = set()
+        """(chunk, block of it) of the inode table where no record is to be found."""
+        self.damaged_trees: dict[int, type[Node]] = {}
+        """Inodes whose tree has to be built anew."""
+        self.lost_leaves: dict[int, list[tuple[int, int]]] = {}
+        """Inode -> (first key, address) of leaves that its tree does not lead to any more."""
+
+    # --- what is done ---
+    def note(self, text: str) -> None:
+        """Say what was changed."""
+        self.actions_total += 1
+        if len(self.actions) < ACTIONS_MAX:
+            self.actions.append(text)
+
+    def steps(self, name: str, items: Sequence[T]) -> Iterator[T]:
+        """The items one by one, with progress reports under `name`."""
+        total = len(items)
+        every = max(1, total // _PROGRESS_STEPS)
+        for done, item in enumerate(items):
+            if self.progress is not None and done % every == 0:
+                self.progress(name, done, total)
+            yield item
+        if self.progress is not None:
+            self.progress(name, total, total)
+
+    # --- blocks ---
+    def read(self, address: int) -> bytes | None:
+        """A block, or None when the device cannot read it."""
+        size = self.fmt.block_size
+        try:
+            return self.device.read(address * size, size)
+        except DeviceError:
+            return None
+
+    def write(self, address: int, data: bytes) -> None:
+        """The block as it is to become."""
+        if self.read(address) != data:
+            self.device.write(address * self.fmt.block_size, data)
+            if len(self.device.pages) * self.fmt.block_size > CHANGED_BYTES_MAX:
+                self.spill(self)
+
+    def inside(self, first: int, length: int) -> bool:
+        """Whether the blocks exist and lie behind the reserved area."""
+        return first >= self.fmt.reserved_blocks and length > 0 and first + length <= self.superblock.blocks
+
+    def claim(self, first: int, length: int, *, structure: bool = False) -> None:
+        """The blocks, which nobody holds, belong to somebody."""
+        self.used[first : first + length] = 1
+        self.held[first : first + length] = 1
+        if structure:
+            self.structure[first : first + length] = 1
+
+    def release(self, first: int, length: int) -> None:
+        """The blocks belong to nobody any more."""
+        self.used[first : first + length] = 0
+        self.structure[first : first + length] = 0
+
+    def allocate(self, *, structure: bool = True) -> int:
+        """A free block, now held. NoRoomError."""
+        if self._cursor >= 0:
+            self._cursor = self.held.find(0, self._cursor)
+        address = self._cursor
+        if address < 0:
+            address = self.used.find(0, self.fmt.reserved_blocks)
+            if address < 0:
+                raise NoRoomError
+        self.claim(address, 1, structure=structure)
+        self.fresh.add(address)
+        return address
+
+    # --- inodes ---
+    def inode(self, ino: int) -> Inode:
+        """The record of an inode in use. CorruptionError when it has none."""
+        address, index = self.table.place(ino)
+        data = self.read(address)
+        if data is None:
+            raise CorruptionError(f"block {address} cannot be read")
+        return Inode.decode(self.fmt, address, data[index * INODE_BYTES : (index + 1) * INODE_BYTES])
+
+    def put(self, inode: Inode) -> None:
+        """Write a record where it belongs."""
+        address, index = self.table.place(inode.ino)
+        data = self.read(address) or bytes(self.fmt.block_size)
+        at = index * INODE_BYTES
+        record = inode.encode(self.fmt, address)
+        if data[at : at + INODE_BYTES] != record:
+            self.write(address, data[:at] + record + data[at + INODE_BYTES :])

@@ -1,0 +1,294 @@
+"""Step 2: what files map. A block of file data that two files claim is copied for the second; nobody loses it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from deferfs.check.claims import runs_of_ones
+from deferfs.check.repair.attributes import chain_blocks
+from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair.fields import blank
+from deferfs.check.repair.scan import Marks
+from deferfs.check.repair.trees import Entry, Remains, build
+from deferfs.check.table import FREE, TYPE_DIRECTORY
+from deferfs.errors import DeviceError
+from deferfs.limits import EXTENT_BLOCKS_MAX, FILE_BYTES_MAX, SYMLINK_BYTES_MAX
+from deferfs.ondisk.inode import (
+    FIRST_INO,
+    FLAG_TRUNCATING,
+    FORM_BYTES,
+    FORM_DIRECTORY_TREE,
+    FORM_EXTENT_TREE,
+    FORM_EXTENTS,
+    Inode,
+)
+from deferfs.ondisk.node import EXTENT, UNWRITTEN, DirectoryNode, ExtentNode
+
+COPIES_MAX: Final = 1 << 16
+"""Runs of shared blocks that are copied; what is left of an image with more is not worth it."""
+
+
+class Piece(NamedTuple):
+    """`length` blocks of a file from `logical` on, in the blocks from `physical` on."""
+
+    logical: int
+    physical: int
+    length: int
+    flags: int
+
+
+class _Rebuild:
+    """A file that maps other pieces than its record says: those it keeps, and those to be copied."""
+
+    __slots__ = ("copies", "kept")
+
+    def __init__(self, kept: list[Piece], copies: list[Piece]) -> None:
+        self.kept = kept
+        self.copies = copies
+
+
+class ExtentMender:
+    """Goes through all files; then `finish` writes the mappings that have changed, which takes free blocks."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.limit = FILE_BYTES_MAX // bench.fmt.block_size
+        self.rebuilds: dict[int, _Rebuild] = {}
+        self.copies = 0
+
+    def mend_all(self) -> None:
+        """Claim the blocks of every inode but directories, and mend sizes and counts of blocks."""
+        bench, table = self.bench, self.bench.table
+        for ino, slot in users_inodes(bench):
+            if table.types[slot] != TYPE_DIRECTORY:
+                self._mend(bench.inode(ino), slot)
+        for ino, leaves in bench.lost_leaves.items():
+            if bench.damaged_trees[ino] is ExtentNode and ino in self.rebuilds and not self.rebuilds[ino].copies:
+                self._take_lost(ino, leaves)
+
+    def _take_lost(self, ino: int, leaves: list[tuple[int, int]]) -> None:
+        """What leaves that were found without their tree map, as far as nobody holds it and the bitmap calls it used:
+        else it would be what a freed leaf has left behind.
+        """
+        bench, rebuild, marks = self.bench, self.rebuilds[ino], Marks(self.bench)
+        for _, address in leaves:
+            if bench.used[address]:
+                continue  # it is somebody's data
+            node = ExtentNode.decode(bench.fmt, address, bench.read(address) or b"")
+            for piece in self._sensible(list(zip(node.keys, node.values, strict=True))):
+                end = piece.physical + piece.length
+                if bench.used.find(1, piece.physical, end) < 0 and marks.all_used(piece.physical, end):
+                    bench.claim(piece.physical, piece.length)
+                    rebuild.kept.append(piece)
+        inode = bench.inode(ino)
+        pieces = self._without_overlaps(rebuild)
+        _mend_size(inode, pieces, bench.fmt.block_size)
+        bench.put(inode)
+
+    def _without_overlaps(self, rebuild: _Rebuild) -> list[Piece]:
+        """Of pieces for the same logical blocks the first is kept."""
+        kept: list[Piece] = []
+        end = 0
+        for piece in sorted(rebuild.kept):
+            if piece.logical >= end:
+                kept.append(piece)
+                end = piece.logical + piece.length
+            else:
+                self.bench.release(piece.physical, piece.length)
+        rebuild.kept = kept
+        return kept
+
+    def _mend(self, inode: Inode, slot: int) -> None:
+        bench = self.bench
+        remains = Remains(bench, ExtentNode, inode.ino, inode.root)
+        if inode.form == FORM_EXTENT_TREE:
+            found: list[Entry] = list(remains.entries())
+        else:
+            found = list(inode.entries) if inode.form == FORM_EXTENTS else []
+        pieces = self._sensible(found)
+        changed = remains.damaged or [(p.logical, EXTENT.pack(*p[1:])) for p in pieces] != found
+        _mend_size(inode, pieces, bench.fmt.block_size)
+        if stat.S_ISLNK(inode.mode) and inode.nlink and not _symlink_whole(inode, pieces, bench.fmt.block_size):
+            self._free(inode, slot, remains.nodes)
+            return
+        kept, copies = self._claim(pieces)
+        if changed or copies or len(kept) != len(pieces):
+            self.rebuilds[inode.ino] = _Rebuild(kept, copies)
+            bench.note(f"inode {inode.ino}: mapping mended")
+        inode.blocks = sum(p.length for p in kept) + len(remains.nodes) + len(chain_blocks(bench, inode))
+        bench.put(inode)
+
+    def _sensible(self, found: list[Entry]) -> list[Piece]:
+        """The extents that can be, in order and without those that overlap one before them."""
+        pieces: list[Piece] = []
+        end = 0
+        for key, value in sorted(found):
+            physical, length, flags = EXTENT.unpack(value)
+            fits = 0 < length <= EXTENT_BLOCKS_MAX and key + length <= self.limit
+            if fits and self.bench.inside(physical, length) and key >= end:
+                pieces.append(Piece(key, physical, length, flags & UNWRITTEN))
+                end = key + length
+        return pieces
+
+    def _claim(self, pieces: list[Piece]) -> tuple[list[Piece], list[Piece]]:
+        """(pieces now held, pieces held by another file's data). What metadata holds is in neither."""
+        bench = self.bench
+        kept: list[Piece] = []
+        copies: list[Piece] = []
+        for piece in pieces:
+            end = piece.physical + piece.length
+            taken = [*runs_of_ones(bench.used, piece.physical, end), (end, end)]
+            at = piece.physical
+            for first, after in taken:
+                if first > at:
+                    part = _part(piece, at, first)
+                    bench.claim(part.physical, part.length)
+                    kept.append(part)
+                if after > first and not piece.flags and self.copies < COPIES_MAX:
+                    for start, stop in _data_runs(bench, first, after):
+                        self.copies += 1
+                        copies.append(_part(piece, start, stop))
+                at = after
+        return kept, copies
+
+    def _free(self, inode: Inode, slot: int, nodes: list[int]) -> None:
+        bench = self.bench
+        bench.note(f"inode {inode.ino}: a symlink without its target; freed")
+        for address in [*nodes, *chain_blocks(bench, inode)]:
+            bench.release(address, 1)
+        bench.table.types[slot] = FREE
+        bench.table.orphan_slots.pop(inode.ino, None)
+        bench.put(blank(inode.ino, inode.generation))
+
+    # --- what takes free blocks ---
+    def finish(self) -> None:
+        """Copy what is shared, and write the mappings that have changed."""
+        bench = self.bench
+        for ino, rebuild in self.rebuilds.items():
+            inode = bench.inode(ino)
+            if inode.form == FORM_EXTENT_TREE:
+                remains = Remains(bench, ExtentNode, ino, inode.root)
+                for _ in remains.leaves():
+                    pass
+                for address in remains.nodes:
+                    bench.release(address, 1)
+            copied = [piece for copy in rebuild.copies for piece in self._copy(copy)]
+            store_extents(bench, inode, sorted(rebuild.kept + copied))
+            inode.blocks += len(chain_blocks(bench, inode))
+            _mend_size(inode, rebuild.kept + copied, bench.fmt.block_size)
+            bench.put(inode)
+
+    def _copy(self, piece: Piece) -> list[Piece]:
+        """The same data in blocks of its own, written at once: nothing refers to them yet."""
+        bench, size = self.bench, self.bench.fmt.block_size
+        made: list[Piece] = []
+        for offset in range(piece.length):
+            try:
+                data = bench.disk.read((piece.physical + offset) * size, size)
+                address = bench.allocate(structure=False)
+            except (DeviceError, NoRoomError):
+                continue
+            bench.fresh.discard(address)
+            bench.disk.write(address * size, data)
+            made.append(Piece(piece.logical + offset, address, 1, 0))
+        return _joined(made)
+
+
+def store_extents(bench: Bench, inode: Inode, pieces: list[Piece]) -> None:
+    """Map `pieces`, inline when they fit; `blocks` counts them and the nodes. Without room for nodes, what fits."""
+    entries = [(p.logical, EXTENT.pack(*p[1:])) for p in _joined(pieces)]
+    inode.blocks = sum(p.length for p in pieces)
+    room = inode.room() // (8 + EXTENT.size)
+    if len(entries) <= room:
+        inode.set_entries(FORM_EXTENTS, tuple(entries))
+        return
+    try:
+        root, nodes = build(bench, ExtentNode, inode.ino, entries)
+    except NoRoomError:
+        bench.note(f"inode {inode.ino}: no room for its mapping; {len(entries) - room} pieces lost")
+        for _, value in entries[room:]:
+            physical, length, _ = EXTENT.unpack(value)
+            bench.release(physical, length)
+            inode.blocks -= length
+        inode.set_entries(FORM_EXTENTS, tuple(entries[:room]))
+        return
+    inode.set_tree(FORM_EXTENT_TREE, root)
+    inode.blocks += nodes
+
+
+def held_by(bench: Bench, inode: Inode) -> list[tuple[int, int]]:
+    """(first, length) of everything that a mended inode holds, whatever it is."""
+    runs = [(address, 1) for address in chain_blocks(bench, inode)]
+    entries: list[Entry] = list(inode.entries)
+    if inode.form in (FORM_EXTENT_TREE, FORM_DIRECTORY_TREE):
+        kind = ExtentNode if inode.form == FORM_EXTENT_TREE else DirectoryNode
+        remains = Remains(bench, kind, inode.ino, inode.root)
+        entries = list(remains.entries())
+        runs += [(address, 1) for address in remains.nodes]
+    if inode.form in (FORM_EXTENTS, FORM_EXTENT_TREE):
+        runs += [EXTENT.unpack(value)[:2] for _, value in entries]
+    return runs
+
+
+def users_inodes(bench: Bench) -> Iterator[tuple[int, int]]:
+    """(inode, slot) of the users' inodes in use."""
+    types = bench.table.types
+    return ((ino, slot) for ino, slot in bench.table.inodes() if types[slot] and ino >= FIRST_INO)
+
+
+def _part(piece: Piece, start: int, stop: int) -> Piece:
+    """What of a piece lies in the blocks [start, stop)."""
+    return Piece(piece.logical + start - piece.physical, start, stop - start, piece.flags)
+
+
+def _data_runs(bench: Bench, first: int, end: int) -> list[tuple[int, int]]:
+    """What of [first, end) is file data."""
+    return [(first + start, first + stop) for start, stop in runs_of_ones(~bench.structure[first:end])]
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    """Neighbours in one piece."""
+    joined: list[Piece] = []
+    for piece in pieces:
+        last = joined[-1] if joined else None
+        if (
+            last is not None
+            and last.logical + last.length == piece.logical
+            and last.physical + last.length == piece.physical
+            and last.flags == piece.flags
+            and last.length + piece.length <= EXTENT_BLOCKS_MAX
+        ):
+            joined[-1] = last._replace(length=last.length + piece.length)
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _mend_size(inode: Inode, pieces: list[Piece], block_size: int) -> None:
+    """A file is at least as long as what is written of it, unless a truncate is under way."""
+    if not stat.S_ISREG(inode.mode):
+        if inode.form == FORM_BYTES:
+            inode.size = len(inode.inline)
+        return
+    written = max((p.logical + p.length for p in pieces if not p.flags & UNWRITTEN), default=0)
+    mapped = max((p.logical + p.length for p in pieces), default=0)
+    if inode.size > FILE_BYTES_MAX:
+        inode.size = max(mapped * block_size, len(inode.inline))
+    if not inode.flags & FLAG_TRUNCATING and written > -(-inode.size // block_size):
+        inode.size = written * block_size
+    inode.size = max(inode.size, len(inode.inline))
+
+
+def _symlink_whole(inode: Inode, pieces: list[Piece], block_size: int) -> bool:
+    if not 0 < inode.size <= SYMLINK_BYTES_MAX:
+        return False
+    if inode.form == FORM_BYTES:
+        return True
+    end = 0
+    for piece in pieces:
+        if piece.logical != end or piece.flags & UNWRITTEN:
+            return False
+        end += piece.length
+    return end == -(-inode.size // block_size)

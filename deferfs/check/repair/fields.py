@@ -1,0 +1,86 @@
+"""One inode by itself: what its record may say, and what becomes of the rest."""
+
+from __future__ import annotations
+
+import stat
+from typing import Final
+
+from deferfs.check.records import FLAGS, FORMS, INTERNAL_FORMS, MODE_MAX
+from deferfs.limits import FILE_BYTES_MAX
+from deferfs.ondisk.inode import (
+    FIRST_INO,
+    FLAG_QUARANTINED,
+    FORM_ENTRIES,
+    FORM_NONE,
+    INODE_FILE_INO,
+    ORPHAN_FILE_INO,
+    ROOT_INO,
+    Inode,
+)
+
+_KEPT_FLAGS: Final = FLAGS & ~FLAG_QUARANTINED
+_INTERNAL_MODE: Final = stat.S_IFREG | 0o600
+
+
+def blank(ino: int, generation: int = 0) -> Inode:
+    """A free record."""
+    return Inode(ino, 0, generation)
+
+
+def mend_fields(inode: Inode) -> bool:
+    """Make the fields of a record in use possible; False when nothing can be made of it.
+
+    Names, blocks and attributes are the matter of others.
+    """
+    inode.mode &= MODE_MAX
+    forms = FORMS.get(stat.S_IFMT(inode.mode))
+    if forms is None:
+        return False
+    if inode.form not in forms:
+        if stat.S_ISREG(inode.mode) or stat.S_ISLNK(inode.mode):
+            return False
+        inode.set_entries(FORM_ENTRIES if stat.S_ISDIR(inode.mode) else FORM_NONE, ())
+    inode.flags &= _KEPT_FLAGS
+    if not (stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode)):
+        inode.rdev = 0
+    if forms == (FORM_NONE,):
+        inode.size = 0
+    if stat.S_ISREG(inode.mode) and inode.form == FORM_NONE:
+        inode.size = min(inode.size, FILE_BYTES_MAX)
+    return True
+
+
+def mend_reserved(inode: Inode, now_ns: int) -> bool:
+    """Make a reserved record what it must be; whether that was more than a trifle."""
+    ino = inode.ino
+    if ino == ROOT_INO:
+        if stat.S_ISDIR(inode.mode):
+            mend_fields(inode)
+            inode.parent, inode.orphan_slot = ROOT_INO, 0
+            return False
+        _remake(inode, stat.S_IFDIR | 0o755, now_ns)
+        inode.set_entries(FORM_ENTRIES, ())
+        inode.parent = ROOT_INO
+        return True
+    if ino in (INODE_FILE_INO, ORPHAN_FILE_INO):
+        if inode.mode != _INTERNAL_MODE or inode.form not in INTERNAL_FORMS:
+            _remake(inode, _INTERNAL_MODE, now_ns)
+            inode.set_entries(INTERNAL_FORMS[0], ())
+        inode.nlink, inode.size, inode.orphan_slot = 1, 0, 0
+        inode.flags &= _KEPT_FLAGS
+        inode.rdev = inode.xattr_block = 0
+        inode.xattrs = b""
+        return False
+    assert ino < FIRST_INO
+    if inode.mode or inode.form or inode.xattr_block or inode.orphan_slot:
+        _remake(inode, 0, 0)
+    return False
+
+
+def _remake(inode: Inode, mode: int, now_ns: int) -> None:
+    inode.mode, inode.nlink, inode.uid, inode.gid = mode, 1 if mode else 0, 0, 0
+    inode.flags = inode.size = inode.blocks = inode.rdev = inode.parent = 0
+    inode.xattr_block = inode.orphan_slot = 0
+    inode.xattrs = b""
+    inode.set_entries(FORM_NONE, ())
+    inode.atime = inode.mtime = inode.ctime = inode.crtime = now_ns

@@ -1,0 +1,120 @@
+"""Where the inode table lies: as the inode file says or, when that cannot be trusted, as the records themselves say.
+
+A record carries its own number, and its checksum the address it was written to: so a scan of the image finds every
+block of the table.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from deferfs.check.claims import Claims
+from deferfs.check.context import Context
+from deferfs.check.extents import Mapping
+from deferfs.check.inodefile import InodeFile, read_inode_file
+from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.scan import Marks, used_blocks
+from deferfs.check.report import Findings
+from deferfs.errors import CorruptionError
+from deferfs.ondisk.format import INODE_BYTES
+from deferfs.ondisk.inode import INODE_FILE_INO, MAGIC, Inode
+
+_INO_MAX = 1 << 62
+
+
+class _Found(NamedTuple):
+    """A block that holds records of the inode table. The best of several for one place is the largest."""
+
+    mapped: bool
+    marked: bool
+    newest: int
+    address: int
+
+
+def find_inode_table(bench: Bench) -> InodeFile | None:
+    """Where the table lies; None when the image holds not a single record of this filesystem."""
+    findings = Findings()
+    context = Context(bench.device, bench.superblock, findings, Claims(bench.superblock.blocks))
+    file = read_inode_file(context)
+    if file is not None and not findings.problems and _trustworthy(bench, file):
+        return file
+    bench.note("inode file: mapped anew from the records found on the image")
+    return _mapped_by_scan(bench, file)
+
+
+def records_at(bench: Bench, address: int, data: bytes | None) -> list[Inode]:
+    """The sound records of a block, whatever inodes they are."""
+    found: list[Inode] = []
+    for at in range(0, len(data or b""), INODE_BYTES):
+        assert data is not None
+        if data[at + 4 : at + 8] == MAGIC:
+            try:
+                found.append(Inode.decode(bench.fmt, address, data[at : at + INODE_BYTES]))
+            except CorruptionError:
+                continue
+    return found
+
+
+def _trustworthy(bench: Bench, file: InodeFile) -> bool:
+    """Whether each chunk holds a record of its own, and no block records of others."""
+    fmt = bench.fmt
+    for number in file.chunks:
+        first, own = number * fmt.inodes_per_chunk, False
+        for index in range(fmt.chunk_blocks):
+            address = file.block(number, index)
+            for inode in records_at(bench, address, bench.read(address)):
+                if (inode.ino - first) // fmt.inodes_per_block != index:
+                    return False
+                own = True
+        if not own:
+            return False
+    return True
+
+
+def _mapped_by_scan(bench: Bench, file: InodeFile | None) -> InodeFile | None:
+    places: dict[tuple[int, int], _Found] = {}
+    mapped, marks, fmt = _addresses(file), Marks(bench), bench.fmt
+    groups = fmt.inode_groups_max(bench.superblock.blocks)
+    for address, data in used_blocks(bench, marks, (MAGIC,), mapped):
+        place, newest = _place_of(bench, records_at(bench, address, data))
+        if place is None or place[0] // fmt.chunks_per_inode_group >= groups:
+            continue
+        found = _Found(address in mapped, marks.used(address), newest, address)
+        if found.mapped or found.marked:
+            places[place] = max(places.get(place, found), found)
+    return _file_of(bench, places)
+
+
+def _addresses(file: InodeFile | None) -> set[int]:
+    if file is None:
+        return set()
+    return {file.block(number, index) for number in file.chunks for index in range(file.chunk_blocks)}
+
+
+def _place_of(bench: Bench, records: list[Inode]) -> tuple[tuple[int, int] | None, int]:
+    """((chunk, block in it), newest time) of a block of records; None when they do not agree, or there are none."""
+    fmt = bench.fmt
+    blocks = {inode.ino // fmt.inodes_per_block for inode in records if inode.ino < _INO_MAX}
+    if len(blocks) != 1:
+        return None, 0
+    (block,) = blocks
+    return divmod(block, fmt.chunk_blocks), max(inode.ctime for inode in records)
+
+
+def _file_of(bench: Bench, places: dict[tuple[int, int], _Found]) -> InodeFile | None:
+    if not places:
+        return None
+    fmt = bench.fmt
+    context = Context(bench.device, bench.superblock, Findings(), Claims(bench.superblock.blocks))
+    file = InodeFile(Mapping(context, Inode(INODE_FILE_INO)), fmt.chunk_blocks)
+    first = places.get((0, 0))
+    root = bench.superblock.inode_root
+    if first is not None and first.address != root and bench.inside(first.address, fmt.chunk_blocks):
+        root = first.address
+        bench.superblock = bench.superblock.next(inode_root=root)
+    file.chunks[0] = root
+    for number in sorted({chunk for chunk, _ in places if chunk}):
+        blocks = [places.get((number, index)) for index in range(fmt.chunk_blocks)]
+        addresses = [0 if found is None else found.address for found in blocks]
+        file.chunks[number], file.scattered[number] = addresses[0], addresses
+    return file

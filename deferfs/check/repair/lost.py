@@ -1,0 +1,108 @@
+"""Step 4: inodes that no directory names: orphans are released, the others found a name in lost+found."""
+
+from __future__ import annotations
+
+import stat
+from array import array
+from heapq import merge
+
+from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.extents import held_by, users_inodes
+from deferfs.check.repair.fields import blank
+from deferfs.check.repair.names import Directory, count_names, store_entries
+from deferfs.check.repair.table import free_inode
+from deferfs.check.repair.trees import Entry
+from deferfs.check.table import FREE, TYPE_DIRECTORY
+from deferfs.ondisk.directory import name_key, pack_entry, unpack_entry
+from deferfs.ondisk.inode import FORM_ENTRIES, ROOT_INO, Inode
+
+LOST_FOUND = b"lost+found"
+
+
+def reconnect(bench: Bench) -> None:
+    """Release the orphans, and put everything else that is in no directory into lost+found."""
+    table, lost = bench.table, array("Q")
+    for ino, slot in users_inodes(bench):
+        named = table.found_in if table.types[slot] == TYPE_DIRECTORY else table.links
+        if named[slot]:
+            continue
+        inode = bench.inode(ino)
+        if not table.nlink[slot] and not (stat.S_ISDIR(inode.mode) and inode.size):
+            _release(bench, inode, slot)
+        else:
+            lost.append(ino)
+    if lost:
+        _give_names(bench, lost)
+
+
+def settle_records(bench: Bench) -> None:
+    """Write link counts, parents and the absence of orphan slots into every record."""
+    table = bench.table
+    for ino, slot in table.inodes():
+        if not table.types[slot] or (ino != ROOT_INO and ino < 8):
+            continue
+        inode = bench.inode(ino)
+        is_directory = table.types[slot] == TYPE_DIRECTORY
+        inode.nlink = 2 + table.subdirectories[slot] if is_directory else table.links[slot]
+        if is_directory and ino != ROOT_INO:
+            inode.parent = table.found_in[slot]
+        inode.orphan_slot = 0
+        bench.put(inode)
+
+
+def _release(bench: Bench, inode: Inode, slot: int) -> None:
+    bench.note(f"inode {inode.ino}: has no name any more; released")
+    for first, length in held_by(bench, inode):
+        bench.release(first, length)
+    bench.table.types[slot] = FREE
+    bench.put(blank(inode.ino, inode.generation))
+
+
+def _give_names(bench: Bench, lost: array[int]) -> None:
+    table = bench.table
+    home = _lost_found(bench)
+    directory = Directory(bench, bench.inode(home))
+    taken = {unpack_entry(value)[2] for _, value in directory.entries()}
+    added: list[Entry] = []
+    for ino in lost:
+        name = _unused(b"#%d" % ino, taken)
+        added.append((name_key(bench.fmt, name), pack_entry(ino, table.type_of(ino), name)))
+        table.found_in[table.slot(ino)] = home
+        bench.note(f"inode {ino}: in no directory; now /{LOST_FOUND.decode()}/{name.decode()}")
+    added.sort()
+    store_entries(bench, directory.inode, directory, lambda: merge(directory.entries(), added))
+    count_names(bench, home, lost)
+
+
+def _unused(name: bytes, taken: set[bytes]) -> bytes:
+    found, number = name, 0
+    while found in taken:
+        number += 1
+        found = b"%s.%d" % (name, number)
+    return found
+
+
+def _lost_found(bench: Bench) -> int:
+    """The inode of lost+found in the root directory, which is made if need be."""
+    table = bench.table
+    root = Directory(bench, bench.inode(ROOT_INO))
+    taken: set[bytes] = set()
+    for _, value in root.entries():
+        ino, _, name = unpack_entry(value)
+        if name == LOST_FOUND and table.type_of(ino) == TYPE_DIRECTORY:
+            return ino
+        taken.add(name)
+    inode = free_inode(bench)
+    inode.mode, inode.parent = stat.S_IFDIR | 0o700, ROOT_INO
+    inode.atime = inode.mtime = inode.ctime = inode.crtime = bench.now_ns
+    inode.nlink = 2
+    inode.set_entries(FORM_ENTRIES, ())
+    slot = table.slot(inode.ino)
+    table.enter(slot, inode)
+    table.found_in[slot] = ROOT_INO
+    bench.put(inode)
+    name = _unused(LOST_FOUND, taken)
+    entry = (name_key(bench.fmt, name), pack_entry(inode.ino, TYPE_DIRECTORY, name))
+    store_entries(bench, root.inode, root, lambda: merge(root.entries(), [entry]))
+    count_names(bench, ROOT_INO, array("Q", [inode.ino]))
+    return inode.ino

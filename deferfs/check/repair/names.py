@@ -1,0 +1,230 @@
+"""Step 3: every entry of every directory. Which directory holds a directory is decided first: it has one name."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from heapq import merge
+from itertools import chain
+
+from deferfs.check.repair.attributes import chain_blocks
+from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair.trees import Entry, Remains, build
+from deferfs.check.table import FREE, TYPE_DIRECTORY
+from deferfs.errors import CorruptionError
+from deferfs.limits import DIRECTORY_COLLISIONS_MAX, NAME_BYTES_MAX
+from deferfs.ondisk.directory import name_key, pack_entry, unpack_entry
+from deferfs.ondisk.inode import FIRST_INO, FORM_DIRECTORY_TREE, FORM_ENTRIES, ROOT_INO, Inode
+from deferfs.ondisk.node import DirectoryNode
+
+_INLINE_ENTRY_BYTES = 10
+_WALKING, _KNOWN = 1, 2
+
+
+def mend_directories(bench: Bench) -> None:
+    """Take out what no directory may hold, and count the names of every inode in the table."""
+    _find_parents(bench)
+    _cut_circles(bench)
+    for ino, slot in bench.table.inodes():
+        if bench.table.types[slot] == TYPE_DIRECTORY:
+            _Mender(bench, bench.inode(ino)).mend()
+
+
+def shown(name: bytes) -> str:
+    """A name in a message."""
+    return repr(name.decode("utf-8", "backslashreplace"))
+
+
+def possible_name(name: bytes) -> bool:
+    """Whether a file may be called so."""
+    return 0 < len(name) <= NAME_BYTES_MAX and b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+
+
+class Directory:
+    """What is left of one directory: its entries, and the nodes they are in."""
+
+    def __init__(self, bench: Bench, inode: Inode) -> None:
+        self.inode = inode
+        self.remains = Remains(bench, DirectoryNode, inode.ino, inode.root)
+
+    def entries(self) -> Iterator[Entry]:
+        """As found: neither sorted nor sound."""
+        if self.inode.form == FORM_DIRECTORY_TREE:
+            return self.remains.entries()
+        return iter(self.inode.entries)
+
+
+def _find_parents(bench: Bench) -> None:
+    """Note in `found_in` where each directory is: where it says it is, if that one names it, else where it is named."""
+    table = bench.table
+    for ino, slot in table.inodes():
+        if table.types[slot] != TYPE_DIRECTORY:
+            continue
+        for _, value in Directory(bench, bench.inode(ino)).entries():
+            try:
+                target, _, name = unpack_entry(value)
+            except CorruptionError:
+                continue
+            if target < FIRST_INO or table.type_of(target) != TYPE_DIRECTORY or not possible_name(name):
+                continue
+            at = table.slot(target)
+            if not table.found_in[at] or table.parent[at] == ino:
+                table.found_in[at] = ino
+
+
+def _cut_circles(bench: Bench) -> None:
+    """Take a directory that is its own ancestor out of the one that holds it; it will be found to be lost."""
+    table = bench.table
+    states = bytearray(len(table.types))
+    states[table.slot(ROOT_INO)] = _KNOWN
+    for _, slot in table.inodes():
+        path: list[int] = []
+        at = slot
+        while not states[at]:
+            states[at] = _WALKING
+            path.append(at)
+            if not table.found_in[at]:
+                break
+            at = table.slot(table.found_in[at])
+        if states[at] == _WALKING and table.found_in[at]:
+            table.found_in[at] = 0
+        for below in path:
+            states[below] = _KNOWN
+
+
+class _Mender:
+    """One directory. `dropped` are the positions of entries that do not stay where they are, `displaced` those that
+    do stay, under another key."""
+
+    def __init__(self, bench: Bench, inode: Inode) -> None:
+        self.bench = bench
+        self.inode = inode
+        self.dropped: set[int] = set()
+        self.displaced: list[Entry] = []
+        self.targets = array("Q")
+        self.subdirectories: set[int] = set()
+        self.last_key = -1
+        self.last_hash = -1
+        self.same_hash: set[bytes] = set()
+
+    def mend(self) -> None:
+        bench, inode = self.bench, self.inode
+        directory = Directory(bench, inode)
+        for position, (key, value) in enumerate(directory.entries()):
+            self._judge(position, key, value)
+        if self.dropped or self.displaced or directory.remains.damaged:
+            bench.note(f"directory {inode.ino}: built anew")
+            self.displaced.sort()
+            self.targets = store_entries(bench, inode, directory, lambda: self._kept(directory))
+        else:
+            inode.size = len(self.targets)
+            inode.blocks = len(directory.remains.nodes) + len(chain_blocks(bench, inode))
+            bench.put(inode)
+        count_names(bench, inode.ino, self.targets)
+
+    def _kept(self, directory: Directory) -> Iterator[Entry]:
+        kept = (entry for at, entry in enumerate(directory.entries()) if at not in self.dropped)
+        return merge(kept, self.displaced)
+
+    def _judge(self, position: int, key: int, value: bytes) -> None:
+        try:
+            ino, file_type, name = unpack_entry(value)
+        except CorruptionError:
+            self._drop(position, f"an entry of {len(value)} bytes removed")
+            return
+        reason = self._why_not(ino, name)
+        if reason:
+            self._drop(position, f"{shown(name)} removed: {reason}")
+            return
+        base = name_key(self.bench.fmt, name)
+        found = self.bench.table.type_of(ino)
+        self.targets.append(ino)
+        if base <= key < base + DIRECTORY_COLLISIONS_MAX and key > self.last_key and found == file_type:
+            self.last_key = key
+            if base != self.last_hash:
+                self.last_hash, self.same_hash = base, set()
+            if name not in self.same_hash:
+                self.same_hash.add(name)
+                return
+        self.dropped.add(position)
+        self.displaced.append((base, pack_entry(ino, found, name)))
+
+    def _drop(self, position: int, text: str) -> None:
+        self.dropped.add(position)
+        self.bench.note(f"directory {self.inode.ino}: {text}")
+
+    def _why_not(self, ino: int, name: bytes) -> str:
+        """Why the entry cannot stay; nothing when it can."""
+        table = self.bench.table
+        if not possible_name(name):
+            return "no file may be called so"
+        found = table.type_of(ino)
+        if found == FREE or ino < FIRST_INO:
+            return f"inode {ino} is not in use" if ino >= FIRST_INO else f"inode {ino} is reserved"
+        if found == TYPE_DIRECTORY:
+            if table.found_in[table.slot(ino)] != self.inode.ino or ino in self.subdirectories:
+                return f"directory {ino} has another name"
+            self.subdirectories.add(ino)
+        return ""
+
+
+def store_entries(bench: Bench, inode: Inode, old: Directory, entries: Callable[[], Iterator[Entry]]) -> array[int]:
+    """Make the directory hold `entries()`, which ascend by key and may be read from `old` meanwhile: two of one name
+    become one, equal keys are told apart. Returns the inodes named. NoRoomError."""
+    targets = array("Q")
+    wanted = _distinct(entries(), targets)
+    head: list[Entry] = []
+    room, nodes = inode.room(), 0
+    while room >= 0 and (entry := next(wanted, None)) is not None:
+        head.append(entry)
+        room -= _INLINE_ENTRY_BYTES + len(entry[1])
+    if room >= 0:
+        _release(bench, old)
+        inode.set_entries(FORM_ENTRIES, tuple(head))
+    else:
+        try:
+            root, nodes = build(bench, DirectoryNode, inode.ino, chain(head, wanted))
+            _release(bench, old)
+        except NoRoomError:
+            # the old nodes are room for the new ones, once everything in them is in memory
+            del targets[:]
+            everything = list(_distinct(entries(), targets))
+            _release(bench, old)
+            root, nodes = build(bench, DirectoryNode, inode.ino, everything)
+        inode.set_tree(FORM_DIRECTORY_TREE, root)
+    inode.size = len(targets)
+    inode.blocks = nodes + len(chain_blocks(bench, inode))
+    bench.put(inode)
+    return targets
+
+
+def _release(bench: Bench, old: Directory) -> None:
+    for address in old.remains.nodes:
+        bench.release(address, 1)
+
+
+def _distinct(entries: Iterator[Entry], targets: array[int]) -> Iterator[Entry]:
+    """The entries with ascending keys and different names; `targets` takes the inodes."""
+    last_key, group, names = -1, -1, set[bytes]()
+    for key, value in entries:
+        ino, _, name = unpack_entry(value)
+        if key >> 8 != group:
+            group, names = key >> 8, set()
+        key = max(key, last_key + 1)
+        if name in names or key >> 8 != group:
+            continue
+        names.add(name)
+        last_key = key
+        targets.append(ino)
+        yield key, value
+
+
+def count_names(bench: Bench, ino: int, targets: array[int]) -> None:
+    """Count the names that directory `ino` gives."""
+    table = bench.table
+    own = table.slot(ino)
+    for target in targets:
+        slot = table.slot(target)
+        table.links[slot] += 1
+        if table.types[slot] == TYPE_DIRECTORY:
+            table.subdirectories[own] += 1

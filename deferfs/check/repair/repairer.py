@@ -1,0 +1,129 @@
+"""The repair: all steps in order, in memory; a full check of the outcome; and only then the disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from deferfs.check.checker import check_image
+from deferfs.check.repair.bench import Bench, NoRoomError, Progress
+from deferfs.check.repair.extents import ExtentMender
+from deferfs.check.repair.inodefile import find_inode_table
+from deferfs.check.repair.layout import Layout, write_bitmaps
+from deferfs.check.repair.log import recover
+from deferfs.check.repair.lost import reconnect, settle_records
+from deferfs.check.repair.names import mend_directories
+from deferfs.check.repair.records import mend_records
+from deferfs.check.repair.scan import find_lost_leaves
+from deferfs.check.repair.superblocks import more_plausible
+from deferfs.check.repair.table import claim_bitmaps, settle_table
+from deferfs.check.repair.writeout import WriteOut
+from deferfs.check.report import Findings, Report
+from deferfs.check.superblocks import read_superblock
+from deferfs.check.table import InodeTable
+from deferfs.device.base import Device
+from deferfs.errors import ImageError
+from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
+from deferfs.ondisk.superblock import STATE_CLEAN, Superblock
+
+ROUNDS_MAX: Final = 3
+"""One repair is enough for all damage that we know of; another is tried when the check still finds something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What a repair did: `actions` in words (the first of `actions_total`), and what the check finds afterwards."""
+
+    actions: tuple[str, ...]
+    actions_total: int
+    report: Report
+
+
+def recover_log(device: Device, now_ns: int) -> None:
+    """Replay the log and leave the image marked unclean, with an empty log. ImageError, DeviceError."""
+    recover(device, read_superblock(device, Findings()), now_ns)
+
+
+def mark(device: Device, now_ns: int, *, clean: bool) -> None:
+    """Write both superblocks of an image whose log is empty: nothing is wrong, or (not `clean`) errors are left."""
+    WriteOut(device, read_superblock(device, Findings()), now_ns, through_log=False).finish(clean=clean)
+
+
+def repair_image(device: Device, now_ns: int, *, progress: Progress | None = None) -> Repaired:
+    """Replay the log and repair everything that the check finds. `device` is written.
+
+    ImageError when there is nothing to start from: no superblock, or not one inode record; then at most the log has
+    been replayed. DeviceError when the image cannot be written.
+    """
+    superblock = more_plausible(device, read_superblock(device, Findings()))
+    superblock = recover(device, superblock, now_ns)
+    actions: list[str] = []
+    total = 0
+    for _ in range(ROUNDS_MAX):
+        out = WriteOut(device, superblock, now_ns, through_log=False)
+        bench = Bench(device, superblock, now_ns, spill=partial(_spill, out), progress=progress)
+        try:
+            moved = _steps(bench)
+        except NoRoomError as error:
+            raise ImageError(
+                f"{device.name}: no free block is left for the repair; free some, or grow the image"
+            ) from error
+        actions += bench.actions
+        total += bench.actions_total
+        _put_superblocks(bench)
+        report = check_image(bench.device, progress=progress)
+        superblock = _write_out(bench, out, through_log=not moved, clean=report.clean and report.complete)
+        if report.clean and report.complete:
+            break
+    return Repaired(tuple(actions), total, report)
+
+
+def _steps(bench: Bench) -> bool:
+    """Decide everything; whether an area was moved."""
+    file = find_inode_table(bench)
+    if file is None:
+        raise ImageError(f"{bench.device.name}: not one inode record can be read; nothing to repair it from")
+    bench.file, bench.table = file, InodeTable(bench.fmt, file)
+    bench.claim(0, bench.fmt.reserved_blocks, structure=True)
+    mend_records(bench)
+    claim_bitmaps(bench)
+    find_lost_leaves(bench)
+    layout = Layout(bench)
+    layout.claim()
+    mender = ExtentMender(bench)
+    mender.mend_all()
+    layout.move()
+    mender.finish()
+    mend_directories(bench)
+    reconnect(bench)
+    settle_records(bench)
+    settle_table(bench)
+    write_bitmaps(bench)
+    return layout.moved
+
+
+def _put_superblocks(bench: Bench) -> None:
+    """For the check of the outcome; they are written to the disk by other means."""
+    for _ in SUPERBLOCK_OFFSETS:
+        bench.superblock = bench.superblock.next(state=STATE_CLEAN, journal_tail=0)
+        bench.device.write(SUPERBLOCK_OFFSETS[bench.superblock.sequence % 2], bench.superblock.encode())
+
+
+def _changed(bench: Bench) -> dict[int, bytes]:
+    return {address: data for address, data in bench.device.pages.items() if address >= bench.fmt.reserved_blocks}
+
+
+def _write_out(bench: Bench, out: WriteOut, *, through_log: bool, clean: bool) -> Superblock:
+    decided = replace(bench.superblock, sequence=out.superblock.sequence, tail_tid=out.superblock.tail_tid)
+    out.superblock, out.through_log = decided, through_log
+    out.begun = False
+    out.write(_changed(bench), bench.fresh)
+    out.finish(clean=clean)
+    return out.superblock
+
+
+def _spill(out: WriteOut, bench: Bench) -> None:
+    """More has changed than memory should hold: bring it to the disk now, marked as damaged until the end."""
+    out.write(_changed(bench), bench.fresh)
+    bench.device.pages.clear()

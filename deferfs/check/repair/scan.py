@@ -1,0 +1,104 @@
+"""Reading the image from end to end, for what nothing leads to any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from bitarray import bitarray
+
+from deferfs.check.repair.bench import Bench
+from deferfs.errors import CorruptionError, DeviceError
+from deferfs.ondisk.bitmap import Bitmap
+from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
+
+_SCAN_BYTES = 1 << 20
+_KINDS: Final[dict[bytes, type[Node]]] = {kind.MAGIC: kind for kind in (DirectoryNode, ExtentNode)}
+
+
+class Marks:
+    """What the free-space bitmaps say: what was freed leaves sound metadata behind, in blocks that are marked free."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.group = -1
+        self.bitmap: Bitmap | None = None
+
+    def used(self, address: int) -> bool:
+        """Whether the block is marked as used, or its bitmap cannot be read."""
+        group, bit = divmod(address, self.bench.fmt.bits_per_bitmap)
+        self._load(group)
+        return self.bitmap is None or bool(self.bitmap.bits[bit])
+
+    def any_used(self, first: int, end: int) -> bool:
+        """The same for any of the blocks [first, end)."""
+        return any(bits is None or bits.find(1, low, high) >= 0 for bits, low, high in self._parts(first, end))
+
+    def all_used(self, first: int, end: int) -> bool:
+        """The same for all of them."""
+        return all(bits is None or bits.find(0, low, high) < 0 for bits, low, high in self._parts(first, end))
+
+    def _parts(self, first: int, end: int) -> Iterator[tuple[bitarray | None, int, int]]:
+        size = self.bench.fmt.bits_per_bitmap
+        for group in range(first // size, (end - 1) // size + 1):
+            self._load(group)
+            bits = None if self.bitmap is None else self.bitmap.bits
+            yield bits, max(first, group * size) - group * size, min(end, (group + 1) * size) - group * size
+
+    def _load(self, group: int) -> None:
+        bench = self.bench
+        if group != self.group:
+            self.group, at = group, bench.superblock.bitmap_address(group)
+            try:
+                self.bitmap = Bitmap.decode(bench.fmt, at, bench.read(at) or bytes(bench.fmt.block_size))
+            except CorruptionError:
+                self.bitmap = None
+
+
+def used_blocks(
+    bench: Bench, marks: Marks, magics: tuple[bytes, ...], besides: set[int]
+) -> Iterator[tuple[int, bytes]]:
+    """(address, content) of the blocks in which one of `magics` occurs, where any are marked as used or `besides`."""
+    count = max(1, _SCAN_BYTES // bench.fmt.block_size)
+    windows = {address // count for address in besides}
+    for start in bench.steps("scan", range(0, bench.superblock.blocks, count)):
+        end = min(start + count, bench.superblock.blocks)
+        if start // count not in windows and not marks.any_used(start, end):
+            continue
+        for address, data in enumerate(_read(bench, start, end), start):
+            if address >= bench.fmt.reserved_blocks and any(magic in data for magic in magics):
+                yield address, data
+
+
+def _read(bench: Bench, start: int, end: int) -> list[bytes]:
+    size = bench.fmt.block_size
+    try:
+        data = bench.device.read(start * size, (end - start) * size)
+    except DeviceError:
+        return [bench.read(address) or b"" for address in range(start, end)]
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def find_lost_leaves(bench: Bench) -> None:
+    """Find the leaves of trees of which inner nodes are damaged. Those of directories are claimed; those of files have
+    to wait until it is known what the sound ones map.
+
+    A leaf proves whose it is. It counts when the bitmap calls it used and nobody else holds it.
+    """
+    if not bench.damaged_trees:
+        return
+    marks = Marks(bench)
+    for address, data in used_blocks(bench, marks, tuple(_KINDS), set()):
+        kind = _KINDS.get(data[4:8])
+        if kind is None or bench.used[address] or not marks.used(address):
+            continue
+        try:
+            node = kind.decode(bench.fmt, address, data)
+        except CorruptionError:
+            continue
+        if bench.damaged_trees.get(node.owner) is not kind or node.level or not node.keys:
+            continue
+        bench.lost_leaves.setdefault(node.owner, []).append((node.keys[0], address))
+        bench.note(f"inode {node.owner}: {len(node.keys)} entries of its tree found in block {address}")
+        if kind is DirectoryNode:
+            bench.claim(address, 1, structure=True)

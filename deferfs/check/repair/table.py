@@ -1,0 +1,169 @@
+"""Step 5: the inode table as a whole: chunks, bitmaps of inodes, and the file that maps them."""
+
+from __future__ import annotations
+
+from bitarray import bitarray
+
+from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.extents import Piece, store_extents
+from deferfs.check.repair.fields import blank
+from deferfs.check.repair.trees import Entry, Remains
+from deferfs.check.table import FREE, TYPE_FILE
+from deferfs.errors import CorruptionError
+from deferfs.ondisk.bitmap import Bitmap
+from deferfs.ondisk.inode import (
+    FIRST_INO,
+    FORM_EXTENT_TREE,
+    FORM_EXTENTS,
+    INODE_FILE_INO,
+    ORPHAN_FILE_INO,
+    Inode,
+)
+from deferfs.ondisk.node import EXTENT, ExtentNode
+
+
+def claim_bitmaps(bench: Bench) -> None:
+    """Claim the bitmaps of inode groups that are sound; the others are replaced later."""
+    for group, address in sorted(bench.file.bitmaps.items()):
+        if _sound_bitmap(bench, group, address) is None:
+            bench.note(f"inode group {group}: bitmap made anew")
+            del bench.file.bitmaps[group]
+        else:
+            bench.claim(address, 1, structure=True)
+
+
+def free_inode(bench: Bench) -> Inode:
+    """A free record, to be put when it is filled in. The table grows when there is none. NoRoomError."""
+    table, fmt = bench.table, bench.fmt
+    for ino, slot in table.inodes():
+        chunk, index = divmod(ino, fmt.inodes_per_chunk)
+        if (
+            ino >= FIRST_INO
+            and table.types[slot] == FREE
+            and (chunk, index // fmt.inodes_per_block) not in bench.lost_blocks
+        ):
+            return _next_generation(bench, ino)
+    number = next(n for n in range(len(table.bases) + 1) if n not in table.bases)
+    base = table.bases[number] = len(table.types)
+    for column in (table.types, table.nlink, table.generation, table.parent, table.links, table.subdirectories):
+        column.extend([0] * fmt.inodes_per_chunk)
+    table.found_in.extend([0] * fmt.inodes_per_chunk)
+    assert base + fmt.inodes_per_chunk == len(table.types)
+    bench.file.chunks[number], bench.file.scattered[number] = 0, [0] * fmt.chunk_blocks
+    for index in range(fmt.chunk_blocks):
+        _replace_block(bench, number, index)
+    return blank(number * fmt.inodes_per_chunk, 1)
+
+
+def _next_generation(bench: Bench, ino: int) -> Inode:
+    old = bench.inode(ino)
+    return blank(ino, (old.generation + 1) & 0xFFFF_FFFF)
+
+
+def settle_table(bench: Bench) -> None:
+    """Keep the chunks that hold inodes, and no others; write bitmaps and the inode file accordingly."""
+    _empty_orphan_file(bench)
+    fmt, file, table = bench.fmt, bench.file, bench.table
+    for number in sorted(file.chunks):
+        base = table.bases[number]
+        in_use = number == 0 or any(table.types[base : base + fmt.inodes_per_chunk])
+        for index in range(fmt.chunk_blocks):
+            lost = (number, index) in bench.lost_blocks
+            if in_use and lost:
+                _replace_block(bench, number, index)
+            elif not in_use and not lost:
+                bench.release(file.block(number, index), 1)
+        if not in_use:
+            del file.chunks[number]
+            file.scattered.pop(number, None)
+    groups = {number // fmt.chunks_per_inode_group for number in file.chunks}
+    for group in file.bitmaps.keys() - groups:
+        bench.release(file.bitmaps.pop(group), 1)
+    for group in sorted(groups):
+        _write_bitmap(bench, group)
+    _write_inode_file(bench)
+
+
+def _replace_block(bench: Bench, number: int, index: int) -> None:
+    """Give a chunk a fresh block of free records in the place of one that is lost."""
+    fmt, file = bench.fmt, bench.file
+    address = bench.allocate()
+    first = number * fmt.inodes_per_chunk + index * fmt.inodes_per_block
+    records = [blank(ino).encode(fmt, address) for ino in range(first, first + fmt.inodes_per_block)]
+    bench.write(address, b"".join(records))
+    blocks = [file.block(number, at) for at in range(fmt.chunk_blocks)]
+    blocks[index] = address
+    file.chunks[number], file.scattered[number] = blocks[0], blocks
+
+
+def _empty_orphan_file(bench: Bench) -> None:
+    inode = bench.inode(ORPHAN_FILE_INO)
+    inode.set_entries(FORM_EXTENTS, ())
+    inode.blocks = 0
+    bench.put(inode)
+
+
+def _sound_bitmap(bench: Bench, group: int, address: int) -> Bitmap | None:
+    if not bench.inside(address, 1) or bench.used[address]:
+        return None
+    try:
+        bitmap = Bitmap.decode(bench.fmt, address, bench.read(address) or bytes(bench.fmt.block_size))
+    except CorruptionError:
+        return None
+    return bitmap if bitmap.owner == group else None
+
+
+def _write_bitmap(bench: Bench, group: int) -> None:
+    fmt, table, file = bench.fmt, bench.table, bench.file
+    bits = bitarray(fmt.bits_per_bitmap, endian="little")
+    bits[fmt.inodes_per_group :] = 1
+    if group == 0:
+        bits[:FIRST_INO] = 1
+    for number in range(group * fmt.chunks_per_inode_group, (group + 1) * fmt.chunks_per_inode_group):
+        if number in file.chunks:
+            base = table.bases[number]
+            used = bitarray([1 if t else 0 for t in table.types[base : base + fmt.inodes_per_chunk]], endian="little")
+            at = number % fmt.chunks_per_inode_group * fmt.inodes_per_chunk
+            bits[at : at + fmt.inodes_per_chunk] |= used
+    if group not in file.bitmaps:
+        file.bitmaps[group] = bench.allocate()
+    address = file.bitmaps[group]
+    bench.write(address, Bitmap(group, bits).encode(fmt, address))
+
+
+def _write_inode_file(bench: Bench) -> None:
+    """The record of the inode file, and its tree when what it maps has changed."""
+    fmt, file = bench.fmt, bench.file
+    inode = bench.inode(INODE_FILE_INO)
+    pieces = [Piece(group * fmt.inode_group_blocks, address, 1, 0) for group, address in file.bitmaps.items()]
+    for number in file.chunks:
+        group, chunk = divmod(number, fmt.chunks_per_inode_group)
+        logical = group * fmt.inode_group_blocks + 1 + chunk * fmt.chunk_blocks
+        pieces += [Piece(logical + i, file.block(number, i), 1, 0) for i in range(fmt.chunk_blocks)]
+    pieces.sort()
+    remains = Remains(bench, ExtentNode, INODE_FILE_INO, inode.root)
+    entries = list(remains.entries()) if inode.form == FORM_EXTENT_TREE else list(inode.entries)
+    if remains.damaged or not _maps(entries, pieces):
+        for address in remains.nodes:
+            bench.release(address, 1)
+        store_extents(bench, inode, pieces)
+    else:
+        inode.blocks = len(pieces) + len(remains.nodes)
+    bench.put(inode)
+    assert bench.table.type_of(INODE_FILE_INO) == TYPE_FILE
+
+
+def _maps(entries: list[Entry], pieces: list[Piece]) -> bool:
+    """Whether the extents map exactly these pieces of one block each."""
+    at = 0
+    for logical, value in entries:
+        physical, length, flags = EXTENT.unpack(value)
+        wanted = pieces[at : at + min(length, len(pieces) + 1)]
+        if flags or [(p.logical, p.physical) for p in wanted] != [
+            (logical + i, physical + i) for i in range(len(wanted))
+        ]:
+            return False
+        if len(wanted) != length:
+            return False
+        at += length
+    return at == len(pieces)

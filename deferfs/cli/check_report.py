@@ -1,0 +1,89 @@
+"""What fsck prints: problems, what was done about them, counts; text for people, JSON for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deferfs.check import Problem, Report
+from deferfs.cli.output import json_path, say, say_json
+
+if TYPE_CHECKING:
+    from deferfs.cli.check_run import Outcome
+
+
+def say_clean(image: str, *, as_json: bool) -> None:
+    """The image was left clean, and nobody asked for more."""
+    if as_json:
+        say_json({**json_path("image", image), "clean": True, "checked": False, "exit_code": 0})
+    else:
+        say(f"{image}: clean; not checked (-f checks everything)")
+
+
+def say_problems(image: str, report: Report) -> None:
+    """Every problem, one line each."""
+    for problem in report.problems:
+        say(f"{image}: [{problem.number}] {problem.message}")
+    for code, count in report.suppressed.items():
+        say(f"{image}: {code}: {count} more")
+
+
+def say_actions(image: str, outcome: Outcome) -> None:
+    """What was done, and what could not be."""
+    for action in outcome.actions:
+        say(f"{image}: {action}")
+    if outcome.actions_total > len(outcome.actions):
+        say(f"{image}: {outcome.actions_total - len(outcome.actions)} more actions")
+    if outcome.left is not outcome.report and not outcome.left.clean:
+        say(f"{image}: left:")
+        say_problems(image, outcome.left)
+
+
+def say_summary(image: str, outcome: Outcome, *, verbose: bool) -> None:
+    """The last lines."""
+    report, counts = outcome.left, outcome.left.counts
+    if outcome.recovered:
+        say(f"{image}: recovered")
+    if outcome.fixed:
+        say(f"{image}: repaired")
+    if verbose:
+        say(
+            f"{image}: {counts.directories} directories, {counts.files} files, {counts.symlinks} symlinks, "
+            f"{counts.others} others, {counts.orphans} orphans"
+        )
+        say(
+            f"{image}: {counts.blocks_used} blocks used, {counts.free_blocks} free, "
+            f"{counts.transactions} transactions to replay"
+        )
+    if not report.complete:
+        say(f"{image}: damage kept parts from being checked")
+    found = "clean" if report.clean else f"{report.found} problem{'s' * (report.found != 1)}"
+    say(f"{image}: {found}, {counts.inodes} inodes, {counts.free_blocks} free blocks")
+
+
+def report_json(image: str, outcome: Outcome) -> dict[str, object]:
+    """Everything, for programs: `problems` is what was found, `left` what is wrong afterwards."""
+    report, left = outcome.report, outcome.left
+    return {
+        **json_path("image", image),
+        "clean": left.clean,
+        "checked": True,
+        "complete": left.complete,
+        "recovered": outcome.recovered,
+        "repaired": outcome.fixed,
+        "exit_code": outcome.code,
+        "problems": [_problem(problem) for problem in report.problems],
+        "suppressed": dict(report.suppressed),
+        "actions": list(outcome.actions),
+        "actions_total": outcome.actions_total,
+        "left": [_problem(problem) for problem in left.problems],
+        "counts": {name: getattr(left.counts, name) for name in left.counts.__slots__},
+    }
+
+
+def _problem(problem: Problem) -> dict[str, object]:
+    return {
+        "number": problem.number,
+        "code": problem.code,
+        "message": problem.message,
+        "where": dict(problem.where),
+    }

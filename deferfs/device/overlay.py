@@ -1,0 +1,95 @@
+"""A device whose writes stay in memory: for a repair before it is written out, and for looking at the past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from deferfs.device.base import Buffer, Device, check_range
+from deferfs.errors import DeviceError
+
+
+class OverlayDevice:
+    """Reads `inner`, writes only memory. `pages` holds what differs: page number -> content, `page_bytes` each.
+
+    **Invariant:** `inner` is never written. Memory grows with what is written, and with nothing else.
+    """
+
+    def __init__(self, inner: Device, page_bytes: int) -> None:
+        self.inner = inner
+        self.page_bytes = page_bytes
+        self.pages: dict[int, bytes] = {}
+        self.writable = True
+
+    @property
+    def name(self) -> str:
+        """The name of the device below."""
+        return self.inner.name
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.inner.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes from `offset`. What was written is read even where `inner` cannot be."""
+        found = self._assemble(offset, length, self.inner.read)
+        assert found is not None
+        return found
+
+    def read_nowait(self, offset: int, length: int) -> bytes | None:
+        """As `read`, or None when `inner` would block."""
+        return self._assemble(offset, length, self.inner.read_nowait)
+
+    def _assemble(self, offset: int, length: int, read: Callable[[int, int], bytes | None]) -> bytes | None:
+        size, pages = self.page_bytes, self.pages
+        numbers = range(offset // size, -(-(offset + length) // size))
+        if not pages or not any(number in pages for number in numbers):
+            return read(offset, length)
+        check_range(self, offset, length)
+        parts: list[bytes] = []
+        for number in numbers:
+            start, end = max(offset, number * size), min(offset + length, (number + 1) * size)
+            page = pages.get(number)
+            part = read(start, end - start) if page is None else page[start - number * size : end - number * size]
+            if part is None:
+                return None
+            parts.append(part)
+        return b"".join(parts)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Keep `data` for `offset`."""
+        check_range(self, offset, len(data))
+        view, size = memoryview(data), self.page_bytes
+        at = offset
+        while at < offset + len(data):
+            number, inside = divmod(at, size)
+            count = min(size - inside, offset + len(data) - at)
+            piece = bytes(view[at - offset : at - offset + count])
+            if count < size:
+                piece = self._patched(number, inside, piece)
+            self.pages[number] = piece
+            at += count
+
+    def _patched(self, number: int, inside: int, piece: bytes) -> bytes:
+        start = number * self.page_bytes
+        page = self.pages.get(number)
+        if page is None:
+            try:
+                page = self.inner.read(start, min(self.page_bytes, self.size - start))
+            except DeviceError:
+                page = bytes(self.page_bytes)
+        return page[:inside] + piece + page[inside + len(piece) :]
+
+    def writev(self, offset: int, buffers: Sequence[Buffer]) -> None:
+        """Keep `buffers`, one after the other."""
+        self.write(offset, b"".join(buffers))
+
+    def flush(self) -> None:
+        """Nothing to do: memory is as durable as it gets."""
+
+    def discard(self, offset: int, length: int) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Close the device below; what was written is lost."""
+        self.inner.close()

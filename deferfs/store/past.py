@@ -1,0 +1,182 @@
+"""The time machine: the filesystem as it was after any transaction that is still in the log.
+
+The log holds what a block became with each transaction from the tail on; what it was before the tail is at its home.
+So the state after transaction T is: the newest image of each block up to T, over what is at home. That is exact unless
+a home has been overwritten since by something newer, and the log does not hold what was there:
+
+- a checkpoint that has not moved the tail yet wrote the image of a later transaction home;
+- the block was freed by a later transaction, and file data has been written to it since.
+
+Both are seen (`Past.lost`), and then T cannot be told. File data is not in the log: a file shows what its blocks hold
+now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from deferfs.device.base import Device
+from deferfs.device.overlay import OverlayDevice
+from deferfs.errors import CorruptionError, ImageError
+from deferfs.ondisk.bitmap import Bitmap
+from deferfs.ondisk.format import HEADER, INODE_BYTES, SUPERBLOCK_OFFSETS, Format
+from deferfs.ondisk.inode import MAGIC as INODE_MAGIC
+from deferfs.ondisk.inode import Inode
+from deferfs.ondisk.node import DirectoryNode, ExtentNode
+from deferfs.ondisk.orphan import OrphanBlock
+from deferfs.ondisk.superblock import STATE_CLEAN, Superblock
+from deferfs.ondisk.xattr import XattrBlock
+from deferfs.store.io import Job, Read, run_job
+from deferfs.store.recovery import Transaction, read_log_blocks, read_superblock, whole_transactions
+
+_MAGICS: Final = frozenset(
+    kind.MAGIC for kind in (Bitmap, ExtentNode, DirectoryNode, XattrBlock, OrphanBlock)
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Past:
+    """The state after transaction `tid`: `images` over what is at home. `lost` are blocks of which that is not
+    known any more, each with the transaction that changed it.
+    """
+
+    tid: int
+    images: dict[int, bytes] = field(default_factory=dict)
+    lost: list[tuple[int, int]] = field(default_factory=list)
+
+
+def read_history(superblock: Superblock) -> Job[list[Transaction]]:
+    """The transactions that are still in the log, ascending. What follows a damaged one is not in it."""
+    log = yield from read_log_blocks(superblock)
+    try:
+        return whole_transactions(superblock.format, superblock, log)
+    except CorruptionError as error:
+        raise ImageError(f"journal: {error.detail}") from error
+
+
+def look_back(superblock: Superblock, history: list[Transaction], tid: int) -> Job[Past]:
+    """The state after transaction `tid`; the one before the tail gives the state before them all. ImageError when the
+    log does not reach there.
+    """
+    first = superblock.tail_tid
+    last = first + len(history) - 1
+    if not first - 1 <= tid <= last:
+        there = f"transactions {first} to {last}" if history else "no transaction"
+        raise ImageError(f"transaction {tid} is not in the log, which holds {there}")
+    past = Past(tid)
+    known: set[int] = set()
+    for transaction in history[: tid - first + 1]:
+        for home in transaction.revokes:
+            past.images.pop(home, None)
+        past.images.update(transaction.images)
+        known.update(transaction.revokes, (home for home, _ in transaction.images))
+    yield from _find_lost(superblock, history, history[tid - first + 1 :], past, known)
+    return past
+
+
+def past_device(device: Device, tid: int) -> OverlayDevice:
+    """The device as it was after transaction `tid`, closed cleanly; nothing of it is written. ImageError when that
+    cannot be told.
+    """
+    try:
+        superblock = run_job(device, read_superblock(device.size))
+        history = run_job(device, read_history(superblock))
+        past = run_job(device, look_back(superblock, history, tid))
+    except ImageError as error:
+        raise ImageError(f"{device.name}: {error}") from error
+    if past.lost:
+        block, later = past.lost[0]
+        raise ImageError(
+            f"{device.name}: transaction {tid} cannot be told any more: "
+            f"block {block} has been overwritten since ({later} changed it)"
+        )
+    return device_of(device, superblock, past)
+
+
+def device_of(device: Device, superblock: Superblock, past: Past) -> OverlayDevice:
+    """`device` with the images of `past` over it, and superblocks of an image that was closed cleanly then."""
+    overlay = OverlayDevice(device, superblock.block_size)
+    size = superblock.block_size
+    for home, image in past.images.items():
+        if superblock.format.reserved_blocks <= home < superblock.blocks:
+            overlay.write(home * size, image)
+    # an empty log, whose next transaction has an id that no block in the log has
+    newest = superblock.tail_tid + superblock.journal_blocks
+    for _ in SUPERBLOCK_OFFSETS:
+        superblock = superblock.next(journal_tail=0, tail_tid=newest + 1, state=STATE_CLEAN)
+        overlay.write(SUPERBLOCK_OFFSETS[superblock.sequence % 2], superblock.encode())
+    return overlay
+
+
+def _find_lost(
+    superblock: Superblock, history: list[Transaction], later: list[Transaction], past: Past, known: set[int]
+) -> Job[None]:
+    """Note the blocks, in use then, that later transactions changed and whose home shows it."""
+    if not later:
+        return
+    begun = yield from _checkpoint_begun(superblock, history)
+    fmt, size = superblock.format, superblock.block_size
+    bitmaps: dict[int, Bitmap | None] = {}
+    for transaction in later:
+        for home in transaction.revokes:
+            if home not in known and (yield from _in_use(superblock, past, bitmaps, home)):
+                data = yield Read(home * size, size)
+                if not _is_metadata(fmt, home, data or b""):
+                    past.lost.append((home, transaction.tid))
+        for home, image in transaction.images:
+            if home not in known and (yield from _in_use(superblock, past, bitmaps, home)):
+                data = yield Read(home * size, size)
+                if data == image and begun:
+                    past.lost.append((home, transaction.tid))
+
+
+def _checkpoint_begun(superblock: Superblock, history: list[Transaction]) -> Job[bool]:
+    """Whether a checkpoint of these transactions has written anything home: a block that they changed back and forth
+    looks the same before and after, so only those count of which the log holds different images.
+    """
+    size = superblock.block_size
+    versions: dict[int, set[bytes]] = {}
+    for transaction in history:
+        for home, image in transaction.images:
+            versions.setdefault(home, set()).add(image)
+    for home, images in versions.items():
+        if len(images) > 1 and 0 < home < superblock.blocks:
+            data = yield Read(home * size, size)
+            if data in images:
+                return True
+    return False
+
+
+def _in_use(superblock: Superblock, past: Past, bitmaps: dict[int, Bitmap | None], block: int) -> Job[bool]:
+    """Whether a block was in use. Of a bitmap that cannot be read, everything."""
+    fmt = superblock.format
+    group, bit = divmod(block, fmt.bits_per_bitmap)
+    if not 0 < block < superblock.blocks:
+        return False
+    if group not in bitmaps:
+        address = superblock.bitmap_address(group)
+        data = past.images.get(address)
+        if data is None:
+            data = yield Read(address * fmt.block_size, fmt.block_size)
+        try:
+            bitmaps[group] = Bitmap.decode(fmt, address, data or b"")
+        except CorruptionError:
+            bitmaps[group] = None
+    bitmap = bitmaps[group]
+    return bitmap is None or bool(bitmap.bits[bit])
+
+
+def _is_metadata(fmt: Format, address: int, data: bytes) -> bool:
+    """Whether the block holds sound metadata of its own address."""
+    magic = HEADER.unpack_from(data)[1]
+    try:
+        if magic in _MAGICS:
+            fmt.open_header(address, data, magic)
+            return True
+        if magic == INODE_MAGIC:
+            Inode.decode(fmt, address, data[:INODE_BYTES])
+            return True
+    except CorruptionError:
+        return False
+    return False

@@ -1,0 +1,84 @@
+"""What must be true after a repair, whatever was damaged."""
+
+from __future__ import annotations
+
+import functools
+import stat
+from collections.abc import Iterable
+
+from deferfs.check import Report, check_image
+from deferfs.check.repair import Repaired, repair_image
+from deferfs.device import MemoryDevice
+from deferfs.ondisk.inode import ROOT_INO
+from deferfs.volume import namespace
+from tests.unit.check.image import Image, metadata_blocks
+from tests.unit.check.repair.survey import Facts, footprints, open_copy, survey
+from tests.unit.check.sample import sample
+
+NOW = 5
+
+
+@functools.lru_cache(maxsize=4)
+def known(image: bytes) -> tuple[dict[bytes, Facts], dict[bytes, set[int]]]:
+    """What a sound image holds, and what each path of it rests on."""
+    return survey(open_copy(image)), footprints(image)
+
+
+@functools.cache
+def sample_bytes() -> bytes:
+    return sample().device.snapshot()
+
+
+@functools.cache
+def sample_metadata() -> list[int]:
+    return metadata_blocks(sample_bytes())
+
+
+def repaired(image: Image) -> Repaired:
+    """Repair it: the check then finds nothing, and a second repair has nothing to do."""
+    outcome = repair_image(image.device, NOW)
+    require_clean(check_image(image.device))
+    assert outcome.report.clean
+    content = _without_superblocks(image)
+    again = repair_image(image.device, NOW)
+    assert again.actions == ()
+    assert _without_superblocks(image) == content
+    return outcome
+
+
+def _without_superblocks(image: Image) -> bytes:
+    return image.device.snapshot()[image.fmt.reserved_blocks * image.fmt.block_size :]
+
+
+def require_clean(report: Report) -> None:
+    assert not report.problems, "\n".join(problem.message for problem in report.problems)
+    assert report.complete
+
+
+def require_untouched(image: Image, original: bytes, hit: Iterable[int], *, exact: bool = True) -> dict[bytes, Facts]:
+    """The image mounts, and what rests on none of the blocks `hit` is as it was. Without `exact`, it may have gained
+    a name elsewhere, or a new inode number for its blocks: only contents are compared. What there is now.
+    """
+    before, rests_on = known(original)
+    now = survey(open_copy(image.device.snapshot()))
+    damaged = set(hit)
+    for path, blocks in rests_on.items():
+        if not blocks & damaged:
+            assert path in now, path
+            if exact:
+                assert now[path] == before[path], path
+            else:
+                assert now[path].content == before[path].content, path
+    return now
+
+
+def require_usable(image: Image) -> None:
+    """A volume on it works: create, write, delete, unmount, and the check finds nothing."""
+    driver = open_copy(image.device.snapshot())
+    ino = driver.run(namespace.create, driver.volume, ROOT_INO, b"new one", stat.S_IFREG | 0o644, 0, 0).ino
+    driver.write(ino, 0, b"x" * 5000)
+    driver.commit()
+    driver.run(namespace.unlink, driver.volume, ROOT_INO, b"new one")
+    driver.close()
+    assert isinstance(driver.device, MemoryDevice)
+    require_clean(check_image(driver.device))

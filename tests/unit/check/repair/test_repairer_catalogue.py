@@ -1,0 +1,105 @@
+"""Every problem of the catalogue is repaired: what the check finds is gone, and what was not damaged is as it was."""
+
+from __future__ import annotations
+
+import pytest
+
+from deferfs.check import check_image
+from deferfs.check.repair import repair_image
+from deferfs.device import FailingDevice, Fault, Request
+from deferfs.ondisk.inode import FIRST_INO
+from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
+from tests.unit.check.builder import BLOCK_SIZE
+from tests.unit.check.damage import CASES
+from tests.unit.check.image import Image
+from tests.unit.check.repair.outcome import (
+    NOW,
+    repaired,
+    require_clean,
+    require_untouched,
+    require_usable,
+    sample_bytes,
+    sample_metadata,
+)
+from tests.unit.check.sample import BIG, TREE, sample
+from tests.unit.check.test_catalogue import codes_of
+
+
+def changed_blocks(image: Image) -> set[int]:
+    """The blocks in which the image differs from the sample."""
+    now, size = image.device.snapshot(), BLOCK_SIZE
+    before = sample_bytes()
+    return {at // size for at in range(0, len(now), size) if now[at : at + size] != before[at : at + size]}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_problem_is_repaired(name: str) -> None:
+    image = sample()
+    CASES[name].damage(image)
+    hit = changed_blocks(image)
+    repaired(image)
+    require_untouched(image, sample_bytes(), hit, exact=False)
+    require_usable(image)
+
+
+def test_a_sound_image_keeps_every_byte_but_superblocks_and_orphans() -> None:
+    image = sample()
+    outcome = repair_image(image.device, NOW)
+    assert all("released" in action for action in outcome.actions)
+    before = sample_bytes()
+    now = image.device.snapshot()
+    changed = {
+        at // BLOCK_SIZE for at in range(0, len(now), BLOCK_SIZE) if now[at:][:BLOCK_SIZE] != before[at:][:BLOCK_SIZE]
+    }
+    log = range(image.superblock.journal_start, image.superblock.journal_start + image.superblock.journal_blocks)
+    changed -= {*log, *range(image.fmt.reserved_blocks)}
+    records = {image.place(ino)[0] for ino in (3, 22, 23)}
+    bitmaps = {image.mapped(2, 0), image.superblock.bitmap_address(0)}
+    assert changed == records | bitmaps
+
+
+def test_blocks_that_cannot_be_read() -> None:
+    """Each block of metadata in turn: what was in it is lost, and nothing else."""
+    for address in sample_metadata()[::3]:
+        image = sample()
+        fault = Fault(
+            frozenset([Request.READ]), sticky=True, start=address * BLOCK_SIZE, stop=(address + 1) * BLOCK_SIZE
+        )
+        broken = FailingDevice(image.device, fault)
+        before = codes_of(check_image(broken))
+        assert "block-unreadable" in before
+        # the disk remaps a bad sector when it is written: from then on it reads what was written last
+        repair_image(broken, NOW)
+        repair_image(image.device, NOW)
+        require_clean(check_image(image.device))
+        require_untouched(image, sample_bytes(), [address])
+
+
+def test_no_record_is_ever_freed_without_a_word() -> None:
+    image = sample()
+    for ino in (FIRST_INO, FIRST_INO + 2):
+        image.patch_inode(ino, 20, bytes(4))
+        address, _ = image.place(ino)
+        image.spoil(address)
+    actions = repaired(image).actions
+    assert sum("freed" in action for action in actions) >= 2
+
+
+@pytest.mark.parametrize(("ino", "kind"), [(TREE, ExtentNode), (BIG, DirectoryNode)])
+def test_nothing_is_lost_with_an_inner_node(ino: int, kind: type[Node]) -> None:
+    """The leaves prove whose they are, though nothing leads to them."""
+    image = sample()
+    image.spoil(image.inode(ino).root)
+    assert not any("lost+found" in action for action in repaired(image).actions)
+    require_untouched(image, sample_bytes(), ())
+
+
+def test_what_a_freed_leaf_has_left_behind_is_not_taken_up() -> None:
+    image = sample()
+    root = image.block(image.inode(BIG).root, DirectoryNode)
+    address = image.free_run(1)
+    stale = image.block(root.children[0], DirectoryNode)
+    image.put_raw(address, stale.encode(image.fmt, address))
+    image.spoil(image.inode(BIG).root)
+    repaired(image)
+    require_untouched(image, sample_bytes(), ())

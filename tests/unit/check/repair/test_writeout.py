@@ -1,0 +1,117 @@
+"""A repair that is cut off at any write is finished by the next one, and nothing more is lost."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from deferfs.check import check_image
+from deferfs.check.repair import bench, repair_image
+from deferfs.check.repair.writeout import WriteOut
+from deferfs.crash.states import CrashStates, Shredded
+from deferfs.device import (
+    FailingDevice,
+    Fault,
+    FlushRecord,
+    MemoryDevice,
+    RecordingDevice,
+    Request,
+    WriteRecord,
+    keep_none,
+)
+from deferfs.errors import DeviceError
+from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
+from tests.unit.check.builder import BLOCK_SIZE
+from tests.unit.check.image import Image
+from tests.unit.check.repair.outcome import (
+    NOW,
+    repaired,
+    require_clean,
+    require_untouched,
+    sample_bytes,
+    sample_metadata,
+)
+from tests.unit.check.repair.test_repairer_damage import spoil_blocks
+from tests.unit.check.sample import sample
+
+CUTS_PER_SEED = 6
+HARMLESS_SEED = 11
+"""Its damage hits nothing."""
+
+
+def damaged(seed: int) -> tuple[Image, set[int]]:
+    image = sample()
+    return image, spoil_blocks(image, Random(seed), sample_metadata())
+
+
+@pytest.mark.parametrize("seed", [seed for seed in range(14) if seed != HARMLESS_SEED])
+def test_a_repair_that_is_cut_off_is_finished_by_the_next(seed: int) -> None:
+    image, hit = damaged(seed)
+    assert not check_image(image.device).clean
+    start = image.device.snapshot()
+    recording = RecordingDevice(image.device)
+    repair_image(recording, NOW)
+    states = CrashStates(start, recording.records)
+    dice = Random(seed)
+    ends = range(len(recording.records) + 1)
+    for position in sorted(dice.sample(ends, min(CUTS_PER_SEED, len(ends)))):
+        for choose in (Shredded(seed), Shredded(seed + 1, 7)):
+            cut = Image(MemoryDevice.from_bytes(states.image(position, choose)))
+            repaired(cut)
+            require_untouched(cut, sample_bytes(), hit)
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_errors_are_marked_from_before_the_first_write_to_after_the_last(seed: int) -> None:
+    """Whatever of the repair is on the disk: unless all of it is, the image does not look clean."""
+    image, _ = damaged(seed)
+    start = image.device.snapshot()
+    recording = RecordingDevice(image.device)
+    repair_image(recording, NOW)
+    flushes = [at for at, record in enumerate(recording.records) if isinstance(record, FlushRecord)]
+    states = CrashStates(start, recording.records)
+    for flush in flushes[1:-2]:  # the first is that of the recovery, the last two are those of the clean superblocks
+        superblock = Image(MemoryDevice.from_bytes(states.image(flush + 1, keep_none))).superblock
+        assert not superblock.state & STATE_CLEAN
+        assert superblock.state & STATE_ERRORS or flush == flushes[0]
+    assert image.superblock.state == STATE_CLEAN
+
+
+def test_what_nothing_refers_to_is_written_first_and_all_goes_through_the_log() -> None:
+    image = sample()
+    recording = RecordingDevice(image.device)
+    out = WriteOut(recording, image.superblock, NOW, through_log=True)
+    pages = {address: bytes([address % 251]) * BLOCK_SIZE for address in range(3000, 3100)}
+    out.write(pages, {3099})
+    homes = [
+        record.offset // BLOCK_SIZE
+        for record in recording.records
+        if isinstance(record, WriteRecord) and record.offset >= 3000 * BLOCK_SIZE
+    ]
+    assert homes[0] == 3099
+    assert sorted(homes) == sorted(pages)
+    journal = image.superblock.journal_start, image.superblock.journal_start + image.superblock.journal_blocks
+    logged = [r for r in recording.records if journal[0] <= getattr(r, "offset", 0) // BLOCK_SIZE < journal[1]]
+    assert logged
+    for address, data in pages.items():
+        assert image.raw(address) == data
+    assert image.superblock.tail_tid > sample().superblock.tail_tid
+
+
+def test_an_image_that_cannot_be_written_is_left_to_the_next_repair() -> None:
+    image, hit = damaged(3)
+    broken = FailingDevice(image.device, Fault(frozenset([Request.WRITE]), skip=6, sticky=True))
+    with pytest.raises(DeviceError):
+        repair_image(broken, NOW)
+    repaired(image)
+    require_untouched(image, sample_bytes(), hit)
+    require_clean(check_image(image.device))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_does_not_fit_into_memory_is_written_early(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, hit = damaged(seed)
+    monkeypatch.setattr(bench, "CHANGED_BYTES_MAX", 4 * BLOCK_SIZE)
+    repaired(image)
+    require_untouched(image, sample_bytes(), hit)
