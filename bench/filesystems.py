@@ -40,11 +40,12 @@ class Deferfs:
     name = "deferfs"
     needs: Sequence[str] = ()
 
-    def __init__(self, options: str = "", size: int = IMAGE_BYTES) -> None:
-        self._options, self._size = options, size
+    def __init__(self, options: str = "", size: int = IMAGE_BYTES, format_options: Sequence[str] = ()) -> None:
+        self._options, self._size, self._format_options = options, size, format_options
 
     def make(self, home: Path) -> None:
-        run_command([*deferfs_command(), "mkfs", str(home / "image"), "--size", str(self._size)])
+        image = str(home / "image")
+        run_command([*deferfs_command(), "mkfs", image, "--size", str(self._size), *self._format_options])
 
     def mount(self, home: Path, mountpoint: Path) -> None:
         options = ["-o", self._options] if self._options else []

@@ -75,3 +75,44 @@ GC_WORKERS_DEFAULT: Final = 2
 GC_WORKERS_MAX: Final = 64
 GC_TURN_NS: Final = 1_000_000
 """A worker yields to foreground requests after this long."""
+GC_BATCH: Final = 64
+"""Inodes a worker takes at a time: one chunk of the inode table."""
+GC_DELAY_SECONDS: Final = 0.004
+"""How long a batch may gather: one jiffy at 250 Hz, as XFS."""
+GC_RETRY_NS: Final = 10_000_000
+"""Wait before a failed inactivation is tried again; four times as long after each further failure ...."""
+GC_RETRY_NS_MAX: Final = 10_000_000_000
+"""... but no longer than this."""
+GC_LOOK_SECONDS: Final = 0.001
+"""While requests stream in, workers stand back, and look so often whether there has been a pause ...."""
+GC_LOOKS_MAX: Final = 20
+"""... but take a batch after so many looks: then cleaning up has an eighth of the time ...."""
+GC_STAND_BACK_INODES: Final = 4096
+"""... and its full share when the backlog is longer than this: a quarter of what is throttled."""
+FORGETS_AT_ONCE: Final = 1024
+"""Forgets counted in one go: at a microsecond or two each, requests wait no longer for it than for a commit."""
+
+# --- throttling of the foreground --------------------------------------------------------------
+THROTTLE_INODES: Final = 16_384
+"""Inodes that may wait for inactivation before whoever adds more has to wait: a good second of work, 5 MiB."""
+THROTTLE_BYTES: Final = 1 << 50
+"""Bytes that they may hold: space that is needed is freed first anyway, so there is no reason to wait for it alone."""
+THROTTLE_EXTENTS: Final = 1 << 20
+"""Extents that they may have: some ten seconds of work."""
+THROTTLE_AGE_SECONDS: Final = 60.0
+"""Age of the oldest: the workers do not keep up."""
+THROTTLE_DEADLINE_SECONDS: Final = 2.0
+"""Nobody waits longer than this: throttling slows down, it never stops."""
+
+# --- space -------------------------------------------------------------------------------------
+PREALLOCATION_LIFETIME_SECONDS: Final = 300.0
+"""Speculative blocks past EOF of an open file that was not written to for so long are freed; as XFS."""
+UNMOUNT_DRAIN_SECONDS: Final = 30.0
+"""How long an unmount cleans up before it leaves the rest to the next mount, in the orphan table."""
+
+
+# --- requests ---------------------------------------------------------------------------------
+POLL_US_DEFAULT: Final = 50
+"""Longest time that the next request is looked out for: about what a client takes between two requests."""
+POLL_US_MAX: Final = 1000
+"""A millisecond: other tasks wait for as long at most."""

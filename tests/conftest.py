@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.installed import is_compiled
+
 settings.register_profile(
     "fixed",
     derandomize=True,
@@ -56,6 +58,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if config.getoption("--fresh"):
         seed = config.option.hypothesis_seed
         lines.append(f"property tests: repeat with --fresh --hypothesis-seed={seed}")
+    lines.append(f"tests that mount: the core of the daemon is {'compiled' if is_compiled() else 'plain Python'}")
     if reason := why_no_mount():
         lines.append(f"tests that mount are skipped: {reason}")
     return lines

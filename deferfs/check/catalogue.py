@@ -120,6 +120,7 @@ ORPHAN_LINKED: Final = _kind(904, "orphan-linked", "an orphan slot names an inod
 ORPHAN_GENERATION: Final = _kind(905, "orphan-generation", "an orphan slot has another generation than its inode")
 ORPHAN_SLOT: Final = _kind(906, "orphan-slot", "an inode and the orphan table disagree about its slot")
 ORPHAN_LOST: Final = _kind(907, "orphan-lost", "an inode without links is in no orphan slot")
+ORPHAN_BLOCKS: Final = _kind(908, "orphan-blocks", "an orphan slot counts other blocks than its inode holds")
 
 CATALOGUE: Final[tuple[Kind, ...]] = tuple(_ALL.values())
 """All kinds, by number."""

@@ -8,7 +8,7 @@ from deferfs.check.table import DAMAGED, FREE, InodeTable
 from deferfs.errors import CorruptionError
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.node import UNWRITTEN
-from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
+from deferfs.ondisk.orphan import ORPHAN_QUARANTINED, OrphanBlock, OrphanSlot
 
 
 def check_orphans(context: Context, table: InodeTable) -> int:
@@ -83,6 +83,11 @@ class _OrphanCheck:
             self._report(catalogue.ORPHAN_GENERATION, number, ino, text)
         if self.seen[at] or named != number + 1:
             self._report(catalogue.ORPHAN_SLOT, number, ino, f"its record names slot {named - 1}")
+        elif slot.blocks != table.orphan_blocks[ino]:
+            text = f"{slot.blocks} blocks, the inode holds {table.orphan_blocks[ino]}"
+            self._report(catalogue.ORPHAN_BLOCKS, number, ino, text)
+        if slot.flags & ORPHAN_QUARANTINED:
+            self._report(catalogue.INODE_QUARANTINED, number, ino, "in quarantine, its inactivation failed")
         self.seen[at] = 1
 
     def finish(self) -> None:

@@ -44,6 +44,7 @@ class InodeTable:
         self.subdirectories = array("I", bytes(4 * slots))
         self.found_in = array("Q", bytes(8 * slots))
         self.orphan_slots: dict[int, int] = {}
+        self.orphan_blocks: dict[int, int] = {}
         """Inodes without links -> orphan slot + 1 that their record names."""
         self.orphan_file: list[Extent] = []
         """Where the orphan table lies."""
@@ -76,6 +77,7 @@ class InodeTable:
         self.parent[slot] = inode.parent
         if inode.nlink == 0 and inode.ino >= FIRST_INO:
             self.orphan_slots[inode.ino] = inode.orphan_slot
+            self.orphan_blocks[inode.ino] = inode.blocks
 
     def inodes(self) -> Iterator[tuple[int, int]]:
         """(inode, slot) of all slots, ascending."""

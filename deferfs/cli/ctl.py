@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 
 @click.command(
     "ctl",
-    epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, memory=SIZE. Actions: sync, "
-    "gc=push (start cleaning up now), gc=flush (and wait for it), drop_caches=1.",
+    epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, memory=SIZE, poll=MICROSECONDS. "
+    "Actions: sync, gc=push (start cleaning up now), gc=flush (and wait for it), drop_caches=1, "
+    "lockdep=report (which waits happen while what is held), trace=FILE and trace=off "
+    "(a timeline for ui.perfetto.dev).",
 )
 @click.argument("directory", metavar="DIR")
 @click.argument("changes", metavar="KEY=VALUE...", nargs=-1, required=True)
@@ -31,6 +35,8 @@ def command(directory: str, changes: tuple[str, ...], as_json: bool) -> None:
             sync(directory)
             answers[key] = "synced"
         else:
+            if key == "trace" and value != "off":
+                value = os.path.abspath(value)
             answers[key] = control_client.ask(mount, "set", key=key, value=value)
         if not as_json:
             say(answers[key])

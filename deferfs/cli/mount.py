@@ -9,8 +9,8 @@ import click
     "mount",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Mount options of deferfs: evict=deferred|inline, commit=SECONDS, gc_workers=N, memory=SIZE, discard, "
-    "writeback_cache=on|off, entry_timeout=SECONDS, attr_timeout=SECONDS, log=FILE; and allow_other, allow_root, "
-    "ro, suid, dev and the others that mount(8) describes.",
+    "writeback_cache=on|off, poll=MICROSECONDS, entry_timeout=SECONDS, attr_timeout=SECONDS, log=FILE; "
+    "and allow_other, allow_root, ro, suid, dev and the others that mount(8) describes.",
 )
 @click.argument("image")
 @click.argument("directory", metavar="DIR")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from deferfs.mount.mountinfo import Mount
 
 
 @click.command("stat")
@@ -18,25 +22,61 @@ import click
     metavar="SECONDS",
     help="Print again every SECONDS until interrupted or unmounted.",
 )
-def command(directory: str, as_json: bool, seconds: float | None) -> None:
+@click.option(
+    "--inode", type=click.IntRange(min=1), metavar="INO", help="Everything about one inode, and why it is not freed."
+)
+@click.option("--prometheus", is_flag=True, help="Print metrics in the text format of Prometheus.")
+@click.option(
+    "--listen",
+    metavar="ADDRESS:PORT",
+    help="With --prometheus: serve the metrics by HTTP there until interrupted or unmounted.",
+)
+def command(
+    directory: str, as_json: bool, seconds: float | None, inode: int | None, prometheus: bool, listen: str | None
+) -> None:
     """Print live statistics of the mounted filesystem at DIR."""
-    from deferfs.cli.output import say, say_json
-    from deferfs.cli.stat_table import stat_lines
+    from deferfs.errors import UsageError
     from deferfs.mount import control_client
 
+    if prometheus and (as_json or inode is not None):
+        raise UsageError("--prometheus is a format of its own: not with --json or --inode")
+    if listen is not None and (not prometheus or seconds is not None):
+        raise UsageError("--listen goes with --prometheus, and not with --watch")
     mount = control_client.find_mount(directory)
+    if listen is not None:
+        from deferfs.cli.exporter import serve
+
+        serve(mount, listen)
+        return
     clear = seconds is not None and sys.stdout.isatty() and not as_json
     while True:
-        statistics = control_client.ask(mount, "stat")
-        if as_json:
-            say_json(statistics, indent=None if seconds is not None else 2)
-        else:
-            if clear:
-                click.clear()
-            for line in stat_lines(statistics):
-                say(line)
+        if clear:
+            click.clear()
+        _print(mount, as_json, seconds is not None, inode, prometheus)
         if seconds is None:
             return
-        if not as_json and not clear:
-            say()
         time.sleep(seconds)
+
+
+def _print(mount: Mount, as_json: bool, again: bool, inode: int | None, prometheus: bool) -> None:
+    """Once. `again`: there will be more to come."""
+    from deferfs.cli.output import say, say_json
+    from deferfs.cli.stat_table import inode_lines, stat_lines
+    from deferfs.mount import control_client
+
+    if inode is None:
+        found = control_client.ask(mount, "stat")
+    else:
+        found = control_client.ask(mount, "inode", number=str(inode))
+    if prometheus:
+        from deferfs.cli.exporter import metrics_text
+
+        say(metrics_text(found).rstrip("\n"))
+    elif as_json:
+        say_json(found, indent=None if again else 2)
+        return
+    else:
+        for line in stat_lines(found) if inode is None else inode_lines(found):
+            say(line)
+    if again and not sys.stdout.isatty():
+        say()

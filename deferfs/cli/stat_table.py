@@ -9,6 +9,7 @@ from deferfs.mount.units import format_size
 
 Statistics = Mapping[str, Any]
 COLUMNS_MAX = 79
+BAR_MAX = 40
 
 
 def stat_lines(statistics: Statistics) -> Iterator[str]:
@@ -17,12 +18,15 @@ def stat_lines(statistics: Statistics) -> Iterator[str]:
     for line in _state(statistics):
         yield line[:COLUMNS_MAX]
     yield from activity_lines(statistics)
+    yield from _histogram("inactivation", statistics["gc"]["inactivation"])
+    yield from _histogram("throttled", statistics["waits"]["throttle"])
 
 
 def activity_lines(statistics: Statistics) -> Iterator[str]:
     """What foreground requests did and where they waited."""
     yield from _timings("request", statistics["requests"])
     yield from _timings("wait for", statistics["waits"])
+    yield from _causes(statistics["waits_by_request"])
 
 
 def gc_line(statistics: Statistics) -> str:
@@ -40,7 +44,8 @@ def _header(statistics: Statistics) -> Iterator[str]:
     yield f"image    {statistics['image']}"
     yield (
         f"daemon   pid {statistics['pid']}  up {format_duration(statistics['uptime_seconds'])}  "
-        f"version {statistics['version']}  evict {statistics['evict']}"
+        f"version {statistics['version']} ({'compiled' if statistics['compiled'] else 'plain Python'})  "
+        f"evict {statistics['evict']}"
     )
 
 
@@ -64,6 +69,12 @@ def _state(statistics: Statistics) -> Iterator[str]:
         f"         workers {gc['workers']}  queued in all {gc['queued_total']}"
         f"  batches {gc['batches_total']}  errors {gc['errors_total']}"
     )
+    if len(gc["queues"]) > 1:
+        for number, queue in enumerate(gc["queues"]):
+            yield (
+                f"         queue {number}: {queue['depth']} ({format_size(queue['bytes'])},"
+                f" oldest {queue['oldest_seconds']:.1f} s)"
+            )
     yield (
         f"journal  {journal['used_blocks']} of {journal['blocks']} blocks"
         f"  running {journal['running_blocks']}  tid {journal['tid']}"
@@ -76,7 +87,16 @@ def _state(statistics: Statistics) -> Iterator[str]:
         f"space    {format_size(space['free_blocks'] * size)} free of {format_size(space['blocks'] * size)}"
         f"  pending free {format_size(space['pending_free_blocks'] * size)}"
     )
-    yield f"reclaim  violations {statistics['reclaim_context']['violations_total']}"
+    poll = statistics["poll"]
+    yield (
+        f"polling  for {format_ns(poll['window_ns'])} of {poll['limit_us']} us  hits {poll['hits_total']}"
+        f"  misses {poll['misses_total']}  spent {format_ns(poll['spent_ns_total'])}"
+    )
+    reclaim = statistics["reclaim_context"]
+    yield (
+        f"reclaim  violations {reclaim['violations_total']}  lock order cycles {reclaim['lock_order_cycles']}"
+        f"  broken {reclaim['circular_waits_broken_total']}"
+    )
 
 
 def _timings(title: str, timings: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
@@ -92,6 +112,65 @@ def _timings(title: str, timings: Mapping[str, Mapping[str, int]]) -> Iterator[s
             f"{name:<16}{timing['count']:>12}{format_ns(mean):>12}"
             f"{format_ns(timing['max_ns']):>12}{format_ns(timing['total_ns']):>12}"
         )
+
+
+def _causes(waits: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Iterator[str]:
+    """Where the waits of each kind of request went, the most expensive first."""
+    rows = [(request, cause, timing) for request, causes in waits.items() for cause, timing in causes.items()]
+    if not rows:
+        return
+    yield ""
+    yield f"{'of request':<16}{'for':<12}{'count':>12}{'mean':>12}{'max':>12}{'total':>12}"
+    rows.sort(key=lambda row: -row[2]["total_ns"])
+    for request, cause, timing in rows:
+        mean = timing["total_ns"] / timing["count"]
+        yield (
+            f"{request:<16}{cause:<12}{timing['count']:>12}{format_ns(mean):>12}"
+            f"{format_ns(timing['max_ns']):>12}{format_ns(timing['total_ns']):>12}"
+        )
+
+
+def _histogram(title: str, timing: Mapping[str, Any]) -> Iterator[str]:
+    """A row for each power of two, with a bar."""
+    counts = {int(bound): count for bound, count in timing["log2_ns"].items()}
+    if not counts:
+        return
+    yield ""
+    yield f"{title:<16}{'count':>12}"
+    most = max(counts.values())
+    bound = min(counts)
+    while bound <= max(counts):
+        count = counts.get(bound, 0)
+        yield f"{'< ' + format_ns(bound):<16}{count:>12}  {'#' * -(-count * BAR_MAX // most)}".rstrip()
+        bound *= 2
+
+
+def inode_lines(report: Statistics) -> Iterator[str]:
+    """All lines of `deferfs stat --inode`; `report` is the object that `--json` prints."""
+    record, memory = report["record"], report["memory"]
+    yield f"inode    {report['inode']}"
+    if record is None:
+        yield "record   none: the number is not in use"
+    else:
+        slot = "" if record["orphan_slot"] is None else f"  orphan slot {record['orphan_slot']}"
+        yield (
+            f"record   links {record['links']}  size {format_size(record['size_bytes'])}  blocks {record['blocks']}"
+            f"  generation {record['generation']:#x}{slot}"
+        )
+    if memory is None:
+        yield "memory   not cached"
+    else:
+        references = memory["references"]
+        yield f"state    {memory['state']}  failures {memory['failures']}  pending blocks {memory['pending_blocks']}"
+        yield (
+            f"held by  lookups {references['lookups']}  handles and operations {references['handles_and_operations']}"
+            f"  passive {references['passive']}"
+        )
+        if memory["queue"] is not None:
+            queue = memory["queue"]
+            yield f"queue    {queue['number']}  behind {queue['position']}  for {memory['queued_seconds']:.1f} s"
+    for index, reason in enumerate(report["reasons"]):
+        yield f"{'why' if not index else '':<9}{reason}"
 
 
 def format_ns(nanoseconds: float) -> str:

@@ -20,6 +20,8 @@ import pyfuse3
 
 from deferfs.errors import CorruptionError, FsError
 from deferfs.mount import operations
+from deferfs.mount.activity import Actor
+from deferfs.mount.anomalies import Anomalies
 from deferfs.mount.attributes import Attributes, statfs_data
 from deferfs.mount.options import MountOptions
 from deferfs.ondisk.inode import Inode
@@ -34,21 +36,26 @@ _log: Final = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_FORGET: Final = Actor("forget")
+
 
 def _handler(
     function: Callable[Concatenate[Adapter, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Adapter, P], Coroutine[Any, Any, T]]:
     """Time a handler, and let nothing but FUSEError leave it: anything else would end the mount."""
     name = function.__name__
+    actor = Actor(name)
 
     @functools.wraps(function)
     async def handle(self: Adapter, /, *args: P.args, **kwargs: P.kwargs) -> T:
         start = time.perf_counter_ns()
+        running = self.activity.begin(actor)
         try:
             return await function(self, *args, **kwargs)
         except FsError as error:
             if isinstance(error, CorruptionError) or error.detail:
                 _log.error("%s: %s", name, error)
+            self.anomalies.note_stale(error)
             number = error.errno
         except OSError as error:
             _log.error("%s: %s", name, error)
@@ -59,7 +66,9 @@ def _handler(
             _log.exception("%s: internal error", name)
             number = errno.EIO
         finally:
-            self.requests.add(name, time.perf_counter_ns() - start)
+            end = time.perf_counter_ns()
+            self.requests.add(name, end - start)
+            self.activity.end(running, start, end)
         raise pyfuse3.FUSEError(number)
 
     return handle
@@ -90,6 +99,8 @@ class Adapter(pyfuse3.Operations):
         self._runtime = runtime
         self._volume = runtime.volume
         self.requests = runtime.requests
+        self.activity = runtime.activity
+        self.anomalies = Anomalies(runtime.volume.inodes.anomalies)
         self._attributes = Attributes(
             runtime.volume,
             entry_timeout=options.entry_timeout,
@@ -119,12 +130,16 @@ class Adapter(pyfuse3.Operations):
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """FORGET. Under `deferred` this completes without a single await."""
         start = time.perf_counter_ns()
+        running = self.activity.begin(_FORGET, "forget")
         try:
             await self._runtime.forget(list(inode_list))
         except Exception:
             _log.exception("forget: internal error")
         finally:
-            self.requests.add("forget", time.perf_counter_ns() - start)
+            self.anomalies.tell()
+            end = time.perf_counter_ns()
+            self.requests.add("forget", end - start)
+            self.activity.end(running, start, end)
 
     async def _create(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, rdev: int = 0) -> Inode:
         return await self._runtime.run(
@@ -180,11 +195,13 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """UNLINK."""
+        await self._runtime.throttle.admit(ctx.pid)
         await self._runtime.run(namespace.unlink, self._volume, parent_inode, name)
 
     @_handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """RMDIR."""
+        await self._runtime.throttle.admit(ctx.pid)
         await self._runtime.run(namespace.rmdir, self._volume, parent_inode, name)
 
     @_handler
@@ -198,6 +215,7 @@ class Adapter(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> None:
         """RENAME, with NOREPLACE, EXCHANGE and WHITEOUT."""
+        await self._runtime.throttle.admit(ctx.pid)
         await self._runtime.run(
             namespace.rename,
             self._volume,
@@ -288,6 +306,14 @@ class Adapter(pyfuse3.Operations):
         )
         return pyfuse3.FileInfo(fh=self._last_handle, keep_cache=True)
 
+    def _handle(self, fh: int) -> Handle:
+        """FsError(EBADF) when the kernel has made it up."""
+        handle = self._handles.get(fh)
+        if handle is None:
+            self.anomalies.note("unknown_handle")
+            raise FsError(errno.EBADF)
+        return handle
+
     @_handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """OPEN. The kernel leaves O_TRUNC to us.
@@ -307,13 +333,13 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """READ."""
-        handle = self._handles[fh]
+        handle = self._handle(fh)
         return await self._runtime.read(handle.ino, off, size, quiet=handle.quiet)
 
     @_handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """WRITE. Fewer bytes only if the caller of write(2) will get to know: a writeback has no such caller."""
-        handle = self._handles[fh]
+        handle = self._handle(fh)
         self.writes_total += 1
         self.writes_in_flight += 1
         try:
@@ -334,12 +360,16 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def release(self, fh: int) -> None:
         """RELEASE. The last one may leave work for the evict policy: blocks past EOF, a deleted file."""
-        await self._runtime.release(self._handles.pop(fh).reference)
+        handle = self._handles.pop(fh, None)
+        if handle is None:
+            self.anomalies.note("release_unknown")
+            return
+        await self._runtime.release(handle.reference)
 
     @_handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         """FSYNC."""
-        await self._runtime.fsync(self._handles[fh].ino, data_only=datasync)
+        await self._runtime.fsync(self._handle(fh).ino, data_only=datasync)
 
     # --- extended attributes ---
     @_handler

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from deferfs.errors import FsError
+from deferfs.limits import UNMOUNT_DRAIN_SECONDS
 from deferfs.mount.jobs import run_job
+from deferfs.mount.log_space import CircularWaitError
+from deferfs.reclaim.lockdep import CHECKPOINT, COMMIT, LOG_SPACE
 from deferfs.store.checkpoint import checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.store import close_store, mark_errors
@@ -27,7 +30,8 @@ log = logging.getLogger(__name__)
 
 _RECLAIM_START = 0.9
 _RECLAIM_STOP = 0.8
-_DRAIN_SECONDS = 30
+_PRESSURE_SHARE = 8
+"""An eighth of the caches goes at each event; there is one every two seconds at most while pressure lasts."""
 
 
 class Background:
@@ -38,6 +42,7 @@ class Background:
         self.store = runtime.store
         self.commit_seconds = commit_seconds
         self.discard = discard
+        self.drain_seconds: float = UNMOUNT_DRAIN_SECONDS
         self.kernel_cache: KernelCache | None = None
         """Asks the kernel to drop entries when the in-core inodes it holds exceed the budget."""
         self._commit_asked = trio.Event()
@@ -46,6 +51,8 @@ class Background:
         self._checkpointed = trio.Event()
         self._grants: dict[Grant, trio.Event] = {}
         self._reclaim_asked = trio.Event()
+        self._pressed_to = 0
+        """Bytes that the kernel's memory pressure asks us to come down to; 0: there is none."""
         self._operations = 0
         self.stopped = False
 
@@ -97,6 +104,7 @@ class Background:
             if journal.aborted is not None:
                 raise FsError(errno.EIO, f"journal aborted: {journal.aborted}")
             self._commit_asked.set()
+            self.runtime.checker.might_wait("commit")
             await self._committed.wait()
 
     async def release_freed(self) -> None:
@@ -105,6 +113,7 @@ class Background:
         """
         await self.commit_all()
         if self.store.journal.release_later:
+            self.runtime.checker.might_wait("checkpoint")
             await self._checkpointed.wait()
 
     async def write_back(self) -> None:
@@ -112,6 +121,7 @@ class Background:
         await self.commit_all()
         if self.store.journal.pending_home:
             self._checkpoint_asked.set()
+            self.runtime.checker.might_wait("checkpoint")
             await self._checkpointed.wait()
 
     async def flush(self) -> None:
@@ -119,11 +129,22 @@ class Background:
         journal = self.store.journal
         if journal.aborted is not None:
             raise FsError(errno.EIO, f"journal aborted: {journal.aborted}")
+        self.runtime.checker.might_wait("io")
         try:
             await trio.to_thread.run_sync(self.runtime.device.flush)
         except OSError as error:
             journal.abort(error)
             raise FsError(errno.EIO, f"flush failed: {error}") from error
+
+    async def settle(self) -> None:
+        """Wait until everything applied is committed and no commit or checkpoint runs."""
+        journal = self.store.journal
+        self.runtime.checker.might_wait("checkpoint")
+        await self.commit_all()
+        while journal.committing is not None:
+            await self._committed.wait()
+        while journal.checkpointing:
+            await self._checkpointed.wait()
 
     async def _committer(self) -> None:
         journal = self.store.journal
@@ -141,7 +162,8 @@ class Background:
         """One commit, and everybody who waited for it woken."""
         journal = self.store.journal
         try:
-            await run_job(self.runtime.device, commit(journal, self.store.clock(), discard=self.discard))
+            with self.runtime.working("commit", COMMIT, LOG_SPACE):
+                await run_job(self.runtime.device, commit(journal, self.store.clock(), discard=self.discard))
         except FsError as error:
             log.error("%s; the filesystem is read-only from now on", error.detail)
         self._wake_committed()
@@ -164,16 +186,23 @@ class Background:
             for event in self._grants.values():
                 event.set()
             self._grants.clear()
+        while (refused := self.runtime.circles.look()) is not None:
+            if refused in self._grants:
+                self._grants.pop(refused).set()
 
     async def wait_granted(self, grant: Grant) -> None:
-        """Wait in order of arrival until the log space is set aside. EROFS after an abort."""
+        """Wait in order of arrival until the log space is set aside. EROFS after an abort, CircularWaitError when it
+        never will be."""
         event = self._grants[grant] = trio.Event()
         self._commit_asked.set()
         self._checkpoint_asked.set()
         try:
-            await event.wait()
+            if not grant.refused:
+                await event.wait()
         finally:
             self._grants.pop(grant, None)
+        if grant.refused:
+            raise CircularWaitError
         if not grant.granted:
             raise FsError(errno.EROFS)
 
@@ -185,7 +214,8 @@ class Background:
             self._checkpoint_asked = trio.Event()
             if journal.committed and journal.aborted is None and not self.stopped:
                 try:
-                    await run_job(self.runtime.device, checkpoint(journal, self.store.clock()))
+                    with self.runtime.working("checkpoint", CHECKPOINT, LOG_SPACE):
+                        await run_job(self.runtime.device, checkpoint(journal, self.store.clock()))
                 except FsError as error:
                     log.error("%s; the filesystem is read-only from now on", error.detail)
                     self._wake_committed()
@@ -201,10 +231,13 @@ class Background:
             await self._reclaim_asked.wait()
             self._reclaim_asked = trio.Event()
             while True:
-                over = memory.used - int(_RECLAIM_STOP * (memory.limit_bytes - memory.reserve_bytes))
+                goal = int(_RECLAIM_STOP * (memory.limit_bytes - memory.reserve_bytes))
+                if self._pressed_to:
+                    goal = min(goal, self._pressed_to)
+                over = memory.used - goal
                 if over <= 0:
                     break
-                freed = await self.runtime.shrink(min(over, 1 << 18))
+                freed = await self.runtime.background_reclaim(min(over, 1 << 18))
                 if not freed and self.kernel_cache is not None:
                     freed = await self.kernel_cache.trim()
                 await trio.lowlevel.checkpoint()
@@ -213,6 +246,13 @@ class Background:
                     self._commit_asked.set()
                     self._checkpoint_asked.set()
                     break
+            self._pressed_to = 0
+
+    def under_pressure(self) -> None:
+        """The kernel is short of memory: give a part of ours back, and clean up without delay."""
+        self._pressed_to = max(1, self.store.memory.used * (_PRESSURE_SHARE - 1) // _PRESSURE_SHARE)
+        self._reclaim_asked.set()
+        self.runtime.workers.push()
 
     # --- the end ---
     async def drain_and_close(self) -> None:
@@ -222,19 +262,21 @@ class Background:
         volume = self.runtime.volume
         if self.store.read_only:
             return
+        if self.store.frozen:
+            await self.runtime.freezer.thaw()
+        self.runtime.workers.resume()
+        self.runtime.forgets.stop()
         for inode in volume.inodes.drop_all():
             volume.gc.enqueue(inode)
-        with trio.move_on_after(_DRAIN_SECONDS):
+        with trio.move_on_after(self.drain_seconds):
             await self.runtime.workers.flush()
         await self.runtime.workers.stop()
+        left = self.runtime.workers.gc.backlog + len(self.store.recovered)
+        if left:
+            log.info("%d deleted files are left to the next mount", left)
         self.stopped = True
-        journal = self.store.journal
         try:
-            await self.commit_all()
-            while journal.committing is not None:
-                await self._committed.wait()
-            while journal.checkpointing:
-                await self._checkpointed.wait()
+            await self.settle()
             if self.runtime.corruptions_total:
                 await run_job(self.runtime.device, mark_errors(self.store))
             await run_job(self.runtime.device, close_store(self.store))

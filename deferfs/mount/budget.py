@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from deferfs.limits import MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN
+from deferfs.mount.own_cgroup import own_cgroups
 
 CGROUP_SHARE: Final = 2
 """The caches take at most 1/2 of the cgroup's limit: interpreter, buffers and page cache need the rest."""
+
+
+_LIMITS: Final = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
 
 
 def default_budget(*, proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:
@@ -21,25 +25,11 @@ def default_budget(*, proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgro
 
 def _limit_files(proc: str, root: str) -> Iterator[str]:
     """The limit files of the process's memory cgroup and of those above it, version 1 and 2."""
-    try:
-        with open(proc, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:
-            base, name = root, "memory.max"
-        elif "memory" in controllers.split(","):
-            base, name = os.path.join(root, "memory"), "memory.limit_in_bytes"
-        else:
-            continue
-        while True:
-            yield os.path.join(base, path.strip("/"), name)
-            if path.strip("/") == "":
-                break
-            path = os.path.dirname(path)
+    for version, directory in own_cgroups(proc=proc, root=root):
+        while directory.startswith(root):
+            for name in _LIMITS[version]:
+                yield os.path.join(directory, name)
+            directory = os.path.dirname(directory)
 
 
 def _read(path: str) -> int | None:

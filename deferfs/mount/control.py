@@ -1,6 +1,7 @@
 """The daemon's end of the control socket: one JSON request line, one JSON answer line, then it hangs up.
 
-Requests: `{"command": "state" | "stat" | "sync"}` and `{"command": "set", "key": KEY, "value": VALUE}`.
+Requests: `{"command": "state" | "stat" | "sync"}`, `{"command": "set", "key": KEY, "value": VALUE}` and
+`{"command": "inode", "number": NUMBER}`.
 Answers: `{"ok": true, "result": ...}` or `{"ok": false, "error": TEXT}`.
 """
 
@@ -35,6 +36,9 @@ class Controlled(Protocol):
 
     def statistics(self) -> dict[str, object]:
         """The statistics object, ready for JSON."""
+
+    async def explain(self, ino: int) -> dict[str, object]:
+        """Everything about one inode, and why it is not freed."""
 
     async def sync(self) -> None:
         """Make everything done so far durable. FsError when that failed."""
@@ -112,6 +116,8 @@ class ControlServer:
                 return self._controlled.state()
             case {"command": "stat"}:
                 return self._controlled.statistics()
+            case {"command": "inode", "number": str(number)} if number.isascii() and number.isdigit():
+                return await self._controlled.explain(int(number))
             case {"command": "sync"}:
                 await self._controlled.sync()
                 return None

@@ -1,33 +1,44 @@
-"""The workers of inodegc: they take batches from its queue and run the inactivations.
+"""The workers of inodegc: each takes batches from its own queue and runs the inactivations.
 
-**Invariant:** a worker is never cancelled inside a batch; when the pool is told to stop it leaves off between two
-transactions, and what is left stands in the orphan table.
+**Invariants**
+- A worker is never cancelled inside a batch. When the pool is told to stop it leaves off between two transactions:
+  what it had taken waits again, and stands in the orphan table anyway.
+- `stop` returns when no inactivation runs, whoever began it, and none begins before `start`. Enqueueing goes on
+  meanwhile; `start` sees what was queued.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import select
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from deferfs.errors import FsError
-from deferfs.limits import GC_TURN_NS
+from deferfs.limits import (
+    GC_BATCH,
+    GC_DELAY_SECONDS,
+    GC_LOOK_SECONDS,
+    GC_LOOKS_MAX,
+    GC_STAND_BACK_INODES,
+    GC_TURN_NS,
+)
+from deferfs.mount.waits import Timing
+from deferfs.ondisk.orphan import ORPHAN_QUARANTINED
+from deferfs.reclaim.gc import unfinished
 from deferfs.reclaim.inactivation import Inactivation
-from deferfs.volume import files
+from deferfs.reclaim.inode import InCoreInode
+from deferfs.reclaim.lockdep import GC_DRAIN
+from deferfs.reclaim.states import State
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime import Runtime
-    from deferfs.reclaim.inode import InCoreInode
 
 log = logging.getLogger(__name__)
 
-_BATCH = 64
-_DELAY_SECONDS = 0.004
-"""How long a batch may gather: one jiffy at 250 Hz, as XFS."""
 _YIELDS_MAX = 8
 """Turns in a row that a worker leaves to waiting requests before it takes its own."""
 _SHORT_OF_MEMORY = 0.9
@@ -43,17 +54,27 @@ class GcWorkers:
         self.gc = runtime.volume.gc
         self.store = runtime.store
         self.count = count
-        self.stopping = False
+        self.stopped = False
+        self.delay_seconds = GC_DELAY_SECONDS
+        self.inactivations = Timing()
+        """From the first step of an inactivation to its end, whoever ran it."""
         self._nursery: trio.Nursery | None = None
         self._scopes: list[trio.CancelScope] = []
-        self._wake = trio.Event()
+        self._wakes: list[trio.Event] = []
         self._hurry = trio.Event()
-        self._idle = trio.Event()
+        """Somebody waits, or has pushed."""
+        self._gathered = trio.Event()
+        """A batch is there, or must not gather any longer."""
+        self._progress = trio.Event()
+        self._resumed = trio.Event()
         self._busy = 0
-        self._trims: dict[int, None] = {}
+        """Inactivations and trims that run now."""
         self._requests = select.poll()
         self._turn_start = 0
+        self._requests_seen: dict[int, int] = {}
+        """Requests there had been when a worker looked last."""
 
+    # --- the pool ---
     def start(self, nursery: trio.Nursery) -> None:
         """Start the workers."""
         self._nursery = nursery
@@ -61,15 +82,33 @@ class GcWorkers:
         self.set_count(self.count)
 
     def set_count(self, count: int) -> None:
-        """Change the size of the pool."""
+        """Change the size of the pool: a queue for each worker."""
         assert self._nursery is not None
         self.count = count
         while len(self._scopes) > count:
             self._scopes.pop().cancel()
+        while len(self._wakes) < count:
+            self._wakes.append(trio.Event())
+        self.gc.resize(count)
         while len(self._scopes) < count:
             scope = trio.CancelScope()
             self._scopes.append(scope)
-            self._nursery.start_soon(self._worker, scope)
+            self._nursery.start_soon(self._worker, len(self._scopes) - 1, scope)
+
+    async def stop(self) -> None:
+        """Have every inactivation leave off, and wait until none runs; none begins before `resume`."""
+        if not self.stopped:
+            self.stopped = True
+            self._resumed = trio.Event()
+        self.runtime.checker.might_wait("drain")
+        while self._busy:
+            await self._progress.wait()
+
+    def resume(self) -> None:
+        """Go on after a `stop`, with what was queued meanwhile."""
+        self.stopped = False
+        self._resumed.set()
+        self.push()
 
     def watch_requests(self, fd: int) -> None:
         """`fd` is readable while requests wait: workers let them go first."""
@@ -79,144 +118,233 @@ class GcWorkers:
         """The mount is gone: there will be no more requests."""
         self._requests.unregister(fd)
 
-    # --- the queue ---
-    def _queued(self) -> None:
-        self._wake.set()
-        if self.gc.queued >= _BATCH:
+    def requests_wait(self) -> bool:
+        """Whether the kernel has requests or FORGETs that nobody has read yet."""
+        return bool(self._requests.poll(0))
+
+    # --- the queues ---
+    def _queued(self, number: int) -> None:
+        self._wakes[number % len(self._wakes)].set()
+        if self.gc.urgent:
             self._hurry.set()
+        if self.gc.urgent or self.gc.queues[number % len(self.gc.queues)].depth >= GC_BATCH:
+            self._gathered.set()
 
     def push(self) -> None:
         """Start the workers on what is queued, without waiting."""
         self._hurry.set()
-        self._wake.set()
-
-    def queue_trim(self, ino: int) -> None:
-        """Trim a file's blocks past EOF in the background."""
-        self._trims[ino] = None
-        self._wake.set()
+        self._gathered.set()
+        for wake in self._wakes:
+            wake.set()
 
     @property
     def has_work(self) -> bool:
         """Whether anything is queued or being cleaned up."""
-        return bool(self.gc.backlog or self._trims or self._busy or self.store.recovered)
+        return bool(self.gc.backlog or self._busy or self.store.recovered)
+
+    async def progress(self) -> None:
+        """Wait until a step of an inactivation has been applied, or one has ended."""
+        await self._progress.wait()
 
     async def flush(self) -> None:
-        """Wait until nothing is queued."""
+        """Wait until nothing is queued, nor waits to be tried again."""
+        self.runtime.checker.might_wait("drain")
         while self.has_work:
             self.push()
-            await self._idle.wait()
+            await self._progress.wait()
 
-    async def stop(self) -> None:
-        """Have the workers leave off, and wait until they have."""
-        self.stopping = True
-        self.set_count(0)
-        while self._busy:
-            await self._idle.wait()
+    async def flush_inode(self, ino: int) -> None:
+        """Wait until one inode waits for nothing; the others keep their places."""
+        inode = self.runtime.volume.inodes.table.get(ino)
+        while inode is not None and unfinished(inode):
+            self.gc.hasten([inode])
+            await self._progress.wait()
+
+    async def flush_below(self, ino: int) -> None:
+        """Wait for what was deleted in directory `ino`, and in directories below it that were deleted too."""
+        ancestor = self.runtime.volume.inodes.table.get(ino)
+        while ancestor is not None and (found := self.gc.below(ancestor)):
+            self.gc.hasten(found)
+            await self._progress.wait()
 
     # --- the workers ---
-    async def _worker(self, scope: trio.CancelScope) -> None:
+    async def _worker(self, number: int, scope: trio.CancelScope) -> None:
+        self.runtime.activity.be(f"inodegc {number}")
         with scope:
-            while not self.stopping:
-                if not await self._work_once():
-                    if self._wake.is_set():
-                        self._wake = trio.Event()
-                    await self._wake.wait()
-                    await self._gather()
+            while number < self.count:
+                if self.stopped:
+                    await self._resumed.wait()
+                await self._stand_back(number)
+                if not await self._work_once(number):
+                    if self._wakes[number].is_set():
+                        self._wakes[number] = trio.Event()
+                    with trio.move_on_after(self._until_retry()):
+                        await self._wakes[number].wait()
+                    await self._gather(number)
 
-    async def _gather(self) -> None:
-        """Let a batch come together, unless somebody waits, or memory or space is short."""
+    def _until_retry(self) -> float:
+        left_ns = self.gc.retry_due()
+        return left_ns / 1e9 if left_ns else float("inf")
+
+    def _short(self) -> bool:
+        """Whether memory or space is short."""
         memory, space = self.store.memory, self.store.space
-        short = (
+        return (
             memory.used > _SHORT_OF_MEMORY * memory.limit_bytes or space.free_blocks < space.blocks // _SHORT_OF_SPACE
         )
-        if not short and self.gc.queued < _BATCH and not self._hurry.is_set():
-            with trio.move_on_after(_DELAY_SECONDS):
+
+    def _pressed(self) -> bool:
+        """Whether somebody waits for cleanups, or will soon."""
+        return bool(
+            self._hurry.is_set()
+            or self.gc.urgent
+            or self.runtime.throttle.waiting
+            or self.gc.queued > GC_STAND_BACK_INODES
+            or self._short()
+        )
+
+    async def _stand_back(self, number: int) -> None:
+        """While requests stream in, cleaning up can wait: until they pause or it is pressed for, and only for so many
+        looks."""
+        if not self.gc.has_work(number) and not self.store.recovered:
+            return
+        requests = self.runtime.requests
+        for _ in range(GC_LOOKS_MAX):
+            if requests.events == self._requests_seen.get(number) or self._pressed():
+                return
+            self._requests_seen[number] = requests.events
+            with trio.move_on_after(GC_LOOK_SECONDS):
                 await self._hurry.wait()
 
-    async def _work_once(self) -> bool:
+    async def _gather(self, number: int) -> None:
+        """Let a batch come together, unless somebody waits, or memory or space is short."""
+        if (
+            self._short()
+            or self.gc.queues[number].depth >= GC_BATCH
+            or self._gathered.is_set()
+            or not self.delay_seconds
+        ):
+            return
+        with trio.move_on_after(self.delay_seconds):
+            await self._gathered.wait()
+
+    async def _work_once(self, number: int) -> bool:
         """Take a batch and clean it up; False when there is nothing to do."""
-        if self.gc.head is None and self.store.recovered:
+        self.gc.retry_due()
+        if self.store.recovered and not self.gc.has_work(number):
             self._adopt_orphans()
-        batch = self.gc.take(_BATCH)
-        if not batch and not self._trims:
-            if self._hurry.is_set():
-                self._hurry = trio.Event()
-            self._tell_idle()
+        batch = self.gc.take(GC_BATCH, number)
+        if not batch:
+            if self._gathered.is_set() and not self.gc.queued:
+                self._hurry, self._gathered = trio.Event(), trio.Event()
+            self._tell()
             return False
-        self._busy += 1
-        try:
-            with trio.CancelScope(shield=True):
-                for inode in batch:
-                    await self._inactivate_queued(inode)
-                if self._trims:
-                    ino = next(iter(self._trims))
-                    del self._trims[ino]
-                    await self._trim_quietly(ino)
-        finally:
-            self._busy -= 1
-            self._tell_idle()
+        with trio.CancelScope(shield=True), self.runtime.checker.holding("inodegc worker", GC_DRAIN):
+            for inode in batch:
+                await self._inactivate_taken(inode)
         return True
 
-    def _tell_idle(self) -> None:
-        if not self._busy:
-            event, self._idle = self._idle, trio.Event()
+    def _tell(self) -> None:
+        """Wake whoever waits for progress, or until the backlog is shorter."""
+        if self.runtime.throttle.waiting:
+            self.runtime.throttle.progress()
+        if self._progress.statistics().tasks_waiting:
+            event, self._progress = self._progress, trio.Event()
             event.set()
 
     def _adopt_orphans(self) -> None:
         """Queue a part of what the orphan table held at mount: the rest costs no in-core inode yet."""
-        volume = self.runtime.volume
-        for _, slot in self.store.recovered.take(_BATCH):
-            due = volume.inodes.orphaned(slot.ino, slot.generation, 0)
-            if due is not None:
+        inodes = self.runtime.volume.inodes
+        for number, slot in self.store.recovered.take(GC_BATCH):
+            due = inodes.orphaned(slot.ino, slot.generation, slot.blocks, slot=number)
+            if due is None:
+                continue
+            if slot.flags & ORPHAN_QUARANTINED:
+                inodes.begin(due)
+                inodes.quarantine(due)
+                log.warning("inode %d is in quarantine since an earlier mount; see deferfs fsck", slot.ino)
+            else:
                 self.gc.enqueue(due)
 
-    async def _inactivate_queued(self, inode: InCoreInode) -> None:
+    async def _inactivate_taken(self, inode: InCoreInode) -> None:
         try:
-            await self.inactivate(inode)
+            finished = await self.inactivate(inode)
         except FsError as error:
             log.warning("inactivation of inode %d failed: %s", inode.ino, error)
-            self.gc.failed(inode)
+            if self.gc.failed(inode):
+                await self._remember_quarantine(inode)
         else:
-            self.gc.done(inode)
+            if finished:
+                self.gc.done(inode)
+            else:
+                self.gc.leave_off(inode)
+        self._tell()
+
+    async def _remember_quarantine(self, inode: InCoreInode) -> None:
+        """So that the next mount leaves it alone too, and fsck reports it."""
+        log.error("inode %d is in quarantine: its cleanup failed %d times", inode.ino, inode.failures)
+        if not inode.orphan or inode.slot < 0:
+            return
+        note = partial(self.store.orphans.set_quarantine, slot=inode.slot, ino=inode.ino, quarantined=True)
+        try:
+            await self.runtime.run_reserved(note)
+        except FsError as error:
+            log.warning("quarantine of inode %d could not be written down: %s", inode.ino, error)
+
+    async def release_quarantine(self) -> None:
+        """Try everything in quarantine once more, now or at the next mount."""
+        orphans = self.store.orphans
+        for inode in list(self.runtime.volume.inodes.table.values()):
+            if inode.state is State.QUARANTINED and inode.orphan and inode.slot >= 0:
+                lift = partial(orphans.set_quarantine, slot=inode.slot, ino=inode.ino, quarantined=False)
+                await self.runtime.run_reserved(lift)
+        self.gc.release_quarantine()
 
     # --- the inactivation ---
-    async def inactivate(self, inode: InCoreInode) -> None:
-        """Run one inactivation to its end, yielding between transactions when its turn is over."""
+    async def inactivate(self, inode: InCoreInode) -> bool:
+        """Run one inactivation to its end, yielding between transactions when its turn is over.
+
+        False when the pool was told to stop before: the inode is INACTIVATING still, or was not begun.
+        """
         inactivation = Inactivation(self.runtime.volume.inodes, inode)
-        if self._told_to_stop() or not inactivation.begin():
-            return
-        while not await self.runtime.run_reserved(inactivation.step):
-            await self._end_turn()
-            if self._told_to_stop():
-                return
-        inactivation.finish()
+        if self._told_to_stop():
+            return False
+        if not inactivation.begin():
+            return True
+        start = time.perf_counter_ns()
+        self._busy += 1
+        try:
+            while not await self.runtime.run_reserved(inactivation.step):
+                self._tell()
+                await self._end_turn()
+                if self._told_to_stop():
+                    return False
+            inactivation.finish()
+        finally:
+            self._busy -= 1
+            self._tell()
+        self.inactivations.add(time.perf_counter_ns() - start)
+        self.runtime.activity.inactivated(inode, start, self.gc.clock())
         await self._end_turn()
+        return True
 
     def _told_to_stop(self) -> bool:
-        return self.stopping
+        return self.stopped
 
     async def inactivate_or_queue(self, inode: InCoreInode) -> None:
-        """Inline: the caller waits. What fails is left to inodegc, so that no inode is lost."""
+        """Inline: the caller waits. What fails, or may not run now, is left to inodegc, so that no inode is lost."""
+        inodes = self.runtime.volume.inodes
         try:
-            await self.inactivate(inode)
+            finished = await self.inactivate(inode)
         except FsError as error:
             log.warning("inactivation of inode %d failed: %s", inode.ino, error)
-            if self.runtime.volume.inodes.retry(inode):
+            if self.gc.failed_inline(inode):
+                await self._remember_quarantine(inode)
+            return
+        if not finished:
+            inodes.interrupt(inode)
+            if inode.state is State.NEED_INACTIVE:
                 self.gc.enqueue(inode)
-
-    async def trim(self, ino: int) -> None:
-        """Free a file's blocks past EOF."""
-        volume = self.runtime.volume
-        while not await self.runtime.run_reserved(lambda plan: files.trim(plan, volume, ino)):
-            await self._end_turn()
-
-    async def _trim_quietly(self, ino: int) -> None:
-        try:
-            await self.trim(ino)
-            await self._end_turn()
-        except FsError as error:
-            if error.errno != errno.ESTALE:
-                log.warning("trimming inode %d failed: %s", ino, error)
 
     async def _end_turn(self) -> None:
         """Between two transactions: when the turn has lasted long enough, waiting requests run first, for a bounded

@@ -69,6 +69,26 @@ class KernelMount:
             raise MountFailedError(f"{self.mountpoint}: {_without_prefix(reason)}") from error
         self.fd = _find_fuse_fd()
 
+    def sync(self) -> None:
+        """Have the kernel hand over its dirty pages. Blocks, so it must not run on the event loop's thread."""
+        fd = os.open(self.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syscalls.syncfs(fd)
+        finally:
+            os.close(fd)
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Have the kernel refuse changes, or not. OSError: EBUSY while files are open for writing.
+
+        An ordinary user cannot; then only the daemon refuses. Blocks, as `sync`.
+        """
+        if not self._privileged:
+            return
+        flags = self._options.flags & ~syscalls.MS_RDONLY
+        if read_only:
+            flags |= syscalls.MS_RDONLY
+        syscalls.mount(self.image, self.mountpoint, mountinfo.FSTYPE, flags | syscalls.MS_REMOUNT, "")
+
     def detach(self, *, lazily: bool = False) -> None:
         """Unmount. OSError: EBUSY while somebody uses it (not if `lazily`), EINVAL when it is not mounted.
 

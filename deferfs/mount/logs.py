@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import logging.handlers
 import os
@@ -10,6 +9,8 @@ from typing import Final
 
 from deferfs.errors import EnvironmentProblem
 
+_REPLY_TO_NOBODY: Final = "fuse_reply_* failed with No such file or directory"
+"""How pyfuse3 reports ENOENT from the FUSE device: there is no such request any more."""
 SYSLOG_SOCKET: Final = "/dev/log"
 """journald listens there as well."""
 
@@ -28,15 +29,16 @@ def configure(*, foreground: bool, file: str | None, instance: str) -> None:
     else:
         text = "deferfs: %(levelname)s: %(message)s"
     handler.setFormatter(logging.Formatter(text))
+    handler.addFilter(_wanted)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    logging.getLogger("pyfuse3").addFilter(_has_somebody_to_tell)
 
 
-def _has_somebody_to_tell(record: logging.LogRecord) -> bool:
-    """Not for an answer that came too late: the kernel had given up the request (a RELEASE at unmount, a signal)."""
-    return not (record.msg.endswith("fuse_reply_* failed with %s") and record.args == (os.strerror(errno.ENOENT),))
+def _wanted(record: logging.LogRecord) -> bool:
+    """Not that a reply came too late: the kernel takes its requests back when the mount goes away, and nobody misses
+    the answer."""
+    return not record.getMessage().endswith(_REPLY_TO_NOBODY)
 
 
 def _handler(*, foreground: bool, file: str | None) -> logging.Handler:

@@ -16,6 +16,8 @@ from deferfs.limits import (
     GC_WORKERS_DEFAULT,
     GC_WORKERS_MAX,
     MEMORY_BYTES_MIN,
+    POLL_US_DEFAULT,
+    POLL_US_MAX,
 )
 from deferfs.mount import syscalls
 from deferfs.mount.units import parse_size
@@ -34,7 +36,8 @@ MAX_READ_BYTES_MIN: Final = 4096
 class MountOptions:
     """How to mount. `memory_bytes` None means: from the memory limit of the daemon's cgroup.
 
-    `flags` are those of mount(2); `log` is a file for the daemon's log instead of syslog.
+    `poll_us`: how long the next request is looked out for at most, 0 never. `flags` are those of
+    mount(2); `log` is a file for the daemon's log instead of syslog.
     """
 
     evict: EvictMode = "deferred"
@@ -43,6 +46,7 @@ class MountOptions:
     memory_bytes: int | None = None
     discard: bool = False
     writeback_cache: bool = True
+    poll_us: int = POLL_US_DEFAULT
     entry_timeout: float = TIMEOUT_SECONDS_DEFAULT
     attr_timeout: float = TIMEOUT_SECONDS_DEFAULT
     log: str | None = None
@@ -278,5 +282,6 @@ _VALUES: Final[dict[str, tuple[str, Callable[[str, str], object]]]] = {
     "entry_timeout": ("entry_timeout", _number(0, TIMEOUT_SECONDS_MAX)),
     "attr_timeout": ("attr_timeout", _number(0, TIMEOUT_SECONDS_MAX)),
     "log": ("log", _text),
+    "poll": ("poll_us", _integer(0, POLL_US_MAX)),
     "max_read": ("max_read_bytes", _integer(MAX_READ_BYTES_MIN, 1 << 30)),
 }

@@ -11,27 +11,39 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import trio
 
 from deferfs.errors import CorruptionError, FsError
-from deferfs.limits import SHRINK_BATCH
-from deferfs.mount import status
+from deferfs.limits import POLL_US_DEFAULT, SHRINK_BATCH
+from deferfs.mount import controls, status
+from deferfs.mount.activity import Activity
 from deferfs.mount.background import Background
+from deferfs.mount.blockgc import BlockGc
+from deferfs.mount.busy_poll import BusyPoll
+from deferfs.mount.forgets import Forgets
+from deferfs.mount.freezer import Freezer
 from deferfs.mount.gc_workers import GcWorkers
 from deferfs.mount.jobs import read_device
-from deferfs.mount.waits import WAIT_KINDS, Timings
+from deferfs.mount.log_space import CircleBreaker, CircularWaitError
+from deferfs.mount.pressure import PressureWatch
+from deferfs.mount.room import Room
+from deferfs.mount.throttle import Throttle
+from deferfs.mount.timeline import Timeline
+from deferfs.mount.waiting import Waiting
+from deferfs.mount.waits import Timings, Waits
 from deferfs.reclaim.context import ReclaimChecker
-from deferfs.store.needs import Need, NeedBlocks, NeedData, NeedLogSpace, NeedMemory
+from deferfs.reclaim.lockdep import FS_RECLAIM
+from deferfs.store.needs import Need
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes, files
 
 if TYPE_CHECKING:
     from deferfs.device.base import Device
     from deferfs.reclaim.inode import ActiveReference, InCoreInode
-    from deferfs.store.journal import Grant
     from deferfs.volume.volume import Volume
 
 P = ParamSpec("P")
@@ -49,29 +61,45 @@ class Runtime:
         *,
         commit_seconds: float = 5,
         gc_workers: int = 2,
+        poll_us: int = POLL_US_DEFAULT,
         discard: bool = False,
         strict: bool = False,
     ) -> None:
         self.device = device
         self.volume = volume
         self.store = volume.store
-        self.waits = Timings(WAIT_KINDS)
+        self.timeline = Timeline(lambda: status.counters(self))
+        self.activity = Activity(self.timeline)
+        self.waits = Waits(self.activity)
         self.requests = Timings()
         self.checker = ReclaimChecker(strict=strict)
+        self.checker.on_violation = self.activity.instant
+        self.circles = CircleBreaker(self)
         self.direct_reclaims_total = 0
         self.corruptions_total = 0
+        self.busy_poll = BusyPoll(poll_us)
         self.background = Background(self, commit_seconds=commit_seconds, discard=discard)
         self.workers = GcWorkers(self, gc_workers)
+        self.blockgc = BlockGc(self)
+        self.forgets = Forgets(self)
+        self.throttle = Throttle(self)
+        self.room = Room(self)
+        self.freezer = Freezer(self)
+        self.pressure = PressureWatch([], self.background.under_pressure)
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the background tasks."""
         self.background.start(nursery)
+        self.forgets.start(nursery)
+        nursery.start_soon(self.timeline.run)
         if not self.store.read_only:
             self.workers.start(nursery)
+            nursery.start_soon(self.blockgc.run)
 
     # --- operations ---
     async def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Perform one operation; FsError as the caller of the filesystem sees it."""
+        self.checker.might_need("memory")
         result = await self._perform(lambda plan: op(plan, *args, **kwargs), reserve=False)
         if self.volume.due:
             due, self.volume.due = self.volume.due, []
@@ -80,6 +108,7 @@ class Runtime:
 
     async def run_reserved(self, op: Callable[[Plan], T]) -> T:
         """Perform an operation that frees space or memory: it may draw on the reserves."""
+        self.checker.might_need("log")
         return await self._perform(op, reserve=True)
 
     async def _perform(self, op: Callable[[Plan], T], *, reserve: bool) -> T:
@@ -118,7 +147,7 @@ class Runtime:
 
     async def _retry(self, need: Need, op: Callable[[Plan], T], *, reserve: bool) -> T:
         """The slow path: satisfy needs until the operation goes through."""
-        waiting = _Waiting(self, reserve=reserve)
+        waiting = Waiting(self, reserve=reserve)
         try:
             while True:
                 await waiting.satisfy(need)
@@ -144,19 +173,25 @@ class Runtime:
 
     # --- eviction ---
     async def place(self, inodes: list[InCoreInode]) -> None:
-        """Hand inodes to the evict policy, and wait for those it gives back (inline)."""
+        """Hand inodes to the evict policy, and wait for those it gives back (inline). While inodegc is stopped, all
+        of them wait in its queues."""
+        if self.workers.stopped:
+            for inode in inodes:
+                self.volume.gc.enqueue(inode)
+            return
         for inode in self.volume.policy.place(inodes):
             self.checker.might_wait("gc")
             with self.waits.measure("gc"):
-                await self.workers.inactivate_or_queue(inode)
+                try:
+                    await self.workers.inactivate_or_queue(inode)
+                except CircularWaitError:
+                    if self.volume.inodes.interrupt(inode):
+                        self.volume.gc.enqueue(inode)
 
     async def forget(self, inodes: list[tuple[int, int]]) -> None:
         """FORGET. Under `deferred` this finishes without one await."""
         with self.checker.enter("forget"):
-            forget = self.volume.inodes.forget
-            due = [inode for inode in (forget(ino, count) for ino, count in inodes) if inode is not None]
-            if due:
-                await self.place(due)
+            await self.forgets.take(inodes)
 
     async def release(self, reference: ActiveReference) -> None:
         """RELEASE: the last handle of a deleted file, or of one with blocks past EOF, leaves work for the policy."""
@@ -166,17 +201,30 @@ class Runtime:
             if due is not None:
                 await self.place([due])
             elif inode.preallocated and not inode.active_tokens and not inode.orphan:
-                if self.volume.policy.name == "deferred":
-                    self.workers.queue_trim(inode.ino)
+                if not self.volume.policy.waits or self.workers.stopped:
+                    self.blockgc.queue(inode.ino)
                 else:
+                    self.checker.might_wait("gc")
                     with self.waits.measure("gc"):
-                        await self.workers.trim(inode.ino)
+                        await self.blockgc.trim(inode.ino)
 
     async def direct_reclaim(self, wanted_bytes: int) -> None:
         """The operation that needs memory runs the shrinkers itself, and waits if the policy says so."""
         self.direct_reclaims_total += 1
+        self.checker.might_need("memory")
         with self.checker.enter("direct_reclaim"):
             await self.shrink(wanted_bytes)
+
+    async def background_reclaim(self, wanted_bytes: int) -> int:
+        """The same by a task of its own, which may wait: nobody waits for it but for want of memory. Bytes freed."""
+        with self.checker.holding("background reclaim", FS_RECLAIM):
+            return await self.shrink(wanted_bytes)
+
+    @contextmanager
+    def working(self, name: str, *lock_classes: str) -> Iterator[None]:
+        """A background task does what others may be waiting for."""
+        with self.checker.holding(name, *lock_classes), self.activity.span(name):
+            yield
 
     async def shrink(self, wanted_bytes: int) -> int:
         """Run the shrinkers: inodes first (they may hold blocks dirty), then blocks. Bytes freed."""
@@ -223,6 +271,7 @@ class Runtime:
                 data = self.device.read_nowait(offset, length)
                 if data is None:
                     waited = True
+                    self.checker.might_wait("io")
                     with self.waits.measure("io"):
                         data = await read_device(self.device, offset, length)
             except OSError as error:
@@ -268,6 +317,7 @@ class Runtime:
     async def close(self) -> None:
         """Unmount: no FORGET will come. Inactivate, write everything home, mark the image clean."""
         await self.background.drain_and_close()
+        await self.timeline.stop()
 
     # --- control ---
     def snapshot(self) -> dict[str, object]:
@@ -276,121 +326,4 @@ class Runtime:
 
     async def control(self, key: str, value: str) -> str:
         """Carry out `deferfs ctl KEY=VALUE`; a line for the user. UsageError when it cannot be understood."""
-        return await status.control(self, key, value)
-
-
-class _Waiting:
-    """What one operation holds over its retries: fetched blocks, data, a grant."""
-
-    __slots__ = ("_attempts", "_blocks", "_grant", "_reserve", "_runtime", "_supplied", "_warmed")
-
-    def __init__(self, runtime: Runtime, *, reserve: bool) -> None:
-        self._runtime = runtime
-        self._reserve = reserve
-        self._blocks: list[int] = []
-        self._supplied: dict[tuple[int, int], bytes] = {}
-        self._warmed: set[int] = set()
-        self._grant: Grant | None = None
-        self._attempts = 0
-
-    def plan(self) -> Plan:
-        """A plan with what was waited for. The operation has been through direct reclaim: no NeedMemory again."""
-        plan = Plan(self._runtime.store, reserve=self._reserve, grant=self._grant)
-        plan.supplied = self._supplied
-        return plan
-
-    def end(self) -> None:
-        cache = self._runtime.store.cache
-        for address in self._blocks:
-            cache.let_go(address)
-        if self._grant is not None:
-            self._runtime.store.journal.give_up(self._grant)
-            self._runtime.background.serve_grants()
-
-    async def satisfy(self, need: Need) -> None:
-        if isinstance(need, NeedBlocks):
-            await self._fetch(need)
-        elif isinstance(need, NeedData):
-            await self._data(need)
-        elif isinstance(need, NeedLogSpace):
-            await self._log_space(need.credits)
-        elif isinstance(need, NeedMemory):
-            await self._memory(need.bytes_over)
-        else:
-            await self._free_space()
-
-    async def _memory(self, bytes_over: int) -> None:
-        runtime = self._runtime
-        if self._reserve:
-            # an inactivation must not evict inodes, whose inactivation would evict inodes in turn
-            runtime.store.cache.shrink(bytes_over)
-            return
-        with runtime.waits.measure("memory"):
-            await runtime.direct_reclaim(bytes_over)
-            if runtime.store.dirty_bytes > runtime.store.memory.limit_bytes // 4:
-                # that is not reclaim but throttling, and outside the reclaim context
-                await runtime.background.write_back()
-
-    async def _read(self, offset: int, length: int) -> bytes | None:
-        """Bytes as they are at this moment. None when they had to be waited for: what was read then may be out of date,
-        but the page cache is warm, and the operation runs again."""
-        runtime = self._runtime
-        try:
-            data = runtime.device.read_nowait(offset, length)
-            if data is not None:
-                return data
-            if offset in self._warmed:
-                return runtime.device.read(offset, length)
-            self._warmed.add(offset)
-            runtime.checker.might_wait("io")
-            with runtime.waits.measure("io"):
-                await trio.to_thread.run_sync(runtime.device.read, offset, length)
-        except OSError as error:
-            raise FsError(errno.EIO, f"reading {length} bytes at {offset}: {error}") from error
-        return None
-
-    async def _fetch(self, need: NeedBlocks) -> None:
-        store = self._runtime.store
-        size = store.fmt.block_size
-        for address, kind in need.blocks:
-            if not 0 < address < store.superblock.blocks:
-                raise CorruptionError(f"a reference leads to block {address}, outside the filesystem")
-            data = await self._read(address * size, size)
-            if data is not None:
-                store.cache.supply(address, kind, data)
-                store.cache.hold(address)
-                self._blocks.append(address)
-
-    async def _data(self, need: NeedData) -> None:
-        data = await self._read(need.offset, need.length)
-        if data is not None:
-            self._supplied = {(need.offset, need.length): data}
-
-    async def _log_space(self, credits: int) -> None:
-        runtime = self._runtime
-        journal = runtime.store.journal
-        if self._grant is not None:
-            journal.give_up(self._grant)
-        if credits > journal.transaction_blocks_max:
-            raise FsError(errno.ENOSPC, f"an operation of {credits} blocks does not fit into the log")
-        self._grant = journal.ask(credits)
-        runtime.background.serve_grants()
-        if not self._grant.granted:
-            runtime.checker.might_wait("log")
-            with runtime.waits.measure("log"):
-                await runtime.background.wait_granted(self._grant)
-
-    async def _free_space(self) -> None:
-        """First what is freed but not committed, then what inodegc can free; ENOSPC when neither helps."""
-        runtime = self._runtime
-        self._attempts += 1
-        if self._attempts > 3:
-            raise FsError(errno.ENOSPC)
-        if not runtime.store.space.pending_blocks:
-            if self._reserve or not runtime.workers.has_work:
-                raise FsError(errno.ENOSPC)
-            runtime.checker.might_wait("space")
-            with runtime.waits.measure("space"):
-                await runtime.workers.flush()
-        with runtime.waits.measure("space"):
-            await runtime.background.release_freed()
+        return await controls.control(self, key, value)

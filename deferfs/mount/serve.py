@@ -17,14 +17,15 @@ from typing import Final, TypeVar
 import pyfuse3
 import trio
 
-from deferfs.errors import MountFailedError
-from deferfs.mount import diagnostics, status, syscalls
+from deferfs.errors import FsError, MountFailedError
+from deferfs.mount import controls, diagnostics, status, syscalls, why
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.control import ControlServer
 from deferfs.mount.daemon import Handshake
 from deferfs.mount.kernel_cache import KernelCache
 from deferfs.mount.kernel_mount import KernelMount
 from deferfs.mount.notify import Notifier
+from deferfs.mount.pressure import PressureWatch, open_sources
 from deferfs.mount.readers import cheap_turns
 from deferfs.mount.runtime import Runtime
 from deferfs.mount.users import users_of
@@ -71,6 +72,8 @@ class Server:
         self._adapter.invalidate_attributes = _invalidate_attributes
         async with trio.open_nursery() as nursery:
             await self._runtime.start(nursery)
+            self._runtime.pressure = PressureWatch(open_sources(), self._runtime.background.under_pressure)
+            nursery.start_soon(self._runtime.pressure.run)
             nursery.start_soon(self._handle_signals)
             async with trio.open_nursery() as serving:
                 serving.start_soon(self._serve_requests, serving.cancel_scope)
@@ -82,7 +85,7 @@ class Server:
             nursery.cancel_scope.cancel()
 
     async def _serve_requests(self, scope: trio.CancelScope) -> None:
-        with cheap_turns():
+        with cheap_turns(self._runtime.busy_poll):
             await pyfuse3.main(TASKS_MIN, TASKS_MAX)
         scope.cancel()
 
@@ -92,6 +95,7 @@ class Server:
             found = await trio.to_thread.run_sync(os.stat, self._mount.mountpoint, abandon_on_cancel=True)
         except OSError as error:
             raise MountFailedError(f"{self._mount.mountpoint}: {error.strerror}") from error
+        self._runtime.timeline.own_device = found.st_dev
         device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
         await nursery.start(self._serve_control, ControlServer(self, device))
         _log.info("mounted %s", self._mount.image)
@@ -118,6 +122,10 @@ class Server:
             **status.snapshot(self._runtime),
         }
 
+    async def explain(self, ino: int) -> dict[str, object]:
+        """Why an inode is not freed."""
+        return await why.explain(self._runtime, ino)
+
     async def sync(self) -> None:
         """Everything is durable that the kernel had begun to hand over before the call."""
         await self._wait_quiet()
@@ -125,7 +133,32 @@ class Server:
 
     async def set(self, key: str, value: str) -> str:
         """Change one setting."""
-        return await status.control(self._runtime, key, value)
+        if key == "ro":
+            return await self._set_read_only(value)
+        if key == "freeze" and value == "1":
+            # what the kernel holds back has to be here before
+            await _in_thread(self._mount.sync)
+            await self._wait_quiet()
+        return await controls.control(self._runtime, key, value)
+
+    async def _set_read_only(self, value: str) -> str:
+        """The kernel refuses changes first and allows them last."""
+        wanted = controls.boolean("ro", value)
+        if not wanted:
+            answer = await controls.control(self._runtime, "ro", value)
+        try:
+            await _in_thread(lambda: self._mount.set_read_only(wanted))
+        except OSError as error:
+            busy = "; files are open for writing" if error.errno == errno.EBUSY else ""
+            raise FsError(error.errno or errno.EIO, f"cannot remount: {error.strerror}{busy}") from error
+        if not wanted:
+            return answer
+        await self._wait_quiet()
+        try:
+            return await controls.control(self._runtime, "ro", value)
+        except FsError:
+            await _in_thread(lambda: self._mount.set_read_only(False))
+            raise
 
     # --- signals ---
     async def _handle_signals(self) -> None:

@@ -66,6 +66,7 @@ def serve_mount(
             load_volume(device, options),
             commit_seconds=options.commit_seconds,
             gc_workers=options.gc_workers,
+            poll_us=options.poll_us,
             discard=options.discard,
         )
         adapter = Adapter(runtime, options, enforce_lists=options.checks_permissions(os.geteuid()))

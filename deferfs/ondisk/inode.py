@@ -120,8 +120,7 @@ class Inode:
 
     def copy(self) -> Inode:
         """Spelled out: every operation that changes an inode makes one, and a loop costs three times as much."""
-        new = Inode.__new__(Inode)
-        new.ino = self.ino
+        new = Inode(self.ino)
         new.atime = self.atime
         new.blocks = self.blocks
         new.crtime = self.crtime

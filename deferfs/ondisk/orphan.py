@@ -1,13 +1,17 @@
 """Orphan table blocks: slots of 32 bytes after the common header (owner: the orphan file).
 
-    inode u64 (0: the slot is free), generation u32, flags u32, cursor u64, reserved u64
+    inode u64 (0: the slot is free), generation u32, flags u32, cursor u64, blocks u64
 
-The cursor is the number of logical blocks that inactivation has still to look at; it only falls.
+The cursor is the number of logical blocks that inactivation has still to look at; it only falls. `blocks` is what the
+inode holds, as in its record: what a mount will get back is known without reading the records. Flag 1: quarantine,
+its inactivation failed for good.
 """
 
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from typing import ClassVar, Final, NamedTuple
 
 from deferfs.ondisk.format import HEADER_BYTES, ORPHAN_SLOT_BYTES, Format
@@ -24,9 +28,11 @@ class OrphanSlot(NamedTuple):
     generation: int
     flags: int
     cursor: int
+    blocks: int = 0
 
 
 FREE_SLOT: Final = OrphanSlot(0, 0, 0, 0)
+ORPHAN_QUARANTINED: Final = 1
 
 
 class OrphanBlock:
@@ -48,13 +54,22 @@ class OrphanBlock:
         return fmt.open_header(address, data, cls.MAGIC)[1]
 
     @classmethod
+    def total_blocks(cls, fmt: Format, data: bytes) -> int:
+        """Blocks held by all the inodes of a sealed block that is sound, without decoding it."""
+        end = HEADER_BYTES + fmt.orphans_per_block * ORPHAN_SLOT_BYTES
+        numbers = array("Q", data[HEADER_BYTES:end])
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        return sum(numbers[ORPHAN_SLOT_BYTES // 8 - 1 :: ORPHAN_SLOT_BYTES // 8])
+
+    @classmethod
     def decode(cls, fmt: Format, address: int, data: bytes) -> OrphanBlock:
         fmt.open_header(address, data, cls.MAGIC)
         end = HEADER_BYTES + fmt.orphans_per_block * ORPHAN_SLOT_BYTES
         return cls(
             [
-                OrphanSlot(ino, generation, flags, cursor) if ino else FREE_SLOT
-                for ino, generation, flags, cursor, _ in _SLOT.iter_unpack(data[HEADER_BYTES:end])
+                OrphanSlot(ino, generation, flags, cursor, blocks) if ino else FREE_SLOT
+                for ino, generation, flags, cursor, blocks in _SLOT.iter_unpack(data[HEADER_BYTES:end])
             ]
         )
 
@@ -64,7 +79,7 @@ class OrphanBlock:
         body[:HEADER_BYTES] = fmt.header(self.MAGIC, address, ORPHAN_FILE_INO, count)
         at = HEADER_BYTES
         for slot in self.slots:
-            _SLOT.pack_into(body, at, *slot, 0)
+            _SLOT.pack_into(body, at, *slot)
             at += ORPHAN_SLOT_BYTES
         return fmt.seal(address, body)
 

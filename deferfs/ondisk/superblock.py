@@ -175,9 +175,9 @@ def newest(candidates: list[bytes]) -> Superblock:
     for data in candidates:
         try:
             found = Superblock.decode(data)
-        except UnsupportedFormatError as error:
-            if unsupported is None or error.sequence > unsupported.sequence:
-                unsupported = error
+        except UnsupportedFormatError as unknown:
+            if unsupported is None or unknown.sequence > unsupported.sequence:
+                unsupported = unknown
             continue
         except ImageError as error:
             if problem is None or "not a deferfs image" in str(problem):

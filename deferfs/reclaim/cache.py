@@ -42,6 +42,8 @@ class InodeCache:
         self.lru: OrderedDict[int, InCoreInode] = OrderedDict()
         self.pending_blocks = 0
         """Blocks that queued and running inactivations of orphans will free."""
+        self.held_orphans = 0
+        """Orphans that somebody still holds: live, without a name."""
         self.freed_total = 0
         self.inactivated_total = 0
         """By whomever: a worker, or inline by who evicted it."""
@@ -65,12 +67,15 @@ class InodeCache:
         elif inode.state in (State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING):
             # O(1) cancel: the queue keeps the object under its passive reference and skips it later
             self.cancelled_total += 1
+            if inode.waiting and inode.queue is not None:
+                inode.queue.leave(inode)
             self._unpend(inode)
         return inode
 
     def _live(self, inode: InCoreInode) -> None:
         if inode.state is not State.LIVE:
             inode.move(State.LIVE)
+            self.held_orphans += inode.orphan
 
     def lookup(self, ino: int, generation: int, count: int = 1) -> InCoreInode:
         """The kernel was told of the inode `count` times."""
@@ -117,6 +122,7 @@ class InodeCache:
         if inode.active:
             return None
         if inode.orphan:
+            self.held_orphans -= 1
             inode.move(State.NEED_INACTIVE)
             self.pending_blocks += inode.pending_blocks
             return inode
@@ -134,30 +140,56 @@ class InodeCache:
         assert inode.passive >= 0
 
     # --- what operations tell ---
-    def orphaned(self, ino: int, generation: int, blocks: int) -> InCoreInode | None:
-        """The inode lost its last name. Returns it when nobody holds it, so that it must be inactivated at once."""
+    def orphaned(
+        self, ino: int, generation: int, blocks: int, extents: int = 0, *, slot: int = -1, parent: int = 0
+    ) -> InCoreInode | None:
+        """The inode lost its last name, in directory `parent`, and holds `blocks` in some `extents`; `slot` is its
+        place in the orphan table. Returns it when nobody holds it, so that it must be inactivated at once."""
         inode = self.table.get(ino)
         if inode is None:
             inode = self.table[ino] = InCoreInode(ino, generation)
             inode.passive += 1
         elif inode.state is State.IDLE:
             del self.lru[ino]
+        waiting = inode.queue if inode.waiting else None
+        if waiting is not None:
+            waiting.leave(inode)
         inode.orphan = True
+        inode.slot = slot
         inode.pending_blocks = blocks
+        inode.pending_extents = extents
+        self._descend(inode, parent)
+        if waiting is not None:
+            waiting.enter(inode)
         if inode.active:
+            self.held_orphans += 1
             return None
+        self.pending_blocks += blocks
         if inode.state in (State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING):
-            self.pending_blocks += blocks
             return None
         inode.move(State.NEED_INACTIVE)
-        self.pending_blocks += blocks
         return inode
+
+    def _descend(self, inode: InCoreInode, parent: int) -> None:
+        """Note under a passive reference where the name was, for a flush of what was below a directory."""
+        above = self.table.get(parent)
+        if above is not None and inode.parent is None:
+            inode.parent = above
+            above.passive += 1
+
+    def orphan_holds(self, ino: int, blocks: int) -> None:
+        """An orphan that somebody has open was written to or cut off: it holds `blocks` now."""
+        inode = self.table.get(ino)
+        if inode is not None and inode.orphan and inode.state is State.LIVE:
+            inode.pending_blocks = blocks
 
     # --- the inactivation's side ---
     def begin(self, inode: InCoreInode) -> bool:
         """Start inactivating; False when somebody made the inode live again meanwhile."""
         if inode.state not in (State.NEED_INACTIVE, State.QUEUED):
             return False
+        if inode.waiting and inode.queue is not None:
+            inode.queue.leave(inode)  # made live and due again after it was taken: it waits a second time
         inode.move(State.INACTIVATING)
         return True
 
@@ -169,9 +201,23 @@ class InodeCache:
         inode.move(State.NEED_INACTIVE)
         return True
 
+    def interrupt(self, inode: InCoreInode) -> bool:
+        """The inactivation left off between two transactions: due again. False when the inode is live again."""
+        if inode.state is not State.INACTIVATING:
+            return False
+        inode.move(State.NEED_INACTIVE)
+        return True
+
     def quarantine(self, inode: InCoreInode) -> None:
         self._unpend(inode)
         inode.move(State.QUARANTINED)
+
+    def readmit(self, inode: InCoreInode) -> None:
+        """Out of quarantine: the inactivation is to be tried again."""
+        inode.failures = 0
+        inode.move(State.NEED_INACTIVE)
+        if inode.orphan:
+            self.pending_blocks += inode.pending_blocks
 
     def finish(self, inode: InCoreInode) -> None:
         """Inactivation is done: the memory goes, unless somebody looked the inode up meanwhile."""
@@ -196,6 +242,9 @@ class InodeCache:
         del self.table[inode.ino]
         inode.passive -= 2
         self.freed_total += 1
+        above, inode.parent = inode.parent, None
+        if above is not None:
+            self.put_passive(above)
 
     # --- the shrinker ---
     def shrink(self, wanted_bytes: int, due_max: int) -> tuple[int, list[InCoreInode]]:

@@ -1,18 +1,25 @@
-"""inodegc: the queues of inodes that wait for their inactivation, and who takes from them.
+"""inodegc: what waits for its inactivation, in one queue for each worker, and who takes from them.
 
-**Invariants:** an inode is on at most one queue (`on_queue`), linked through itself, so that enqueueing allocates
-nothing and never waits; the queue holds a passive reference to each. An inode that was made live again stays linked
-until the queue is taken, and is skipped then.
+**Invariants**
+- An inode waits in at most one place: its queue, `urgent` (taken out of turn) or `delayed` (failed, tried again
+  later). Each place holds a passive reference.
+- The queue of an inode follows from its number, so that inodes whose records share a block meet in one batch.
+- `running` counts the inodes taken and not yet finished. `backlog` is everything that is still to be done; no inode
+  leaves it but by `done`, by quarantine, or by becoming live again.
+- Enqueueing allocates nothing and waits for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
-from deferfs.limits import INACTIVATION_RETRIES_MAX
+from deferfs.limits import GC_RETRY_NS, GC_RETRY_NS_MAX, INACTIVATION_RETRIES_MAX
 from deferfs.reclaim.cache import InodeCache
 from deferfs.reclaim.inode import InCoreInode
+from deferfs.reclaim.queue import GcQueue, QueueStatistics
 from deferfs.reclaim.states import State
 
 
@@ -21,81 +28,194 @@ class GcStatistics:
     """Gauges and totals of inodegc; `oldest_ns` is the age of the oldest queued inode."""
 
     queued: int
+    delayed: int
+    running: int
+    blocks: int
+    extents: int
     queued_total: int
     inactivated_total: int
     errors_total: int
     quarantined_total: int
     batches_total: int
     oldest_ns: int
+    queues: list[QueueStatistics]
 
 
 class InodeGc:
-    """The backlog. `wake` is called when there is something to take and nobody knows yet."""
+    """The backlog. `wake(n)` is called when queue `n` has something to take and nobody knows yet.
 
-    def __init__(self, cache: InodeCache, clock: Callable[[], int]) -> None:
+    `span` neighbouring inode numbers go to the same queue. `clock` returns ns.
+    """
+
+    def __init__(self, cache: InodeCache, clock: Callable[[], int], *, span: int = 64) -> None:
         self.cache = cache
         self.clock = clock
-        self.head: InCoreInode | None = None
-        self.tail: InCoreInode | None = None
-        self.queued = 0
+        self.span = span
+        self.queues = [GcQueue(0)]
+        self.urgent: deque[InCoreInode] = deque()
+        """Wanted out of turn: somebody waits for them, or for the space they hold."""
+        self.delayed: list[tuple[int, int, InCoreInode]] = []
+        """Heap of (when to try again, number, inode) of those that failed."""
         self.running = 0
-        """Inodes taken and not yet finished."""
-        self.wake: Callable[[], None] = _nobody
-        self.queued_total = 0
+        self.wake: Callable[[int], None] = _nobody
         self.inactivated_total = 0
         self.errors_total = 0
         self.quarantined_total = 0
-        self.batches_total = 0
-        self.oldest_queued_ns = 0
+
+    # --- how much ---
+    @property
+    def queued(self) -> int:
+        """Inodes that wait for a worker."""
+        total = len(self.urgent)
+        for queue in self.queues:
+            total += queue.depth
+        return total
 
     @property
     def backlog(self) -> int:
-        """Inodes queued or being inactivated."""
-        return self.queued + self.running
+        """Inodes queued, being inactivated, or to be tried again."""
+        return self.queued + self.running + len(self.delayed)
+
+    @property
+    def extents(self) -> int:
+        """Extents that those in the queues hold, as far as is known."""
+        total = 0
+        for queue in self.queues:
+            total += queue.extents
+        return total
+
+    def oldest_ns(self) -> int:
+        """When the oldest inode that waits was queued; 0 when none does."""
+        stamps = [stamp for queue in self.queues if (stamp := queue.oldest_ns())]
+        stamps.extend(inode.queued_ns for inode in self.urgent)
+        return min(stamps) if stamps else 0
+
+    # --- coming in ---
+    def queue_of(self, ino: int) -> GcQueue:
+        """Where an inode waits."""
+        queues = self.queues
+        return queues[0] if len(queues) == 1 else queues[ino // self.span % len(queues)]
 
     def enqueue(self, inode: InCoreInode) -> None:
         """Queue an inode in NEED_INACTIVE. Allocates nothing, waits for nothing."""
         inode.move(State.QUEUED)
-        self.queued_total += 1
-        if inode.on_queue:
-            return  # cancelled earlier and still linked: its old place will do
-        inode.on_queue = True
-        inode.passive += 1
+        if inode.queue is not None:
+            # cancelled earlier and still linked
+            inode.queue.enter(inode)
+            self.wake(inode.queue.number)
+            return
         inode.queued_ns = self.clock()
-        inode.following = None
-        if self.tail is None:
-            self.head = inode
-            self.oldest_queued_ns = inode.queued_ns
-        else:
-            self.tail.following = inode
-        self.tail = inode
-        self.queued += 1
-        self.wake()
+        queue = self.queue_of(inode.ino)
+        queue.push(inode)
+        self.wake(queue.number)
 
-    def take(self, count_max: int) -> list[InCoreInode]:
-        """Up to `count_max` queued inodes, sorted by number for locality. Those made live again are dropped.
+    def resize(self, count: int) -> None:
+        """Have `count` queues, one for each worker; what waits is dealt out again in its order of arrival."""
+        if count == len(self.queues):
+            return
+        waiting: list[InCoreInode] = []
+        totals = sum(queue.queued_total for queue in self.queues), sum(q.batches_total for q in self.queues)
+        for queue in self.queues:
+            while (inode := queue.pop()) is not None:
+                if inode.waiting:
+                    queue.leave(inode)
+                    waiting.append(inode)
+                self.cache.put_passive(inode)
+        self.queues = [GcQueue(number) for number in range(count)]
+        waiting.sort(key=_arrival)
+        for inode in waiting:
+            self.queue_of(inode.ino).push(inode)
+        for queue in self.queues:
+            queue.queued_total = 0
+        self.queues[0].queued_total, self.queues[0].batches_total = totals
+        for number in range(count):
+            self.wake(number)
+
+    # --- out of turn ---
+    def hasten(self, inodes: Iterable[InCoreInode]) -> int:
+        """Have these taken before all others; how many of them were waiting."""
+        count = 0
+        for inode in inodes:
+            if inode.state is not State.QUEUED or not inode.waiting or inode.queue is None:
+                continue
+            inode.queue.leave(inode)
+            inode.passive += 1
+            self.urgent.append(inode)
+            count += 1
+        if count:
+            self.wake(0)
+        return count
+
+    def hasten_space(self, blocks: int) -> int:
+        """Have inodes taken that free at least `blocks` together, cheapest first: those that free the most blocks for
+        each extent. Returns the blocks they hold; 0 when nothing that waits is known to hold any."""
+        found = [
+            inode
+            for queue in self.queues
+            for inode in _linked(queue)
+            if inode.waiting and inode.state is State.QUEUED and inode.pending_blocks
+        ]
+        found.sort(key=_price)
+        taken = 0
+        for index, inode in enumerate(found):
+            taken += inode.pending_blocks
+            if taken >= blocks:
+                del found[index + 1 :]
+                break
+        self.hasten(found)
+        return taken
+
+    # --- the workers' side ---
+    def take(self, count_max: int, number: int | None = None) -> list[InCoreInode]:
+        """Up to `count_max` inodes, the urgent ones first, then those of queue `number` (None: of all), sorted by
+        number for locality. Those made live again are dropped.
 
         The caller runs an `Inactivation` for each and then calls `done` or `failed`.
         """
         batch: list[InCoreInode] = []
-        while self.head is not None and len(batch) < count_max:
-            inode = self.head
-            self.head = inode.following
-            if self.head is None:
-                self.tail = None
-            inode.following = None
-            inode.on_queue = False
-            self.queued -= 1
-            if inode.state is State.QUEUED:
+        while self.urgent and len(batch) < count_max:
+            inode = self.urgent.popleft()
+            if inode.state is State.QUEUED and not inode.waiting:
                 batch.append(inode)
-                self.running += 1
             else:
                 self.cache.put_passive(inode)
-        self.oldest_queued_ns = self.head.queued_ns if self.head is not None else 0
-        if batch:
-            self.batches_total += 1
+        for queue in self.queues if number is None else (self.queues[number],):
+            before = len(batch)
+            while len(batch) < count_max and (popped := queue.pop()) is not None:
+                if popped.waiting and popped.state is State.QUEUED:
+                    queue.leave(popped)
+                    batch.append(popped)
+                else:
+                    self.cache.put_passive(popped)
+            if len(batch) > before:
+                queue.batches_total += 1
+        self.running += len(batch)
+        if len(batch) > 1:
             batch.sort(key=_number)
         return batch
+
+    def has_work(self, number: int) -> bool:
+        """Whether the worker of queue `number` would find something to take."""
+        return bool(self.urgent or self.queues[number].head is not None)
+
+    def retry_due(self) -> int:
+        """Queue again what failed and has waited long enough; ns until the next one is due, 0 when none is left."""
+        while self.delayed:
+            due, _, inode = self.delayed[0]
+            left = due - self.clock()
+            if left > 0:
+                return left
+            heappop(self.delayed)
+            self.cache.put_passive(inode)
+            if inode.state is State.NEED_INACTIVE:
+                self.enqueue(inode)
+        return 0
+
+    def retry_now(self) -> None:
+        """Try again at once what failed: somebody needs what it holds."""
+        self.delayed = [(0, ino, inode) for _, ino, inode in self.delayed]
+        heapify(self.delayed)
+        self.retry_due()
 
     def done(self, inode: InCoreInode) -> None:
         """The inactivation of a taken inode is over (or was not needed any more)."""
@@ -103,36 +223,114 @@ class InodeGc:
         self.inactivated_total += 1
         self.cache.put_passive(inode)
 
-    def failed(self, inode: InCoreInode) -> None:
-        """It failed: queue it again, or quarantine it after INACTIVATION_RETRIES_MAX attempts. Never lost."""
+    def leave_off(self, inode: InCoreInode) -> None:
+        """A taken inode whose inactivation was interrupted between two transactions waits again."""
         self.running -= 1
-        self.errors_total += 1
         self.cache.put_passive(inode)
-        if not self.cache.retry(inode):
-            return
-        if inode.failures < INACTIVATION_RETRIES_MAX:
+        if self.cache.interrupt(inode):
             self.enqueue(inode)
-            return
+        elif inode.state is State.QUEUED and not inode.waiting:
+            # it had not been begun
+            if inode.queue is None:
+                self.queue_of(inode.ino).push(inode)
+            else:
+                inode.queue.enter(inode)
+
+    def failed(self, inode: InCoreInode) -> bool:
+        """It failed: try again later, or quarantine it after INACTIVATION_RETRIES_MAX attempts. Never lost.
+
+        True when it is now in quarantine."""
+        self.running -= 1
+        self.cache.put_passive(inode)
+        return self.failed_inline(inode)
+
+    def failed_inline(self, inode: InCoreInode) -> bool:
+        """As `failed`, for one that was never taken from a queue."""
+        self.errors_total += 1
+        if not self.cache.retry(inode):
+            return False
+        if inode.failures < INACTIVATION_RETRIES_MAX:
+            delay = min(GC_RETRY_NS * 4 ** (inode.failures - 1), GC_RETRY_NS_MAX)
+            inode.passive += 1
+            heappush(self.delayed, (self.clock() + delay, inode.ino, inode))
+            self.wake(0)
+            return False
         self.cache.begin(inode)
         self.cache.quarantine(inode)
         self.quarantined_total += 1
+        return True
+
+    def release_quarantine(self) -> int:
+        """Queue everything in quarantine once more; how many."""
+        count = 0
+        for inode in list(self.cache.table.values()):
+            if inode.state is State.QUARANTINED:
+                self.cache.readmit(inode)
+                self.enqueue(inode)
+                count += 1
+        return count
+
+    # --- who is meant ---
+    def below(self, ancestor: InCoreInode) -> list[InCoreInode]:
+        """The inodes still to be inactivated that lost their last name in `ancestor` or in a directory below it that
+        was deleted too; `ancestor` itself included."""
+        return [inode for inode in self.cache.table.values() if unfinished(inode) and _descends(inode, ancestor)]
 
     def statistics(self) -> GcStatistics:
-        oldest = self.clock() - self.oldest_queued_ns if self.head is not None else 0
+        now = self.clock()
+        queues = [queue.statistics(now) for queue in self.queues]
+        oldest = self.oldest_ns()
         return GcStatistics(
             self.queued,
-            self.queued_total,
+            len(self.delayed),
+            self.running,
+            sum(queue.blocks for queue in queues),
+            sum(queue.extents for queue in queues),
+            sum(queue.queued_total for queue in queues),
             self.inactivated_total,
             self.errors_total,
             self.quarantined_total,
-            self.batches_total,
-            max(0, oldest),
+            sum(queue.batches_total for queue in queues),
+            max(0, now - oldest) if oldest else 0,
+            queues,
         )
+
+
+def unfinished(inode: InCoreInode) -> bool:
+    """Whether the inode waits for its inactivation, or for the end of it."""
+    return inode.state in (State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING)
+
+
+def _descends(inode: InCoreInode, ancestor: InCoreInode) -> bool:
+    at: InCoreInode | None = inode
+    while at is not None:
+        if at is ancestor:
+            return True
+        at = at.parent
+    return False
+
+
+def _linked(queue: GcQueue) -> list[InCoreInode]:
+    found: list[InCoreInode] = []
+    inode = queue.head
+    while inode is not None:
+        found.append(inode)
+        inode = inode.following
+    return found
 
 
 def _number(inode: InCoreInode) -> int:
     return inode.ino
 
 
-def _nobody() -> None:
-    """Wakes no worker: the driver takes from the queue when it likes."""
+def _arrival(inode: InCoreInode) -> int:
+    return inode.queued_ns
+
+
+def _price(inode: InCoreInode) -> float:
+    """Extents to free for each block that comes back."""
+    return (1 + inode.pending_extents) / inode.pending_blocks
+
+
+def _nobody(number: int) -> None:
+    """Wakes no worker: the driver takes from the queues when it likes."""

@@ -81,7 +81,7 @@ class Inactivation:
         held = record.blocks
         if not free_data(plan, record):
             last = extents.last_mapping(plan, record)
-            store.orphans.update(plan, record.orphan_slot - 1, cursor=last.end if last is not None else 0)
+            store.orphans.progress(plan, record, last.end if last is not None else 0)
             freed = held - record.blocks
             plan.on_apply.append(lambda: self.cache.freed(self.inode, freed))
             return False

@@ -16,18 +16,22 @@ from deferfs.reclaim.states import TRANSITIONS, State
 
 if TYPE_CHECKING:
     from deferfs.reclaim.cache import InodeCache
+    from deferfs.reclaim.queue import GcQueue
 
 
 class InCoreInode:
     """What is kept in memory about one inode the kernel or a queue knows. The record itself lives in the block cache.
 
-    `pending_blocks` are the blocks that its inactivation will free; `lazy_atime` (ns, 0: none) a time not yet
-    journaled. `following` links it into a queue: queueing allocates nothing.
+    `pending_blocks` are the blocks that its inactivation will free, `pending_extents` the extents they lie in, as far
+    as that is known; `slot` is its place in the orphan table (-1: none known); `parent` the directory in which an
+    orphan lost its last name; `lazy_atime` (ns, 0: none) a time not yet journaled. `following` links it into `queue`:
+    queueing allocates nothing; `waiting` tells whether it counts there, or has only left its link behind.
     """
 
     __slots__ = (
-        "active_tokens", "failures", "following", "generation", "ino", "lazy_atime", "lookups", "on_queue", "orphan",
-        "passive", "pending_blocks", "preallocated", "queued_ns", "state",
+        "active_tokens", "failures", "following", "generation", "ino", "lazy_atime", "lookups", "orphan", "parent",
+        "passive", "pending_blocks", "pending_extents", "preallocated", "queue", "queued_ns", "slot", "state",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, ino: int, generation: int) -> None:
@@ -41,9 +45,13 @@ class InCoreInode:
         self.preallocated = False
         self.lazy_atime = 0
         self.pending_blocks = 0
+        self.pending_extents = 0
         self.queued_ns = 0
         self.failures = 0
-        self.on_queue = False
+        self.slot = -1
+        self.parent: InCoreInode | None = None
+        self.queue: GcQueue | None = None
+        self.waiting = False
         self.following: InCoreInode | None = None
 
     @property

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from deferfs.errors import UsageError
 from deferfs.reclaim.gc import InodeGc
@@ -16,7 +16,9 @@ from deferfs.reclaim.inode import InCoreInode
 class EvictPolicy(Protocol):
     """Decides who waits for an inactivation."""
 
-    name: str
+    name: ClassVar[str]
+    waits: ClassVar[bool]
+    """Whether the source of the eviction waits for the inactivation."""
 
     def place(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]: ...
 
@@ -24,7 +26,8 @@ class EvictPolicy(Protocol):
 class Inline:
     """The handler of FORGET or RELEASE, or the operation in direct reclaim, does the cleanup and waits for it."""
 
-    name = "inline"
+    name: ClassVar[str] = "inline"
+    waits: ClassVar[bool] = True
 
     def __init__(self, gc: InodeGc) -> None:
         self.gc = gc
@@ -36,7 +39,8 @@ class Inline:
 class Deferred:
     """They enqueue under a passive reference and return at once."""
 
-    name = "deferred"
+    name: ClassVar[str] = "deferred"
+    waits: ClassVar[bool] = False
 
     def __init__(self, gc: InodeGc) -> None:
         self.gc = gc
@@ -47,7 +51,7 @@ class Deferred:
         return []
 
 
-POLICIES: dict[str, type[Inline] | type[Deferred]] = {Inline.name: Inline, Deferred.name: Deferred}
+POLICIES: dict[str, type[Inline] | type[Deferred]] = {"inline": Inline, "deferred": Deferred}
 
 
 def make_policy(name: str, gc: InodeGc) -> EvictPolicy:

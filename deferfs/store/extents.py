@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from deferfs.errors import CorruptionError
 from deferfs.limits import EXTENT_BLOCKS_MAX
-from deferfs.ondisk.inode import Inode
-from deferfs.ondisk.node import EXTENT, UNWRITTEN
+from deferfs.ondisk.format import HEADER_BYTES
+from deferfs.ondisk.inode import FORM_EXTENT_TREE, FORM_EXTENTS, Inode
+from deferfs.ondisk.node import EXTENT, UNWRITTEN, ExtentNode
 from deferfs.store.fork import Fork, extent_fork
 from deferfs.store.plan import Plan
 
@@ -66,6 +67,24 @@ def map_range(plan: Plan, inode: Inode, start: int, count: int) -> list[Mapping]
         at += length
         entry = None
     return found
+
+
+def count_estimate(plan: Plan, inode: Inode) -> int:
+    """About how many extents the file has, from what is cached: exact while they are inline, else from the tree's
+    root (its leaves are taken for half full)."""
+    if inode.form == FORM_EXTENTS:
+        return len(inode.entries)
+    if inode.form != FORM_EXTENT_TREE:
+        return 0
+    entry = plan.store.cache.entries.get(inode.root)
+    per_leaf = (plan.store.fmt.block_size - HEADER_BYTES) // (8 + EXTENT.size) // 2
+    if entry is None or not isinstance(entry.obj, ExtentNode):
+        return per_leaf
+    root = entry.obj
+    if not root.level:
+        return len(root.keys)
+    per_node = (plan.store.fmt.block_size - HEADER_BYTES) // 16 // 2
+    return len(root.keys) * per_leaf * int(per_node ** (root.level - 1))
 
 
 def last_mapping(plan: Plan, inode: Inode) -> Mapping | None:

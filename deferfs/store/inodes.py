@@ -84,6 +84,9 @@ class InodeTable:
             return found
         address, slot = self._locate(plan, ino)
         copy = self._record(plan, ino, address, slot).copy()
+        if copy.orphan_slot:
+            plan.store.orphans.look(plan, copy)
+            plan.orphans.append(copy)
         plan.modify(address, InodeBlock).records[slot] = copy
         plan.inodes[ino] = copy
         return copy

@@ -60,13 +60,19 @@ class Transaction:
 
 
 class Grant:
-    """A place in the queue for log space. `granted` credits are set aside until the operation joins or gives up."""
+    """A place in the queue for log space. `granted` credits are set aside until the operation joins or gives up.
 
-    __slots__ = ("credits", "granted")
+    `outer` is a grant that whoever asks holds already and keeps while it waits for this one: an inactivation that runs
+    inside of an operation which reclaims memory. `refused` when the wait could never end.
+    """
 
-    def __init__(self, credits: int) -> None:
+    __slots__ = ("credits", "granted", "outer", "refused")
+
+    def __init__(self, credits: int, outer: Grant | None = None) -> None:
         self.credits = credits
+        self.outer = outer
         self.granted = False
+        self.refused = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,8 @@ class Journal:
         if growth > 0:
             own = plan.grant.credits if plan.grant is not None and plan.grant.granted else 0
             others = self.granted_credits - own
-            too_large = after + others > self.transaction_blocks_max and not running.empty
+            alone = running.empty and not others
+            too_large = after + others > self.transaction_blocks_max and not alone
             no_space = growth - own > self.space
             queue = self.grants and not own
             if too_large or no_space or queue:
@@ -180,9 +187,9 @@ class Journal:
         if plan.data_writes:
             running.ordered_data = True
 
-    def ask(self, credits: int) -> Grant:
-        """Queue for log space, in order of arrival."""
-        grant = Grant(min(credits, self.transaction_blocks_max))
+    def ask(self, credits: int, outer: Grant | None = None) -> Grant:
+        """Queue for log space, in order of arrival. `outer`: what the asker holds on to meanwhile."""
+        grant = Grant(min(credits, self.transaction_blocks_max), outer)
         self.grants.append(grant)
         return grant
 
@@ -204,6 +211,24 @@ class Journal:
             self.granted_credits += first.credits
             served.append(first)
         return served
+
+    def circular(self) -> Grant | None:
+        """A queued grant whose wait can never end, because it waits for what its asker and others like it hold; None
+        when there is none.
+
+        Granted credits come back unless their holder itself waits in the queue. What the first in the queue can hope
+        for is therefore a whole transaction less the credits held by such waiters; behind it, nobody is served.
+        """
+        nested = [grant for grant in self.grants if grant.outer is not None and grant.outer.granted]
+        if not nested:
+            return None
+        kept = sum({id(grant.outer): grant.outer.credits for grant in nested if grant.outer is not None}.values())
+        return nested[-1] if self.grants[0].credits > self.transaction_blocks_max - kept else None
+
+    def refuse(self, grant: Grant) -> None:
+        """Take a waiter out of the queue for good."""
+        grant.refused = True
+        self.grants.remove(grant)
 
     def give_up(self, grant: Grant) -> None:
         """Refund: the operation joined, failed, or was cancelled."""

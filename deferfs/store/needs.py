@@ -45,11 +45,15 @@ class NeedMemory(Need):
 
 
 class NeedFreeSpace(Need):
-    """So many blocks are not to be had now; committing or inactivating may free some."""
+    """Not one of so many blocks is to be had now; committing or inactivating may free some."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__(blocks)
         self.blocks = blocks
+
+
+class NeedThaw(Need):
+    """The filesystem is frozen: nothing may be changed until it is thawed."""
 
 
 class NeedInactivation(Need):

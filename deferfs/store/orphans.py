@@ -6,11 +6,13 @@ table's file has no holes and its last block holds a used slot; `free` and `used
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from heapq import heapify, heappop, heappush
 
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import ORPHAN_FILE_INO, Inode
-from deferfs.ondisk.orphan import FREE_SLOT, OrphanBlock, OrphanSlot
+from deferfs.ondisk.orphan import FREE_SLOT, ORPHAN_QUARANTINED, OrphanBlock, OrphanSlot
 from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
@@ -28,6 +30,8 @@ class RecoveredOrphans:
         """(first slot, address, content) of the blocks that are not decoded yet."""
         self._slots: list[tuple[int, OrphanSlot]] = []
         self._count = 0
+        self.held_blocks = 0
+        """Blocks that the inodes not taken yet hold."""
 
     def __len__(self) -> int:
         return self._count
@@ -37,9 +41,10 @@ class RecoveredOrphans:
         if used:
             self._blocks.append((first, address, data))
             self._count += used
+            self.held_blocks += OrphanBlock.total_blocks(self._fmt, data)
 
     def take(self, count_max: int) -> list[tuple[int, OrphanSlot]]:
-        """Up to `count_max` of them: (slot, content)."""
+        """Up to `count_max` of them: (slot, content). Those in quarantine are among them."""
         while self._blocks and len(self._slots) < count_max:
             first, address, data = self._blocks.pop()
             slots = OrphanBlock.decode(self._fmt, address, data).slots
@@ -47,6 +52,8 @@ class RecoveredOrphans:
         taken = self._slots[-count_max:]
         del self._slots[-count_max:]
         self._count -= len(taken)
+        for _, slot in taken:
+            self.held_blocks -= slot.blocks
         return taken
 
 
@@ -59,6 +66,8 @@ class OrphanTable:
         """Used slots of each block of the table."""
         self.free: list[int] = []
         """Heap of free slots in mapped blocks (and, until they are popped, in unmapped ones)."""
+        self.on_change: Callable[[int, int], None] = _nobody
+        """Called with an orphan's number and the blocks it holds now, when an operation has changed them."""
 
     @property
     def count(self) -> int:
@@ -94,7 +103,7 @@ class OrphanTable:
             plan.create(address, OrphanBlock.fresh(plan.store.fmt))
             extents.insert(plan, plan.store.inodes.modify(plan, ORPHAN_FILE_INO), Mapping(number, address, 1, False))
         block = plan.modify(self._address(plan, number), OrphanBlock)
-        block.slots[index] = OrphanSlot(inode.ino, inode.generation, 0, 0)
+        block.slots[index] = OrphanSlot(inode.ino, inode.generation, 0, 0, inode.blocks)
         inode.orphan_slot = slot + 1
         plan.on_apply.append(lambda: self._added(slot, grow=grow))
 
@@ -108,14 +117,36 @@ class OrphanTable:
             heappop(self.free)
         self.used[number] += 1
 
-    def update(self, plan: Plan, slot: int, *, cursor: int | None = None, flags: int | None = None) -> None:
-        """Change the progress cursor or the flags of a used slot."""
+    def progress(self, plan: Plan, inode: Inode, cursor: int) -> None:
+        """A step of the inactivation is done: `cursor` logical blocks are left to look at."""
+        number, index = divmod(inode.orphan_slot - 1, self.per_block)
+        slots = plan.modify(self._address(plan, number), OrphanBlock).slots
+        slots[index] = slots[index]._replace(cursor=cursor)
+
+    def look(self, plan: Plan, inode: Inode) -> None:
+        """Have the block of the inode's slot at hand: `follow` must not lack it."""
+        plan.get(self._address(plan, (inode.orphan_slot - 1) // self.per_block), OrphanBlock)
+
+    def follow(self, plan: Plan, records: list[Inode]) -> None:
+        """The plan changes orphans, which somebody has open or which are being inactivated: their slots go on telling
+        how many blocks they hold."""
+        for inode in records:
+            if not inode.orphan_slot:
+                continue
+            number, index = divmod(inode.orphan_slot - 1, self.per_block)
+            address = self._address(plan, number)
+            if plan.get(address, OrphanBlock).slots[index].blocks != inode.blocks:
+                slots = plan.modify(address, OrphanBlock).slots
+                slots[index] = slots[index]._replace(blocks=inode.blocks)
+                ino, blocks = inode.ino, inode.blocks
+                plan.on_apply.append(partial(self.on_change, ino, blocks))
+
+    def set_quarantine(self, plan: Plan, slot: int, ino: int, *, quarantined: bool) -> None:
+        """Remember on disk that the inactivation of `ino` is not to be tried again (or that it is)."""
         number, index = divmod(slot, self.per_block)
         slots = plan.modify(self._address(plan, number), OrphanBlock).slots
-        if cursor is not None:
-            slots[index] = slots[index]._replace(cursor=cursor)
-        if flags is not None:
-            slots[index] = slots[index]._replace(flags=flags)
+        if slots[index].ino == ino:
+            slots[index] = slots[index]._replace(flags=ORPHAN_QUARANTINED if quarantined else 0)
 
     def clear(self, plan: Plan, inode: Inode) -> None:
         """The inode is done with (or linked again); trailing blocks without used slots are freed."""
@@ -142,3 +173,7 @@ class OrphanTable:
     def _address(self, plan: Plan, number: int) -> int:
         table = plan.store.inodes.get(plan, ORPHAN_FILE_INO)
         return extents.map_range(plan, table, number, 1)[0].physical
+
+
+def _nobody(ino: int, blocks: int) -> None:
+    """Nobody wants to know."""

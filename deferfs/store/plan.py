@@ -20,7 +20,7 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Block
 from deferfs.ondisk.inode import Inode
-from deferfs.store.needs import NeedBlocks, NeedData
+from deferfs.store.needs import NeedBlocks, NeedData, NeedThaw
 
 if TYPE_CHECKING:
     from deferfs.store.journal import Grant
@@ -33,8 +33,8 @@ class Plan:
     """One operation's overlay. `reserve` marks operations that free space or memory: they may use the reserves."""
 
     __slots__ = (
-        "data_sync", "data_writes", "freed", "grant", "held", "inodes", "looked_up", "on_apply", "reserve", "revoked",
-        "staged", "store", "supplied", "tid",
+        "data_sync", "data_writes", "freed", "grant", "held", "inodes", "looked_up", "on_apply", "orphans", "reserve",
+        "revoked", "staged", "store", "supplied", "tid",
     )  # fmt: skip
 
     def __init__(self, store: Store, *, reserve: bool = False, grant: Grant | None = None) -> None:
@@ -55,6 +55,8 @@ class Plan:
         """(byte offset, bytes) of file data, written by the driver just before `apply`."""
         self.supplied: dict[tuple[int, int], bytes] = {}
         self.on_apply: list[Callable[[], None]] = []
+        self.orphans: list[Inode] = []
+        """Staged records of inodes that had lost their last name before: their slots follow what they hold."""
         self.tid = 0
         """Id of the transaction joined; 0 when the plan changed nothing."""
 
@@ -83,7 +85,8 @@ class Plan:
     def modify(self, address: int, kind: type[B]) -> B:
         """A private copy of the block, the same one each time.
 
-        EROFS when nothing may be changed (any more): known here, before the driver writes the data of the operation.
+        EROFS when nothing may be changed (any more), NeedThaw while nothing may be: known here, before the driver
+        writes the data of the operation.
         """
         found = self.staged.get(address)
         if found is not None:
@@ -91,6 +94,8 @@ class Plan:
             return found
         if self.store.read_only or self.store.journal.aborted is not None:
             raise FsError(errno.EROFS)
+        if self.store.frozen:
+            raise NeedThaw
         copy = self.get(address, kind).copy()
         self.staged[address] = copy
         return copy
@@ -144,6 +149,8 @@ class Plan:
         log cannot grant the credits; otherwise it cannot fail."""
         store = self.store
         if self.staged or self.revoked:
+            if self.orphans:
+                store.orphans.follow(self, self.orphans)
             self.tid = store.journal.join(self)
             for _, length in self.freed:
                 store.space.pending_blocks += length

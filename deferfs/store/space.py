@@ -84,9 +84,9 @@ class FreeSpace:
         blocks kept for operations that free space.
         """
         budget = self.free_blocks if reserve else self.available
-        want = min(want, budget)
+        wanted, want = want, min(want, budget)
         if want < minimum or want <= 0:
-            raise NeedFreeSpace(minimum)
+            raise NeedFreeSpace(wanted)
         near = goal or self.cursor
         best: tuple[int, int, int] | None = None
         size = self.fmt.bits_per_bitmap
@@ -104,7 +104,7 @@ class FreeSpace:
                 if length >= want:
                     break
         if best is None or best[2] < minimum:
-            raise NeedFreeSpace(minimum)
+            raise NeedFreeSpace(wanted)
         number, start, length = best
         group = self.groups[number]
         group.unavailable[start : start + length] = 1

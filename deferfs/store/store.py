@@ -50,6 +50,8 @@ class Store:
         self.clock = clock
         self.entropy = entropy
         self.read_only = read_only
+        self.frozen = False
+        """Whoever wants to change something has to wait."""
         self.cache = BlockCache(self.fmt)
         self.space = FreeSpace(self.fmt, superblock.blocks)
         self.inodes = InodeTable(superblock.inode_root)

@@ -200,8 +200,8 @@ class Driver:
         """Queue what the orphan table held when the volume was opened."""
         volume = self.volume
         found = volume.store.recovered.take(len(volume.store.recovered))
-        for _, slot in found:
-            due = volume.inodes.orphaned(slot.ino, slot.generation, 0)
+        for number, slot in found:
+            due = volume.inodes.orphaned(slot.ino, slot.generation, slot.blocks, slot=number)
             if due is not None:
                 volume.gc.enqueue(due)
         return len(found)

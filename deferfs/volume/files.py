@@ -198,7 +198,7 @@ class _Writer:
         if length > used.length:
             extents.insert(self.plan, self.record, Mapping(used.end, first + used.length, length - used.length, True))
             self.record.flags |= FLAG_PREALLOCATED
-            self.plan.on_apply.append(lambda: _note_blocks_past_eof(self.volume, self.record.ino))
+            self.plan.on_apply.append(lambda: self.volume.note_past_eof(self.record.ino))
         return used.length
 
     def _fresh(self, mapping: Mapping) -> None:
@@ -275,7 +275,7 @@ def truncate(plan: Plan, volume: Volume, ino: int, length: int) -> bool:
     _copy_tail(plan, record, length)
     record.size = length
     record.flags |= FLAG_TRUNCATING
-    plan.on_apply.append(lambda: _note_blocks_past_eof(volume, ino))
+    plan.on_apply.append(lambda: volume.note_past_eof(ino))
     return trim_record(plan, record)
 
 
@@ -296,12 +296,6 @@ def _copy_tail(plan: Plan, record: Inode, length: int) -> None:
     extents.insert(plan, record, Mapping(tail.logical, fresh, 1, False))
 
 
-def _note_blocks_past_eof(volume: Volume, ino: int) -> None:
-    inode = volume.inodes.table.get(ino)
-    if inode is not None:
-        inode.preallocated = True
-
-
 def trim(plan: Plan, volume: Volume, ino: int) -> bool:
     """The last handle was closed: free the speculative blocks past EOF. True when done."""
     record = _file_of(plan, ino)
@@ -309,10 +303,5 @@ def trim(plan: Plan, volume: Volume, ino: int) -> bool:
     if past_eof and not trim_record(plan, plan.store.inodes.modify(plan, ino)):
         return False
 
-    def trimmed() -> None:
-        inode = volume.inodes.table.get(ino)
-        if inode is not None:
-            inode.preallocated = False
-
-    plan.on_apply.append(trimmed)
+    plan.on_apply.append(lambda: volume.note_trimmed(ino))
     return True

@@ -154,7 +154,7 @@ def unlink(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
     plan.reserve = True
     now = plan.store.clock()
     directories.remove(plan, changed_directory(plan, parent, now), entry)
-    _drop_link(plan, volume, entry.ino, now)
+    _drop_link(plan, volume, entry.ino, now, parent)
 
 
 def rmdir(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
@@ -167,11 +167,11 @@ def rmdir(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
     directory = changed_directory(plan, parent, now)
     directories.remove(plan, directory, entry)
     directory.nlink -= 1
-    _drop_link(plan, volume, entry.ino, now)
+    _drop_link(plan, volume, entry.ino, now, parent)
 
 
-def _drop_link(plan: Plan, volume: Volume, ino: int, now: int) -> None:
-    """One name less; without any, the inode enters the orphan table in the same transaction."""
+def _drop_link(plan: Plan, volume: Volume, ino: int, now: int, parent: int) -> None:
+    """One name less, in `parent`; without any, the inode enters the orphan table in the same transaction."""
     record = plan.store.inodes.modify(plan, ino)
     record.ctime = now
     plan.data_sync.add(ino)
@@ -179,10 +179,11 @@ def _drop_link(plan: Plan, volume: Volume, ino: int, now: int) -> None:
     if record.nlink:
         return
     plan.store.orphans.add(plan, record)
-    generation, blocks = record.generation, record.blocks
+    generation, blocks, slot = record.generation, record.blocks, record.orphan_slot - 1
+    held = extents.count_estimate(plan, record)
 
     def orphaned() -> None:
-        due = volume.inodes.orphaned(ino, generation, blocks)
+        due = volume.inodes.orphaned(ino, generation, blocks, held, slot=slot, parent=parent)
         if due is not None:
             volume.due.append(due)
 
@@ -243,7 +244,7 @@ def rename(
         _leave(plan, old, source, whiteout)
         if moves_directory:
             new.nlink -= 1
-        _drop_link(plan, volume, target.ino, now)
+        _drop_link(plan, volume, target.ino, now, new_parent)
     record = plan.store.inodes.modify(plan, source.ino)
     record.ctime = now
     plan.data_sync.add(source.ino)

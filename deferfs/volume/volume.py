@@ -31,7 +31,7 @@ class Volume:
     ) -> None:
         self.store = store
         self.inodes = InodeCache()
-        self.gc = InodeGc(self.inodes, store.clock)
+        self.gc = InodeGc(self.inodes, store.clock, span=store.fmt.inodes_per_chunk)
         self.policy: EvictPolicy = make_policy(evict, self.gc)
         self.atime = atime
         """When reading changes the access time: `relative` (relatime), `strict` or `none`."""
@@ -40,8 +40,12 @@ class Volume:
         """Writing and truncating set mtime and ctime. Not where a writeback cache keeps them and tells them itself:
         its clock is coarser, and a time that it believes to have told already it does not tell again."""
         self.due: list[InCoreInode] = []
+        self.past_eof: OrderedDict[int, int] = OrderedDict()
+        """Files with speculative blocks past EOF -> when they grew last (ns), longest ago first. Some may have been
+        trimmed meanwhile: `InCoreInode.preallocated` tells."""
         self.directories: OrderedDict[int, None] = OrderedDict()
         """Directories the kernel was told of, coldest first; some may be gone from the in-core table."""
+        store.orphans.on_change = self.inodes.orphan_holds
         store.memory.add_account("inodes", lambda: self.inodes.bytes, lambda: len(self.inodes.lru) * INODE_COST_BYTES)
 
     def set_policy(self, name: str) -> None:
@@ -51,10 +55,25 @@ class Volume:
     def lookup_count(self, record: Inode, count: int = 1) -> None:
         """The kernel was told of the inode."""
         inode = self.inodes.lookup(record.ino, record.generation, count)
-        if record.flags & (FLAG_PREALLOCATED | FLAG_TRUNCATING):
-            inode.preallocated = True
+        if record.flags & (FLAG_PREALLOCATED | FLAG_TRUNCATING) and not inode.preallocated:
+            self.note_past_eof(record.ino)
         if stat.S_ISDIR(record.mode):
             self.directories[record.ino] = None
+
+    def note_past_eof(self, ino: int) -> None:
+        """The file has blocks past EOF, speculative or left by a truncate that is not done."""
+        inode = self.inodes.table.get(ino)
+        if inode is not None:
+            inode.preallocated = True
+            self.past_eof[ino] = self.store.clock()
+            self.past_eof.move_to_end(ino)
+
+    def note_trimmed(self, ino: int) -> None:
+        """It has none any more."""
+        self.past_eof.pop(ino, None)
+        inode = self.inodes.table.get(ino)
+        if inode is not None:
+            inode.preallocated = False
 
 
 def inode_of(plan: Plan, ino: int) -> Inode:

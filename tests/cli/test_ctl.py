@@ -10,12 +10,13 @@ from tests.cli.conftest import Command, Outcome, is_one_line
 
 @pytest.mark.mounted
 def test_settings_change_live_and_in_order(mounted: Path, program: Command) -> None:
-    outcome = program("ctl", mounted, "evict=inline", "commit=2", "gc_workers=3", "memory=64M")
-    assert outcome == Outcome(0, "evict=inline\ncommit=2\ngc_workers=3\nmemory=64M\n", "")
+    outcome = program("ctl", mounted, "evict=inline", "commit=2", "gc_workers=3", "memory=64M", "poll=20")
+    assert outcome == Outcome(0, "evict=inline\ncommit=2\ngc_workers=3\nmemory=64M\npoll=20\n", "")
     found = json.loads(program("stat", mounted, "--json").out)
     assert found["evict"] == "inline"
     assert found["gc"]["workers"] == 3
     assert found["memory"]["budget_bytes"] == 64 << 20
+    assert found["poll"]["limit_us"] == 20
     answers = json.loads(program("ctl", mounted, "evict=deferred", "--json").out)
     assert answers == {"evict": "evict=deferred"}
 
@@ -42,7 +43,9 @@ def test_actions(mounted: Path, program: Command) -> None:
         ("gc_workers=0", 1, "gc_workers must be from 1"),
         ("memory=1", 1, "memory must be at least"),
         ("memory=lots", 1, "'lots' is not a size"),
-        ("gc=dance", 1, "gc=dance"),
+        ("poll=1001", 1, "poll must be from 0 to 1000"),
+        ("lockdep=off", 1, "lockdep must be report"),
+        ("gc=dance", 1, "'dance'"),
     ],
 )
 def test_what_the_daemon_refuses(change: str, code: int, message: str, mounted: Path, program: Command) -> None:
@@ -64,3 +67,31 @@ def test_where_nothing_is_mounted(directory: Path, command: Command) -> None:
     outcome = command("ctl", directory, "evict=inline")
     assert outcome.code == 1
     assert "no deferfs is mounted here" in outcome.err
+
+
+@pytest.mark.mounted
+def test_a_timeline_is_recorded_where_the_caller_says(
+    mounted: Path, tmp_path: Path, program: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert program("ctl", mounted, "trace=trace.json").out == f"trace={tmp_path}/trace.json\n"
+    (mounted / "file").write_text("content")
+    assert json.loads(program("stat", mounted, "--json").out)["timeline"]["file"] == f"{tmp_path}/trace.json"
+    refused = program("ctl", mounted, "trace=other.json")
+    assert refused.code == 1
+    assert is_one_line(refused.err)
+    assert program("ctl", mounted, "trace=off").code == 0
+    found = json.loads((tmp_path / "trace.json").read_text())
+    assert "create" in {event["name"] for event in found}
+    on_itself = program("ctl", mounted, f"trace={mounted}/trace.json")
+    assert on_itself.code == 1
+    assert "on the mount itself" in on_itself.err
+    assert not (mounted / "trace.json").exists()
+
+
+@pytest.mark.mounted
+def test_the_report_of_lock_classes(mounted: Path, program: Command) -> None:
+    outcome = program("ctl", mounted, "lockdep=report")
+    assert outcome.code == 0
+    assert "0 cycles\n" in outcome.out
+    assert "circular waits broken: 0\n" in outcome.out

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from deferfs.cli.stat_table import COLUMNS_MAX, format_duration, format_ns, stat_lines
+from deferfs.mount.waits import WAIT_KINDS
 from tests.cli.conftest import Command, environment_of_the_program, is_one_line
 
 BIG = 10**9
 STATISTICS: dict[str, Any] = {
-    "version": "0.1.0", "uuid": "0", "label": "", "image": "/image", "mountpoint": "/mnt",
+    "version": "0.1.0", "compiled": False, "uuid": "0", "label": "", "image": "/image", "mountpoint": "/mnt",
     "pid": 123456, "uptime_seconds": 123.4, "evict": "deferred",
     "memory": {
         "budget_bytes": 256 << 20, "used_bytes": 255 << 20, "inode_bytes": 100 << 20,
@@ -21,25 +22,49 @@ STATISTICS: dict[str, Any] = {
     },
     "inodes": {
         "cached": BIG, "active": BIG, "idle": BIG, "queued": BIG, "inactivating": BIG,
-        "quarantined": BIG,
+        "quarantined": BIG, "anomalies": {"release_unknown": BIG},
     },
     "gc": {
         "queued": BIG, "pending_bytes": 999 << 30, "queued_total": BIG, "inactivated_total": BIG,
         "cancelled_total": BIG, "errors_total": BIG, "batches_total": BIG, "oldest_seconds": 12.3,
-        "workers": 64,
+        "quarantined_total": BIG, "workers": 64,
+        "queues": [
+            {"depth": BIG, "bytes": 999 << 30, "oldest_seconds": 12.3},
+            {"depth": 0, "bytes": 0, "oldest_seconds": 0.0},
+        ],
+        "inactivation": {
+            "count": 1011, "total_ns": BIG, "max_ns": 9000, "log2_ns": {"1024": 1000, "4096": 1, "16384": 10},
+        },
     },
+    "throttle": {"waiting": BIG, "expired_total": BIG, "killed_total": BIG},
     "journal": {
         "blocks": 16384, "used_blocks": 16384, "running_blocks": 16384, "tid": BIG,
-        "commits_total": BIG, "checkpoints_total": BIG, "aborted": "",
+        "commits_total": BIG, "checkpoints_total": BIG, "blocks_logged_total": BIG, "revokes_total": BIG,
+        "aborted": "",
     },
-    "space": {"block_size": 4096, "blocks": BIG, "free_blocks": BIG, "pending_free_blocks": BIG},
+    "space": {"block_size": 4096, "blocks": BIG, "free_blocks": BIG, "pending_free_blocks": BIG, "orphans": BIG},
+    "poll": {
+        "limit_us": 1000, "window_ns": 999_999, "hits_total": BIG, "misses_total": BIG, "spent_ns_total": BIG * BIG,
+    },
     "requests": {
-        "lookup": {"count": BIG, "total_ns": BIG * 1000, "max_ns": 12_300_000},
-        "create": {"count": 1, "total_ns": 5 * BIG, "max_ns": 5 * BIG},
-        "rename": {"count": 0, "total_ns": 0, "max_ns": 0},
+        "lookup": {"count": BIG, "total_ns": BIG * 1000, "max_ns": 12_300_000, "log2_ns": {"1024": BIG}},
+        "create": {"count": 1, "total_ns": 5 * BIG, "max_ns": 5 * BIG, "log2_ns": {str(1 << 33): 1}},
+        "rename": {"count": 0, "total_ns": 0, "max_ns": 0, "log2_ns": {}},
     },
-    "waits": {"log": {"count": 0, "total_ns": 0, "max_ns": 0}},
-    "reclaim_context": {"violations_total": 0},
+    "waits": {
+        "log": {"count": 0, "total_ns": 0, "max_ns": 0, "log2_ns": {}},
+        "throttle": {"count": BIG, "total_ns": BIG, "max_ns": BIG, "log2_ns": {str(1 << 43): BIG}},
+    },
+    "waits_by_request": {
+        "create": {"throttle": {"count": BIG, "total_ns": 5 * BIG, "max_ns": 5 * BIG}},
+        "unlink": {"log": {"count": 1, "total_ns": 12, "max_ns": 12}},
+    },
+    "timeline": {"file": "", "events_total": 0, "dropped_total": 0, "written_bytes": 0},
+    "reclaim_context": {
+        "violations_total": BIG, "violations": {"forget:gc": BIG},
+        "lock_order_cycles": 6, "lock_order_edges": 36, "circular_waits_broken_total": BIG,
+    },
+    "read_only": False, "frozen": False, "corruptions_total": 0,
 }  # fmt: skip
 
 
@@ -49,11 +74,36 @@ def test_rows_fit_a_terminal() -> None:
 
 def test_only_what_has_happened_is_listed_the_most_expensive_first() -> None:
     lines = list(stat_lines(STATISTICS))
-    names = [line.split()[0] for line in lines if line.endswith((" us", " ms", " s"))]
-    assert names[-2:] == ["create", "lookup"] or names[-2:] == ["lookup", "create"]
+    table = lines[next(number for number, line in enumerate(lines) if line.startswith("request ")) :]
+    assert [line.split()[0] for line in table[1:3]] == ["lookup", "create"]
+    causes = table[next(number for number, line in enumerate(table) if line.startswith("of request ")) :]
+    assert [line.split()[:2] for line in causes[1:3]] == [["create", "throttle"], ["unlink", "log"]]
     text = "\n".join(lines)
     assert "rename" not in text
+    assert "\nlog " not in text
+    nothing = {**STATISTICS, "requests": {}, "waits": {"throttle": {"count": 0, "log2_ns": {}}}, "waits_by_request": {}}
+    text = "\n".join(stat_lines(nothing))
     assert "wait for" not in text
+    assert "of request" not in text
+    assert "throttled" not in text
+
+
+def test_a_histogram_has_a_row_for_each_power_of_two() -> None:
+    lines = list(stat_lines(STATISTICS))
+    start = next(number for number, line in enumerate(lines) if line.startswith("inactivation "))
+    assert lines[start + 1 : start + 7] == [
+        "< 1.0 us                1000  ########################################",
+        "< 2.0 us                   0",
+        "< 4.1 us                   1  #",
+        "< 8.2 us                   0",
+        "< 16.4 us                 10  #",
+        "",
+    ]
+
+
+def test_each_queue_has_a_row() -> None:
+    text = "\n".join(stat_lines(STATISTICS))
+    assert "         queue 0: 1000000000 (999.0 GiB, oldest 12.3 s)\n         queue 1: 0 (0 B, oldest 0.0 s)" in text
 
 
 def test_an_abort_is_shown() -> None:
@@ -86,7 +136,7 @@ def test_json_has_everything_that_is_documented(mounted: Path, image: Path, prog
     assert found["mountpoint"] == str(mounted)
     assert found["evict"] == "deferred"
     assert found["requests"]["create"]["count"] == 1
-    assert set(found["waits"]) == {"log", "memory", "io", "gc", "space", "commit"}
+    assert set(found["waits"]) == set(WAIT_KINDS)
     assert found["reclaim_context"]["violations_total"] == 0
 
 
@@ -95,8 +145,8 @@ def shape(value: dict[str, Any]) -> set[str]:
     paths = set()
     for key, inner in value.items():
         paths.add(key)
-        if isinstance(inner, dict) and key not in ("requests", "waits"):
-            paths |= {f"{key}.{path}" for path in shape(inner)}
+        if isinstance(inner, dict) and key not in ("requests", "waits", "waits_by_request", "anomalies", "violations"):
+            paths |= {f"{key}.{path}" for path in shape(inner) if key != "log2_ns"}
     return paths
 
 
@@ -126,7 +176,37 @@ def test_watching_ends_with_the_mount(mounted: Path, program: Command) -> None:
     assert is_one_line(err)
 
 
-@pytest.mark.parametrize("arguments", [["--watch", "0"], ["--watch", "soon"], ["--dance"]])
+@pytest.mark.mounted
+def test_why_an_inode_is_not_freed(mounted: Path, program: Command) -> None:
+    path = mounted / "file"
+    with path.open("w") as file:
+        ino = path.stat().st_ino
+        path.unlink()
+        outcome = program("stat", mounted, "--inode", ino)
+        assert outcome.code == 0
+        assert "links 0" in outcome.out
+        assert "1 open handles or operations under way hold it" in outcome.out
+        found = json.loads(program("stat", mounted, "--inode", ino, "--json").out)
+        assert found["memory"]["references"]["handles_and_operations"] == 1
+        file.write("still there")
+    assert program("ctl", mounted, "gc=flush").code == 0
+    assert "the number is not in use" in program("stat", mounted, "--inode", ino).out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--watch", "0"],
+        ["--watch", "soon"],
+        ["--dance"],
+        ["--inode", "0"],
+        ["--inode", "file"],
+        ["--prometheus", "--json"],
+        ["--prometheus", "--inode", "5"],
+        ["--listen", "localhost:9000"],
+        ["--prometheus", "--listen", "localhost:9000", "--watch", "1"],
+    ],
+)
 def test_a_wrong_command_line(arguments: list[str], directory: Path, command: Command) -> None:
     outcome = command("stat", directory, *arguments)
     assert outcome.code == 2

@@ -52,11 +52,12 @@ def run(
 
 
 def deferfs(*arguments: str | Path, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-    """Run the `deferfs` command of this tree: inside of this process, which is quick, unless it mounts."""
+    """Run the `deferfs` command: inside of this process, which is quick, unless it mounts. The daemon is the installed
+    one, whose core is compiled.
+    """
     words = [str(word) for word in arguments]
     if words[0] == "mount":
-        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        return run(sys.executable, "-m", "deferfs", *words, code=code, env=env)
+        return run(sys.executable, "-P", "-m", "deferfs", *words, code=code)
     output, errors = (io.TextIOWrapper(io.BytesIO(), errors="backslashreplace") for _ in range(2))
     with redirect_stdout(output), redirect_stderr(errors):
         found = main.run(words)

@@ -23,8 +23,7 @@ pytestmark = pytest.mark.mounted
 
 def program_for_mount(path: Path) -> Path:
     """A `deferfs` that mount(8), which keeps no PATH, can be told by its name: `PROGRAM#IMAGE` with the type fuse."""
-    root = Path(__file__).parents[2]
-    path.write_text(f"#!/bin/sh\nPYTHONPATH='{root}' exec '{sys.executable}' -P -m deferfs \"$@\"\n")
+    path.write_text(f"#!/bin/sh\nexec '{sys.executable}' -P -m deferfs \"$@\"\n")
     path.chmod(0o755)
     return path
 

@@ -203,7 +203,8 @@ def an_unlink_takes_no_orphan_slot(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(OrphanTable, "add", add)
     patch.setattr(OrphanTable, "clear", clear)
-    patch.setattr(OrphanTable, "update", lambda *args, **kwargs: None)
+    for rest in ("progress", "look", "follow", "set_quarantine"):
+        patch.setattr(OrphanTable, rest, lambda *args, **kwargs: None)
 
 
 @fault("data_in_place")

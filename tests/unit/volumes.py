@@ -24,6 +24,7 @@ from deferfs.store.plan import Plan
 from deferfs.store.store import Store
 from deferfs.volume import attributes, namespace
 from deferfs.volume.driver import Driver
+from deferfs.volume.volume import Volume
 
 T = TypeVar("T")
 B = TypeVar("B", bound=Block)
@@ -154,6 +155,11 @@ def names(driver: Driver, ino: int = ROOT) -> list[bytes]:
         return [entry.name for entry in namespace.readdir(plan, driver.volume, ino, 0)][2:]
 
     return driver.run(op)
+
+
+def record_of(volume: Volume, ino: int) -> Inode:
+    """The record as it is now; its block must be cached."""
+    return volume.store.inodes.get(Plan(volume.store), ino)
 
 
 def record(driver: Driver, ino: int) -> Inode:

@@ -156,7 +156,9 @@ class Builder:
             block = OrphanBlock.fresh(self.fmt)
             for slot, ino in slots.items():
                 if slot // per == number:
-                    block.slots[slot % per] = OrphanSlot(ino, self.inodes[ino].generation, 0, 0)
+                    block.slots[slot % per] = OrphanSlot(
+                        ino, self.inodes[ino].generation, 0, 0, self.inodes[ino].blocks
+                    )
                     self.inodes[ino].orphan_slot = slot + 1
             self.put(first + number, block)
         table.set_entries(FORM_EXTENTS, ((0, EXTENT.pack(first, count, 0)),))

@@ -178,10 +178,10 @@ def test_xattrs() -> None:
 
 def test_orphan_slot() -> None:
     block = orphan.OrphanBlock.fresh(FMT)
-    block.slots[1] = orphan.OrphanSlot(1, 2, 3, 4)
+    block.slots[1] = orphan.OrphanSlot(1, 2, 3, 4, 5)
     data = block.encode(FMT, 1)
     slot = data[HEADER_BYTES + 32 : HEADER_BYTES + 64]
-    check_fields("Orphan slot", slot, {"ino": 1, "generation": 2, "flags": 3, "cursor": 4})
+    check_fields("Orphan slot", slot, {"ino": 1, "generation": 2, "flags": 3, "cursor": 4, "blocks": 5})
     assert number(data, layout("Block header")["count"]) == 1
 
 

@@ -33,3 +33,13 @@ def test_half_of_a_version_1_limit(tmp_path: Path) -> None:
 
 def test_never_below_the_minimum(tmp_path: Path) -> None:
     assert make(tmp_path, "0::/\n", {"memory.max": "1000\n"}) == MEMORY_BYTES_MIN
+
+
+def test_the_throttling_limit_of_version_2_counts_as_well(tmp_path: Path) -> None:
+    limits = {"a/memory.max": "max\n", "a/memory.high": f"{80 << 20}\n"}
+    assert make(tmp_path, "0::/a\n", limits) == 40 << 20
+
+
+def test_both_versions_beside_each_other(tmp_path: Path) -> None:
+    limits = {"unified/a/memory.max": f"{60 << 20}\n", "memory/b/memory.limit_in_bytes": f"{90 << 20}\n"}
+    assert make(tmp_path, "4:memory:/b\n0::/a\n", limits) == 30 << 20

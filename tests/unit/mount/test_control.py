@@ -29,6 +29,9 @@ class FakeMount:
     def statistics(self) -> dict[str, object]:
         return {"evict": "deferred"}
 
+    async def explain(self, ino: int) -> dict[str, object]:
+        return {"inode": ino}
+
     async def sync(self) -> None:
         self.synced += 1
 

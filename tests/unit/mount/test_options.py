@@ -20,7 +20,7 @@ def test_without_options_the_defaults_are_safe() -> None:
 
 def test_our_own_options() -> None:
     options = parse_options(
-        ["evict=inline,commit=0.5,gc_workers=4", "memory=64M,discard,writeback_cache=off"],
+        ["evict=inline,commit=0.5,gc_workers=4", "memory=64M,discard,writeback_cache=off,poll=20"],
     )
     assert options.evict == "inline"
     assert options.commit_seconds == 0.5
@@ -28,6 +28,7 @@ def test_our_own_options() -> None:
     assert options.memory_bytes == 64 << 20
     assert options.discard
     assert not options.writeback_cache
+    assert options.poll_us == 20
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ u64 = st.integers(0, 2**64 - 1)
 
 
 @given(
-    fmt=st.sampled_from(FORMATS), slot=st.builds(OrphanSlot, st.integers(1, 2**64 - 1), u32, u32, u64), data=st.data()
+    fmt=st.sampled_from(FORMATS),
+    slot=st.builds(OrphanSlot, st.integers(1, 2**64 - 1), u32, u32, u64, u64),
+    data=st.data(),
 )
 def test_round_trip(fmt: Format, slot: OrphanSlot, data: st.DataObject) -> None:
     block = OrphanBlock.fresh(fmt)
@@ -30,14 +32,21 @@ def test_round_trip(fmt: Format, slot: OrphanSlot, data: st.DataObject) -> None:
 
 def test_a_slot_lies_where_the_docstring_says() -> None:
     block = OrphanBlock.fresh(FMT)
-    block.slots[1] = OrphanSlot(8, 9, 1, 77)
-    assert struct.unpack_from("<QIIQQ", block.encode(FMT, 5), HEADER_BYTES + 32) == (8, 9, 1, 77, 0)
+    block.slots[1] = OrphanSlot(8, 9, 1, 77, 4)
+    assert struct.unpack_from("<QIIQQ", block.encode(FMT, 5), HEADER_BYTES + 32) == (8, 9, 1, 77, 4)
 
 
 def test_a_copy_is_independent() -> None:
     block = OrphanBlock.fresh(FMT)
     block.copy().slots[0] = OrphanSlot(8, 9, 0, 0)
     assert block.slots[0] == FREE_SLOT
+
+
+def test_the_blocks_of_all_slots_are_summed_without_decoding() -> None:
+    block = OrphanBlock.fresh(FMT)
+    for index in (0, 3, FMT.orphans_per_block - 1):
+        block.slots[index] = OrphanSlot(8 + index, 9, 1, 1 << 40, 1 << index % 50)
+    assert OrphanBlock.total_blocks(FMT, block.encode(FMT, 5)) == 1 + 8 + (1 << (FMT.orphans_per_block - 1) % 50)
 
 
 def test_damage_is_refused() -> None:

@@ -159,12 +159,12 @@ class Reclaim(RuleBasedStateMachine):
 
     @rule(inode=taken)
     def begin(self, inode: InCoreInode) -> None:
-        if inode.state is State.QUEUED and not inode.on_queue:
+        if inode.state is State.QUEUED and not inode.waiting:
             assert self.cache.begin(inode)
 
     @rule(inode=consumes(taken), fails=st.booleans())
     def finish(self, inode: InCoreInode, fails: bool) -> None:
-        if not inode.on_queue and inode.state is State.QUEUED:
+        if not inode.waiting and inode.state is State.QUEUED:
             self.cache.begin(inode)
         if fails:
             self.gc.failed(inode)
@@ -173,6 +173,18 @@ class Reclaim(RuleBasedStateMachine):
             return
         self.last_step(inode)
         self.gc.done(inode)
+
+    @rule(count=st.integers(1, 5))
+    def resize(self, count: int) -> None:
+        self.gc.resize(count)
+
+    @rule(blocks=st.integers(1, 20))
+    def hasten(self, blocks: int) -> None:
+        self.gc.hasten_space(blocks)
+
+    @rule()
+    def retry(self) -> None:
+        self.gc.retry_now()
 
     # --- what must always hold ---
     @invariant()
@@ -199,18 +211,27 @@ class Reclaim(RuleBasedStateMachine):
         for ino in self.orphans:
             if not self.active(ino):
                 inode = self.cache.table[ino]
-                assert inode.state in (State.QUEUED, State.INACTIVATING, State.QUARANTINED)
+                delayed = any(found is inode for _, _, found in self.gc.delayed)
+                assert delayed or inode.state in (State.QUEUED, State.INACTIVATING, State.QUARANTINED)
 
     @invariant()
-    def the_queue_is_sound(self) -> None:
-        seen = []
-        inode = self.gc.head
-        while inode is not None:
-            assert inode.on_queue
-            seen.append(inode)
-            tail, inode = inode, inode.following
-        assert len(seen) == len(set(map(id, seen))) == self.gc.queued
-        assert not seen or self.gc.tail is tail
+    def the_queues_are_sound(self) -> None:
+        waiting = 0
+        for queue in self.gc.queues:
+            seen = []
+            inode, tail = queue.head, None
+            while inode is not None:
+                assert inode.queue is queue
+                seen.append(inode)
+                tail, inode = inode, inode.following
+            assert queue.tail is tail
+            assert len(seen) == len(set(map(id, seen)))
+            in_line = [inode for inode in seen if inode.waiting]
+            assert all(inode.state is State.QUEUED for inode in in_line)
+            assert queue.depth == len(in_line)
+            assert queue.blocks == sum(inode.pending_blocks for inode in in_line)
+            waiting += len(in_line)
+        assert self.gc.queued == waiting + len(self.gc.urgent)
 
     def teardown(self) -> None:
         """Unmount: every inode is freed exactly once, and all counts return to zero."""
@@ -221,6 +242,7 @@ class Reclaim(RuleBasedStateMachine):
         for inode in list(self.cache.table.values()):
             if inode.state is State.INACTIVATING:
                 self.last_step(inode)
+        self.gc.retry_now()
         while batch := self.gc.take(9):
             for inode in batch:
                 if self.cache.begin(inode):

@@ -5,6 +5,7 @@ import contextvars
 import pytest
 
 from deferfs.reclaim.context import ReclaimChecker, ReclaimViolation
+from deferfs.reclaim.lockdep import COMMIT, LOG_SPACE
 
 
 def test_outside_of_reclaim_anything_may_wait() -> None:
@@ -48,3 +49,32 @@ def test_another_task_is_not_in_it() -> None:
         outside.run(checker.might_wait, "log")
         contextvars.copy_context().run(checker.might_wait, "io")
     assert checker.violations == {"forget:io": 1}
+
+
+def test_reclaim_is_a_lock_class() -> None:
+    checker = ReclaimChecker()
+    with checker.enter("forget"):
+        checker.might_need("log")
+    with checker.holding("reservation", LOG_SPACE):
+        checker.might_need("memory")
+    assert [[edge.held for edge in cycle] for cycle in checker.lockdep.cycles] == [["fs_reclaim", "log_space"]]
+    assert checker.violations_total == 0  # nobody has waited yet
+
+
+def test_what_is_held_is_let_go_with_an_exception_too() -> None:
+    checker = ReclaimChecker()
+    with pytest.raises(KeyError), checker.holding("commit", COMMIT, LOG_SPACE):
+        raise KeyError
+    assert not checker.lockdep.holds(COMMIT)
+    assert not checker.lockdep.holds(LOG_SPACE)
+
+
+def test_violations_are_told_and_reported_with_the_first_stack() -> None:
+    checker = ReclaimChecker()
+    told: list[str] = []
+    checker.on_violation = told.append
+    with checker.enter("forget"):
+        checker.might_wait("log")
+        checker.might_wait("log")
+    assert told == ["forget:log"] * 2
+    assert "wait in reclaim context: forget:log  2 times, first in:" in list(checker.report())

@@ -314,3 +314,70 @@ def test_the_statistics(driver: Driver) -> None:
     assert (found.checkpoints_total, found.used_blocks, found.pending_home, found.aborted) == (1, 0, 0, "first")
     assert found.revokes_total > 0
     assert journal.uncommitted(INODE_FILE_INO, data_only=False) == 0
+
+
+def test_a_wait_for_what_the_waiter_holds_never_ends(driver: Driver) -> None:
+    journal = journal_of(driver)
+    outer = journal.ask(MAX - 10)
+    assert journal.serve() == [outer]
+    inner = journal.ask(10, outer)
+    assert journal.serve() == [inner]  # there is room for both
+    journal.give_up(inner)
+    inner = journal.ask(11, outer)
+    assert journal.serve() == []
+    assert journal.circular() is inner
+    journal.refuse(inner)
+    assert inner.refused
+    assert journal.circular() is None
+    journal.give_up(inner)
+    journal.give_up(outer)
+    assert journal.granted_credits == 0
+
+
+def test_a_wait_for_what_somebody_else_holds_ends(driver: Driver) -> None:
+    journal = journal_of(driver)
+    other = journal.ask(MAX - 20)
+    outer = journal.ask(20)
+    assert len(journal.serve()) == 2
+    inner = journal.ask(20, outer)
+    assert journal.serve() == []
+    assert journal.circular() is None
+    journal.give_up(other)
+    assert journal.serve() == [inner]
+
+
+def test_waiters_that_hold_what_each_other_wait_for_are_a_circle_too(driver: Driver) -> None:
+    journal = journal_of(driver)
+    outers = [journal.ask(MAX // 2), journal.ask(MAX // 2)]
+    assert journal.serve() == outers
+    first = journal.ask(MAX // 2, outers[0])
+    assert journal.circular() is None  # the other holder goes on, and gives its credits back
+    second = journal.ask(2, outers[1])
+    assert journal.serve() == []
+    assert journal.circular() is second
+    journal.refuse(second)
+    assert journal.circular() is None
+    journal.give_up(outers[1])
+    assert journal.serve() == [first]
+
+
+def test_who_waits_behind_a_circle_is_not_what_is_refused(driver: Driver) -> None:
+    journal = journal_of(driver)
+    outer = journal.ask(MAX - 10)
+    journal.serve()
+    before, inner, after = journal.ask(20), journal.ask(5, outer), journal.ask(5)
+    assert journal.serve() == []
+    assert journal.circular() is inner
+    journal.refuse(inner)
+    assert list(journal.grants) == [before, after]
+
+
+def test_an_empty_transaction_is_no_way_around_what_others_were_granted(driver: Driver) -> None:
+    store, journal = driver.volume.store, journal_of(driver)
+    grant = journal.ask(MAX - 10)
+    assert journal.serve() == [grant]
+    assert journal.running.empty
+    with pytest.raises(NeedLogSpace):
+        fill(store, 20)
+    fill(store, MAX - 14, grant=grant)
+    assert journal.running_blocks <= journal.transaction_blocks_max

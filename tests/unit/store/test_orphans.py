@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
 from deferfs.store import extents
 from deferfs.store.plan import Plan
+from deferfs.volume import xattrs
+from deferfs.volume.attributes import statfs
 from deferfs.volume.driver import Driver
-from tests.unit.volumes import FILE, fresh_driver, planned, record, reopened
+from tests.unit.volumes import FILE, fresh_driver, make_file, planned, record, reopened, unlink
 
 PER_BLOCK = 31
 
@@ -111,9 +115,39 @@ def test_cursor_and_flags() -> None:
     (ino,) = allocate(driver, 1)
     slot = add(driver, ino)
     orphans = driver.volume.store.orphans
-    driver.run(orphans.update, slot, cursor=77)
-    driver.run(orphans.update, slot, flags=1)
-    assert slots(driver)[slot][2:] == (1, 77)
+    driver.run(lambda plan: orphans.progress(plan, driver.volume.store.inodes.modify(plan, ino), 77))
+    driver.run(orphans.set_quarantine, slot, ino, quarantined=True)
+    assert slots(driver)[slot][2:] == (1, 77, 0)
+    driver.run(orphans.set_quarantine, slot, ino + 1, quarantined=False)  # the slot is another one's by now
+    driver.run(orphans.set_quarantine, slot, ino, quarantined=False)
+    assert slots(driver)[slot][2:] == (0, 77, 0)
+
+
+def test_a_slot_tells_what_its_inode_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the unlink on, whatever is done to the open file, and without decoding a slot at the next mount."""
+    driver = fresh_driver()
+    ino = make_file(driver, b"file", b"x" * 50_000)
+    driver.volume.lookup_count(record(driver, ino))
+    unlink(driver, b"file")
+    driver.truncate(ino, 20_000)
+    driver.write(ino, 100_000, b"y" * 9000)
+    driver.run(xattrs.setxattr, driver.volume, ino, b"user.large", bytes(5000))
+    held = record(driver, ino).blocks
+    assert slots(driver)[record(driver, ino).orphan_slot - 1].blocks == held > 5
+    assert driver.volume.inodes.table[ino].pending_blocks == held
+    free = statfs(driver.volume).free
+    driver.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(Driver, "adopt_orphans", lambda self: 0)
+        again = reopened(driver)
+    assert again.volume.store.recovered.held_blocks == held
+    assert statfs(again.volume).free == free + held
+    again.adopt_orphans()
+    assert (again.volume.store.recovered.held_blocks, again.volume.inodes.pending_blocks) == (0, held)
+    again.collect()
+    again.commit()
+    table = 1  # the block of the table itself is not needed any more
+    assert (statfs(again.volume).free, again.volume.inodes.pending_blocks) == (free + held + table, 0)
 
 
 def test_the_table_is_found_again_after_a_crash() -> None:

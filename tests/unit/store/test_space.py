@@ -80,7 +80,7 @@ class TestHold:
         space.let_go(10, 5)
         with pytest.raises(NeedFreeSpace) as caught:
             space.hold(0, 8, minimum=6, reserve=True)
-        assert caught.value.blocks == 6
+        assert caught.value.blocks == 8
         assert space.free_blocks == 5
 
     def test_the_reserve_is_for_those_who_may_use_it(self) -> None:

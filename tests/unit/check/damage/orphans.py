@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.node import EXTENT
-from deferfs.ondisk.orphan import FREE_SLOT, OrphanBlock, OrphanSlot
+from deferfs.ondisk.orphan import FREE_SLOT, ORPHAN_QUARANTINED, OrphanBlock, OrphanSlot
 from tests.unit.check.damage import case
 from tests.unit.check.image import Image, edit
 from tests.unit.check.sample import ORPHAN, ORPHAN_DIRECTORY, SMALL
@@ -68,7 +68,7 @@ def slot_of_a_reserved_inode(image: Image) -> None:
 
 @case("orphan-generation")
 def slot_of_an_earlier_inode(image: Image) -> None:
-    _set(image, 0, OrphanSlot(ORPHAN, 5, 0, 0))
+    _set(image, 0, OrphanSlot(ORPHAN, 5, 0, 0, image.inode(ORPHAN).blocks))
 
 
 @case("orphan-slot")
@@ -84,6 +84,18 @@ def two_slots_for_one_inode(image: Image) -> None:
 @case("orphan-slot")
 def linked_inode_with_a_slot(image: Image) -> None:
     image.change_inode(SMALL, orphan_slot=3)
+
+
+@case("orphan-blocks")
+def slot_that_counts_wrongly(image: Image) -> None:
+    _set(image, 0, OrphanSlot(ORPHAN, image.inode(ORPHAN).generation, 0, 0, image.inode(ORPHAN).blocks + 1))
+
+
+@case("inode-quarantined")
+def slot_in_quarantine(image: Image) -> None:
+    _set(
+        image, 0, OrphanSlot(ORPHAN, image.inode(ORPHAN).generation, ORPHAN_QUARANTINED, 0, image.inode(ORPHAN).blocks)
+    )
 
 
 @case("orphan-lost")
@@ -106,4 +118,4 @@ def inactivation_under_way(image: Image) -> None:
     image.mark(first + 1, 2, 0)
     image.change_inode(ORPHAN, entries=((0, EXTENT.pack(first, 1, 0)),), blocks=1)
     _change(image, 0, lambda block: edit(block, slots=[*block.slots]))
-    _set(image, 0, OrphanSlot(ORPHAN, image.inode(ORPHAN).generation, 0, 1))
+    _set(image, 0, OrphanSlot(ORPHAN, image.inode(ORPHAN).generation, 0, 1, 1))

@@ -1,0 +1,215 @@
+"""Lock classes: proof that the waits of the daemon cannot close a circle, after the kernel's lockdep.
+
+What is *held* here is what others wait for: a granted log reservation (`log_space`), being inside reclaim
+(`fs_reclaim`), being the worker that a drain waits for (`gc_drain`), being the commit or checkpoint under way
+(`commit`, `checkpoint`). `hold` says that the task holds a class, `want` that it is about to wait for one, or might:
+called at the top of slow paths, it proves the order even when the wait does not come about, as might_alloc() in the
+kernel takes and drops fs_reclaim on every allocation.
+
+Each pair (held, wanted) is an edge of a graph. A circle in it is a deadlock that only needs the right moment; it is
+reported once, with the stacks of both ends of every edge of it.
+
+**Invariants**
+- An edge is in `edges` from the first time it is seen on; its stacks are those of that time.
+- `_known` mirrors `edges` by (held, wanted): a wait whose edges are known costs one look-up for each class held.
+- What a task holds is a linked list in a context variable: the innermost first. A task that is started inherits it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextvars import ContextVar, Token
+from types import CodeType
+from typing import Final
+
+FS_RECLAIM: Final = "fs_reclaim"
+"""Held in FORGET, RELEASE, direct and background reclaim; wanted by whoever may need memory."""
+LOG_SPACE: Final = "log_space"
+"""Held with a granted reservation; wanted by whoever reserves."""
+GC_DRAIN: Final = "gc_drain"
+"""Held by an inodegc worker in a batch; wanted by whoever waits for inodes to be cleaned up."""
+COMMIT: Final = "commit"
+"""Held by the commit under way; wanted by fsync, sync, and whoever waits for freed blocks."""
+CHECKPOINT: Final = "checkpoint"
+"""Held by the checkpoint under way; wanted by whoever waits for blocks to be at home."""
+THAW: Final = "thaw"
+"""Held by a freeze that is being brought about; wanted by whoever wants to change something meanwhile."""
+IO: Final = "io"
+"""The device. It waits for nobody."""
+
+STACK_FRAMES_MAX: Final = 18
+_OWN: Final = ("/reclaim/lockdep.py", "/reclaim/context.py")
+"""Frames that tell nothing: those of the checker itself."""
+
+Stack = tuple[tuple[CodeType, int], ...]
+"""(code, last instruction) of each frame, innermost first: cheap to take, formatted when somebody reads it."""
+
+
+class LockOrderError(AssertionError):
+    """A wait that closes a circle, where that is fatal."""
+
+
+class Held:
+    """One class held by a task. `why` says in which role, `stack` where it was taken; `outer` was held before."""
+
+    __slots__ = ("name", "outer", "stack", "why")
+
+    def __init__(self, name: str, why: str, outer: Held | None) -> None:
+        self.name = name
+        self.why = why
+        self.outer = outer
+        self.stack = take_stack()
+
+
+class Edge:
+    """`held` was held while `wanted` was wanted: `count` times, the first time with these stacks."""
+
+    __slots__ = ("count", "held", "held_stack", "held_why", "wanted", "wanted_stack", "wanted_why")
+
+    def __init__(self, held: Held, wanted: str, why: str) -> None:
+        self.held = held.name
+        self.held_why = held.why
+        self.held_stack = held.stack
+        self.wanted = wanted
+        self.wanted_why = why
+        self.wanted_stack = take_stack()
+        self.count = 1
+
+
+_held: ContextVar[Held | None] = ContextVar("deferfs_held_classes", default=None)
+
+
+class LockDep:
+    """The graph of one mount. `strict` makes a circle fatal for the task that closes it."""
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.edges: dict[str, dict[str, Edge]] = {}
+        self._known: dict[tuple[str, str], Edge] = {}
+        self.cycles: list[list[Edge]] = []
+        """Each closed by its last edge."""
+
+    # --- what tasks say ---
+    def hold(self, name: str, why: str) -> Token[Held | None]:
+        """The task holds a class from now on, until `release` is called with what this returns.
+
+        It does not say that the task waited for it: who may wait calls `want` first.
+        """
+        return _held.set(Held(name, why, _held.get()))
+
+    def release(self, token: Token[Held | None]) -> None:
+        """The end of a `hold`; in the reverse order of the holds, in the same task."""
+        _held.reset(token)
+
+    def want(self, name: str, why: str) -> None:
+        """The task is about to wait for a class, or might. LockOrderError where a circle is fatal."""
+        held = _held.get()
+        innermost = held
+        while held is not None:
+            edge = self._known.get((held.name, name))
+            if edge is not None:
+                edge.count += 1
+            elif held.name != name or held is innermost:
+                # what is held further out under the same name is connected by what was taken in between
+                self._connect(Edge(held, name, why))
+            held = held.outer
+
+    def holds(self, name: str) -> bool:
+        """Whether the running task holds the class."""
+        held = _held.get()
+        while held is not None:
+            if held.name == name:
+                return True
+            held = held.outer
+        return False
+
+    # --- the graph ---
+    def _connect(self, edge: Edge) -> None:
+        path = self._path(edge.wanted, edge.held)
+        self.edges.setdefault(edge.held, {})[edge.wanted] = edge
+        self._known[edge.held, edge.wanted] = edge
+        if path is None:
+            return
+        self.cycles.append([*path, edge])
+        if self.strict:
+            raise LockOrderError("\n".join(self.cycle_lines(self.cycles[-1])))
+
+    def _path(self, start: str, end: str) -> list[Edge] | None:
+        """The shortest way from a class to another; empty when they are the same."""
+        ways: dict[str, list[Edge]] = {start: []}
+        queue = deque([start])
+        while queue:
+            name = queue.popleft()
+            if name == end:
+                return ways[name]
+            for wanted, edge in self.edges.get(name, {}).items():
+                if wanted not in ways:
+                    ways[wanted] = [*ways[name], edge]
+                    queue.append(wanted)
+        return None
+
+    @property
+    def edge_count(self) -> int:
+        """Pairs (held, wanted) seen so far."""
+        return len(self._known)
+
+    # --- the report ---
+    def report(self) -> Iterator[str]:
+        """Lines for people: classes, edges with how often they were seen, circles with stacks."""
+        edges = sorted(self._known.values(), key=_names)
+        classes = sorted({name for edge in edges for name in _names(edge)})
+        yield f"lock classes: {', '.join(classes) or 'nothing was held at any wait'}"
+        for edge in edges:
+            yield f"  {edge.held} -> {edge.wanted}  {edge.count} times  ({edge.held_why}; {edge.wanted_why})"
+        for cycle in self.cycles:
+            yield ""
+            yield from self.cycle_lines(cycle)
+        yield f"{len(self.cycles)} cycles"
+
+    def cycle_lines(self, cycle: list[Edge]) -> Iterator[str]:
+        """One circle, edge by edge."""
+        names = [cycle[-1].wanted, *(edge.wanted for edge in cycle)] if len(cycle) > 1 else [cycle[0].held] * 2
+        yield f"possible circular waiting: {' -> '.join(names)}"
+        for edge in cycle:
+            yield f"  {edge.held} is held ({edge.held_why}):"
+            yield from format_stack(edge.held_stack)
+            yield f"  while {edge.wanted} is wanted ({edge.wanted_why}):"
+            yield from format_stack(edge.wanted_stack)
+
+
+def take_stack() -> Stack:
+    """Where the running task stands, coroutines that await each other included."""
+    frame = sys._getframe()
+    found: list[tuple[CodeType, int]] = []
+    while len(found) < STACK_FRAMES_MAX:
+        found.append((frame.f_code, frame.f_lasti))
+        back = frame.f_back
+        if back is None:
+            break
+        frame = back
+    return tuple(found)
+
+
+def _names(edge: Edge) -> tuple[str, str]:
+    return edge.held, edge.wanted
+
+
+def format_stack(stack: Stack) -> Iterator[str]:
+    """Lines, innermost first: only the program's own frames, as far as there are any."""
+    own = False
+    for code, instruction in stack:
+        start = code.co_filename.rfind("/deferfs/")
+        if start >= 0 and not code.co_filename.endswith(_OWN):
+            own = True
+            yield f"    {code.co_filename[start + 1 :]}:{_line_of(code, instruction)} {code.co_qualname}"
+    if not own:
+        yield "    (compiled code)"
+
+
+def _line_of(code: CodeType, instruction: int) -> int:
+    for start, end, line in code.co_lines():
+        if start <= instruction < end and line is not None:
+            return line
+    return code.co_firstlineno

@@ -1,0 +1,142 @@
+"""Freeze, thaw, read-only: nothing changes, nobody is lost, and looking goes on."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import trio
+
+from deferfs.check import check_image
+from deferfs.device import MemoryDevice
+from deferfs.errors import FsError
+from deferfs.ondisk.superblock import Superblock
+from deferfs.reclaim.states import State
+from deferfs.store.io import run_job
+from deferfs.store.recovery import read_superblock
+from deferfs.volume import namespace
+from tests.unit.runtimes import delete_and_forget, make_file, running, turns
+from tests.unit.volumes import ROOT, fails_with, fresh_driver, record_of
+
+
+def read_back(image: bytes) -> Superblock:
+    device = MemoryDevice.from_bytes(image)
+    return run_job(device, read_superblock(device.size))
+
+
+MODES = pytest.mark.parametrize("evict", ["deferred", "inline"])
+
+
+@MODES
+async def test_a_frozen_image_is_clean_and_nothing_changes_it(evict: str) -> None:
+    driver = fresh_driver(evict=evict)
+    async with running(driver=driver, evict=evict) as runtime:
+        assert isinstance(driver.device, MemoryDevice)
+        inos = [await make_file(runtime, b"f%d" % number, b"x" * 5000) for number in range(9)]
+        await runtime.freezer.freeze()
+        frozen = driver.device.snapshot()
+        report = check_image(MemoryDevice.from_bytes(frozen))
+        assert not report.problems
+        assert read_back(frozen).clean
+        made: list[int] = []
+
+        async def make_another() -> None:
+            made.append(await make_file(runtime, b"another"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(make_another)
+            nursery.start_soon(delete_and_forget, runtime, b"f3", inos[3])
+            await turns()
+            assert not made
+            assert await runtime.read(inos[0], 0, 9999) == b"x" * 5000
+            assert driver.device.snapshot() == frozen
+            await runtime.freezer.thaw()
+        assert made
+        assert not read_back(driver.device.snapshot()).clean
+        await runtime.workers.flush()
+        assert runtime.volume.inodes.inactivated_total == 1
+
+
+@MODES
+async def test_forgets_only_queue_and_a_lookup_revives_in_no_time(evict: str) -> None:
+    async with running(evict=evict) as runtime:
+        gone, kept = await make_file(runtime, b"gone", b"x" * 5000), await make_file(runtime, b"kept")
+        await runtime.run(namespace.unlink, runtime.volume, ROOT, b"gone")
+        runtime.volume.inodes.table[kept].lazy_atime = 5
+        await runtime.freezer.freeze()
+        await runtime.forget([(gone, 1), (kept, 1)])
+        await runtime.shrink(1 << 20)
+        table = runtime.volume.inodes.table
+        assert (table[gone].state, table[kept].state) == (State.QUEUED, State.QUEUED)
+        await turns()
+        assert table[gone].state is State.QUEUED
+        runtime.volume.lookup_count(record_of(runtime.volume, kept))
+        assert table[kept].state is State.LIVE
+        await runtime.freezer.thaw()
+        await runtime.workers.flush()
+        assert gone not in table
+        assert table[kept].state is State.LIVE
+
+
+async def test_what_makes_no_sense_is_refused() -> None:
+    async with running() as runtime:
+        with fails_with(errno.EINVAL):
+            await runtime.freezer.thaw()
+        await runtime.freezer.freeze()
+        with fails_with(errno.EBUSY):
+            await runtime.freezer.freeze()
+        with fails_with(errno.EBUSY):
+            await runtime.freezer.make_read_only()
+        await runtime.freezer.thaw()
+        await runtime.freezer.make_read_only()
+        await runtime.freezer.make_writable()
+        await runtime.freezer.make_writable()
+
+
+async def test_an_unmount_thaws() -> None:
+    driver = fresh_driver()
+    async with running(driver=driver) as runtime:
+        ino = await make_file(runtime, b"gone", b"x" * 5000)
+        await runtime.freezer.freeze()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(delete_and_forget, runtime, b"gone", ino)
+            await turns()
+            await runtime.freezer.thaw()
+        await runtime.freezer.freeze()
+    assert runtime.store.orphans.count == 0
+    assert runtime.store.superblock.clean
+
+
+@MODES
+async def test_read_only_for_good_and_back(evict: str) -> None:
+    async with running(evict=evict) as runtime:
+        ino = await make_file(runtime, b"file", b"x" * 5000)
+        gone = await make_file(runtime, b"gone", b"x" * 5000)
+        await delete_and_forget(runtime, b"gone", gone)
+        await runtime.freezer.make_read_only()
+        assert runtime.store.orphans.count == 0
+        assert runtime.store.superblock.clean
+        with fails_with(errno.EROFS):
+            await make_file(runtime, b"another")
+        assert await runtime.read(ino, 0, 9999) == b"x" * 5000
+        await runtime.freezer.make_writable()
+        await make_file(runtime, b"another")
+
+
+async def test_who_waits_for_the_thaw_is_told_of_an_abort() -> None:
+    async with running() as runtime:
+        await runtime.freezer.freeze()
+        errors: list[int] = []
+
+        async def make() -> None:
+            try:
+                await make_file(runtime, b"late")
+            except FsError as error:
+                errors.append(error.errno)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(make)
+            await turns()
+            runtime.store.journal.abort(OSError(errno.EIO, "unplugged"))
+            await runtime.freezer.thaw()
+        assert errors == [errno.EROFS]
