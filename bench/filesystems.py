@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Final, Protocol
 from deferfs.errors import DeferfsError, EnvironmentProblem
 from deferfs.measure.targets import deferfs_command, run_command
 
+ROOT: Final = Path(__file__).parents[1]
 IMAGE_BYTES: Final = 2 << 30
 MOUNT_SECONDS_MAX: Final = 30.0
 """Longest time until a filesystem that mounts in the background is there."""
@@ -90,6 +92,23 @@ class Gocryptfs:
 
     def unmount(self, mountpoint: Path) -> None:
         plain_unmount(mountpoint)
+
+
+class Null:
+    """Dictionaries in memory behind pyfuse3 and our readers: what Python and FUSE cost without a filesystem."""
+
+    name = "null"
+    needs: Sequence[str] = ()
+
+    def make(self, home: Path) -> None:
+        """There is nothing to make."""
+
+    def mount(self, home: Path, mountpoint: Path) -> None:
+        self._process = subprocess.Popen([sys.executable, "-m", "bench.null_filesystem", str(mountpoint)], cwd=ROOT)
+
+    def unmount(self, mountpoint: Path) -> None:
+        plain_unmount(mountpoint)
+        self._process.wait(MOUNT_SECONDS_MAX)
 
 
 def plain_unmount(mountpoint: Path) -> None:

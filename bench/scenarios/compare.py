@@ -1,4 +1,4 @@
-"""Small files and metadata: deferfs against fuse2fs and gocryptfs, in turn, as ratios."""
+"""Small files and metadata: deferfs against fuse2fs, gocryptfs and the null filesystem, in turn, as ratios."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench.filesystems import Deferfs, Filesystem, Fuse2fs, Gocryptfs, check_programs, fresh
+from bench.filesystems import Deferfs, Filesystem, Fuse2fs, Gocryptfs, Null, check_programs, fresh
 from bench.main import RESULTS, run_scenario, say
 from bench.rows import ROWS, time_row
 from deferfs.errors import EnvironmentProblem
@@ -64,7 +64,7 @@ def ratios_of(seconds: dict[str, dict[str, list[float]]]) -> dict[str, dict[str,
 
 
 def show(result: Comparison) -> None:
-    """The table: times of one operation for scale, ratios for the answer."""
+    """The table: the time of one operation of ours for scale, ratios for the answer."""
     others = list(result.ratios)
     table = Table(
         title=f"{result.files} files; other/deferfs, geometric mean (least-most) of "
@@ -73,11 +73,12 @@ def show(result: Comparison) -> None:
         title_style="",
         box=None,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("row")
-    table.add_column("deferfs, each", justify="right")
+    table.add_column(OURS, justify="right", no_wrap=True)
     for other in others:
-        table.add_column(f"{other}/deferfs", justify="right")
+        table.add_column(other, justify="right", no_wrap=True)
     for row in ROWS:
         taken = result.seconds[OURS][row.name]
         each = sum(taken) / len(taken) / result.files
@@ -94,7 +95,7 @@ def command(pairs: int, files: int, options: str, json_file: Path) -> None:
     """Compare deferfs with fuse2fs and gocryptfs on small files and metadata."""
     if not Path("/proc/sys/vm/drop_caches").exists():
         raise EnvironmentProblem("no /proc/sys/vm/drop_caches; run on Linux, as root")
-    filesystems: list[Filesystem] = [Deferfs(options), Fuse2fs(), Gocryptfs()]
+    filesystems: list[Filesystem] = [Deferfs(options), Fuse2fs(), Gocryptfs(), Null()]
     check_programs(filesystems)
     seconds = measure(filesystems, pairs, files)
     result = Comparison(describe_machine(Path("/tmp")), files, pairs, options, seconds, ratios_of(seconds))

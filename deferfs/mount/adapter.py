@@ -119,13 +119,8 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """LOOKUP. That there is no such name is an answer to remember, not an error."""
-        try:
-            record = await self._runtime.run(operations.lookup, self._volume, parent_inode, name)
-        except FsError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return self._attributes.nothing()
-        return self._attributes.of(record)
+        record = await self._runtime.run(operations.lookup, self._volume, parent_inode, name)
+        return self._attributes.nothing() if record is None else self._attributes.of(record)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """FORGET. Under `deferred` this completes without a single await."""

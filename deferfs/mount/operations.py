@@ -33,14 +33,14 @@ def _counted(plan: Plan, volume: Volume, record: Inode) -> Inode:
     return record
 
 
-def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode:
-    """`namespace.lookup`; `.` works for a file as well, which is how NFS handles are resolved: ESTALE once deleted."""
-    if name == b".":
-        record = inode_of(plan, parent)
-        if not record.nlink:
-            raise FsError(errno.ESTALE)
-        return _counted(plan, volume, record)
-    return _counted(plan, volume, namespace.lookup(plan, volume, parent, name))
+def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode | None:
+    """`namespace.find`; `.` works for a file as well, which is how NFS handles are resolved: ESTALE once deleted."""
+    found = inode_of(plan, parent) if name == b"." else namespace.find(plan, volume, parent, name)
+    if found is None:
+        return None
+    if name == b"." and not found.nlink:
+        raise FsError(errno.ESTALE)
+    return _counted(plan, volume, found)
 
 
 def create(

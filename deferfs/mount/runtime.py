@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import trio
 
@@ -97,39 +97,41 @@ class Runtime:
             nursery.start_soon(self.blockgc.run)
 
     # --- operations ---
-    async def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Perform one operation; FsError as the caller of the filesystem sees it."""
         self.checker.might_need("memory")
-        result = await self._perform(lambda plan: op(plan, *args, **kwargs), reserve=False)
-        if self.volume.due:
-            due, self.volume.due = self.volume.due, []
-            await self.place(due)
-        return result
+        return self._perform(op, args, kwargs, reserve=False)
 
-    async def run_reserved(self, op: Callable[[Plan], T]) -> T:
+    def run_reserved(self, op: Callable[[Plan], T]) -> Coroutine[Any, Any, T]:
         """Perform an operation that frees space or memory: it may draw on the reserves."""
         self.checker.might_need("log")
-        return await self._perform(op, reserve=True)
+        return self._perform(op, (), {}, reserve=True)
 
-    async def _perform(self, op: Callable[[Plan], T], *, reserve: bool) -> T:
-        """The fast path does not wait at all."""
+    async def _perform(
+        self, op: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, reserve: bool
+    ) -> T:
+        """The fast path does not wait at all, and is one coroutine: every request goes through it."""
         plan: Plan | None = None
         try:
             plan = self.store.plan(reserve=reserve)
-            result = op(plan)
+            result = op(plan, *args, **kwargs)
             if plan.data_writes:
                 self._write_data(plan)
             plan.apply()
         except Need as need:
             if plan is not None:
                 plan.drop()
-            return await self._retry(need, op, reserve=reserve)
+            result = await self._retry(need, lambda plan: op(plan, *args, **kwargs), reserve=reserve)
         except BaseException as error:
             if plan is not None:
                 plan.drop()
             self._note(error)
             raise
-        self.background.after_operation()
+        else:
+            self.background.after_operation()
+        if self.volume.due and not reserve:
+            due, self.volume.due = self.volume.due, []
+            await self.place(due)
         return result
 
     def _write_data(self, plan: Plan) -> None:

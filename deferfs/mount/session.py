@@ -9,10 +9,11 @@ empty directory below to programs that would go on writing there.
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Final
 
@@ -38,6 +39,9 @@ from deferfs.volume.volume import Volume
 _CLOCK_REALTIME_COARSE: Final = 5
 """Of <time.h>; Python does not name it."""
 _log: Final = logging.getLogger(__name__)
+_RANDOM_BYTES: Final = 1024
+_GARBAGE_THRESHOLDS: Final = (20_000, 20, 20)
+"""New objects before the youngest generation is searched, and how many searches of one before that of the next."""
 
 
 def serve_mount(
@@ -77,6 +81,7 @@ def serve_mount(
             run_job(device, close_store(runtime.store))  # nothing has happened: clean as before
             raise
         server = Server(runtime, adapter, mount, handshake, notifier)
+        collect_seldom()
         try:
             trio.run(server.run)
         except BaseExceptionGroup as group:
@@ -97,7 +102,7 @@ def load_volume(device: FileDevice, options: MountOptions) -> Volume:
     """Open, and if needed recover, the filesystem on `device`. ImageError or MountFailedError."""
     superblock = load_superblock(device)
     memory = Memory(options.memory_bytes or default_budget())
-    job = open_store(superblock, memory, clock=_clock, entropy=_entropy, read_only=options.read_only)
+    job = open_store(superblock, memory, clock=_clock, entropy=random_numbers(), read_only=options.read_only)
     try:
         store = run_job(device, job)
     except FsError as error:
@@ -130,9 +135,22 @@ def _clock() -> int:
     return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
 
 
-def _entropy() -> int:
-    """32 random bits, for inode generations."""
-    return int.from_bytes(os.urandom(4), "little")
+def collect_seldom() -> None:
+    """Have Python look for circular garbage less often. What operations make is freed by its reference counts, but
+    counts as new objects while it is cached: at the default every hundredth request would pay for a search."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
+
+
+def random_numbers() -> Callable[[], int]:
+    """32 random bits at each call, for inode generations. The kernel is asked for many at once: it takes its time."""
+
+    def numbers() -> Iterator[int]:
+        while True:
+            yield from memoryview(os.urandom(_RANDOM_BYTES)).cast("I")
+
+    return numbers().__next__
 
 
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from functools import lru_cache
 from typing import Final
 
 from deferfs.ondisk.format import Format
@@ -18,8 +19,12 @@ COOKIE_DOTDOT: Final = 2
 _HASHES: Final = (1 << 55) - 2
 
 
+@lru_cache(maxsize=1024)
 def name_key(fmt: Format, name: bytes) -> int:
-    """The lowest key that `name` may have; its entry lies in [key, key + 256)."""
+    """The lowest key that `name` may have; its entry lies in [key, key + 256).
+
+    Remembered for a while: a name is looked up before it is made or removed, and then looked for again.
+    """
     digest = hashlib.blake2b(name, digest_size=8, key=fmt.hash_key).digest()
     return (int.from_bytes(digest, "little") % _HASHES + 1) << 8
 

@@ -33,6 +33,11 @@ _CLASSES: Final = {
 for is announced for itself."""
 
 
+_ONE_WAY_IN: Final = frozenset({"forget", "release"})
+"""The kernel's requests, which come often, and by the same few calls: taking the stack of each would cost more than
+handling it."""
+
+
 class ReclaimViolation(AssertionError):
     """Something in reclaim context was about to wait."""
 
@@ -47,12 +52,17 @@ class ReclaimChecker:
         self.on_violation: Callable[[str], None] = _nobody
         self._stacks: dict[str, Stack] = {}
         """Where the first violation of each kind was."""
+        self._ways_in: dict[str, Stack] = {}
+        """The stacks of entries that are always the same."""
 
     @contextmanager
     def enter(self, name: str) -> Iterator[None]:
         """Everything below is reclaim, entered by way of `name`."""
         token = _context.set(name)
-        held = self.lockdep.hold(lockdep.FS_RECLAIM, name)
+        stack = self._ways_in.get(name)
+        if stack is None and name in _ONE_WAY_IN:
+            stack = self._ways_in[name] = take_stack()
+        held = self.lockdep.hold(lockdep.FS_RECLAIM, name, stack)
         try:
             yield
         finally:

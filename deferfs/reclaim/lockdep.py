@@ -56,11 +56,11 @@ class Held:
 
     __slots__ = ("name", "outer", "stack", "why")
 
-    def __init__(self, name: str, why: str, outer: Held | None) -> None:
+    def __init__(self, name: str, why: str, outer: Held | None, stack: Stack | None = None) -> None:
         self.name = name
         self.why = why
         self.outer = outer
-        self.stack = take_stack()
+        self.stack = take_stack() if stack is None else stack
 
 
 class Edge:
@@ -92,12 +92,13 @@ class LockDep:
         """Each closed by its last edge."""
 
     # --- what tasks say ---
-    def hold(self, name: str, why: str) -> Token[Held | None]:
+    def hold(self, name: str, why: str, stack: Stack | None = None) -> Token[Held | None]:
         """The task holds a class from now on, until `release` is called with what this returns.
 
-        It does not say that the task waited for it: who may wait calls `want` first.
+        It does not say that the task waited for it: who may wait calls `want` first. `stack` is known already where
+        there is only one way to get there.
         """
-        return _held.set(Held(name, why, _held.get()))
+        return _held.set(Held(name, why, _held.get(), stack))
 
     def release(self, token: Token[Held | None]) -> None:
         """The end of a `hold`; in the reverse order of the holds, in the same task."""

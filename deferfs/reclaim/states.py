@@ -13,6 +13,9 @@ from typing import Final
 class State(Enum):
     """Where an in-core inode is in its life."""
 
+    __hash__ = object.__hash__
+    """Members are compared by identity; Enum's own hash is computed in Python, twice for each change of state."""
+
     NEW = auto()
     """Being set up; nobody else can see it."""
     LIVE = auto()

@@ -28,8 +28,9 @@ _GROUP_OBJ: Final = 0x04
 _GROUP: Final = 0x08
 _MASK: Final = 0x10
 _OTHER: Final = 0x20
+_ONCE: Final = (_USER_OBJ, _GROUP_OBJ, _MASK, _OTHER)
 _NAMED: Final = (_USER, _GROUP)
-_ALL: Final = (_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER)
+_TAGS: Final = frozenset(_ONCE) | frozenset(_NAMED)
 
 
 class Entry(NamedTuple):
@@ -49,7 +50,7 @@ def decode(value: bytes) -> list[Entry]:
     keys = [(entry.tag, entry.who if entry.tag in _NAMED else 0) for entry in entries]
     named = any(tag in _NAMED for tag in tags)
     if (
-        any(entry.permissions & ~7 or entry.tag not in _ALL for entry in entries)
+        any(entry.permissions & ~7 or entry.tag not in _TAGS for entry in entries)
         or keys != sorted(set(keys))
         or not {_USER_OBJ, _GROUP_OBJ, _OTHER}.issubset(tags)
         or (named and _MASK not in tags)

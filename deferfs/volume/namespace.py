@@ -26,6 +26,16 @@ _WHITEOUT_MODE = stat.S_IFCHR
 
 def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode:
     """The inode called `name`. ENOENT, ENOTDIR, ENAMETOOLONG."""
+    found = find(plan, volume, parent, name)
+    if found is None:
+        raise FsError(errno.ENOENT)
+    return found
+
+
+def find(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode | None:
+    """The inode called `name`, None when there is none: so often asked for that it is no error. ENOTDIR,
+    ENAMETOOLONG.
+    """
     directory = directory_of(plan, parent)
     if name == b".":
         return directory
@@ -33,9 +43,7 @@ def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode:
         return inode_of(plan, directory.parent)
     check_name(name)
     entry = directories.find(plan, directory, name)
-    if entry is None:
-        raise FsError(errno.ENOENT)
-    return inode_of(plan, entry.ino)
+    return None if entry is None else inode_of(plan, entry.ino)
 
 
 def readdir(plan: Plan, volume: Volume, ino: int, after: int) -> Iterator[DirectoryEntry]:
