@@ -120,3 +120,22 @@ def make_source_distribution(archive: Path, *packages: str) -> None:
         tar.add(library, "distribution", recursive=False)
         for package in packages:
             tar.add(library / package, f"distribution/{package}", filter=sources_only)
+
+
+def make_c_project(target: Path, modules: int) -> None:
+    """A static library of modules with headers, a program that adds up what they return, and a Makefile."""
+    names = [f"module{number}" for number in range(modules)]
+    for number, name in enumerate(names):
+        (target / f"{name}.h").write_text(f"#pragma once\nint {name}(void);\n")
+        (target / f"{name}.c").write_text(f'#include "{name}.h"\nint {name}(void) {{ return {number}; }}\n')
+    includes = "".join(f'#include "{name}.h"\n' for name in names)
+    total = " + ".join(f"{name}()" for name in names)
+    (target / "program.c").write_text(f'#include <stdio.h>\n{includes}int main(void) {{ printf("%d\\n", {total}); }}\n')
+    objects = " ".join(f"{name}.o" for name in names)
+    (target / "Makefile").write_text(
+        f"all: program\n"
+        f"program: program.o library.a\n\t$(CC) -o $@ $^\n"
+        f"library.a: {objects}\n\trm -f $@\n\tar rcsD $@ $^\n"
+        f"%.o: %.c %.h\n\t$(CC) -O1 -c -o $@ $<\n"
+        f"program.o: program.c {' '.join(f'{name}.h' for name in names)}\n\t$(CC) -O1 -c -o $@ $<\n"
+    )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-_KEPT_XATTRS = ("user.", "security.capability")
+_KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_")
 """Others belong to the filesystem or the security module below, and are not copied."""
 _CHUNK_BYTES = 1 << 20
 _SHOWN_MAX = 10

@@ -92,10 +92,11 @@ def read_table(path: Path) -> Iterator[Row]:
     """The rows of a table. ValueError names the line that makes no sense."""
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if line.strip() and not line.startswith("#"):
-            yield _row(f"{path.stem}:{number}", line.strip())
+            yield read_row(f"{path.stem}:{number}", line.strip())
 
 
-def _row(where: str, line: str) -> Row:
+def read_row(where: str, line: str) -> Row:
+    """One row. ValueError when it makes no sense."""
     names: list[str] = []
     rest = line
     if line.startswith("@"):

@@ -82,6 +82,23 @@ def run_rows(rows: Iterable[Row], root: str) -> Iterator[tuple[Row, str]]:
         os.close(base)
 
 
+def outcomes(row: Row) -> list[str]:
+    """What each step of a row gives, in the working directory; whatever is expected."""
+    case = Case()
+    signal.signal(signal.SIGALRM, _alarm)
+    signal.alarm(ROW_SECONDS_MAX)
+    found = []
+    try:
+        for step in row.steps:
+            found.append(_outcome(case, step))
+    except Hung:
+        found.append("does not end")
+    finally:
+        signal.alarm(0)
+        _clean(case)
+    return found
+
+
 def _alarm(_number: int, _frame: object) -> None:
     raise Hung
 
