@@ -64,6 +64,20 @@ def test_times_out_of_range(driver: Driver, change: str, value: int) -> None:
     assert record(driver, ino) is before
 
 
+def test_times_that_are_set_already_change_nothing(driver: Driver) -> None:
+    ino = make(driver, b"file")
+    driver.run(attributes.setattr, driver.volume, ino, mtime_ns=4, ctime_ns=5)
+    driver.commit()
+    for times in ({"ctime_ns": 5}, {"mtime_ns": 4, "ctime_ns": 5}):
+        found = driver.run(attributes.setattr, driver.volume, ino, **times)
+        assert (found.mtime, found.ctime) == (4, 5)
+        assert driver.volume.store.journal.running.empty
+    for change in ({"ctime_ns": 6}, {"mtime_ns": 5, "ctime_ns": 6}, {"mtime_ns": 5}, {"mode": 0o644, "ctime_ns": 6}):
+        driver.commit()
+        driver.run(attributes.setattr, driver.volume, ino, **change)
+        assert not driver.volume.store.journal.running.empty
+
+
 def test_what_is_not_there(driver: Driver) -> None:
     with fails_with(errno.ESTALE):
         driver.run(attributes.getattr, driver.volume, 999)
