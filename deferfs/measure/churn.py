@@ -26,7 +26,7 @@ from deferfs.measure.statistics import RatioSummary, summarize_ratios
 from deferfs.measure.targets import Target
 from deferfs.measure.tracing import ReclaimTrace
 
-ROUNDS_MAX: Final = 80
+ROUNDS_MAX: Final = 320
 """Rounds that there are victims for, when --rounds does not say more."""
 SEED: Final = 20_260
 FOREIGN_FRACTION: Final = 0.1

@@ -271,7 +271,7 @@ class GcWorkers:
 
     async def _inactivate_taken(self, inode: InCoreInode) -> None:
         try:
-            finished = await self.inactivate(inode)
+            finished = await self.inactivate(inode, background=not self._pressed())
         except FsError as error:
             log.warning("inactivation of inode %d failed: %s", inode.ino, error)
             if self.gc.failed(inode):
@@ -304,8 +304,9 @@ class GcWorkers:
         self.gc.release_quarantine()
 
     # --- the inactivation ---
-    async def inactivate(self, inode: InCoreInode) -> bool:
-        """Run one inactivation to its end, yielding between transactions when its turn is over.
+    async def inactivate(self, inode: InCoreInode, *, background: bool = False) -> bool:
+        """Run one inactivation to its end, yielding between transactions when its turn is over; in the `background`,
+        where nobody waits for it, to whoever waits for anything.
 
         False when the pool was told to stop before: the inode is INACTIVATING still, or was not begun.
         """
@@ -319,7 +320,7 @@ class GcWorkers:
         try:
             while not await self.runtime.run_reserved(inactivation.step):
                 self._tell()
-                await self._end_turn()
+                await self._end_turn(background=background)
                 if self._told_to_stop():
                     return False
             inactivation.finish()
@@ -328,7 +329,7 @@ class GcWorkers:
             self._tell()
         self.inactivations.add(time.perf_counter_ns() - start)
         self.runtime.activity.inactivated(inode, start, self.gc.clock())
-        await self._end_turn()
+        await self._end_turn(background=background)
         return True
 
     def _told_to_stop(self) -> bool:
@@ -349,10 +350,11 @@ class GcWorkers:
             if inode.state is State.NEED_INACTIVE:
                 self.gc.enqueue(inode)
 
-    async def _end_turn(self) -> None:
+    async def _end_turn(self, *, background: bool) -> None:
         """Between two transactions: when the turn has lasted long enough, waiting requests run first, for a bounded
-        number of turns."""
-        if time.perf_counter_ns() - self._turn_start <= GC_TURN_NS:
+        number of turns. In the background they need not wait for the end of a turn, nor does a commit."""
+        waits = background and (self._requests.poll(0) or self.store.journal.committing is not None)
+        if not waits and time.perf_counter_ns() - self._turn_start <= GC_TURN_NS:
             return
         for _ in range(_YIELDS_MAX):
             await trio.lowlevel.checkpoint()

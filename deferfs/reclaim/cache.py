@@ -138,6 +138,8 @@ class InodeCache:
     def put_passive(self, inode: InCoreInode) -> None:
         inode.passive -= 1
         assert inode.passive >= 0
+        if not inode.passive:
+            self._gone(inode)
 
     # --- what operations tell ---
     def orphaned(
@@ -242,9 +244,17 @@ class InodeCache:
         del self.table[inode.ino]
         inode.passive -= 2
         self.freed_total += 1
-        above, inode.parent = inode.parent, None
-        if above is not None:
-            self.put_passive(above)
+        self._gone(inode)
+
+    def _gone(self, inode: InCoreInode) -> None:
+        """Nobody refers to a freed inode any more: it lets go of the directory it was in, which may be the last to refer
+        to that one. Until then whatever was deleted below finds its way up through it."""
+        while not inode.passive and inode.state is State.FREED:
+            above, inode.parent = inode.parent, None
+            if above is None:
+                return
+            above.passive -= 1
+            inode = above
 
     # --- the shrinker ---
     def shrink(self, wanted_bytes: int, due_max: int) -> tuple[int, list[InCoreInode]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import itertools
+import time
 
 import pytest
 import trio
 
-from deferfs.device import FailingDevice, Fault, MemoryDevice
+from deferfs.device import DelayingDevice, Delays, FailingDevice, Fault, MemoryDevice
 from deferfs.device.fail import Request
 from deferfs.errors import FsError
 from deferfs.mount.runtime import Runtime
@@ -23,12 +24,14 @@ from tests.unit.volumes import FILE, ROOT, fresh_device
 KINDS = {"flush": Request.FLUSH, "write": Request.WRITE}
 
 
-def runtime_on(device: MemoryDevice, fault: Fault) -> Runtime:
+def volume_on(device: MemoryDevice) -> Volume:
     superblock = run_job(device, read_superblock(device.size))
-    store = run_job(
-        device, open_store(superblock, Memory(8 << 20), clock=itertools.count(1000).__next__, entropy=lambda: 5)
-    )
-    return Runtime(FailingDevice(device, fault), Volume(store), commit_seconds=3600)
+    opened = open_store(superblock, Memory(8 << 20), clock=itertools.count(1000).__next__, entropy=lambda: 5)
+    return Volume(run_job(device, opened))
+
+
+def runtime_on(device: MemoryDevice, fault: Fault) -> Runtime:
+    return Runtime(FailingDevice(device, fault), volume_on(device), commit_seconds=3600)
 
 
 @pytest.mark.parametrize("kind", ["flush", "write"])
@@ -68,3 +71,42 @@ async def test_a_failed_flush_is_never_retried_into_success() -> None:
                 await runtime.sync()
             assert caught.value.errno == errno.EIO
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "delays",
+    [Delays(flush_seconds=0.02), Delays(write_seconds=0.002), Delays(read_seconds=0.005), Delays(0.003, 0.001, 0.01)],
+)
+async def test_a_slow_device_makes_everybody_slow_and_nobody_wrong(delays: Delays) -> None:
+    """Creates and reads go on while commits wait; what fsync has acknowledged is on the disk."""
+    device = fresh_device()
+    runtime = Runtime(DelayingDevice(device, time.sleep, delays), volume_on(device), commit_seconds=3600)
+    durable: dict[bytes, bytes] = {}
+
+    async def writer(number: int) -> None:
+        for turn in range(5):
+            name, data = b"f%d-%d" % (number, turn), b"%d" % number * 2000
+            record = await runtime.run(namespace.create, runtime.volume, ROOT, name, FILE, 0, 0)
+            await runtime.write(record.ino, 0, data)
+            await runtime.fsync(record.ino)
+            durable[name] = data
+            assert await runtime.read(record.ino, 0, 9999) == data
+            if turn % 2:
+                await runtime.run(namespace.unlink, runtime.volume, ROOT, name)
+                del durable[name]
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await runtime.start(nursery)
+            async with trio.open_nursery() as writers:
+                for number in range(4):
+                    writers.start_soon(writer, number)
+            after_crash = MemoryDevice.from_bytes(device.snapshot())
+            await runtime.close()
+            nursery.cancel_scope.cancel()
+    for image in (after_crash, device):
+        again = runtime_on(image, Fault(frozenset()))
+        for name, data in durable.items():
+            found = await again.run(namespace.lookup, again.volume, ROOT, name)
+            assert await again.read(found.ino, 0, 9999) == data
+    assert runtime.store.orphans.count == 0

@@ -1,7 +1,12 @@
 import gc
+import subprocess
+import sys
 from itertools import islice
+from pathlib import Path
 
 from deferfs.mount.session import collect_seldom, random_numbers
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 def test_random_numbers_have_32_bits_and_do_not_repeat() -> None:
@@ -26,3 +31,31 @@ def test_circular_garbage_is_looked_for_less_often_but_still_is() -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+_FIRST_OF_ALL = """
+import os
+from deferfs.mount import session, syscalls
+from deferfs.mount.daemon import Handshake
+from deferfs.mount.options import MountOptions
+
+class Reached(BaseException):
+    pass
+
+def look():
+    raise Reached(len(os.listdir("/proc/self/task")))
+
+syscalls.set_io_flusher = look
+try:
+    session.serve_mount("/nowhere", "/nowhere", MountOptions(), None, foreground=True, notice=print)
+except Reached as reached:
+    print(reached)
+"""
+
+
+def test_the_daemon_becomes_an_io_flusher_before_any_thread_starts() -> None:
+    """PR_SET_IO_FLUSHER is for a thread and those that it starts."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FIRST_OF_ALL], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"

@@ -233,7 +233,28 @@ class TestBelow:
         (taken,) = gc.take(1)
         gc.cache.begin(taken)
         gc.cache.finish(taken)
+        assert directory.passive == 3  # the worker still has the child
+        gc.done(taken)
         assert directory.passive == 2
+
+    def test_the_way_up_leads_through_a_directory_that_is_freed_already(self, gc: InodeGc) -> None:
+        cache = gc.cache
+        top, inner = cache.lookup(20, 1), cache.lookup(21, 1)
+        for ino, parent in ((8, 21), (21, 20)):
+            found = cache.orphaned(ino, 1, 1, parent=parent)
+            if found is not None:
+                gc.enqueue(found)
+        found = cache.forget(21, 1)
+        assert found is inner
+        cache.begin(inner)
+        cache.finish(inner)
+        assert inner.state is State.FREED
+        assert [inode.ino for inode in gc.below(top)] == [8]
+        (leaf,) = gc.take(9)
+        cache.begin(leaf)
+        cache.finish(leaf)
+        gc.done(leaf)
+        assert (inner.passive, inner.parent, top.passive) == (0, None, 2)
 
 
 def fail(gc: InodeGc, inode: InCoreInode) -> bool:
