@@ -247,8 +247,8 @@ class InodeCache:
         self._gone(inode)
 
     def _gone(self, inode: InCoreInode) -> None:
-        """Nobody refers to a freed inode any more: it lets go of the directory it was in, which may be the last to refer
-        to that one. Until then whatever was deleted below finds its way up through it."""
+        """Nobody refers to a freed inode any more: it lets go of the directory it was in, and may have been the last to
+        refer to that one. Until then whatever was deleted below finds its way up through it."""
         while not inode.passive and inode.state is State.FREED:
             above, inode.parent = inode.parent, None
             if above is None:
