@@ -21,6 +21,7 @@ import trio
 from bench.main import RESULTS, run_scenario, say
 from deferfs.device import MemoryDevice
 from deferfs.mount.runtime import Runtime
+from deferfs.mount.session import collect_seldom
 from deferfs.store.io import run_job
 from deferfs.store.memory import Memory
 from deferfs.store.mkfs import make_filesystem, plan_geometry
@@ -130,6 +131,7 @@ async def measure(evict: str, clean: int, deleted: int) -> list[Flood]:
     for kind, make, count in (("clean", clean_inodes, clean), ("orphans", orphans, deleted)):
         say(f"{evict}: {count} {kind}")
         runtime = make_runtime(evict)
+        collect_seldom()  # as the daemon does
         async with trio.open_nursery() as nursery:
             await runtime.start(nursery)
             message = await make(runtime, count)
