@@ -1,0 +1,269 @@
+"""A soak: everything at once for as long as one likes. Memory stays flat, the backlog bounded, statfs exact at the end.
+
+Processes do what `bench.soak_work` names, in a memory budget that is too small for it. Meanwhile the kernel's caches
+are dropped, the evict mode and the number of workers are switched, and the filesystem is frozen and thawed. The daemon
+is looked at every second. In the end everything is deleted, and must be as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import click
+import msgspec
+
+from bench.daemon import read_statistics
+from bench.filesystems import Deferfs, mounted, scratch
+from bench.main import RESULTS, run_scenario, say
+from bench.rows import DROP_ALL, sync
+from bench.soak_work import work_until
+from deferfs.errors import DeferfsError
+from deferfs.measure.targets import deferfs_command
+from deferfs.mount import control_client
+
+IMAGE_BYTES: Final = 1 << 30
+MEMORY: Final = "64M"
+SAMPLE_SECONDS: Final = 1.0
+DROP_SAMPLES, SWITCH_SAMPLES, FREEZE_SAMPLES, WORKERS_SAMPLES = 17, 60, 41, 23
+"""Every how many samples something is changed; of a short soak, more often."""
+FROZEN_SECONDS: Final = 0.5
+END_SECONDS_MAX: Final = 300.0
+GROWTH_MAX: Final = 1.05
+"""RSS of the last third against the second: flat means no more than this, what noise there is included."""
+GROWTH_MINUTES_MIN: Final = 3.0
+"""Below that caches are still filling, and the ratio says nothing."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The daemon at one moment: bytes of memory, descriptors, in-core inodes, and the backlog (`oldest`: seconds)."""
+
+    at: float
+    rss: int
+    pss: int
+    descriptors: int
+    inodes: int
+    queued: int
+    pending_bytes: int
+    oldest: float
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One promise: its figures, and whether it was kept (None: too short to judge)."""
+
+    promise: str
+    figures: str
+    kept: bool | None
+
+
+class Soak(msgspec.Struct, frozen=True):
+    seconds: float
+    processes: int
+    rounds: int
+    verdicts: list[Verdict]
+    samples: list[Sample]
+
+
+def set_value(root: Path, key: str, value: str) -> None:
+    """As `deferfs ctl`."""
+    control_client.ask(control_client.find_mount(str(root)), "set", key=key, value=value)
+
+
+def take_sample(root: Path, at: float) -> Sample:
+    statistics = read_statistics(root)
+    process = Path("/proc") / str(statistics["pid"])
+    kilobytes = {
+        fields[0]: int(fields[1])
+        for line in (process / "smaps_rollup").read_text().splitlines()[1:]
+        if (fields := line.split())
+    }
+    gc = statistics["gc"]
+    return Sample(
+        at,
+        kilobytes["Rss:"] << 10,
+        kilobytes["Pss:"] << 10,
+        len(os.listdir(process / "fd")),
+        statistics["inodes"]["cached"],
+        gc["queued"],
+        gc["pending_bytes"],
+        gc["oldest_seconds"],
+    )
+
+
+def disturb(root: Path, sample: int, scale: int) -> None:
+    """What an administrator does to a filesystem in use; `scale`: how many times as often as in a long soak."""
+
+    def due(every: int) -> bool:
+        return sample % max(every // scale, 1) == 0
+
+    if due(DROP_SAMPLES):
+        Path("/proc/sys/vm/drop_caches").write_text(DROP_ALL)
+    if due(SWITCH_SAMPLES):
+        set_value(root, "evict", ("deferred", "inline")[sample // max(SWITCH_SAMPLES // scale, 1) % 2])
+    if due(WORKERS_SAMPLES):
+        set_value(root, "gc_workers", str(1 + sample % 4))
+    if due(FREEZE_SAMPLES):
+        set_value(root, "freeze", "1")
+        try:
+            time.sleep(FROZEN_SECONDS)  # writers wait meanwhile
+        finally:
+            set_value(root, "freeze", "0")
+
+
+def watch(root: Path, seconds: float, workers: Sequence[BaseProcess]) -> list[Sample]:
+    """Sample and disturb until the time is over; DeferfsError when a worker ends before."""
+    samples: list[Sample] = []
+    scale = max(1, round(180 / seconds))
+    start = time.monotonic()
+    while (at := time.monotonic() - start) < seconds:
+        if any(not worker.is_alive() for worker in workers):
+            raise DeferfsError("a process of the soak has ended early; its message is above")
+        samples.append(take_sample(root, at))
+        disturb(root, len(samples), scale)
+        time.sleep(SAMPLE_SECONDS)
+    return samples
+
+
+def drain(root: Path) -> None:
+    """Until the kernel has forgotten everything and inodegc has cleaned it up."""
+    deadline = time.monotonic() + END_SECONDS_MAX
+    set_value(root, "evict", "deferred")
+    while True:
+        sync(root)
+        Path("/proc/sys/vm/drop_caches").write_text(DROP_ALL)
+        set_value(root, "gc", "flush")
+        sync(root)
+        statistics = read_statistics(root)
+        if not (statistics["space"]["orphans"] + statistics["gc"]["queued"] + statistics["inodes"]["forgets_waiting"]):
+            return
+        if time.monotonic() > deadline:
+            raise DeferfsError(f"{root}: orphans are left after {END_SECONDS_MAX:.0f} s")
+        time.sleep(0.05)
+
+
+def free_counts(root: Path) -> tuple[int, int, int]:
+    """Blocks, free blocks and free blocks for users, as statfs(2) tells them."""
+    found = os.statvfs(root)
+    return found.f_blocks, found.f_bfree, found.f_bavail
+
+
+def judge_growth(samples: Sequence[Sample], seconds: float) -> list[Verdict]:
+    """Memory and descriptors: the last third against the second."""
+    third = max(len(samples) // 3, 1)
+    second, last = samples[third : 2 * third] or samples, samples[2 * third :] or samples
+    verdicts = []
+    for name in ("rss", "pss"):
+        before, after = (median(getattr(sample, name) for sample in part) for part in (second, last))
+        kept = after <= GROWTH_MAX * before if seconds >= 60 * GROWTH_MINUTES_MIN else None
+        figures = f"{before / 2**20:.1f} MiB, then {after / 2**20:.1f} MiB: {after / before:.3f} (at most {GROWTH_MAX})"
+        verdicts.append(Verdict(f"{name.upper()} is flat", figures, kept))
+    most = (max(sample.descriptors for sample in second), max(sample.descriptors for sample in last))
+    verdicts.append(Verdict("descriptors are bounded", f"at most {most[0]}, then {most[1]}", most[1] <= most[0] + 8))
+    return verdicts
+
+
+def judge_backlog(samples: Sequence[Sample], limits: dict[str, Any]) -> Verdict:
+    queued, size, oldest = (max(getattr(s, name) for s in samples) for name in ("queued", "pending_bytes", "oldest"))
+    slack = limits["age_seconds"] + limits["deadline_seconds"] + SAMPLE_SECONDS
+    return Verdict(
+        "the backlog is bounded",
+        f"{queued} inodes (limit {limits['inodes']}), {size / 2**20:.1f} MiB, oldest {oldest:.2f} s"
+        f" (limit {limits['age_seconds']:g} s)",
+        queued <= limits["inodes"] and size <= limits["bytes"] and oldest <= slack,
+    )
+
+
+def judge_end(before: tuple[int, int, int], after: tuple[int, int, int], end: dict[str, Any]) -> list[Verdict]:
+    """As if nothing had been."""
+    verdicts = [Verdict("statfs is exact", f"{before[1] - after[1]} blocks differ", before == after)]
+    counts = {
+        "orphans": end["space"]["orphans"],
+        "quarantined inodes": end["inodes"]["quarantined"],
+        "anomalies": end["inodes"]["anomalies"],
+        "errors": end["gc"]["errors_total"],
+        "corruptions": end["corruptions_total"],
+        "lock-order cycles": end["reclaim_context"]["lock_order_cycles"],
+    }
+    for name, count in counts.items():
+        total = sum(count.values()) if isinstance(count, dict) else count
+        verdicts.append(Verdict(f"no {name}", str(count), not total))
+    return verdicts
+
+
+def _process(root: str, number: int, seed: int, stop: Any, rounds: Any) -> None:
+    done = work_until(stop.is_set, Path(root) / f"process{number}", seed)
+    with rounds.get_lock():
+        rounds.value += done
+
+
+def soak(root: Path, seconds: float, processes: int, seed: int) -> Soak:
+    """The soak on a fresh filesystem mounted at `root`."""
+    drain(root)
+    before = free_counts(root)
+    context = multiprocessing.get_context("spawn")
+    stop, rounds = context.Event(), context.Value("l", 0)
+    workers = [
+        context.Process(target=_process, args=(str(root), number, seed + number, stop, rounds))
+        for number in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        samples = watch(root, seconds, workers)
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join(END_SECONDS_MAX)
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
+    ended = [worker.exitcode for worker in workers]
+    verdicts = [Verdict("all processes ended well", f"exit codes {ended}", not any(ended))]
+    drain(root)
+    end = read_statistics(root)
+    verdicts += judge_growth(samples, seconds)
+    verdicts.append(judge_backlog(samples, end["throttle"]))
+    verdicts += judge_end(before, free_counts(root), end)
+    return Soak(seconds, processes, rounds.value, verdicts, samples)
+
+
+def check_image(image: Path) -> Verdict:
+    done = subprocess.run([*deferfs_command(), "fsck", "-n", str(image)], check=False, capture_output=True, text=True)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    return Verdict("fsck finds nothing", lines[-1] if lines else f"exit code {done.returncode}", not done.returncode)
+
+
+@click.command()
+@click.option("--minutes", type=click.FloatRange(min=0.05), default=30.0, show_default=True)
+@click.option("--processes", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), default=RESULTS / "soak.json")
+def command(minutes: float, processes: int, seed: int, json_file: Path) -> None:
+    """Everything at once: memory flat, backlog bounded, statfs exact at the end."""
+    say(f"{processes} processes for {minutes:g} minutes")
+    filesystem = Deferfs(f"memory={MEMORY}", IMAGE_BYTES)
+    with scratch() as home:
+        filesystem.make(home)
+        with mounted(filesystem, home, home / "mnt") as root:
+            result = soak(root, 60 * minutes, processes, seed)
+        result.verdicts.append(check_image(home / "image"))
+    json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    click.echo(f"{result.rounds} rounds of {processes} processes in {result.seconds:.0f} s")
+    words = {True: "kept", False: "NOT KEPT", None: "too short to judge"}
+    for verdict in result.verdicts:
+        click.echo(f"{verdict.promise}: {verdict.figures}: {words[verdict.kept]}")
+    say(f"wrote {json_file}")
+    if any(verdict.kept is False for verdict in result.verdicts):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_scenario(command)
