@@ -45,6 +45,8 @@ def viewed(image: str, tid: int | None) -> Iterator[View]:
         view = View(device)
         try:
             yield view
+        except BrokenPipeError:
+            raise  # whoever read our output has gone
         except OSError as error:
             raise ImageError(f"{image}: {error.strerror or error}") from error
         for problem in view.problems:

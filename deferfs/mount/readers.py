@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import select
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Final
@@ -88,8 +88,12 @@ class RequestWaiter:
     a pass of the event loop, there is one: other tasks, timers and descriptors get their turn.
     """
 
-    def __init__(self, busy_poll: BusyPoll, runnable: RunnableTasks) -> None:
+    def __init__(
+        self, busy_poll: BusyPoll, runnable: RunnableTasks, before_read: Callable[[], None] | None = None
+    ) -> None:
+        """`before_read` is called when the descriptor is about to be read."""
         self._busy_poll = busy_poll
+        self._before_read = before_read
         self._runnable = runnable
         self._polls: dict[int, select.poll] = {}
         self._at_once = 0
@@ -105,6 +109,11 @@ class RequestWaiter:
 
     async def wait_readable(self, fd: int) -> None:
         """As `trio.lowlevel.wait_readable`, with fewer passes of the event loop and less sleep."""
+        await self._wait(fd)
+        if self._before_read is not None:
+            self._before_read()
+
+    async def _wait(self, fd: int) -> None:
         poll = self._polls.get(fd)
         if poll is None:
             poll = self._polls[fd] = select.poll()
@@ -152,7 +161,7 @@ class _Trio:
 
 
 @contextmanager
-def cheap_turns(busy_poll: BusyPoll) -> Iterator[None]:
+def cheap_turns(busy_poll: BusyPoll, before_read: Callable[[], None] | None = None) -> Iterator[None]:
     """Have the `pyfuse3.main` called inside use a `ReaderLock` and a `RequestWaiter`.
 
     pyfuse3 offers no way to choose its lock, so its reference to trio is replaced; a version that makes its lock in
@@ -163,7 +172,7 @@ def cheap_turns(busy_poll: BusyPoll) -> Iterator[None]:
     runnable = RunnableTasks()
     trio.lowlevel.add_instrument(lock)
     trio.lowlevel.add_instrument(runnable)
-    pyfuse3.trio = _Trio(lock, RequestWaiter(busy_poll, runnable))  # type: ignore[attr-defined]
+    pyfuse3.trio = _Trio(lock, RequestWaiter(busy_poll, runnable, before_read))  # type: ignore[attr-defined]
     try:
         yield
     finally:

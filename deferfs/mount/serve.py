@@ -26,6 +26,7 @@ from deferfs.mount.kernel_cache import KernelCache
 from deferfs.mount.kernel_mount import KernelMount
 from deferfs.mount.notify import Notifier
 from deferfs.mount.pressure import PressureWatch, open_sources
+from deferfs.mount.read_timer import ReadTimer
 from deferfs.mount.readers import cheap_turns
 from deferfs.mount.runtime import Runtime
 from deferfs.mount.users import users_of
@@ -85,7 +86,7 @@ class Server:
             nursery.cancel_scope.cancel()
 
     async def _serve_requests(self, scope: trio.CancelScope) -> None:
-        with cheap_turns(self._runtime.busy_poll):
+        with ReadTimer() as timer, cheap_turns(self._runtime.busy_poll, timer.start):
             await pyfuse3.main(TASKS_MIN, TASKS_MAX)
         scope.cancel()
 
