@@ -18,6 +18,18 @@ Progress = Callable[[str, int, int], None]
 _PROGRESS_STEPS = 200
 
 
+def with_progress(progress: Progress | None, name: str, items: Sequence[T]) -> Iterator[T]:
+    """The items one by one, with reports under `name`, at the start, at the end, and at some points between."""
+    total = len(items)
+    every = max(1, total // _PROGRESS_STEPS)
+    for done, item in enumerate(items):
+        if progress is not None and done % every == 0:
+            progress(name, done, total)
+        yield item
+    if progress is not None:
+        progress(name, total, total)
+
+
 class Context:
     """One check of one image. Nothing in it writes to the device."""
 
@@ -41,11 +53,4 @@ class Context:
 
     def steps(self, name: str, items: Sequence[T]) -> Iterator[T]:
         """The items one by one, with progress reports under `name`."""
-        total = len(items)
-        every = max(1, total // _PROGRESS_STEPS)
-        for done, item in enumerate(items):
-            if self.progress is not None and done % every == 0:
-                self.progress(name, done, total)
-            yield item
-        if self.progress is not None:
-            self.progress(name, total, total)
+        return with_progress(self.progress, name, items)

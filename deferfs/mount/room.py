@@ -30,7 +30,6 @@ class Room:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.rounds_total = 0
         self.refused_total = 0
 
     async def make(self, blocks: int, *, reserve: bool) -> None:
@@ -40,7 +39,6 @@ class Room:
         `reserve` marks operations that free space themselves: they wait for commits only.
         """
         runtime = self.runtime
-        self.rounds_total += 1
         if runtime.store.frozen:
             # inodegc rests, and nothing may be changed anyway
             await runtime.freezer.wait_thawed()

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from bitarray import bitarray
 
+from deferfs.check.context import Progress, with_progress
 from deferfs.check.inodefile import InodeFile
 from deferfs.check.table import InodeTable
 from deferfs.device.base import Device
@@ -18,14 +19,11 @@ from deferfs.ondisk.node import Node
 from deferfs.ondisk.superblock import Superblock
 
 T = TypeVar("T")
-Progress = Callable[[str, int, int], None]
-"""Called with (step, done, total) from time to time."""
 
 ACTIONS_MAX: Final = 1000
 """Actions that are kept one by one; the rest is only counted."""
 CHANGED_BYTES_MAX: Final = 256 << 20
 """Changed blocks that are kept in memory until everything is decided."""
-_PROGRESS_STEPS: Final = 200
 
 
 class NoRoomError(Exception):
@@ -84,14 +82,7 @@ class Bench:
 
     def steps(self, name: str, items: Sequence[T]) -> Iterator[T]:
         """The items one by one, with progress reports under `name`."""
-        total = len(items)
-        every = max(1, total // _PROGRESS_STEPS)
-        for done, item in enumerate(items):
-            if self.progress is not None and done % every == 0:
-                self.progress(name, done, total)
-            yield item
-        if self.progress is not None:
-            self.progress(name, total, total)
+        return with_progress(self.progress, name, items)
 
     # --- blocks ---
     def read(self, address: int) -> bytes | None:

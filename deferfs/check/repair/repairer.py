@@ -7,7 +7,8 @@ from functools import partial
 from typing import Final
 
 from deferfs.check.checker import check_image
-from deferfs.check.repair.bench import Bench, NoRoomError, Progress
+from deferfs.check.context import Progress
+from deferfs.check.repair.bench import Bench, NoRoomError
 from deferfs.check.repair.extents import ExtentMender
 from deferfs.check.repair.inodefile import find_inode_table
 from deferfs.check.repair.layout import Layout, write_bitmaps
