@@ -91,6 +91,10 @@ GC_LOOKS_MAX: Final = 20
 """... but take a batch after so many looks: then cleaning up has an eighth of the time ...."""
 GC_STAND_BACK_INODES: Final = 4096
 """... and its full share when the backlog is longer than this: a quarter of what is throttled."""
+GC_RATE_MIN: Final = 0.1
+"""Slowest pace that can be asked for: a transaction in ten seconds."""
+PACE_BURST_NS: Final = 100_000_000
+"""A tenth of a second's worth of transactions may be made up for after a rest."""
 FORGETS_AT_ONCE: Final = 1024
 """Forgets counted in one go: at a microsecond or two each, requests wait no longer for it than for a commit."""
 

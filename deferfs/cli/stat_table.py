@@ -50,8 +50,39 @@ def _header(statistics: Statistics) -> Iterator[str]:
 
 
 def _state(statistics: Statistics) -> Iterator[str]:
-    memory, inodes, gc = statistics["memory"], statistics["inodes"], statistics["gc"]
-    journal, space = statistics["journal"], statistics["space"]
+    if conditions := ", ".join(_conditions(statistics)):
+        yield f"now      {conditions}"
+    yield from _memory(statistics)
+    yield from _reclaim(statistics)
+    yield from _storage(statistics)
+    poll = statistics["poll"]
+    yield (
+        f"polling  for {format_ns(poll['window_ns'])} of {poll['limit_us']} us  hits {poll['hits_total']}"
+        f"  misses {poll['misses_total']}  spent {format_ns(poll['spent_ns_total'])}"
+    )
+
+
+def _conditions(statistics: Statistics) -> Iterator[str]:
+    """What is out of the ordinary, and somebody should know who wonders about the rest."""
+    gc, inodes = statistics["gc"], statistics["inodes"]
+    if statistics["frozen"]:
+        yield "frozen"
+    elif gc["stopped"]:
+        yield "inodegc stopped"
+    if statistics["journal"]["aborted"]:
+        yield "log ABORTED: read-only, see the log"
+    elif statistics["read_only"]:
+        yield "read-only"
+    if statistics["corruptions_total"]:
+        yield f"corruption found {statistics['corruptions_total']} times: run fsck"
+    if inodes["quarantined"]:
+        yield f"{inodes['quarantined']} inodes in quarantine"
+    if statistics["timeline"]["file"]:
+        yield "recording a timeline"
+
+
+def _memory(statistics: Statistics) -> Iterator[str]:
+    memory, inodes = statistics["memory"], statistics["inodes"]
     yield (
         f"memory   {format_size(memory['used_bytes'])} of {format_size(memory['budget_bytes'])}"
         f"  inodes {format_size(memory['inode_bytes'])}  blocks {format_size(memory['block_bytes'])}"
@@ -63,12 +94,16 @@ def _state(statistics: Statistics) -> Iterator[str]:
         f"inodes   cached {inodes['cached']}  active {inodes['active']}  idle {inodes['idle']}"
         f"  queued {inodes['queued']}"
     )
-    yield f"         inactivating {inodes['inactivating']}  quarantined {inodes['quarantined']}"
+    malformed = sum(inodes["anomalies"].values())
+    yield f"         inactivating {inodes['inactivating']}  quarantined {inodes['quarantined']}  malformed {malformed}"
+
+
+def _reclaim(statistics: Statistics) -> Iterator[str]:
+    gc, throttle, reclaim = statistics["gc"], statistics["throttle"], statistics["reclaim_context"]
     yield gc_line(statistics)
-    yield (
-        f"         workers {gc['workers']}  queued in all {gc['queued_total']}"
-        f"  batches {gc['batches_total']}  errors {gc['errors_total']}"
-    )
+    pace = f" (at most {gc['rate']:g}/s)" if gc["rate"] else ""
+    yield (f"         workers {gc['workers']}{pace}  queued in all {gc['queued_total']}  batches {gc['batches_total']}")
+    yield f"         errors {gc['errors_total']}  to be tried again {gc['delayed']}"
     if len(gc["queues"]) > 1:
         for number, queue in enumerate(gc["queues"]):
             yield (
@@ -76,26 +111,30 @@ def _state(statistics: Statistics) -> Iterator[str]:
                 f" oldest {queue['oldest_seconds']:.1f} s)"
             )
     yield (
-        f"journal  {journal['used_blocks']} of {journal['blocks']} blocks"
-        f"  running {journal['running_blocks']}  tid {journal['tid']}"
-        f"  commits {journal['commits_total']}"
+        f"throttle waiting {throttle['waiting']}  after the deadline {throttle['expired_total']}"
+        f"  killed {throttle['killed_total']}"
     )
-    aborted = "  ABORTED: read-only, see the log" if journal["aborted"] else ""
-    yield f"         checkpoints {journal['checkpoints_total']}{aborted}"
-    size = space["block_size"]
-    yield (
-        f"space    {format_size(space['free_blocks'] * size)} free of {format_size(space['blocks'] * size)}"
-        f"  pending free {format_size(space['pending_free_blocks'] * size)}"
-    )
-    poll = statistics["poll"]
-    yield (
-        f"polling  for {format_ns(poll['window_ns'])} of {poll['limit_us']} us  hits {poll['hits_total']}"
-        f"  misses {poll['misses_total']}  spent {format_ns(poll['spent_ns_total'])}"
-    )
-    reclaim = statistics["reclaim_context"]
     yield (
         f"reclaim  violations {reclaim['violations_total']}  lock order cycles {reclaim['lock_order_cycles']}"
         f"  broken {reclaim['circular_waits_broken_total']}"
+    )
+
+
+def _storage(statistics: Statistics) -> Iterator[str]:
+    journal, space = statistics["journal"], statistics["space"]
+    yield (
+        f"journal  {journal['used_blocks']} of {journal['blocks']} blocks"
+        f"  running {journal['running_blocks']}  tid {journal['tid']}"
+    )
+    yield f"         commits {journal['commits_total']}  checkpoints {journal['checkpoints_total']}"
+    size = space["block_size"]
+    yield (
+        f"space    {format_size(space['free_blocks'] * size)} free of {format_size(space['blocks'] * size)}"
+        f"  pending free {format_size(space['pending_free_blocks'] * size)}  orphans {space['orphans']}"
+    )
+    yield (
+        f"         preallocated files {space['preallocated_files']}  trimmed {space['preallocations_trimmed_total']}"
+        f"  refused (ENOSPC) {space['refused_total']}"
     )
 
 

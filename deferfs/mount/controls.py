@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from deferfs.errors import UsageError
-from deferfs.limits import GC_WORKERS_MAX, MEMORY_BYTES_MIN, POLL_US_MAX
+from deferfs.limits import GC_RATE_MIN, GC_WORKERS_MAX, MEMORY_BYTES_MIN, POLL_US_MAX
 from deferfs.mount.units import parse_size
 
 if TYPE_CHECKING:
@@ -57,6 +57,13 @@ async def _gc_workers(runtime: Runtime, key: str, value: str) -> None:
 
 async def _gc_delay(runtime: Runtime, key: str, value: str) -> None:
     runtime.workers.delay_seconds = number(key, value, 0, 60)
+
+
+async def _gc_rate(runtime: Runtime, key: str, value: str) -> None:
+    rate = number(key, value, 0, 1e9)
+    if 0 < rate < GC_RATE_MIN:
+        raise UsageError(f"{key} must be 0 (no limit) or at least {GC_RATE_MIN:g}, not {value}")
+    runtime.workers.pace.set_rate(rate)
 
 
 async def _poll(runtime: Runtime, key: str, value: str) -> None:
@@ -153,6 +160,7 @@ CONTROLS: Final[dict[str, Control]] = {
     "commit": _commit,
     "gc_workers": _gc_workers,
     "gc_delay": _gc_delay,
+    "gc_rate": _gc_rate,
     "memory": _memory,
     "poll": _poll,
     "gc": _gc,

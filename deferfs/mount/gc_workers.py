@@ -32,6 +32,7 @@ from deferfs.reclaim.gc import unfinished
 from deferfs.reclaim.inactivation import Inactivation
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.lockdep import GC_DRAIN
+from deferfs.reclaim.pace import Pace
 from deferfs.reclaim.states import State
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 
 _YIELDS_MAX = 8
 """Turns in a row that a worker leaves to waiting requests before it takes its own."""
+_PACE_LOOK_SECONDS = 0.05
+"""How often a worker that keeps to its pace looks whether memory or space has become short."""
 _SHORT_OF_MEMORY = 0.9
 _SHORT_OF_SPACE = 20
 """Below one block in twenty a batch does not wait to grow."""
@@ -56,6 +59,7 @@ class GcWorkers:
         self.count = count
         self.stopped = False
         self.delay_seconds = GC_DELAY_SECONDS
+        self.pace = Pace(_now_ns)
         self.inactivations = Timing()
         """From the first step of an inactivation to its end, whoever ran it."""
         self._nursery: trio.Nursery | None = None
@@ -100,6 +104,7 @@ class GcWorkers:
         if not self.stopped:
             self.stopped = True
             self._resumed = trio.Event()
+            self._hurry.set()
         self.runtime.checker.might_wait("drain")
         while self._busy:
             await self._progress.wait()
@@ -157,14 +162,16 @@ class GcWorkers:
         """Wait until one inode waits for nothing; the others keep their places."""
         inode = self.runtime.volume.inodes.table.get(ino)
         while inode is not None and unfinished(inode):
-            self.gc.hasten([inode])
+            if not self.gc.hasten([inode]):
+                self.push()  # a worker has it
             await self._progress.wait()
 
     async def flush_below(self, ino: int) -> None:
         """Wait for what was deleted in directory `ino`, and in directories below it that were deleted too."""
         ancestor = self.runtime.volume.inodes.table.get(ino)
         while ancestor is not None and (found := self.gc.below(ancestor)):
-            self.gc.hasten(found)
+            if self.gc.hasten(found) < len(found):
+                self.push()
             await self._progress.wait()
 
     # --- the workers ---
@@ -196,15 +203,13 @@ class GcWorkers:
             memory.used > _SHORT_OF_MEMORY * memory.limit_bytes or space.free_blocks < space.blocks // _SHORT_OF_SPACE
         )
 
+    def _wanted(self) -> bool:
+        """Whether somebody waits for cleanups, or for what they give back."""
+        return bool(self._hurry.is_set() or self.gc.urgent or self.runtime.throttle.waiting or self._short())
+
     def _pressed(self) -> bool:
         """Whether somebody waits for cleanups, or will soon."""
-        return bool(
-            self._hurry.is_set()
-            or self.gc.urgent
-            or self.runtime.throttle.waiting
-            or self.gc.queued > GC_STAND_BACK_INODES
-            or self._short()
-        )
+        return self._wanted() or self.gc.queued > GC_STAND_BACK_INODES
 
     async def _stand_back(self, number: int) -> None:
         """While requests stream in, cleaning up can wait: until they pause or it is pressed for, and only for so many
@@ -217,6 +222,12 @@ class GcWorkers:
                 return
             self._requests_seen[number] = requests.events
             with trio.move_on_after(GC_LOOK_SECONDS):
+                await self._hurry.wait()
+
+    async def _keep_pace(self) -> None:
+        """Before a transaction nobody waits for: not faster than the pace."""
+        while (left_ns := self.pace.wait_ns()) and not self._wanted() and not self.stopped:
+            with trio.move_on_after(min(left_ns / 1e9, _PACE_LOOK_SECONDS)):
                 await self._hurry.wait()
 
     async def _gather(self, number: int) -> None:
@@ -236,9 +247,9 @@ class GcWorkers:
         self.gc.retry_due()
         if self.store.recovered and not self.gc.has_work(number):
             self._adopt_orphans()
-        batch = self.gc.take(GC_BATCH, number)
+        batch = self.gc.take(GC_BATCH if self._wanted() else self.pace.batch(GC_BATCH), number)
         if not batch:
-            if self._gathered.is_set() and not self.gc.queued:
+            if not self.gc.queued and not self.gc.running and (self._hurry.is_set() or self._gathered.is_set()):
                 self._hurry, self._gathered = trio.Event(), trio.Event()
             self._tell()
             return False
@@ -271,6 +282,7 @@ class GcWorkers:
 
     async def _inactivate_taken(self, inode: InCoreInode) -> None:
         try:
+            await self._keep_pace()
             finished = await self.inactivate(inode, background=not self._pressed())
         except FsError as error:
             log.warning("inactivation of inode %d failed: %s", inode.ino, error)
@@ -321,6 +333,9 @@ class GcWorkers:
             while not await self.runtime.run_reserved(inactivation.step):
                 self._tell()
                 await self._end_turn(background=background)
+                if background:
+                    self.pace.spend()
+                    await self._keep_pace()
                 if self._told_to_stop():
                     return False
             inactivation.finish()
@@ -329,6 +344,8 @@ class GcWorkers:
             self._tell()
         self.inactivations.add(time.perf_counter_ns() - start)
         self.runtime.activity.inactivated(inode, start, self.gc.clock())
+        if background:
+            self.pace.spend()
         await self._end_turn(background=background)
         return True
 
@@ -361,3 +378,7 @@ class GcWorkers:
             if not self._requests.poll(0):
                 break
         self._turn_start = time.perf_counter_ns()
+
+
+def _now_ns() -> int:
+    return int(trio.current_time() * 1e9)

@@ -107,6 +107,8 @@ def _gc(runtime: Runtime) -> Section:
         "oldest_seconds": gc.oldest_ns / 1e9,
         "workers": workers.count,
         "stopped": workers.stopped,
+        "delay_seconds": workers.delay_seconds,
+        "rate": workers.pace.rate,
         "inactivation": workers.inactivations.snapshot(),
         "queues": [
             {

@@ -12,6 +12,7 @@ from deferfs.reclaim.context import ReclaimChecker, ReclaimViolation
 from deferfs.reclaim.gc import GcStatistics, InodeGc, unfinished
 from deferfs.reclaim.inode import ActiveReference, InCoreInode, PassiveReference
 from deferfs.reclaim.lockdep import LockDep, LockOrderError
+from deferfs.reclaim.pace import Pace
 from deferfs.reclaim.policy import Deferred, EvictPolicy, Inline, make_policy
 from deferfs.reclaim.queue import GcQueue, QueueStatistics
 from deferfs.reclaim.states import TRANSITIONS, State, transition_table
@@ -30,6 +31,7 @@ __all__ = [
     "InodeStatistics",
     "LockDep",
     "LockOrderError",
+    "Pace",
     "PassiveReference",
     "QueueStatistics",
     "ReclaimChecker",

@@ -27,7 +27,7 @@ STATISTICS: dict[str, Any] = {
     "gc": {
         "queued": BIG, "pending_bytes": 999 << 30, "queued_total": BIG, "inactivated_total": BIG,
         "cancelled_total": BIG, "errors_total": BIG, "batches_total": BIG, "oldest_seconds": 12.3,
-        "quarantined_total": BIG, "workers": 64,
+        "quarantined_total": BIG, "workers": 64, "stopped": False, "rate": 1e9, "delay_seconds": 0.004, "delayed": BIG,
         "queues": [
             {"depth": BIG, "bytes": 999 << 30, "oldest_seconds": 12.3},
             {"depth": 0, "bytes": 0, "oldest_seconds": 0.0},
@@ -42,7 +42,10 @@ STATISTICS: dict[str, Any] = {
         "commits_total": BIG, "checkpoints_total": BIG, "blocks_logged_total": BIG, "revokes_total": BIG,
         "aborted": "",
     },
-    "space": {"block_size": 4096, "blocks": BIG, "free_blocks": BIG, "pending_free_blocks": BIG, "orphans": BIG},
+    "space": {
+        "block_size": 4096, "blocks": BIG, "free_blocks": BIG, "pending_free_blocks": BIG, "orphans": BIG,
+        "preallocated_files": BIG, "preallocations_trimmed_total": BIG, "refused_total": BIG,
+    },
     "poll": {
         "limit_us": 1000, "window_ns": 999_999, "hits_total": BIG, "misses_total": BIG, "spent_ns_total": BIG * BIG,
     },
@@ -70,6 +73,32 @@ STATISTICS: dict[str, Any] = {
 
 def test_rows_fit_a_terminal() -> None:
     assert max(map(len, stat_lines(STATISTICS))) <= COLUMNS_MAX < 80
+
+
+def now(**changes: Any) -> str:
+    """The line that tells what is out of the ordinary."""
+    found = {**STATISTICS, "inodes": {**STATISTICS["inodes"], "quarantined": 0}}
+    for name, value in changes.items():
+        found[name] = {**found[name], **value} if isinstance(value, dict) else value
+    lines = [line for line in stat_lines(found) if line.startswith("now ")]
+    return lines[0].removeprefix("now").strip() if lines else ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, ""),
+        ({"frozen": True, "gc": {"stopped": True}}, "frozen"),
+        ({"gc": {"stopped": True}}, "inodegc stopped"),
+        ({"read_only": True}, "read-only"),
+        ({"read_only": True, "journal": {"aborted": "EIO"}}, "log ABORTED: read-only, see the log"),
+        ({"corruptions_total": 2, "read_only": True}, "read-only, corruption found 2 times: run fsck"),
+        ({"inodes": {"quarantined": 3}}, "3 inodes in quarantine"),
+        ({"timeline": {"file": "/trace"}}, "recording a timeline"),
+    ],
+)
+def test_what_is_out_of_the_ordinary_comes_first(changes: dict[str, Any], line: str) -> None:
+    assert now(**changes) == line
 
 
 def test_only_what_has_happened_is_listed_the_most_expensive_first() -> None:
