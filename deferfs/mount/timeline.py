@@ -45,7 +45,7 @@ Sampler = Callable[[], dict[str, dict[str, float]]]
 
 
 class _Event(msgspec.Struct, omit_defaults=True):
-    """One event of the format; times in us."""
+    """One event of the format; times in us, of CLOCK_MONOTONIC, as the kernel's tracer has it with its clock `mono`."""
 
     name: str
     ph: str
@@ -77,7 +77,7 @@ class Timeline:
         self._free: dict[str, list[int]] = {}
         self._named: set[Lane] = set()
         self._fixed: dict[str, Lane] = {}
-        self._epoch_ns = 0
+        self._started_ns = 0
         self._turn = trio.Lock()
         self._wake = trio.Event()
 
@@ -96,7 +96,7 @@ class Timeline:
             self.path = path
             self.events_total = self.dropped_total = self.written_bytes = 0
             self._free, self._named, self._fixed = {}, set(), {}
-            self._epoch_ns = time.perf_counter_ns()
+            self._started_ns = time.perf_counter_ns()
             self._buffer += b"["
             self.active = True
             self._add(_Event("process_name", "M", os.getpid(), 0, 0, args={"name": "deferfs"}))
@@ -173,31 +173,27 @@ class Timeline:
 
     # --- events; times of perf_counter_ns ---
     def slice(self, lane: Lane, name: str, start_ns: int, end_ns: int, **arguments: object) -> None:
-        """Something that took a while. What began before the recording did is drawn from there on."""
-        start = max(start_ns, self._epoch_ns)
-        self._add(
-            _Event(name, "X", os.getpid(), lane, self._us(start), max(0, end_ns - start) / 1e3, args=arguments or None)
-        )
+        """Something that took a while; it may have begun before the recording did."""
+        duration = max(0, end_ns - start_ns)
+        self._add(_Event(name, "X", os.getpid(), lane, start_ns / 1e3, duration / 1e3, args=arguments or None))
 
     def instant(self, lane: Lane, name: str) -> None:
         """Something that happened just now."""
-        self._add(_Event(name, "i", os.getpid(), lane, self._us(time.perf_counter_ns()), s="t"))
+        self._add(_Event(name, "i", os.getpid(), lane, time.perf_counter_ns() / 1e3, s="t"))
 
     def span_across(self, name: str, number: int, start_ns: int, end_ns: int) -> None:
-        """Something that took a while beside others of its kind: it need not nest with them."""
+        """Something that took a while beside others of its kind: it need not nest with them. It may have taken hours:
+        what was before the recording is left out."""
         pid, lane = os.getpid(), self.fixed_lane("queue")
-        start = max(start_ns, self._epoch_ns)
+        start = max(start_ns, self._started_ns)
         key = f"{number}.{self.events_total}"
-        self._add(_Event(name, "b", pid, lane, self._us(start), cat="queue", id=key, args={"inode": number}))
-        self._add(_Event(name, "e", pid, lane, self._us(max(start, end_ns)), cat="queue", id=key))
+        self._add(_Event(name, "b", pid, lane, start / 1e3, cat="queue", id=key, args={"inode": number}))
+        self._add(_Event(name, "e", pid, lane, max(start, end_ns) / 1e3, cat="queue", id=key))
 
     def _take_samples(self) -> None:
-        now, pid = self._us(time.perf_counter_ns()), os.getpid()
+        now, pid = time.perf_counter_ns() / 1e3, os.getpid()
         for name, values in self._sample().items():
             self._add(_Event(name, "C", pid, 0, now, args=dict(values)))
-
-    def _us(self, at_ns: int) -> float:
-        return (at_ns - self._epoch_ns) / 1e3
 
     def _add(self, event: _Event) -> None:
         if not self.active:

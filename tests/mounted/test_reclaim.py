@@ -1,4 +1,4 @@
-"""Reclaim on a mount: freezing, read-only, an unmount with a backlog, throttling, and space that comes back."""
+"""Reclaim on a mount: freezing, read-only, an unmount with a backlog, and space that comes back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.mount.throttle import being_killed
+from tests.mounted.backlog import make_backlog
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.expect import fails_with
 from tests.mounted.polling import wait_until
@@ -23,18 +23,6 @@ pytestmark = pytest.mark.mounted
 
 def start(*words: str | Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def make_backlog(scratch: Scratch, mount: Path, count: int, size: int = 0) -> None:
-    """So many deleted files that nobody cleans up before inodegc is started again."""
-    folder = mount / "backlog"
-    folder.mkdir()
-    scratch.control("gc=stop")
-    for number in range(count):
-        path = folder / str(number)
-        path.write_bytes(bytes(size))
-        path.unlink()
-    wait_until(lambda: scratch.statistics()["gc"]["queued"] >= count, "the kernel to forget them")
 
 
 # --- freeze ---
@@ -153,56 +141,6 @@ def test_verbs_of_inodegc(plain: Scratch) -> None:
     plain.drain()
     for wrong in ("gc=flush:", "gc=flush:x", "gc=", "gc=dance", "freeze=2", "throttle_inodes=0", "drain=-1"):
         assert deferfs("ctl", mount, wrong, code=None).returncode in (1, 2)
-    plain.unmount_and_check()
-
-
-# --- throttling ---
-
-
-def test_who_deletes_faster_than_is_cleaned_up_waits_but_not_for_ever(plain: Scratch) -> None:
-    mount = plain.mount()
-    make_backlog(plain, mount, 300)
-    files = [mount / f"file{number}" for number in range(5)]
-    for path in files:
-        path.touch()
-    # the workers may run, but have nothing to go by: everything waits for the deadline
-    plain.control("throttle_inodes=10", "throttle_deadline=1e4", "gc=start")
-    for path in files:
-        path.unlink()
-    wait_until(lambda: plain.statistics()["gc"]["queued"] < 20, "the backlog to shrink")
-    assert plain.statistics()["throttle"]["expired_total"] == 0
-    plain.unmount_and_check()
-
-
-_UNLINK = "import os, sys; print(flush=True); os.unlink(sys.argv[1])"
-
-
-def test_that_a_caller_is_being_killed_can_be_seen(plain: Scratch) -> None:
-    """The kernel waits for the answer to a request that was read, whatever happens to the caller."""
-    mount = plain.mount()
-    (mount / "victim").touch()
-    plain.control("freeze=1")
-    caller = subprocess.Popen([sys.executable, "-c", _UNLINK, mount / "victim"], stdout=subprocess.PIPE)
-    assert caller.stdout is not None
-    assert caller.stdout.read(1) == b"\n"
-    wait_until(lambda: "unlink" in run("cat", f"/proc/{caller.pid}/stack").stdout, "the caller to wait")
-    assert not being_killed(caller.pid)
-    caller.kill()
-    wait_until(lambda: being_killed(caller.pid), "the signal to be pending")
-    plain.control("thaw=1")
-    assert caller.wait(60) == -signal.SIGKILL
-    caller.stdout.close()
-    plain.unmount_and_check()
-
-
-def test_nobody_waits_for_an_inodegc_that_rests(plain: Scratch) -> None:
-    mount = plain.mount()
-    (mount / "victim").touch()
-    make_backlog(plain, mount, 20)
-    plain.control("throttle_deadline=10000", "throttle_inodes=1")
-    (mount / "victim").unlink()
-    plain.control("gc=start")
-    plain.drain()
     plain.unmount_and_check()
 
 

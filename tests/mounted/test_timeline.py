@@ -1,4 +1,4 @@
-"""The timeline of a daemon that dies."""
+"""The timeline of a daemon at work, and of one that dies."""
 
 from __future__ import annotations
 
@@ -7,10 +7,33 @@ from pathlib import Path
 
 import pytest
 
+from tests.mounted.conftest import MakeScratch
 from tests.mounted.polling import wait_until
-from tests.mounted.scratch import Scratch
+from tests.mounted.scratch import Scratch, drop_kernel_caches, run
+from tests.slice_tracker import dropped
 
 pytestmark = pytest.mark.mounted
+
+
+def test_all_of_it_is_shown_and_its_lanes_are_there(make_scratch: MakeScratch, evict: str, tmp_path: Path) -> None:
+    """Under load from several sides, with a small budget: requests wait inside of each other's lanes."""
+    scratch = make_scratch(evict=evict)
+    mount, trace = scratch.mount("memory=8M"), tmp_path / "trace.json"
+    scratch.control(f"trace={trace}")
+    stress = "--timeout 4 --temp-path {} --hdd 1 --hdd-bytes 8M --dir 1 --dentry 1 --unlink 1 --fiemap 1"
+    run("stress-ng", *stress.format(mount).split())
+    drop_kernel_caches()
+    scratch.control("gc=flush", "trace=off")
+    events = json.loads(trace.read_text())
+    assert not dropped(events)
+    lanes = {event["args"]["name"].rpartition(" ")[0] for event in events if event["name"] == "thread_name"}
+    expected = {"forget", "foreground", "inodegc"} if evict == "deferred" else {"forget", "foreground"}
+    assert expected <= lanes
+    names = {event["name"] for event in events}
+    assert {"commit", "inactivate", "create", "unlink", "queued inodes"} <= names
+    assert scratch.statistics()["timeline"]["dropped_total"] == 0
+    scratch.drain()
+    scratch.unmount_and_check()
 
 
 def test_after_a_crash_the_timeline_can_be_opened(plain: Scratch, tmp_path: Path) -> None:

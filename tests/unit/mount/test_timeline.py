@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import trio
 from deferfs.errors import UsageError
 from deferfs.mount import timeline as module
 from deferfs.mount.timeline import Timeline
+from tests.slice_tracker import dropped
 from tests.unit.mount.test_adapter import ROOT, Kernel, context, kernel
 
 __all__ = ["kernel"]  # a fixture
@@ -46,22 +48,6 @@ def slices(found: list[Event], lane: str) -> list[Event]:
     return [event for event in found if event["ph"] == "X" and names[event["tid"]].startswith(lane)]
 
 
-def assert_nested(found: list[Event]) -> None:
-    """Slices of one lane are disjoint or inside of each other."""
-    by_lane: dict[int, list[Event]] = {}
-    for event in found:
-        if event["ph"] == "X":
-            by_lane.setdefault(event["tid"], []).append(event)
-    for lane in by_lane.values():
-        open_until: list[float] = []
-        for event in sorted(lane, key=lambda event: (event["ts"], -event["dur"])):
-            while open_until and open_until[-1] <= event["ts"] + 1e-6:
-                open_until.pop()
-            end = event["ts"] + event["dur"]
-            assert not open_until or end <= open_until[-1] + 1e-3, event
-            open_until.append(end)
-
-
 async def test_requests_inodegc_and_commits_have_lanes(kernel: Kernel, tmp_path: Path) -> None:
     runtime, path = kernel.runtime, tmp_path / "trace.json"
     assert await runtime.control("trace", str(path)) == f"trace={path}"
@@ -81,7 +67,7 @@ async def test_requests_inodegc_and_commits_have_lanes(kernel: Kernel, tmp_path:
     await runtime.background.write_back()
     await runtime.control("trace", "off")
     found = events(path)
-    assert_nested(found)
+    assert not dropped(found)
     assert {event["name"] for event in slices(found, "foreground")} >= {"create", "write", "fsync", "unlink"}
     assert len({event["tid"] for event in slices(found, "foreground")}) > 1  # fsyncs overlapped
     assert "wait for commit" in {event["name"] for event in slices(found, "foreground")}
@@ -99,6 +85,39 @@ async def test_requests_inodegc_and_commits_have_lanes(kernel: Kernel, tmp_path:
         assert queued == []
         assert [event["ph"] for event in found if event["name"] == "forget:gc"] == ["i"] * 5
     assert {event["name"] for event in found if event["ph"] == "C"} >= {"queued inodes", "queued bytes", "log blocks"}
+
+
+async def test_what_began_before_the_recording_is_drawn_from_its_beginning(timeline: Timeline, tmp_path: Path) -> None:
+    """Cut off at the same moment, a wait and the request around it would not nest for who reads the wait first."""
+    path = tmp_path / "trace.json"
+    before = time.perf_counter_ns()
+    await timeline.start(str(path))
+    lane = timeline.take_lane("foreground")
+    timeline.slice(lane, "wait for log", before - 5000, before)
+    timeline.slice(lane, "create", before - 6000, time.perf_counter_ns())
+    await timeline.stop()
+    found = events(path)
+    assert not dropped(found)
+    assert [event["ts"] for event in slices(found, "foreground")] == [(before - 5000) / 1e3, (before - 6000) / 1e3]
+
+
+@pytest.mark.parametrize(
+    ("starts_and_lengths", "lost"),
+    [
+        ([(10, 5), (15, 5)], 0),
+        ([(10, 20), (15, 5), (20, 10)], 0),
+        ([(15, 5), (10, 20)], 0),
+        ([(10, 20), (10, 5)], 0),
+        ([(10, 5), (10, 20)], 1),
+        ([(10, 10), (15, 10)], 1),
+        ([(10, 0), (10, 0)], 0),
+    ],
+)
+def test_what_would_not_be_shown_is_noticed(starts_and_lengths: list[tuple[int, int]], lost: int) -> None:
+    found = [
+        {"name": "x", "ph": "X", "pid": 1, "tid": 1, "ts": start, "dur": length} for start, length in starts_and_lengths
+    ]
+    assert len(dropped(found)) == lost
 
 
 async def test_after_a_crash_everything_written_is_there(timeline: Timeline, tmp_path: Path) -> None:

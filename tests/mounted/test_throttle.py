@@ -1,0 +1,125 @@
+"""Who deletes faster than is cleaned up waits: in turn, for a while, and not when it is being killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deferfs.mount.throttle import being_killed
+from tests.mounted.backlog import make_backlog
+from tests.mounted.polling import wait_until
+from tests.mounted.scratch import Scratch, run
+
+pytestmark = pytest.mark.mounted
+
+FOR_EVER = "throttle_deadline=10000"
+EXTENTS = 40_000
+"""Of a file whose cleanup takes seconds."""
+
+_UNLINK = "import os, sys; print(flush=True); os.unlink(sys.argv[1])"
+
+
+def start_unlink(path: Path) -> subprocess.Popen[bytes]:
+    """A process that is about to delete a file."""
+    caller = subprocess.Popen([sys.executable, "-c", _UNLINK, path], stdout=subprocess.PIPE)
+    assert caller.stdout is not None
+    assert caller.stdout.read(1) == b"\n"
+    caller.stdout.close()
+    return caller
+
+
+def throttled(scratch: Scratch) -> int:
+    """Requests that were held back so far."""
+    return int(scratch.statistics()["waits"]["throttle"]["count"])
+
+
+def make_backlog_that_stays(scratch: Scratch, mount: Path) -> None:
+    """One worker, busy for seconds with the first inode of its batch; behind it more than one batch."""
+    scratch.control("gc_workers=1")
+    with (mount / "huge").open("wb") as file:
+        for number in range(EXTENTS):
+            os.pwrite(file.fileno(), bytes(4096), 8192 * number)
+    scratch.control("gc=stop")
+    (mount / "huge").unlink()
+    wait_until(lambda: scratch.statistics()["gc"]["queued"] >= 1, "the kernel to forget it")
+    make_backlog(scratch, mount, 200)
+
+
+def test_many_who_delete_are_held_back_and_all_get_done(plain: Scratch) -> None:
+    mount = plain.mount()
+    folders = [mount / f"folder{number}" for number in range(4)]
+    for folder in folders:
+        folder.mkdir()
+        for number in range(250):
+            (folder / str(number)).write_bytes(bytes(5000))
+    plain.control("throttle_inodes=1", FOR_EVER)
+    assert not throttled(plain)
+    deleting = [subprocess.Popen(["rm", "-r", folder], stdin=subprocess.DEVNULL) for folder in folders]
+    assert [process.wait(100) for process in deleting] == [0, 0, 0, 0]
+    assert throttled(plain) > 10
+    found = plain.statistics()["throttle"]
+    assert (found["waiting"], found["expired_total"], found["killed_total"]) == (0, 0, 0)
+    plain.drain()
+    plain.unmount_and_check()
+
+
+def test_nobody_waits_longer_than_the_deadline(plain: Scratch) -> None:
+    mount = plain.mount()
+    (mount / "victim").touch()
+    make_backlog_that_stays(plain, mount)
+    plain.control("throttle_inodes=10", "throttle_deadline=0.05", "gc=start")
+    (mount / "victim").unlink()
+    found = plain.statistics()
+    assert found["throttle"]["expired_total"] == 1
+    assert found["waits"]["throttle"]["max_ns"] >= 50_000_000
+    assert found["gc"]["queued"] > 10  # nothing else has let it go
+    plain.drain()
+    plain.unmount_and_check()
+
+
+def test_who_is_killed_while_it_is_held_back_ends_at_once_and_has_deleted_nothing(plain: Scratch) -> None:
+    mount = plain.mount()
+    (mount / "victim").write_bytes(b"content")
+    make_backlog_that_stays(plain, mount)
+    plain.control("throttle_inodes=10", FOR_EVER, "gc=start")
+    caller = start_unlink(mount / "victim")
+    wait_until(lambda: plain.statistics()["throttle"]["waiting"] == 1, "the caller to be held back")
+    caller.kill()
+    assert caller.wait(60) == -signal.SIGKILL
+    found = plain.statistics()
+    assert found["throttle"]["killed_total"] == 1
+    assert found["gc"]["queued"] > 10
+    assert (mount / "victim").read_bytes() == b"content"
+    plain.drain()
+    plain.unmount_and_check()
+
+
+def test_that_a_caller_is_being_killed_can_be_seen(plain: Scratch) -> None:
+    """The kernel waits for the answer to a request that was read, whatever happens to the caller."""
+    mount = plain.mount()
+    (mount / "victim").touch()
+    plain.control("freeze=1")
+    caller = start_unlink(mount / "victim")
+    wait_until(lambda: "unlink" in run("cat", f"/proc/{caller.pid}/stack").stdout, "the caller to wait")
+    assert not being_killed(caller.pid)
+    caller.kill()
+    wait_until(lambda: being_killed(caller.pid), "the signal to be pending")
+    plain.control("thaw=1")
+    assert caller.wait(60) == -signal.SIGKILL
+    plain.unmount_and_check()
+
+
+def test_nobody_waits_for_an_inodegc_that_rests(plain: Scratch) -> None:
+    mount = plain.mount()
+    (mount / "victim").touch()
+    make_backlog(plain, mount, 20)
+    plain.control(FOR_EVER, "throttle_inodes=1")
+    (mount / "victim").unlink()
+    plain.control("gc=start")
+    plain.drain()
+    plain.unmount_and_check()
