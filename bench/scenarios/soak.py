@@ -27,14 +27,17 @@ from bench.main import RESULTS, run_scenario, say
 from bench.rows import DROP_ALL, sync
 from bench.soak_work import work_until
 from deferfs.errors import DeferfsError
+from deferfs.limits import THROTTLE_INODES
 from deferfs.measure.targets import deferfs_command
 from deferfs.mount import control_client
 
 IMAGE_BYTES: Final = 1 << 30
 MEMORY: Final = "64M"
 SAMPLE_SECONDS: Final = 1.0
-DROP_SAMPLES, SWITCH_SAMPLES, FREEZE_SAMPLES, WORKERS_SAMPLES = 17, 60, 41, 23
+DROP_SAMPLES, SWITCH_SAMPLES, FREEZE_SAMPLES, WORKERS_SAMPLES, THROTTLE_SAMPLES = 17, 60, 41, 23, 29
 """Every how many samples something is changed; of a short soak, more often."""
+THROTTLED_INODES: Final = 32
+"""A limit on the backlog that these processes reach; the default one they do not."""
 FROZEN_SECONDS: Final = 0.5
 END_SECONDS_MAX: Final = 300.0
 GROWTH_MAX: Final = 1.05
@@ -110,6 +113,9 @@ def disturb(root: Path, sample: int, scale: int) -> None:
         set_value(root, "evict", ("deferred", "inline")[sample // max(SWITCH_SAMPLES // scale, 1) % 2])
     if due(WORKERS_SAMPLES):
         set_value(root, "gc_workers", str(1 + sample % 4))
+    if due(THROTTLE_SAMPLES):
+        limit = (THROTTLE_INODES, THROTTLED_INODES)[sample // max(THROTTLE_SAMPLES // scale, 1) % 2]
+        set_value(root, "throttle_inodes", str(limit))
     if due(FREEZE_SAMPLES):
         set_value(root, "freeze", "1")
         try:
@@ -136,6 +142,7 @@ def drain(root: Path) -> None:
     """Until the kernel has forgotten everything and inodegc has cleaned it up."""
     deadline = time.monotonic() + END_SECONDS_MAX
     set_value(root, "evict", "deferred")
+    set_value(root, "throttle_inodes", str(THROTTLE_INODES))
     while True:
         sync(root)
         Path("/proc/sys/vm/drop_caches").write_text(DROP_ALL)
@@ -178,6 +185,16 @@ def judge_backlog(samples: Sequence[Sample], limits: dict[str, Any]) -> Verdict:
         f"{queued} inodes (limit {limits['inodes']}), {size / 2**20:.1f} MiB, oldest {oldest:.2f} s"
         f" (limit {limits['age_seconds']:g} s)",
         queued <= limits["inodes"] and size <= limits["bytes"] and oldest <= slack,
+    )
+
+
+def judge_throttle(end: dict[str, Any]) -> Verdict:
+    waits, throttle = end["waits"]["throttle"], end["throttle"]
+    return Verdict(
+        "who deletes is held back",
+        f"{waits['count']} times, {waits['max_ns'] / 1e9:.2f} s at most (deadline {throttle['deadline_seconds']:g} s,"
+        f" reached {throttle['expired_total']} times)",
+        waits["count"] > 0 and not throttle["waiting"],
     )
 
 
@@ -230,7 +247,7 @@ def soak(root: Path, seconds: float, processes: int, seed: int) -> Soak:
     drain(root)
     end = read_statistics(root)
     verdicts += judge_growth(samples, seconds)
-    verdicts.append(judge_backlog(samples, end["throttle"]))
+    verdicts += [judge_backlog(samples, end["throttle"]), judge_throttle(end)]
     verdicts += judge_end(before, free_counts(root), end)
     return Soak(seconds, processes, rounds.value, verdicts, samples)
 

@@ -105,6 +105,7 @@ class GcWorkers:
             self.stopped = True
             self._resumed = trio.Event()
             self._hurry.set()
+            self.runtime.throttle.release()
         self.runtime.checker.might_wait("drain")
         while self._busy:
             await self._progress.wait()

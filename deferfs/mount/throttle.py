@@ -100,6 +100,11 @@ class Throttle:
                 self.killed_total += 1
                 raise FsError(errno.EINTR)
 
+    def release(self) -> None:
+        """Let all go: inodegc rests, and they would wait for nothing."""
+        while self._waiters:
+            self._waiters.popleft().set()
+
     def progress(self) -> None:
         """The backlog became shorter: let those go who have waited longest, one for each inode there is room for."""
         room = self.inodes - self.gc.queued

@@ -131,6 +131,22 @@ async def test_nobody_waits_for_workers_that_rest() -> None:
         await turns(3)
 
 
+async def test_who_waits_for_workers_that_are_stopped_goes() -> None:
+    async with running() as runtime:
+        runtime.throttle.inodes = 5
+        runtime.throttle.deadline_seconds = 1e9
+        await backlog(runtime, 10)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(runtime.throttle.admit, 1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert runtime.throttle.waiting == 3
+            runtime.workers._resumed.set()  # they awake, and find themselves stopped
+            await runtime.workers.stop()
+        assert runtime.throttle.waiting == runtime.throttle.expired_total == 0
+        runtime.workers.resume()
+
+
 @pytest.mark.parametrize(
     ("lines", "killed"),
     [
