@@ -131,7 +131,7 @@ def watch(root: Path, seconds: float, workers: Sequence[BaseProcess]) -> list[Sa
     start = time.monotonic()
     while (at := time.monotonic() - start) < seconds:
         if any(not worker.is_alive() for worker in workers):
-            raise DeferfsError("a process of the soak has ended early; its message is above")
+            raise DeferfsError("a process of the soak has ended early; its message is above, the daemon's in its log")
         samples.append(take_sample(root, at))
         disturb(root, len(samples), scale)
         time.sleep(SAMPLE_SECONDS)
@@ -266,7 +266,10 @@ def check_image(image: Path) -> Verdict:
 def command(minutes: float, processes: int, seed: int, json_file: Path) -> None:
     """Everything at once: memory flat, backlog bounded, statfs exact at the end."""
     say(f"{processes} processes for {minutes:g} minutes")
-    filesystem = Deferfs(f"memory={MEMORY}", IMAGE_BYTES)
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    log = json_file.with_suffix(".log").absolute()
+    log.unlink(missing_ok=True)
+    filesystem = Deferfs(f"memory={MEMORY},log={log}", IMAGE_BYTES)
     with scratch() as home:
         filesystem.make(home)
         with mounted(filesystem, home, home / "mnt") as root:

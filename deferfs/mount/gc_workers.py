@@ -137,11 +137,14 @@ class GcWorkers:
             self._gathered.set()
 
     def push(self) -> None:
-        """Start the workers on what is queued, without waiting."""
+        """Have what is queued, or is being worked on, done without delay. What has failed keeps its pause."""
+        if not self.gc.queued and not self.gc.running and not self.store.recovered:
+            return
         self._hurry.set()
         self._gathered.set()
-        for wake in self._wakes:
-            wake.set()
+        if self.gc.queued or self.store.recovered:
+            for wake in self._wakes:
+                wake.set()
 
     @property
     def has_work(self) -> bool:
@@ -162,17 +165,21 @@ class GcWorkers:
     async def flush_inode(self, ino: int) -> None:
         """Wait until one inode waits for nothing; the others keep their places."""
         inode = self.runtime.volume.inodes.table.get(ino)
-        while inode is not None and unfinished(inode):
-            if not self.gc.hasten([inode]):
-                self.push()  # a worker has it
-            await self._progress.wait()
+        if inode is not None:
+            await self._flush_inode(inode)
 
     async def flush_below(self, ino: int) -> None:
         """Wait for what was deleted in directory `ino`, and in directories below it that were deleted too."""
         ancestor = self.runtime.volume.inodes.table.get(ino)
-        while ancestor is not None and (found := self.gc.below(ancestor)):
-            if self.gc.hasten(found) < len(found):
-                self.push()
+        found = self.gc.below(ancestor) if ancestor is not None else []
+        self.gc.hasten(found)
+        for inode in found:
+            await self._flush_inode(inode)
+
+    async def _flush_inode(self, inode: InCoreInode) -> None:
+        while unfinished(inode):
+            if not self.gc.hasten([inode]):
+                self.push()  # a worker has it
             await self._progress.wait()
 
     # --- the workers ---
@@ -246,8 +253,9 @@ class GcWorkers:
     async def _work_once(self, number: int) -> bool:
         """Take a batch and clean it up; False when there is nothing to do."""
         self.gc.retry_due()
-        if self.store.recovered and not self.gc.has_work(number):
+        while self.store.recovered and not self.gc.has_work(number):
             self._adopt_orphans()
+            await trio.lowlevel.checkpoint()
         batch = self.gc.take(GC_BATCH if self._wanted() else self.pace.batch(GC_BATCH), number)
         if not batch:
             if not self.gc.queued and not self.gc.running and (self._hurry.is_set() or self._gathered.is_set()):

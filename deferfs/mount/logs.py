@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import logging.handlers
 import os
@@ -28,6 +29,8 @@ def configure(*, foreground: bool, file: str | None, instance: str) -> None:
         text = f"%(asctime)s {instance}: %(levelname)s: %(message)s"
     else:
         text = "deferfs: %(levelname)s: %(message)s"
+    if isinstance(handler, logging.StreamHandler):
+        faulthandler.enable(handler.stream)  # where it was, should it die in compiled code
     handler.setFormatter(logging.Formatter(text))
     handler.addFilter(_wanted)
     root = logging.getLogger()

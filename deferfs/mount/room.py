@@ -61,14 +61,14 @@ class Room:
 
     async def _inactivate(self, blocks: int) -> bool:
         """Let inodegc, and inactivations that run inline, free so many blocks."""
-        workers, gc = self.runtime.workers, self.runtime.workers.gc
-        while workers.has_work and not workers.stopped and self.runtime.store.space.pending_blocks < blocks:
+        workers, gc, space = self.runtime.workers, self.runtime.workers.gc, self.runtime.store.space
+        while workers.has_work and not workers.stopped and space.pending_blocks < blocks:
             if not gc.queued and gc.delayed:
                 gc.retry_now()
-            if not gc.hasten_space(blocks):
+            if not gc.hasten_space(blocks - space.pending_blocks):
                 workers.push()
             await workers.progress()
-        return bool(self.runtime.store.space.pending_blocks)
+        return bool(space.pending_blocks)
 
     async def _listen(self, blocks: int) -> bool:
         """Read what the kernel has sent; it may be the last reference to a deleted file."""

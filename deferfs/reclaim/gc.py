@@ -147,8 +147,14 @@ class InodeGc:
         return count
 
     def hasten_space(self, blocks: int) -> int:
-        """Have inodes taken that free at least `blocks` together, cheapest first: those that free the most blocks for
-        each extent. Returns the blocks they hold; 0 when nothing that waits is known to hold any."""
+        """Have inodes taken out of turn until those that are free at least `blocks` together, cheapest first: those that
+        free the most blocks for each extent. Returns the blocks they hold; 0 when nothing that waits is known to hold
+        any."""
+        taken = 0
+        for inode in self.urgent:
+            taken += inode.pending_blocks
+        if taken >= blocks:
+            return taken
         found = [
             inode
             for queue in self.queues
@@ -156,7 +162,6 @@ class InodeGc:
             if inode.waiting and inode.state is State.QUEUED and inode.pending_blocks
         ]
         found.sort(key=_price)
-        taken = 0
         for index, inode in enumerate(found):
             taken += inode.pending_blocks
             if taken >= blocks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +33,19 @@ def test_cp(scratch: Scratch, tmp_path: Path) -> None:
     run("cp", "-a", source, mount / "again")
     assert_same(snapshot(source), snapshot(mount / "again"))
     scratch.unmount_and_check()
+
+
+def test_where_the_daemon_was_when_it_died_is_in_its_log(plain: Scratch) -> None:
+    plain.mount()
+    with plain.daemon_exit():
+        os.kill(plain.pid, signal.SIGSEGV)
+    text = plain.log.read_text()
+    assert "Fatal Python error: Segmentation fault" in text
+    assert "deferfs/mount/session.py" in text
+    plain.log.unlink()
+    plain.detach()
+    plain.mount()
+    plain.unmount_and_check()
 
 
 def test_tar(scratch: Scratch, tmp_path: Path) -> None:

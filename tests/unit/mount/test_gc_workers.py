@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
@@ -14,6 +17,7 @@ from deferfs.mount import gc_workers
 from deferfs.mount.runtime import Runtime
 from deferfs.ondisk.orphan import ORPHAN_QUARANTINED, OrphanBlock
 from deferfs.reclaim.inactivation import Inactivation
+from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.states import State
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace
@@ -201,3 +205,100 @@ async def test_a_failure_that_passes_is_retried_until_it_succeeds(monkeypatch: p
         assert runtime.volume.gc.errors_total == 3
         assert runtime.volume.gc.quarantined_total == 0
         assert runtime.store.orphans.count == 0
+
+
+# --- waiting does not keep the loop busy ---
+
+
+def count_turns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often workers have looked for work, in a list of one number."""
+    turns_taken = [0]
+    work_once = gc_workers.GcWorkers._work_once
+
+    async def counted(self: gc_workers.GcWorkers, number: int) -> bool:
+        turns_taken[0] += 1
+        return await work_once(self, number)
+
+    monkeypatch.setattr(gc_workers.GcWorkers, "_work_once", counted)
+    return turns_taken
+
+
+def fail_first(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """The first steps of all inactivations fail."""
+    failures = [count]
+    step = Inactivation.step
+
+    def failing(self: Inactivation, plan: Plan) -> bool:
+        if failures[0]:
+            failures[0] -= 1
+            raise FsError(5)
+        return step(self, plan)
+
+    monkeypatch.setattr(Inactivation, "step", failing)
+
+
+@pytest.mark.parametrize("barrier", ["flush", "flush_inode", "flush_below"])
+async def test_a_barrier_sleeps_until_what_has_failed_is_tried_again(
+    barrier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_first(monkeypatch, 3)
+    looks = count_turns(monkeypatch)
+    async with running() as runtime:
+        runtime.volume.gc.clock = time.perf_counter_ns  # the one of the volume moves only when it is looked at
+        folder = await make_file(runtime, b"folder", mode=DIRECTORY)
+        ino = await make_file(runtime, b"f", b"x" * 5000, parent=folder)
+        await runtime.run(namespace.unlink, runtime.volume, folder, b"f")
+        await runtime.forget([(ino, 1)])
+        if barrier == "flush":
+            await runtime.workers.flush()
+        elif barrier == "flush_inode":
+            await runtime.workers.flush_inode(ino)
+        else:
+            await runtime.workers.flush_below(folder)
+        assert ino not in runtime.volume.inodes.table
+        assert runtime.volume.gc.errors_total == 3
+        assert looks[0] < 30
+
+
+async def test_a_barrier_for_a_directory_looks_for_what_is_below_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc_workers, "GC_TURN_NS", -1)
+    async with running() as runtime:
+        folder = await make_file(runtime, b"folder", mode=DIRECTORY)
+        inos = [await make_file(runtime, b"%d" % number, b"x", parent=folder) for number in range(100)]
+        await runtime.workers.stop()
+        for number, ino in enumerate(inos):
+            await runtime.run(namespace.unlink, runtime.volume, folder, b"%d" % number)
+            await runtime.forget([(ino, 1)])
+        gc = runtime.volume.gc
+        looks: list[int] = []
+        below = gc.below
+
+        def counted(ancestor: InCoreInode) -> list[InCoreInode]:
+            looks.append(1)
+            return below(ancestor)
+
+        monkeypatch.setattr(gc, "below", counted)
+        runtime.workers.resume()
+        await runtime.workers.flush_below(folder)
+        assert not any(ino in runtime.volume.inodes.table for ino in inos)
+        assert len(looks) == 1
+
+
+async def test_a_worker_goes_on_to_orphans_behind_those_in_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More slots than a batch, from an earlier mount, in which there is nothing to do."""
+    driver = fresh_driver()
+    async with running(driver=driver) as runtime:
+        await runtime.workers.stop()
+        inos = await queue_up(runtime, 500, 10)
+        slots = [record_of(runtime.volume, ino).orphan_slot - 1 for ino in inos]
+        for slot, ino in sorted(zip(slots, inos, strict=True))[:480]:
+            await runtime.run_reserved(
+                partial(runtime.store.orphans.set_quarantine, slot=slot, ino=ino, quarantined=True)
+            )
+        runtime.background.drain_seconds = 0
+    monkeypatch.setattr(Driver, "adopt_orphans", lambda self: 0)
+    async with running(driver=reopened(driver)) as later:
+        await turns(500)
+        await trio.sleep(0.05)
+        assert not later.store.recovered
+        assert later.volume.inodes.inactivated_total == 20

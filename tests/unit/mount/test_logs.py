@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import faulthandler
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ def own_handlers() -> Iterator[None]:
             handler.close()
     root.handlers[:] = before
     root.setLevel(level)
+    faulthandler.enable(2)
 
 
 def test_a_reply_that_came_too_late_is_no_error(tmp_path: Path) -> None:
