@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 import pytest
 
-from bench.scenarios.soak import IMAGE_BYTES, MEMORY, soak
-from tests.mounted.conftest import MakeScratch
-from tests.mounted.scratch import drop_kernel_caches
+from tests.mounted.scratch import drop_kernel_caches, run
 
 pytestmark = pytest.mark.mounted
 
-SECONDS = 15
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(300)
-def test_everything_at_once(make_scratch: MakeScratch) -> None:
+def test_everything_at_once(tmp_path: Path) -> None:
     drop_kernel_caches()
-    scratch = make_scratch(size=str(IMAGE_BYTES))
-    scratch.was_inline = True  # it is switched to and fro
-    result = soak(scratch.mount(f"memory={MEMORY}"), SECONDS, 3, 1)
-    assert not [verdict for verdict in result.verdicts if verdict.kept is False]
-    assert result.rounds > 3
-    assert max(sample.inodes for sample in result.samples) > 0
-    scratch.unmount_and_check()
+    found = tmp_path / "soak.json"
+    words = ("--minutes", "0.25", "--processes", "3", "--json", found)
+    done = run(sys.executable, "-m", "bench.scenarios.soak", *words, cwd=ROOT, seconds=250)
+    soak = json.loads(found.read_text())
+    assert all(verdict["kept"] is not False for verdict in soak["verdicts"])
+    assert sum(verdict["kept"] is True for verdict in soak["verdicts"]) >= 11
+    assert "NOT KEPT" not in done.stdout
+    assert soak["rounds"] > 3
+    assert "ERROR" not in found.with_suffix(".log").read_text()

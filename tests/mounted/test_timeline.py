@@ -20,7 +20,7 @@ def test_all_of_it_is_shown_and_its_lanes_are_there(make_scratch: MakeScratch, e
     scratch = make_scratch(evict=evict)
     mount, trace = scratch.mount("memory=8M"), tmp_path / "trace.json"
     scratch.control(f"trace={trace}")
-    stress = "--timeout 4 --temp-path {} --hdd 1 --hdd-bytes 8M --dir 1 --dentry 1 --unlink 1 --fiemap 1"
+    stress = "--timeout 4 --temp-path {} --hdd 1 --hdd-bytes 8M --dir 1 --dentry 1 --link 1 --rename 1"
     run("stress-ng", *stress.format(mount).split())
     drop_kernel_caches()
     scratch.control("gc=flush", "trace=off")
