@@ -75,10 +75,7 @@ class ControlServer:
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Answer requests until cancelled."""
-        async with trio.open_nursery() as nursery:
-            while True:
-                stream = await listener.accept()
-                nursery.start_soon(self._handle, stream)
+        await trio.serve_listeners(self._handle, [listener])
 
     async def _handle(self, stream: trio.SocketStream) -> None:
         """One client. Whatever it does, the mount goes on."""

@@ -253,9 +253,11 @@ class GcWorkers:
     async def _work_once(self, number: int) -> bool:
         """Take a batch and clean it up; False when there is nothing to do."""
         self.gc.retry_due()
-        while self.store.recovered and not self.gc.has_work(number):
+        if self.store.recovered and not self.gc.has_work(number):
             self._adopt_orphans()
-            await trio.lowlevel.checkpoint()
+            if self.store.recovered and not self.gc.has_work(number):
+                await trio.lowlevel.checkpoint()
+                return True
         batch = self.gc.take(GC_BATCH if self._wanted() else self.pace.batch(GC_BATCH), number)
         if not batch:
             if not self.gc.queued and not self.gc.running and (self._hurry.is_set() or self._gathered.is_set()):
