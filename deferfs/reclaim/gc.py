@@ -147,9 +147,9 @@ class InodeGc:
         return count
 
     def hasten_space(self, blocks: int) -> int:
-        """Have inodes taken out of turn until those that are hold at least `blocks` together, cheapest first: those with
-        the most blocks for each extent. Returns the blocks they hold; 0 when nothing that waits is known to hold any.
-        """
+        """Have inodes taken out of turn, cheapest first, until those that are hold at least `blocks` together: cheap is
+        what holds many blocks for each extent. Returns the blocks they hold; 0 when nothing that waits is known to hold
+        any."""
         taken = 0
         for inode in self.urgent:
             taken += inode.pending_blocks
