@@ -176,6 +176,7 @@ class Server:
                         self._hurry.set()
                     else:
                         asked = True
+                        _log.info("asked to end by %s", signal.Signals(number).name)
                         nursery.start_soon(self._unmount)
 
     async def _unmount(self) -> None:
