@@ -21,6 +21,8 @@ TREE_FILES: Final = 60
 HELD_FILES: Final = 40
 FRAGMENTS: Final = 400
 LIST_ENTRIES: Final = 150
+STANDING_DIRECTORIES: Final = 20
+VISITS: Final = 300
 
 
 def work_in_trees(home: Path, draw: random.Random) -> None:
@@ -119,6 +121,42 @@ def change_directory(home: Path, draw: random.Random) -> None:
     shutil.rmtree(directory)
 
 
+def make_standing(home: Path, count: int) -> None:
+    """A tree of `count` files that stays as long as the process does: its inodes fill the memory budget."""
+    for number in range(STANDING_DIRECTORIES):
+        (home / "standing" / f"{number}").mkdir(parents=True)
+    for number in range(count):
+        path = standing_file(home, number)
+        path.write_bytes(standing_content(path))
+
+
+def standing_file(home: Path, number: int) -> Path:
+    return home / "standing" / f"{number % STANDING_DIRECTORIES}" / f"{number}"
+
+
+def standing_content(path: Path) -> bytes:
+    """Some fit into the inode, most do not."""
+    return path.name.encode() * (50 if len(path.name) % 2 else 1500)
+
+
+def visit_standing(home: Path, draw: random.Random) -> None:
+    """Look up, read and replace files all over the standing tree."""
+    directories = [home / "standing" / f"{number}" for number in range(STANDING_DIRECTORIES)]
+    names = os.listdir(draw.choice(directories))
+    for name in draw.choices(names, k=VISITS if names else 0):
+        path = standing_file(home, int(name))
+        os.stat(path)
+        match draw.randrange(10):
+            case 0:
+                new = home / "new"
+                new.write_bytes(standing_content(path))
+                new.rename(path)
+            case 1:
+                path.chmod(draw.choice((0o600, 0o644)))
+            case 2 | 3:
+                assert path.read_bytes() == standing_content(path)
+
+
 FAMILIES: Final[tuple[Callable[[Path, random.Random], None], ...]] = (
     work_in_trees,
     hold_deleted,
@@ -126,16 +164,21 @@ FAMILIES: Final[tuple[Callable[[Path, random.Random], None], ...]] = (
     set_attributes,
     map_memory,
     change_directory,
+    visit_standing,
+    visit_standing,
 )
 
 
-def work_until(stopped: Callable[[], bool], home: Path, seed: int) -> int:
-    """Rounds of families in a drawn order below `home`, made here and removed in the end; how many there were."""
+def work_until(stopped: Callable[[], bool], home: Path, seed: int, standing: int) -> int:
+    """Rounds of families in a drawn order below `home`, made here and removed in the end, beside `standing` files that
+    are there all the time; how many rounds there were."""
     draw = random.Random(seed)
     home.mkdir()
+    make_standing(home, standing)
     rounds = 0
     while not stopped():
         draw.choice(FAMILIES)(home, draw)
         rounds += 1
+    shutil.rmtree(home / "standing")
     home.rmdir()
     return rounds

@@ -1,8 +1,9 @@
 """A soak: everything at once for as long as one likes. Memory stays flat, the backlog bounded, statfs exact at the end.
 
-Processes do what `bench.soak_work` names, in a memory budget that is too small for it. Meanwhile the kernel's caches
-are dropped, the evict mode and the number of workers are switched, and the filesystem is frozen and thawed. The daemon
-is looked at every second. In the end everything is deleted, and must be as if nothing had been.
+Processes do what `bench.soak_work` names, in a memory budget and a log that are too small for it. Meanwhile the
+kernel's caches are dropped, the evict mode, the number of workers and the limit of the backlog are switched, and the
+filesystem is frozen and thawed. The daemon is looked at every second. In the end everything is deleted, and must be as
+if nothing had been.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ from deferfs.measure.targets import deferfs_command
 from deferfs.mount import control_client
 
 IMAGE_BYTES: Final = 1 << 30
-MEMORY: Final = "64M"
+LOG: Final = "4M"
+MEMORY: Final = "8M"
+STANDING_FILES: Final = 24_000
+"""Files that stay, of all processes together: some 20 MiB of inodes and blocks."""
+STANDING_A_SECOND: Final = 100
+"""Of a short soak there are as many as can be made beside the rest."""
+SHORT: Final = 0.85
+"""Memory is short when so much of the budget is used: at 0.9 reclaim begins."""
 SAMPLE_SECONDS: Final = 1.0
 DROP_SAMPLES, SWITCH_SAMPLES, FREEZE_SAMPLES, WORKERS_SAMPLES, THROTTLE_SAMPLES = 17, 60, 41, 23, 29
 """Every how many samples something is changed; of a short soak, more often."""
@@ -47,11 +55,13 @@ GROWTH_MINUTES_MIN: Final = 3.0
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The daemon at one moment: bytes of memory, descriptors, in-core inodes, and the backlog (`oldest`: seconds)."""
+    """The daemon at one moment: bytes of memory, share of the budget that is used, descriptors, in-core inodes, and the
+    backlog (`oldest`: seconds)."""
 
     at: float
     rss: int
     pss: int
+    used: float
     descriptors: int
     inodes: int
     queued: int
@@ -88,11 +98,12 @@ def take_sample(root: Path, at: float) -> Sample:
         for line in (process / "smaps_rollup").read_text().splitlines()[1:]
         if (fields := line.split())
     }
-    gc = statistics["gc"]
+    gc, memory = statistics["gc"], statistics["memory"]
     return Sample(
         at,
         kilobytes["Rss:"] << 10,
         kilobytes["Pss:"] << 10,
+        memory["used_bytes"] / (memory["budget_bytes"] - memory["reserve_bytes"]),
         len(os.listdir(process / "fd")),
         statistics["inodes"]["cached"],
         gc["queued"],
@@ -188,6 +199,17 @@ def judge_backlog(samples: Sequence[Sample], limits: dict[str, Any]) -> Verdict:
     )
 
 
+def judge_shortage(samples: Sequence[Sample], seconds: float, end: dict[str, Any]) -> Verdict:
+    """A soak in plenty would say little."""
+    short = sum(sample.used >= SHORT for sample in samples) / len(samples)
+    waits = ", ".join(f"{end['waits'][name]['count']} for {name}" for name in ("memory", "log", "thaw", "throttle"))
+    return Verdict(
+        "memory is short",
+        f"in {100 * short:.0f} % of the time; {end['memory']['direct_reclaims_total']} direct reclaims; waits: {waits}",
+        short > 0.1 if seconds >= 60 * GROWTH_MINUTES_MIN else None,
+    )
+
+
 def judge_throttle(end: dict[str, Any]) -> Verdict:
     waits, throttle = end["waits"]["throttle"], end["throttle"]
     return Verdict(
@@ -215,8 +237,8 @@ def judge_end(before: tuple[int, int, int], after: tuple[int, int, int], end: di
     return verdicts
 
 
-def _process(root: str, number: int, seed: int, stop: Any, rounds: Any) -> None:
-    done = work_until(stop.is_set, Path(root) / f"process{number}", seed)
+def _process(root: str, number: int, seed: int, standing: int, stop: Any, rounds: Any) -> None:
+    done = work_until(stop.is_set, Path(root) / f"process{number}", seed, standing)
     with rounds.get_lock():
         rounds.value += done
 
@@ -227,8 +249,9 @@ def soak(root: Path, seconds: float, processes: int, seed: int) -> Soak:
     before = free_counts(root)
     context = multiprocessing.get_context("spawn")
     stop, rounds = context.Event(), context.Value("l", 0)
+    standing = min(STANDING_FILES, int(seconds * STANDING_A_SECOND)) // processes
     workers = [
-        context.Process(target=_process, args=(str(root), number, seed + number, stop, rounds))
+        context.Process(target=_process, args=(str(root), number, seed + number, standing, stop, rounds))
         for number in range(processes)
     ]
     for worker in workers:
@@ -247,7 +270,7 @@ def soak(root: Path, seconds: float, processes: int, seed: int) -> Soak:
     drain(root)
     end = read_statistics(root)
     verdicts += judge_growth(samples, seconds)
-    verdicts += [judge_backlog(samples, end["throttle"]), judge_throttle(end)]
+    verdicts += [judge_shortage(samples, seconds, end), judge_backlog(samples, end["throttle"]), judge_throttle(end)]
     verdicts += judge_end(before, free_counts(root), end)
     return Soak(seconds, processes, rounds.value, verdicts, samples)
 
@@ -269,7 +292,7 @@ def command(minutes: float, processes: int, seed: int, json_file: Path) -> None:
     json_file.parent.mkdir(parents=True, exist_ok=True)
     log = json_file.with_suffix(".log").absolute()
     log.unlink(missing_ok=True)
-    filesystem = Deferfs(f"memory={MEMORY},log={log}", IMAGE_BYTES)
+    filesystem = Deferfs(f"memory={MEMORY},log={log}", IMAGE_BYTES, ("--journal-size", LOG))
     with scratch() as home:
         filesystem.make(home)
         with mounted(filesystem, home, home / "mnt") as root:
