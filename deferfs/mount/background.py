@@ -1,13 +1,17 @@
 """The background tasks of a mount beside inodegc: committer, checkpointer, reclaimer; and the end of a mount.
 
-**Invariant:** one commit and one checkpoint at a time, each in its own task; whoever needs them asks and waits for an
-event. A failed commit aborts the journal: every waiter is woken and gets EIO.
+**Invariants**
+- One commit and one checkpoint at a time, each in its own task; whoever needs them asks and waits for an event. Who
+  writes the image by himself (freeze, unmount) does it inside `quiet`, where neither runs nor begins.
+- A failed commit aborts the journal: every waiter is woken and gets EIO.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -49,6 +53,7 @@ class Background:
         self._committed = trio.Event()
         self._checkpoint_asked = trio.Event()
         self._checkpointed = trio.Event()
+        self._commit_turn, self._checkpoint_turn = trio.Lock(), trio.Lock()
         self._grants: dict[Grant, trio.Event] = {}
         self._reclaim_asked = trio.Event()
         self._pressed_to = 0
@@ -136,15 +141,13 @@ class Background:
             journal.abort(error)
             raise FsError(errno.EIO, f"flush failed: {error}") from error
 
-    async def settle(self) -> None:
-        """Wait until everything applied is committed and no commit or checkpoint runs."""
-        journal = self.store.journal
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Inside, everything applied before is committed, and no commit or checkpoint runs or begins."""
         self.runtime.checker.might_wait("checkpoint")
         await self.commit_all()
-        while journal.committing is not None:
-            await self._committed.wait()
-        while journal.checkpointing:
-            await self._checkpointed.wait()
+        async with self._commit_turn, self._checkpoint_turn:
+            yield
 
     async def _committer(self) -> None:
         journal = self.store.journal
@@ -162,8 +165,9 @@ class Background:
         """One commit, and everybody who waited for it woken."""
         journal = self.store.journal
         try:
-            with self.runtime.working("commit", COMMIT, LOG_SPACE):
-                await run_job(self.runtime.device, commit(journal, self.store.clock(), discard=self.discard))
+            async with self._commit_turn:
+                with self.runtime.working("commit", COMMIT, LOG_SPACE):
+                    await run_job(self.runtime.device, commit(journal, self.store.clock(), discard=self.discard))
         except FsError as error:
             log.error("%s; the filesystem is read-only from now on", error.detail)
         self._wake_committed()
@@ -212,17 +216,23 @@ class Background:
         while True:
             await self._checkpoint_asked.wait()
             self._checkpoint_asked = trio.Event()
-            if journal.committed and journal.aborted is None and not self.stopped:
-                try:
-                    with self.runtime.working("checkpoint", CHECKPOINT, LOG_SPACE):
-                        await run_job(self.runtime.device, checkpoint(journal, self.store.clock()))
-                except FsError as error:
-                    log.error("%s; the filesystem is read-only from now on", error.detail)
-                    self._wake_committed()
+            await self._checkpoint_once()
             event, self._checkpointed = self._checkpointed, trio.Event()
             event.set()
             self.serve_grants()
             self.kick()
+
+    async def _checkpoint_once(self) -> None:
+        journal = self.store.journal
+        async with self._checkpoint_turn:
+            if not journal.committed or journal.aborted is not None or self.stopped:
+                return
+            try:
+                with self.runtime.working("checkpoint", CHECKPOINT, LOG_SPACE):
+                    await run_job(self.runtime.device, checkpoint(journal, self.store.clock()))
+            except FsError as error:
+                log.error("%s; the filesystem is read-only from now on", error.detail)
+                self._wake_committed()
 
     # --- memory ---
     async def _reclaimer(self) -> None:
@@ -262,23 +272,27 @@ class Background:
         volume = self.runtime.volume
         if self.store.read_only:
             return
-        if self.store.frozen:
-            await self.runtime.freezer.thaw()
-        self.runtime.workers.resume()
-        self.runtime.forgets.stop()
-        for inode in volume.inodes.drop_all():
-            volume.gc.enqueue(inode)
-        with trio.move_on_after(self.drain_seconds):
-            await self.runtime.workers.flush()
-        await self.runtime.workers.stop()
-        left = self.runtime.workers.gc.backlog + len(self.store.recovered)
-        if left:
-            log.info("%d deleted files are left to the next mount", left)
+        async with self.runtime.freezer.ended():
+            self.runtime.workers.resume()
+            self.runtime.forgets.stop()
+            for inode in volume.inodes.drop_all():
+                volume.gc.enqueue(inode)
+            with trio.move_on_after(self.drain_seconds):
+                await self.runtime.workers.flush()
+            await self.runtime.workers.stop()
+            await self.runtime.blockgc.stop()
+            left = self.runtime.workers.gc.backlog + len(self.store.recovered)
+            if left:
+                log.info("%d deleted files are left to the next mount", left)
+            await self._close_image()
+
+    async def _close_image(self) -> None:
+        """Nothing changes it any more."""
         self.stopped = True
         try:
-            await self.settle()
-            if self.runtime.corruptions_total:
-                await run_job(self.runtime.device, mark_errors(self.store))
-            await run_job(self.runtime.device, close_store(self.store))
+            async with self.quiet():
+                if self.runtime.corruptions_total:
+                    await run_job(self.runtime.device, mark_errors(self.store))
+                await run_job(self.runtime.device, close_store(self.store))
         except FsError as error:
             log.error("image left with a log to replay: %s", error.detail)

@@ -37,6 +37,7 @@ class BlockGc:
         self._wake = trio.Event()
         self._idle = trio.Event()
         self._busy = False
+        self._stopped = False
 
     @property
     def has_work(self) -> bool:
@@ -56,7 +57,7 @@ class BlockGc:
 
     async def run(self) -> None:
         """The task."""
-        while True:
+        while not self._stopped:
             if not self._queue:
                 self._wake = trio.Event()
                 with trio.move_on_after(max(_POLL_SECONDS_MIN, self.lifetime_seconds / _LOOKS_PER_LIFETIME)):
@@ -80,7 +81,7 @@ class BlockGc:
             await self._idle.wait()
         self._busy = True
         try:
-            while self._queue:
+            while self._queue and not self._stopped:
                 ino = next(iter(self._queue))
                 del self._queue[ino]
                 await self.trim(ino)
@@ -89,11 +90,19 @@ class BlockGc:
             event, self._idle = self._idle, trio.Event()
             event.set()
 
+    async def stop(self) -> None:
+        """The mount ends: trim nothing more, and wait until nothing is being trimmed."""
+        self._stopped = True
+        while self._busy:
+            await self._idle.wait()
+
     async def trim(self, ino: int) -> None:
         """Free a file's blocks past EOF. What goes wrong is left to its inactivation."""
         volume = self.runtime.volume
         try:
             while not await self.runtime.run_reserved(lambda plan: files.trim(plan, volume, ino)):
+                if self._stopped:
+                    return
                 await trio.lowlevel.checkpoint()
             self.trimmed_total += 1
         except FsError as error:

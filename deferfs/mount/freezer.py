@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -63,6 +65,16 @@ class Freezer:
             self._release()
             log.info("thawed")
 
+    @asynccontextmanager
+    async def ended(self) -> AsyncIterator[None]:
+        """The mount ends: it is thawed, and will not be frozen again."""
+        async with self._turn:
+            if self.store.frozen:
+                await self._mark_in_use()
+                self._release()
+            yield
+            self.store.read_only = True
+
     async def make_read_only(self) -> None:
         """Clean up the backlog, bring everything home, and refuse changes from now on (EROFS)."""
         async with self._turn:
@@ -110,8 +122,8 @@ class Freezer:
             await self.runtime.workers.stop()
             self._thawed = trio.Event()
             self.store.frozen = True
-            await self.runtime.background.settle()
-            await run_job(self.runtime.device, close_store(self.store))
+            async with self.runtime.background.quiet():
+                await run_job(self.runtime.device, close_store(self.store))
 
     async def _mark_in_use(self) -> None:
         store = self.store

@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import select
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -72,7 +74,7 @@ class GcWorkers:
         self._progress = trio.Event()
         self._resumed = trio.Event()
         self._busy = 0
-        """Inactivations and trims that run now."""
+        """Inactivations that run now, with what follows a failure."""
         self._requests = select.poll()
         self._turn_start = 0
         self._requests_seen: dict[int, int] = {}
@@ -291,9 +293,23 @@ class GcWorkers:
             else:
                 self.gc.enqueue(due)
 
-    async def _inactivate_taken(self, inode: InCoreInode) -> None:
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """What a stop waits for."""
+        self._busy += 1
         try:
+            yield
+        finally:
+            self._busy -= 1
+            self._tell()
+
+    async def _inactivate_taken(self, inode: InCoreInode) -> None:
+        with self._at_work():
             await self._keep_pace()
+            await self._try_taken(inode)
+
+    async def _try_taken(self, inode: InCoreInode) -> None:
+        try:
             finished = await self.inactivate(inode, background=not self._pressed())
         except FsError as error:
             log.warning("inactivation of inode %d failed: %s", inode.ino, error)
@@ -304,7 +320,6 @@ class GcWorkers:
                 self.gc.done(inode)
             else:
                 self.gc.leave_off(inode)
-        self._tell()
 
     async def _remember_quarantine(self, inode: InCoreInode) -> None:
         """So that the next mount leaves it alone too, and fsck reports it."""
@@ -339,20 +354,16 @@ class GcWorkers:
         if not inactivation.begin():
             return True
         start = time.perf_counter_ns()
-        self._busy += 1
-        try:
-            while not await self.runtime.run_reserved(inactivation.step):
-                self._tell()
-                await self._end_turn(background=background)
-                if background:
-                    self.pace.spend()
-                    await self._keep_pace()
-                if self._told_to_stop():
-                    return False
-            inactivation.finish()
-        finally:
-            self._busy -= 1
+        while not await self.runtime.run_reserved(inactivation.step):
             self._tell()
+            await self._end_turn(background=background)
+            if background:
+                self.pace.spend()
+                await self._keep_pace()
+            if self._told_to_stop():
+                return False
+        inactivation.finish()
+        self._tell()
         self.inactivations.add(time.perf_counter_ns() - start)
         self.runtime.activity.inactivated(inode, start, self.gc.clock())
         if background:
@@ -365,6 +376,10 @@ class GcWorkers:
 
     async def inactivate_or_queue(self, inode: InCoreInode) -> None:
         """Inline: the caller waits. What fails, or may not run now, is left to inodegc, so that no inode is lost."""
+        with self._at_work():
+            await self._try_inline(inode)
+
+    async def _try_inline(self, inode: InCoreInode) -> None:
         inodes = self.runtime.volume.inodes
         try:
             finished = await self.inactivate(inode)

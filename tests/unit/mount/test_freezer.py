@@ -8,11 +8,12 @@ import pytest
 import trio
 
 from deferfs.check import check_image
-from deferfs.device import MemoryDevice
+from deferfs.device import Device, MemoryDevice
 from deferfs.errors import FsError
+from deferfs.mount.runtime import Runtime
 from deferfs.ondisk.superblock import Superblock
 from deferfs.reclaim.states import State
-from deferfs.store.io import run_job
+from deferfs.store.io import Job, perform, run_job
 from deferfs.store.recovery import read_superblock
 from deferfs.volume import namespace
 from tests.unit.runtimes import delete_and_forget, make_file, running, turns
@@ -140,3 +141,72 @@ async def test_who_waits_for_the_thaw_is_told_of_an_abort() -> None:
             runtime.store.journal.abort(OSError(errno.EIO, "unplugged"))
             await runtime.freezer.thaw()
         assert errors == [errno.EROFS]
+
+
+# --- nobody else writes the image meanwhile ---
+
+
+def slow_jobs(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> None:
+    """Between any two writes of a freeze or an unmount a commit and a checkpoint are asked for, and others run."""
+
+    async def run(device: Device, job: Job[None]) -> None:
+        answer: bytes | None = None
+        while True:
+            try:
+                request = job.send(answer)
+            except StopIteration:
+                return
+            answer = perform(device, request)
+            runtime.background._commit_asked.set()
+            runtime.background._checkpoint_asked.set()
+            await turns(20)
+
+    monkeypatch.setattr("deferfs.mount.freezer.run_job", run)
+    monkeypatch.setattr("deferfs.mount.background.run_job", run)
+
+
+@MODES
+async def test_a_freeze_and_a_checkpoint_do_not_meet(evict: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = fresh_driver(evict=evict)
+    async with running(driver=driver, evict=evict) as runtime:
+        assert isinstance(driver.device, MemoryDevice)
+        slow_jobs(monkeypatch, runtime)
+        for number in range(5):
+            await make_file(runtime, b"f%d" % number, b"x" * 5000)
+            await runtime.freezer.freeze()
+            frozen = driver.device.snapshot()
+            assert read_back(frozen).clean
+            await turns(50)
+            assert driver.device.snapshot() == frozen
+            await runtime.freezer.thaw()
+
+
+@MODES
+async def test_an_unmount_does_not_meet_a_freeze_a_checkpoint_or_a_trim(
+    evict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = fresh_driver(evict=evict)
+    refused: list[int] = []
+
+    async def freeze(runtime: Runtime) -> None:
+        try:
+            await runtime.freezer.freeze()
+        except FsError as error:
+            refused.append(error.errno)
+
+    async with running(driver=driver, evict=evict) as runtime:
+        slow_jobs(monkeypatch, runtime)
+        inos = [await make_file(runtime, b"f%d" % number) for number in range(20)]
+        for ino in inos:
+            for offset in range(0, 100_000, 20_000):
+                await runtime.write(ino, offset, b"x" * 20_000)
+            runtime.blockgc.queue(ino)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.close)
+            await trio.lowlevel.checkpoint()
+            nursery.start_soon(freeze, runtime)
+    assert refused == [errno.EROFS]
+    assert isinstance(driver.device, MemoryDevice)
+    image = driver.device.snapshot()
+    assert read_back(image).clean
+    assert not check_image(MemoryDevice.from_bytes(image)).problems
