@@ -212,7 +212,6 @@ class Background:
 
     # --- checkpoint ---
     async def _checkpointer(self) -> None:
-        journal = self.store.journal
         while True:
             await self._checkpoint_asked.wait()
             self._checkpoint_asked = trio.Event()
