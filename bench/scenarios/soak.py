@@ -31,6 +31,7 @@ from deferfs.errors import DeferfsError
 from deferfs.limits import THROTTLE_INODES
 from deferfs.measure.targets import deferfs_command
 from deferfs.mount import control_client
+from deferfs.reclaim.lockdep import CYCLE_TITLE, FS_RECLAIM
 
 IMAGE_BYTES: Final = 1 << 30
 LOG: Final = "4M"
@@ -88,6 +89,14 @@ class Soak(msgspec.Struct, frozen=True):
 def set_value(root: Path, key: str, value: str) -> None:
     """As `deferfs ctl`."""
     control_client.ask(control_client.find_mount(str(root)), "set", key=key, value=value)
+
+
+def find_cycles(root: Path) -> list[str]:
+    """Circles of waits that were possible. Those through reclaim are what inline mode is like: deferred, nothing is
+    waited for in there."""
+    report = control_client.ask(control_client.find_mount(str(root)), "set", key="lockdep", value="report")
+    found = [line for line in report.splitlines() if line.startswith(CYCLE_TITLE)]
+    return [line for line in found if FS_RECLAIM not in line]
 
 
 def take_sample(root: Path, at: float) -> Sample:
@@ -220,7 +229,9 @@ def judge_throttle(end: dict[str, Any]) -> Verdict:
     )
 
 
-def judge_end(before: tuple[int, int, int], after: tuple[int, int, int], end: dict[str, Any]) -> list[Verdict]:
+def judge_end(
+    before: tuple[int, int, int], after: tuple[int, int, int], end: dict[str, Any], cycles: Sequence[str]
+) -> list[Verdict]:
     """As if nothing had been."""
     verdicts = [Verdict("statfs is exact", f"{before[1] - after[1]} blocks differ", before == after)]
     counts = {
@@ -229,7 +240,7 @@ def judge_end(before: tuple[int, int, int], after: tuple[int, int, int], end: di
         "anomalies": end["inodes"]["anomalies"],
         "errors": end["gc"]["errors_total"],
         "corruptions": end["corruptions_total"],
-        "lock-order cycles": end["reclaim_context"]["lock_order_cycles"],
+        "lock-order cycles but through inline reclaim": len(cycles),
     }
     for name, count in counts.items():
         total = sum(count.values()) if isinstance(count, dict) else count
@@ -271,7 +282,7 @@ def soak(root: Path, seconds: float, processes: int, seed: int) -> Soak:
     end = read_statistics(root)
     verdicts += judge_growth(samples, seconds)
     verdicts += [judge_shortage(samples, seconds, end), judge_backlog(samples, end["throttle"]), judge_throttle(end)]
-    verdicts += judge_end(before, free_counts(root), end)
+    verdicts += judge_end(before, free_counts(root), end, find_cycles(root))
     return Soak(seconds, processes, rounds.value, verdicts, samples)
 
 

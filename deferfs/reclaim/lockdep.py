@@ -24,6 +24,7 @@ from contextvars import ContextVar, Token
 from types import CodeType
 from typing import Final
 
+CYCLE_TITLE: Final = "possible circular waiting:"
 FS_RECLAIM: Final = "fs_reclaim"
 """Held in FORGET, RELEASE, direct and background reclaim; wanted by whoever may need memory."""
 LOG_SPACE: Final = "log_space"
@@ -172,7 +173,7 @@ class LockDep:
     def cycle_lines(self, cycle: list[Edge]) -> Iterator[str]:
         """One circle, edge by edge."""
         names = [cycle[-1].wanted, *(edge.wanted for edge in cycle)] if len(cycle) > 1 else [cycle[0].held] * 2
-        yield f"possible circular waiting: {' -> '.join(names)}"
+        yield f"{CYCLE_TITLE} {' -> '.join(names)}"
         for edge in cycle:
             yield f"  {edge.held} is held ({edge.held_why}):"
             yield from format_stack(edge.held_stack)
