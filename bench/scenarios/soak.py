@@ -296,14 +296,15 @@ def check_image(image: Path) -> Verdict:
 @click.option("--minutes", type=click.FloatRange(min=0.05), default=30.0, show_default=True)
 @click.option("--processes", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--options", default="", help="More mount options, such as writeback_cache=off,commit=1.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), default=RESULTS / "soak.json")
-def command(minutes: float, processes: int, seed: int, json_file: Path) -> None:
+def command(minutes: float, processes: int, seed: int, options: str, json_file: Path) -> None:
     """Everything at once: memory flat, backlog bounded, statfs exact at the end."""
     say(f"{processes} processes for {minutes:g} minutes")
     json_file.parent.mkdir(parents=True, exist_ok=True)
     log = json_file.with_suffix(".log").absolute()
     log.unlink(missing_ok=True)
-    filesystem = Deferfs(f"memory={MEMORY},log={log}", IMAGE_BYTES, ("--journal-size", LOG))
+    filesystem = Deferfs(f"memory={MEMORY},log={log},{options}", IMAGE_BYTES, ("--journal-size", LOG))
     with scratch() as home:
         filesystem.make(home)
         with mounted(filesystem, home, home / "mnt") as root:
