@@ -138,7 +138,11 @@ class Server:
             return await self._set_read_only(value)
         if key == "freeze" and value == "1":
             # what the kernel holds back has to be here before
-            await _in_thread(self._mount.sync)
+            try:
+                await _in_thread(self._mount.sync)
+            except OSError as error:
+                detail = f"what the kernel held back could not be written: {error.strerror}"
+                raise FsError(error.errno or errno.EIO, f"not frozen: {detail}") from error
             await self._wait_quiet()
         return await controls.control(self._runtime, key, value)
 

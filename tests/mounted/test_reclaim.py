@@ -61,6 +61,18 @@ def test_freezing_twice_and_thawing_what_is_not_frozen_are_refused(plain: Scratc
     plain.unmount_and_check()
 
 
+def test_a_freeze_tells_of_writes_that_were_lost(make_scratch: MakeScratch) -> None:
+    scratch = make_scratch(size="24M")
+    mount = scratch.mount()
+    run("dd", "if=/dev/zero", f"of={mount}/big", "bs=64k", "count=800", "conv=notrunc", code=None)
+    done = deferfs("ctl", mount, "freeze=1", code=1)
+    assert "not frozen: what the kernel held back could not be written: No space left on device" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not scratch.statistics()["frozen"]
+    scratch.control("freeze=1", "thaw=1")  # that was known already
+    scratch.unmount_and_check()
+
+
 # --- read-only ---
 
 
