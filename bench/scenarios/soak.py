@@ -1,9 +1,8 @@
 """A soak: everything at once for as long as one likes. Memory stays flat, the backlog bounded, statfs exact at the end.
 
-Processes do what `bench.soak_work` names, in a memory budget and a log that are too small for it. Meanwhile the
-kernel's caches are dropped, the evict mode, the number of workers and the limit of the backlog are switched, and the
-filesystem is frozen and thawed. The daemon is looked at every second. In the end everything is deleted, and must be as
-if nothing had been.
+Processes do what `bench.soak_work` names, in a memory budget and a log that are too small for it, and
+`bench.soak_disturbances` tells what is done to the mount meanwhile. The daemon is looked at every second. In the end
+everything is deleted, and must be as if nothing had been.
 """
 
 from __future__ import annotations
@@ -26,11 +25,10 @@ from bench.daemon import read_statistics
 from bench.filesystems import Deferfs, mounted, scratch
 from bench.main import RESULTS, run_scenario, say
 from bench.rows import DROP_ALL, sync
+from bench.soak_disturbances import calm, disturb, set_value
 from bench.soak_work import work_until
 from deferfs.errors import DeferfsError
-from deferfs.limits import THROTTLE_INODES
 from deferfs.measure.targets import deferfs_command
-from deferfs.mount import control_client
 from deferfs.reclaim.lockdep import CYCLE_TITLE, FS_RECLAIM
 
 IMAGE_BYTES: Final = 1 << 30
@@ -43,11 +41,6 @@ STANDING_A_SECOND: Final = 100
 SHORT: Final = 0.85
 """Memory is short when so much of the budget is used: at 0.9 reclaim begins."""
 SAMPLE_SECONDS: Final = 1.0
-DROP_SAMPLES, SWITCH_SAMPLES, FREEZE_SAMPLES, WORKERS_SAMPLES, THROTTLE_SAMPLES = 17, 60, 41, 23, 29
-"""Every how many samples something is changed; of a short soak, more often."""
-THROTTLED_INODES: Final = 32
-"""A limit on the backlog that these processes reach; the default one they do not."""
-FROZEN_SECONDS: Final = 0.5
 END_SECONDS_MAX: Final = 300.0
 GROWTH_MAX: Final = 1.05
 """RSS of the last third against the second: flat means no more than this, what noise there is included."""
@@ -86,15 +79,10 @@ class Soak(msgspec.Struct, frozen=True):
     samples: list[Sample]
 
 
-def set_value(root: Path, key: str, value: str) -> None:
-    """As `deferfs ctl`."""
-    control_client.ask(control_client.find_mount(str(root)), "set", key=key, value=value)
-
-
 def find_cycles(root: Path) -> list[str]:
     """Circles of waits that were possible. Those through reclaim are what inline mode is like: deferred, nothing is
     waited for in there."""
-    report = control_client.ask(control_client.find_mount(str(root)), "set", key="lockdep", value="report")
+    report = set_value(root, "lockdep", "report")
     found = [line for line in report.splitlines() if line.startswith(CYCLE_TITLE)]
     return [line for line in found if FS_RECLAIM not in line]
 
@@ -121,29 +109,6 @@ def take_sample(root: Path, at: float) -> Sample:
     )
 
 
-def disturb(root: Path, sample: int, scale: int) -> None:
-    """What an administrator does to a filesystem in use; `scale`: how many times as often as in a long soak."""
-
-    def due(every: int) -> bool:
-        return sample % max(every // scale, 1) == 0
-
-    if due(DROP_SAMPLES):
-        Path("/proc/sys/vm/drop_caches").write_text(DROP_ALL)
-    if due(SWITCH_SAMPLES):
-        set_value(root, "evict", ("deferred", "inline")[sample // max(SWITCH_SAMPLES // scale, 1) % 2])
-    if due(WORKERS_SAMPLES):
-        set_value(root, "gc_workers", str(1 + sample % 4))
-    if due(THROTTLE_SAMPLES):
-        limit = (THROTTLE_INODES, THROTTLED_INODES)[sample // max(THROTTLE_SAMPLES // scale, 1) % 2]
-        set_value(root, "throttle_inodes", str(limit))
-    if due(FREEZE_SAMPLES):
-        set_value(root, "freeze", "1")
-        try:
-            time.sleep(FROZEN_SECONDS)  # writers wait meanwhile
-        finally:
-            set_value(root, "freeze", "0")
-
-
 def watch(root: Path, seconds: float, workers: Sequence[BaseProcess]) -> list[Sample]:
     """Sample and disturb until the time is over; DeferfsError when a worker ends before."""
     samples: list[Sample] = []
@@ -161,8 +126,7 @@ def watch(root: Path, seconds: float, workers: Sequence[BaseProcess]) -> list[Sa
 def drain(root: Path) -> None:
     """Until the kernel has forgotten everything and inodegc has cleaned it up."""
     deadline = time.monotonic() + END_SECONDS_MAX
-    set_value(root, "evict", "deferred")
-    set_value(root, "throttle_inodes", str(THROTTLE_INODES))
+    calm(root)
     while True:
         sync(root)
         Path("/proc/sys/vm/drop_caches").write_text(DROP_ALL)
