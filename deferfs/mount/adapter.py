@@ -22,7 +22,8 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.mount import operations
 from deferfs.mount.activity import Actor
 from deferfs.mount.anomalies import Anomalies
-from deferfs.mount.attributes import Attributes, statfs_data
+from deferfs.mount.attributes import Attributes, changes_of, statfs_data
+from deferfs.mount.callers import CAP_SYS_ADMIN, Caller
 from deferfs.mount.options import MountOptions
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.inode import ActiveReference
@@ -31,12 +32,14 @@ from deferfs.volume import acl, attributes, namespace, xattrs
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime import Runtime
+    from deferfs.store.plan import Plan
 
 _log: Final = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _FORGET: Final = Actor("forget")
+_ANYBODY_EXECUTES: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
 def _handler(
@@ -110,12 +113,33 @@ class Adapter(pyfuse3.Operations):
         self.invalidate_attributes: Callable[[int], None] = _nobody_caches
         """Tells the kernel that attributes changed in a way that it does not expect."""
         self.enable_writeback_cache = options.writeback_cache and not options.read_only
+        self._durable_names = options.durable_names
+        self._durable_attributes = options.durable_attributes
         self.writes_total = 0
         self.writes_in_flight = 0
         self._handles: dict[int, Handle] = {}
         self._last_handle = 0
 
     # --- names ---
+    def _names(
+        self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """Perform a change of names; `dirsync`: durable before it is answered."""
+        change = self._runtime.run(op, *args, **kwargs)
+        return self._durably(change) if self._durable_names else change
+
+    def _attribute(
+        self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """Perform another change; `sync`: the same."""
+        change = self._runtime.run(op, *args, **kwargs)
+        return self._durably(change) if self._durable_attributes else change
+
+    async def _durably(self, change: Coroutine[Any, Any, T]) -> T:
+        result = await change
+        await self._runtime.sync()
+        return result
+
     @_handler
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """LOOKUP. That there is no such name is an answer to remember, not an error."""
@@ -137,9 +161,7 @@ class Adapter(pyfuse3.Operations):
             self.activity.end(running, start, end)
 
     async def _create(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, rdev: int = 0) -> Inode:
-        return await self._runtime.run(
-            operations.create, self._volume, parent, name, mode, ctx.uid, ctx.gid, rdev, ctx.umask
-        )
+        return await self._names(operations.create, self._volume, parent, name, mode, ctx.uid, ctx.gid, rdev, ctx.umask)
 
     @_handler
     async def create(
@@ -176,7 +198,7 @@ class Adapter(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """SYMLINK."""
-        record = await self._runtime.run(operations.symlink, self._volume, parent_inode, name, target, ctx.uid, ctx.gid)
+        record = await self._names(operations.symlink, self._volume, parent_inode, name, target, ctx.uid, ctx.gid)
         return self._attributes.of(record)
 
     @_handler
@@ -184,20 +206,20 @@ class Adapter(pyfuse3.Operations):
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """LINK."""
-        record = await self._runtime.run(operations.link, self._volume, inode, new_parent_inode, new_name)
+        record = await self._names(operations.link, self._volume, inode, new_parent_inode, new_name)
         return self._attributes.of(record)
 
     @_handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """UNLINK."""
         await self._runtime.throttle.admit(ctx.pid)
-        await self._runtime.run(namespace.unlink, self._volume, parent_inode, name)
+        await self._names(namespace.unlink, self._volume, parent_inode, name)
 
     @_handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """RMDIR."""
         await self._runtime.throttle.admit(ctx.pid)
-        await self._runtime.run(namespace.rmdir, self._volume, parent_inode, name)
+        await self._names(namespace.rmdir, self._volume, parent_inode, name)
 
     @_handler
     async def rename(
@@ -211,7 +233,7 @@ class Adapter(pyfuse3.Operations):
     ) -> None:
         """RENAME, with NOREPLACE, EXCHANGE and WHITEOUT."""
         await self._runtime.throttle.admit(ctx.pid)
-        await self._runtime.run(
+        await self._names(
             namespace.rename,
             self._volume,
             parent_inode_old,
@@ -244,19 +266,32 @@ class Adapter(pyfuse3.Operations):
         fh: int | None,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        """SETATTR. One without any field is the kernel's way to say: an ordinary user is about to write."""
-        changes = _changes(attr, fields)
+        """SETATTR. One without any field is the kernel's way to say: somebody without CAP_FSETID is about to write."""
+        changes = changes_of(attr, fields)
         if fields.update_size:
-            await self._runtime.truncate(inode, attr.st_size)
-        owner = fields.update_uid or fields.update_gid
-        nothing = not changes and not fields.update_size
-        if owner or nothing or (fields.update_size and ctx.uid != 0):
-            await self._runtime.run(operations.drop_privileges, self._volume, inode)
-        if changes:
-            record = await self._runtime.run(attributes.setattr, self._volume, inode, **changes)
+            await self._truncate(inode, attr.st_size, ctx)
+        if fields.update_uid or fields.update_gid or not (changes or fields.update_size):
+            record = await self._attribute(operations.setattr, self._volume, inode, changes, Caller(ctx))
+        elif changes:
+            record = await self._attribute(attributes.setattr, self._volume, inode, **changes)
         else:
             record = await self._runtime.run(attributes.getattr, self._volume, inode)
         return self._attributes.of(record)
+
+    async def _truncate(self, ino: int, length: int, ctx: pyfuse3.RequestContext) -> None:
+        await self._runtime.truncate(ino, length, Caller(ctx))
+        if self._durable_attributes:
+            await self._runtime.sync()
+
+    @_handler
+    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        """ACCESS: asked only where the kernel does not check permissions, so only by root. He may do anything but
+        execute what is no program.
+        """
+        if not mode & os.X_OK:
+            return True
+        record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        return not stat.S_ISREG(record.mode) or bool(record.mode & _ANYBODY_EXECUTES)
 
     @_handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -316,9 +351,7 @@ class Adapter(pyfuse3.Operations):
         Who opens a file for reading is taken to read it now: what the kernel has cached is read without our knowing.
         """
         if flags & os.O_TRUNC:
-            await self._runtime.truncate(inode, 0)
-            if ctx.uid != 0:
-                await self._runtime.run(operations.drop_privileges, self._volume, inode)
+            await self._truncate(inode, 0, ctx)
         record = await self._runtime.run(attributes.getattr, self._volume, inode)
         opened = self._opened(record, flags)
         if record.size and not self._handles[opened.fh].quiet and attributes.accessed(self._volume, record):
@@ -374,44 +407,29 @@ class Adapter(pyfuse3.Operations):
 
     @_handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        """LISTXATTR: `trusted.` is for root's eyes."""
+        """LISTXATTR: `trusted.` is for the eyes of administrators."""
         names = await self._runtime.run(xattrs.listxattr, self._volume, inode)
-        return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
+        if not any(map(_is_trusted, names)) or Caller(ctx).may(CAP_SYS_ADMIN):
+            return names
+        return [name for name in names if not _is_trusted(name)]
 
     @_handler
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         """SETXATTR; pyfuse3 has dealt with XATTR_CREATE and XATTR_REPLACE."""
-        groups = None if ctx.uid == 0 or name != acl.ACCESS else _groups_of(ctx)
-        await self._runtime.run(xattrs.setxattr, self._volume, inode, name, value, groups=groups)
+        vouched = Caller(ctx).vouches_for if name == acl.ACCESS else None
+        await self._attribute(xattrs.setxattr, self._volume, inode, name, value, vouched=vouched)
         if name == acl.ACCESS and not self.enable_acl:
             self.invalidate_attributes(inode)  # the mode has changed with it
 
     @_handler
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """REMOVEXATTR."""
-        await self._runtime.run(xattrs.removexattr, self._volume, inode, name)
+        await self._attribute(xattrs.removexattr, self._volume, inode, name)
 
 
 def _nobody_caches(_ino: int) -> None:
     """Before the mount is attached."""
 
 
-def _groups_of(ctx: pyfuse3.RequestContext) -> frozenset[int]:
-    """The groups of whoever asks."""
-    try:
-        return frozenset((ctx.gid, *pyfuse3.get_sup_groups(ctx.pid)))
-    except (OSError, RuntimeError):  # it has gone, or lives in another pid namespace
-        return frozenset((ctx.gid,))
-
-
-def _changes(attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> dict[str, int]:
-    """The keyword arguments of `attributes.setattr`; times in ns."""
-    candidates = (
-        (fields.update_mode, "mode", attr.st_mode & 0o7777),
-        (fields.update_uid, "uid", attr.st_uid),
-        (fields.update_gid, "gid", attr.st_gid),
-        (fields.update_atime, "atime_ns", attr.st_atime_ns),
-        (fields.update_mtime, "mtime_ns", attr.st_mtime_ns),
-        (fields.update_ctime, "ctime_ns", attr.st_ctime_ns),
-    )
-    return {name: value for wanted, name, value in candidates if wanted}
+def _is_trusted(name: bytes) -> bool:
+    return name.startswith(b"trusted.")

@@ -1,4 +1,4 @@
-"""An inode record as the attributes that the kernel gets."""
+"""An inode record as the attributes that the kernel gets, and the changes that it asks for."""
 
 from __future__ import annotations
 
@@ -66,3 +66,16 @@ def statfs_data(found: Statfs) -> pyfuse3.StatvfsData:
     data.f_favail = found.files_free
     data.f_namemax = found.name_max
     return data
+
+
+def changes_of(attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> dict[str, int]:
+    """The keyword arguments of `attributes.setattr`; times in ns."""
+    candidates = (
+        (fields.update_mode, "mode", attr.st_mode & 0o7777),
+        (fields.update_uid, "uid", attr.st_uid),
+        (fields.update_gid, "gid", attr.st_gid),
+        (fields.update_atime, "atime_ns", attr.st_atime_ns),
+        (fields.update_mtime, "mtime_ns", attr.st_mtime_ns),
+        (fields.update_ctime, "ctime_ns", attr.st_ctime_ns),
+    )
+    return {name: value for wanted, name, value in candidates if wanted}

@@ -259,6 +259,13 @@ class TestPlaces:
         driver.run(op)
         with fails_with(errno.EMLINK):
             rename(driver, inos[2], b"d2", ROOT, b"x")
+        make_file(driver, b"file", b"")
+        with fails_with(errno.EMLINK):
+            rename(driver, inos[2], b"d2", ROOT, b"file", EXCHANGE)
+        with fails_with(errno.EMLINK):
+            rename(driver, ROOT, b"file", inos[2], b"d2", EXCHANGE)
+        rename(driver, ROOT, b"d0", ROOT, b"file", EXCHANGE)
+        assert record(driver, ROOT).nlink == LINKS_MAX
 
 
 def test_replacing_is_atomic_and_frees_what_was_there() -> None:
