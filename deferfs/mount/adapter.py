@@ -79,8 +79,9 @@ def _handler(
 
 @dataclass(slots=True, frozen=True)
 class Handle:
-    """An open file. `sync`: opened with O_SYNC or O_DSYNC, each write is durable when it is answered. `quiet`: reading
-    is not the user's (the kernel fills a page to write to), or the user does not want it to be noticed (O_NOATIME).
+    """An open file. `sync`: opened with O_SYNC or O_DSYNC, each write is durable when it is answered; a writeback cache
+    sends an FSYNC instead. `quiet`: reading is not the user's (the kernel fills a page to write to), or the user does
+    not want it to be noticed (O_NOATIME).
     """
 
     ino: int
@@ -331,7 +332,7 @@ class Adapter(pyfuse3.Operations):
         self._handles[self._last_handle] = Handle(
             record.ino,
             self._volume.inodes.hold(record.ino, record.generation),
-            bool(flags & (os.O_SYNC | os.O_DSYNC)),
+            bool(flags & (os.O_SYNC | os.O_DSYNC)) and not self.enable_writeback_cache,
             bool(flags & os.O_NOATIME) or flags & os.O_ACCMODE == os.O_WRONLY,
         )
         return pyfuse3.FileInfo(fh=self._last_handle, keep_cache=True)

@@ -176,8 +176,8 @@ _IGNORED: Final = frozenset(
 )
 """For mount(8), systemd and fstab tools; `nonempty` is always allowed."""
 _IGNORED_PREFIXES: Final = ("x-", "X-", "comment=", "fsname=", "subtype=", "user=", "helper=", "uhelper=")
-"""The mount table always shows the image and fuse.deferfs: our own commands find a mount by them. `user=NAME` is what some
-versions of mount(8) make of `user` when it is not root's mount."""
+"""The mount table always shows the image and fuse.deferfs: our own commands find a mount by them. `user=NAME` is what
+some versions of mount(8) make of `user` when it is not root's mount."""
 
 
 def parse_options(texts: Iterable[str], *, sloppy: bool = False) -> MountOptions:

@@ -409,6 +409,26 @@ async def test_with_sync_an_answer_means_durable(option: str, names: bool, other
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("flag", [os.O_SYNC, os.O_DSYNC])
+@pytest.mark.parametrize("cache", ["on", "off"])
+async def test_a_synchronous_write_is_durable_unless_the_kernel_sends_an_fsync(flag: int, cache: str) -> None:
+    runtime = make_runtime("deferred")
+    async with trio.open_nursery() as nursery:
+        await runtime.start(nursery)
+        kernel = Kernel(runtime, parse_options([f"writeback_cache={cache}"]))
+        _, fh = await kernel.create(b"file", os.O_RDWR | flag)
+        assert await kernel.adapter.write(fh, 0, b"hello") == 5
+        assert runtime.store.journal.running.empty is (cache == "off")
+        await runtime.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_only_devices_have_numbers(kernel: Kernel) -> None:
+    for kind, number in ((stat.S_IFCHR, 259), (stat.S_IFBLK, 259), (stat.S_IFIFO, 0), (stat.S_IFREG, 0)):
+        made = await kernel.adapter.mknod(ROOT, b"%d" % kind, kind | 0o600, 259, context())
+        assert made.st_rdev == number
+
+
 async def test_requests_are_timed_by_name(kernel: Kernel) -> None:
     await kernel.create(b"file")
     assert kernel.runtime.requests.snapshot()["create"]["count"] == 1
