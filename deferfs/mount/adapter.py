@@ -25,6 +25,7 @@ from deferfs.mount.anomalies import Anomalies
 from deferfs.mount.attributes import Attributes, changes_of, statfs_data
 from deferfs.mount.callers import CAP_SYS_ADMIN, Caller
 from deferfs.mount.options import MountOptions
+from deferfs.mount.refused_writes import RefusedWrites
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.inode import ActiveReference
 from deferfs.store.directories import DirectoryEntry
@@ -105,8 +106,10 @@ class Adapter(pyfuse3.Operations):
         self.requests = runtime.requests
         self.activity = runtime.activity
         self.anomalies = Anomalies(runtime.volume.inodes.anomalies)
+        self._refused = RefusedWrites()
         self._attributes = Attributes(
             runtime.volume,
+            untrusted=self._refused.available,
             entry_timeout=options.entry_timeout,
             attr_timeout=options.attr_timeout,
         )
@@ -254,8 +257,10 @@ class Adapter(pyfuse3.Operations):
     # --- attributes ---
     @_handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        """GETATTR."""
+        """GETATTR: also how a write(2) begins, if the kernel has to ask."""
         record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        if inode in self._refused.available:
+            self._refused.check(inode, record.size, attributes.statfs(self._volume).available, ctx.pid)
         return self._attributes.of(record)
 
     @_handler
@@ -377,6 +382,11 @@ class Adapter(pyfuse3.Operations):
                 done += await self._runtime.write(handle.ino, off + done, buf[done:])
             if handle.sync:
                 await self._runtime.fsync(handle.ino, data_only=True)
+        except FsError as error:
+            if error.errno == errno.ENOSPC and self.enable_writeback_cache:
+                self._refused.available[handle.ino] = attributes.statfs(self._volume).available
+                self.invalidate_attributes(handle.ino)
+            raise
         finally:
             self.writes_in_flight -= 1
         return done
@@ -393,6 +403,7 @@ class Adapter(pyfuse3.Operations):
         if handle is None:
             self.anomalies.note("release_unknown")
             return
+        self._refused.available.pop(handle.ino, None)
         await self._runtime.release(handle.reference)
 
     @_handler

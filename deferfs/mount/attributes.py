@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
 import pyfuse3
@@ -17,13 +18,18 @@ _SHRINKING: Final = FLAG_PREALLOCATED | FLAG_TRUNCATING
 
 
 class Attributes:
-    """Makes pyfuse3's attribute objects for one volume. Timeouts in seconds."""
+    """Makes pyfuse3's attribute objects for one volume. Timeouts in seconds; none for inodes in `untrusted`, which the
+    kernel is to ask for each time.
+    """
 
-    def __init__(self, volume: Volume, *, entry_timeout: float, attr_timeout: float) -> None:
+    def __init__(
+        self, volume: Volume, *, entry_timeout: float, attr_timeout: float, untrusted: Container[int] = ()
+    ) -> None:
         self._volume = volume
         self._block_size = volume.store.fmt.block_size
         self._entry_timeout = entry_timeout
         self._attr_timeout = attr_timeout
+        self._untrusted = untrusted
 
     def of(self, record: Inode) -> pyfuse3.EntryAttributes:
         """The attributes of an inode. Not cached by the kernel while st_blocks may change by itself."""
@@ -31,7 +37,8 @@ class Attributes:
         entry.st_ino = record.ino
         entry.generation = record.generation
         entry.entry_timeout = self._entry_timeout
-        entry.attr_timeout = 0 if record.flags & _SHRINKING else self._attr_timeout
+        changes = record.flags & _SHRINKING or record.ino in self._untrusted
+        entry.attr_timeout = 0 if changes else self._attr_timeout
         entry.st_mode = record.mode
         entry.st_nlink = record.nlink
         entry.st_uid = record.uid

@@ -423,6 +423,29 @@ async def test_a_synchronous_write_is_durable_unless_the_kernel_sends_an_fsync(f
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("cache", ["on", "off"])
+async def test_after_a_refused_writeback_the_kernel_asks_before_each_write(cache: str) -> None:
+    """So that whoever goes on writing can be told. Without the cache he has been."""
+    runtime = make_runtime("deferred")
+    async with trio.open_nursery() as nursery:
+        await runtime.start(nursery)
+        kernel = Kernel(runtime, parse_options([f"writeback_cache={cache}"]))
+        told: list[int] = []
+        kernel.adapter.invalidate_attributes = told.append
+        ino, fh = await kernel.create(b"file")
+        with fails(errno.ENOSPC):
+            for number in range(runtime.device.size >> 16):
+                assert await kernel.adapter.write(fh, number << 16, bytes(1 << 16)) == 1 << 16
+        if cache == "on":
+            assert told == [ino]
+        await kernel.adapter.open(ino, os.O_WRONLY | os.O_TRUNC, context())  # no space past its end is taken any more
+        assert (await kernel.adapter.getattr(ino, context())).attr_timeout == (0 if cache == "on" else 86400)
+        await kernel.adapter.release(fh)
+        assert (await kernel.adapter.getattr(ino, context())).attr_timeout == 86400
+        await runtime.close()
+        nursery.cancel_scope.cancel()
+
+
 async def test_only_devices_have_numbers(kernel: Kernel) -> None:
     for kind, number in ((stat.S_IFCHR, 259), (stat.S_IFBLK, 259), (stat.S_IFIFO, 0), (stat.S_IFREG, 0)):
         made = await kernel.adapter.mknod(ROOT, b"%d" % kind, kind | 0o600, 259, context())
