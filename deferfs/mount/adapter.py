@@ -13,7 +13,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import pyfuse3
@@ -24,10 +23,10 @@ from deferfs.mount.activity import Actor
 from deferfs.mount.anomalies import Anomalies
 from deferfs.mount.attributes import Attributes, changes_of, statfs_data
 from deferfs.mount.callers import CAP_SYS_ADMIN, Caller
+from deferfs.mount.handles import Handles
 from deferfs.mount.options import MountOptions
 from deferfs.mount.refused_writes import RefusedWrites
 from deferfs.ondisk.inode import Inode
-from deferfs.reclaim.inode import ActiveReference
 from deferfs.store.directories import DirectoryEntry
 from deferfs.volume import acl, attributes, namespace, xattrs
 
@@ -78,19 +77,6 @@ def _handler(
     return handle
 
 
-@dataclass(slots=True, frozen=True)
-class Handle:
-    """An open file. `sync`: opened with O_SYNC or O_DSYNC, each write is durable when it is answered; a writeback cache
-    sends an FSYNC instead. `quiet`: reading is not the user's (the kernel fills a page to write to), or the user does
-    not want it to be noticed (O_NOATIME).
-    """
-
-    ino: int
-    reference: ActiveReference
-    sync: bool
-    quiet: bool
-
-
 class Adapter(pyfuse3.Operations):
     """The handlers of one mount. `writes_total` and `writes_in_flight` count WRITE requests."""
 
@@ -121,8 +107,7 @@ class Adapter(pyfuse3.Operations):
         self._durable_attributes = options.durable_attributes
         self.writes_total = 0
         self.writes_in_flight = 0
-        self._handles: dict[int, Handle] = {}
-        self._last_handle = 0
+        self._handles = Handles(runtime.volume.inodes, self.anomalies, writeback_cache=self.enable_writeback_cache)
 
     # --- names ---
     def _names(
@@ -178,7 +163,7 @@ class Adapter(pyfuse3.Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """CREATE: a new file, opened. The umask is for us to apply (on mounts of ordinary users the kernel has)."""
         record = await self._create(parent_inode, name, stat.S_IFREG | stat.S_IMODE(mode), ctx)
-        return self._opened(record, flags), self._attributes.of(record)
+        return _opened(self._handles.open(record, flags)), self._attributes.of(record)
 
     @_handler
     async def mknod(
@@ -332,24 +317,6 @@ class Adapter(pyfuse3.Operations):
         await self._runtime.fsync(fh, data_only=datasync)
 
     # --- files ---
-    def _opened(self, record: Inode, flags: int) -> pyfuse3.FileInfo:
-        self._last_handle += 1
-        self._handles[self._last_handle] = Handle(
-            record.ino,
-            self._volume.inodes.hold(record.ino, record.generation),
-            bool(flags & (os.O_SYNC | os.O_DSYNC)) and not self.enable_writeback_cache,
-            bool(flags & os.O_NOATIME) or flags & os.O_ACCMODE == os.O_WRONLY,
-        )
-        return pyfuse3.FileInfo(fh=self._last_handle, keep_cache=True)
-
-    def _handle(self, fh: int) -> Handle:
-        """FsError(EBADF) when the kernel has made it up."""
-        handle = self._handles.get(fh)
-        if handle is None:
-            self.anomalies.note("unknown_handle")
-            raise FsError(errno.EBADF)
-        return handle
-
     @_handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """OPEN. The kernel leaves O_TRUNC to us.
@@ -359,21 +326,21 @@ class Adapter(pyfuse3.Operations):
         if flags & os.O_TRUNC:
             await self._truncate(inode, 0, ctx)
         record = await self._runtime.run(attributes.getattr, self._volume, inode)
-        opened = self._opened(record, flags)
-        if record.size and not self._handles[opened.fh].quiet and attributes.accessed(self._volume, record):
+        fh = self._handles.open(record, flags)
+        if record.size and not self._handles.get(fh).quiet and attributes.accessed(self._volume, record):
             self.invalidate_attributes(inode)
-        return opened
+        return _opened(fh)
 
     @_handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """READ."""
-        handle = self._handle(fh)
+        handle = self._handles.get(fh)
         return await self._runtime.read(handle.ino, off, size, quiet=handle.quiet)
 
     @_handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """WRITE. Fewer bytes only if the caller of write(2) will get to know: a writeback has no such caller."""
-        handle = self._handle(fh)
+        handle = self._handles.get(fh)
         self.writes_total += 1
         self.writes_in_flight += 1
         try:
@@ -399,9 +366,8 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def release(self, fh: int) -> None:
         """RELEASE. The last one may leave work for the evict policy: blocks past EOF, a deleted file."""
-        handle = self._handles.pop(fh, None)
+        handle = self._handles.close(fh)
         if handle is None:
-            self.anomalies.note("release_unknown")
             return
         self._refused.available.pop(handle.ino, None)
         await self._runtime.release(handle.reference)
@@ -409,7 +375,7 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         """FSYNC."""
-        await self._runtime.fsync(self._handle(fh).ino, data_only=datasync)
+        await self._runtime.fsync(self._handles.get(fh).ino, data_only=datasync)
 
     # --- extended attributes ---
     @_handler
@@ -437,6 +403,10 @@ class Adapter(pyfuse3.Operations):
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """REMOVEXATTR."""
         await self._attribute(xattrs.removexattr, self._volume, inode, name)
+
+
+def _opened(fh: int) -> pyfuse3.FileInfo:
+    return pyfuse3.FileInfo(fh=fh, keep_cache=True)
 
 
 def _nobody_caches(_ino: int) -> None:
