@@ -301,3 +301,33 @@ def test_a_mount_without_a_root_directory_does_not_stay(image: Path, directory: 
     assert program("fsck", "-y", image).code == 1
     assert program("mount", image, directory) == Outcome(0, "", "")
     assert program("umount", directory).code == 0
+
+
+@pytest.mark.mounted
+def test_an_image_by_another_name_is_the_same_image(
+    image: Path, directory: Path, tmp_path: Path, program: Command
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(image)
+    assert program("mount", link, directory).code == 0
+    assert program("info", image).out.endswith("state    mounted\n")
+    assert "is mounted on" in program("mount", image, directory).err
+    assert program("umount", image) == Outcome(0, "", "")
+    assert program("fsck", "-n", image).code == 0
+
+
+@pytest.mark.mounted
+def test_a_mount_that_the_kernel_refuses_leaves_the_image_clean(image: Path, directory: Path, program: Command) -> None:
+    code = "from deferfs.cli.main import main; main()"
+    words = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-P", "-c", code]
+    done = subprocess.run(
+        [*words, "mount", image, directory],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment_of_the_program(),
+    )
+    assert done.returncode == 32
+    assert "the kernel does not let this process mount" in done.stderr
+    assert is_one_line(done.stderr)
+    assert program("info", image).out.endswith("state    clean\n")

@@ -15,6 +15,7 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.options import MountOptions, parse_options
 from deferfs.mount.runtime import Runtime
+from deferfs.volume import attributes
 from tests.unit.volumes import fresh_driver
 
 ROOT = pyfuse3.ROOT_INODE
@@ -111,6 +112,13 @@ async def test_every_way_to_learn_of_an_inode_counts_a_lookup(kernel: Kernel) ->
         await kernel.adapter.mknod(ROOT, b"fifo", stat.S_IFIFO | 0o600, 0, context()),
     ):
         assert kernel.lookups(made.st_ino) == 1
+
+
+async def test_the_kernel_is_told_the_generation(kernel: Kernel) -> None:
+    """By which it tells an inode from the one that had its number before."""
+    made = await kernel.adapter.mkdir(ROOT, b"directory", 0o755, context())
+    record = await kernel.runtime.run(attributes.getattr, kernel.runtime.volume, made.st_ino)
+    assert made.generation == record.generation != 0
 
 
 async def test_readdir_counts_only_what_fitted_the_buffer(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
