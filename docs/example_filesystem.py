@@ -224,7 +224,10 @@ def main(mountpoint: str, evict: str = "deferred") -> None:
     """Mount, serve, and say what was cleaned up and who waited in reclaim."""
     with tempfile.TemporaryDirectory(prefix="shredding-") as directory:
         filesystem = ShreddingFilesystem(Path(directory), evict)
-        pyfuse3.init(filesystem, mountpoint, {"fsname=shredding"})
+        try:
+            pyfuse3.init(filesystem, mountpoint, {"fsname=shredding"})
+        except RuntimeError as error:  # libfuse has told why
+            sys.exit(f"{mountpoint}: {error}")
         try:
             trio.run(serve, filesystem)
         finally:

@@ -13,7 +13,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import pyfuse3
@@ -22,21 +21,25 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.mount import operations
 from deferfs.mount.activity import Actor
 from deferfs.mount.anomalies import Anomalies
-from deferfs.mount.attributes import Attributes, statfs_data
+from deferfs.mount.attributes import Attributes, changes_of, statfs_data
+from deferfs.mount.callers import CAP_SYS_ADMIN, Caller
+from deferfs.mount.handles import Handles
 from deferfs.mount.options import MountOptions
+from deferfs.mount.refused_writes import RefusedWrites
 from deferfs.ondisk.inode import Inode
-from deferfs.reclaim.inode import ActiveReference
 from deferfs.store.directories import DirectoryEntry
 from deferfs.volume import acl, attributes, namespace, xattrs
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime import Runtime
+    from deferfs.store.plan import Plan
 
 _log: Final = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _FORGET: Final = Actor("forget")
+_ANYBODY_EXECUTES: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
 def _handler(
@@ -74,18 +77,6 @@ def _handler(
     return handle
 
 
-@dataclass(slots=True, frozen=True)
-class Handle:
-    """An open file. `sync`: opened with O_SYNC or O_DSYNC, each write is durable when it is answered. `quiet`: reading
-    is not the user's (the kernel fills a page to write to), or the user does not want it to be noticed (O_NOATIME).
-    """
-
-    ino: int
-    reference: ActiveReference
-    sync: bool
-    quiet: bool
-
-
 class Adapter(pyfuse3.Operations):
     """The handlers of one mount. `writes_total` and `writes_in_flight` count WRITE requests."""
 
@@ -101,8 +92,10 @@ class Adapter(pyfuse3.Operations):
         self.requests = runtime.requests
         self.activity = runtime.activity
         self.anomalies = Anomalies(runtime.volume.inodes.anomalies)
+        self._refused = RefusedWrites()
         self._attributes = Attributes(
             runtime.volume,
+            untrusted=self._refused.available,
             entry_timeout=options.entry_timeout,
             attr_timeout=options.attr_timeout,
         )
@@ -110,12 +103,32 @@ class Adapter(pyfuse3.Operations):
         self.invalidate_attributes: Callable[[int], None] = _nobody_caches
         """Tells the kernel that attributes changed in a way that it does not expect."""
         self.enable_writeback_cache = options.writeback_cache and not options.read_only
+        self._durable_names = options.durable_names
+        self._durable_attributes = options.durable_attributes
         self.writes_total = 0
         self.writes_in_flight = 0
-        self._handles: dict[int, Handle] = {}
-        self._last_handle = 0
+        self._handles = Handles(runtime.volume.inodes, self.anomalies, writeback_cache=self.enable_writeback_cache)
 
     # --- names ---
+    def _names(
+        self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """Perform a change of names; `dirsync`: durable before it is answered."""
+        change = self._runtime.run(op, *args, **kwargs)
+        return self._durably(change) if self._durable_names else change
+
+    def _attribute(
+        self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """Perform another change; `sync`: the same."""
+        change = self._runtime.run(op, *args, **kwargs)
+        return self._durably(change) if self._durable_attributes else change
+
+    async def _durably(self, change: Coroutine[Any, Any, T]) -> T:
+        result = await change
+        await self._runtime.sync()
+        return result
+
     @_handler
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """LOOKUP. That there is no such name is an answer to remember, not an error."""
@@ -137,9 +150,7 @@ class Adapter(pyfuse3.Operations):
             self.activity.end(running, start, end)
 
     async def _create(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, rdev: int = 0) -> Inode:
-        return await self._runtime.run(
-            operations.create, self._volume, parent, name, mode, ctx.uid, ctx.gid, rdev, ctx.umask
-        )
+        return await self._names(operations.create, self._volume, parent, name, mode, ctx.uid, ctx.gid, rdev, ctx.umask)
 
     @_handler
     async def create(
@@ -152,7 +163,7 @@ class Adapter(pyfuse3.Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         """CREATE: a new file, opened. The umask is for us to apply (on mounts of ordinary users the kernel has)."""
         record = await self._create(parent_inode, name, stat.S_IFREG | stat.S_IMODE(mode), ctx)
-        return self._opened(record, flags), self._attributes.of(record)
+        return _opened(self._handles.open(record, flags)), self._attributes.of(record)
 
     @_handler
     async def mknod(
@@ -176,7 +187,7 @@ class Adapter(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """SYMLINK."""
-        record = await self._runtime.run(operations.symlink, self._volume, parent_inode, name, target, ctx.uid, ctx.gid)
+        record = await self._names(operations.symlink, self._volume, parent_inode, name, target, ctx.uid, ctx.gid)
         return self._attributes.of(record)
 
     @_handler
@@ -184,20 +195,20 @@ class Adapter(pyfuse3.Operations):
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """LINK."""
-        record = await self._runtime.run(operations.link, self._volume, inode, new_parent_inode, new_name)
+        record = await self._names(operations.link, self._volume, inode, new_parent_inode, new_name)
         return self._attributes.of(record)
 
     @_handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """UNLINK."""
         await self._runtime.throttle.admit(ctx.pid)
-        await self._runtime.run(namespace.unlink, self._volume, parent_inode, name)
+        await self._names(namespace.unlink, self._volume, parent_inode, name)
 
     @_handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """RMDIR."""
         await self._runtime.throttle.admit(ctx.pid)
-        await self._runtime.run(namespace.rmdir, self._volume, parent_inode, name)
+        await self._names(namespace.rmdir, self._volume, parent_inode, name)
 
     @_handler
     async def rename(
@@ -211,7 +222,7 @@ class Adapter(pyfuse3.Operations):
     ) -> None:
         """RENAME, with NOREPLACE, EXCHANGE and WHITEOUT."""
         await self._runtime.throttle.admit(ctx.pid)
-        await self._runtime.run(
+        await self._names(
             namespace.rename,
             self._volume,
             parent_inode_old,
@@ -231,8 +242,10 @@ class Adapter(pyfuse3.Operations):
     # --- attributes ---
     @_handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        """GETATTR."""
+        """GETATTR: also how a write(2) begins, if the kernel has to ask."""
         record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        if inode in self._refused.available:
+            self._refused.check(inode, record.size, attributes.statfs(self._volume).available, ctx.pid)
         return self._attributes.of(record)
 
     @_handler
@@ -244,19 +257,32 @@ class Adapter(pyfuse3.Operations):
         fh: int | None,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        """SETATTR. One without any field is the kernel's way to say: an ordinary user is about to write."""
-        changes = _changes(attr, fields)
+        """SETATTR. One without any field is the kernel's way to say: somebody without CAP_FSETID is about to write."""
+        changes = changes_of(attr, fields)
         if fields.update_size:
-            await self._runtime.truncate(inode, attr.st_size)
-        owner = fields.update_uid or fields.update_gid
-        nothing = not changes and not fields.update_size
-        if owner or nothing or (fields.update_size and ctx.uid != 0):
-            await self._runtime.run(operations.drop_privileges, self._volume, inode)
-        if changes:
-            record = await self._runtime.run(attributes.setattr, self._volume, inode, **changes)
+            await self._truncate(inode, attr.st_size, ctx)
+        if fields.update_uid or fields.update_gid or not (changes or fields.update_size):
+            record = await self._attribute(operations.setattr, self._volume, inode, changes, Caller(ctx))
+        elif changes:
+            record = await self._attribute(attributes.setattr, self._volume, inode, **changes)
         else:
             record = await self._runtime.run(attributes.getattr, self._volume, inode)
         return self._attributes.of(record)
+
+    async def _truncate(self, ino: int, length: int, ctx: pyfuse3.RequestContext) -> None:
+        await self._runtime.truncate(ino, length, Caller(ctx))
+        if self._durable_attributes:
+            await self._runtime.sync()
+
+    @_handler
+    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        """ACCESS: asked only where the kernel does not check permissions, so only by root. He may do anything but
+        execute what is no program.
+        """
+        if not mode & os.X_OK:
+            return True
+        record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        return not stat.S_ISREG(record.mode) or bool(record.mode & _ANYBODY_EXECUTES)
 
     @_handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -291,24 +317,6 @@ class Adapter(pyfuse3.Operations):
         await self._runtime.fsync(fh, data_only=datasync)
 
     # --- files ---
-    def _opened(self, record: Inode, flags: int) -> pyfuse3.FileInfo:
-        self._last_handle += 1
-        self._handles[self._last_handle] = Handle(
-            record.ino,
-            self._volume.inodes.hold(record.ino, record.generation),
-            bool(flags & (os.O_SYNC | os.O_DSYNC)),
-            bool(flags & os.O_NOATIME) or flags & os.O_ACCMODE == os.O_WRONLY,
-        )
-        return pyfuse3.FileInfo(fh=self._last_handle, keep_cache=True)
-
-    def _handle(self, fh: int) -> Handle:
-        """FsError(EBADF) when the kernel has made it up."""
-        handle = self._handles.get(fh)
-        if handle is None:
-            self.anomalies.note("unknown_handle")
-            raise FsError(errno.EBADF)
-        return handle
-
     @_handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """OPEN. The kernel leaves O_TRUNC to us.
@@ -316,25 +324,23 @@ class Adapter(pyfuse3.Operations):
         Who opens a file for reading is taken to read it now: what the kernel has cached is read without our knowing.
         """
         if flags & os.O_TRUNC:
-            await self._runtime.truncate(inode, 0)
-            if ctx.uid != 0:
-                await self._runtime.run(operations.drop_privileges, self._volume, inode)
+            await self._truncate(inode, 0, ctx)
         record = await self._runtime.run(attributes.getattr, self._volume, inode)
-        opened = self._opened(record, flags)
-        if record.size and not self._handles[opened.fh].quiet and attributes.accessed(self._volume, record):
+        fh = self._handles.open(record, flags)
+        if record.size and not self._handles.get(fh).quiet and attributes.accessed(self._volume, record):
             self.invalidate_attributes(inode)
-        return opened
+        return _opened(fh)
 
     @_handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """READ."""
-        handle = self._handle(fh)
+        handle = self._handles.get(fh)
         return await self._runtime.read(handle.ino, off, size, quiet=handle.quiet)
 
     @_handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """WRITE. Fewer bytes only if the caller of write(2) will get to know: a writeback has no such caller."""
-        handle = self._handle(fh)
+        handle = self._handles.get(fh)
         self.writes_total += 1
         self.writes_in_flight += 1
         try:
@@ -343,6 +349,11 @@ class Adapter(pyfuse3.Operations):
                 done += await self._runtime.write(handle.ino, off + done, buf[done:])
             if handle.sync:
                 await self._runtime.fsync(handle.ino, data_only=True)
+        except FsError as error:
+            if error.errno == errno.ENOSPC and self.enable_writeback_cache:
+                self._refused.available[handle.ino] = attributes.statfs(self._volume).available
+                self.invalidate_attributes(handle.ino)
+            raise
         finally:
             self.writes_in_flight -= 1
         return done
@@ -355,16 +366,16 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def release(self, fh: int) -> None:
         """RELEASE. The last one may leave work for the evict policy: blocks past EOF, a deleted file."""
-        handle = self._handles.pop(fh, None)
+        handle = self._handles.close(fh)
         if handle is None:
-            self.anomalies.note("release_unknown")
             return
+        self._refused.available.pop(handle.ino, None)
         await self._runtime.release(handle.reference)
 
     @_handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         """FSYNC."""
-        await self._runtime.fsync(self._handle(fh).ino, data_only=datasync)
+        await self._runtime.fsync(self._handles.get(fh).ino, data_only=datasync)
 
     # --- extended attributes ---
     @_handler
@@ -374,44 +385,33 @@ class Adapter(pyfuse3.Operations):
 
     @_handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        """LISTXATTR: `trusted.` is for root's eyes."""
+        """LISTXATTR: `trusted.` is for the eyes of administrators."""
         names = await self._runtime.run(xattrs.listxattr, self._volume, inode)
-        return [name for name in names if ctx.uid == 0 or not name.startswith(b"trusted.")]
+        if not any(map(_is_trusted, names)) or Caller(ctx).may(CAP_SYS_ADMIN):
+            return names
+        return [name for name in names if not _is_trusted(name)]
 
     @_handler
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         """SETXATTR; pyfuse3 has dealt with XATTR_CREATE and XATTR_REPLACE."""
-        groups = None if ctx.uid == 0 or name != acl.ACCESS else _groups_of(ctx)
-        await self._runtime.run(xattrs.setxattr, self._volume, inode, name, value, groups=groups)
+        vouched = Caller(ctx).vouches_for if name == acl.ACCESS else None
+        await self._attribute(xattrs.setxattr, self._volume, inode, name, value, vouched=vouched)
         if name == acl.ACCESS and not self.enable_acl:
             self.invalidate_attributes(inode)  # the mode has changed with it
 
     @_handler
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """REMOVEXATTR."""
-        await self._runtime.run(xattrs.removexattr, self._volume, inode, name)
+        await self._attribute(xattrs.removexattr, self._volume, inode, name)
+
+
+def _opened(fh: int) -> pyfuse3.FileInfo:
+    return pyfuse3.FileInfo(fh=fh, keep_cache=True)
 
 
 def _nobody_caches(_ino: int) -> None:
     """Before the mount is attached."""
 
 
-def _groups_of(ctx: pyfuse3.RequestContext) -> frozenset[int]:
-    """The groups of whoever asks."""
-    try:
-        return frozenset((ctx.gid, *pyfuse3.get_sup_groups(ctx.pid)))
-    except (OSError, RuntimeError):  # it has gone, or lives in another pid namespace
-        return frozenset((ctx.gid,))
-
-
-def _changes(attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> dict[str, int]:
-    """The keyword arguments of `attributes.setattr`; times in ns."""
-    candidates = (
-        (fields.update_mode, "mode", attr.st_mode & 0o7777),
-        (fields.update_uid, "uid", attr.st_uid),
-        (fields.update_gid, "gid", attr.st_gid),
-        (fields.update_atime, "atime_ns", attr.st_atime_ns),
-        (fields.update_mtime, "mtime_ns", attr.st_mtime_ns),
-        (fields.update_ctime, "ctime_ns", attr.st_ctime_ns),
-    )
-    return {name: value for wanted, name, value in candidates if wanted}
+def _is_trusted(name: bytes) -> bool:
+    return name.startswith(b"trusted.")

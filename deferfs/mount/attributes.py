@@ -1,7 +1,8 @@
-"""An inode record as the attributes that the kernel gets."""
+"""An inode record as the attributes that the kernel gets, and the changes that it asks for."""
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final
 
 import pyfuse3
@@ -17,13 +18,18 @@ _SHRINKING: Final = FLAG_PREALLOCATED | FLAG_TRUNCATING
 
 
 class Attributes:
-    """Makes pyfuse3's attribute objects for one volume. Timeouts in seconds."""
+    """Makes pyfuse3's attribute objects for one volume. Timeouts in seconds; none for inodes in `untrusted`, which the
+    kernel is to ask for each time.
+    """
 
-    def __init__(self, volume: Volume, *, entry_timeout: float, attr_timeout: float) -> None:
+    def __init__(
+        self, volume: Volume, *, entry_timeout: float, attr_timeout: float, untrusted: Container[int] = ()
+    ) -> None:
         self._volume = volume
         self._block_size = volume.store.fmt.block_size
         self._entry_timeout = entry_timeout
         self._attr_timeout = attr_timeout
+        self._untrusted = untrusted
 
     def of(self, record: Inode) -> pyfuse3.EntryAttributes:
         """The attributes of an inode. Not cached by the kernel while st_blocks may change by itself."""
@@ -31,7 +37,8 @@ class Attributes:
         entry.st_ino = record.ino
         entry.generation = record.generation
         entry.entry_timeout = self._entry_timeout
-        entry.attr_timeout = 0 if record.flags & _SHRINKING else self._attr_timeout
+        changes = record.flags & _SHRINKING or record.ino in self._untrusted
+        entry.attr_timeout = 0 if changes else self._attr_timeout
         entry.st_mode = record.mode
         entry.st_nlink = record.nlink
         entry.st_uid = record.uid
@@ -66,3 +73,16 @@ def statfs_data(found: Statfs) -> pyfuse3.StatvfsData:
     data.f_favail = found.files_free
     data.f_namemax = found.name_max
     return data
+
+
+def changes_of(attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields) -> dict[str, int]:
+    """The keyword arguments of `attributes.setattr`; times in ns."""
+    candidates = (
+        (fields.update_mode, "mode", attr.st_mode & 0o7777),
+        (fields.update_uid, "uid", attr.st_uid),
+        (fields.update_gid, "gid", attr.st_gid),
+        (fields.update_atime, "atime_ns", attr.st_atime_ns),
+        (fields.update_mtime, "mtime_ns", attr.st_mtime_ns),
+        (fields.update_ctime, "ctime_ns", attr.st_ctime_ns),
+    )
+    return {name: value for wanted, name, value in candidates if wanted}

@@ -8,6 +8,8 @@ from typing import Final
 
 from deferfs.errors import EnvironmentProblem
 
+_SOCKET_PATH_BYTES_MAX: Final = 107
+"""sun_path of unix(7), without its terminator."""
 LINE_BYTES_MAX: Final = 1 << 20
 """A request or an answer is one line of JSON; statistics take some 4 KiB."""
 
@@ -33,6 +35,9 @@ def make_control_path(device: str) -> str:
     there is no place for it."""
     problem = ""
     for path in control_directories(os.geteuid()):
+        if len(os.fsencode(os.path.join(path, f"{device}.sock"))) > _SOCKET_PATH_BYTES_MAX:
+            problem = problem or f"{path}: too long a path for the control socket"
+            continue
         try:
             os.makedirs(path, mode=0o700, exist_ok=True)
             found = os.lstat(path)

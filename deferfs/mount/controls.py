@@ -16,6 +16,9 @@ Control = Callable[["Runtime", str, str], Awaitable[str | None]]
 """Carries out one KEY=VALUE; what to print instead of that, if anything. UsageError when the value cannot be
 understood, FsError when it cannot be done."""
 
+_COUNT_MAX: Final = 10**12
+"""More than there can be: no limit."""
+
 
 async def control(runtime: Runtime, key: str, value: str) -> str:
     """Carry out one request; what was done, in a line."""
@@ -36,6 +39,13 @@ def number(key: str, value: str, low: float, high: float) -> float:
     return found
 
 
+def integer(key: str, value: str, low: int, high: int) -> int:
+    """The value as a whole number within bounds."""
+    if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+        raise UsageError(f"{key} must be a whole number from {low} to {high}, not {value!r}")
+    return int(value)
+
+
 def boolean(key: str, value: str) -> bool:
     """The value as a switch: 1 or 0."""
     if value not in ("0", "1"):
@@ -52,7 +62,7 @@ async def _commit(runtime: Runtime, key: str, value: str) -> None:
 
 
 async def _gc_workers(runtime: Runtime, key: str, value: str) -> None:
-    runtime.workers.set_count(int(number(key, value, 1, GC_WORKERS_MAX)))
+    runtime.workers.set_count(integer(key, value, 1, GC_WORKERS_MAX))
 
 
 async def _gc_delay(runtime: Runtime, key: str, value: str) -> None:
@@ -67,7 +77,7 @@ async def _gc_rate(runtime: Runtime, key: str, value: str) -> None:
 
 
 async def _poll(runtime: Runtime, key: str, value: str) -> None:
-    runtime.busy_poll.set_limit(int(number(key, value, 0, POLL_US_MAX)))
+    runtime.busy_poll.set_limit(integer(key, value, 0, POLL_US_MAX))
 
 
 async def _memory(runtime: Runtime, key: str, value: str) -> None:
@@ -82,7 +92,7 @@ async def _gc(runtime: Runtime, key: str, value: str) -> None:
     workers = runtime.workers
     verb, _, ino = value.partition(":")
     if verb in ("flush", "flush-below") and ino:
-        target = int(number("the inode of gc=flush", ino, 1, 1 << 63))
+        target = integer(f"the inode of gc={verb}", ino, 1, (1 << 63) - 1)
         await (workers.flush_inode(target) if verb == "flush" else workers.flush_below(target))
     elif value == "push":
         workers.push()
@@ -123,11 +133,11 @@ async def _read_only(runtime: Runtime, key: str, value: str) -> None:
 async def _throttle(runtime: Runtime, key: str, value: str) -> None:
     throttle = runtime.throttle
     if key == "throttle_inodes":
-        throttle.inodes = int(number(key, value, 1, 1e12))
+        throttle.inodes = integer(key, value, 1, _COUNT_MAX)
     elif key == "throttle_bytes":
         throttle.bytes = parse_size(value)
     elif key == "throttle_extents":
-        throttle.extents = int(number(key, value, 1, 1e12))
+        throttle.extents = integer(key, value, 1, _COUNT_MAX)
     elif key == "throttle_age":
         throttle.age_seconds = number(key, value, 0.001, 86400)
     else:

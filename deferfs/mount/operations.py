@@ -12,17 +12,19 @@ from collections.abc import Callable
 from typing import Final
 
 from deferfs.errors import FsError
+from deferfs.mount.callers import CAP_FSETID, Caller
 from deferfs.ondisk.inode import Inode
 from deferfs.store.directories import DirectoryEntry
 from deferfs.store.needs import NeedBlocks
 from deferfs.store.plan import Plan
-from deferfs.volume import attributes, namespace
+from deferfs.volume import attributes, files, namespace
 from deferfs.volume.volume import Volume, inode_of
 
 READDIR_BATCH: Final = 64
 """Entries read ahead of the kernel's buffer; one of 4 KiB holds some 25, one of 32 KiB some 200."""
 
 _DOTS: Final = (b".", b"..")
+_PRIVILEGES: Final = stat.S_ISUID | stat.S_ISGID
 
 Accept = Callable[[DirectoryEntry, Inode], bool]
 """Offers an entry to the kernel; False when its buffer is full."""
@@ -106,21 +108,34 @@ def readdir(plan: Plan, volume: Volume, ino: int, after: int, accept: Accept) ->
     return None if ended else batch[-1][0].key
 
 
-def drop_privileges(plan: Plan, volume: Volume, ino: int) -> Inode:
-    """Take away the set-user-id bit, and the set-group-id bit of a program, as a write by an ordinary user does.
+def setattr(plan: Plan, volume: Volume, ino: int, changes: dict[str, int], caller: Caller) -> Inode:
+    """`attributes.setattr` for a change that takes privileges from the mode, whoever makes it: in one transaction."""
+    drop_privileges(plan, volume, ino, caller)
+    if changes:
+        return attributes.setattr(plan, volume, ino, **changes)
+    return inode_of(plan, ino)
+
+
+def truncate(plan: Plan, volume: Volume, ino: int, length: int, caller: Caller | None) -> bool:
+    """`files.truncate`, which takes privileges from the mode if `caller` (None: the filesystem itself) may not leave
+    them. True when done.
+    """
+    if caller is not None and inode_of(plan, ino).mode & _PRIVILEGES and not caller.may(CAP_FSETID):
+        drop_privileges(plan, volume, ino, caller)
+    return files.truncate(plan, volume, ino, length)
+
+
+def drop_privileges(plan: Plan, volume: Volume, ino: int, caller: Caller) -> None:
+    """Take from the mode what nobody vouches for once `caller` has changed the owner or the content: the set-user-id
+    bit, the set-group-id bit of a program, and that of any other file that is not of his groups.
 
     The kernel leaves that to the filesystem (FUSE_HANDLE_KILLPRIV, which libfuse always negotiates).
     """
     record = inode_of(plan, ino)
-    mode = without_privileges(record.mode)
-    if mode == record.mode:
-        return record
-    return attributes.setattr(plan, volume, ino, mode=mode)
-
-
-def without_privileges(mode: int) -> int:
-    """`mode` as it has to be once somebody else may have changed what the bits vouch for."""
-    if stat.S_ISDIR(mode):
-        return mode
-    mode &= ~stat.S_ISUID
-    return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
+    if stat.S_ISDIR(record.mode) or not record.mode & _PRIVILEGES:
+        return
+    mode = record.mode & ~stat.S_ISUID
+    if mode & stat.S_IXGRP or not caller.vouches_for(record.gid):
+        mode &= ~stat.S_ISGID
+    if mode != record.mode:
+        attributes.setattr(plan, volume, ino, mode=mode)

@@ -64,6 +64,21 @@ class MountOptions:
         """Whether nothing may be changed through this mount."""
         return bool(self.flags & syscalls.MS_RDONLY)
 
+    @property
+    def durable_names(self) -> bool:
+        """Whether a change of names is durable before it is answered."""
+        return bool(self.flags & (syscalls.MS_SYNCHRONOUS | syscalls.MS_DIRSYNC))
+
+    @property
+    def durable_attributes(self) -> bool:
+        """Whether any other change is; that of file data is the kernel's business, which sends an fsync."""
+        return bool(self.flags & syscalls.MS_SYNCHRONOUS)
+
+    def check_possible(self, uid: int) -> None:
+        """UsageError when only root could have the mount that is asked for, and this user would get another."""
+        if uid != 0 and self.flags & syscalls.MS_NOSYMFOLLOW:
+            raise UsageError("mount option nosymfollow is for root only: fusermount3 does not know it")
+
     def checks_permissions(self, uid: int) -> bool:
         """Whether the kernel checks permissions on a mount of this user."""
         return self.allow_other or self.allow_root or uid != 0 or self.default_permissions
@@ -160,8 +175,9 @@ _IGNORED: Final = frozenset(
     )
 )
 """For mount(8), systemd and fstab tools; `nonempty` is always allowed."""
-_IGNORED_PREFIXES: Final = ("x-", "X-", "comment=", "fsname=", "subtype=")
-"""The mount table always shows the image and fuse.deferfs: our own commands find a mount by them."""
+_IGNORED_PREFIXES: Final = ("x-", "X-", "comment=", "fsname=", "subtype=", "user=", "helper=", "uhelper=")
+"""The mount table always shows the image and fuse.deferfs: our own commands find a mount by them. `user=NAME` is what
+some versions of mount(8) make of `user` when it is not root's mount."""
 
 
 def parse_options(texts: Iterable[str], *, sloppy: bool = False) -> MountOptions:

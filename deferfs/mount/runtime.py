@@ -19,7 +19,7 @@ import trio
 
 from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import POLL_US_DEFAULT, SHRINK_BATCH
-from deferfs.mount import controls, status
+from deferfs.mount import controls, operations, status
 from deferfs.mount.activity import Activity
 from deferfs.mount.background import Background
 from deferfs.mount.blockgc import BlockGc
@@ -43,6 +43,7 @@ from deferfs.volume import attributes, files
 
 if TYPE_CHECKING:
     from deferfs.device.base import Device
+    from deferfs.mount.callers import Caller
     from deferfs.reclaim.inode import ActiveReference, InCoreInode
     from deferfs.volume.volume import Volume
 
@@ -297,8 +298,9 @@ class Runtime:
             await trio.lowlevel.checkpoint()
         return done
 
-    async def truncate(self, ino: int, length: int) -> None:
-        while not await self.run(files.truncate, self.volume, ino, length):
+    async def truncate(self, ino: int, length: int, caller: Caller) -> None:
+        """Set the size; as in `operations.truncate`."""
+        while not await self.run(operations.truncate, self.volume, ino, length, caller):
             await trio.lowlevel.checkpoint()
 
     # --- durability ---

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 import pyfuse3
 import trio
 
-from deferfs.errors import FsError, MountFailedError
+from deferfs.errors import DeferfsError, FsError, MountFailedError
 from deferfs.mount import controls, diagnostics, status, syscalls, why
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.control import ControlServer
@@ -64,10 +64,12 @@ class Server:
         self._notifier = notifier
         self._started = time.monotonic()
         self._stopping = False
+        self._failure: DeferfsError | None = None
+        """Why the mount never became usable."""
         self._hurry = trio.Event()
 
     async def run(self) -> None:
-        """Serve until the kernel lets go of the mount, then close the image."""
+        """Serve until the kernel lets go of the mount, then close the image. DeferfsError when it never was usable."""
         self._runtime.workers.watch_requests(self._mount.fd)
         self._runtime.background.kernel_cache = KernelCache(self._runtime, pyfuse3.invalidate_entry)
         self._adapter.invalidate_attributes = _invalidate_attributes
@@ -84,6 +86,8 @@ class Server:
             pyfuse3.close(unmount=False)
             await self._close()
             nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
 
     async def _serve_requests(self, scope: trio.CancelScope) -> None:
         with ReadTimer() as timer, cheap_turns(self._runtime.busy_poll, timer.start):
@@ -91,11 +95,28 @@ class Server:
         scope.cancel()
 
     async def _announce(self, nursery: trio.Nursery) -> None:
+        """Tell that the mount is usable; when it is not, take it away: nobody has used it yet."""
+        try:
+            await self._become_usable(nursery)
+        except DeferfsError as error:
+            self._failure = error
+        except OSError as error:
+            self._failure = MountFailedError(f"{self._mount.mountpoint}: no control socket: {error.strerror or error}")
+        if self._failure is not None:
+            try:
+                await _in_thread(lambda: self._mount.detach(lazily=True))
+            except OSError as error:
+                _log.warning("cannot detach: %s", error.strerror)
+                pyfuse3.terminate()
+
+    async def _become_usable(self, nursery: trio.Nursery) -> None:
         """The first request of all is our own: when it is answered, the mount is usable."""
         try:
             found = await trio.to_thread.run_sync(os.stat, self._mount.mountpoint, abandon_on_cancel=True)
         except OSError as error:
-            raise MountFailedError(f"{self._mount.mountpoint}: {error.strerror}") from error
+            raise MountFailedError(
+                f"{self._mount.image}: the root directory cannot be read: {error.strerror}; deferfs fsck -n tells more"
+            ) from error
         self._runtime.timeline.own_device = found.st_dev
         device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
         await nursery.start(self._serve_control, ControlServer(self, device))

@@ -31,6 +31,7 @@ from deferfs.mount.notify import Notifier
 from deferfs.mount.options import MountOptions
 from deferfs.mount.runtime import Runtime
 from deferfs.mount.serve import Server
+from deferfs.ondisk.superblock import STATE_ERRORS
 from deferfs.store.io import run_job
 from deferfs.store.memory import Memory
 from deferfs.store.past import past_device
@@ -82,12 +83,22 @@ def serve_mount(
         except BaseException:
             run_job(shown, close_store(runtime.store))  # nothing has happened: clean as before
             raise
+        if runtime.store.superblock.state & STATE_ERRORS:
+            advice = f"{image}: marked as having errors; unmount it and repair it: deferfs fsck -y {image}"
+            _warn(advice, notice, foreground=foreground)
         server = Server(runtime, adapter, mount, handshake, notifier)
         collect_seldom()
         try:
             trio.run(server.run)
         except BaseExceptionGroup as group:
             raise _single(group) from group
+
+
+def _warn(text: str, notice: Callable[[str], None], *, foreground: bool) -> None:
+    """Tell whoever mounts, and the log; in the foreground both are standard error."""
+    if not foreground:
+        notice(text)
+    _log.warning("%s", text)
 
 
 def _become_io_flusher() -> None:

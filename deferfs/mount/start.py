@@ -14,6 +14,7 @@ from deferfs.mount.options import MountOptions
 
 def check(image: str, directory: str, options: MountOptions) -> None:
     """Everything that can be said without mounting. Raises what `start` would raise."""
+    options.check_possible(os.geteuid())
     mountpoint.check_environment()
     mountpoint.check_mountpoint(directory)
     peek_superblock(image)

@@ -15,6 +15,7 @@ from deferfs.mount import control_client, mountinfo, syscalls
 from deferfs.mount.image import ignore_notice, load_superblock, open_image
 from deferfs.mount.mountpoint import is_dead
 from deferfs.mount.users import users_of
+from deferfs.ondisk.superblock import STATE_ERRORS
 
 STATE_POLL_SECONDS: Final = 5.0
 """How often to ask a daemon that has not ended whether it is stopping at all."""
@@ -47,7 +48,7 @@ def unmount(path: str, *, notice: Callable[[str], None] = ignore_notice) -> None
         _wait_for_end(process, mount, notice)
     finally:
         os.close(process)
-    _check_clean(mount)
+    _check_clean(mount, notice)
 
 
 def _check_is_mountpoint(path: str, mount: mountinfo.Mount) -> None:
@@ -66,7 +67,7 @@ def _unmount_without_daemon(mount: mountinfo.Mount, notice: Callable[[str], None
         return
     _detach(mount)
     if _same_filesystem(mount) is None:
-        _check_clean(mount)
+        _check_clean(mount, notice)
 
 
 def _is_dead(mountpoint: str) -> bool:
@@ -140,17 +141,19 @@ def _wait_for_end(process: int, mount: mountinfo.Mount, notice: Callable[[str], 
             told = True
 
 
-def _check_clean(mount: mountinfo.Mount) -> None:
-    """The daemon has let go of the image in good order."""
+def _check_clean(mount: mountinfo.Mount, notice: Callable[[str], None]) -> None:
+    """The daemon has let go of the image in good order; `notice` is told when it has met errors on it."""
     try:
         device: FileDevice = open_image(mount.source, writable=False)
     except ImageError:
         return  # the image has been renamed or deleted meanwhile: nothing to check
     try:
-        clean = load_superblock(device).clean
+        superblock = load_superblock(device)
     finally:
         device.close()
-    if not clean and not mount.read_only:
+    if superblock.state & STATE_ERRORS:
+        notice(f"{mount.source}: marked as having errors; repair it: deferfs fsck -y {mount.source}")
+    if not superblock.clean and not mount.read_only:
         raise UnmountError(
             f"{mount.source}: unmounted, but not cleanly: see the daemon's log; the next mount recovers it"
         )

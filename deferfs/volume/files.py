@@ -93,13 +93,15 @@ def readlink(plan: Plan, volume: Volume, ino: int) -> ReadPlan:
 def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer) -> int:
     """Write bytes at `offset`; returns how many, which may be fewer than asked (0 too): call again for the rest.
 
-    It is fewer when a truncate has still blocks to free, or when so many extents are touched that one transaction
-    could not hold them. EFBIG, ENOSPC.
+    It is fewer when a truncate has still blocks to free, when so many extents are touched that one transaction could
+    not hold them, or when the file would outgrow its limit: then EFBIG comes for the rest. ENOSPC.
     """
     _file_of(plan, ino)
-    length = len(data)
-    if offset + length > FILE_BYTES_MAX:
+    if offset >= FILE_BYTES_MAX:
         raise FsError(errno.EFBIG)
+    if offset + len(data) > FILE_BYTES_MAX:
+        data = memoryview(data)[: FILE_BYTES_MAX - offset]
+    length = len(data)
     record = plan.store.inodes.modify(plan, ino)
     if record.flags & FLAG_TRUNCATING and offset + length > record.size and not trim_record(plan, record):
         return 0

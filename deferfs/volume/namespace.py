@@ -270,6 +270,10 @@ def _leave(plan: Plan, directory: Inode, entry: DirectoryEntry, whiteout: Inode 
         directories.retarget(plan, directory, entry, whiteout.ino, whiteout.mode >> 12)
 
 
+def _is_directory(entry: DirectoryEntry) -> bool:
+    return stat.S_ISDIR(entry.file_type << 12)
+
+
 def _check_replace(plan: Plan, source: DirectoryEntry, target: DirectoryEntry) -> None:
     if stat.S_ISDIR(target.file_type << 12):
         if not stat.S_ISDIR(source.file_type << 12):
@@ -301,6 +305,10 @@ def _exchange(plan: Plan, parent: int, source: DirectoryEntry, new_parent: int, 
     now = plan.store.clock()
     old = changed_directory(plan, parent, now)
     new = changed_directory(plan, new_parent, now)
+    for entry, other, joined in ((source, target, new), (target, source, old)):
+        gains = old is not new and _is_directory(entry) and not _is_directory(other)
+        if gains and joined.nlink >= LINKS_MAX:
+            raise FsError(errno.EMLINK)
     directories.retarget(plan, old, source, target.ino, target.file_type)
     directories.retarget(plan, new, target, source.ino, source.file_type)
     for entry, left, joined in ((source, old, new), (target, new, old)):

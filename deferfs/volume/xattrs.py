@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Collection
+from collections.abc import Callable
 
 from deferfs.errors import FsError
 from deferfs.limits import XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX
@@ -59,18 +59,18 @@ def setxattr(
     name: bytes,
     value: bytes,
     flags: int = 0,
-    groups: Collection[int] | None = None,
+    vouched: Callable[[int], bool] | None = None,
 ) -> None:
     """Replaces the value as a whole: after a crash it is the old or the new one. EEXIST, ENODATA, E2BIG, ENOSPC.
 
-    `groups` are those of an unprivileged caller: who is not in the file's group must not keep its set-group-id bit by
-    setting an access list.
+    `vouched` tells whether a caller may leave the set-group-id bit to files of a group (None: of any): it must not be
+    kept by setting an access list.
     """
     _check(name)
     if len(value) > XATTR_VALUE_BYTES_MAX:
         raise FsError(errno.E2BIG)
     if name in _LISTS:
-        _set_list(plan, ino, name, value, groups)
+        _set_list(plan, ino, name, value, vouched)
         return
     found = xattrs.read(plan, inode_of(plan, ino))
     if flags & XATTR_CREATE and name in found:
@@ -89,10 +89,11 @@ def removexattr(plan: Plan, volume: Volume, ino: int, name: bytes) -> None:
         if name in _LISTS:
             return
         raise FsError(errno.ENODATA)
+    plan.reserve = True  # what is left is written anew before the old blocks are free
     _write(plan, ino, found)
 
 
-def _set_list(plan: Plan, ino: int, name: bytes, value: bytes, groups: Collection[int] | None) -> None:
+def _set_list(plan: Plan, ino: int, name: bytes, value: bytes, vouched: Callable[[int], bool] | None) -> None:
     """An access list sets the permission bits; one that says no more than these is not kept."""
     entries = acl.decode(value)
     record = plan.store.inodes.get(plan, ino)
@@ -109,7 +110,7 @@ def _set_list(plan: Plan, ino: int, name: bytes, value: bytes, groups: Collectio
     if name == acl.ACCESS:
         record = plan.store.inodes.modify(plan, ino)
         record.mode = record.mode & ~0o777 | acl.permission_bits(entries)
-        if groups is not None and record.gid not in groups:
+        if record.mode & stat.S_ISGID and vouched is not None and not vouched(record.gid):
             record.mode &= ~stat.S_ISGID
 
 
@@ -135,6 +136,7 @@ def follow_mode(plan: Plan, record: Inode) -> None:
     if value is not None:
         found = xattrs.read(plan, record)
         found[acl.ACCESS] = acl.encode(acl.with_mode(acl.decode(value), record.mode))
+        plan.reserve = True  # a mode can be changed on a full disk, too
         xattrs.write(plan, record, found)
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from deferfs.device import FileDevice
 from deferfs.mount import mountinfo
+from deferfs.mount.image import load_superblock
+from deferfs.ondisk.inode import ROOT_INO
+from deferfs.ondisk.superblock import STATE_ERRORS
+from deferfs.store.recovery import superblock_offset
 from tests.cli.conftest import Command, Outcome, environment_of_the_program, is_one_line
 
 BAD = [
@@ -261,3 +266,68 @@ def test_the_log_of_a_daemon_can_go_to_a_file(image: Path, directory: Path, tmp_
     lines = log.read_text().splitlines()
     assert lines[-2].endswith(f"{directory}: INFO: mounted {image}")
     assert lines[-1].endswith(f"{directory}: INFO: unmounted {image}")
+
+
+@pytest.mark.mounted
+def test_who_mounts_an_image_with_errors_is_told_to_repair_it(image: Path, directory: Path, program: Command) -> None:
+    device = FileDevice.open(str(image), writable=True)
+    superblock = load_superblock(device)
+    marked = superblock.next(state=superblock.state | STATE_ERRORS)
+    device.write(superblock_offset(marked), marked.encode())
+    device.close()
+    advice = f"deferfs: {image}: marked as having errors; unmount it and repair it: deferfs fsck -y {image}\n"
+    for options in ("ro", "rw"):
+        assert program("mount", image, directory, "-o", options) == Outcome(0, "", advice)
+        assert program("umount", directory) == Outcome(0, "", advice.replace("unmount it and ", ""))
+    assert program("fsck", "-y", image).code == 1
+    assert program("mount", image, directory) == Outcome(0, "", "")
+    assert program("umount", directory) == Outcome(0, "", "")
+
+
+@pytest.mark.mounted
+def test_a_mount_without_a_root_directory_does_not_stay(image: Path, directory: Path, program: Command) -> None:
+    """Its record is damaged, which nobody sees before the first request. No dead mount is left."""
+    content = bytearray(image.read_bytes())
+    record = content.index(b"DINO" + ROOT_INO.to_bytes(8, "little"))
+    content[record + 20] ^= 1
+    image.write_bytes(content)
+    outcome = program("mount", image, directory)
+    assert outcome.code == 32
+    assert outcome.err == (
+        f"deferfs: {image}: the root directory cannot be read: Structure needs cleaning; deferfs fsck -n tells more\n"
+    )
+    assert not os.path.ismount(directory)
+    assert directory.stat().st_dev == directory.parent.stat().st_dev
+    assert program("fsck", "-y", image).code == 1
+    assert program("mount", image, directory) == Outcome(0, "", "")
+    assert program("umount", directory).code == 0
+
+
+@pytest.mark.mounted
+def test_an_image_by_another_name_is_the_same_image(
+    image: Path, directory: Path, tmp_path: Path, program: Command
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(image)
+    assert program("mount", link, directory).code == 0
+    assert program("info", image).out.endswith("state    mounted\n")
+    assert "is mounted on" in program("mount", image, directory).err
+    assert program("umount", image) == Outcome(0, "", "")
+    assert program("fsck", "-n", image).code == 0
+
+
+@pytest.mark.mounted
+def test_a_mount_that_the_kernel_refuses_leaves_the_image_clean(image: Path, directory: Path, program: Command) -> None:
+    code = "from deferfs.cli.main import main; main()"
+    words = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-P", "-c", code]
+    done = subprocess.run(
+        [*words, "mount", image, directory],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment_of_the_program(),
+    )
+    assert done.returncode == 32
+    assert "the kernel does not let this process mount" in done.stderr
+    assert is_one_line(done.stderr)
+    assert program("info", image).out.endswith("state    clean\n")

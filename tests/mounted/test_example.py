@@ -137,3 +137,16 @@ async def test_a_failed_shredding_is_tried_again(tmp_path: Path, evict: str) -> 
 def test_wrong_arguments_are_told_in_one_line(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, EXAMPLE, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+
+
+def test_what_cannot_be_mounted_is_no_traceback(tmp_path: Path) -> None:
+    """Without CAP_SYS_ADMIN nobody mounts. libfuse says why, the program where."""
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, EXAMPLE, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"{tmp_path}: ")
+    assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
@@ -88,6 +89,35 @@ def test_dd_and_cp(small: Scratch, tmp_path: Path) -> None:
         (mount / "big").unlink()
     small.drain(lost_writes=True)
     assert small.space() == before
+    small.unmount_and_check()
+
+
+def test_who_only_ever_writes_is_told(small: Scratch) -> None:
+    """Not at close alone, which would never come. What has blocks can still be overwritten, and space is used again."""
+    if not Path("/proc/self/syscall").exists() or os.uname().machine not in ("x86_64", "aarch64"):
+        pytest.skip("the daemon cannot see what is being written here")
+    mount = small.mount()
+    done = run("dd", "if=/dev/zero", f"of={mount}/big", "bs=64k", code=1)
+    assert "error writing" in done.stderr
+    assert "No space left on device" in done.stderr
+    run("sh", "-c", f"exec cat /dev/zero >> {mount}/big", code=1)
+    with (mount / "big").open("r+b", buffering=0) as file:
+        with contextlib.suppress(OSError):
+            os.fsync(file.fileno())  # may report what the others have lost
+        file.write(b"in place")
+        os.fsync(file.fileno())
+        with fails_with(errno.ENOSPC):
+            for number in range(SIZE_BYTES >> 15):
+                os.pwrite(file.fileno(), os.urandom(1 << 16), SIZE_BYTES + (number << 16))
+            os.fsync(file.fileno())
+        assert os.fstat(file.fileno()).st_size > SIZE_BYTES // 2
+        with contextlib.suppress(OSError):
+            os.fsync(file.fileno())
+        os.pwrite(file.fileno(), b"again", 0)
+        os.ftruncate(file.fileno(), 100_000)
+        assert os.pwrite(file.fileno(), bytes(1 << 16), 1 << 20) == 1 << 16
+        os.fsync(file.fileno())
+        assert os.pread(file.fileno(), 8, 0) == b"againace"
     small.unmount_and_check()
 
 

@@ -80,6 +80,35 @@ def test_nothing_changes_on_a_read_only_mount(plain: Scratch, monkeypatch: pytes
     assert plain.image.read_bytes() == image
 
 
+# --- sync and dirsync ---
+@pytest.mark.parametrize("cache", ["on", "off"])
+@pytest.mark.parametrize("flag", ["sync", "dirsync"])
+def test_what_has_been_answered_survives_the_daemon(plain: Scratch, flag: str, cache: str) -> None:
+    """Names with either, content and attributes with `sync`: no fsync, and the next commit is minutes away."""
+    words = (flag, "commit=300", f"writeback_cache={cache}")
+    mount = plain.mount(*words)
+    (mount / "gone").touch()
+    (mount / "old").touch()
+    (mount / "file").touch()
+    plain.remount(*words)
+    (mount / "directory").mkdir()
+    (mount / "gone").unlink()
+    (mount / "old").rename(mount / "new")
+    if flag == "sync":
+        (mount / "file").write_bytes(b"content")
+        (mount / "file").chmod(0o600)
+        os.setxattr(mount / "file", "user.a", b"v")
+    plain.kill()
+    plain.detach()
+    plain.mount()
+    assert sorted(os.listdir(mount)) == ["directory", "file", "new"]
+    if flag == "sync":
+        assert (mount / "file").read_bytes() == b"content"
+        assert stat.S_IMODE((mount / "file").stat().st_mode) == 0o600
+        assert os.getxattr(mount / "file", "user.a") == b"v"
+    plain.unmount_and_check()
+
+
 # --- access times ---
 READS: dict[str, Callable[[Path], object]] = {
     "file": lambda path: path.read_bytes(),

@@ -132,6 +132,24 @@ def test_other_users(plain: Scratch) -> None:
     plain.unmount_and_check()
 
 
+def test_root_alone_executes_programs_only(plain: Scratch) -> None:
+    """Where nobody else may enter the kernel asks the daemon: `test -x` must tell programs from other files."""
+    mount = plain.mount()
+    (mount / "file").touch(0o644)
+    (mount / "program").write_text("#!/bin/sh\n")
+    (mount / "program").chmod(0o755)
+    (mount / "directory").mkdir(0o600)
+    assert not os.access(mount / "file", os.X_OK)
+    assert os.access(mount / "file", os.R_OK | os.W_OK)
+    assert os.access(mount / "program", os.X_OK)
+    assert os.access(mount / "directory", os.X_OK)
+    (mount / "file").chmod(0o001)
+    assert os.access(mount / "file", os.X_OK)
+    found = run("find", mount, "-type", "f", "-executable").stdout.split()
+    assert sorted(found) == [f"{mount}/file", f"{mount}/program"]
+    plain.unmount_and_check()
+
+
 def test_set_user_id_programs(plain: Scratch) -> None:
     """Effective with `suid` only; and a write by another takes the bits away."""
     mount = plain.mount("allow_other")

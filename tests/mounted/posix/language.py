@@ -84,7 +84,11 @@ class Row:
     unwanted: frozenset[str]
 
     def is_for(self, names: frozenset[str]) -> bool:
-        """Whether the row says anything about a filesystem with these names: `ext4`, or `deferfs` and `writeback`."""
+        """Whether the row says anything about a filesystem with these names: `ext4`, or `deferfs` and `writeback`.
+        Where only root may enter (`rootonly`), rows with other users say nothing.
+        """
+        if "rootonly" in names and any(step.user for step in self.steps):
+            return False
         return not names & self.unwanted and (not self.wanted or bool(names & self.wanted))
 
 

@@ -232,7 +232,10 @@ def _fork(case: Case, step: Step, *, keep: bool) -> tuple[int, str]:
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         text = pipe.read()
-    return pid, str(json.loads(text)) if text else "died"
+    if not text:
+        os.waitpid(pid, 0)
+        raise AssertionError(f"the child died: {step.text}")
+    return pid, str(json.loads(text))
 
 
 def _in_child(case: Case, step: Step) -> object:

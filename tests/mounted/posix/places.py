@@ -12,7 +12,7 @@ import pytest
 from tests.mounted.scratch import Scratch, run
 
 IMAGE_SIZE = "1G"
-_OPTIONS = ("dev", "suid", "allow_other")
+_OPTIONS = ("dev", "suid")
 _MAKE = {"ext4": ("mkfs.ext4", "-q", "-O", "ea_inode"), "xfs": ("mkfs.xfs", "-q")}
 """How to make the others: ext4 stores values of 64 KiB only with ea_inode."""
 
@@ -28,10 +28,11 @@ class Place:
 
 
 @contextmanager
-def deferfs_place(base: Path, *, writeback: bool, evict: str) -> Iterator[Place]:
-    """deferfs, with permission checks by the kernel."""
+def deferfs_place(base: Path, *, writeback: bool, evict: str, rootonly: bool = False) -> Iterator[Place]:
+    """deferfs, with permission checks by the kernel, or (`rootonly`) as root mounts it for himself: without."""
     scratch = Scratch(base, evict=evict, size=IMAGE_SIZE)
-    options = (*_OPTIONS, f"writeback_cache={'on' if writeback else 'off'}")
+    options = (*_OPTIONS, f"writeback_cache={'on' if writeback else 'off'}", "rw" if rootonly else "allow_other")
+    names = f"deferfs,{'writeback' if writeback else 'through'}{',rootonly' if rootonly else ''}"
 
     def remount() -> None:
         scratch.remount(*options)
@@ -39,7 +40,7 @@ def deferfs_place(base: Path, *, writeback: bool, evict: str) -> Iterator[Place]
     try:
         directory = scratch.mount(*options) / "place"
         directory.mkdir()
-        yield Place(f"deferfs,{'writeback' if writeback else 'through'}", directory, remount)
+        yield Place(names, directory, remount)
         scratch.unmount_and_check()
     finally:
         scratch.end()
@@ -75,11 +76,11 @@ def loop_place(base: Path, kind: str) -> Iterator[Place]:
 
 @contextmanager
 def place(base: Path, name: str) -> Iterator[Place]:
-    """`ext4`, `xfs`, or `deferfs-CACHE-EVICT` with CACHE `writeback` or `through`."""
+    """`ext4`, `xfs`, or `deferfs-CACHE-EVICT` with CACHE `writeback` or `through`, and perhaps `-rootonly` behind."""
     if name in _MAKE:
         with loop_place(base, name) as found:
             yield found
     else:
-        _, cache, evict = name.split("-")
-        with deferfs_place(base, writeback=cache == "writeback", evict=evict) as found:
+        _, cache, evict, *rest = name.split("-")
+        with deferfs_place(base, writeback=cache == "writeback", evict=evict, rootonly="rootonly" in rest) as found:
             yield found

@@ -41,6 +41,7 @@ COMPARED_BYTES_MAX = 1 << 20
 
 PLACES = [
     *(f"deferfs-{cache}-{evict}" for cache in ("writeback", "through") for evict in ("deferred", "inline")),
+    "deferfs-writeback-deferred-rootonly",
     "ext4",
     "xfs",
 ]

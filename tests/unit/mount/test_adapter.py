@@ -15,7 +15,7 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.options import MountOptions, parse_options
 from deferfs.mount.runtime import Runtime
-from deferfs.volume import acl
+from deferfs.volume import attributes
 from tests.unit.volumes import fresh_driver
 
 ROOT = pyfuse3.ROOT_INODE
@@ -23,11 +23,11 @@ ROOT = pyfuse3.ROOT_INODE
 
 @dataclass
 class Context:
-    """Who asks."""
+    """Who asks: a process of which nothing can be seen."""
 
     uid: int = 0
     gid: int = 0
-    pid: int = 1
+    pid: int = 0
     umask: int = 0
 
 
@@ -112,6 +112,13 @@ async def test_every_way_to_learn_of_an_inode_counts_a_lookup(kernel: Kernel) ->
         await kernel.adapter.mknod(ROOT, b"fifo", stat.S_IFIFO | 0o600, 0, context()),
     ):
         assert kernel.lookups(made.st_ino) == 1
+
+
+async def test_the_kernel_is_told_the_generation(kernel: Kernel) -> None:
+    """By which it tells an inode from the one that had its number before."""
+    made = await kernel.adapter.mkdir(ROOT, b"directory", 0o755, context())
+    record = await kernel.runtime.run(attributes.getattr, kernel.runtime.volume, made.st_ino)
+    assert made.generation == record.generation != 0
 
 
 async def test_readdir_counts_only_what_fitted_the_buffer(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,34 +220,6 @@ async def test_open_truncates(kernel: Kernel) -> None:
     assert (await kernel.adapter.getattr(ino, context())).st_size == 0
 
 
-async def test_who_may_not_vouch_for_a_program_takes_its_privileges_away(kernel: Kernel) -> None:
-    ino, _ = await kernel.create(b"program")
-
-    async def mode() -> int:
-        return stat.S_IMODE((await kernel.adapter.getattr(ino, context())).st_mode)
-
-    async def privileged() -> None:
-        assert stat.S_IMODE((await kernel.setattr(ino, mode=0o6755)).st_mode) == 0o6755
-
-    await privileged()
-    await kernel.setattr(ino, uid=1000)  # a write by an ordinary user begins: nothing is set
-    assert await mode() == 0o755
-    await privileged()
-    await kernel.adapter.open(ino, os.O_WRONLY | os.O_TRUNC, context(1000))
-    assert await mode() == 0o755
-
-
-async def test_a_new_owner_takes_the_privileges_away(kernel: Kernel) -> None:
-    ino, _ = await kernel.create(b"program")
-    await kernel.setattr(ino, mode=0o6755)
-    attr = pyfuse3.EntryAttributes()
-    attr.st_uid = 1000
-    fields = cast("pyfuse3.SetattrFields", Fields(update_uid=True))
-    entry = await kernel.adapter.setattr(ino, attr, fields, None, context())
-    assert stat.S_IMODE(entry.st_mode) == 0o755
-    assert entry.st_uid == 1000
-
-
 async def test_only_what_is_named_changes(kernel: Kernel) -> None:
     ino, _ = await kernel.create(b"file")
     entry = await kernel.setattr(ino, mtime_ns=-5, atime_ns=10**18)
@@ -248,44 +227,6 @@ async def test_only_what_is_named_changes(kernel: Kernel) -> None:
     assert stat.S_IMODE(entry.st_mode) == 0o644
     entry = await kernel.setattr(ino, size=12345)
     assert entry.st_size == 12345
-
-
-LIST = acl.encode(
-    [acl.Entry(1, 7, 0xFFFFFFFF), acl.Entry(2, 6, 1001), acl.Entry(4, 0, 0xFFFFFFFF), acl.Entry(16, 6, 0xFFFFFFFF),
-     acl.Entry(32, 0, 0xFFFFFFFF)]
-)  # fmt: skip
-"""Rights for one named user, which the permission bits 0760 go with."""
-
-
-async def test_an_access_list_changes_the_mode_and_the_kernel_hears_of_it(kernel: Kernel) -> None:
-    told: list[int] = []
-    kernel.adapter.invalidate_attributes = told.append
-    ino, _ = await kernel.create(b"file")
-    await kernel.adapter.setxattr(ino, acl.ACCESS, LIST, context())
-    assert stat.S_IMODE((await kernel.adapter.getattr(ino, context())).st_mode) == 0o760
-    assert told == [ino]
-    assert await kernel.adapter.getxattr(ino, acl.ACCESS, context()) == LIST
-
-
-@pytest.mark.parametrize(("uid", "gid", "kept"), [(0, 0, True), (1000, 77, True), (1000, 1000, False)])
-async def test_a_list_set_from_outside_of_the_group_clears_set_group_id(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, uid: int, gid: int, kept: bool
-) -> None:
-    monkeypatch.setattr(pyfuse3, "get_sup_groups", lambda pid: {gid})
-    ino, _ = await kernel.create(b"file")
-    await kernel.setattr(ino, uid=1000, gid=77)
-    await kernel.setattr(ino, mode=0o2755)
-    await kernel.adapter.setxattr(ino, acl.ACCESS, LIST, context(uid))
-    assert bool((await kernel.adapter.getattr(ino, context())).st_mode & stat.S_ISGID) is kept
-
-
-async def test_the_umask_is_applied_unless_there_is_a_default_list(kernel: Kernel) -> None:
-    context_ = cast("pyfuse3.RequestContext", Context(umask=0o077))
-    made = await kernel.adapter.mkdir(ROOT, b"directory", 0o777, context_)
-    assert stat.S_IMODE(made.st_mode) == 0o700
-    await kernel.adapter.setxattr(made.st_ino, acl.DEFAULT, LIST, context())
-    _, inner = await kernel.adapter.create(made.st_ino, b"file", 0o666, os.O_RDWR, context_)
-    assert stat.S_IMODE(inner.st_mode) == 0o660
 
 
 async def test_who_opens_a_file_for_reading_reads_it(kernel: Kernel) -> None:
@@ -312,11 +253,10 @@ async def test_a_deleted_inode_is_not_found_by_its_handle(kernel: Kernel) -> Non
         await kernel.adapter.lookup(ino, b".", context())
 
 
-async def test_trusted_attributes_are_for_root(kernel: Kernel) -> None:
-    for name in (b"trusted.a", b"user.a"):
-        await kernel.adapter.setxattr(ROOT, name, b"x", context())
-    assert list(await kernel.adapter.listxattr(ROOT, context())) == [b"trusted.a", b"user.a"]
-    assert list(await kernel.adapter.listxattr(ROOT, context(1000))) == [b"user.a"]
+async def test_only_devices_have_numbers(kernel: Kernel) -> None:
+    for kind, number in ((stat.S_IFCHR, 259), (stat.S_IFBLK, 259), (stat.S_IFIFO, 0), (stat.S_IFREG, 0)):
+        made = await kernel.adapter.mknod(ROOT, b"%d" % kind, kind | 0o600, 259, context())
+        assert made.st_rdev == number
 
 
 async def test_requests_are_timed_by_name(kernel: Kernel) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from deferfs.errors import ControlError, FsError
+from deferfs.errors import ControlError, EnvironmentProblem, FsError
 from deferfs.mount import control_client, control_path
 from deferfs.mount.control import ControlServer
 from deferfs.mount.mountinfo import Mount
@@ -167,3 +167,15 @@ async def test_a_socket_of_somebody_else_is_not_trusted(mount: FakeMount) -> Non
 def test_a_path_that_is_not_on_a_deferfs(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match="no deferfs is mounted here"):
         control_client.find_mount(str(tmp_path))
+
+
+def test_a_directory_with_too_long_a_name_for_a_socket_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directories = [str(tmp_path / ("x" * 100)), str(tmp_path / "run")]
+    monkeypatch.setattr(control_path, "control_directories", lambda uid: directories)
+    assert control_path.make_control_path("0:99") == f"{tmp_path}/run/0:99.sock"
+    assert not Path(directories[0]).exists()
+    directories.pop()
+    with pytest.raises(EnvironmentProblem, match="too long a path for the control socket"):
+        control_path.make_control_path("0:99")

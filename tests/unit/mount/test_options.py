@@ -54,6 +54,7 @@ def test_the_flags_of_the_kernel(text: str, flags: int) -> None:
         "defaults,noauto,user,users,nouser,_netdev,nofail,auto,owner,group",
         "x-systemd.automount,x-systemd.idle-timeout=1min,X-mount.mkdir,comment=a=b",
         "fsname=/elsewhere,subtype=other,nonempty",
+        "user=alice,uhelper=udisks2,helper=other",
         "",
         ",,",
     ],
@@ -130,6 +131,13 @@ def test_allow_root_is_allow_other_for_the_kernel_and_a_check_for_libfuse() -> N
     options = parse_options(["allow_root"])
     assert "allow_other" in options.kernel_data(7, 0o40755, 0, 0)
     assert options.library_options() == {"default_permissions", "allow_root"}
+
+
+def test_what_fusermount_cannot_ask_for_is_refused() -> None:
+    parse_options(["nosymfollow"]).check_possible(0)
+    parse_options(["noexec,ro,nodiratime"]).check_possible(1000)
+    with pytest.raises(UsageError, match="nosymfollow is for root only"):
+        parse_options(["nosymfollow"]).check_possible(1000)
 
 
 def test_the_options_for_fusermount_are_ascii_and_escaped() -> None:

@@ -98,7 +98,8 @@ def test_what_is_no_list(value: bytes) -> None:
 
 
 def set_(driver: Driver, ino: int, name: bytes, value: bytes, groups: frozenset[int] | None = None) -> None:
-    driver.run(xattrs.setxattr, driver.volume, ino, name, value, 0, groups)
+    vouched = None if groups is None else groups.__contains__
+    driver.run(xattrs.setxattr, driver.volume, ino, name, value, 0, vouched)
 
 
 def every(driver: Driver, ino: int) -> dict[bytes, list[Entry]]:

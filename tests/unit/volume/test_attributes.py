@@ -184,6 +184,8 @@ class TestStatfs:
         unlink(driver, b"file")
         slot_block = 1
         seen = [free_blocks(driver)]
+        found = attributes.statfs(driver.volume)
+        assert found.available == found.free - driver.volume.store.space.reserve, "to ordinary users, too"
         inode = driver.volume.gc.take(1)[0]
         inactivation = Inactivation(driver.volume.inodes, inode)
         assert inactivation.begin()

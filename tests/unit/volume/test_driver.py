@@ -9,7 +9,7 @@ import pytest
 from deferfs.device import MemoryDevice, RecordingDevice
 from deferfs.errors import FsError
 from deferfs.reclaim.inode import InCoreInode
-from deferfs.volume import files
+from deferfs.volume import attributes, files
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import (
     assert_sound,
@@ -200,6 +200,16 @@ class TestFsync:
         assert driver.volume.store.journal.commits_total == commits
         driver.fsync(ino)
         assert driver.volume.store.journal.commits_total == commits + 1
+
+    @pytest.mark.parametrize("change", [{"mode": 0o600}, {"uid": 5}, {"gid": 5}])
+    def test_modes_and_owners_make_fdatasync_commit(self, change: dict[str, int]) -> None:
+        driver = fresh_driver()
+        ino = make_file(driver, b"file", b"x" * 3000)
+        driver.commit()
+        driver.run(attributes.setattr, driver.volume, ino, **change)
+        driver.fsync(ino, data_only=True)
+        again = record(reopened(driver), ino)
+        assert {name: getattr(again, name) & 0o777 for name in change} == change
 
     def test_data_alone_is_flushed(self) -> None:
         device = RecordingDevice(fresh_device())

@@ -157,9 +157,12 @@ class TestSize:
         assert driver.write(ino, FILE_BYTES_MAX - 3, b"end") == 3
         assert record(driver, ino).size == FILE_BYTES_MAX
         assert driver.read(ino, FILE_BYTES_MAX - 4, 10) == b"\0end"
-        for offset in (FILE_BYTES_MAX - 2, FILE_BYTES_MAX, 1 << 60):
+        for offset in (FILE_BYTES_MAX, FILE_BYTES_MAX + 1, 1 << 60):
             with fails_with(errno.EFBIG):
                 driver.write(ino, offset, b"end")
+        assert driver.run(files.write, driver.volume, ino, FILE_BYTES_MAX - 2, b"what does not fit") == 2
+        assert driver.read(ino, FILE_BYTES_MAX - 4, 10) == b"\0ewh"
+        assert record(driver, ino).size == FILE_BYTES_MAX
         with fails_with(errno.EFBIG):
             driver.truncate(ino, FILE_BYTES_MAX + 1)
         driver.truncate(ino, FILE_BYTES_MAX)

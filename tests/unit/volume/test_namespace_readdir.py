@@ -41,6 +41,14 @@ def test_dots_come_first_with_cookies_of_their_own() -> None:
     assert page(driver, ino, entries[-1].key, 9) == []
 
 
+def test_a_deleted_directory_has_not_even_dots() -> None:
+    driver = fresh_driver()
+    ino = make(driver, b"dir", DIRECTORY)
+    driver.volume.lookup_count(record(driver, ino))  # somebody has it open
+    driver.run(ns.rmdir, driver.volume, ROOT, b"dir")
+    assert page(driver, ino, 0, 9) == []
+
+
 def test_only_directories_have_entries() -> None:
     driver = fresh_driver()
     ino = make(driver, b"file")

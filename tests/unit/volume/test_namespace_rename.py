@@ -120,6 +120,19 @@ def test_times_of_all_who_take_part() -> None:
     assert record(driver, ino).mtime == before[ino].mtime
 
 
+def test_times_of_what_is_exchanged() -> None:
+    driver = fresh_driver()
+    left, right = make(driver, b"left", DIRECTORY), make(driver, b"right", DIRECTORY)
+    ino, other = make(driver, b"file", parent=left), make(driver, b"other", DIRECTORY, parent=right)
+    before = {number: record(driver, number) for number in (left, right, ino, other)}
+    rename(driver, left, b"file", right, b"other", EXCHANGE)
+    for number in (left, right):
+        assert record(driver, number).mtime == record(driver, number).ctime > before[number].mtime
+    for number in (ino, other):
+        assert record(driver, number).ctime > before[number].ctime
+        assert record(driver, number).mtime == before[number].mtime
+
+
 @pytest.mark.parametrize("flags", [0, NOREPLACE, EXCHANGE])
 def test_two_names_of_one_file(flags: int) -> None:
     """POSIX: when both are the same file already, nothing happens."""
@@ -259,6 +272,13 @@ class TestPlaces:
         driver.run(op)
         with fails_with(errno.EMLINK):
             rename(driver, inos[2], b"d2", ROOT, b"x")
+        make_file(driver, b"file", b"")
+        with fails_with(errno.EMLINK):
+            rename(driver, inos[2], b"d2", ROOT, b"file", EXCHANGE)
+        with fails_with(errno.EMLINK):
+            rename(driver, ROOT, b"file", inos[2], b"d2", EXCHANGE)
+        rename(driver, ROOT, b"d0", ROOT, b"file", EXCHANGE)
+        assert record(driver, ROOT).nlink == LINKS_MAX
 
 
 def test_replacing_is_atomic_and_frees_what_was_there() -> None:

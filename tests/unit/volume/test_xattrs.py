@@ -6,7 +6,7 @@ import random
 import pytest
 
 from deferfs.limits import XATTR_VALUE_BYTES_MAX
-from deferfs.volume import xattrs
+from deferfs.volume import acl, attributes, xattrs
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import (
     DIRECTORY,
@@ -23,6 +23,13 @@ from tests.unit.volumes import (
 )
 
 CREATE, REPLACE = xattrs.XATTR_CREATE, xattrs.XATTR_REPLACE
+
+
+LIST = acl.encode(
+    [acl.Entry(1, 7, 0xFFFFFFFF), acl.Entry(2, 6, 1001), acl.Entry(4, 0, 0xFFFFFFFF), acl.Entry(16, 6, 0xFFFFFFFF),
+     acl.Entry(32, 0, 0xFFFFFFFF)]
+)  # fmt: skip
+"""Rights for one named user, which the permission bits 0760 go with."""
 
 
 @pytest.fixture
@@ -161,4 +168,23 @@ def test_a_full_record_does_not_stop_a_file_or_a_directory_from_growing(driver: 
         driver.write(file, number * 4096, b"x")
         make(driver, b"%d" % number, parent=directory)
     assert len(names(driver, directory)) == 30
+    assert_sound(driver)
+
+
+def test_a_full_disk_lets_attributes_go_and_modes_change(driver: Driver) -> None:
+    """What is kept is written anew first, which takes blocks for a moment."""
+    ino = make_file(driver, b"file", b"contents")
+    set_(driver, ino, b"user.kept", bytes(3000))
+    set_(driver, ino, b"user.gone", bytes(5000))
+    set_(driver, ino, acl.ACCESS, LIST)
+    ballast = make_file(driver, b"ballast", b"")
+    with fails_with(errno.ENOSPC):
+        for number in range(driver.device.size // 1024):
+            driver.write(ballast, number * 1024, bytes(1024))
+    with fails_with(errno.ENOSPC):
+        set_(driver, ino, b"user.more", bytes(3000))
+    driver.run(attributes.setattr, driver.volume, ino, mode=0o640)
+    assert acl.permission_bits(acl.decode(get(driver, ino, acl.ACCESS))) == 0o640
+    driver.run(xattrs.removexattr, driver.volume, ino, b"user.gone")
+    assert set(every(driver, ino)) == {b"user.kept", acl.ACCESS}
     assert_sound(driver)
