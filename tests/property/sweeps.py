@@ -6,13 +6,14 @@ Each returns the number of crash states judged, those inside recoveries included
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from deferfs.crash.actions import act
 from deferfs.crash.explorer import Limits
 from deferfs.crash.model import ROOT
 from deferfs.crash.runs import random_actions
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World, pattern
-from deferfs.device import keep_all
+from deferfs.device import DiscardRecord, keep_all
 from deferfs.ondisk.xattr import XattrBlock
 from deferfs.volume import attributes
 
@@ -33,6 +34,50 @@ def every_flush(seed: int, *, warm: int = 120, actions: int = 40) -> int:
     if world.generation:
         first = 0
     world.explore(first)
+    return world.judged
+
+
+def discarded(seed: int) -> int:
+    """Blocks of deleted files are told to the disk as unused, and used again."""
+    world = World(replace(TIGHT, discard=True), seed)
+    twin = world.twin
+    for turn in range(3):
+        ino = twin.create(ROOT, b"data", FILE)
+        assert ino is not None
+        twin.write(ino, 0, pattern(turn, 20_000))
+        twin.sync()
+        first = twin.position
+        twin.unlink(ROOT, b"data")
+        twin.forget(ino)
+        twin.driver.collect()
+        twin.driver.begin_commit()
+        twin.create(ROOT, b"meanwhile-%d" % turn, FILE)
+        twin.driver.finish_jobs()
+        assert any(isinstance(record, DiscardRecord) for record in twin.device.records[first:])
+        world.explore(first)
+    return world.judged
+
+
+def little_memory(seed: int) -> int:
+    """Hardly any memory: what is clean is evicted and read again all the time, what is dirty must stay."""
+    dice = random.Random(seed)
+    world = World(replace(TIGHT, memory_bytes=48 << 10), seed)
+    twin = world.twin
+    for turn in range(3):
+        for number in range(30):
+            ino = twin.create(ROOT, b"%d-%d" % (turn, number), FILE)
+            if ino is not None and number % 3 == 0:
+                twin.setxattr(ino, b"user.0", pattern(number, 1500))
+        for ino in dice.sample(sorted(twin.lookups), 10):
+            twin.setattr(ino, mode=0o600)
+        twin.driver.begin_commit()
+        for ino in dice.sample(sorted(twin.lookups), 10):
+            twin.setattr(ino, mode=0o640)
+        twin.driver.finish_jobs()
+    assert twin.volume.store.cache.evicted_total > 20
+    twin.sync()
+    twin.verify()
+    world.explore(limits=Limits(torn=4))
     return world.judged
 
 
@@ -76,7 +121,7 @@ def reuse_during_checkpoint(held_steps: int) -> int:
     for _ in range(held_steps):
         if twin.driver.checkpointing is not None:
             twin.driver.checkpointing.step()
-    freed = _attribute_blocks(world)
+    freed = attribute_blocks(world)
     twin.removexattr(ino, b"user.0")
     first = twin.position
     twin.sync()
@@ -93,7 +138,7 @@ def reuse_with_images_in_the_log() -> int:
     world = World(TIGHT, 1)
     twin = world.twin
     ino, other = _attributes_in_blocks(world)
-    freed = _attribute_blocks(world)
+    freed = attribute_blocks(world)
     twin.removexattr(ino, b"user.0")
     twin.sync()
     _write_to(world, other, freed)
@@ -104,6 +149,35 @@ def reuse_with_images_in_the_log() -> int:
     twin.driver.checkpoint()
     twin.verify()
     world.explore()
+    return world.judged
+
+
+def freed_during_commit(held_steps: int) -> int:
+    """Metadata blocks are freed while the transaction that made them is being committed, stopped after so many steps,
+    and given to a file while the log still holds what they were.
+    """
+    world = World(TIGHT, held_steps)
+    twin = world.twin
+    ino = twin.create(ROOT, b"attributes", FILE)
+    other = twin.create(ROOT, b"data", FILE)
+    assert ino is not None and other is not None
+    twin.sync()
+    twin.setxattr(ino, b"user.0", pattern(1, 6000))
+    running = twin.volume.store.journal.running.images
+    freed = sorted(address for address, block in running.items() if isinstance(block, XattrBlock))
+    twin.driver.begin_commit()
+    assert twin.driver.committing is not None
+    for _ in range(held_steps):
+        twin.driver.committing.step()
+    first = twin.position
+    twin.removexattr(ino, b"user.0")
+    twin.driver.finish_jobs()
+    twin.sync()
+    _write_to(world, other, freed)
+    twin.sync()
+    twin.driver.checkpoint()
+    twin.verify()
+    world.explore(first)
     return world.judged
 
 
@@ -118,7 +192,7 @@ def _attributes_in_blocks(world: World) -> tuple[int, int]:
     return ino, other
 
 
-def _attribute_blocks(world: World) -> list[int]:
+def attribute_blocks(world: World) -> list[int]:
     """Blocks whose images in the log hold attributes."""
     pending = world.twin.volume.store.journal.pending_home
     return sorted(address for address, (_, block) in pending.items() if isinstance(block, XattrBlock))
