@@ -158,6 +158,10 @@ def large_transactions(seed: int) -> int:
     """Transactions of more than one descriptor, and of more revokes than one block takes; more images side by side than
     one write brings home. The revoked blocks are used again while the log still holds what they were.
     """
+    return sum(_large_transactions(seed, at_home=at_home) for at_home in (False, True))
+
+
+def _large_transactions(seed: int, *, at_home: bool) -> int:
     world = World(Shape(), seed)
     twin = world.twin
     files = [ino for i in range(24) if (ino := twin.create(ROOT, b"%d" % i, FILE)) is not None]
@@ -174,6 +178,8 @@ def large_transactions(seed: int) -> int:
     assert journal.checkpoints_total == 1, "the log does not hold it all"
     freed = attribute_blocks(world)
     assert max(length for _, length in runs_of(freed)) > 64, "not enough of them side by side"
+    if at_home:
+        twin.driver.checkpoint()
     for ino in files:
         twin.removexattr(ino, b"user.0")
     assert len(journal.running.revokes) > fmt.revokes_per_block, "not more than one block of revokes"

@@ -14,6 +14,7 @@ from deferfs.store.io import Discard, Job
 from deferfs.store.journal import Journal, Transaction
 from deferfs.store.plan import Plan
 from deferfs.store.recovery import LogContent
+from deferfs.store.space import FreeSpace
 from tests.property.faults import fault, without_flush, wrap_job
 from tests.property.more_faults import FAULTS
 
@@ -73,6 +74,11 @@ def long_runs_are_replayed_in_part(patch: pytest.MonkeyPatch) -> None:
     _short_runs(patch, recovery)
 
 
+@fault("large_transactions")
+def long_runs_are_brought_home_in_part(patch: pytest.MonkeyPatch) -> None:
+    _short_runs(patch, checkpoint)
+
+
 @fault("freed_during_commit")
 def blocks_in_the_committing_transaction_are_not_revoked(patch: pytest.MonkeyPatch) -> None:
     """Only what a checkpoint would bring home, or the running transaction holds."""
@@ -109,6 +115,27 @@ def blocks_are_discarded_before_the_commit(patch: pytest.MonkeyPatch) -> None:
         yield from original(journal, transaction, now_ns)
 
     patch.setattr(commit, "_write", write)
+
+
+class _Released(list[tuple[int, int]]):
+    """Freed runs that may be used again already."""
+
+
+@fault("discarded")
+def freed_blocks_are_used_again_before_their_discard(patch: pytest.MonkeyPatch) -> None:
+    original_complete, original_release = commit._complete, FreeSpace.release
+
+    def complete(journal: Journal, transaction: Transaction) -> list[tuple[int, int]]:
+        freed = _Released(original_complete(journal, transaction))
+        original_release(journal.store.space, freed)
+        return freed
+
+    def release(space: FreeSpace, runs: list[tuple[int, int]]) -> None:
+        if not isinstance(runs, _Released):
+            original_release(space, runs)
+
+    patch.setattr(commit, "_complete", complete)
+    patch.setattr(FreeSpace, "release", release)
 
 
 @fault("little_memory")

@@ -15,6 +15,7 @@ from deferfs.crash.runs import random_actions
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World, pattern
 from deferfs.device import DiscardRecord, keep_all
 from deferfs.ondisk.xattr import XattrBlock
+from deferfs.store.io import Discard
 from deferfs.volume import attributes
 
 FILE = 0o100644
@@ -38,22 +39,32 @@ def every_flush(seed: int, *, warm: int = 120, actions: int = 40) -> int:
 
 
 def discarded(seed: int) -> int:
-    """Blocks of deleted files are told to the disk as unused, and used again."""
+    """Blocks of deleted files are told to the disk as unused, a run at a time, and used again as soon as possible."""
     world = World(replace(TIGHT, discard=True), seed)
     twin = world.twin
     for turn in range(3):
         ino = twin.create(ROOT, b"data", FILE)
         assert ino is not None
-        twin.write(ino, 0, pattern(turn, 20_000))
+        for piece in range(4):
+            twin.write(ino, piece * 20_000, pattern(turn, 5000))
         twin.sync()
+        record = twin.driver.run(attributes.getattr, twin.volume, ino)
+        freed = int.from_bytes(record.entries[0][1][:8], "little")
         first = twin.position
         twin.unlink(ROOT, b"data")
         twin.forget(ino)
         twin.driver.collect()
         twin.driver.begin_commit()
-        twin.create(ROOT, b"meanwhile-%d" % turn, FILE)
-        twin.driver.finish_jobs()
+        other = twin.create(ROOT, b"meanwhile-%d" % turn, FILE)
+        assert other is not None
+        while twin.driver.committing is not None:
+            if isinstance(twin.driver.committing.request, Discard) and not twin.model.nodes[other].size:
+                # the blocks of the file's end are told first
+                _write_to(world, other, [freed, freed + 1])
+            twin.driver.committing.step()
         assert any(isinstance(record, DiscardRecord) for record in twin.device.records[first:])
+        twin.sync()
+        twin.verify()
         world.explore(first)
     return world.judged
 
