@@ -146,6 +146,8 @@ def explore_actions(
     place: Place | None = None
     try:
         act_all(world, actions)
+        if not world.twin.below.failures and "unmount" not in {word for word, _ in actions}:
+            world.twin.verify()
         if not crashes:
             return world, None, tally
         explorer = world.explorer(seed=seed, limits=Limits(torn=torn))

@@ -11,6 +11,7 @@ from deferfs.crash.model import ROOT
 from deferfs.crash.world import Shape, World
 from deferfs.device import Fault, Request
 from deferfs.errors import CorruptionError, FsError
+from deferfs.volume import files
 
 FILE = 0o100644
 FEW = Limits(torn=2, states_per_epoch=20, within=4)
@@ -83,6 +84,17 @@ def test_only_the_error_of_the_disk_ends_a_run(monkeypatch: pytest.MonkeyPatch) 
 
 def _damaged() -> None:
     raise CorruptionError("damaged")
+
+
+def test_volume_and_model_are_compared_before_anything_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what is neither committed nor read again."""
+    actions: list[Action] = [("create", (0, 0, 0, 0)), ("write", (0, 2, 0, 7))]
+    assert explore_actions(Shape(room=150), 1, actions, 4)[1] is None
+    monkeypatch.setattr(files._Writer, "_fresh", lambda self, mapping: None)
+    _, finding, tally = explore_actions(Shape(room=150), 1, [*actions, ("write", (0, 6, 0, 7))], 4)
+    assert finding is not None and finding.place is None
+    assert "volume and model differ" in finding.reason
+    assert not tally.states
 
 
 def test_an_unmount_is_explored() -> None:

@@ -46,7 +46,7 @@ def test_an_image_that_is_met_again_in_a_recovery_must_lead_to_the_same() -> Non
     outcome, recovery = again._judge(state, again.names.of(state.patch)[1])
     assert recovery.images and outcome.state > 0
     again._crash_within(state, recovery, outcome)
-    assert any(judged.state == outcome.state for judged in again._seen.values()), "none was judged again"
+    assert any(again._seen[image].state == outcome.state for image in explorer._seen), "none was judged again"
 
 
 def recovering(world: World) -> tuple[Explorer, list[Epoch]]:
