@@ -279,8 +279,14 @@ def recovery_to_its_end(seed: int) -> int:
     for word, numbers in random_actions(dice, 150, checkpoints=False):
         act(world, word, numbers)
     twin = world.twin
-    twin.driver.finish_jobs()
+    delete_everything(world)
+    for number in range(8):
+        ino = twin.create(ROOT, b"%d" % number, FILE)
+        assert ino is not None
+        twin.setxattr(ino, b"user.0", pattern(number, 1500))
+        twin.write(ino, 0, pattern(number, 2000))
     twin.sync()
+    assert twin.volume.store.journal.used > 16, "the log is short"
     tally = world.explore(twin.position, limits=Limits(torn=200, within=600))
     assert tally.within > 100
     return world.judged
