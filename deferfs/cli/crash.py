@@ -23,6 +23,7 @@ def command() -> None:
 @click.option("--scheduler", metavar="ADDRESS", help="Use the workers of this Dask scheduler.")
 @click.option("--evict", type=click.Choice(["deferred", "inline"]), help="Default: each in turn.")
 @click.option("-b", "--block-size", type=SIZE, default=1024, show_default=True)
+@click.option("--torn", type=click.IntRange(0), default=24, show_default=True, help="States with one write torn, each.")
 @click.option("--output", default=".", metavar="DIR", help="Where a failure is written.")
 @click.option("--shrink", "shrink_seconds", type=click.FloatRange(0), default=60, show_default=True, metavar="SECONDS")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -38,6 +39,7 @@ def explore(
     scheduler: str | None,
     evict: str | None,
     block_size: int,
+    torn: int,
     output: str,
     shrink_seconds: float,
     quiet: bool,
@@ -51,7 +53,7 @@ def explore(
     from deferfs.crash.exploration import Task
 
     words = tuple(word.strip() for word in operations.split(",") if word.strip())
-    first = Task(0 if seed is None else seed, length, words, evict or "", block_size, workload)
+    first = Task(0 if seed is None else seed, length, words, evict or "", block_size, workload, torn)
     if runs is None and seconds is None:
         seconds = 60
     request = Request(first, seconds, runs, jobs, scheduler, output, shrink_seconds)

@@ -44,7 +44,7 @@ def run_explore(request: Request, *, quiet: bool, as_json: bool) -> int:
     _check(request)
     count = request.runs
     if first.workload != RANDOM:
-        left = max(0, WORKLOADS[first.workload].count - first.seed)
+        left = WORKLOADS[first.workload].count - first.seed
         count = left if count is None else min(count, left)
     started = time.monotonic()
     deadline = None if request.seconds is None else started + request.seconds
@@ -70,8 +70,12 @@ def run_explore(request: Request, *, quiet: bool, as_json: bool) -> int:
 
 
 def _check(request: Request) -> None:
-    check_task(request.first)
-    size = request.first.block_size
+    first = request.first
+    check_task(first)
+    if first.workload != RANDOM and first.seed >= WORKLOADS[first.workload].count:
+        last = WORKLOADS[first.workload].count - 1
+        raise UsageError(f"seed {first.seed}: the sequences of {first.workload} are numbered 0 to {last}")
+    size = first.block_size
     if not BLOCK_SIZE_BYTES_MIN <= size <= BLOCK_SIZE_BYTES_MAX or size & (size - 1):
         raise UsageError(
             f"block size must be a power of two from {BLOCK_SIZE_BYTES_MIN} to {BLOCK_SIZE_BYTES_MAX}, not {size}"

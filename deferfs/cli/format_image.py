@@ -64,15 +64,15 @@ def format_image(request: Request, *, dry_run: bool = False) -> Superblock:
         geometry = _plan(request, _size_on(device, existing, request))
         if not request.force:
             _refuse_content(device)
-        if not dry_run:
-            _prepare(device, existing, request)
+        if not dry_run and request.size is not None and stat.S_ISREG(existing) and device.size != request.size:
+            device.resize(request.size)
     except BaseException:
         device.close()
         raise
     if dry_run:
         device.close()
     else:
-        _write(device, geometry)
+        _write(device, geometry, discard_bytes=device.size)
     return geometry.superblock
 
 
@@ -132,15 +132,9 @@ def identify(head: bytes) -> str | None:
     return "data of an unknown kind" if any(head) else None
 
 
-def _prepare(device: FileDevice, mode: int, request: Request) -> None:
-    if request.size is not None and stat.S_ISREG(mode) and device.size != request.size:
-        device.resize(request.size)
-    device.discard(0, device.size)
-
-
-def _write(device: FileDevice, geometry: Geometry) -> None:
+def _write(device: FileDevice, geometry: Geometry, *, discard_bytes: int = 0) -> None:
     """The filesystem belongs to who makes it: only root can give it away later."""
     try:
-        run_job(device, make_filesystem(geometry, uid=os.geteuid(), gid=os.getegid()))
+        run_job(device, make_filesystem(geometry, uid=os.geteuid(), gid=os.getegid(), discard_bytes=discard_bytes))
     finally:
         device.close()

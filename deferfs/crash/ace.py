@@ -2,9 +2,9 @@
 Black-Box Crash Testing", OSDI 2018).
 
 Every sequence of one, two or three operations over a small set of files and directories, with every placement of
-fsync, fdatasync, fsync of the directory and sync after them. As in ACE, something is made durable after the last
-operation, and what an operation needs (a directory, a file with content) is made first. Workloads are numbered: the
-number in mixed radix is the sequence.
+fsync, fdatasync, fsync of the directory and sync after them; what was renamed is made durable where it is then. As in
+ACE, something is made durable after the last operation, and what an operation needs (a directory, a file with content)
+is made first. Workloads are numbered: the number in mixed radix is the sequence.
 """
 
 from __future__ import annotations
@@ -118,8 +118,7 @@ def _rename(world: World, path: bytes) -> None:
 
 def _rename_directory(world: World, path: bytes) -> None:
     _directory(world, path)
-    other = DIRECTORIES[1 - DIRECTORIES.index(path)]
-    world.twin.rename(ROOT, path, ROOT, other)
+    world.twin.rename(ROOT, path, ROOT, _other(path))
 
 
 def _unlink(world: World, path: bytes) -> None:
@@ -159,7 +158,8 @@ def _removexattr(world: World, path: bytes) -> None:
 
 
 def _other(path: bytes) -> bytes:
-    return FILES[1 - FILES.index(path)]
+    among = FILES if path in FILES else DIRECTORIES
+    return among[1 - among.index(path)]
 
 
 _ON_FILES: Final = (
@@ -202,6 +202,7 @@ def _sync(world: World, path: bytes) -> None:
     world.twin.sync()
 
 
+_MOVING: Final = (_rename, _rename_directory)
 PERSISTENCE: Final = (_nothing, _fsync, _fdatasync, _fsync_directory, _sync)
 
 
@@ -209,7 +210,7 @@ def perform(world: World, operation: int, persistence: int) -> None:
     """One step: an operation, and what is made durable after it."""
     act, path = OPERATIONS[operation]
     act(world, path)
-    PERSISTENCE[persistence](world, path)
+    PERSISTENCE[persistence](world, _other(path) if act in _MOVING else path)
 
 
 @dataclass(frozen=True, slots=True)

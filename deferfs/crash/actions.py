@@ -5,18 +5,16 @@ So a run is a list of (word, numbers): drawn by hypothesis, thrown by dice, or w
 
 from __future__ import annotations
 
-import random
+import errno
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from deferfs.crash import ace
+from deferfs.crash.endings import CRASHES, ENDS, Numbers
 from deferfs.crash.model import EXCHANGE, NOREPLACE
-from deferfs.crash.oracle import Verdict
-from deferfs.crash.states import Shredded, Subset
 from deferfs.crash.world import World, new_name, pattern
-from deferfs.device import Chooser, FlushRecord
+from deferfs.errors import DeviceError, FsError
 
-Numbers = tuple[int, int, int, int]
 NUMBER_MAX = 1 << 16
 
 # --- operations ---
@@ -298,50 +296,6 @@ def _remount(world: World, n: Numbers) -> None:
     world.go_on_from(twin.device.read(0, twin.device.size))
 
 
-# --- crashes ---
-
-
-def _chooser(n: Numbers, writes: int) -> Chooser:
-    """What is left of so many unflushed writes."""
-    everything = (1 << writes) - 1
-    random_bits = random.Random(n[2]).getrandbits(writes + 64)
-    if n[1] % 5 == 0:
-        return Shredded(n[2], (0, 1, 4, 7, 8)[n[3] % 5])
-    if n[1] % 5 == 1:
-        return Subset(random_bits, n[3] % (writes + 1), random_bits >> writes)
-    if n[1] % 5 == 2:
-        return Subset((1 << n[2] % (writes + 1)) - 1)
-    if n[1] % 5 == 3:
-        return Subset(everything ^ 1 << n[2] % (writes + 1))
-    return Subset(everything ^ (1 << n[2] % (writes + 1)) - 1)
-
-
-def _moment(world: World, number: int, back: int) -> int:
-    """A position in the last `back` records: half of the time just before a flush, where most is at stake."""
-    records = world.twin.device.records
-    last = len(records)
-    first = max(0, last - back)
-    flushes = [at for at in range(first, last) if isinstance(records[at], FlushRecord)]
-    if number % 2 and flushes:
-        return max(first, flushes[number // 2 % len(flushes)] - number // 64 % 2)
-    return last - number // 2 % (last - first + 1)
-
-
-def _take(world: World, n: Numbers, back: int) -> Verdict:
-    position = _moment(world, n[0], back)
-    return world.cut(position, _chooser(n, len(world.twin.oracle.states.unflushed(position))))
-
-
-def _cut(world: World, n: Numbers) -> None:
-    """The power fails at some moment; what is left is judged, and the world goes on as if nothing had been."""
-    _take(world, n, 60)
-
-
-def _crash(world: World, n: Numbers) -> None:
-    """The power fails, and the world goes on from what is left."""
-    world.go_on_from(_take(world, n, 20).image)
-
-
 OPERATIONS: dict[str, Callable[[World, Numbers], None]] = {
     "create": _create,
     "mkdir": _mkdir,
@@ -392,11 +346,39 @@ def _begin(world: World, n: Numbers) -> None:
     world.first = world.twin.position
 
 
-CRASHES: dict[str, Callable[[World, Numbers], None]] = {"cut": _cut, "crash": _crash}
-ACTIONS = {**OPERATIONS, **LARGE, **BACKGROUND, **CRASHES, "ace": _ace, "begin": _begin}
+ACTIONS = {**OPERATIONS, **LARGE, **BACKGROUND, **CRASHES, **ENDS, "ace": _ace, "begin": _begin}
 
 
 def act(world: World, word: str, numbers: Sequence[int]) -> None:
     """One action. Where there is nothing to act on, nothing happens."""
     a, b, c, d = (*numbers, 0, 0, 0, 0)[:4]
     ACTIONS[word](world, (a, b, c, d))
+
+
+def act_all(world: World, actions: Iterable[tuple[str, Sequence[int]]]) -> None:
+    """All of them, or up to the first that meets an error of the disk (`fail`). What is in flight then goes on to its
+    end, as it does in a mount, and if it claims to have made something durable it is taken at its word.
+    """
+    for word, numbers in actions:
+        try:
+            act(world, word, numbers)
+        except (FsError, DeviceError) as error:
+            _require_failing(world, error)
+            _come_to_an_end(world)
+            break
+
+
+def _come_to_an_end(world: World) -> None:
+    driver = world.twin.driver
+    jobs = [job.finish for job in (driver.committing, driver.checkpointing) if job is not None]
+    for durable in (*jobs, driver.commit, driver.checkpoint):
+        try:
+            durable()
+        except (FsError, DeviceError) as error:
+            _require_failing(world, error)
+
+
+def _require_failing(world: World, error: FsError | DeviceError) -> None:
+    """An error that comes of a disk that fails; any other is a failure of the run."""
+    if not world.twin.below.failures or error.errno not in (errno.EIO, errno.EROFS):
+        raise error

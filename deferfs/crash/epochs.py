@@ -6,6 +6,8 @@ write it keeps, to just before the flush that ends the epoch. So each image is m
 at which it can be left, and must be right for all of them.
 
 FUA writes: once one is complete it is on the disk, so a choice that keeps a later write keeps it too.
+
+A failed flush: no later one ends the epoch.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Final
 
 from deferfs.crash.pages import Pages, Part, Patch, cut, lay, put
 from deferfs.crash.states import EXHAUSTIVE_WRITES_MAX, Subset, as_write, garbage, masks, sector_pieces
-from deferfs.device import SECTOR_BYTES, FlushRecord, Record, WriteRecord
+from deferfs.device import SECTOR_BYTES, FailedFlushRecord, FlushRecord, Record, WriteRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,9 @@ class CrashState:
 
 @dataclass(slots=True)
 class Epoch:
-    """Records `first` to before `end`, none of them a flush. `positions[i]` is the position just after `writes[i]`."""
+    """Records `first` to before `end`, none of them a flush that counts. `positions[i]` is the position just after
+    `writes[i]`.
+    """
 
     number: int
     first: int
@@ -104,8 +108,10 @@ class Epoch:
 def epochs(records: Sequence[Record], page_bytes: int) -> Iterator[Epoch]:
     """All epochs of a log, in order. The last one need not end in a flush."""
     current = Epoch(0, 0, 0, page_bytes)
+    failed = False
     for position, record in enumerate(records):
-        if isinstance(record, FlushRecord):
+        failed = failed or isinstance(record, FailedFlushRecord)
+        if isinstance(record, FlushRecord) and not failed:
             current.end = position
             yield current
             current = Epoch(current.number + 1, position + 1, 0, page_bytes)
@@ -119,6 +125,8 @@ def epochs(records: Sequence[Record], page_bytes: int) -> Iterator[Epoch]:
 
 _TORN: Final = 24
 """Choices that tear one write, for each write of an epoch that has few; else drawn among them."""
+_SHREDDED: Final = 4
+"""Choices that tear all of the writes they keep, for each epoch."""
 
 
 def choices(epoch: Epoch, dice: random.Random, *, torn: int = _TORN) -> Iterator[Subset]:
@@ -126,7 +134,7 @@ def choices(epoch: Epoch, dice: random.Random, *, torn: int = _TORN) -> Iterator
 
     A single write of few sectors is torn in every way. Of a longer one all prefixes are taken, all with one sector
     missing, their complements, and random ones; where there are several writes, those before the torn one are kept,
-    or drawn. At most some `torn` for each write, and 16 times that for an epoch.
+    or drawn. At most some `torn` for each write, and 16 times that for an epoch. A few choices tear several at once.
     """
     count = len(epoch.writes)
     for kept in masks(count, dice, extra=torn):
@@ -142,8 +150,19 @@ def choices(epoch: Epoch, dice: random.Random, *, torn: int = _TORN) -> Iterator
         before = (1 << index) - 1
         for number, sectors in enumerate(found):
             yield Subset(before if number % 2 else dice.getrandbits(count), index, sectors)
+    for number in range(min(_SHREDDED, torn) if len(wide) > 1 else 0):
+        yield Subset(dice.getrandbits(count) if number % 2 else (1 << count) - 1, shred=1 + dice.getrandbits(31))
     for index in range(count) if count <= 8 else sorted(dice.sample(range(count), 8)):
         everything = (1 << lengths[index]) - 1
         sector = 1 << dice.randrange(lengths[index])
         yield Subset((1 << index) - 1, index, everything, sector)
         yield Subset(dice.getrandbits(count), index, sector, sector)
+
+
+def sampled_choices(epoch: Epoch, dice: random.Random, *, torn: int, at_most: int) -> Iterator[Subset]:
+    """As `choices`, for whoever stops after some of them: nothing and everything come first, and then any beginning is
+    a fair sample. At most `at_most`.
+    """
+    found = list(choices(epoch, dice, torn=torn))
+    yield from (Subset(0), Subset((1 << len(epoch.writes)) - 1))
+    yield from dice.sample(found, min(len(found), at_most))

@@ -14,9 +14,9 @@ from typing import Any, Final
 import msgspec
 
 from deferfs.crash import ace
-from deferfs.crash.actions import BACKGROUND, LARGE, OPERATIONS, act
-from deferfs.crash.explorer import Failure, Limits, Place, Tally
-from deferfs.crash.runs import random_actions
+from deferfs.crash.actions import BACKGROUND, LARGE, OPERATIONS, act_all
+from deferfs.crash.explorer import Failure, Limits, NoSuchCrash, Place, Tally
+from deferfs.crash.runs import random_actions, swarm, throw, weighted
 from deferfs.crash.states import Subset
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
 from deferfs.errors import UsageError
@@ -25,7 +25,9 @@ from deferfs.limits import JOURNAL_BLOCKS_MIN
 EVICT_MODES: Final = ("deferred", "inline")
 RANDOM: Final = "random"
 WARM_ACTIONS: Final = 250
-"""Before the explored part of some runs, so that their log wraps and their disk has been full."""
+"""Before the explored part of some runs, so that their log wraps, their disk has been full, and crashes have left
+behind what they leave.
+"""
 Action = tuple[str, tuple[int, int, int, int]]
 
 
@@ -87,7 +89,7 @@ def shape_of(task: Task) -> Shape:
         dice.choice((150, 150, 1200)) if small else 150,
         dice.choice((SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
         task.evict or EVICT_MODES[task.seed % 2],
-        dice.choice((64 << 20, 160 << 10)) if small else 64 << 20,
+        dice.choice((64 << 20, 160 << 10, 56 << 10)) if small else 64 << 20,
         dice.random() < 0.25,
     )
 
@@ -101,12 +103,32 @@ def actions_of(task: Task) -> list[Action]:
         random_actions,
         dice,
         checkpoints=dice.random() < 0.7,
-        background_percent=dice.choice((15, 25, 40)),
+        background_percent=dice.choice((5, 15, 25, 40)),
         words=task.operations,
         large=True,
+        weigh=partial(swarm, dice) if not task.operations and dice.random() < 0.5 else weighted,
     )
-    warm = [*draw(WARM_ACTIONS), ("begin", (0, 0, 0, 0))] if dice.random() < 0.5 else []
-    return [action for action in [*warm, *draw(task.length)] if action[0] != "remount"]
+    warm: list[Action] = []
+    if dice.random() < 0.5:
+        crashes = 0 if task.operations else dice.choice((0, 1, 2))
+        for word, numbers in draw(WARM_ACTIONS, crashes_percent=crashes):
+            warm.append(("power_failure" if word == "crash" else word, numbers))
+        warm.append(("begin", (0, 0, 0, 0)))
+    # only one log is explored: what goes on from another image comes before
+    explored = [action for action in draw(task.length) if action[0] != "remount"]
+    if not task.operations:
+        explored = _with_an_end(explored, dice)
+    return [*warm, *explored]
+
+
+def _with_an_end(actions: list[Action], dice: random.Random) -> list[Action]:
+    """Of four runs, one ends with the unmount, and in one the disk fails somewhere."""
+    turn = dice.randrange(4)
+    if turn == 0:
+        return [*actions, ("unmount", throw(dice))]
+    if turn == 1:
+        actions.insert(dice.randrange(len(actions) + 1), ("fail", throw(dice)))
+    return actions
 
 
 def run_task(task: Task) -> Result:
@@ -123,8 +145,9 @@ def explore_actions(
     tally = Tally()
     place: Place | None = None
     try:
-        for word, numbers in actions:
-            act(world, word, numbers)
+        act_all(world, actions)
+        if not world.twin.below.failures and "unmount" not in {word for word, _ in actions}:
+            world.twin.verify()
         if not crashes:
             return world, None, tally
         explorer = world.explorer(seed=seed, limits=Limits(torn=torn))
@@ -156,11 +179,12 @@ def judge_finding(finding: Finding) -> tuple[World, str | None]:
         return world, None if found is None else found.reason
     world = World(shape, finding.seed)
     try:
-        for word, numbers in finding.actions:
-            act(world, word, numbers)
+        act_all(world, finding.actions)
         world.explorer(seed=finding.seed).judge_place(place)
     except Failure as failure:
         return world, failure.reason
+    except NoSuchCrash:
+        return world, None
     except Exception as error:
         return world, f"{type(error).__name__}: {error}"
     return world, None

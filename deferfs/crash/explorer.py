@@ -2,11 +2,11 @@
 
 **What is counted.** A state is a disk image that a crash may leave; equal images are one state, wherever they come
 from. Each is recovered by the real code as far as its log goes, and held against the history. Recoveries that end
-alike are examined once (`outcomes`).
+alike are examined once (`outcomes`). A state that is met again where more must be durable is judged again.
 
-**Crashes inside recovery, to the fixpoint.** What a recovery writes is an epoch like any other: its states are states
-of the run, to be recovered in turn to the same outcome. It ends where recovery finds an empty log: such an image
-recovers to itself.
+**Crashes inside recovery, to the fixpoint.** What a recovery writes, and the mount that it is part of, are epochs like
+any other: their states are states of the run, to be recovered in turn to the same outcome. It ends where recovery finds
+an empty log: such an image recovers to itself.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
-from deferfs.crash.epochs import CrashState, Epoch, choices, epochs
+from deferfs.crash.epochs import CrashState, Epoch, choices, epochs, sampled_choices
 from deferfs.crash.examination import CrashError, Examination, examine
 from deferfs.crash.history import History
 from deferfs.crash.model import differences
 from deferfs.crash.oracle import Oracle
 from deferfs.crash.outcomes import Outcome, Outcomes
 from deferfs.crash.pages import Names, PageDevice, Pages, Patch, patched, split
-from deferfs.crash.recoveries import Recovery, run_recovery
+from deferfs.crash.recoveries import Recovery, mount_records, run_recovery
 from deferfs.crash.states import CrashStates, Subset
 from deferfs.crash.view import RecoveredView
 from deferfs.device import Record
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import newest
 
+_ALL: Final = 1 << 30
 _RECOVERIES_MAX: Final = 1 << 15
 _WITHIN_EVERY: Final = 32
 """One in so many states has crashes inside its recovery although one with the same recovery had them already."""
@@ -37,12 +38,12 @@ _WITHIN_EVERY: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of it all is done. `torn`: as in `epochs.choices`."""
+    """How much of it all is done. `torn`: as in `epochs.choices`. Where not all states are taken, a fair sample is."""
 
     torn: int = 24
-    states_per_epoch: int = 1 << 30
+    states_per_epoch: int = _ALL
     within: int = 24
-    """States inside one recovery."""
+    """States inside each epoch of one recovery."""
     sample_every: int = 128
     """One in so many states is also judged by the plain oracle."""
     empty_every: int = 8
@@ -74,6 +75,13 @@ class Tally:
             self.coverage[what] = self.coverage.get(what, 0) + count
 
 
+class _Judged(NamedTuple):
+    """An image was judged where the states from `floor` on were allowed, and led to `state`."""
+
+    floor: int
+    state: int
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A crash: the number of the epoch it falls in, and what is left of that. `within` is the same for the recovery
@@ -90,6 +98,8 @@ class Place:
             kept += f" and sectors {self.choice.sectors:#x} of write {self.choice.torn}"
         if self.choice.trashed:
             kept += f", trash sectors {self.choice.trashed:#x} of it"
+        if self.choice.shred:
+            kept += f", torn by seed {self.choice.shred}"
         return kept if self.within is None else f"{kept}; in its recovery, {self.within}"
 
 
@@ -100,6 +110,10 @@ class Failure(CrashError):
         super().__init__(f"{place}: {reason}")
         self.reason = reason
         self.place = place
+
+
+class NoSuchCrash(ValueError):
+    """The run does not come to the crash that is asked for: it does other things than when that was found."""
 
 
 class Explorer:
@@ -138,7 +152,7 @@ class Explorer:
         self.names = Names(self.base, fixed)
         self.outcomes = Outcomes(self.base, history, fixed)
         self._plain = Oracle(CrashStates(start, records), history, dice=self.dice)
-        self._seen: set[int] = set()
+        self._seen: dict[int, _Judged] = {}
         self._recoveries: dict[int, Recovery] = {}
         self._within_done: set[int] = set()
 
@@ -162,24 +176,34 @@ class Explorer:
         self.outcomes.begin_epoch(epoch.pages(), {})
         self._within_done.clear()
         budget = self.limits.states_per_epoch
-        for choice in choices(epoch, epoch_dice(self.seed, epoch), torn=self.limits.torn):
+        for choice in self._choices(epoch, epoch_dice(self.seed, epoch), torn=self.limits.torn, at_most=budget):
             state = epoch.state(self.base, choice)
             if state is not None:
                 budget -= self.try_state(epoch, state)
                 if budget <= 0:
                     break
 
+    def _choices(self, epoch: Epoch, dice: random.Random, *, torn: int, at_most: int) -> Iterator[Subset]:
+        if at_most >= _ALL:
+            return choices(epoch, dice, torn=torn)
+        # some of them are met again: they do not count
+        return sampled_choices(epoch, dice, torn=torn, at_most=4 * at_most)
+
     def try_state(self, epoch: Epoch, state: CrashState) -> bool:
         """Whether it is a new state; Failure when it is not what was promised."""
         image, log = self.names.of(state.patch)
-        if image in self._seen:
+        known, floor = self._seen.get(image), self.history.floor(state.latest)
+        if known is not None and floor <= known.floor:
             self.tally.repeats += 1
             return False
-        self._seen.add(image)
+        self._count(new=known is None)
         try:
             outcome, recovery = self._judge(state, log)
         except Exception as error:
             raise _failure(error, Place(epoch.number, state.choice)) from error
+        self._seen[image] = _Judged(floor, outcome.state)
+        if known is not None:
+            return False
         self._cover(epoch, state, outcome)
         fresh = recovery.key not in self._within_done
         if recovery.images and (fresh or self.dice.randrange(_WITHIN_EVERY) == 0):
@@ -189,9 +213,14 @@ class Explorer:
             self._sample(epoch, state, outcome)
         return True
 
+    def _count(self, *, new: bool) -> None:
+        if new:
+            self.tally.states += 1
+            Oracle.judged_in_all += 1
+        else:
+            self.tally.repeats += 1
+
     def _judge(self, state: CrashState, log: int) -> tuple[Outcome, Recovery]:
-        self.tally.states += 1
-        Oracle.judged_in_all += 1
         recovery = self._recoveries.get(log)
         if recovery is None:
             recovery = run_recovery(PageDevice(self.base, state.patch))
@@ -226,18 +255,20 @@ class Explorer:
     # --- crashes inside recovery ---
     def _crash_within(self, state: CrashState, recovery: Recovery, outcome: Outcome) -> None:
         """States inside the recovery of `state`: each must have the same outcome as the recovery that went through."""
-        left = self.limits.within
         for inner, before, pages in self._inner_epochs(state, recovery):
-            for choice in choices(inner, self.dice, torn=self.limits.torn // 4):
+            left = self.limits.within
+            for choice in self._choices(inner, self.dice, torn=self.limits.torn // 4, at_most=left):
                 within = inner.state(pages, choice)
                 if within is not None and left > 0:
                     left -= self._try_within(state, before, within, outcome)
 
     def _inner_epochs(self, state: CrashState, recovery: Recovery) -> Iterator[tuple[Epoch, Patch, Pages]]:
-        """The epochs of a recovery, each with what was durable before it: as a patch on the base, and as pages."""
+        """The epochs of the mount that recovers, each with what was durable before it: as a patch on the base, and as
+        pages.
+        """
         before, pages = state.patch, patched(self.base, state.patch)
         self.outcomes.widen(recovery.images.keys())
-        for inner in epochs(recovery.records, self.page_bytes):
+        for inner in epochs(mount_records(PageDevice(self.base, state.patch)), self.page_bytes):
             yield inner, before, pages
             complete = inner.state(pages, Subset(-1))
             assert complete is not None
@@ -248,11 +279,12 @@ class Explorer:
         base = self.base
         patch = {page: content for page, content in {**before, **within.patch}.items() if content != base[page]}
         image, log = self.names.of(patch)
-        if image in self._seen:
+        known, floor = self._seen.get(image), self.history.floor(state.latest)
+        if known is not None and floor <= known.floor and self._alike(known.state, outcome.state):
             self.tally.repeats += 1
             return False
-        self._seen.add(image)
-        self.tally.within += 1
+        self._count(new=known is None)
+        self.tally.within += known is None
         trashed = state.trashed | within.trashed
         inside = CrashState(state.epoch, state.choice, patch, state.earliest, state.latest, trashed)
         try:
@@ -263,7 +295,12 @@ class Explorer:
         except Exception as error:
             place = Place(state.epoch, state.choice, Place(within.epoch, within.choice))
             raise _failure(error, place) from error
-        return True
+        self._seen[image] = _Judged(floor, again.state)
+        return known is None
+
+    def _alike(self, one: int, other: int) -> bool:
+        states = self.history.states
+        return one == other or states[one] == states[other]
 
     def _go_to(self, place: Place) -> CrashState:
         """Pass all epochs before the crash; its state. Once only."""
@@ -272,11 +309,11 @@ class Explorer:
                 break
             self._pass(epoch)
         else:
-            raise ValueError(f"the log has no epoch {place.epoch}")
+            raise NoSuchCrash(f"the log has no epoch {place.epoch}")
         self.outcomes.begin_epoch(epoch.pages(), {})
         state = epoch.state(self.base, place.choice)
         if state is None:
-            raise ValueError(f"epoch {place.epoch} cannot be left with {place.choice}")
+            raise NoSuchCrash(f"epoch {place.epoch} cannot be left with {place.choice}")
         return state
 
     def image_of(self, place: Place) -> bytes:

@@ -19,10 +19,11 @@ from deferfs.device import SECTOR_BYTES
 class Attempt:
     """File data that was about to be written in place when the log had `position` records.
 
-    It may be on the disk from there on, whether or not the operation went through.
+    It may be on the disk from there on, whether or not the operation went through. `state` was the newest then.
     """
 
     position: int
+    state: int
     ino: int
     offset: int
     data: bytes
@@ -61,7 +62,7 @@ class History:
 
     def attempt(self, position: int, ino: int, offset: int, data: bytes) -> None:
         """An operation is about to write these bytes of file data."""
-        self.attempts.append(Attempt(position, ino, offset, data))
+        self.attempts.append(Attempt(position, self.last, ino, offset, data))
 
     def durable(self, position: int, state: int) -> None:
         """`state` was made durable when the log had `position` records."""
@@ -82,22 +83,25 @@ class History:
 
     def pieces(self, ino: int, number: int, state: int, position: int) -> list[Piece]:
         """What a chunk of a file held in `state` or later, up to the crash, oldest first: bytes below the size that the
-        file had then, and attempts, whether their operation was through or not.
+        file had then, and attempts, whether their operation was through or not. Once the inode is gone its number may
+        be that of another file, whose bytes nobody must see in this one.
         """
         start = number * CHUNK_BYTES
         found: list[Piece] = []
         newest: bytes | None = None
+        gone = len(self.states)
         for index in range(state, self.ceiling(position) + 1):
             node = self.states[index].get(ino)
-            if node is not None:
-                chunk = node.content.chunk(number)
-                length = min(CHUNK_BYTES, max(0, node.size - start))
-                if chunk is not newest or length != len(found[-1].data):
-                    newest = chunk
-                    found.append(Piece(0, chunk[:length]))
-        since = self.positions[state]
+            if node is None:
+                gone = index
+                break
+            chunk = node.content.chunk(number)
+            length = min(CHUNK_BYTES, max(0, node.size - start))
+            if chunk is not newest or length != len(found[-1].data):
+                newest = chunk
+                found.append(Piece(0, chunk[:length]))
         for attempt in self.attempts:
-            if attempt.ino == ino and since <= attempt.position <= position:
+            if attempt.ino == ino and state <= attempt.state < gone and attempt.position <= position:
                 low = max(start, attempt.offset)
                 high = min(start + CHUNK_BYTES, attempt.offset + len(attempt.data))
                 if low < high:

@@ -303,6 +303,11 @@ def linked(nodes: Nodes) -> dict[int, Node]:
     return {ino: node for ino, node in nodes.items() if node.nlink}
 
 
+def names_of(nodes: Nodes, ino: int) -> set[tuple[int, bytes]]:
+    """(directory, name) of each name of an inode."""
+    return {(parent, name) for parent, node in nodes.items() for name, child in node.entries.items() if child == ino}
+
+
 def differences(found: Nodes, expected: Nodes) -> list[str]:
     """What distinguishes two states, a line for each inode and field."""
     lines: list[str] = []

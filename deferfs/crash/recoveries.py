@@ -51,7 +51,7 @@ def run_recovery(device: PageDevice) -> Recovery:
     superblock = run_job(device, read_superblock(device.size))
     if superblock.clean:
         return Recovery((), {}, 0)
-    records = _requests(device, superblock)
+    records = _requests(device, superblock, whole=False)
     images: Patch = {}
     for record in records:
         if isinstance(record, WriteRecord) and record.offset not in SUPERBLOCK_OFFSETS:
@@ -59,14 +59,24 @@ def run_recovery(device: PageDevice) -> Recovery:
     return Recovery(tuple(records), images, hash(frozenset(images.items())))
 
 
-def _requests(device: PageDevice, superblock: Superblock) -> list[Record]:
-    """Drive the job that opens the store up to the first read that follows a write: the log is done with then."""
+def mount_records(device: PageDevice) -> list[Record]:
+    """All that a mount of the image on `device` writes: what its recovery does, and the superblock that follows."""
+    return _requests(device, run_job(device, read_superblock(device.size)), whole=True)
+
+
+def _requests(device: PageDevice, superblock: Superblock, *, whole: bool) -> list[Record]:
+    """Drive the job that opens the store; unless the `whole` of it is wanted, up to the first read that follows a
+    write: the log is done with then.
+    """
     job = open_store(superblock, Memory(MEMORY_BYTES), clock=clock_after_crash(), entropy=lambda: 7)
     records: list[Record] = []
     answer: bytes | None = None
     while True:
-        request = job.send(answer)
-        if isinstance(request, Read) and records:
+        try:
+            request = job.send(answer)
+        except StopIteration:
+            return records
+        if isinstance(request, Read) and records and not whole:
             job.close()
             return records
         answer = perform(device, request)

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 import msgspec
 
+from deferfs.crash.actions import ACTIONS
 from deferfs.crash.examination import CrashError, require_sound
 from deferfs.crash.exploration import Finding, judge_finding, place_of
+from deferfs.crash.explorer import NoSuchCrash
 from deferfs.crash.pages import PageDevice, split
-from deferfs.crash.world import World
+from deferfs.crash.world import Shape, World
 from deferfs.errors import DeferfsError, ImageError
 
 _NAME: Final = "FINDING"
@@ -80,12 +82,22 @@ def read_finding(path: Path) -> Finding:
         tree = ast.parse(path.read_text(), str(path))
         for node in tree.body:
             if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == _NAME for t in node.targets):
-                return msgspec.convert(ast.literal_eval(node.value), Finding)
+                return _checked(msgspec.convert(ast.literal_eval(node.value), Finding))
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}") from error
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, KeyError, TypeError) as error:
         raise ImageError(f"{path}: not a crash that `deferfs crash explore` wrote: {error}") from error
     raise ImageError(f"{path}: not a crash that `deferfs crash explore` wrote: it has no {_NAME}")
+
+
+def _checked(finding: Finding) -> Finding:
+    """The finding, which says a shape, a place and actions that there are; ValueError, KeyError or TypeError."""
+    msgspec.convert(finding.shape, Shape)
+    place_of(finding)
+    unknown = sorted({word for word, _ in finding.actions} - ACTIONS.keys())
+    if unknown:
+        raise ValueError(f"no such action: {', '.join(unknown)}")
+    return finding
 
 
 def replay(finding: Finding, image: Path | None) -> tuple[str | None, list[str]]:
@@ -95,8 +107,11 @@ def replay(finding: Finding, image: Path | None) -> tuple[str | None, list[str]]
     if image is not None and image.exists():
         data = image.read_bytes()
         place = place_of(finding)
-        if place is not None and image_at(world, finding) != data:
-            notes.append(f"{image}: the run no longer writes this image")
+        try:
+            if place is not None and image_at(world, finding) != data:
+                notes.append(f"{image}: the run no longer writes this image")
+        except NoSuchCrash as error:
+            notes.append(f"{image}: the run no longer comes to this crash: {error}")
         try:
             require_sound(PageDevice(split(data, 4096), {}), "as it was written")
         except (CrashError, DeferfsError) as error:

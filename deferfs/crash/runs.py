@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Final
 
-from deferfs.crash.actions import BACKGROUND, LARGE, NUMBER_MAX, OPERATIONS, Numbers, act
+from deferfs.crash.actions import BACKGROUND, LARGE, NUMBER_MAX, OPERATIONS, act
+from deferfs.crash.endings import Numbers
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
 from deferfs.limits import JOURNAL_BLOCKS_MIN
 
@@ -30,11 +32,22 @@ OFTEN = frozenset(
     {"create", "write", "link", "rename", "commit_step", "checkpoint_step", "inactivation_step", "remove"}
 )
 """The others lie between the two."""
+_SWARM_WEIGHTS: Final = (0, 0, 1, 3, 9)
+_NEVER_LEFT_OUT: Final = frozenset({"create", "write", "commit_step"})
+"""Without files and commits there is nothing to see."""
 
 
 def weighted(words: Iterable[str]) -> list[str]:
     """Each word as often as it should be drawn, in an order that is always the same."""
     return [word for word in sorted(words) for _ in range(1 if word in SELDOM else 5 if word in OFTEN else 3)]
+
+
+def swarm(dice: random.Random, words: Iterable[str]) -> list[str]:
+    """As `weighted`, with weights for one run that are drawn: some words not at all, some often. A run that leaves
+    things out goes deeper into the others ("Swarm testing", Groce et al., ISSTA 2012).
+    """
+    drawn = {word: dice.choice(_SWARM_WEIGHTS) for word in sorted(words)}
+    return [word for word in drawn for _ in range(max(drawn[word], word in _NEVER_LEFT_OUT))]
 
 
 def throw(dice: random.Random) -> Numbers:
@@ -53,15 +66,17 @@ def random_actions(
     background_percent: float = 25,
     words: Collection[str] = (),
     large: bool = False,
+    weigh: Callable[[Iterable[str]], list[str]] = weighted,
 ) -> Iterator[tuple[str, Numbers]]:
     """A long run: mostly operations, some of it the background, and crashes.
 
     Without `checkpoints` there are only those that a full log makes necessary; with little background also large
     transactions. With `words`, only these are drawn: what is missing of operations or background has no part in it.
+    `weigh` says how often each word is drawn.
     """
     known = OPERATIONS.keys() | LARGE.keys() if large else OPERATIONS.keys()
-    operations = weighted(word for word in known if not words or word in words)
-    background = weighted(word for word in BACKGROUND if checkpoints or word not in CHECKPOINTS)
+    operations = weigh(word for word in known if not words or word in words)
+    background = weigh(word for word in BACKGROUND if checkpoints or word not in CHECKPOINTS)
     if not BACKGROUND.keys().isdisjoint(words):
         background = weighted(word for word in BACKGROUND if word in words)
     if not operations:

@@ -98,6 +98,8 @@ def _simpler(place: Place) -> Iterator[Place]:
             yield replace(place, choice=replace(choice, trashed=0))
         for bit in _bits(choice.sectors):
             yield replace(place, choice=replace(choice, sectors=choice.sectors & ~bit))
+    if choice.shred:
+        yield replace(place, choice=replace(choice, shred=0))
     for bit in _bits(choice.kept):
         yield replace(place, choice=replace(choice, kept=choice.kept & ~bit))
 

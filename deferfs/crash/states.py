@@ -6,6 +6,8 @@ The model of the disk:
 - Of what else was written since, any subset of the 512-byte sectors is there. Overlapping writes may arrive in another
   order than they were made; that gives no further states, because what the later arrival leaves in a sector is what
   keeping only that write leaves.
+- Once a flush has failed, later ones prove nothing: what was not durable by then may be lost for ever. The kernel
+  reports a failed write-back once, and takes what it could not write for written.
 - A sector that was on its way may be *trashed*: it holds neither what was there nor what was written.
 - A discard counts as a write of zeros.
 """
@@ -18,7 +20,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from deferfs.device import SECTOR_BYTES, Chooser, DiscardRecord, FlushRecord, Record, WriteRecord
+from deferfs.device import (
+    SECTOR_BYTES,
+    Chooser,
+    DiscardRecord,
+    FailedFlushRecord,
+    FlushRecord,
+    Record,
+    WriteRecord,
+)
 
 EXHAUSTIVE_WRITES_MAX: Final = 10
 """Up to so many unflushed writes, all subsets of whole writes are taken; the same for the sectors of one write."""
@@ -28,18 +38,22 @@ _SHUFFLE: Final = bytes(byte ^ 0xA5 for byte in range(256))
 @dataclass(frozen=True, slots=True)
 class Subset:
     """A `Chooser`: keep the writes whose bits are set in `kept`; of the `torn` one, the sectors in `sectors`, and trash
-    those that are in `trashed` as well.
+    those that are in `trashed` as well. With `shred`, a seed, every write that is kept is torn: about half of its
+    sectors are there.
     """
 
     kept: int
     torn: int = -1
     sectors: int = 0
     trashed: int = 0
+    shred: int = 0
 
     def __call__(self, index: int, sectors: int) -> int:
         if index == self.torn:
             return self.sectors
-        return -1 if self.kept >> index & 1 else 0
+        if not self.kept >> index & 1:
+            return 0
+        return random.Random(f"{self.shred}:{index}").getrandbits(sectors) if self.shred else -1
 
     def trash(self, index: int, sectors: int) -> int:
         """The sectors of the `index`-th unflushed write that hold garbage, as a bit mask."""
@@ -69,10 +83,18 @@ class CrashStates:
         self.records = records
         self._image = bytearray(start)
         self._flushed = 0
+        self._sound = 0
+        """Records that were looked at and come before any failed flush."""
+
+    def _before_failure(self, position: int) -> int:
+        """Of the first `position` records, how many come before the first failed flush."""
+        while self._sound < position and not isinstance(self.records[self._sound], FailedFlushRecord):
+            self._sound += 1
+        return min(position, self._sound)
 
     def last_flush(self, position: int) -> int:
-        """The number of records up to and including the last flush among the first `position`."""
-        for at in range(position, 0, -1):
+        """The number of records up to and including the last flush that counts among the first `position`."""
+        for at in range(self._before_failure(position), 0, -1):
             if isinstance(self.records[at - 1], FlushRecord):
                 return at
         return 0

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from deferfs.crash.content import CHUNK_BYTES
 from deferfs.crash.history import History, first_foreign_byte
-from deferfs.crash.model import Model, ModelError, Node, differences
+from deferfs.crash.model import Model, ModelError, Node, differences, names_of
 from deferfs.crash.oracle import Oracle
 from deferfs.crash.states import CrashStates
 from deferfs.crash.stepping import SteppingDriver
@@ -50,8 +50,11 @@ class _NotingDevice(RecordingDevice):
         self.phases.append(self.phase())
 
     def flush(self) -> None:
-        super().flush()
-        self.phases.append(self.phase())
+        try:
+            super().flush()
+        finally:
+            # one that fails is in the log as well
+            self.phases.append(self.phase())
 
     def discard(self, offset: int, length: int) -> None:
         super().discard(offset, length)
@@ -291,15 +294,20 @@ class Twin:
 
     # --- durability ---
     def fsync(self, ino: int, *, data_only: bool = False) -> None:
-        """Durable afterwards: the file as it is now."""
+        """Durable afterwards: the file as it is now, and its names. With `data_only`, but for its times."""
         self.driver.fsync(ino, data_only=data_only)
         now = self.model.node(ino)
         floor = self.history.floors[-1][1]
-        then = self.history.states[floor].get(ino)
+        state = self.history.states[floor]
+        then = state.get(ino)
         if then is None or then.size != now.size or then.content is not now.content:
             raise TwinError(f"inode {ino}: its data is not durable after fsync (state {floor})")
-        if not data_only and then != now:
+        if data_only:
+            then = replace(then, times=now.times)
+        if then != now:
             raise TwinError(f"inode {ino}: not durable after fsync: {differences({ino: then}, {ino: now})}")
+        if names_of(state, ino) != names_of(self.model.nodes, ino):
+            raise TwinError(f"inode {ino}: its names are not durable after fsync (state {floor})")
 
     def sync(self) -> None:
         """Durable afterwards: everything."""

@@ -12,6 +12,7 @@ from deferfs.device.memory import MemoryDevice
 from deferfs.device.overlay import OverlayDevice
 from deferfs.device.record import (
     DiscardRecord,
+    FailedFlushRecord,
     FlushRecord,
     MarkRecord,
     Record,
@@ -28,6 +29,7 @@ __all__ = [
     "Delays",
     "Device",
     "DiscardRecord",
+    "FailedFlushRecord",
     "FailingDevice",
     "Fault",
     "FileDevice",

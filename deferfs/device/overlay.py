@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from deferfs.device.base import Buffer, Device, check_range
+from deferfs.device.wrap import WrappingDevice
 from deferfs.errors import DeviceError
 
 
-class OverlayDevice:
+class OverlayDevice(WrappingDevice):
     """Reads `inner`, writes only memory. `pages` holds what differs: page number -> content, `page_bytes` each.
 
     **Invariant:** `inner` is never written. Memory grows with what is written, and with nothing else.
     """
 
     def __init__(self, inner: Device, page_bytes: int) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.page_bytes = page_bytes
         self.pages: dict[int, bytes] = {}
-        self.writable = True
 
     @property
-    def name(self) -> str:
-        """The name of the device below."""
-        return self.inner.name
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.inner.size
+    def writable(self) -> bool:
+        """Always: a read-only device below is never written."""
+        return True
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset`. What was written is read even where `inner` cannot be."""
@@ -80,16 +75,8 @@ class OverlayDevice:
                 page = bytes(self.page_bytes)
         return page[:inside] + piece + page[inside + len(piece) :]
 
-    def writev(self, offset: int, buffers: Sequence[Buffer]) -> None:
-        """Keep `buffers`, one after the other."""
-        self.write(offset, b"".join(buffers))
-
     def flush(self) -> None:
         """Nothing to do: memory is as durable as it gets."""
 
     def discard(self, offset: int, length: int) -> None:
         """Nothing to do."""
-
-    def close(self) -> None:
-        """Close the device below; what was written is lost."""
-        self.inner.close()

@@ -34,17 +34,22 @@ class FlushRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedFlushRecord:
+    """A flush has failed: what was written before it may be lost, and no later flush proves that it is not."""
+
+
+@dataclass(frozen=True, slots=True)
 class MarkRecord:
     """A place in the log that the test has named."""
 
     label: Hashable
 
 
-Record = WriteRecord | DiscardRecord | FlushRecord | MarkRecord
+Record = WriteRecord | DiscardRecord | FlushRecord | FailedFlushRecord | MarkRecord
 
 
 class RecordingDevice(WrappingDevice):
-    """Logs every request that changes the device below, once it has succeeded, in order.
+    """Logs every request that changes the device below, once it has succeeded, in order; and flushes that fail.
 
     The log and an image of the device from before the first record give every state the disk has
     been in.
@@ -82,8 +87,12 @@ class RecordingDevice(WrappingDevice):
         self._records.append(WriteRecord(offset, bytes(data)))
 
     def flush(self) -> None:
-        """Flush, then log."""
-        self.inner.flush()
+        """Flush, then log how it went."""
+        try:
+            self.inner.flush()
+        except OSError:
+            self._records.append(FailedFlushRecord())
+            raise
         self._records.append(FlushRecord())
 
     def discard(self, offset: int, length: int) -> None:

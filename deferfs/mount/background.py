@@ -18,7 +18,7 @@ import trio
 
 from deferfs.errors import FsError
 from deferfs.limits import UNMOUNT_DRAIN_SECONDS
-from deferfs.mount.jobs import run_job
+from deferfs.mount.jobs import flush_device, run_job
 from deferfs.mount.log_space import CircularWaitError
 from deferfs.reclaim.lockdep import CHECKPOINT, COMMIT, LOG_SPACE
 from deferfs.store.checkpoint import checkpoint
@@ -136,7 +136,7 @@ class Background:
             raise FsError(errno.EIO, f"journal aborted: {journal.aborted}")
         self.runtime.checker.might_wait("io")
         try:
-            await trio.to_thread.run_sync(self.runtime.device.flush)
+            await flush_device(self.runtime.device)
         except OSError as error:
             journal.abort(error)
             raise FsError(errno.EIO, f"flush failed: {error}") from error

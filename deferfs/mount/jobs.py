@@ -16,6 +16,9 @@ from deferfs.store.io import Flush, Job, Read, Request, perform
 
 T = TypeVar("T")
 _TURN_NS = 1_000_000
+FLUSHES = trio.CapacityLimiter(1)
+"""Linux tells a failed write-back to only one of two flushes that run side by side; the other one succeeds and proves
+nothing. So they take turns, and a device of which one has failed fails those that wait (`device/file.py`)."""
 
 
 async def read_device(device: Device, offset: int, length: int) -> bytes:
@@ -26,9 +29,14 @@ async def read_device(device: Device, offset: int, length: int) -> bytes:
     return data
 
 
+async def flush_device(device: Device) -> None:
+    """A barrier on the device, when those asked for before are over. DeviceError."""
+    await trio.to_thread.run_sync(device.flush, limiter=FLUSHES)
+
+
 async def _perform(device: Device, request: Request) -> bytes | None:
     if isinstance(request, Flush):
-        await trio.to_thread.run_sync(device.flush)
+        await flush_device(device)
         return None
     if isinstance(request, Read):
         return await read_device(device, request.offset, request.length)

@@ -35,7 +35,7 @@ from deferfs.ondisk.inode import (
 )
 from deferfs.ondisk.node import EXTENT
 from deferfs.ondisk.superblock import Superblock
-from deferfs.store.io import Flush, Job, Write
+from deferfs.store.io import Discard, Flush, Job, Write
 from deferfs.store.recovery import superblock_offset
 
 _ZERO_BYTES = 1 << 20
@@ -110,13 +110,19 @@ def plan_geometry(
     return Geometry(superblock, inode_bitmap, first_free)
 
 
-def make_filesystem(geometry: Geometry, *, uid: int = 0, gid: int = 0) -> Job[None]:
-    """Write a new filesystem. The superblocks come last: an interrupted mkfs leaves no image that looks usable."""
+def make_filesystem(geometry: Geometry, *, uid: int = 0, gid: int = 0, discard_bytes: int = 0) -> Job[None]:
+    """Write a new filesystem. What was there is made unusable first, and the superblocks come last, each behind a
+    barrier: a mkfs that is interrupted, be it by a power failure, leaves no image that looks usable. The first
+    `discard_bytes` of the device hold nothing that is needed.
+    """
     superblock = geometry.superblock
     fmt = superblock.format
     size = fmt.block_size
     for offset in (0, size * (fmt.reserved_blocks - 1)):
         yield Write(offset, [bytes(size)])
+    yield Flush()
+    if discard_bytes:
+        yield Discard(0, discard_bytes)
     journal_bytes = superblock.journal_blocks * size
     for at in range(0, journal_bytes, _ZERO_BYTES):
         yield Write(superblock.journal_start * size + at, [bytes(min(_ZERO_BYTES, journal_bytes - at))])

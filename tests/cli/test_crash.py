@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deferfs.cli.main import run
-from tests.property.more_faults import FAULTS
+from tests.property.log_faults import FAULTS
 
 
 def test_explore_reports_rate_and_coverage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,6 +44,7 @@ def test_a_workload_ends(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "text"),
     [
         (["--workload", "seq-9"], "no such workload: seq-9"),
+        (["--workload", "seq-1", "--seed", "144"], "seed 144: the sequences of seq-1 are numbered 0 to 143"),
         (["-b", "1000"], "block size must be a power of two"),
         (["--jobs", "2", "--scheduler", "tcp://127.0.0.1:1"], "--jobs is about processes of this machine"),
         (["--output", __file__], "not a directory"),
@@ -76,7 +77,24 @@ def test_a_failure_is_shrunk_written_and_replayed(
     assert "does not fail any more" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", ["FINDING = {'reason': 1}\n", "x = 1\n", "not python\n", "FINDING = f()\n"])
+def as_program(**changes: object) -> str:
+    finding = {"reason": "", "shape": {}, "seed": 1, "actions": [], "place": None, **changes}
+    return f"FINDING = {finding!r}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FINDING = {'reason': 1}\n",
+        "x = 1\n",
+        "not python\n",
+        "FINDING = f()\n",
+        as_program(actions=[("nonsense", (0, 0, 0, 0))]),
+        as_program(shape={"room": "large"}),
+        as_program(place={"epoch": 1}),
+        as_program(place={"epoch": 1, "choice": {"torn": 1}, "within": None}),
+    ],
+)
 def test_replay_of_something_else(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "file.py"
     path.write_text(text)
@@ -84,6 +102,18 @@ def test_replay_of_something_else(text: str, tmp_path: Path, capsys: pytest.Capt
     err = capsys.readouterr().err
     assert "not a crash that `deferfs crash explore` wrote" in err
     assert err.count("\n") == 1
+
+
+def test_replay_where_the_crash_is_not_there_any_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The program does other things than when the failure was found: the image beside it is still checked."""
+    path = tmp_path / "crash.py"
+    path.write_text(as_program(place={"epoch": 10_000, "choice": {"kept": 0}, "within": None}))
+    path.with_suffix(".img").write_bytes(bytes(1 << 20))
+    assert run(["crash", "replay", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "does not fail any more" in out
+    assert "the run no longer comes to this crash" in out
+    assert "not a deferfs image" in out
 
 
 def test_replay_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

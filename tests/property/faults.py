@@ -56,7 +56,7 @@ def without_flush(job: Job[Any], number: int) -> Job[Any]:
             answer = yield request
 
 
-def _wrap_job(patch: pytest.MonkeyPatch, module: Any, name: str, number: int) -> None:
+def wrap_job(patch: pytest.MonkeyPatch, module: Any, name: str, number: int) -> None:
     original = getattr(module, name)
     patch.setattr(module, name, lambda *args, **kwargs: without_flush(original(*args, **kwargs), number))
 
@@ -140,12 +140,12 @@ def revoked_blocks_stay_queued_for_home(patch: pytest.MonkeyPatch) -> None:
 
 @fault("reuse_with_images_in_the_log")
 def the_tail_moves_before_images_are_at_home(patch: pytest.MonkeyPatch) -> None:
-    _wrap_job(patch, checkpoint, "_checkpoint", 1)
+    wrap_job(patch, checkpoint, "_checkpoint", 1)
 
 
 @fault("full_log")
 def log_space_is_used_again_before_the_tail_is_durable(patch: pytest.MonkeyPatch) -> None:
-    _wrap_job(patch, checkpoint, "_checkpoint", 2)
+    wrap_job(patch, checkpoint, "_checkpoint", 2)
 
 
 @fault("every_flush")
@@ -173,7 +173,7 @@ def replay_ignores_revokes(patch: pytest.MonkeyPatch) -> None:
 
 @fault("recovery_to_its_end")
 def replay_is_not_flushed(patch: pytest.MonkeyPatch) -> None:
-    _wrap_job(patch, store, "recover", 1)
+    wrap_job(patch, store, "recover", 1)
 
 
 @fault("reuse_with_images_in_the_log")

@@ -14,11 +14,12 @@ from deferfs.crash.runs import random_world
 from deferfs.crash.twin import TwinError
 from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.errors import CorruptionError
-from tests.property import large_sweeps, sweeps
+from tests.property import large_sweeps, mount_sweeps, sweeps
 
 SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "reuse_with_images_in_the_log": lambda seed: sweeps.reuse_with_images_in_the_log(),
     "reuse_during_checkpoint": lambda seed: sum(map(sweeps.reuse_during_checkpoint, range(12))),
+    "freed_during_commit": lambda seed: sum(map(sweeps.freed_during_commit, range(3))),
     "data_in_place": sweeps.data_in_place,
     "nothing_old_shows": sweeps.nothing_old_shows,
     "recovery_to_its_end": sweeps.recovery_to_its_end,
@@ -28,7 +29,13 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "large_directory": large_sweeps.large_directory,
     "io_errors": lambda seed: large_sweeps.io_errors(seed, 40),
     "preallocated": large_sweeps.preallocated,
+    "large_transactions": large_sweeps.large_transactions,
+    "unmounted": mount_sweeps.unmounted,
+    "crash_after_crash": mount_sweeps.crash_after_crash,
+    "alike_after_a_crash": mount_sweeps.alike_after_a_crash,
     "every_flush": sweeps.every_flush,
+    "discarded": sweeps.discarded,
+    "little_memory": sweeps.little_memory,
     "full_log": sweeps.full_log,
 }
 

@@ -14,7 +14,8 @@ from deferfs.crash.states import Shredded, Subset
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World, pattern
 from deferfs.device import Fault, Request
 from deferfs.errors import FsError
-from tests.property.sweeps import FILE, TIGHT
+from deferfs.store.io import runs_of
+from tests.property.sweeps import FILE, TIGHT, attribute_blocks
 
 DIRECTORY = 0o040755
 ROOMY = Shape(room=1200, journal_blocks=SMALL_JOURNAL_BLOCKS)
@@ -150,6 +151,47 @@ def preallocated(seed: int) -> int:
     world.explore(first, limits=FEWER)
     world.go_on_from(world.cut(first + (twin.position - first) // 2, Subset(-1)).image)
     world.twin.verify()
+    return world.judged
+
+
+def large_transactions(seed: int) -> int:
+    """Transactions of more than one descriptor, and of more revokes than one block takes; more images side by side than
+    one write brings home. The revoked blocks are used again while the log still holds what they were.
+    """
+    return sum(_large_transactions(seed, at_home=at_home) for at_home in (False, True))
+
+
+def _large_transactions(seed: int, *, at_home: bool) -> int:
+    world = World(Shape(), seed)
+    twin = world.twin
+    files = [ino for i in range(24) if (ino := twin.create(ROOT, b"%d" % i, FILE)) is not None]
+    twin.sync()
+    twin.driver.checkpoint()
+    journal, fmt = twin.volume.store.journal, twin.volume.store.fmt
+    longest = 0
+    for ino in files:
+        twin.setxattr(ino, b"user.0", pattern(ino, 5500))
+        longest = max(longest, len(journal.running.images))
+    assert longest > fmt.tags_per_descriptor, "not more than one descriptor"
+    twin.sync()
+    first = twin.position
+    assert journal.checkpoints_total == 1, "the log does not hold it all"
+    freed = attribute_blocks(world)
+    assert max(length for _, length in runs_of(freed)) > 64, "not enough of them side by side"
+    if at_home:
+        twin.driver.checkpoint()
+    for ino in files:
+        twin.removexattr(ino, b"user.0")
+    assert len(journal.running.revokes) > fmt.revokes_per_block, "not more than one block of revokes"
+    twin.sync()
+    ino = twin.create(ROOT, b"data", FILE)
+    assert ino is not None
+    twin.volume.store.space.cursor = freed[0]
+    twin.write(ino, 0, pattern(2, 150 * fmt.block_size))
+    twin.sync()
+    twin.driver.checkpoint()
+    twin.verify()
+    world.explore(first, limits=FEWER)
     return world.judged
 
 

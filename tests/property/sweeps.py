@@ -6,14 +6,16 @@ Each returns the number of crash states judged, those inside recoveries included
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from deferfs.crash.actions import act
 from deferfs.crash.explorer import Limits
 from deferfs.crash.model import ROOT
 from deferfs.crash.runs import random_actions
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World, pattern
-from deferfs.device import keep_all
+from deferfs.device import DiscardRecord, keep_all
 from deferfs.ondisk.xattr import XattrBlock
+from deferfs.store.io import Discard
 from deferfs.volume import attributes
 
 FILE = 0o100644
@@ -33,6 +35,60 @@ def every_flush(seed: int, *, warm: int = 120, actions: int = 40) -> int:
     if world.generation:
         first = 0
     world.explore(first)
+    return world.judged
+
+
+def discarded(seed: int) -> int:
+    """Blocks of deleted files are told to the disk as unused, a run at a time, and used again as soon as possible."""
+    world = World(replace(TIGHT, discard=True), seed)
+    twin = world.twin
+    for turn in range(3):
+        ino = twin.create(ROOT, b"data", FILE)
+        assert ino is not None
+        for piece in range(4):
+            twin.write(ino, piece * 20_000, pattern(turn, 5000))
+        twin.sync()
+        record = twin.driver.run(attributes.getattr, twin.volume, ino)
+        freed = int.from_bytes(record.entries[0][1][:8], "little")
+        first = twin.position
+        twin.unlink(ROOT, b"data")
+        twin.forget(ino)
+        twin.driver.collect()
+        twin.driver.begin_commit()
+        other = twin.create(ROOT, b"meanwhile-%d" % turn, FILE)
+        assert other is not None
+        while twin.driver.committing is not None:
+            if isinstance(twin.driver.committing.request, Discard) and not twin.model.nodes[other].size:
+                # the blocks of the file's end are told first
+                _write_to(world, other, [freed, freed + 1])
+            twin.driver.committing.step()
+        assert any(isinstance(record, DiscardRecord) for record in twin.device.records[first:])
+        twin.sync()
+        twin.verify()
+        world.explore(first)
+    return world.judged
+
+
+def little_memory(seed: int) -> int:
+    """Hardly any memory: what is clean is evicted and read again all the time, what is dirty must stay."""
+    dice = random.Random(seed)
+    world = World(replace(TIGHT, memory_bytes=48 << 10), seed)
+    twin = world.twin
+    for turn in range(3):
+        for number in range(30):
+            ino = twin.create(ROOT, b"%d-%d" % (turn, number), FILE)
+            if ino is not None and number % 3 == 0:
+                twin.setxattr(ino, b"user.0", pattern(number, 1500))
+        for ino in dice.sample(sorted(twin.lookups), 10):
+            twin.setattr(ino, mode=0o600)
+        twin.driver.begin_commit()
+        for ino in dice.sample(sorted(twin.lookups), 10):
+            twin.setattr(ino, mode=0o640)
+        twin.driver.finish_jobs()
+    assert twin.volume.store.cache.evicted_total > 20
+    twin.sync()
+    twin.verify()
+    world.explore(limits=Limits(torn=4))
     return world.judged
 
 
@@ -76,7 +132,7 @@ def reuse_during_checkpoint(held_steps: int) -> int:
     for _ in range(held_steps):
         if twin.driver.checkpointing is not None:
             twin.driver.checkpointing.step()
-    freed = _attribute_blocks(world)
+    freed = attribute_blocks(world)
     twin.removexattr(ino, b"user.0")
     first = twin.position
     twin.sync()
@@ -93,7 +149,7 @@ def reuse_with_images_in_the_log() -> int:
     world = World(TIGHT, 1)
     twin = world.twin
     ino, other = _attributes_in_blocks(world)
-    freed = _attribute_blocks(world)
+    freed = attribute_blocks(world)
     twin.removexattr(ino, b"user.0")
     twin.sync()
     _write_to(world, other, freed)
@@ -104,6 +160,35 @@ def reuse_with_images_in_the_log() -> int:
     twin.driver.checkpoint()
     twin.verify()
     world.explore()
+    return world.judged
+
+
+def freed_during_commit(held_steps: int) -> int:
+    """Metadata blocks are freed while the transaction that made them is being committed, stopped after so many steps,
+    and given to a file while the log still holds what they were.
+    """
+    world = World(TIGHT, held_steps)
+    twin = world.twin
+    ino = twin.create(ROOT, b"attributes", FILE)
+    other = twin.create(ROOT, b"data", FILE)
+    assert ino is not None and other is not None
+    twin.sync()
+    twin.setxattr(ino, b"user.0", pattern(1, 6000))
+    running = twin.volume.store.journal.running.images
+    freed = sorted(address for address, block in running.items() if isinstance(block, XattrBlock))
+    twin.driver.begin_commit()
+    assert twin.driver.committing is not None
+    for _ in range(held_steps):
+        twin.driver.committing.step()
+    first = twin.position
+    twin.removexattr(ino, b"user.0")
+    twin.driver.finish_jobs()
+    twin.sync()
+    _write_to(world, other, freed)
+    twin.sync()
+    twin.driver.checkpoint()
+    twin.verify()
+    world.explore(first)
     return world.judged
 
 
@@ -118,7 +203,7 @@ def _attributes_in_blocks(world: World) -> tuple[int, int]:
     return ino, other
 
 
-def _attribute_blocks(world: World) -> list[int]:
+def attribute_blocks(world: World) -> list[int]:
     """Blocks whose images in the log hold attributes."""
     pending = world.twin.volume.store.journal.pending_home
     return sorted(address for address, (_, block) in pending.items() if isinstance(block, XattrBlock))
@@ -194,8 +279,14 @@ def recovery_to_its_end(seed: int) -> int:
     for word, numbers in random_actions(dice, 150, checkpoints=False):
         act(world, word, numbers)
     twin = world.twin
-    twin.driver.finish_jobs()
+    delete_everything(world)
+    for number in range(8):
+        ino = twin.create(ROOT, b"%d" % number, FILE)
+        assert ino is not None
+        twin.setxattr(ino, b"user.0", pattern(number, 1500))
+        twin.write(ino, 0, pattern(number, 2000))
     twin.sync()
+    assert twin.volume.store.journal.used > 16, "the log is short"
     tally = world.explore(twin.position, limits=Limits(torn=200, within=600))
     assert tally.within > 100
     return world.judged

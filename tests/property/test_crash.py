@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from deferfs.crash.actions import BACKGROUND, NUMBER_MAX, OPERATIONS, Numbers, act
+from deferfs.crash.actions import BACKGROUND, NUMBER_MAX, OPERATIONS, act
+from deferfs.crash.endings import Numbers
 from deferfs.crash.runs import CHECKPOINTS, random_actions, weighted
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
 from deferfs.limits import JOURNAL_BLOCKS_MIN

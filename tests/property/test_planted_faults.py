@@ -8,18 +8,19 @@ from deferfs.crash.campaign import numbered, run_campaign
 from deferfs.crash.exploration import Task
 from deferfs.crash.world import fresh_free, fresh_image
 from tests.property.hunt import SWEEPS, hunt
-from tests.property.more_faults import FAULTS
+from tests.property.log_faults import FAULTS
 
 STATES_MAX = 4000
 """Crash states within which the sweep made for a fault has found it."""
 WORLDS = 150
 RUNS = 100
 NOT_BY_CHANCE = {
-    "log_space_is_used_again_before_the_tail_is_durable": "needs a log that is full to the last block",
     "freed_blocks_are_used_again_during_a_checkpoint": "needs a checkpoint held up in one place",
-    "jobs_go_on_after_an_abort": "needs a device that fails",
-    "an_aborted_journal_commits_again": "needs a device that fails",
-    "an_orphan_slot_is_freed_early": "needs a file in hundreds of extents, deleted between two commits",
+    "only_the_first_block_of_revokes_counts": "needs more than a hundred blocks freed in one transaction",
+    "only_the_first_descriptor_counts": "needs more than sixty blocks changed in one transaction",
+    "long_runs_are_replayed_in_part": "needs more than sixty changed blocks side by side",
+    "long_runs_are_brought_home_in_part": "needs more than sixty changed blocks side by side",
+    "freed_blocks_are_used_again_before_their_discard": "needs a commit held up between two of its discards",
 }
 """Faults that only a sweep is asked to find, and why."""
 

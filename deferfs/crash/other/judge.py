@@ -63,7 +63,8 @@ def crash_states(recording: Recording, count: int, seed: int) -> Iterator[tuple[
 def _draw(epoch: Epoch, pages: Pages, count: int, dice: random.Random) -> Iterator[CrashState]:
     if not count:
         return
-    candidates = [choice for choice in choices(epoch, dice, torn=8) if choice.torn < 0]
+    # whole blocks only
+    candidates = [choice for choice in choices(epoch, dice, torn=8) if choice.torn < 0 and not choice.shred]
     for choice in dice.sample(candidates, min(count, len(candidates))):
         state = epoch.state(pages, choice)
         if state is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from deferfs.crash.epochs import CrashState, Epoch, choices, epochs
+from deferfs.crash.epochs import CrashState, Epoch, choices, epochs, sampled_choices
 from deferfs.crash.pages import patched, split
 from deferfs.crash.states import CrashStates, Subset
-from deferfs.device import SECTOR_BYTES, DiscardRecord, FlushRecord, Record, WriteRecord
+from deferfs.device import SECTOR_BYTES, DiscardRecord, FailedFlushRecord, FlushRecord, Record, WriteRecord
 
 PAGE = 1024
 IMAGE = random.Random(1).randbytes(16 * PAGE)
@@ -24,8 +24,14 @@ def state_of(records: Sequence[Record], choice: Subset, number: int = 0) -> Cras
     return found
 
 
-def image_of(state: CrashState) -> bytes:
-    return b"".join(patched(split(IMAGE, PAGE), state.patch))
+def image_of(state: CrashState, before: Epoch | None = None) -> bytes:
+    """The image of a state of the first epoch, or of the one that follows `before`."""
+    pages = split(IMAGE, PAGE)
+    if before is not None:
+        complete = before.state(pages, Subset(-1))
+        assert complete is not None
+        pages = patched(pages, complete.patch)
+    return b"".join(patched(pages, state.patch))
 
 
 def test_states_are_those_of_the_plain_model() -> None:
@@ -36,7 +42,7 @@ def test_states_are_those_of_the_plain_model() -> None:
         offset = dice.randrange(12 * PAGE)
         kind = dice.randrange(8)
         if kind == 0:
-            records.append(FlushRecord())
+            records.append(FailedFlushRecord() if len(records) > 60 else FlushRecord())
         elif kind == 1:
             records.append(DiscardRecord(offset, 700))
         else:
@@ -68,6 +74,16 @@ def test_a_flush_ends_an_epoch() -> None:
     records: list[Record] = [WriteRecord(0, sector("a")), FlushRecord(), WriteRecord(PAGE, sector("b"))]
     first, second = epochs(records, PAGE)
     assert [(e.first, e.end, len(e.writes)) for e in (first, second)] == [(0, 1, 1), (2, 3, 1)]
+
+
+def test_a_flush_after_a_failed_one_proves_nothing() -> None:
+    records: list[Record] = [WriteRecord(0, sector("a")), FlushRecord(), WriteRecord(PAGE, sector("b"))]
+    records += [FailedFlushRecord(), FlushRecord(), WriteRecord(2 * PAGE, sector("c")), FlushRecord()]
+    first, second = epochs(records, PAGE)
+    assert (first.end, second.first, second.end, len(second.writes)) == (1, 2, 7, 2)
+    plain = CrashStates(IMAGE, records)
+    assert [plain.last_flush(position) for position in (1, 2, 4, 5, 7, 2)] == [0, 2, 2, 2, 2, 2]
+    assert plain.image(7, Subset(0b10)) == image_of(state_of(records, Subset(0b10), 1), first)
 
 
 def test_fua_orders_only_itself() -> None:
@@ -131,3 +147,27 @@ def test_a_short_write_is_torn_in_every_way() -> None:
 def test_the_same_seed_gives_the_same_choices() -> None:
     (epoch,) = epochs([WriteRecord(at * 700, bytes(700)) for at in range(20)], PAGE)
     assert list(choices(epoch, random.Random(3))) == list(choices(epoch, random.Random(3)))
+
+
+def test_some_choices_are_a_fair_sample() -> None:
+    """Whoever stops early has seen nothing and everything, the first writes and the last, torn ones as well."""
+    (epoch,) = epochs([WriteRecord(at * PAGE, sector("a") * 4) for at in range(10)], PAGE)
+    found = list(sampled_choices(epoch, random.Random(1), torn=24, at_most=120))
+    assert (found[0], found[1]) == (Subset(0), Subset((1 << 10) - 1))
+    assert len(found) == 122
+    for index in range(10):
+        times = sum(bool(choice(index, 4)) for choice in found[:40])
+        assert 8 < times < 32
+    assert any(choice.torn >= 0 for choice in found)
+    few = list(sampled_choices(epoch, random.Random(1), torn=24, at_most=3))
+    assert few[:2] == found[:2] and len(few) == 5
+
+
+def test_several_writes_are_torn_at_once() -> None:
+    (epoch,) = epochs([WriteRecord(at * PAGE, sector("a") * 4) for at in range(3)], PAGE)
+    shredded = [choice for choice in choices(epoch, random.Random(1)) if choice.shred]
+    assert shredded
+    torn = [sum(0 < choice(index, 4) & 15 < 15 for index in range(3)) for choice in shredded]
+    assert max(torn) > 1
+    again = [choice for choice in choices(epoch, random.Random(1)) if choice.shred]
+    assert again == shredded

@@ -49,3 +49,13 @@ def test_outside() -> None:
     overlay.write(250, b"x" * 6)
     with pytest.raises(DeviceError):
         overlay.read(250, 7)
+
+
+def test_a_device_that_cannot_be_written_can_be_written_above() -> None:
+    inner = MemoryDevice.from_bytes(bytes(64), name="below", writable=False)
+    overlay = OverlayDevice(inner, 16)
+    assert (overlay.name, overlay.size, overlay.writable) == ("below", 64, True)
+    overlay.write(3, b"x")
+    assert overlay.read_nowait(0, 5) == b"\0\0\0x\0"
+    overlay.discard(0, 64)
+    assert inner.snapshot() == bytes(64)

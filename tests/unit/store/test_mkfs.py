@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import random
 import stat
 
 import pytest
 
-from deferfs.device import MemoryDevice
+from deferfs.check import check_image
+from deferfs.check.catalogue import SUPERBLOCK_COPY
+from deferfs.crash.epochs import choices, epochs
+from deferfs.crash.pages import PageDevice, patched, split
+from deferfs.crash.states import Subset
+from deferfs.device import MemoryDevice, RecordingDevice
 from deferfs.errors import ImageError, UsageError
 from deferfs.limits import KIB, LABEL_BYTES_MAX, MIB
 from deferfs.ondisk.bitmap import Bitmap
@@ -12,6 +18,7 @@ from deferfs.ondisk.inode import FIRST_INO, ROOT_INO
 from deferfs.store.io import Flush, Write, perform, run_job
 from deferfs.store.mkfs import Geometry, journal_bytes_default, make_filesystem, plan_geometry
 from deferfs.store.recovery import read_superblock
+from deferfs.volume import namespace
 from tests.unit.volumes import BLOCK_SIZES, HASH_KEY, UUID, fresh_device, image_bytes, names, open_driver, record
 
 
@@ -124,15 +131,48 @@ def test_both_superblocks_are_written_last_behind_a_flush() -> None:
     requests = list(make_filesystem(geometry(8 * MIB)))
     assert [type(request) for request in requests[-4:]] == [Flush, Write, Write, Flush]
     assert [request.offset for request in requests[-3:-1] if isinstance(request, Write)] == [0, 65536]
-    assert sum(isinstance(request, Flush) for request in requests) == 2
+    assert sum(isinstance(request, Flush) for request in requests) == 3
 
 
 def test_an_interrupted_mkfs_leaves_no_image_that_looks_usable() -> None:
     old = fresh_device(8 * MIB)
     requests = list(make_filesystem(geometry(8 * MIB)))
-    for cut in (2, 3, len(requests) - 4, len(requests) - 3):
+    for cut in (2, 4, len(requests) - 4, len(requests) - 3):
         device = MemoryDevice.from_bytes(old.snapshot())
         for request in requests[:cut]:
             perform(device, request)
         with pytest.raises(ImageError):
             run_job(device, read_superblock(device.size))
+
+
+def test_a_power_failure_leaves_the_old_filesystem_or_the_new_one_or_none() -> None:
+    """Whatever of the writes has arrived: what can be mounted is whole. Both have the same UUID, so that each other's
+    blocks look sound.
+    """
+    size = 1 * MIB
+    device = fresh_device(size)
+    driver = open_driver(device)
+    for number in range(20):
+        driver.run(namespace.create, driver.volume, ROOT_INO, b"%d" % number, stat.S_IFREG | 0o600, 0, 0)
+    driver.close()
+    recording = RecordingDevice(device)
+    pages = split(device.snapshot(), KIB)
+    run_job(recording, make_filesystem(geometry(size), discard_bytes=size))
+    usable = 0
+    for epoch in epochs(recording.records, KIB):
+        for choice in choices(epoch, random.Random(1), torn=2):
+            state = epoch.state(pages, choice)
+            assert state is not None
+            image = PageDevice(pages, state.patch)
+            try:
+                run_job(image, read_superblock(size))
+            except ImageError:
+                continue
+            usable += 1
+            # one copy of the superblock may be gone
+            problems = [problem for problem in check_image(image).problems if problem.code != SUPERBLOCK_COPY.code]
+            assert not problems, f"epoch {epoch.number}, {choice}"
+        complete = epoch.state(pages, Subset(-1))
+        assert complete is not None
+        pages = patched(pages, complete.patch)
+    assert usable > 4
