@@ -93,6 +93,30 @@ def test_orphans(past: Path, command: Command) -> None:
     assert command("debug", "orphans", "--at", "2", past).out == "0 orphans\n"
 
 
+def test_damaged_structures_are_shown(past: Path, command: Command) -> None:
+    """A record with a wrong checksum as it is there, and what is left of the orphan table; each with its number."""
+    driver = open_image(past)
+    ino = driver.run(namespace.lookup, driver.volume, ROOT_INO, b"data\xff").ino
+    driver.run(namespace.unlink, driver.volume, ROOT_INO, b"data\xff")
+    driver.commit()
+    driver.checkpoint()
+    driver.device.close()
+    record = json.loads(command("debug", "inode", "--json", past, ino).out)
+    (extent,) = json.loads(command("debug", "extents", "--json", past, 3).out)["extents"]
+    with past.open("r+b") as file:
+        file.seek(record["block"] * 4096 + record["index"] * 512 + 24)
+        file.write(b"1234")
+        file.seek(extent["physical"] * 4096 + 1000)
+        file.write(b"damage")
+    outcome = command("debug", "inode", "--json", past, ino)
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["uid"] == int.from_bytes(b"1234", "little")
+    assert f"[410] inode {ino}: wrong checksum in block {record['block']}" in outcome.err
+    outcome = command("debug", "orphans", past)
+    assert (outcome.code, outcome.out) == (0, "0 orphans\n")
+    assert "[902] orphan file: block" in outcome.err
+
+
 def test_the_past(past: Path, command: Command) -> None:
     before = past.read_bytes()
     counts = [command("debug", "directory", past, "/directory", "--at", tid).out.splitlines()[-1] for tid in (1, 2, 3)]

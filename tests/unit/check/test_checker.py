@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from deferfs.check import Counts, check_image
+from deferfs.check.orphans import BAD_BLOCKS_MAX
 from deferfs.check.report import PROBLEMS_PER_KIND
 from deferfs.device import FailingDevice, Fault, MemoryDevice, Request
 from deferfs.errors import ImageError
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
-from deferfs.ondisk.inode import FORM_EXTENT_TREE, FORM_EXTENTS
+from deferfs.ondisk.inode import FORM_EXTENT_TREE, FORM_EXTENTS, ORPHAN_FILE_INO
 from deferfs.ondisk.node import EXTENT, ExtentNode
 from tests.unit.check.builder import BLOCK_SIZE, BLOCKS
 from tests.unit.check.image import Image
@@ -77,6 +78,15 @@ def test_progress() -> None:
     for steps in seen.values():
         assert steps == sorted(steps)
         assert steps[-1][0] == steps[-1][1]
+
+
+def test_an_orphan_file_over_everything_is_not_read_to_its_end() -> None:
+    """It may be one extent over a huge sparse image."""
+    image = sample()
+    image.change_inode(ORPHAN_FILE_INO, entries=((0, EXTENT.pack(100, BLOCKS - 100, 0)),))
+    report = check_image(image.device)
+    assert report.suppressed["orphan-block"] + PROBLEMS_PER_KIND == BAD_BLOCKS_MAX + 1
+    assert not report.complete
 
 
 # --- no image ---
