@@ -12,6 +12,8 @@ import pytest
 
 from deferfs.check.repair import mark
 from deferfs.device import FileDevice
+from deferfs.mount.image import load_superblock
+from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.node import DirectoryNode
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
@@ -124,9 +126,65 @@ def test_preening_mends_a_lost_superblock(image: Path, command: Command) -> None
     with image.open("r+b") as file:
         file.seek(65536 + 100)
         file.write(b"damage")
-    assert command("fsck", "-p", image).code == 0  # the image was left clean: nobody looks
-    assert command("fsck", "-p", "-f", image).code == 1
+    assert (
+        command("fsck", "-p", image).code == 1
+    )  # what was left clean is not looked at, but this one may not have been
     assert command("fsck", "-n", image).code == 0
+    assert command("fsck", "-p", image).out.endswith("not checked (-f checks everything)\n")
+
+
+@pytest.mark.parametrize("option", ["-p", "-y"])
+def test_a_log_that_only_a_lost_superblock_knew_of_is_replayed(option: str, image: Path, command: Command) -> None:
+    """The first superblock of a mount is lost: the other one says that the image was left clean, before that mount."""
+    leave_unclean(image)
+    device = FileDevice.open(str(image), writable=True)
+    superblock = load_superblock(device)
+    device.write(SUPERBLOCK_OFFSETS[superblock.sequence % 2], b"damage" * 80)
+    device.close()
+    looked = command("fsck", "-n", image)
+    assert looked.code == 4
+    assert "[101]" in looked.out
+    assert "[203]" not in looked.out
+    assert command("fsck", option, image).code == 1
+    assert "kept" in command("debug", "directory", image, "/").out
+    assert command("fsck", "-n", image).code == 0
+
+
+def garbage_over_the_record(image: Path, command: Command, what: str) -> None:
+    record = json.loads(command("debug", "inode", "--json", image, what).out)
+    with image.open("r+b") as file:
+        file.seek(record["block"] * 4096 + record["index"] * 512)
+        file.write(b"\x55\xaa" * 256)
+
+
+def test_names_outlive_the_record_of_their_directory(image: Path, command: Command) -> None:
+    driver = Driver.open(FileDevice.open(str(image), writable=True), clock=time.time_ns, entropy=lambda: 1)
+    for number in range(300):
+        driver.run(namespace.create, driver.volume, 1, b"file %d" % number, 0o100644, 0, 0)
+    driver.close()
+    driver.device.close()
+    garbage_over_the_record(image, command, "/")
+    outcome = command("fsck", "-y", image)
+    assert outcome.code == 1
+    assert "inode 1: its record cannot be read; made anew from its tree: a directory of root's" in outcome.out
+    assert command("debug", "directory", image, "/").out.splitlines()[-1] == "directory 1: 300 entries"
+    assert command("fsck", "-n", image).code == 0
+
+
+def test_looking_says_what_a_repair_would_do(image: Path, command: Command) -> None:
+    leave_unclean(image)
+    assert command("fsck", "-p", image).code == 0
+    garbage_over_the_record(image, command, "/kept")
+    before = image.read_bytes()
+    outcome = command("fsck", "-n", "-v", image)
+    assert outcome.code == 4
+    foreseen = [line for line in outcome.out.splitlines() if "would be done: " in line]
+    assert any("'kept' removed: inode 8 is not in use" in line for line in foreseen)
+    assert "would be done" not in command("fsck", "-n", image).out
+    assert image.read_bytes() == before
+    done = command("fsck", "-y", image).out
+    for line in foreseen[:-1]:  # the last one stands for all that is not said line by line
+        assert line.replace("would be done: ", "") in done
 
 
 def test_recorded_errors_make_preening_look(image: Path, command: Command) -> None:
@@ -140,11 +198,23 @@ def test_recorded_errors_make_preening_look(image: Path, command: Command) -> No
     assert command("fsck", "-n", image).code == 0
 
 
-def test_what_is_beyond_repair(image: Path, command: Command) -> None:
+def destroy(image: Path) -> None:
     journal_end = 18 + 256
     with image.open("r+b") as file:
         file.seek(17 * 4096)
         file.write(bytes((journal_end + 200) * 4096))
+
+
+def test_what_is_beyond_repair_is_not_asked(image: Path) -> None:
+    destroy(image)
+    code, printed = ask(image, b"y")
+    assert code == 4
+    assert b"not one inode record" in printed
+    assert b"[y/N]" not in printed
+
+
+def test_what_is_beyond_repair(image: Path, command: Command) -> None:
+    destroy(image)
     outcome = command("fsck", "-y", image)
     assert outcome.code == 4
     assert "not one inode record" in outcome.err
@@ -202,7 +272,8 @@ def test_on_a_terminal_it_asks(image: Path, command: Command) -> None:
     damage_bitmap(image)
     code, printed = ask(image, b"n")
     assert code == 4
-    assert b"repair 1 problem? [y/N]" in printed
+    asked = printed.index(b"repair 1 problem? [y/N]")
+    assert 0 < printed.index(b"would be done: ") < asked
     assert b"nothing was changed" in printed
     code, printed = ask(image, b"y")
     assert code == 1

@@ -9,16 +9,18 @@ from bitarray import bitarray
 
 from deferfs.check.context import Progress, with_progress
 from deferfs.check.inodefile import InodeFile
+from deferfs.check.repair.bits import correct_block
 from deferfs.check.table import InodeTable
 from deferfs.device.base import Device
 from deferfs.device.overlay import OverlayDevice
 from deferfs.errors import CorruptionError, DeviceError
-from deferfs.ondisk.format import INODE_BYTES
+from deferfs.ondisk.format import INODE_BYTES, Block
 from deferfs.ondisk.inode import Inode
 from deferfs.ondisk.node import Node
 from deferfs.ondisk.superblock import Superblock
 
 T = TypeVar("T")
+B = TypeVar("B", bound=Block)
 
 ACTIONS_MAX: Final = 1000
 """Actions that are kept one by one; the rest is only counted."""
@@ -72,6 +74,8 @@ class Bench:
         """Inodes whose tree has to be built anew."""
         self.lost_leaves: dict[int, list[tuple[int, int]]] = {}
         """Inode -> (first key, address) of leaves that its tree does not lead to any more."""
+        self.doubtful = bitarray()
+        """Slots of inodes whose record has a wrong checksum, and is kept as long as it harms nobody."""
 
     # --- what is done ---
     def note(self, text: str) -> None:
@@ -99,6 +103,19 @@ class Bench:
             self.device.write(address * self.fmt.block_size, data)
             if len(self.device.pages) * self.fmt.block_size > CHANGED_BYTES_MAX:
                 self.spill(self)
+
+    def decode(self, kind: type[B], address: int, data: bytes, what: str) -> B:
+        """The metadata in the block, which is corrected if a single bit of it is wrong. CorruptionError."""
+        try:
+            return kind.decode(self.fmt, address, data)
+        except CorruptionError:
+            right = correct_block(self.fmt, address, data)
+            if right is None:
+                raise
+        found = kind.decode(self.fmt, address, right)
+        self.note(f"{what}: one bit of block {address} was wrong, and is corrected")
+        self.write(address, right)
+        return found
 
     def inside(self, first: int, length: int) -> bool:
         """Whether the blocks exist and lie behind the reserved area."""

@@ -62,11 +62,30 @@ class ExtentMender:
         """Claim the blocks of every inode but directories, and mend sizes and counts of blocks."""
         bench, table = self.bench, self.bench.table
         for ino, slot in users_inodes(bench):
-            if table.types[slot] != TYPE_DIRECTORY:
+            if table.types[slot] != TYPE_DIRECTORY and not bench.doubtful[slot]:
                 self._mend(bench.inode(ino), slot)
         for ino, leaves in bench.lost_leaves.items():
             if bench.damaged_trees[ino] is ExtentNode and ino in self.rebuilds and not self.rebuilds[ino].copies:
                 self._take_lost(ino, leaves)
+        if bench.doubtful.any():
+            for ino, slot in users_inodes(bench):
+                if table.types[slot] != TYPE_DIRECTORY and bench.doubtful[slot]:
+                    self._mend_doubtful(bench.inode(ino), slot)
+
+    def _mend_doubtful(self, inode: Inode, slot: int) -> None:
+        """One whose record has a wrong checksum: it may keep blocks that are nobody else's, and marked as used. Nodes
+        of a tree prove whose they are, so what they map is not in doubt.
+        """
+        bench, marks = self.bench, Marks(self.bench)
+        runs = [EXTENT.unpack(value)[:2] for _, value in inode.entries]
+        end = 0
+        for first, length in sorted(runs):
+            after = first + length
+            if first < end or bench.used.find(1, first, after) >= 0 or not marks.all_used(first, after):
+                self._free(inode, slot, [], "its record is damaged, and maps blocks of others")
+                return
+            end = after
+        self._mend(inode, slot)
 
     def _take_lost(self, ino: int, leaves: list[tuple[int, int]]) -> None:
         """What leaves that were found without their tree map, as far as nobody holds it and the bitmap calls it used:
@@ -109,9 +128,12 @@ class ExtentMender:
             found = list(inode.entries) if inode.form == FORM_EXTENTS else []
         pieces = self._sensible(found)
         changed = remains.damaged or [(p.logical, EXTENT.pack(*p[1:])) for p in pieces] != found
+        size = inode.size
         _mend_size(inode, pieces, bench.fmt.block_size)
+        if inode.size != size:
+            bench.note(f"inode {inode.ino}: size {size}, set to {inode.size}")
         if stat.S_ISLNK(inode.mode) and inode.nlink and not _symlink_whole(inode, pieces, bench.fmt.block_size):
-            self._free(inode, slot, remains.nodes)
+            self._free(inode, slot, remains.nodes, "a symlink without its target")
             return
         kept, copies = self._claim(pieces)
         if changed or copies or len(kept) != len(pieces):
@@ -153,9 +175,9 @@ class ExtentMender:
                 at = after
         return kept, copies
 
-    def _free(self, inode: Inode, slot: int, nodes: list[int]) -> None:
+    def _free(self, inode: Inode, slot: int, nodes: list[int], why: str) -> None:
         bench = self.bench
-        bench.note(f"inode {inode.ino}: a symlink without its target; freed")
+        bench.note(f"inode {inode.ino}: {why}; freed")
         for address in [*nodes, *chain_blocks(bench, inode)]:
             bench.release(address, 1)
         bench.table.types[slot] = FREE
@@ -175,6 +197,9 @@ class ExtentMender:
                 for address in remains.nodes:
                     bench.release(address, 1)
             copied = [piece for copy in rebuild.copies for piece in self._copy(copy)]
+            missing = sum(p.length for p in rebuild.copies) - sum(p.length for p in copied)
+            if missing:
+                bench.note(f"inode {ino}: {missing} blocks that others hold could not be copied: holes now")
             store_extents(bench, inode, sorted(rebuild.kept + copied))
             inode.blocks += len(chain_blocks(bench, inode))
             _mend_size(inode, rebuild.kept + copied, bench.fmt.block_size)

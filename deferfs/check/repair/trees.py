@@ -85,7 +85,7 @@ class Remains:
         if data is None:
             return None
         try:
-            node = self.kind.decode(bench.fmt, address, data)
+            node = bench.decode(self.kind, address, data, f"inode {self.ino}: tree")
         except CorruptionError:
             return None
         if node.owner != self.ino or node.level > LEVELS_MAX or level not in (-1, node.level):
