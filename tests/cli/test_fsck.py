@@ -107,8 +107,8 @@ def test_lost_files_are_found(image: Path, command: Command) -> None:
     driver.close()
     driver.device.close()
     with image.open("r+b") as file:
-        file.seek(leaf * 4096 + 50)
-        file.write(b"damage")
+        file.seek(leaf * 4096)
+        file.write(b"damage" * 600)
     outcome = command("fsck", "-y", image)
     assert outcome.code == 1
     found = outcome.out.count("now /lost+found/#")

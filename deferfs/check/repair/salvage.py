@@ -25,11 +25,12 @@ from deferfs.check.view import Visited
 from deferfs.errors import CorruptionError
 from deferfs.limits import DIRECTORY_COLLISIONS_MAX, LINKS_MAX
 from deferfs.ondisk.directory import name_key, unpack_entry
-from deferfs.ondisk.format import Format
+from deferfs.ondisk.format import INODE_BYTES, Format
 from deferfs.ondisk.inode import (
     FIRST_INO,
     FORM_DIRECTORY_TREE,
     FORM_EXTENT_TREE,
+    INLINE_BYTES,
     MAGIC,
     ROOT_INO,
     Inode,
@@ -37,6 +38,7 @@ from deferfs.ondisk.inode import (
 from deferfs.ondisk.node import DirectoryNode, Node
 
 _INO_OFFSET: Final = 8
+_INLINE_OFFSET: Final = INODE_BYTES - INLINE_BYTES
 _CRC: Final = struct.Struct("<I")
 _INO: Final = struct.Struct("<Q")
 
@@ -70,7 +72,9 @@ def plausible_record(bench: Bench, ino: int, address: int, raw: bytes) -> Inode 
     sealed = _sealed(bench.fmt, ino, address, raw)
     try:
         inode = None if sealed is None else Inode.decode(bench.fmt, address, sealed)
-        if inode is None or sealed is None or not _fits(bench, inode, address, sealed):
+        if inode is None or sealed is None or not _whole(bench.fmt, inode, address, sealed):
+            return None
+        if not _fits(bench, inode, inode.encode(bench.fmt, address), address):
             return None
     except CorruptionError:
         return None
@@ -88,7 +92,14 @@ def _sealed(fmt: Format, ino: int, address: int, raw: bytes) -> bytes | None:
     return _CRC.pack(fmt.checksum(address, body)) + body
 
 
-def _fits(bench: Bench, inode: Inode, address: int, sealed: bytes) -> bool:
+def _whole(fmt: Format, inode: Inode, address: int, sealed: bytes) -> bool:
+    """Whether the record says nothing beyond what was made of it: its unused bytes are as good as any."""
+    end, xattrs = _INLINE_OFFSET + inode.data_bytes(), INODE_BYTES - len(inode.xattrs)
+    used = inode.encode(fmt, address)
+    return used[4:end] == sealed[4:end] and used[xattrs:] == sealed[xattrs:]
+
+
+def _fits(bench: Bench, inode: Inode, sealed: bytes, address: int) -> bool:
     """Whether the check of this inode by itself would find nothing. CorruptionError."""
     findings = Findings()
     context = Context(bench.device, bench.superblock, findings, Visited(bench.superblock.blocks))

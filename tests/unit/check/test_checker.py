@@ -112,6 +112,15 @@ def test_larger_device_than_the_image() -> None:
     assert check_image(MemoryDevice.from_bytes(data + bytes(5000))).clean
 
 
+@pytest.mark.parametrize("change", [{"incompatible": 4}, {"read_only_compatible": 4}])
+def test_a_newer_superblock_of_a_newer_program_is_not_passed_over(change: dict[str, int]) -> None:
+    image = sample()
+    newer = replace(image.superblock.next(), **change)  # type: ignore[arg-type]
+    image.put_superblock(newer, (newer.sequence % 2,))
+    with pytest.raises(ImageError, match="feature"):
+        check_image(image.device)
+
+
 def test_both_superblocks_damaged() -> None:
     image = sample()
     for offset in SUPERBLOCK_OFFSETS:

@@ -120,6 +120,15 @@ def test_what_a_freed_leaf_has_left_behind_is_not_taken_up() -> None:
     require_untouched(image, sample_bytes(), ())
 
 
+def test_of_two_names_of_a_directory_the_one_it_calls_its_parent_is_kept() -> None:
+    image = sample()
+    CASES["directories.directory_with_two_names"].damage(image)
+    assert (
+        f"directory {ROOT_INO}: 'again' removed: directory {SUBDIRECTORY} has another name" in repaired(image).actions
+    )
+    assert b"/dir/sub" in survey(open_copy(image.device.snapshot()))
+
+
 def test_two_directories_of_one_name_in_one_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second is in lost+found afterwards, with all that is in it."""
     monkeypatch.setattr(repairer, "ROUNDS_MAX", 1)

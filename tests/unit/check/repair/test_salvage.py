@@ -81,6 +81,46 @@ def test_names_in_a_record_that_fits_are_kept() -> None:
     assert {b"/dir", b"/dir/sub", b"/dir/hard link"} <= now.keys()
 
 
+def test_damage_where_a_record_holds_nothing_is_harmless() -> None:
+    image = sample()
+    damage(image, SMALL, INLINE + 100, INLINE + 200)
+    now, _ = after(image, SMALL)
+    assert now[PATHS[SMALL]] == before(SMALL)
+
+
+@pytest.mark.parametrize("offset", [40, 300, 500])
+def test_a_damaged_leaf_of_a_directory_keeps_the_entries_that_are_whole(offset: int) -> None:
+    """Keys, inodes or names are hit; what loses its name is in lost+found."""
+    image = sample()
+    leaf = image.block(image.inode(BIG).root, DirectoryNode).children[1]
+    names = [value[9:] for value in image.block(leaf, DirectoryNode).values]
+    body = bytearray(image.raw(leaf))
+    body[offset : offset + 4] = bytes(byte ^ 0x3C for byte in body[offset : offset + 4])
+    image.put_raw(leaf, bytes(body))
+    actions = repaired(image).actions
+    now = require_untouched(image, sample_bytes(), [leaf])
+    assert sum(f"directory {BIG}: block {leaf} is damaged; " in action for action in actions) == 1
+    left = sum(b"/big/" + name in now for name in names)
+    assert len(names) - 2 <= left < len(names)
+    lost = {facts.ino for path, facts in now.items() if path.startswith(b"/lost+found/")}
+    assert len(lost) == len(names) - left
+    require_usable(image)
+
+
+def test_entries_of_a_damaged_leaf_are_not_taken_from_others() -> None:
+    """A block that says that it is the leaf of another directory, or another block."""
+    for field, value in ((8, b"\1"), (16, b"\1"), (4, b"DXTN")):
+        image = sample()
+        leaf = image.block(image.inode(BIG).root, DirectoryNode).children[1]
+        body = bytearray(image.raw(leaf))
+        body[field : field + len(value)] = value
+        body[300:304] = b"\0\1\2\3"
+        image.put_raw(leaf, bytes(body))
+        actions = repaired(image).actions
+        assert not any("is damaged; " in action for action in actions)
+        require_untouched(image, sample_bytes(), [leaf])
+
+
 def test_the_root_directory_is_kept_when_its_record_fits() -> None:
     image = sample()
     damage(image, ROOT_INO, UID)
