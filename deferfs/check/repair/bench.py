@@ -74,6 +74,8 @@ class Bench:
         """Inodes whose tree has to be built anew."""
         self.lost_leaves: dict[int, list[tuple[int, int]]] = {}
         """Inode -> (first key, address) of leaves that its tree does not lead to any more."""
+        self.torn_leaves: dict[int, set[int]] = {}
+        """Files -> leaves of their tree that have a wrong checksum: what they map is taken, after all others."""
         self.doubtful = bitarray()
         """Slots of inodes whose record has a wrong checksum, and is kept as long as it harms nobody."""
 

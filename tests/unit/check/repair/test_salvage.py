@@ -9,9 +9,9 @@ import pytest
 
 from deferfs.check import check_image
 from deferfs.device import MemoryDevice
-from deferfs.ondisk.format import INODE_BYTES
+from deferfs.ondisk.format import HEADER_BYTES, INODE_BYTES
 from deferfs.ondisk.inode import FORM_BYTES, ROOT_INO, Inode
-from deferfs.ondisk.node import EXTENT, DirectoryNode
+from deferfs.ondisk.node import EXTENT, DirectoryNode, ExtentNode
 from deferfs.volume import namespace
 from tests.unit.check.builder import BLOCK_SIZE
 from tests.unit.check.image import Image
@@ -105,6 +105,46 @@ def test_a_damaged_leaf_of_a_directory_keeps_the_entries_that_are_whole(offset: 
     lost = {facts.ino for path, facts in now.items() if path.startswith(b"/lost+found/")}
     assert len(lost) == len(names) - left
     require_usable(image)
+
+
+def torn(image: Image, offset: int, value: bytes) -> int:
+    """Overwrite bytes of a leaf of TREE; its checksum stays. Its second entry is for logical block 42."""
+    leaf = image.block(image.inode(TREE).root, ExtentNode).children[1]
+    body = bytearray(image.raw(leaf))
+    body[offset : offset + len(value)] = value
+    image.put_raw(leaf, bytes(body))
+    return leaf
+
+
+def test_a_damaged_leaf_of_a_file_keeps_what_is_nobody_elses() -> None:
+    image = sample()
+    leaf = torn(image, 900, b"unused")
+    actions = repaired(image).actions
+    text = f"inode {TREE}: block {leaf} of its tree is damaged; 20 of its 20 extents kept, contents may be wrong"
+    assert text in actions
+    require_untouched(image, sample_bytes(), ())
+
+
+@pytest.mark.parametrize("kind", ["others", "free", "past the end", "in the way"])
+def test_a_damaged_extent_is_a_hole(kind: str) -> None:
+    image = sample()
+    keys, values = HEADER_BYTES, HEADER_BYTES + 20 * 8
+    second = values + EXTENT.size
+    if kind == "others":
+        leaf = torn(image, second, struct.pack("<Q", image.mapped(EXTENTS, 0)))
+    elif kind == "free":
+        leaf = torn(image, second, struct.pack("<Q", image.free_run(1)))
+    elif kind == "past the end":
+        leaf = torn(image, keys + 8, struct.pack("<Q", 1 << 20))
+    else:
+        leaf = torn(image, keys + 8, struct.pack("<Q", 20))  # which a leaf that is whole maps
+    actions = repaired(image).actions
+    assert any(f"block {leaf} of its tree is damaged; 19 of its 20 extents kept" in action for action in actions)
+    now, was = require_untouched(image, sample_bytes(), [leaf])[PATHS[TREE]].content, before(TREE).content
+    assert now is not None
+    assert was is not None
+    hole = 42 * BLOCK_SIZE
+    assert now == was[:hole] + bytes(BLOCK_SIZE) + was[hole + BLOCK_SIZE :]
 
 
 def test_entries_of_a_damaged_leaf_are_not_taken_from_others() -> None:
