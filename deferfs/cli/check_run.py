@@ -32,11 +32,11 @@ EXIT_CLEAN: Final = 0
 EXIT_FIXED: Final = 1
 EXIT_PROBLEMS_LEFT: Final = 4
 _SAFE: Final = frozenset((101, 104))
-"""What `-p` mends besides recovering: a lost superblock copy, and a mark of errors where none are found."""
+"""What `-p` mends by recovering: a lost superblock copy, and a mark of errors where none are found."""
 
 
 class Mode(enum.Enum):
-    """What the check may do: only look (`-n`); what is safe (`-p`); everything (`-y`); everything, when told to."""
+    """What the check may do: only look (`-n`); what needs no decision (`-p`); everything (`-y`); that, when told to."""
 
     LOOK = "n"
     PREEN = "p"
@@ -99,7 +99,7 @@ def run_check(
                 _foresee(image, device, report, progress)
         elif sound or (mode is Mode.PREEN and _is_safe(report)):
             device = _recover(image, device, outcome, progress)
-        elif mode is Mode.REPAIR or (mode is Mode.ASK and _confirmed(image, device, report, progress)):
+        elif _shall_repair(image, device, mode, report, progress):
             _repair(image, device, outcome, progress)
         elif mode is Mode.ASK:
             tell(f"{image}: nothing was changed")
@@ -117,6 +117,21 @@ def run_check(
 
 def _is_safe(report: Report) -> bool:
     return report.complete and not report.suppressed and all(p.number in _SAFE for p in report.problems)
+
+
+def _shall_repair(image: str, device: FileDevice, mode: Mode, report: Report, progress: Progress | None) -> bool:
+    if mode is Mode.PREEN:
+        return _needs_no_decision(device, report, progress)
+    return mode is Mode.REPAIR or _confirmed(image, device, report, progress)
+
+
+def _needs_no_decision(device: FileDevice, report: Report, progress: Progress | None) -> bool:
+    """Whether a repair would lose nothing and guess nothing: wrong bits, counts, marks of free space."""
+    try:
+        foreseen = foresee_repair(device, report.superblock, time.time_ns(), progress=progress)
+    except ImageError:
+        return False
+    return foreseen is not None and foreseen.exact and foreseen.report.clean and foreseen.report.complete
 
 
 def _confirmed(image: str, device: FileDevice, report: Report, progress: Progress | None) -> bool:

@@ -32,6 +32,24 @@ class NoRoomError(Exception):
     """No free block is left for what a repair has to write."""
 
 
+class Deeds:
+    """What a repair did, in words: `texts` are the first ACTIONS_MAX of `total`. `losses` of them gave something up, or
+    guessed; the others could not have been decided otherwise.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.total = 0
+        self.losses = 0
+
+    def note(self, text: str, *, loses: bool = True) -> None:
+        """Say what was done."""
+        self.total += 1
+        self.losses += loses
+        if len(self.texts) < ACTIONS_MAX:
+            self.texts.append(text)
+
+
 class Bench:
     """One repair of one image. Everything written stays in `device`, an overlay, until it is written out.
 
@@ -47,6 +65,7 @@ class Bench:
         now_ns: int,
         *,
         spill: Callable[[Bench], None],
+        deeds: Deeds | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.disk = device
@@ -64,8 +83,7 @@ class Bench:
         """Blocks allocated by this repair: nothing on disk refers to them, so they are written first."""
         self._cursor = self.fmt.reserved_blocks
         """No block below it is free and was never held; -1 when there is none at all."""
-        self.actions: list[str] = []
-        self.actions_total = 0
+        self.note = (deeds or Deeds()).note
         self.file: InodeFile
         self.table: InodeTable
         self.lost_blocks: set[tuple[int, int]] = set()
@@ -80,12 +98,6 @@ class Bench:
         """Slots of inodes whose record has a wrong checksum, and is kept as long as it harms nobody."""
 
     # --- what is done ---
-    def note(self, text: str) -> None:
-        """Say what was changed."""
-        self.actions_total += 1
-        if len(self.actions) < ACTIONS_MAX:
-            self.actions.append(text)
-
     def steps(self, name: str, items: Sequence[T]) -> Iterator[T]:
         """The items one by one, with progress reports under `name`."""
         return with_progress(self.progress, name, items)
@@ -115,7 +127,7 @@ class Bench:
             if right is None:
                 raise
         found = kind.decode(self.fmt, address, right)
-        self.note(f"{what}: one bit of block {address} was wrong, and is corrected")
+        self.note(f"{what}: one bit of block {address} was wrong, and is corrected", loses=False)
         self.write(address, right)
         return found
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from deferfs.check import catalogue
 from deferfs.check.claims import Claims
@@ -22,13 +21,13 @@ from deferfs.ondisk.superblock import COUNTER_SANE_MAX, STATE_CLEAN, Superblock
 _WIPE_BLOCKS: Final = 64
 
 
-def _silent(_text: str) -> None:
-    """For those who want to hear nothing."""
+class Note(Protocol):
+    """`Deeds.note`."""
+
+    def __call__(self, text: str, *, loses: bool = True) -> None: ...
 
 
-def recover(
-    device: Device, superblock: Superblock, now_ns: int, *, note: Callable[[str], None] = _silent
-) -> Superblock:
+def recover(device: Device, superblock: Superblock, now_ns: int, note: Note) -> Superblock:
     """Write home what the log holds, up to a damaged transaction if there is one, and empty it.
 
     The log of an image that was left clean holds nothing that is not at home: it is only emptied. Returns the
@@ -71,7 +70,7 @@ def _start_over(device: Device, superblock: Superblock) -> int:
     return 1
 
 
-def _write_home(context: Context, content: LogContent, note: Callable[[str], None]) -> None:
+def _write_home(context: Context, content: LogContent, note: Note) -> None:
     """Bring home what can be replayed, and say what cannot."""
     if content.damaged:
         tid = context.superblock.tail_tid + content.transactions
@@ -89,7 +88,7 @@ def _write_home(context: Context, content: LogContent, note: Callable[[str], Non
     context.device.flush()
 
 
-def _correct_transaction(context: Context, content: LogContent, note: Callable[[str], None]) -> bool:
+def _correct_transaction(context: Context, content: LogContent, note: Note) -> bool:
     """Write the damaged transaction back as it was, if every block of it is sound or has a single wrong bit."""
     log, superblock = LogReader(context), context.superblock
     tid, position = superblock.tail_tid + content.transactions, superblock.journal_tail + content.blocks
@@ -98,7 +97,7 @@ def _correct_transaction(context: Context, content: LogContent, note: Callable[[
         return False
     for at, data in right.items():
         context.device.write(log.address(at) * context.fmt.block_size, data)
-    note(f"log: transaction {tid}: one bit was wrong, and is corrected")
+    note(f"log: transaction {tid}: one bit was wrong, and is corrected", loses=False)
     return True
 
 

@@ -51,7 +51,7 @@ def settle_records(bench: Bench) -> None:
 
 
 def _release(bench: Bench, inode: Inode, slot: int) -> None:
-    bench.note(f"inode {inode.ino}: has no name any more; released")
+    bench.note(f"inode {inode.ino}: has no name any more; released", loses=False)
     for first, length in held_by(bench, inode):
         bench.release(first, length)
     bench.table.types[slot] = FREE

@@ -10,7 +10,7 @@ from bitarray import bitarray
 
 from deferfs.check.checker import check_image
 from deferfs.check.context import Progress
-from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair.bench import Bench, Deeds, NoRoomError
 from deferfs.check.repair.extents import ExtentMender
 from deferfs.check.repair.inodefile import find_inode_table
 from deferfs.check.repair.layout import Layout, write_bitmaps
@@ -36,16 +36,19 @@ ROUNDS_MAX: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What a repair did: `actions` in words (the first of `actions_total`), and what the check finds afterwards."""
+    """What a repair did: `actions` in words (the first of `actions_total`), and what the check finds afterwards.
+    `exact` says that nothing was lost, and nothing guessed.
+    """
 
     actions: tuple[str, ...]
     actions_total: int
     report: Report
+    exact: bool
 
 
 def recover_log(device: Device, now_ns: int) -> None:
     """Replay the log and leave the image marked unclean, with an empty log. ImageError, DeviceError."""
-    recover(device, read_superblock(device, Findings()), now_ns)
+    recover(device, read_superblock(device, Findings()), now_ns, Deeds().note)
 
 
 def mark(device: Device, now_ns: int, *, clean: bool) -> None:
@@ -59,28 +62,26 @@ def repair_image(device: Device, now_ns: int, *, progress: Progress | None = Non
     ImageError when there is nothing to start from: no superblock, or not one inode record; then at most the log has
     been replayed. DeviceError when the image cannot be written.
     """
-    actions = correct_copies(device)
+    deeds = Deeds()
+    correct_copies(device, deeds)
     best = read_superblock(device, Findings())
     superblock = more_plausible(device, best)
     if superblock is not best:
-        actions.append("superblock: constants of the older copy taken, which fit the image better")
-    superblock = recover(device, superblock, now_ns, note=actions.append)
-    total = len(actions)
+        deeds.note("superblock: constants of the older copy taken, which fit the image better")
+    superblock = recover(device, superblock, now_ns, deeds.note)
     for _ in range(ROUNDS_MAX):
         out = WriteOut(device, superblock, now_ns, through_log=False)
-        bench = Bench(device, superblock, now_ns, spill=partial(_spill, out), progress=progress)
+        bench = Bench(device, superblock, now_ns, spill=partial(_spill, out), deeds=deeds, progress=progress)
         try:
             moved = _steps(bench)
         except NoRoomError as error:
             raise ImageError(f"{device.name}: no free block is left for what the repair has to write") from error
-        actions += bench.actions
-        total += bench.actions_total
         _put_superblocks(bench)
         report = check_image(bench.device, progress=progress)
         superblock = _write_out(bench, out, through_log=not moved, clean=report.clean and report.complete)
         if report.clean and report.complete:
             break
-    return Repaired(tuple(actions), total, report)
+    return Repaired(tuple(deeds.texts), deeds.total, report, not deeds.losses)
 
 
 def _steps(bench: Bench) -> bool:

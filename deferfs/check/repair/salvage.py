@@ -58,7 +58,10 @@ def sound_record(bench: Bench, ino: int, address: int, raw: bytes) -> Inode | No
         except CorruptionError:
             return None
         if inode.ino == ino:
-            bench.note(f"inode {ino}: one bit of its record was wrong, and is corrected")
+            bench.note(f"inode {ino}: one bit of its record was wrong, and is corrected", loses=False)
+    else:
+        if inode.ino == ino and inode.mode and inode.encode(bench.fmt, address) != raw:
+            bench.note(f"inode {ino}: its record holds what its fields do not say; removed")
     return inode if inode.ino == ino else None
 
 

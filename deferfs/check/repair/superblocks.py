@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import google_crc32c
 
+from deferfs.check.repair.bench import Deeds
 from deferfs.check.repair.bits import correct_sealed
 from deferfs.check.superblocks import KEPT
 from deferfs.device.base import Device
@@ -29,9 +30,8 @@ def read_copies(device: Device) -> list[Superblock]:
     return sorted(found, key=lambda superblock: -superblock.sequence)
 
 
-def correct_copies(device: Device) -> list[str]:
-    """Write back the copies of which a single bit is wrong, as they were; what was done. DeviceError."""
-    done: list[str] = []
+def correct_copies(device: Device, deeds: Deeds) -> None:
+    """Write back the copies of which a single bit is wrong, as they were. DeviceError."""
     for offset in SUPERBLOCK_OFFSETS:
         try:
             data = device.read(offset, SUPERBLOCK_BYTES)
@@ -44,8 +44,7 @@ def correct_copies(device: Device) -> list[str]:
         except ImageError:
             continue
         device.write(offset, right)
-        done.append(f"superblock at byte {offset}: one bit was wrong, and is corrected")
-    return done
+        deeds.note(f"superblock at byte {offset}: one bit was wrong, and is corrected", loses=False)
 
 
 def more_plausible(device: Device, best: Superblock) -> Superblock:

@@ -27,7 +27,7 @@ def claim_bitmaps(bench: Bench) -> None:
     """Claim the bitmaps of inode groups that are sound; the others are replaced later."""
     for group, address in sorted(bench.file.bitmaps.items()):
         if _sound_bitmap(bench, group, address) is None:
-            bench.note(f"inode group {group}: bitmap made anew")
+            bench.note(f"inode group {group}: bitmap made anew", loses=False)
             del bench.file.bitmaps[group]
         else:
             bench.claim(address, 1, structure=True)
