@@ -181,3 +181,13 @@ def test_what_cannot_be_copied_is_told() -> None:
     actions = repair_image(FailingDevice(image.device, fault), NOW).actions
     assert f"inode {PREALLOCATED}: 1 blocks that others hold could not be copied: holes now" in actions
     require_clean(check_image(image.device))
+
+
+def test_a_file_does_not_get_a_copy_of_metadata() -> None:
+    """Of a block of the log that it claims: there may be names and contents of others in it."""
+    image = sample()
+    CASES["space.file_over_the_journal"].damage(image)
+    image.put_raw(image.superblock.journal_start, b"secret. " * (BLOCK_SIZE // 8))
+    repaired(image)
+    now = survey(open_copy(image.device.snapshot()))
+    assert now[b"/files/preallocated"].content == bytes(100)
