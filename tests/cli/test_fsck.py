@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from deferfs.check import check_image
 from deferfs.check.repair import mark
+from deferfs.cli import check_run
 from deferfs.device import FileDevice
 from deferfs.mount.image import load_superblock
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
@@ -100,6 +102,12 @@ def test_preening_repairs_what_needs_no_decision(image: Path, command: Command) 
     assert command("fsck", "-n", image).code == 0
 
 
+def test_preening_makes_bitmaps_anew(image: Path, command: Command) -> None:
+    damage_bitmap(image)
+    assert command("fsck", "-p", "-f", image).code == 1
+    assert command("fsck", "-n", image).code == 0
+
+
 def test_preening_leaves_what_needs_a_decision(image: Path, command: Command) -> None:
     leave_unclean(image)
     assert command("fsck", "-p", image).code == 0
@@ -122,6 +130,15 @@ def test_repair(image: Path, command: Command) -> None:
     assert command("fsck", "-y", image).code == 0
     assert command("fsck", "-n", image).code == 0
     assert command("info", image).out.splitlines()[-1] == "state    clean"
+
+
+def test_exit_codes_add_up(image: Path) -> None:
+    damage_bitmap(image)
+    device = FileDevice.open(str(image), writable=False)
+    report = check_image(device)
+    device.close()
+    codes = [check_run.Outcome(report, report, fixed=fixed).code for fixed in (False, True)]
+    assert codes == [4, 5]
 
 
 def test_lost_files_are_found(image: Path, command: Command) -> None:

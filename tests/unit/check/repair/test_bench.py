@@ -72,8 +72,7 @@ def test_names_are_made_before_all_others_of_a_directory_built_anew() -> None:
     """The leftmost key of an inner node bounds nothing."""
     image = sample()
     names = image.block(image.inode(BIG).root, DirectoryNode)
-    image.change_block(names.children[0], DirectoryNode, lambda node: node.delete(0))
-    image.put_raw(names.children[1], bytes(BLOCK_SIZE))
+    image.spoil(image.inode(BIG).root)
     repaired(image)
     driver = open_copy(image.device.snapshot())
     first = names.keys[0] or image.block(names.children[0], DirectoryNode).keys[0]

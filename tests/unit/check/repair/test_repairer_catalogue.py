@@ -12,6 +12,7 @@ from deferfs.device import FailingDevice, Fault, MemoryDevice, Request
 from deferfs.ondisk.directory import name_key, pack_entry
 from deferfs.ondisk.inode import FIRST_INO, ROOT_INO
 from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
+from deferfs.ondisk.xattr import pack_xattrs
 from deferfs.volume import namespace
 from tests.unit.check.builder import BLOCK_SIZE
 from tests.unit.check.damage import CASES
@@ -27,6 +28,7 @@ from tests.unit.check.repair.outcome import (
 )
 from tests.unit.check.repair.survey import open_copy, survey
 from tests.unit.check.sample import (
+    ATTRIBUTES,
     BIG,
     BIG_ENTRIES,
     DIRECTORY,
@@ -114,10 +116,19 @@ def test_what_a_freed_leaf_has_left_behind_is_not_taken_up() -> None:
     root = image.block(image.inode(BIG).root, DirectoryNode)
     address = image.free_run(1)
     stale = image.block(root.children[0], DirectoryNode)
+    stale.insert_value(len(stale.keys), name_key(image.fmt, b"gone"), pack_entry(SMALL, 8, b"gone"))
     image.put_raw(address, stale.encode(image.fmt, address))
     image.spoil(image.inode(BIG).root)
     repaired(image)
-    require_untouched(image, sample_bytes(), ())
+    assert b"/big/gone" not in require_untouched(image, sample_bytes(), ())
+
+
+def test_leaves_that_the_tree_leads_to_are_not_found_again() -> None:
+    image = sample()
+    leaf = image.block(image.inode(BIG).root, DirectoryNode).children[1]
+    image.put_raw(leaf, bytes(BLOCK_SIZE))
+    actions = repaired(image).actions
+    assert not any("it is there already" in action or "entries of its tree found" in action for action in actions)
 
 
 def test_of_two_names_of_a_directory_the_one_it_calls_its_parent_is_kept() -> None:
@@ -191,3 +202,12 @@ def test_a_file_does_not_get_a_copy_of_metadata() -> None:
     repaired(image)
     now = survey(open_copy(image.device.snapshot()))
     assert now[b"/files/preallocated"].content == bytes(100)
+
+
+def test_attributes_inline_and_in_blocks_are_joined() -> None:
+    image = sample()
+    before = survey(open_copy(sample_bytes()))[b"/files/attributes"].xattrs
+    image.change_inode(ATTRIBUTES, xattrs=pack_xattrs({b"user.inline": b"too"}))
+    repaired(image)
+    now = survey(open_copy(image.device.snapshot()))[b"/files/attributes"].xattrs
+    assert now == tuple(sorted([*before, (b"user.inline", b"too")]))
