@@ -165,6 +165,25 @@ def test_bisect(image: Path, command: Command) -> None:
     assert found["homes"]
 
 
+def test_bisect_of_what_was_bad_before_the_log_begins(image: Path, command: Command) -> None:
+    driver = open_image(image)
+    directory = driver.run(namespace.create, driver.volume, ROOT_INO, b"large", stat.S_IFDIR | 0o755, 0, 0).ino
+    for number in range(300):
+        driver.run(namespace.create, driver.volume, directory, b"file %d" % number, stat.S_IFREG | 0o644, 0, 0)
+    driver.close()
+    driver.device.close()
+    root = json.loads(command("debug", "inode", "--json", image, "/large").out)["root"]
+    plant(image)
+    with image.open("r+b") as file:
+        file.seek(root * 4096 + 100)
+        file.write(b"damage")
+    outcome = command("debug", "bisect", "--json", image)
+    found = json.loads(outcome.out)
+    assert outcome.code == 4
+    assert (found["last_good"], found["first_bad"]) == (None, found["oldest"])
+    assert "the oldest that can be told, there are problems" in command("debug", "bisect", image).out
+
+
 def test_bisect_finds_nothing_in_a_sound_image(past: Path, command: Command) -> None:
     outcome = command("debug", "bisect", past)
     assert outcome.code == 0
