@@ -66,7 +66,7 @@ LOG_GAP: Final = _kind(
     201,
     "log-gap",
     "a damaged transaction is followed by a newer one",
-    "what comes before the damage is replayed, the rest is dropped",
+    "one wrong bit is corrected; else what comes before the damage is replayed, the rest is dropped",
 )
 LOG_HOME: Final = _kind(
     202,
@@ -142,7 +142,12 @@ INODE_MARKED_FREE: Final = _kind(
 INODE_MARKED_USED: Final = _kind(
     409, "inode-marked-used", "a free inode is marked in use in its bitmap", "marked as free"
 )
-INODE_RECORD: Final = _kind(410, "inode-record", "an inode record is damaged", "freed")
+INODE_RECORD: Final = _kind(
+    410,
+    "inode-record",
+    "an inode record is damaged",
+    "one wrong bit is corrected; else kept if it fits the rest of the image, or made anew from its tree, or freed",
+)
 INODE_MISPLACED: Final = _kind(
     411,
     "inode-misplaced",
@@ -154,7 +159,7 @@ INODE_SPECIAL: Final = _kind(
     413,
     "inode-special",
     "a reserved inode is not what it must be",
-    "made anew; an unusable root directory starts empty",
+    "made anew; an unusable root directory keeps what its tree holds",
 )
 INTERNAL_UNWRITTEN: Final = _kind(
     414,
@@ -207,7 +212,10 @@ EXTENT_PAST_EOF: Final = _kind(
     "the file is made as long as what is written",
 )
 NODE_DAMAGED: Final = _kind(
-    611, "node-damaged", "a tree node cannot be used", "what the other nodes hold is built into a new tree"
+    611,
+    "node-damaged",
+    "a tree node cannot be used",
+    "one wrong bit is corrected; else what the other nodes hold is built into a new tree",
 )
 NODE_OWNER: Final = _kind(
     612, "node-owner", "a tree node belongs to another inode", "what the other nodes hold is built into a new tree"
@@ -269,7 +277,10 @@ INODE_UNREACHABLE: Final = _kind(
 )
 
 XATTR_BLOCK: Final = _kind(
-    801, "xattr-block", "an xattr block cannot be used", "the attributes before the damage are kept"
+    801,
+    "xattr-block",
+    "an xattr block cannot be used",
+    "one wrong bit is corrected; else the attributes before the damage are kept",
 )
 XATTR_CHAIN: Final = _kind(
     802,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from bitarray import bitarray
@@ -50,7 +51,7 @@ class Claims:
         bits, end = self.bits, first + length
         free = bits.find(1, first, end) < 0
         if not free and len(self.contested) < CONTESTED_MAX:
-            self.contested += runs_of_ones(bits, first, end)
+            self.contested += islice(runs_of_ones(bits, first, end), CONTESTED_MAX)
         bits[first:end] = 1
         return free
 

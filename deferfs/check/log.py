@@ -39,11 +39,12 @@ class Transaction:
 
 @dataclass(slots=True, frozen=True)
 class LogContent:
-    """What was found in the log: whole transactions, the newest id of any block in it, whether one in the middle is
-    damaged.
+    """What was found in the log: whole transactions and the blocks they take, the newest id of any block in it, whether
+    one in the middle is damaged.
     """
 
     transactions: int
+    blocks: int
     newest_tid: int
     damaged: bool
 
@@ -88,7 +89,7 @@ def replay(context: Context) -> LogContent:
     for home, (logged, source) in newest.items():
         if logged > revoked.get(home, -1) and _may_be_logged(context, home):
             context.reader.overlay[home] = source
-    return LogContent(transactions, newest_tid, newest_tid > tid)
+    return LogContent(transactions, used, newest_tid, newest_tid > tid)
 
 
 def whole_transactions(context: Context) -> list[Transaction]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from deferfs.check import catalogue
 from deferfs.check.context import Context
 from deferfs.check.table import DAMAGED, FREE, InodeTable
@@ -9,6 +11,9 @@ from deferfs.errors import CorruptionError
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.node import UNWRITTEN
 from deferfs.ondisk.orphan import ORPHAN_QUARANTINED, OrphanBlock, OrphanSlot
+
+BAD_BLOCKS_MAX: Final = 1024
+"""More blocks without slots than this, and the orphan file is not believed: it may cover a huge sparse image."""
 
 
 def check_orphans(context: Context, table: InodeTable) -> int:
@@ -26,6 +31,8 @@ def check_orphans(context: Context, table: InodeTable) -> int:
             context.findings.add(catalogue.INTERNAL_UNWRITTEN, text, ino=ORPHAN_FILE_INO, logical=extent.logical)
         logical = extent.end
         for offset in range(extent.length):
+            if check.bad > BAD_BLOCKS_MAX:
+                break
             check.block(extent.logical + offset, extent.physical + offset)
     check.finish()
     return check.slots
@@ -37,6 +44,7 @@ class _OrphanCheck:
         self.table = table
         self.seen = bytearray(len(table.types))
         self.slots = 0
+        self.bad = 0
 
     def _report(self, kind: catalogue.Kind, number: int, ino: int, text: str) -> None:
         message = f"orphan slot {number}: inode {ino}: {text}"
@@ -58,6 +66,7 @@ class _OrphanCheck:
             text = f"orphan file: logical block {logical} in block {address}: {error.detail}"
             self.context.findings.add(catalogue.ORPHAN_BLOCK, text, logical=logical, block=address)
             self.context.complete = False
+            self.bad += 1
             return
         first = logical * fmt.orphans_per_block
         for number, slot in enumerate(slots, first):

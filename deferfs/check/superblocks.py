@@ -43,14 +43,16 @@ def read_superblock(device: Device, findings: Findings) -> Superblock:
     best = max(found, key=lambda superblock: superblock.sequence)
     _refuse_unknown(device, best, refused)
     if device.size < best.blocks * best.block_size:
-        raise ImageError(f"{device.name}: truncated: {device.size} bytes of {best.blocks * best.block_size}")
+        wanted = best.blocks * best.block_size
+        hint = f"bring it to its length (truncate -s {wanted}), then fsck can tell what is left"
+        raise ImageError(f"{device.name}: truncated: {device.size} bytes of {wanted}; {hint}")
     _compare_copies(best, found, refused, findings)
     if best.state & STATE_ERRORS:
         findings.add(catalogue.SUPERBLOCK_ERRORS, "superblock: an error was recorded while it was mounted")
     if max(best.sequence, best.tail_tid) > COUNTER_SANE_MAX:
         text = f"superblock: sequence {best.sequence}, transaction {best.tail_tid}"
         findings.add(catalogue.SUPERBLOCK_COUNTER, text)
-    return best
+    return best.beside_a_lost_copy() if refused else best
 
 
 def _read_copy(device: Device, offset: int) -> bytes:

@@ -10,11 +10,13 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from deferfs.check import catalogue
 from deferfs.check.claims import Claims
 from deferfs.check.context import Context
 from deferfs.check.extents import Extent, Mapping
 from deferfs.check.inodefile import read_inode_file
 from deferfs.check.log import LogContent, replay
+from deferfs.check.orphans import BAD_BLOCKS_MAX
 from deferfs.check.report import Findings, Problem
 from deferfs.check.superblocks import read_superblock
 from deferfs.check.trees import Tree
@@ -99,15 +101,20 @@ class View:
         return self.file.block(number, block), slot
 
     def inode(self, ino: int) -> Inode:
-        """The record, in use or not. ImageError when it cannot be read."""
+        """The record, in use or not, as it is there: a wrong checksum is only told. ImageError when there is none."""
         address, slot = self.place(ino)
         data = self.context().reader.read(address)
         try:
             if data is None:
                 raise CorruptionError(f"block {address} cannot be read")
-            return Inode.decode(self.fmt, address, data[slot * INODE_BYTES : (slot + 1) * INODE_BYTES])
+            raw = data[slot * INODE_BYTES : (slot + 1) * INODE_BYTES]
+            sealed = self.fmt.checksum(address, raw[4:]).to_bytes(4, "little") + raw[4:]
+            inode = Inode.decode(self.fmt, address, sealed)
         except CorruptionError as error:
             raise ImageError(f"{self.device.name}: inode {ino}: {error.detail}") from error
+        if sealed != raw:
+            self.findings.add(catalogue.INODE_RECORD, f"inode {ino}: wrong checksum in block {address}", ino=ino)
+        return inode
 
     def find(self, what: str) -> Inode:
         """An inode in use, by its number or by its absolute path. ImageError."""
@@ -148,16 +155,20 @@ class View:
         return found, mapping.blocks - sum(extent.length for extent in found)
 
     def xattrs(self, inode: Inode) -> dict[bytes, bytes]:
-        """The extended attributes; empty, with a problem, when they cannot be read."""
-        data = inode.xattrs or read_chain(self.context(), inode)[0]
-        try:
-            return unpack_xattrs(data)
-        except CorruptionError:
-            return {}
+        """The extended attributes; with a problem, and without those that cannot be read."""
+        context, found = self.context(), dict[bytes, bytes]()
+        if inode.xattrs and inode.xattr_block:
+            context.findings.add(catalogue.XATTR_BOTH, f"inode {inode.ino}: xattrs both inline and in blocks")
+        for data in (inode.xattrs, read_chain(context, inode)[0]):
+            try:
+                found |= unpack_xattrs(data)
+            except CorruptionError as error:
+                context.findings.add(catalogue.XATTR_DAMAGED, f"inode {inode.ino}: {error.detail}")
+        return found
 
     def orphans(self) -> Iterator[tuple[int, OrphanSlot]]:
         """(slot, content) of the used slots of the orphan table; blocks that cannot be read are left out."""
-        context, per = self.context(), self.fmt.orphans_per_block
+        context, per, bad = self.context(), self.fmt.orphans_per_block, 0
         for extent in self.extents(self.inode(ORPHAN_FILE_INO))[0]:
             for offset in range(extent.length):
                 address = extent.physical + offset
@@ -165,6 +176,11 @@ class View:
                 try:
                     slots = OrphanBlock.decode(self.fmt, address, data or bytes(self.fmt.block_size)).slots
                 except CorruptionError as error:
-                    raise ImageError(f"{self.device.name}: orphan table: {error.detail}") from error
+                    text = f"orphan file: {error.detail}"
+                    self.findings.add(catalogue.ORPHAN_BLOCK, text, block=address)
+                    bad += 1
+                    if bad > BAD_BLOCKS_MAX:
+                        raise ImageError(f"{self.device.name}: {text}, and {bad - 1} others like it") from error
+                    continue
                 first = (extent.logical + offset) * per
                 yield from ((first + i, slot) for i, slot in enumerate(slots) if slot.ino)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deferfs.check import Problem, Report
+from deferfs.check.repair import Repaired
 from deferfs.cli.output import json_path, say, say_json
 
 if TYPE_CHECKING:
@@ -25,6 +26,20 @@ def say_problems(image: str, report: Report) -> None:
         say(f"{image}: [{problem.number}] {problem.message}")
     for code, count in report.suppressed.items():
         say(f"{image}: {code}: {count} more")
+
+
+def say_foreseen(image: str, foreseen: Repaired | None) -> None:
+    """What a repair would do; None when that is too much to be known beforehand."""
+    if foreseen is None:
+        say(f"{image}: a repair would change more than can be shown beforehand")
+        return
+    for action in foreseen.actions:
+        say(f"{image}: would be done: {action}")
+    if foreseen.actions_total > len(foreseen.actions):
+        say(f"{image}: would be done: {foreseen.actions_total - len(foreseen.actions)} more actions")
+    say(f"{image}: would be done: counts, marks of free space and superblocks set right")
+    if not foreseen.report.clean:
+        say(f"{image}: {foreseen.report.found} problems would be left")
 
 
 def say_actions(image: str, outcome: Outcome) -> None:

@@ -11,8 +11,15 @@ import click
 
 from deferfs.check import Report, check_image
 from deferfs.check.context import Progress
-from deferfs.check.repair import Repaired, mark, recover_log, repair_image
-from deferfs.cli.check_report import report_json, say_actions, say_clean, say_problems, say_summary
+from deferfs.check.repair import Repaired, foresee_repair, mark, recover_log, repair_image
+from deferfs.cli.check_report import (
+    report_json,
+    say_actions,
+    say_clean,
+    say_foreseen,
+    say_problems,
+    say_summary,
+)
 from deferfs.cli.output import say_json, tell
 from deferfs.device import FileDevice
 from deferfs.errors import ImageError
@@ -25,11 +32,11 @@ EXIT_CLEAN: Final = 0
 EXIT_FIXED: Final = 1
 EXIT_PROBLEMS_LEFT: Final = 4
 _SAFE: Final = frozenset((101, 104))
-"""What `-p` mends besides recovering: a lost superblock copy, and a mark of errors where none are found."""
+"""What `-p` mends by recovering: a lost superblock copy, and a mark of errors where none are found."""
 
 
 class Mode(enum.Enum):
-    """What the check may do: only look (`-n`); what is safe (`-p`); everything (`-y`); everything, when told to."""
+    """What the check may do: only look (`-n`); what needs no decision (`-p`); everything (`-y`); that, when told to."""
 
     LOOK = "n"
     PREEN = "p"
@@ -88,11 +95,14 @@ def run_check(
         if not as_json:
             say_problems(image, report)
         if mode is Mode.LOOK or (sound and superblock.clean):
-            pass
+            if not sound and verbose and not as_json:
+                _foresee(image, device, report, progress)
         elif sound or (mode is Mode.PREEN and _is_safe(report)):
             device = _recover(image, device, outcome, progress)
-        elif mode is Mode.REPAIR or (mode is Mode.ASK and _confirmed(image, report)):
+        elif _shall_repair(image, device, mode, report, progress):
             _repair(image, device, outcome, progress)
+        elif mode is Mode.ASK:
+            tell(f"{image}: nothing was changed")
         else:
             tell(f"{image}: nothing was changed; fsck -y repairs it")
     finally:
@@ -109,9 +119,38 @@ def _is_safe(report: Report) -> bool:
     return report.complete and not report.suppressed and all(p.number in _SAFE for p in report.problems)
 
 
-def _confirmed(image: str, report: Report) -> bool:
+def _shall_repair(image: str, device: FileDevice, mode: Mode, report: Report, progress: Progress | None) -> bool:
+    if mode is Mode.PREEN:
+        return _needs_no_decision(device, report, progress)
+    return mode is Mode.REPAIR or _confirmed(image, device, report, progress)
+
+
+def _needs_no_decision(device: FileDevice, report: Report, progress: Progress | None) -> bool:
+    """Whether a repair would lose nothing and guess nothing: wrong bits, counts, marks of free space."""
+    try:
+        foreseen = foresee_repair(device, report.superblock, time.time_ns(), progress=progress)
+    except ImageError:
+        return False
+    return foreseen is not None and foreseen.exact and foreseen.report.clean and foreseen.report.complete
+
+
+def _confirmed(image: str, device: FileDevice, report: Report, progress: Progress | None) -> bool:
+    """One question for the whole repair, asked when it is known what it would do: its parts rest on each other."""
+    if not _foresee(image, device, report, progress):
+        return False
     problems = f"{report.found} problem{'s' * (report.found != 1)}"
     return click.confirm(f"{image}: repair {problems}?", default=False, err=True)
+
+
+def _foresee(image: str, device: FileDevice, report: Report, progress: Progress | None) -> bool:
+    """Say what a repair would do; whether it could do anything."""
+    try:
+        foreseen = foresee_repair(device, report.superblock, time.time_ns(), progress=progress)
+    except ImageError as error:
+        tell(f"{error}; copy what can be read to a new image")
+        return False
+    say_foreseen(image, foreseen)
+    return True
 
 
 def _recover(image: str, device: FileDevice, outcome: Outcome, progress: Progress | None) -> FileDevice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 from deferfs.device.base import Buffer, Device, check_range
@@ -12,12 +13,14 @@ from deferfs.errors import DeviceError
 class OverlayDevice(WrappingDevice):
     """Reads `inner`, writes only memory. `pages` holds what differs: page number -> content, `page_bytes` each.
 
-    **Invariant:** `inner` is never written. Memory grows with what is written, and with nothing else.
+    **Invariant:** `inner` is never written. Memory grows with what is written, and with nothing else; a write that
+    would bring it above `bytes_max`, if that is not 0, fails with ENOSPC.
     """
 
-    def __init__(self, inner: Device, page_bytes: int) -> None:
+    def __init__(self, inner: Device, page_bytes: int, bytes_max: int = 0) -> None:
         super().__init__(inner)
         self.page_bytes = page_bytes
+        self.bytes_max = bytes_max
         self.pages: dict[int, bytes] = {}
 
     @property
@@ -62,6 +65,8 @@ class OverlayDevice(WrappingDevice):
             piece = bytes(view[at - offset : at - offset + count])
             if count < size:
                 piece = self._patched(number, inside, piece)
+            if self.bytes_max and (len(self.pages) + (number not in self.pages)) * size > self.bytes_max:
+                raise DeviceError(errno.ENOSPC, f"write: more than {self.bytes_max} bytes would change", self.name)
             self.pages[number] = piece
             at += count
 

@@ -108,6 +108,12 @@ class Superblock:
                 return False
         return True
 
+    def beside_a_lost_copy(self) -> Superblock:
+        """What this one says while the other copy is damaged. That may have been the newer one, of the mount after an
+        orderly end: only the log can tell whether there is something to replay.
+        """
+        return replace(self, state=self.state & ~STATE_CLEAN)
+
     def next(self, **changes: object) -> Superblock:
         """The successor to be written next: one higher sequence, with `changes`."""
         return replace(self, sequence=self.sequence + 1, **changes)  # type: ignore[arg-type]
@@ -207,4 +213,4 @@ def newest(candidates: list[bytes]) -> Superblock:
         raise unsupported
     if best is None:
         raise problem or ImageError("not a deferfs image (no superblock found)")
-    return best
+    return best if problem is None else best.beside_a_lost_copy()

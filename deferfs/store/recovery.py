@@ -59,7 +59,8 @@ def read_superblock(size_bytes: int) -> Job[Superblock]:
     superblock = newest(copies)
     needed = superblock.blocks * superblock.block_size
     if needed > size_bytes:
-        raise ImageError(f"image is truncated: {size_bytes} bytes of {needed}")
+        hint = f"bring it to its length (truncate -s {needed}), then fsck can tell what is left"
+        raise ImageError(f"image is truncated: {size_bytes} bytes of {needed}; {hint}")
     return superblock
 
 

@@ -93,6 +93,30 @@ def test_orphans(past: Path, command: Command) -> None:
     assert command("debug", "orphans", "--at", "2", past).out == "0 orphans\n"
 
 
+def test_damaged_structures_are_shown(past: Path, command: Command) -> None:
+    """A record with a wrong checksum as it is there, and what is left of the orphan table; each with its number."""
+    driver = open_image(past)
+    ino = driver.run(namespace.lookup, driver.volume, ROOT_INO, b"data\xff").ino
+    driver.run(namespace.unlink, driver.volume, ROOT_INO, b"data\xff")
+    driver.commit()
+    driver.checkpoint()
+    driver.device.close()
+    record = json.loads(command("debug", "inode", "--json", past, ino).out)
+    (extent,) = json.loads(command("debug", "extents", "--json", past, 3).out)["extents"]
+    with past.open("r+b") as file:
+        file.seek(record["block"] * 4096 + record["index"] * 512 + 24)
+        file.write(b"1234")
+        file.seek(extent["physical"] * 4096 + 1000)
+        file.write(b"damage")
+    outcome = command("debug", "inode", "--json", past, ino)
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["uid"] == int.from_bytes(b"1234", "little")
+    assert f"[410] inode {ino}: wrong checksum in block {record['block']}" in outcome.err
+    outcome = command("debug", "orphans", past)
+    assert (outcome.code, outcome.out) == (0, "0 orphans\n")
+    assert "[902] orphan file: block" in outcome.err
+
+
 def test_the_past(past: Path, command: Command) -> None:
     before = past.read_bytes()
     counts = [command("debug", "directory", past, "/directory", "--at", tid).out.splitlines()[-1] for tid in (1, 2, 3)]
@@ -139,6 +163,25 @@ def test_bisect(image: Path, command: Command) -> None:
     assert (found["last_good"], found["first_bad"]) == (5, 6)
     assert found["problems"][0]["code"] == "directory-size"
     assert found["homes"]
+
+
+def test_bisect_of_what_was_bad_before_the_log_begins(image: Path, command: Command) -> None:
+    driver = open_image(image)
+    directory = driver.run(namespace.create, driver.volume, ROOT_INO, b"large", stat.S_IFDIR | 0o755, 0, 0).ino
+    for number in range(300):
+        driver.run(namespace.create, driver.volume, directory, b"file %d" % number, stat.S_IFREG | 0o644, 0, 0)
+    driver.close()
+    driver.device.close()
+    root = json.loads(command("debug", "inode", "--json", image, "/large").out)["root"]
+    plant(image)
+    with image.open("r+b") as file:
+        file.seek(root * 4096 + 100)
+        file.write(b"damage")
+    outcome = command("debug", "bisect", "--json", image)
+    found = json.loads(outcome.out)
+    assert outcome.code == 4
+    assert (found["last_good"], found["first_bad"]) == (None, found["oldest"])
+    assert "the oldest that can be told, there are problems" in command("debug", "bisect", image).out
 
 
 def test_bisect_finds_nothing_in_a_sound_image(past: Path, command: Command) -> None:

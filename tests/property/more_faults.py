@@ -57,7 +57,7 @@ def an_earlier_lap_of_the_log_is_replayed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recovery, "_parse_transaction", parse)
 
 
-@fault("reuse_with_images_in_the_log")
+@fault("full_log")
 def the_superblocks_do_not_take_turns(patch: pytest.MonkeyPatch) -> None:
     for module in (store, recovery):
         patch.setattr(module, "superblock_offset", lambda superblock: SUPERBLOCK_OFFSETS[0])

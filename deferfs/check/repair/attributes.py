@@ -54,7 +54,7 @@ def _read_chain(bench: Bench, inode: Inode) -> tuple[list[int], bytes, bool]:
         if data is None or address in seen or len(blocks) >= limit:
             return blocks, b"".join(parts), False
         try:
-            link = XattrBlock.decode(fmt, address, data)
+            link = bench.decode(XattrBlock, address, data, f"inode {inode.ino}: extended attributes")
         except CorruptionError:
             return blocks, b"".join(parts), False
         if link.owner != inode.ino:

@@ -9,16 +9,18 @@ from bitarray import bitarray
 
 from deferfs.check.context import Progress, with_progress
 from deferfs.check.inodefile import InodeFile
+from deferfs.check.repair.bits import correct_block
 from deferfs.check.table import InodeTable
 from deferfs.device.base import Device
 from deferfs.device.overlay import OverlayDevice
 from deferfs.errors import CorruptionError, DeviceError
-from deferfs.ondisk.format import INODE_BYTES
+from deferfs.ondisk.format import INODE_BYTES, Block
 from deferfs.ondisk.inode import Inode
 from deferfs.ondisk.node import Node
 from deferfs.ondisk.superblock import Superblock
 
 T = TypeVar("T")
+B = TypeVar("B", bound=Block)
 
 ACTIONS_MAX: Final = 1000
 """Actions that are kept one by one; the rest is only counted."""
@@ -28,6 +30,24 @@ CHANGED_BYTES_MAX: Final = 256 << 20
 
 class NoRoomError(Exception):
     """No free block is left for what a repair has to write."""
+
+
+class Deeds:
+    """What a repair did, in words: `texts` are the first ACTIONS_MAX of `total`. `losses` of them gave something up, or
+    guessed; the others could not have been decided otherwise.
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.total = 0
+        self.losses = 0
+
+    def note(self, text: str, *, loses: bool = True) -> None:
+        """Say what was done."""
+        self.total += 1
+        self.losses += loses
+        if len(self.texts) < ACTIONS_MAX:
+            self.texts.append(text)
 
 
 class Bench:
@@ -45,6 +65,7 @@ class Bench:
         now_ns: int,
         *,
         spill: Callable[[Bench], None],
+        deeds: Deeds | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.disk = device
@@ -62,8 +83,7 @@ class Bench:
         """Blocks allocated by this repair: nothing on disk refers to them, so they are written first."""
         self._cursor = self.fmt.reserved_blocks
         """No block below it is free and was never held; -1 when there is none at all."""
-        self.actions: list[str] = []
-        self.actions_total = 0
+        self.note = (deeds or Deeds()).note
         self.file: InodeFile
         self.table: InodeTable
         self.lost_blocks: set[tuple[int, int]] = set()
@@ -72,14 +92,12 @@ class Bench:
         """Inodes whose tree has to be built anew."""
         self.lost_leaves: dict[int, list[tuple[int, int]]] = {}
         """Inode -> (first key, address) of leaves that its tree does not lead to any more."""
+        self.torn_leaves: dict[int, set[int]] = {}
+        """Files -> leaves of their tree that have a wrong checksum: what they map is taken, after all others."""
+        self.doubtful = bitarray()
+        """Slots of inodes whose record has a wrong checksum, and is kept as long as it harms nobody."""
 
     # --- what is done ---
-    def note(self, text: str) -> None:
-        """Say what was changed."""
-        self.actions_total += 1
-        if len(self.actions) < ACTIONS_MAX:
-            self.actions.append(text)
-
     def steps(self, name: str, items: Sequence[T]) -> Iterator[T]:
         """The items one by one, with progress reports under `name`."""
         return with_progress(self.progress, name, items)
@@ -99,6 +117,19 @@ class Bench:
             self.device.write(address * self.fmt.block_size, data)
             if len(self.device.pages) * self.fmt.block_size > CHANGED_BYTES_MAX:
                 self.spill(self)
+
+    def decode(self, kind: type[B], address: int, data: bytes, what: str) -> B:
+        """The metadata in the block, which is corrected if a single bit of it is wrong. CorruptionError."""
+        try:
+            return kind.decode(self.fmt, address, data)
+        except CorruptionError:
+            right = correct_block(self.fmt, address, data)
+            if right is None:
+                raise
+        found = kind.decode(self.fmt, address, right)
+        self.note(f"{what}: one bit of block {address} was wrong, and is corrected", loses=False)
+        self.write(address, right)
+        return found
 
     def inside(self, first: int, length: int) -> bool:
         """Whether the blocks exist and lie behind the reserved area."""

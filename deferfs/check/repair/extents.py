@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from bisect import bisect, insort
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -10,6 +11,7 @@ from deferfs.check.claims import runs_of_ones
 from deferfs.check.repair.attributes import chain_blocks
 from deferfs.check.repair.bench import Bench, NoRoomError
 from deferfs.check.repair.fields import blank
+from deferfs.check.repair.leaves import torn_leaf
 from deferfs.check.repair.scan import Marks
 from deferfs.check.repair.trees import Entry, Remains, build
 from deferfs.check.table import FREE, TYPE_DIRECTORY
@@ -62,43 +64,68 @@ class ExtentMender:
         """Claim the blocks of every inode but directories, and mend sizes and counts of blocks."""
         bench, table = self.bench, self.bench.table
         for ino, slot in users_inodes(bench):
-            if table.types[slot] != TYPE_DIRECTORY:
+            if table.types[slot] != TYPE_DIRECTORY and not bench.doubtful[slot]:
                 self._mend(bench.inode(ino), slot)
-        for ino, leaves in bench.lost_leaves.items():
-            if bench.damaged_trees[ino] is ExtentNode and ino in self.rebuilds and not self.rebuilds[ino].copies:
-                self._take_lost(ino, leaves)
+        for ino, rebuild in self.rebuilds.items():
+            if not rebuild.copies:
+                self._take_lost(ino, bench.lost_leaves.get(ino, []))
+                for address in sorted(bench.torn_leaves.get(ino, ())):
+                    self._take_torn(ino, address)
+        if bench.doubtful.any():
+            for ino, slot in users_inodes(bench):
+                if table.types[slot] != TYPE_DIRECTORY and bench.doubtful[slot]:
+                    self._mend_doubtful(bench.inode(ino), slot)
+
+    def _mend_doubtful(self, inode: Inode, slot: int) -> None:
+        """One whose record has a wrong checksum: it may keep blocks that are nobody else's, and marked as used. Nodes
+        of a tree prove whose they are, so what they map is not in doubt.
+        """
+        bench, marks = self.bench, Marks(self.bench)
+        runs = [EXTENT.unpack(value)[:2] for _, value in inode.entries]
+        end = 0
+        for first, length in sorted(runs):
+            after = first + length
+            if first < end or bench.used.find(1, first, after) >= 0 or not marks.all_used(first, after):
+                self._free(inode, slot, [], "its record is damaged, and maps blocks of others")
+                return
+            end = after
+        self._mend(inode, slot)
 
     def _take_lost(self, ino: int, leaves: list[tuple[int, int]]) -> None:
-        """What leaves that were found without their tree map, as far as nobody holds it and the bitmap calls it used:
-        else it would be what a freed leaf has left behind.
-        """
-        bench, rebuild, marks = self.bench, self.rebuilds[ino], Marks(self.bench)
+        """What leaves that were found without their tree map."""
+        bench = self.bench
         for _, address in leaves:
-            if bench.used[address]:
-                continue  # it is somebody's data
-            node = ExtentNode.decode(bench.fmt, address, bench.read(address) or b"")
-            for piece in self._sensible(list(zip(node.keys, node.values, strict=True))):
-                end = piece.physical + piece.length
-                if bench.used.find(1, piece.physical, end) < 0 and marks.all_used(piece.physical, end):
-                    bench.claim(piece.physical, piece.length)
-                    rebuild.kept.append(piece)
-        inode = bench.inode(ino)
-        pieces = self._without_overlaps(rebuild)
-        _mend_size(inode, pieces, bench.fmt.block_size)
-        bench.put(inode)
+            if not bench.used[address]:  # else it is somebody's data
+                node = ExtentNode.decode(bench.fmt, address, bench.read(address) or b"")
+                self._take(ino, node, self.limit)
 
-    def _without_overlaps(self, rebuild: _Rebuild) -> list[Piece]:
-        """Of pieces for the same logical blocks the first is kept."""
-        kept: list[Piece] = []
-        end = 0
-        for piece in sorted(rebuild.kept):
-            if piece.logical >= end:
-                kept.append(piece)
-                end = piece.logical + piece.length
-            else:
-                self.bench.release(piece.physical, piece.length)
-        rebuild.kept = kept
-        return kept
+    def _take_torn(self, ino: int, address: int) -> None:
+        """What a leaf with a wrong checksum seems to map, within the file."""
+        bench, data = self.bench, self.bench.read(address)
+        node = None if data is None else torn_leaf(bench.fmt, ExtentNode, ino, address, data)
+        if node is not None:
+            eof = -(-bench.inode(ino).size // bench.fmt.block_size)
+            taken = self._take(ino, node, eof)
+            text = f"{taken} of its {len(node.keys)} extents kept, contents may be wrong"
+            bench.note(f"inode {ino}: block {address} of its tree is damaged; {text}")
+
+    def _take(self, ino: int, node: ExtentNode, limit: int) -> int:
+        """Take what the leaf maps below logical block `limit`, as far as nobody holds it and the bitmap calls it used:
+        else it would be what a freed leaf has left behind. The number of extents taken.
+        """
+        bench, kept, marks, taken = self.bench, self.rebuilds[ino].kept, Marks(self.bench), 0
+        kept.sort()
+        for piece in self._sensible(list(zip(node.keys, node.values, strict=True))):
+            first, end = piece.physical, piece.physical + piece.length
+            within = piece.logical + piece.length <= limit and _fits_between(kept, piece)
+            if within and bench.used.find(1, first, end) < 0 and marks.all_used(first, end):
+                bench.claim(first, piece.length)
+                insort(kept, piece)
+                taken += 1
+        inode = bench.inode(ino)
+        _mend_size(inode, kept, bench.fmt.block_size)
+        bench.put(inode)
+        return taken
 
     def _mend(self, inode: Inode, slot: int) -> None:
         bench = self.bench
@@ -109,9 +136,12 @@ class ExtentMender:
             found = list(inode.entries) if inode.form == FORM_EXTENTS else []
         pieces = self._sensible(found)
         changed = remains.damaged or [(p.logical, EXTENT.pack(*p[1:])) for p in pieces] != found
+        size = inode.size
         _mend_size(inode, pieces, bench.fmt.block_size)
+        if inode.size != size:
+            bench.note(f"inode {inode.ino}: size {size}, set to {inode.size}")
         if stat.S_ISLNK(inode.mode) and inode.nlink and not _symlink_whole(inode, pieces, bench.fmt.block_size):
-            self._free(inode, slot, remains.nodes)
+            self._free(inode, slot, remains.nodes, "a symlink without its target")
             return
         kept, copies = self._claim(pieces)
         if changed or copies or len(kept) != len(pieces):
@@ -153,9 +183,9 @@ class ExtentMender:
                 at = after
         return kept, copies
 
-    def _free(self, inode: Inode, slot: int, nodes: list[int]) -> None:
+    def _free(self, inode: Inode, slot: int, nodes: list[int], why: str) -> None:
         bench = self.bench
-        bench.note(f"inode {inode.ino}: a symlink without its target; freed")
+        bench.note(f"inode {inode.ino}: {why}; freed")
         for address in [*nodes, *chain_blocks(bench, inode)]:
             bench.release(address, 1)
         bench.table.types[slot] = FREE
@@ -175,6 +205,9 @@ class ExtentMender:
                 for address in remains.nodes:
                     bench.release(address, 1)
             copied = [piece for copy in rebuild.copies for piece in self._copy(copy)]
+            missing = sum(p.length for p in rebuild.copies) - sum(p.length for p in copied)
+            if missing:
+                bench.note(f"inode {ino}: {missing} blocks that others hold could not be copied: holes now")
             store_extents(bench, inode, sorted(rebuild.kept + copied))
             inode.blocks += len(chain_blocks(bench, inode))
             _mend_size(inode, rebuild.kept + copied, bench.fmt.block_size)
@@ -236,6 +269,14 @@ def users_inodes(bench: Bench) -> Iterator[tuple[int, int]]:
     """(inode, slot) of the users' inodes in use."""
     types = bench.table.types
     return ((ino, slot) for ino, slot in bench.table.inodes() if types[slot] and ino >= FIRST_INO)
+
+
+def _fits_between(kept: list[Piece], piece: Piece) -> bool:
+    """Whether none of `kept`, in order, maps a logical block of the piece."""
+    at = bisect(kept, piece)
+    before, after = kept[at - 1 : at], kept[at : at + 1]
+    end = piece.logical + piece.length
+    return all(p.logical + p.length <= piece.logical for p in before) and all(end <= p.logical for p in after)
 
 
 def _part(piece: Piece, start: int, stop: int) -> Piece:

@@ -13,11 +13,14 @@ from deferfs.check.context import Context
 from deferfs.check.extents import Mapping
 from deferfs.check.inodefile import InodeFile, read_inode_file
 from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.salvage import sound_record
 from deferfs.check.repair.scan import Marks, used_blocks
+from deferfs.check.repair.trees import Remains
 from deferfs.check.report import Findings
 from deferfs.errors import CorruptionError
 from deferfs.ondisk.format import INODE_BYTES
-from deferfs.ondisk.inode import INODE_FILE_INO, MAGIC, Inode
+from deferfs.ondisk.inode import FORM_EXTENT_TREE, INODE_FILE_INO, MAGIC, Inode
+from deferfs.ondisk.node import ExtentNode
 
 _INO_MAX = 1 << 62
 
@@ -33,6 +36,7 @@ class _Found(NamedTuple):
 
 def find_inode_table(bench: Bench) -> InodeFile | None:
     """Where the table lies; None when the image holds not a single record of this filesystem."""
+    _correct(bench)
     findings = Findings()
     context = Context(bench.device, bench.superblock, findings, Claims(bench.superblock.blocks))
     file = read_inode_file(context)
@@ -40,6 +44,22 @@ def find_inode_table(bench: Bench) -> InodeFile | None:
         return file
     bench.note("inode file: mapped anew from the records found on the image")
     return _mapped_by_scan(bench, file)
+
+
+def _correct(bench: Bench) -> None:
+    """Correct single wrong bits in the record of the inode file and in its tree, so that it can be read."""
+    block, slot = divmod(INODE_FILE_INO, bench.fmt.inodes_per_block)
+    address, at = bench.superblock.inode_root + block, slot * INODE_BYTES
+    data = bench.read(address) if bench.inside(address, 1) else None
+    if data is None:
+        return
+    inode = sound_record(bench, INODE_FILE_INO, address, data[at : at + INODE_BYTES])
+    if inode is None:
+        return
+    bench.write(address, data[:at] + inode.encode(bench.fmt, address) + data[at + INODE_BYTES :])
+    if inode.form == FORM_EXTENT_TREE:
+        for _ in Remains(bench, ExtentNode, INODE_FILE_INO, inode.root).leaves():
+            pass
 
 
 def records_at(bench: Bench, address: int, data: bytes | None) -> list[Inode]:

@@ -6,9 +6,9 @@ from bitarray import bitarray
 
 from deferfs.check.claims import blocks_text
 from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.limits import JOURNAL_BLOCKS_MIN
 from deferfs.ondisk.bitmap import Bitmap
 
-_JOURNAL_BLOCKS_MIN = 64
 Area = tuple[int, int]
 """(first block, blocks)."""
 
@@ -51,24 +51,28 @@ class Layout:
         """Find new places for the others. NoRoomError."""
         bench = self.bench
         if not self.regions_stay:
-            region = _free_run(bench, bench.superblock.groups, bench.superblock.groups)
+            region = free_run(bench, bench.superblock.groups, bench.superblock.groups)
             bench.superblock = bench.superblock.next(bitmap_regions=(region,))
             bench.note(f"bitmaps: moved to {blocks_text(region[0], sum(region))}")
         if not self.journal_stays:
-            first, length = _free_run(bench, bench.superblock.journal_blocks, _JOURNAL_BLOCKS_MIN)
+            wanted = bench.superblock.journal_blocks
+            first, length = free_run(bench, wanted, min(wanted, JOURNAL_BLOCKS_MIN))
             bench.superblock = bench.superblock.next(journal_start=first, journal_blocks=length, journal_tail=0)
             bench.note(f"journal: moved to {blocks_text(first, first + length)}")
             for address in range(first, first + length):
                 bench.disk.write(address * bench.fmt.block_size, bytes(bench.fmt.block_size))
 
 
-def _free_run(bench: Bench, wanted: int, least: int) -> Area:
-    while wanted >= least:
+def free_run(bench: Bench, wanted: int, least: int) -> Area:
+    """A run of free blocks, now held: as long as `wanted`, or half of it again and again, but not below `least`: in a
+    smaller log than that, some operations would never fit.
+    """
+    while wanted:
         first = bench.used.find(bitarray(wanted)) if wanted <= len(bench.used) else -1
         if first >= 0:
             bench.claim(first, wanted, structure=True)
             return first, wanted
-        wanted //= 2
+        wanted = max(wanted // 2, least) if wanted > least else 0
     raise NoRoomError
 
 

@@ -51,7 +51,7 @@ def settle_records(bench: Bench) -> None:
 
 
 def _release(bench: Bench, inode: Inode, slot: int) -> None:
-    bench.note(f"inode {inode.ino}: has no name any more; released")
+    bench.note(f"inode {inode.ino}: has no name any more; released", loses=False)
     for first, length in held_by(bench, inode):
         bench.release(first, length)
     bench.table.types[slot] = FREE
@@ -60,7 +60,7 @@ def _release(bench: Bench, inode: Inode, slot: int) -> None:
 
 def _give_names(bench: Bench, lost: array[int]) -> None:
     table = bench.table
-    home = _lost_found(bench)
+    home, path = _lost_found(bench)
     directory = Directory(bench, bench.inode(home))
     taken = {unpack_entry(value)[2] for _, value in directory.entries()}
     added: list[Entry] = []
@@ -68,7 +68,7 @@ def _give_names(bench: Bench, lost: array[int]) -> None:
         name = _unused(b"#%d" % ino, taken)
         added.append((name_key(bench.fmt, name), pack_entry(ino, table.type_of(ino), name)))
         table.found_in[table.slot(ino)] = home
-        bench.note(f"inode {ino}: in no directory; now /{LOST_FOUND.decode()}/{name.decode()}")
+        bench.note(f"inode {ino}: in no directory; now /{path.decode()}/{name.decode()}")
     added.sort()
     store_entries(bench, directory.inode, directory, lambda: merge(directory.entries(), added))
     count_names(bench, home, lost)
@@ -82,15 +82,15 @@ def _unused(name: bytes, taken: set[bytes]) -> bytes:
     return found
 
 
-def _lost_found(bench: Bench) -> int:
-    """The inode of lost+found in the root directory, which is made if need be."""
+def _lost_found(bench: Bench) -> tuple[int, bytes]:
+    """The inode and the name of lost+found in the root directory, which is made if need be."""
     table = bench.table
     root = Directory(bench, bench.inode(ROOT_INO))
     taken: set[bytes] = set()
     for _, value in root.entries():
         ino, _, name = unpack_entry(value)
         if name == LOST_FOUND and table.type_of(ino) == TYPE_DIRECTORY:
-            return ino
+            return ino, name
         taken.add(name)
     inode = free_inode(bench)
     inode.mode, inode.parent = stat.S_IFDIR | 0o700, ROOT_INO
@@ -105,4 +105,4 @@ def _lost_found(bench: Bench) -> int:
     entry = (name_key(bench.fmt, name), pack_entry(inode.ino, TYPE_DIRECTORY, name))
     store_entries(bench, root.inode, root, lambda: merge(root.entries(), [entry]))
     count_names(bench, ROOT_INO, array("Q", [inode.ino]))
-    return inode.ino
+    return inode.ino, name

@@ -172,7 +172,7 @@ def store_entries(bench: Bench, inode: Inode, old: Directory, entries: Callable[
     """Make the directory hold `entries()`, which ascend by key and may be read from `old` meanwhile: two of one name
     become one, equal keys are told apart. Returns the inodes named. NoRoomError."""
     targets = array("Q")
-    wanted = _distinct(entries(), targets)
+    wanted = _distinct(bench, inode.ino, entries(), targets)
     head: list[Entry] = []
     room, nodes = inode.room(), 0
     while room >= 0 and (entry := next(wanted, None)) is not None:
@@ -188,7 +188,7 @@ def store_entries(bench: Bench, inode: Inode, old: Directory, entries: Callable[
         except NoRoomError:
             # the old nodes are room for the new ones, once everything in them is in memory
             del targets[:]
-            everything = list(_distinct(entries(), targets))
+            everything = list(_distinct(bench, inode.ino, entries(), targets))
             _release(bench, old)
             root, nodes = build(bench, DirectoryNode, inode.ino, everything)
         inode.set_tree(FORM_DIRECTORY_TREE, root)
@@ -203,7 +203,7 @@ def _release(bench: Bench, old: Directory) -> None:
         bench.release(address, 1)
 
 
-def _distinct(entries: Iterator[Entry], targets: array[int]) -> Iterator[Entry]:
+def _distinct(bench: Bench, directory: int, entries: Iterator[Entry], targets: array[int]) -> Iterator[Entry]:
     """The entries with ascending keys and different names; `targets` takes the inodes."""
     last_key, group, names = -1, -1, set[bytes]()
     for key, value in entries:
@@ -212,6 +212,9 @@ def _distinct(entries: Iterator[Entry], targets: array[int]) -> Iterator[Entry]:
             group, names = key >> 8, set()
         key = max(key, last_key + 1)
         if name in names or key >> 8 != group:
+            bench.note(f"directory {directory}: {shown(name)} removed: it is there already")
+            if bench.table.type_of(ino) == TYPE_DIRECTORY:
+                bench.table.found_in[bench.table.slot(ino)] = 0  # it was here, by this name
             continue
         names.add(name)
         last_key = key

@@ -9,9 +9,9 @@ from __future__ import annotations
 from deferfs.check.repair.attributes import mend_xattrs
 from deferfs.check.repair.bench import Bench
 from deferfs.check.repair.fields import blank, mend_fields, mend_reserved
+from deferfs.check.repair.salvage import plausible_record, sound_record
 from deferfs.check.repair.trees import Remains
-from deferfs.check.table import FREE
-from deferfs.errors import CorruptionError
+from deferfs.check.table import DAMAGED, FREE
 from deferfs.ondisk.format import INODE_BYTES
 from deferfs.ondisk.inode import (
     FIRST_INO,
@@ -25,7 +25,7 @@ from deferfs.ondisk.node import DirectoryNode, ExtentNode
 
 
 def mend_records(bench: Bench) -> None:
-    """Free every record that is not sound, mend the others, and claim their metadata."""
+    """Free every record that cannot be used, mend the others, and claim their metadata."""
     for number in bench.steps("records", sorted(bench.file.chunks)):
         for index in range(bench.fmt.chunk_blocks):
             _mend_block(bench, number, index)
@@ -36,42 +36,59 @@ def _mend_block(bench: Bench, number: int, index: int) -> None:
     address = bench.file.block(number, index)
     data = bench.read(address) if bench.inside(address, 1) else None
     first = number * fmt.inodes_per_chunk + index * fmt.inodes_per_block
-    sound = [_decode(bench, first + slot, address, slot, data) for slot in range(fmt.inodes_per_block)]
-    if number and not any(sound):
+    base = table.bases[number] + index * fmt.inodes_per_block
+    usable = [_usable(bench, first + slot, base + slot, address, slot, data) for slot in range(fmt.inodes_per_block)]
+    if number and not any(usable):
         # Nothing shows that this block is the table's: it is not written to, but replaced if the chunk is needed.
         bench.lost_blocks.add((number, index))
-        if data is not None and any(data):
-            bench.note(f"inodes {first} to {first + len(sound) - 1}: no record can be read; freed")
+        if data is None or any(data):
+            bench.note(
+                f"inodes {first} to {first + len(usable) - 1}: no record can be read; freed, but for trees found"
+            )
+        table.types[base : base + len(usable)] = bytes([DAMAGED]) * len(usable)
         return
     bench.claim(address, 1, structure=True)
-    base = table.bases[number] + index * fmt.inodes_per_block
-    for slot, inode in enumerate(sound):
+    for slot, inode in enumerate(usable):
         ino = first + slot
+        lost = inode is None
         if inode is None:
-            bench.note(f"inode {ino}: its record cannot be read; freed")
             inode = blank(ino)
         if ino < FIRST_INO:
             if mend_reserved(inode, bench.now_ns):
                 bench.note("root directory: made anew")
         elif inode.mode == FREE:
             inode = blank(ino, inode.generation)
-        elif not mend_fields(inode):
-            bench.note(f"inode {ino}: of an impossible type or form; freed")
-            inode = blank(ino, inode.generation)
+        else:
+            inode = _mend_fields(bench, inode)
         if inode.mode:
             _claim_metadata(bench, inode)
             table.enter(base + slot, inode)
         bench.put(inode)
+        if lost:
+            table.types[base + slot] = DAMAGED  # until `find_lost_leaves` has looked for its tree
 
 
-def _decode(bench: Bench, ino: int, address: int, slot: int, data: bytes | None) -> Inode | None:
+def _mend_fields(bench: Bench, inode: Inode) -> Inode:
+    was = inode.copy()
+    if not mend_fields(inode):
+        bench.note(f"inode {inode.ino}: of an impossible type or form; freed")
+        return blank(inode.ino, inode.generation)
+    wrong = [name for name in ("mode", "form", "flags", "rdev", "size") if getattr(inode, name) != getattr(was, name)]
+    if wrong:
+        bench.note(f"inode {inode.ino}: {', '.join(wrong)} set right")
+    return inode
+
+
+def _usable(bench: Bench, ino: int, slot: int, address: int, index: int, data: bytes | None) -> Inode | None:
+    """Record `index` of the block, if it is sound, or damaged so that it can be used."""
     if data is None:
         return None
-    try:
-        inode = Inode.decode(bench.fmt, address, data[slot * INODE_BYTES : (slot + 1) * INODE_BYTES])
-    except CorruptionError:
-        return None
-    return inode if inode.ino == ino else None
+    raw = data[index * INODE_BYTES : (index + 1) * INODE_BYTES]
+    inode = sound_record(bench, ino, address, raw)
+    if inode is None:
+        inode = plausible_record(bench, ino, address, raw)
+        bench.doubtful[slot] = inode is not None
+    return inode
 
 
 def _claim_metadata(bench: Bench, inode: Inode) -> None:

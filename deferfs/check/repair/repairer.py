@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from bitarray import bitarray
+
 from deferfs.check.checker import check_image
 from deferfs.check.context import Progress
-from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair.bench import Bench, Deeds, NoRoomError
 from deferfs.check.repair.extents import ExtentMender
 from deferfs.check.repair.inodefile import find_inode_table
 from deferfs.check.repair.layout import Layout, write_bitmaps
@@ -17,7 +19,7 @@ from deferfs.check.repair.lost import reconnect, settle_records
 from deferfs.check.repair.names import mend_directories
 from deferfs.check.repair.records import mend_records
 from deferfs.check.repair.scan import find_lost_leaves
-from deferfs.check.repair.superblocks import more_plausible
+from deferfs.check.repair.superblocks import correct_copies, more_plausible
 from deferfs.check.repair.table import claim_bitmaps, settle_table
 from deferfs.check.repair.writeout import WriteOut
 from deferfs.check.report import Findings, Report
@@ -26,7 +28,7 @@ from deferfs.check.table import InodeTable
 from deferfs.device.base import Device
 from deferfs.errors import ImageError
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
-from deferfs.ondisk.superblock import STATE_CLEAN, Superblock
+from deferfs.ondisk.superblock import COUNTER_SANE_MAX, STATE_CLEAN, Superblock
 
 ROUNDS_MAX: Final = 3
 """One repair is enough for all damage that we know of; another is tried when the check still finds something."""
@@ -34,16 +36,19 @@ ROUNDS_MAX: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What a repair did: `actions` in words (the first of `actions_total`), and what the check finds afterwards."""
+    """What a repair did: `actions` in words (the first of `actions_total`), and what the check finds afterwards.
+    `exact` says that nothing was lost, and nothing guessed.
+    """
 
     actions: tuple[str, ...]
     actions_total: int
     report: Report
+    exact: bool
 
 
 def recover_log(device: Device, now_ns: int) -> None:
     """Replay the log and leave the image marked unclean, with an empty log. ImageError, DeviceError."""
-    recover(device, read_superblock(device, Findings()), now_ns)
+    recover(device, read_superblock(device, Findings()), now_ns, Deeds().note)
 
 
 def mark(device: Device, now_ns: int, *, clean: bool) -> None:
@@ -57,27 +62,26 @@ def repair_image(device: Device, now_ns: int, *, progress: Progress | None = Non
     ImageError when there is nothing to start from: no superblock, or not one inode record; then at most the log has
     been replayed. DeviceError when the image cannot be written.
     """
-    superblock = more_plausible(device, read_superblock(device, Findings()))
-    superblock = recover(device, superblock, now_ns)
-    actions: list[str] = []
-    total = 0
+    deeds = Deeds()
+    correct_copies(device, deeds)
+    best = read_superblock(device, Findings())
+    superblock = more_plausible(device, best)
+    if superblock is not best:
+        deeds.note("superblock: constants of the older copy taken, which fit the image better")
+    superblock = recover(device, superblock, now_ns, deeds.note)
     for _ in range(ROUNDS_MAX):
         out = WriteOut(device, superblock, now_ns, through_log=False)
-        bench = Bench(device, superblock, now_ns, spill=partial(_spill, out), progress=progress)
+        bench = Bench(device, superblock, now_ns, spill=partial(_spill, out), deeds=deeds, progress=progress)
         try:
             moved = _steps(bench)
         except NoRoomError as error:
-            raise ImageError(
-                f"{device.name}: no free block is left for the repair; free some, or grow the image"
-            ) from error
-        actions += bench.actions
-        total += bench.actions_total
+            raise ImageError(f"{device.name}: no free block is left for what the repair has to write") from error
         _put_superblocks(bench)
         report = check_image(bench.device, progress=progress)
         superblock = _write_out(bench, out, through_log=not moved, clean=report.clean and report.complete)
         if report.clean and report.complete:
             break
-    return Repaired(tuple(actions), total, report)
+    return Repaired(tuple(deeds.texts), deeds.total, report, not deeds.losses)
 
 
 def _steps(bench: Bench) -> bool:
@@ -86,6 +90,7 @@ def _steps(bench: Bench) -> bool:
     if file is None:
         raise ImageError(f"{bench.device.name}: not one inode record can be read; nothing to repair it from")
     bench.file, bench.table = file, InodeTable(bench.fmt, file)
+    bench.doubtful = bitarray(len(bench.table.types))
     bench.claim(0, bench.fmt.reserved_blocks, structure=True)
     mend_records(bench)
     claim_bitmaps(bench)
@@ -105,7 +110,9 @@ def _steps(bench: Bench) -> bool:
 
 
 def _put_superblocks(bench: Bench) -> None:
-    """For the check of the outcome; they are written to the disk by other means."""
+    """For the check of the outcome; they are written to the disk by other means, which also count anew (105)."""
+    if bench.superblock.sequence > COUNTER_SANE_MAX:
+        bench.superblock = replace(bench.superblock, sequence=0)
     for _ in SUPERBLOCK_OFFSETS:
         bench.superblock = bench.superblock.next(state=STATE_CLEAN, journal_tail=0)
         bench.device.write(SUPERBLOCK_OFFSETS[bench.superblock.sequence % 2], bench.superblock.encode())

@@ -8,8 +8,11 @@ from typing import Final
 from bitarray import bitarray
 
 from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.salvage import give_block, record_from_tree
+from deferfs.check.table import DAMAGED, FREE
 from deferfs.errors import CorruptionError, DeviceError
 from deferfs.ondisk.bitmap import Bitmap
+from deferfs.ondisk.inode import FIRST_INO, ROOT_INO
 from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
 
 _SCAN_BYTES = 1 << 20
@@ -38,6 +41,17 @@ class Marks:
         """The same for all of them."""
         return all(bits is None or bits.find(0, low, high) < 0 for bits, low, high in self._parts(first, end))
 
+    def free_block(self) -> int | None:
+        """A block that is marked as free, and that nobody was found to hold so far."""
+        bench, size = self.bench, self.bench.fmt.bits_per_bitmap
+        for group in range(bench.superblock.groups):
+            self._load(group)
+            held = bench.held[group * size : (group + 1) * size]
+            at = -1 if self.bitmap is None else (self.bitmap.bits[: len(held)] | held).find(0)
+            if at >= 0:
+                return group * size + at
+        return None
+
     def _parts(self, first: int, end: int) -> Iterator[tuple[bitarray | None, int, int]]:
         size = self.bench.fmt.bits_per_bitmap
         for group in range(first // size, (end - 1) // size + 1):
@@ -50,7 +64,8 @@ class Marks:
         if group != self.group:
             self.group, at = group, bench.superblock.bitmap_address(group)
             try:
-                self.bitmap = Bitmap.decode(bench.fmt, at, bench.read(at) or bytes(bench.fmt.block_size))
+                data = bench.read(at) or bytes(bench.fmt.block_size)
+                self.bitmap = bench.decode(Bitmap, at, data, f"free-space bitmap of group {group}")
             except CorruptionError:
                 self.bitmap = None
 
@@ -80,12 +95,13 @@ def _read(bench: Bench, start: int, end: int) -> list[bytes]:
 
 
 def find_lost_leaves(bench: Bench) -> None:
-    """Find the leaves of trees of which inner nodes are damaged. Those of directories are claimed; those of files have
-    to wait until it is known what the sound ones map.
+    """Find the leaves of trees of which inner nodes are damaged, or of which the record is lost. Those of directories
+    are claimed; those of files have to wait until it is known what the sound ones map.
 
     A leaf proves whose it is. It counts when the bitmap calls it used and nobody else holds it.
     """
-    if not bench.damaged_trees:
+    table = bench.table
+    if not bench.damaged_trees and DAMAGED not in table.types:
         return
     marks = Marks(bench)
     for address, data in used_blocks(bench, marks, tuple(_KINDS), set()):
@@ -93,12 +109,58 @@ def find_lost_leaves(bench: Bench) -> None:
         if kind is None or bench.used[address] or not marks.used(address):
             continue
         try:
-            node = kind.decode(bench.fmt, address, data)
+            node = bench.decode(kind, address, data, "a leaf")
         except CorruptionError:
             continue
-        if bench.damaged_trees.get(node.owner) is not kind or node.level or not node.keys:
+        if node.level or not node.keys:
+            continue
+        if (
+            table.type_of(node.owner) == DAMAGED
+            and _may_have(node.owner, kind)
+            and _has_place(bench, marks, node.owner)
+        ):
+            record_from_tree(bench, node.owner, kind)
+        if bench.damaged_trees.get(node.owner) is not kind:
             continue
         bench.lost_leaves.setdefault(node.owner, []).append((node.keys[0], address))
         bench.note(f"inode {node.owner}: {len(node.keys)} entries of its tree found in block {address}")
         if kind is DirectoryNode:
             bench.claim(address, 1, structure=True)
+    _give_up_records(bench)
+
+
+def _may_have(ino: int, kind: type[Node]) -> bool:
+    """Of the reserved inodes only the root directory has a tree that is found this way."""
+    return ino >= FIRST_INO or (ino == ROOT_INO and kind is DirectoryNode)
+
+
+def _table_block(bench: Bench, ino: int) -> tuple[int, int]:
+    """(chunk, block of it) where the record of an inode lies."""
+    return divmod(ino // bench.fmt.inodes_per_block, bench.fmt.chunk_blocks)
+
+
+def _has_place(bench: Bench, marks: Marks, ino: int) -> bool:
+    """Whether there is a block for the record, which may have to come in the place of a lost one. Not all claims are
+    known yet, so it is one that is marked as free.
+    """
+    place = _table_block(bench, ino)
+    if place in bench.lost_blocks:
+        address = marks.free_block()
+        if address is None:
+            return False
+        bench.claim(address, 1, structure=True)
+        bench.fresh.add(address)
+        give_block(bench, *place, address)
+    return True
+
+
+def _give_up_records(bench: Bench) -> None:
+    """What is lost now is lost."""
+    types = bench.table.types
+    for ino, slot in bench.table.inodes():
+        if types[slot] == DAMAGED and _table_block(bench, ino) in bench.lost_blocks:
+            types[slot] = FREE  # with the others of its block
+        elif types[slot] == DAMAGED:
+            reserved = ino < FIRST_INO
+            types[slot] = bench.inode(ino).mode >> 12
+            bench.note(f"inode {ino}: its record cannot be read; {'made anew' if reserved else 'freed'}")

@@ -5,6 +5,10 @@ from __future__ import annotations
 import stat
 from dataclasses import replace
 
+import google_crc32c
+
+from deferfs.check.repair.bench import Deeds
+from deferfs.check.repair.bits import correct_sealed
 from deferfs.check.superblocks import KEPT
 from deferfs.device.base import Device
 from deferfs.errors import CorruptionError, DeviceError, FsError, ImageError
@@ -24,6 +28,23 @@ def read_copies(device: Device) -> list[Superblock]:
         except (DeviceError, ImageError):
             continue
     return sorted(found, key=lambda superblock: -superblock.sequence)
+
+
+def correct_copies(device: Device, deeds: Deeds) -> None:
+    """Write back the copies of which a single bit is wrong, as they were. DeviceError."""
+    for offset in SUPERBLOCK_OFFSETS:
+        try:
+            data = device.read(offset, SUPERBLOCK_BYTES)
+        except DeviceError:
+            continue
+        right = correct_sealed(data, google_crc32c.value(data[4:]))
+        try:
+            if right is None or SUPERBLOCK_OFFSETS[Superblock.decode(right).sequence % 2] != offset:
+                continue
+        except ImageError:
+            continue
+        device.write(offset, right)
+        deeds.note(f"superblock at byte {offset}: one bit was wrong, and is corrected", loses=False)
 
 
 def more_plausible(device: Device, best: Superblock) -> Superblock:

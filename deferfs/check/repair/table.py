@@ -7,6 +7,7 @@ from bitarray import bitarray
 from deferfs.check.repair.bench import Bench
 from deferfs.check.repair.extents import Piece, store_extents
 from deferfs.check.repair.fields import blank
+from deferfs.check.repair.salvage import give_block
 from deferfs.check.repair.trees import Entry, Remains
 from deferfs.check.table import FREE, TYPE_FILE
 from deferfs.errors import CorruptionError
@@ -26,7 +27,7 @@ def claim_bitmaps(bench: Bench) -> None:
     """Claim the bitmaps of inode groups that are sound; the others are replaced later."""
     for group, address in sorted(bench.file.bitmaps.items()):
         if _sound_bitmap(bench, group, address) is None:
-            bench.note(f"inode group {group}: bitmap made anew")
+            bench.note(f"inode group {group}: bitmap made anew", loses=False)
             del bench.file.bitmaps[group]
         else:
             bench.claim(address, 1, structure=True)
@@ -86,14 +87,7 @@ def settle_table(bench: Bench) -> None:
 
 def _replace_block(bench: Bench, number: int, index: int) -> None:
     """Give a chunk a fresh block of free records in the place of one that is lost."""
-    fmt, file = bench.fmt, bench.file
-    address = bench.allocate()
-    first = number * fmt.inodes_per_chunk + index * fmt.inodes_per_block
-    records = [blank(ino).encode(fmt, address) for ino in range(first, first + fmt.inodes_per_block)]
-    bench.write(address, b"".join(records))
-    blocks = [file.block(number, at) for at in range(fmt.chunk_blocks)]
-    blocks[index] = address
-    file.chunks[number], file.scattered[number] = blocks[0], blocks
+    give_block(bench, number, index, bench.allocate())
 
 
 def _empty_orphan_file(bench: Bench) -> None:
@@ -107,7 +101,8 @@ def _sound_bitmap(bench: Bench, group: int, address: int) -> Bitmap | None:
     if not bench.inside(address, 1) or bench.used[address]:
         return None
     try:
-        bitmap = Bitmap.decode(bench.fmt, address, bench.read(address) or bytes(bench.fmt.block_size))
+        data = bench.read(address) or bytes(bench.fmt.block_size)
+        bitmap = bench.decode(Bitmap, address, data, f"bitmap of inode group {group}")
     except CorruptionError:
         return None
     return bitmap if bitmap.owner == group else None

@@ -7,6 +7,7 @@ from itertools import islice
 from operator import ge
 
 from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair.leaves import salvage_leaf, torn_leaf
 from deferfs.check.trees import LEVELS_MAX
 from deferfs.errors import CorruptionError
 from deferfs.ondisk.node import DirectoryNode, Node
@@ -84,9 +85,15 @@ class Remains:
         data = bench.read(address) if bench.inside(address, 1) else None
         if data is None:
             return None
+        node: Node | None = None
         try:
-            node = self.kind.decode(bench.fmt, address, data)
+            node = bench.decode(self.kind, address, data, f"inode {self.ino}: tree")
         except CorruptionError:
+            if self.kind is DirectoryNode:
+                node = salvage_leaf(bench, self.ino, address, data)
+            elif torn_leaf(bench.fmt, self.kind, self.ino, address, data) is not None:
+                bench.torn_leaves.setdefault(self.ino, set()).add(address)
+        if node is None:
             return None
         if node.owner != self.ino or node.level > LEVELS_MAX or level not in (-1, node.level):
             return None

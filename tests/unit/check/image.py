@@ -66,9 +66,16 @@ class Image:
         self.put_raw(address, block.encode(self.fmt, address))
 
     def spoil(self, address: int) -> None:
-        """Flip one bit without sealing the block."""
+        """Damage some bytes without sealing the block; more than a checksum can correct."""
         data = bytearray(self.raw(address))
-        data[self.fmt.block_size // 2] ^= 4
+        middle = self.fmt.block_size // 2 + 8  # of the inode table: where a record says whose it is
+        data[middle : middle + 4] = bytes(byte ^ 0x5A for byte in data[middle : middle + 4])
+        self.put_raw(address, bytes(data))
+
+    def flip(self, address: int, bit: int) -> None:
+        """Turn one bit of a block without sealing it."""
+        data = bytearray(self.raw(address))
+        data[bit // 8] ^= 1 << bit % 8
         self.put_raw(address, bytes(data))
 
     # --- inodes ---

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from deferfs.check import Counts, check_image
+from deferfs.check.orphans import BAD_BLOCKS_MAX
 from deferfs.check.report import PROBLEMS_PER_KIND
 from deferfs.device import FailingDevice, Fault, MemoryDevice, Request
 from deferfs.errors import ImageError
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
-from deferfs.ondisk.inode import FORM_EXTENT_TREE, FORM_EXTENTS
+from deferfs.ondisk.inode import FORM_EXTENT_TREE, FORM_EXTENTS, ORPHAN_FILE_INO
 from deferfs.ondisk.node import EXTENT, ExtentNode
 from tests.unit.check.builder import BLOCK_SIZE, BLOCKS
 from tests.unit.check.image import Image
@@ -79,6 +80,15 @@ def test_progress() -> None:
         assert steps[-1][0] == steps[-1][1]
 
 
+def test_an_orphan_file_over_everything_is_not_read_to_its_end() -> None:
+    """It may be one extent over a huge sparse image."""
+    image = sample()
+    image.change_inode(ORPHAN_FILE_INO, entries=((0, EXTENT.pack(100, BLOCKS - 100, 0)),))
+    report = check_image(image.device)
+    assert report.suppressed["orphan-block"] + PROBLEMS_PER_KIND == BAD_BLOCKS_MAX + 1
+    assert not report.complete
+
+
 # --- no image ---
 @pytest.mark.parametrize("size", [0, 100, 512, 70_000, 1 << 20])
 def test_not_an_image(size: int) -> None:
@@ -100,6 +110,15 @@ def test_errors_name_the_image() -> None:
 def test_larger_device_than_the_image() -> None:
     data = sample().device.snapshot()
     assert check_image(MemoryDevice.from_bytes(data + bytes(5000))).clean
+
+
+@pytest.mark.parametrize("change", [{"incompatible": 4}, {"read_only_compatible": 4}])
+def test_a_newer_superblock_of_a_newer_program_is_not_passed_over(change: dict[str, int]) -> None:
+    image = sample()
+    newer = replace(image.superblock.next(), **change)  # type: ignore[arg-type]
+    image.put_superblock(newer, (newer.sequence % 2,))
+    with pytest.raises(ImageError, match="feature"):
+        check_image(image.device)
 
 
 def test_both_superblocks_damaged() -> None:

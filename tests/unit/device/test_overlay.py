@@ -42,6 +42,16 @@ def test_what_was_written_is_read_where_the_device_cannot() -> None:
         OverlayDevice(FailingDevice(inner, fault), 16).read(32, 1)
 
 
+def test_a_bound_on_what_may_change() -> None:
+    inner, _ = devices()
+    overlay = OverlayDevice(inner, 16, 32)
+    overlay.write(8, b"x" * 16)
+    overlay.write(0, b"y" * 32)
+    with pytest.raises(DeviceError, match="more than 32 bytes would change"):
+        overlay.write(100, b"z")
+    assert overlay.read(0, 40) == b"y" * 32 + inner.read(32, 8)
+
+
 def test_outside() -> None:
     _, overlay = devices()
     with pytest.raises(DeviceError):

@@ -13,7 +13,7 @@ from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.store.checkpoint import checkpoint
 from deferfs.store.io import Write, perform, run_job
 from deferfs.store.past import look_back, past_device, read_history
-from deferfs.store.recovery import read_superblock
+from deferfs.store.recovery import Transaction, read_superblock
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import ROOT, fresh_driver, make, make_file, names, open_driver, settle, snapshot_of, unlink
@@ -65,6 +65,20 @@ def test_every_transaction_is_as_it_was() -> None:
     for tid, there in expected.items():
         assert names_at(device, tid) == there
     assert device.snapshot() == before
+
+
+def test_a_freed_block_has_no_image_any_more() -> None:
+    """It may be file data by then: what a mount of the past reads must not be hidden by what was there before."""
+    driver = fresh_driver()
+    superblock, size = driver.volume.store.superblock, driver.volume.store.fmt.block_size
+    first, home = superblock.tail_tid, superblock.blocks - 5
+    made = Transaction(first, 3, [(home, b"m" * size)])
+    freed = Transaction(first + 1, 2, [], [home])
+    again = Transaction(first + 2, 3, [(home, b"n" * size)])
+    images = [
+        run_job(driver.device, look_back(superblock, [made, freed, again], first + at)).images for at in range(-1, 3)
+    ]
+    assert images == [{}, {home: b"m" * size}, {}, {home: b"n" * size}]
 
 
 def test_only_what_is_in_the_log() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from deferfs.device import MemoryDevice, RecordingDevice, WriteRecord
 from deferfs.errors import CorruptionError
+from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, ROOT_INO
 from deferfs.ondisk.superblock import STATE_ERRORS
 from deferfs.ondisk.xattr import XattrBlock
@@ -47,6 +48,30 @@ def test_a_read_only_open_writes_nothing() -> None:
         make(driver, b"a")
     driver.close()
     assert not device.records
+
+
+def test_a_lost_superblock_does_not_make_the_log_unknown() -> None:
+    """The first one of a mount is lost, and the other says that the image was left clean, before that mount."""
+    driver = fresh_driver()
+    make(driver, b"committed")
+    driver.commit()
+    device = MemoryDevice.from_bytes(snapshot_of(driver))
+    device.write(SUPERBLOCK_OFFSETS[driver.volume.store.superblock.sequence % 2] + 100, b"damage")
+    with fails_with(errno.EROFS):
+        open_driver(MemoryDevice.from_bytes(device.snapshot()), read_only=True)
+    assert names(open_driver(device)) == [b"committed"]
+
+
+def test_a_lost_superblock_of_an_image_that_was_left_clean_does_no_harm() -> None:
+    driver = fresh_driver()
+    make(driver, b"kept")
+    driver.close()
+    device = MemoryDevice.from_bytes(snapshot_of(driver))
+    device.write(SUPERBLOCK_OFFSETS[(driver.volume.store.superblock.sequence + 1) % 2] + 100, b"damage")
+    before = device.snapshot()
+    assert names(open_driver(device, read_only=True)) == [b"kept"]
+    assert device.snapshot() == before
+    assert names(open_driver(device)) == [b"kept"]
 
 
 def test_a_log_to_replay_refuses_a_read_only_open() -> None:

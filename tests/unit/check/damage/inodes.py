@@ -118,6 +118,12 @@ def symlink_longer_than_its_blocks(image: Image) -> None:
     image.change_inode(LONG_SYMLINK, size=2 * BLOCK_SIZE + 1)
 
 
+@case("inode-size", "block-leaked")
+def symlink_with_a_hole(image: Image) -> None:
+    physical = image.mapped(LONG_SYMLINK, 1)
+    image.change_inode(LONG_SYMLINK, entries=((1, EXTENT.pack(physical, 1, 0)),), blocks=1)
+
+
 @case("inode-size")
 def symlink_in_unwritten_blocks(image: Image) -> None:
     _change_extent(image, LONG_SYMLINK, 0, flags=UNWRITTEN)

@@ -56,6 +56,13 @@ def revoked_images_are_not_replayed(image: Image) -> None:
 
 
 @case()
+def revoked_in_its_own_transaction(image: Image) -> None:
+    _unclean(image)
+    address = image.place(SMALL)[0]
+    image.log(0, 5, {address: bytes(image.fmt.block_size)}, (address,))
+
+
+@case()
 def logged_again_after_a_revoke(image: Image) -> None:
     _unclean(image)
     logged = _logged_and_spoiled(image)

@@ -12,14 +12,14 @@ from deferfs.device import MemoryDevice
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.volume import namespace
 from tests.unit.check.image import Image, metadata_blocks
-from tests.unit.check.repair.survey import Facts, footprints, open_copy, survey
+from tests.unit.check.repair.survey import Facts, Footprints, footprints, open_copy, survey
 from tests.unit.check.sample import sample
 
 NOW = 5
 
 
 @functools.lru_cache(maxsize=4)
-def known(image: bytes) -> tuple[dict[bytes, Facts], dict[bytes, set[int]]]:
+def known(image: bytes) -> tuple[dict[bytes, Facts], Footprints]:
     """What a sound image holds, and what each path of it rests on."""
     return survey(open_copy(image)), footprints(image)
 
@@ -57,12 +57,16 @@ def require_clean(report: Report) -> None:
 
 def require_untouched(image: Image, original: bytes, hit: Iterable[int], *, exact: bool = True) -> dict[bytes, Facts]:
     """The image mounts, and what rests on none of the blocks `hit` is as it was. Without `exact`, it may have gained
-    a name elsewhere, or a new inode number for its blocks: only contents are compared. What there is now.
+    a name elsewhere, or a new inode number for its blocks: only contents are compared. The contents of a file that is
+    whole itself are somewhere, whatever became of its directories. What there is now.
     """
     before, rests_on = known(original)
     now = survey(open_copy(image.device.snapshot()))
     damaged = set(hit)
-    for path, blocks in rests_on.items():
+    contents = {facts.content for facts in now.values()}
+    for path, blocks in rests_on.own.items():
+        assert blocks & damaged or before[path].content in contents, path
+    for path, blocks in rests_on.all.items():
         if not blocks & damaged:
             assert path in now, path
             if exact:

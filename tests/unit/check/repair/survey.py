@@ -6,6 +6,7 @@ import itertools
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from deferfs.check.claims import Claims
 from deferfs.check.context import Context
@@ -104,10 +105,17 @@ def content_of(driver: Driver, ino: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def footprints(image: bytes) -> dict[bytes, set[int]]:
-    """Path -> the blocks without which it cannot be: records, nodes, data and attributes, of it and of its
-    directories.
+class Footprints(NamedTuple):
+    """Path -> blocks without which it cannot be: records, nodes, data and attributes; `own` of it alone, `all` also of
+    its directories.
     """
+
+    own: dict[bytes, set[int]]
+    all: dict[bytes, set[int]]
+
+
+def footprints(image: bytes) -> Footprints:
+    """Of each path of a sound image."""
     device = MemoryDevice.from_bytes(image)
     findings = Findings()
     superblock = read_superblock(device, findings)
@@ -119,11 +127,13 @@ def footprints(image: bytes) -> dict[bytes, set[int]]:
     check_directories(context, table)
     assert not findings.problems
     driver = open_copy(image)
+    own: dict[bytes, set[int]] = {}
     found: dict[bytes, set[int]] = {}
     for path, facts in survey(driver).items():
         above = found.get(path.rpartition(b"/")[0]) or _own(owners, table.place(ROOT_INO)[0], ROOT_INO)
-        found[path] = above | _own(owners, table.place(facts.ino)[0], facts.ino)
-    return found
+        own[path] = _own(owners, table.place(facts.ino)[0], facts.ino)
+        found[path] = above | own[path]
+    return Footprints(own, found)
 
 
 def _own(owners: _Owners, record: int, ino: int) -> set[int]:

@@ -82,6 +82,20 @@ def test_the_tail_of_a_lost_superblock_is_found() -> None:
     require_untouched(image, sample_bytes(), ())
 
 
+def test_transactions_that_do_not_follow_each_other_are_no_chain() -> None:
+    """Of what an earlier lap has left, nothing is replayed over newer transactions, though their numbers fit."""
+    image = sample()
+    image.change_superblock(state=0, journal_tail=0, tail_tid=7)
+    newest = image.superblock.next(journal_tail=20, tail_tid=9)
+    image.put_superblock(newest, (newest.sequence % 2,))
+    address = image.place(FILES)[0]
+    image.log(40, 8, {address: bytes(image.fmt.block_size)})  # of which the end should be where 9 begins
+    with_log(image, 20, range(9, 11))
+    image.device.write(SUPERBLOCK_OFFSETS[newest.sequence % 2], bytes(512))
+    repaired(image)
+    require_untouched(image, sample_bytes(), ())
+
+
 def test_the_log_of_a_clean_image_is_not_replayed() -> None:
     image = sample()
     address = image.place(FILES)[0]

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from deferfs.check import check_image
-from deferfs.check.repair import bench, repair_image
+from deferfs.check.repair import bench, recover_log, repair_image
 from deferfs.check.repair.writeout import WriteOut
 from deferfs.crash.states import CrashStates, Shredded
 from deferfs.device import (
@@ -33,7 +33,7 @@ from tests.unit.check.repair.outcome import (
     sample_metadata,
 )
 from tests.unit.check.repair.test_repairer_damage import spoil_blocks
-from tests.unit.check.sample import sample
+from tests.unit.check.sample import SMALL, sample
 
 CUTS_PER_SEED = 6
 HARMLESS_SEED = 11
@@ -97,6 +97,43 @@ def test_what_nothing_refers_to_is_written_first_and_all_goes_through_the_log() 
     for address, data in pages.items():
         assert image.raw(address) == data
     assert image.superblock.tail_tid > sample().superblock.tail_tid
+
+
+def kinds(image: Image, recording: RecordingDevice) -> list[str]:
+    """What was written, in order: L the log, H a home, S a superblock, | a flush; repeats once."""
+    superblock, found = image.superblock, [""]
+    for record in recording.records:
+        if isinstance(record, FlushRecord):
+            kind = "|"
+        else:
+            block = getattr(record, "offset", 0) // BLOCK_SIZE - superblock.journal_start
+            reserved = block + superblock.journal_start < image.fmt.reserved_blocks
+            kind = "S" if reserved else "L" if 0 <= block < superblock.journal_blocks else "H"
+        if kind != found[-1]:
+            found.append(kind)
+    return found[1:]
+
+
+def test_the_order_of_a_repair() -> None:
+    """Marked, logged, home, log emptied, clean: each is on the disk before the next begins."""
+    image = sample()
+    recording = RecordingDevice(image.device)
+    out = WriteOut(recording, image.superblock, NOW, through_log=True)
+    pages = {address: bytes([address % 251]) * BLOCK_SIZE for address in range(3000, 3100)}
+    out.write(pages, set())
+    out.finish(clean=True)
+    batches = -(-len(pages) // 32)  # what the log of the sample has room for
+    assert "".join(kinds(image, recording)) == "S|" + batches * "L|H|S|" + "S|S|"
+
+
+def test_the_order_of_a_recovery() -> None:
+    image = sample()
+    image.change_superblock(state=0, tail_tid=7)
+    address = image.place(SMALL)[0]
+    image.log(0, 7, {address: image.raw(address)})
+    recording = RecordingDevice(image.device)
+    recover_log(recording, NOW)
+    assert "".join(kinds(image, recording)) == "H|S|"
 
 
 def test_an_image_that_cannot_be_written_is_left_to_the_next_repair() -> None:

@@ -1,0 +1,86 @@
+"""What the steps of a repair share: which blocks it takes, and when it stops to keep everything in memory."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from deferfs.check import check_image
+from deferfs.check.repair import bench as bench_module
+from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair.layout import free_run
+from deferfs.device import MemoryDevice
+from deferfs.limits import JOURNAL_BLOCKS_MIN
+from deferfs.ondisk.directory import name_key
+from deferfs.ondisk.node import DirectoryNode
+from deferfs.volume import namespace
+from tests.unit.check.builder import BLOCK_SIZE, BLOCKS
+from tests.unit.check.image import Image
+from tests.unit.check.repair.outcome import NOW, repaired, require_clean
+from tests.unit.check.repair.survey import open_copy
+from tests.unit.check.sample import BIG, sample
+
+
+def bench_of(image: Image, spilled: list[int] | None = None) -> Bench:
+    def spill(bench: Bench) -> None:
+        assert spilled is not None
+        spilled.append(len(bench.device.pages))
+        bench.device.pages.clear()
+
+    bench = Bench(image.device, image.superblock, NOW, spill=spill)
+    bench.claim(0, bench.fmt.reserved_blocks, structure=True)
+    return bench
+
+
+def test_what_the_image_on_disk_refers_to_is_overwritten_last() -> None:
+    bench = bench_of(sample())
+    first = bench.fmt.reserved_blocks
+    bench.claim(first, BLOCKS - first - 2)
+    bench.release(first + 5, 1)
+    assert [bench.allocate() for _ in range(3)] == [BLOCKS - 2, BLOCKS - 1, first + 5]
+    with pytest.raises(NoRoomError):
+        bench.allocate()
+
+
+def test_a_journal_that_moves_is_never_too_small_for_an_operation() -> None:
+    for longest, found in ((700, 600), (500, 300), (260, 256), (255, 0)):
+        bench = bench_of(sample())
+        first = bench.fmt.reserved_blocks
+        bench.claim(first, BLOCKS - first)
+        bench.release(4000, longest)
+        if found:
+            assert free_run(bench, 600, JOURNAL_BLOCKS_MIN) == (4000, found)
+            assert bench.used[4000 : 4000 + found].all()
+        else:
+            with pytest.raises(NoRoomError):
+                free_run(bench, 600, JOURNAL_BLOCKS_MIN)
+
+
+def test_more_than_memory_should_hold_is_written_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    spilled: list[int] = []
+    bench = bench_of(sample(), spilled)
+    monkeypatch.setattr(bench_module, "CHANGED_BYTES_MAX", 3 * BLOCK_SIZE)
+    for address in range(3000, 3008):
+        bench.write(address, b"x" * BLOCK_SIZE)
+    assert spilled == [4, 4]
+    bench.write(3000, bench.read(3000) or b"")  # what does not change is not written
+    assert not bench.device.pages
+
+
+def test_names_are_made_before_all_others_of_a_directory_built_anew() -> None:
+    """The leftmost key of an inner node bounds nothing."""
+    image = sample()
+    names = image.block(image.inode(BIG).root, DirectoryNode)
+    image.spoil(image.inode(BIG).root)
+    repaired(image)
+    driver = open_copy(image.device.snapshot())
+    first = names.keys[0] or image.block(names.children[0], DirectoryNode).keys[0]
+    before = [name for name in (b"new %d" % number for number in range(5000)) if name_key(image.fmt, name) < first]
+    assert before
+    for name in before[:20]:
+        driver.run(namespace.create, driver.volume, BIG, name, stat.S_IFREG | 0o644, 0, 0)
+    for name in before[:20]:
+        driver.run(namespace.lookup, driver.volume, BIG, name)
+    driver.close()
+    require_clean(check_image(MemoryDevice.from_bytes(driver.device.read(0, driver.device.size))))
