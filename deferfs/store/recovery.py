@@ -49,14 +49,27 @@ class Transaction:
 
 
 def read_superblock(size_bytes: int) -> Job[Superblock]:
-    """The superblock that counts; ImageError when there is none or the image is shorter than it says."""
+    """The superblock that counts; ImageError when there is none or the image is shorter than it says.
+
+    A copy that cannot be read is as good as a damaged one. OSError when no other one can be used.
+    """
     copies: list[bytes] = []
+    failure: OSError | None = None
     for offset in SUPERBLOCK_OFFSETS:
         if offset + SUPERBLOCK_BYTES <= size_bytes:
-            data = yield Read(offset, SUPERBLOCK_BYTES)
+            try:
+                data = yield Read(offset, SUPERBLOCK_BYTES)
+            except OSError as error:
+                failure = error
+                data = bytes(SUPERBLOCK_BYTES)
             assert data is not None
             copies.append(data)
-    superblock = newest(copies)
+    try:
+        superblock = newest(copies)
+    except ImageError:
+        if failure is not None:
+            raise failure from None
+        raise
     needed = superblock.blocks * superblock.block_size
     if needed > size_bytes:
         hint = f"bring it to its length (truncate -s {needed}), then fsck can tell what is left"

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from deferfs.device import MemoryDevice
-from deferfs.errors import ImageError
+from deferfs.device import FailingDevice, Fault, MemoryDevice, Request
+from deferfs.errors import DeviceError, ImageError
+from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.journal import Commit, Tag, decode_tags, encode_commit, encode_descriptor, peek
 from deferfs.ondisk.superblock import STATE_CLEAN
 from deferfs.store.io import Flush, Read, Write, perform, run_job
@@ -300,3 +301,26 @@ def test_unknown_read_only_features_allow_reading_only() -> None:
     device.write(superblock_offset(superblock), superblock.encode())
     with pytest.raises(ImageError, match="only be mounted read-only"):
         open_driver(device)
+
+
+# --- a disk that cannot be read in one place ---
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_superblock_that_cannot_be_read_is_a_lost_one(lost: int) -> None:
+    driver = fresh_driver()
+    make_file(driver, b"committed", b"x" * 3000)
+    settle(driver)
+    device = MemoryDevice.from_bytes(snapshot_of(driver))
+    offset = SUPERBLOCK_OFFSETS[lost]
+    failing = FailingDevice(
+        device, Fault(frozenset((Request.READ,)), sticky=True, start=offset, stop=offset + SUPERBLOCK_BYTES)
+    )
+    assert not run_job(failing, read_superblock(failing.size)).clean
+    assert files(open_driver(failing))[b"committed"] == b"x" * 3000
+
+
+def test_no_superblock_can_be_read() -> None:
+    device = FailingDevice(fresh_device(), Fault(frozenset((Request.READ,)), sticky=True))
+    with pytest.raises(DeviceError):
+        run_job(device, read_superblock(device.size))
