@@ -28,6 +28,8 @@ STATE_CLEAN: Final = 1
 """The log is empty and every structure is at home."""
 STATE_ERRORS: Final = 2
 """An error was found while mounted; fsck should look."""
+STATE_REPAIRING: Final = 4
+"""A repair has begun and not ended: some of it may be on the disk, the rest not. Only fsck may write."""
 
 _HEAD: Final = struct.Struct("<I8sIIIIQ16s32sIIQQQQQQqqQIQQ")
 """crc, magic, version, compat, ro_compat, incompat, sequence, uuid, label, block_size, state,

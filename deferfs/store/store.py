@@ -11,7 +11,14 @@ from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, InodeBlock
 from deferfs.ondisk.orphan import OrphanBlock
-from deferfs.ondisk.superblock import COUNTER_SANE_MAX, FEATURES_READ_ONLY, STATE_CLEAN, STATE_ERRORS, Superblock
+from deferfs.ondisk.superblock import (
+    COUNTER_SANE_MAX,
+    FEATURES_READ_ONLY,
+    STATE_CLEAN,
+    STATE_ERRORS,
+    STATE_REPAIRING,
+    Superblock,
+)
 from deferfs.store import extents
 from deferfs.store.cache import BlockCache
 from deferfs.store.checkpoint import checkpoint
@@ -126,6 +133,8 @@ def open_store(
         raise ImageError(f"unknown feature {unknown:#x}, made by a newer deferfs: it can only be mounted read-only")
     if max(superblock.sequence, superblock.tail_tid) > COUNTER_SANE_MAX and not read_only:
         raise ImageError("the superblock's counters are near their end: deferfs fsck -y counts anew")
+    if superblock.state & STATE_REPAIRING and not read_only:
+        raise ImageError("a repair was interrupted: finish it first with deferfs fsck -y")
     if not superblock.clean:
         if read_only:
             content = yield from read_log(superblock)

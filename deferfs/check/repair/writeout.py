@@ -1,8 +1,9 @@
 """Bringing a repair to the disk.
 
 What was changed goes through the log, in transactions as a mount would write them: each is on disk as a whole or not at
-all, and a block that is cut off while it is overwritten is replayed. The superblock says "errors" from before the first
-to after the last of them; so whatever interrupts a repair, the next fsck looks at everything again.
+all, and a block that is cut off while it is overwritten is replayed. The superblock says "errors" and "repairing" from
+before the first to after the last of them; so whatever interrupts a repair, the next fsck looks at everything again,
+and no mount writes before it has.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 from deferfs.device.base import Device
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.journal import Commit, Tag, encode_commit, encode_descriptor, transaction_blocks
-from deferfs.ondisk.superblock import COUNTER_SANE_MAX, STATE_CLEAN, STATE_ERRORS, Superblock
+from deferfs.ondisk.superblock import COUNTER_SANE_MAX, STATE_CLEAN, STATE_ERRORS, STATE_REPAIRING, Superblock
 
 IMAGES_MAX: Final = 4096
 """Blocks of one transaction: bounds what has to be replayed, and the memory for it."""
@@ -39,7 +40,7 @@ class WriteOut:
         """From here on the image counts as damaged."""
         if not self.begun:
             self.begun = True
-            self.put_superblock(state=STATE_ERRORS, journal_tail=0)
+            self.put_superblock(state=STATE_ERRORS | STATE_REPAIRING, journal_tail=0)
 
     def write(self, pages: dict[int, bytes], first: set[int]) -> None:
         """Write all of `pages`; those in `first`, to which nothing refers yet, before the others."""

@@ -20,7 +20,8 @@ from deferfs.device import (
     WriteRecord,
     keep_none,
 )
-from deferfs.errors import DeviceError
+from deferfs.errors import DeviceError, ImageError
+from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
 from tests.unit.check.builder import BLOCK_SIZE
 from tests.unit.check.image import Image
@@ -34,6 +35,7 @@ from tests.unit.check.repair.outcome import (
 )
 from tests.unit.check.repair.test_repairer_damage import spoil_blocks
 from tests.unit.check.sample import SMALL, sample
+from tests.unit.volumes import open_driver
 
 CUTS_PER_SEED = 6
 HARMLESS_SEED = 11
@@ -76,6 +78,34 @@ def test_errors_are_marked_from_before_the_first_write_to_after_the_last(seed: i
         assert not superblock.state & STATE_CLEAN
         assert superblock.state & STATE_ERRORS or flush == flushes[0]
     assert image.superblock.state == STATE_CLEAN
+
+
+@pytest.mark.parametrize("seed", [1, 4, 7])
+def test_no_mount_writes_to_what_is_repaired_by_half(seed: int) -> None:
+    image, _ = damaged(seed)
+    start = image.device.snapshot()
+    recording = RecordingDevice(image.device)
+    repair_image(recording, NOW)
+    states = CrashStates(start, recording.records)
+    home = superblocks_apart(start)
+    refused = 0
+    for position in range(len(recording.records) + 1):
+        cut = states.image(position, keep_none)
+        if superblocks_apart(cut) in (home, superblocks_apart(image.device.snapshot())):
+            continue  # nothing has been repaired yet, or all of it
+        with pytest.raises(ImageError, match="a repair was interrupted: finish it first with deferfs fsck -y"):
+            open_driver(MemoryDevice.from_bytes(cut))
+        refused += 1
+    assert refused
+
+
+def superblocks_apart(image: bytes) -> bytes:
+    """All but the superblocks."""
+    parts, at = [], 0
+    for offset in SUPERBLOCK_OFFSETS:
+        parts.append(image[at:offset])
+        at = offset + SUPERBLOCK_BYTES
+    return b"".join((*parts, image[at:]))
 
 
 def test_what_nothing_refers_to_is_written_first_and_all_goes_through_the_log() -> None:
