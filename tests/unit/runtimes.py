@@ -19,14 +19,23 @@ SECONDS_MAX = 60
 
 @asynccontextmanager
 async def running(
-    *, evict: str = "deferred", size: int = 0, driver: Driver | None = None, gc_workers: int = 2, close: bool = True
+    *,
+    evict: str = "deferred",
+    size: int = 0,
+    driver: Driver | None = None,
+    gc_workers: int = 2,
+    close: bool = True,
+    seconds_max: float = SECONDS_MAX,
 ) -> AsyncIterator[Runtime]:
-    """A runtime whose tasks run; a wait in reclaim is fatal under `deferred`. Commits only when asked for."""
+    """A runtime whose tasks run; a wait in reclaim is fatal under `deferred`. Commits only when asked for.
+
+    `seconds_max`: infinite on a clock that jumps, which would jump there.
+    """
     driver = driver or fresh_driver(size, evict=evict)
     runtime = Runtime(
         driver.device, driver.volume, strict=evict == "deferred", commit_seconds=3600, gc_workers=gc_workers
     )
-    with trio.fail_after(SECONDS_MAX):
+    with trio.fail_after(seconds_max):
         async with trio.open_nursery() as nursery:
             await runtime.start(nursery)
             yield runtime
@@ -64,6 +73,19 @@ async def fill(runtime: Runtime, name: bytes, *, chunk: int = 16_384) -> tuple[i
 async def delete_and_forget(runtime: Runtime, name: bytes, ino: int) -> None:
     await unlink(runtime, name)
     await runtime.forget([(ino, 1)])
+
+
+async def delete_unheld(runtime: Runtime, count: int) -> None:
+    """Make and delete files that nobody holds: their inodes are queued at once."""
+    for number in range(count):
+        name = b"%d" % number
+        await runtime.run(namespace.create, runtime.volume, ROOT, name, FILE, 0, 0)
+        await unlink(runtime, name)
+
+
+def done(runtime: Runtime) -> int:
+    """Inodes that have been cleaned up."""
+    return runtime.volume.inodes.inactivated_total
 
 
 async def turns(count: int = 200) -> None:

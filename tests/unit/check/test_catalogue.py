@@ -6,17 +6,7 @@ import pytest
 
 from deferfs.check import CATALOGUE, Report, check_image
 from deferfs.check.catalogue import BLOCK_UNREADABLE
-from tests.unit.check.damage import (  # noqa: F401
-    CASES,
-    directories,
-    inodes,
-    log,
-    orphans,
-    space,
-    superblock,
-    table,
-    trees,
-)
+from tests.unit.check.damage.every import CASES
 from tests.unit.check.sample import sample
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from math import inf
 
 import pytest
 import trio
 import trio.testing
 
 from deferfs.mount.runtime import Runtime
-from deferfs.volume import namespace
-from tests.unit.runtimes import delete_and_forget, make_file
-from tests.unit.volumes import FILE, ROOT, fresh_driver
+from tests.unit.runtimes import delete_and_forget, delete_unheld, done, make_file, running
 
 RATE = 10
 """Transactions a second; a small file takes one, or two."""
@@ -19,30 +18,13 @@ RATE = 10
 
 @pytest.fixture
 async def runtime() -> AsyncIterator[Runtime]:
-    driver = fresh_driver()
-    made = Runtime(driver.device, driver.volume, gc_workers=2, commit_seconds=3600)
-    async with trio.open_nursery() as nursery:
-        await made.start(nursery)
+    async with running(gc_workers=2, seconds_max=inf) as made:
         made.workers.pace.set_rate(RATE)
         yield made
-        await made.close()
-        nursery.cancel_scope.cancel()
-
-
-async def delete(runtime: Runtime, count: int) -> None:
-    """Files that nobody holds: their inodes are queued at once."""
-    for number in range(count):
-        name = b"%d" % number
-        await runtime.run(namespace.create, runtime.volume, ROOT, name, FILE, 0, 0)
-        await runtime.run(namespace.unlink, runtime.volume, ROOT, name)
-
-
-def done(runtime: Runtime) -> int:
-    return runtime.volume.inodes.inactivated_total
 
 
 async def test_it_takes_its_time(runtime: Runtime, autojump_clock: trio.testing.MockClock) -> None:
-    await delete(runtime, 200)
+    await delete_unheld(runtime, 200)
     start = trio.current_time()
     while done(runtime) < 100:
         assert done(runtime) <= RATE * (trio.current_time() - start) + RATE / 10 + 2
@@ -68,7 +50,7 @@ def little_memory(runtime: Runtime) -> None:
 async def test_it_hurries_when_somebody_waits(
     press: Callable[[Runtime], None], runtime: Runtime, autojump_clock: trio.testing.MockClock
 ) -> None:
-    await delete(runtime, 100)
+    await delete_unheld(runtime, 100)
     await trio.sleep(1)
     assert done(runtime) <= RATE + 3
     press(runtime)
@@ -97,11 +79,11 @@ async def test_one_inode_is_waited_for_no_longer_than_it_takes(
 async def test_when_all_is_caught_up_the_pace_holds_again(
     runtime: Runtime, autojump_clock: trio.testing.MockClock
 ) -> None:
-    await delete(runtime, 50)
+    await delete_unheld(runtime, 50)
     await runtime.workers.flush()
     before = done(runtime)
     assert before == 50
-    await delete(runtime, 50)
+    await delete_unheld(runtime, 50)
     await trio.sleep(1)
     assert 1 <= done(runtime) - before <= RATE + 3
 

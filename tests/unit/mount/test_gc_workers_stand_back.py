@@ -1,6 +1,7 @@
 """Cleaning up leaves the time to requests while they stream in, but not all of it. On a clock that jumps."""
 
 from collections.abc import AsyncIterator, Callable
+from math import inf
 
 import pytest
 import trio
@@ -9,8 +10,7 @@ import trio.testing
 from deferfs.limits import GC_DELAY_SECONDS, GC_LOOK_SECONDS, GC_LOOKS_MAX
 from deferfs.mount import gc_workers
 from deferfs.mount.runtime import Runtime
-from deferfs.volume import namespace
-from tests.unit.volumes import FILE, ROOT, fresh_driver
+from tests.unit.runtimes import delete_unheld, done, running
 
 BEFORE_THE_END = GC_DELAY_SECONDS + GC_LOOKS_MAX * GC_LOOK_SECONDS / 2
 AFTER_THE_END = GC_DELAY_SECONDS + GC_LOOKS_MAX * GC_LOOK_SECONDS * 2
@@ -18,21 +18,8 @@ AFTER_THE_END = GC_DELAY_SECONDS + GC_LOOKS_MAX * GC_LOOK_SECONDS * 2
 
 @pytest.fixture
 async def runtime() -> AsyncIterator[Runtime]:
-    driver = fresh_driver()
-    made = Runtime(driver.device, driver.volume, gc_workers=1, commit_seconds=3600)
-    async with trio.open_nursery() as nursery:
-        await made.start(nursery)
+    async with running(gc_workers=1, seconds_max=inf) as made:
         yield made
-        await made.close()
-        nursery.cancel_scope.cancel()
-
-
-async def delete(runtime: Runtime, count: int) -> None:
-    """Files that nobody holds: their inodes are queued at once."""
-    for number in range(count):
-        name = b"%d" % number
-        await runtime.run(namespace.create, runtime.volume, ROOT, name, FILE, 0, 0)
-        await runtime.run(namespace.unlink, runtime.volume, ROOT, name)
 
 
 def stream(runtime: Runtime, nursery: trio.Nursery) -> trio.CancelScope:
@@ -49,15 +36,11 @@ def stream(runtime: Runtime, nursery: trio.Nursery) -> trio.CancelScope:
     return scope
 
 
-def done(runtime: Runtime) -> int:
-    return runtime.volume.inodes.inactivated_total
-
-
 async def test_requests_that_stream_in_go_first(
     runtime: Runtime, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     scope = stream(runtime, nursery)
-    await delete(runtime, 10)
+    await delete_unheld(runtime, 10)
     await trio.sleep(BEFORE_THE_END)
     assert done(runtime) == 0
     scope.cancel()
@@ -67,7 +50,7 @@ async def test_but_not_for_ever(
     runtime: Runtime, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     scope = stream(runtime, nursery)
-    await delete(runtime, 10)
+    await delete_unheld(runtime, 10)
     await trio.sleep(AFTER_THE_END)
     assert done(runtime) == 10
     scope.cancel()
@@ -77,7 +60,7 @@ async def test_a_pause_is_enough(
     runtime: Runtime, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     scope = stream(runtime, nursery)
-    await delete(runtime, 10)
+    await delete_unheld(runtime, 10)
     scope.cancel()
     await trio.sleep(BEFORE_THE_END)
     assert done(runtime) == 10
@@ -104,7 +87,7 @@ async def test_it_does_not_wait_when_it_is_pressed_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scope = stream(runtime, nursery)
-    await delete(runtime, 10)
+    await delete_unheld(runtime, 10)
     press(runtime, monkeypatch)
     await trio.sleep(BEFORE_THE_END)
     assert done(runtime) > 0

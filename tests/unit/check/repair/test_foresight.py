@@ -8,17 +8,7 @@ from deferfs.check.repair import foresee_repair, foresight, repair_image
 from deferfs.device import MemoryDevice
 from deferfs.errors import ImageError
 from tests.unit.check.builder import BLOCK_SIZE
-from tests.unit.check.damage import (  # noqa: F401
-    CASES,
-    directories,
-    inodes,
-    log,
-    orphans,
-    space,
-    superblock,
-    table,
-    trees,
-)
+from tests.unit.check.damage.every import CASES
 from tests.unit.check.repair.outcome import NOW
 from tests.unit.check.sample import sample
 
