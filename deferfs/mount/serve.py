@@ -175,7 +175,7 @@ class Server:
         try:
             await _in_thread(lambda: self._mount.set_read_only(wanted))
         except OSError as error:
-            busy = "; files are open for writing" if error.errno == errno.EBUSY else ""
+            busy = "; files are open for writing, or deleted ones are open" if error.errno == errno.EBUSY else ""
             raise FsError(error.errno or errno.EIO, f"cannot remount: {error.strerror}{busy}") from error
         if not wanted:
             return answer
