@@ -12,6 +12,9 @@ Three audiences, three families:
 
 import errno as errno_codes
 import os
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 EUCLEAN = errno_codes.EUCLEAN
 """The errno of damaged metadata ("Structure needs cleaning"), as ext4 and XFS answer it."""
@@ -87,3 +90,11 @@ class DeviceError(OSError):
 
     def __init__(self, errno: int, message: str, device: str) -> None:
         super().__init__(errno, message, device)
+
+
+def without_traceback(error: E) -> E:
+    """The same exception, fit to be kept in a variable. Its traceback refers to the frame that caught it; kept in that
+    frame, the two would be a cycle, which holds all local variables on the way until Python's collector comes by."""
+    error.__traceback__ = None
+    error.__context__ = None
+    return error

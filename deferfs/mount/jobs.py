@@ -12,6 +12,7 @@ from typing import TypeVar
 import trio
 
 from deferfs.device.base import Device
+from deferfs.errors import without_traceback
 from deferfs.store.io import Flush, Job, Read, Request, perform
 
 T = TypeVar("T")
@@ -54,11 +55,13 @@ async def run_job(device: Device, job: Job[T]) -> T:
         except StopIteration as stop:
             result: T = stop.value
             return result
-        answer, error = None, None
+        finally:
+            error = None
+        answer = None
         try:
             answer = await _perform(device, request)
         except OSError as failure:
-            error = failure
+            error = without_traceback(failure)
         if time.perf_counter_ns() - turn > _TURN_NS:
             await trio.lowlevel.checkpoint()
             turn = time.perf_counter_ns()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import trio
 
-from deferfs.errors import CorruptionError, FsError
+from deferfs.errors import CorruptionError, FsError, without_traceback
 from deferfs.limits import POLL_US_DEFAULT, SHRINK_BATCH
 from deferfs.mount import controls, operations, status
 from deferfs.mount.activity import Activity
@@ -113,6 +113,7 @@ class Runtime:
     ) -> T:
         """The fast path does not wait at all, and is one coroutine: every request goes through it."""
         plan: Plan | None = None
+        lacking: Need | None = None
         try:
             plan = self.store.plan(reserve=reserve)
             result = op(plan, *args, **kwargs)
@@ -122,7 +123,7 @@ class Runtime:
         except Need as need:
             if plan is not None:
                 plan.drop()
-            result = await self._retry(need, lambda plan: op(plan, *args, **kwargs), reserve=reserve)
+            lacking = without_traceback(need)
         except BaseException as error:
             if plan is not None:
                 plan.drop()
@@ -130,6 +131,8 @@ class Runtime:
             raise
         else:
             self.background.after_operation()
+        if lacking is not None:
+            result = await self._retry(lacking, lambda plan: op(plan, *args, **kwargs), reserve=reserve)
         if self.volume.due and not reserve:
             due, self.volume.due = self.volume.due, []
             await self.place(due)
@@ -165,7 +168,7 @@ class Runtime:
                 except Need as another:
                     if plan is not None:
                         plan.drop()
-                    need = another
+                    need = without_traceback(another)
                 except BaseException as error:
                     if plan is not None:
                         plan.drop()

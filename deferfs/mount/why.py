@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deferfs.errors import FsError
+from deferfs.errors import FsError, without_traceback
 from deferfs.limits import INACTIVATION_RETRIES_MAX
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.inode import InCoreInode
@@ -29,7 +29,7 @@ async def explain(runtime: Runtime, ino: int) -> Report:
     try:
         record = await runtime.run_reserved(lambda plan: inode_of(plan, ino))
     except FsError as error:
-        problem = error
+        problem = without_traceback(error)
     inode = runtime.volume.inodes.table.get(ino)
     report: Report = {"inode": ino, "record": _record(record), "memory": _memory(runtime, inode)}
     report["reasons"] = list(_reasons(runtime, inode, record, problem))

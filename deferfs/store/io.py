@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from deferfs.device.base import Device
+from deferfs.errors import without_traceback
 
 T = TypeVar("T")
 
@@ -72,11 +73,13 @@ def run_job(device: Device, job: Job[T]) -> T:
         except StopIteration as stop:
             result: T = stop.value
             return result
-        answer, error = None, None
+        finally:
+            error = None
+        answer = None
         try:
             answer = perform(device, request)
         except OSError as failure:
-            error = failure
+            error = without_traceback(failure)
 
 
 def runs_of(addresses: list[int]) -> list[tuple[int, int]]:

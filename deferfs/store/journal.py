@@ -21,7 +21,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from deferfs.errors import FsError
+from deferfs.errors import FsError, without_traceback
 from deferfs.limits import CHECKPOINT_START_FRACTION, TRANSACTION_FRACTION
 from deferfs.ondisk.format import Block
 from deferfs.ondisk.journal import transaction_blocks
@@ -263,7 +263,7 @@ class Journal:
     def abort(self, error: OSError) -> None:
         """Latch the first failure."""
         if self.aborted is None:
-            self.aborted = error
+            self.aborted = without_traceback(error)
 
     def require_working(self) -> None:
         """FsError(EIO) once the journal is aborted."""
@@ -285,12 +285,14 @@ class Journal:
                 self.require_working()
                 result: T = stop.value
                 return result
+            finally:
+                error = None
             self.require_working()
-            answer, error = None, None
+            answer = None
             try:
                 answer = yield request
             except OSError as failure:
-                error = failure
+                error = without_traceback(failure)
 
     def statistics(self) -> JournalStatistics:
         return JournalStatistics(

@@ -160,9 +160,17 @@ class Plan:
                 store.space.pending_blocks += length
         for action in self.on_apply:
             action()
+        self._end()
 
     def drop(self) -> None:
         """Give up: as if the plan had never been."""
         for first, length in self.held:
             self.store.space.let_go(first, length)
         self.held.clear()
+        self._end()
+
+    def _end(self) -> None:
+        """Let go of what may refer to this plan (what is to be done on apply mostly does) and of the bytes of the
+        request: a plan must never be part of a cycle that only Python's collector frees."""
+        self.on_apply.clear()
+        self.data_writes.clear()

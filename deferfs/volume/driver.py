@@ -9,7 +9,7 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from deferfs.errors import FsError
+from deferfs.errors import FsError, without_traceback
 from deferfs.limits import SHRINK_BATCH
 from deferfs.reclaim.context import ReclaimChecker
 from deferfs.reclaim.inactivation import Inactivation
@@ -90,7 +90,7 @@ class Driver:
                     plan.drop()
                     if not isinstance(error, Need):
                         raise
-                    need = error
+                    need = without_traceback(error)
                 if isinstance(need, NeedBlocks):
                     run_job(self.device, self.volume.store.fetch(need))
                 elif isinstance(need, NeedData):

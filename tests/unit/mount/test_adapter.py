@@ -4,7 +4,6 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, cast
 
 import pyfuse3
@@ -16,32 +15,10 @@ from deferfs.mount.adapter import Adapter
 from deferfs.mount.options import MountOptions, parse_options
 from deferfs.mount.runtime import Runtime
 from deferfs.volume import attributes
+from tests.unit.mount.requests import Fields, context
 from tests.unit.volumes import fresh_driver
 
 ROOT = pyfuse3.ROOT_INODE
-
-
-@dataclass
-class Context:
-    """Who asks: a process of which nothing can be seen."""
-
-    uid: int = 0
-    gid: int = 0
-    pid: int = 0
-    umask: int = 0
-
-
-@dataclass
-class Fields:
-    """What a SETATTR changes."""
-
-    update_mode: bool = False
-    update_uid: bool = False
-    update_gid: bool = False
-    update_size: bool = False
-    update_atime: bool = False
-    update_mtime: bool = False
-    update_ctime: bool = False
 
 
 def make_runtime(evict: str) -> Runtime:
@@ -71,10 +48,6 @@ class Kernel:
         changed = {f"update_{name.removesuffix('_ns')}": True for name in values}
         fields = cast("pyfuse3.SetattrFields", Fields(**changed))
         return await self.adapter.setattr(ino, attr, fields, None, context(uid))
-
-
-def context(uid: int = 0) -> pyfuse3.RequestContext:
-    return cast("pyfuse3.RequestContext", Context(uid=uid))
 
 
 @pytest.fixture(params=["deferred", "inline"])

@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from deferfs.mount.options import parse_options
-from tests.unit.mount.test_adapter import ROOT, Fields, Kernel, context, fails, make_runtime
+from tests.unit.mount.requests import Fields, context
+from tests.unit.mount.test_adapter import ROOT, Kernel, fails, make_runtime
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 
 from deferfs.mount.callers import CAP_FSETID, Caller
 from deferfs.volume import acl
-from tests.unit.mount.test_adapter import ROOT, Context, Fields, Kernel, context, fails, kernel
+from tests.unit.mount.requests import Context, Fields, context
+from tests.unit.mount.test_adapter import ROOT, Kernel, fails, kernel
 
 __all__ = ["kernel"]
 

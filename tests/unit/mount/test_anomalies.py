@@ -9,7 +9,8 @@ from collections import Counter
 import pytest
 
 from deferfs.mount.anomalies import Anomalies
-from tests.unit.mount.test_adapter import ROOT, Kernel, context, fails, kernel
+from tests.unit.mount.requests import context
+from tests.unit.mount.test_adapter import ROOT, Kernel, fails, kernel
 
 __all__ = ["kernel"]  # a fixture
 

@@ -16,7 +16,8 @@ from deferfs.errors import UsageError
 from deferfs.mount import timeline as module
 from deferfs.mount.timeline import Timeline
 from tests.slice_tracker import dropped
-from tests.unit.mount.test_adapter import ROOT, Kernel, context, kernel
+from tests.unit.mount.requests import context
+from tests.unit.mount.test_adapter import ROOT, Kernel, kernel
 
 __all__ = ["kernel"]  # a fixture
 Event = dict[str, Any]

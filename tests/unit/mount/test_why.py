@@ -8,7 +8,8 @@ import pytest
 
 from deferfs.errors import FsError
 from deferfs.mount.why import explain
-from tests.unit.mount.test_adapter import ROOT, Kernel, context, kernel
+from tests.unit.mount.requests import context
+from tests.unit.mount.test_adapter import ROOT, Kernel, kernel
 
 __all__ = ["kernel"]  # a fixture
 
