@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from deferfs.store.space import FreeSpace
 from tests.installed import is_compiled
 
 settings.register_profile(
@@ -87,6 +88,23 @@ def why_no_mount() -> str:
     except OSError as error:
         return f"needs /dev/fuse: {error.strerror}"
     return ""
+
+
+# --- what always holds ---
+
+
+@pytest.fixture(autouse=True, scope="session")
+def free_space_adds_up() -> Iterator[None]:
+    """After each release of blocks, in any test, the counts of free space are those of its maps."""
+    with pytest.MonkeyPatch.context() as patch:
+        release = FreeSpace.release
+
+        def release_and_check(space: FreeSpace, runs: list[tuple[int, int]]) -> None:
+            release(space, runs)
+            space.check()
+
+        patch.setattr(FreeSpace, "release", release_and_check)
+        yield
 
 
 # --- the sweep ---

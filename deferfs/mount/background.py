@@ -53,6 +53,8 @@ class Background:
         self._committed = trio.Event()
         self._checkpoint_asked = trio.Event()
         self._checkpointed = trio.Event()
+        self._released = trio.Event()
+        """The end of a commit or of a checkpoint: either may make freed blocks reusable."""
         self._commit_turn, self._checkpoint_turn = trio.Lock(), trio.Lock()
         self._grants: dict[Grant, trio.Event] = {}
         self._reclaim_asked = trio.Event()
@@ -113,13 +115,17 @@ class Background:
             await self._committed.wait()
 
     async def release_freed(self) -> None:
-        """Wait until what was freed before this call may be used again: committed, and no checkpoint writing
-        there.
-        """
-        await self.commit_all()
-        if self.store.journal.release_later:
-            self.runtime.checker.might_wait("checkpoint")
-            await self._checkpointed.wait()
+        """Wait until some of what was freed before may be used again: committed, the device told of it, and no
+        checkpoint writing there. EIO after an abort."""
+        journal, space = self.store.journal, self.store.space
+        seen = space.epoch
+        while space.pending_blocks and space.epoch == seen:
+            if journal.aborted is not None:
+                raise FsError(errno.EIO, f"journal aborted: {journal.aborted}")
+            if not journal.running.empty:
+                self._commit_asked.set()
+            self.runtime.checker.might_wait("checkpoint" if journal.release_later else "commit")
+            await self._released.wait()
 
     async def write_back(self) -> None:
         """Make dirty blocks evictable: commit, and wait for a checkpoint to bring them home."""
@@ -177,6 +183,11 @@ class Background:
     def _wake_committed(self) -> None:
         event, self._committed = self._committed, trio.Event()
         event.set()
+        self._wake_released()
+
+    def _wake_released(self) -> None:
+        event, self._released = self._released, trio.Event()
+        event.set()
 
     # --- log space ---
     def serve_grants(self) -> None:
@@ -218,6 +229,7 @@ class Background:
             await self._checkpoint_once()
             event, self._checkpointed = self._checkpointed, trio.Event()
             event.set()
+            self._wake_released()
             self.serve_grants()
             self.kick()
 

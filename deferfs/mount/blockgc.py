@@ -110,14 +110,11 @@ class BlockGc:
             if error.errno != errno.ESTALE:
                 log.warning("trimming inode %d failed: %s", ino, error)
 
-    async def free_blocks(self, blocks: int) -> bool:
+    async def free_blocks(self, blocks: int) -> None:
         """Space is short: trim files, those that have not grown for the longest time first, until `blocks` have come
-        back. Whether any file was trimmed."""
+        back."""
         space, past_eof = self.runtime.store.space, self.runtime.volume.past_eof
-        trimmed = False
         while past_eof and space.pending_blocks < blocks:
             ino = next(iter(past_eof))
             del past_eof[ino]
             await self.trim(ino)
-            trimmed = True
-        return trimmed

@@ -33,49 +33,61 @@ class Room:
         self.refused_total = 0
 
     async def make(self, blocks: int, *, reserve: bool) -> None:
-        """Return when more is available than before (what there was did not suffice). FsError(ENOSPC) when there is
-        nothing more to be had.
+        """Return when the operation should look again: blocks have become free since the call, whether or not others
+        have taken them meanwhile. FsError(ENOSPC) when nothing is pending and nothing more is to be had.
 
         `reserve` marks operations that free space themselves: they wait for commits only.
         """
-        runtime = self.runtime
-        if runtime.store.frozen:
-            # inodegc rests, and nothing may be changed anyway
-            await runtime.freezer.wait_thawed()
-        space = runtime.store.space
-        before = space.free_blocks
-        if not space.pending_blocks and not reserve:
-            runtime.checker.might_wait("space")
-            with runtime.waits.measure("space"):
-                _ = await self._trim(blocks) or await self._inactivate(blocks) or await self._listen(blocks)
-        if not space.pending_blocks:
-            if space.free_blocks <= before:
+        runtime, space = self.runtime, self.runtime.store.space
+        seen = space.epoch
+        while space.epoch == seen:
+            if runtime.store.frozen:
+                # inodegc rests, nothing may be changed anyway, and a freeze makes free what was freed before it
+                await runtime.freezer.wait_thawed()
+                return
+            if space.pending_blocks:
+                with runtime.waits.measure("space"):
+                    await runtime.background.release_freed()
+                continue
+            if not reserve:
+                await self._free(blocks, seen)
+            if not self._changed(seen):
                 self.refused_total += 1
                 raise FsError(errno.ENOSPC)
-            return
+
+    def _changed(self, seen: int) -> bool:
+        """Whether there is reason to look again: blocks became free, or will, or nothing may be changed now."""
+        store = self.runtime.store
+        return store.space.epoch != seen or store.space.pending_blocks > 0 or store.frozen
+
+    async def _free(self, blocks: int, seen: int) -> None:
+        """Have so many blocks freed, or as many as there are; leave off when others' became free (`seen` is the epoch
+        to compare with)."""
+        runtime, space = self.runtime, self.runtime.store.space
+        runtime.checker.might_wait("space")
         with runtime.waits.measure("space"):
-            await runtime.background.release_freed()
+            await runtime.blockgc.free_blocks(blocks)
+            for step in (self._inactivate, self._listen):
+                if space.pending_blocks or space.epoch != seen:
+                    return
+                await step(blocks, seen)
 
-    async def _trim(self, blocks: int) -> bool:
-        return await self.runtime.blockgc.free_blocks(blocks) and bool(self.runtime.store.space.pending_blocks)
-
-    async def _inactivate(self, blocks: int) -> bool:
+    async def _inactivate(self, blocks: int, seen: int) -> None:
         """Let inodegc, and inactivations that run inline, free so many blocks."""
         workers, gc, space = self.runtime.workers, self.runtime.workers.gc, self.runtime.store.space
-        while workers.has_work and not workers.stopped and space.pending_blocks < blocks:
+        while workers.has_work and not workers.stopped and space.pending_blocks < blocks and space.epoch == seen:
             if not gc.queued and gc.delayed:
                 gc.retry_now()
             if not gc.hasten_space(blocks - space.pending_blocks):
                 workers.push()
             await workers.progress()
-        return bool(space.pending_blocks)
 
-    async def _listen(self, blocks: int) -> bool:
+    async def _listen(self, blocks: int, seen: int) -> None:
         """Read what the kernel has sent; it may be the last reference to a deleted file."""
         if not self.runtime.volume.inodes.held_orphans:
-            return False
+            return
         for _ in range(_READ_TURNS_MAX):
             if not self.runtime.workers.requests_wait() and not self.runtime.forgets.waiting:
                 break
             await trio.lowlevel.checkpoint()
-        return await self._inactivate(blocks)
+        await self._inactivate(blocks, seen)

@@ -63,6 +63,17 @@ class Format:
         """Inode groups that a filesystem of `blocks` blocks can have: a group begins when those before it are full."""
         return blocks // (1 + self.chunk_blocks) + 1
 
+    def parts_in_groups(self, first: int, length: int) -> list[tuple[int, int, int]]:
+        """The run of `length` blocks from `first`, as (group, offset in the group, blocks): a bitmap for each."""
+        parts: list[tuple[int, int, int]] = []
+        while length > 0:
+            group, start = divmod(first, self.bits_per_bitmap)
+            part = min(length, self.bits_per_bitmap - start)
+            parts.append((group, start, part))
+            first += part
+            length -= part
+        return parts
+
     def checksum(self, tag: int, data: bytes | bytearray | memoryview) -> int:
         """CRC32C seeded with the UUID and `tag` (a block address, an inode number or a transaction id)."""
         crc = google_crc32c.extend(self.seed, _U64.pack(tag))

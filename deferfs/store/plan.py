@@ -105,11 +105,9 @@ class Plan:
         """Stage the content of a newly allocated block."""
         self.staged[address] = obj
 
-    def allocate(self, goal: int, want: int, *, minimum: int = 1) -> tuple[int, int]:
-        """Allocate up to `want` consecutive blocks near `goal`: (first, length). NeedFreeSpace when there are
-        none.
-        """
-        first, length = self.store.space.hold(goal, want, minimum=minimum, reserve=self.reserve)
+    def allocate(self, goal: int, want: int) -> tuple[int, int]:
+        """Allocate up to `want` consecutive blocks near `goal`: (first, length). NeedFreeSpace when there are none."""
+        first, length = self.store.space.hold(goal, want, reserve=self.reserve)
         self.held.append((first, length))
         self._mark(first, length, 1)
         return first, length
@@ -127,18 +125,14 @@ class Plan:
 
     def _mark(self, first: int, length: int, value: int) -> None:
         store = self.store
-        size = store.fmt.bits_per_bitmap
         if not 0 < first <= first + length <= store.superblock.blocks:
             raise CorruptionError(f"blocks {first}..{first + length} lie outside the filesystem")
-        while length:
-            group, start = divmod(first, size)
-            part = min(length, size - start)
+        for group, start, part in store.fmt.parts_in_groups(first, length):
             bitmap = self.modify(store.superblock.bitmap_address(group), Bitmap)
             if bitmap.bits.count(1 - value, start, start + part) != part:
-                raise CorruptionError(f"blocks {first}..{first + part}: free space bitmap disagrees")
+                at = group * store.fmt.bits_per_bitmap + start
+                raise CorruptionError(f"blocks {at}..{at + part}: free space bitmap disagrees")
             bitmap.bits[start : start + part] = value
-            first += part
-            length -= part
 
     # --- the end ---
     @property

@@ -77,15 +77,15 @@ class FreeSpace:
         """Blocks an ordinary operation may still take."""
         return max(0, self.free_blocks - self.reserve)
 
-    def hold(self, goal: int, want: int, *, minimum: int = 1, reserve: bool = False) -> tuple[int, int]:
+    def hold(self, goal: int, want: int, *, reserve: bool = False) -> tuple[int, int]:
         """Take up to `want` consecutive blocks out of the index, near block `goal` (0: next to the last run).
 
-        Returns (first block, length >= minimum); NeedFreeSpace when there is no such run. `reserve` allows the
-        blocks kept for operations that free space.
+        Returns (first block, length >= 1); NeedFreeSpace when there is none, and only then. A run lies in one group:
+        a caller that wants more takes several. `reserve` allows the blocks kept for operations that free space.
         """
         budget = self.free_blocks if reserve else self.available
         wanted, want = want, min(want, budget)
-        if want < minimum or want <= 0:
+        if want <= 0:
             raise NeedFreeSpace(wanted)
         near = goal or self.cursor
         best: tuple[int, int, int] | None = None
@@ -103,8 +103,7 @@ class FreeSpace:
                 best = (number, start, length)
                 if length >= want:
                     break
-        if best is None or best[2] < minimum:
-            raise NeedFreeSpace(wanted)
+        assert best is not None, "the groups have less than is counted as free"
         number, start, length = best
         group = self.groups[number]
         group.unavailable[start : start + length] = 1
@@ -118,13 +117,13 @@ class FreeSpace:
         return first, length
 
     def let_go(self, first: int, length: int) -> None:
-        """Put held or freed blocks back into the index."""
-        size = self.fmt.bits_per_bitmap
-        number, start = divmod(first, size)
-        group = self.groups[number]
-        group.unavailable[start : start + length] = 0
-        group.free += length
-        group.hint = min(group.hint, start)
+        """Put held or freed blocks back into the index. A run that was freed may lie in several groups: an extent does
+        not end at their boundaries."""
+        for number, start, part in self.fmt.parts_in_groups(first, length):
+            group = self.groups[number]
+            group.unavailable[start : start + part] = 0
+            group.free += part
+            group.hint = min(group.hint, start)
         self.free_blocks += length
 
     def release(self, runs: list[tuple[int, int]]) -> None:
@@ -134,3 +133,13 @@ class FreeSpace:
             self.pending_blocks -= length
         if runs:
             self.epoch += 1
+
+    def check(self) -> None:
+        """AssertionError when a count is not that of its map. For tests: it looks at every bit."""
+        for number, group in enumerate(self.groups):
+            zeros = group.unavailable.count(0)
+            assert group.free == zeros, f"group {number} counts {group.free} free blocks, its map has {zeros}"
+            first = group.unavailable.find(0)
+            assert first < 0 or group.hint <= first, f"group {number}: the hint {group.hint} passes block {first}"
+        counted = sum(group.free for group in self.groups)
+        assert self.free_blocks == counted, f"{self.free_blocks} blocks are free, the groups count {counted}"

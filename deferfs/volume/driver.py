@@ -74,7 +74,6 @@ class Driver:
         journal = self.volume.store.journal
         supplied: dict[tuple[int, int], bytes] = {}
         grant: Grant | None = None
-        freed = 0
         self._reclaim_if_needed(reserve=reserve)
         try:
             while True:
@@ -98,7 +97,7 @@ class Driver:
                 elif isinstance(need, NeedLogSpace):
                     grant = self._log_space(grant, need.credits)
                 elif isinstance(need, NeedFreeSpace):
-                    freed = self._free_space(freed)
+                    self._free_space(reserve=reserve)
                 else:
                     raise need
         finally:
@@ -137,18 +136,23 @@ class Driver:
             raise FsError(errno.ENOSPC, f"an operation of {credits} blocks does not fit into the log")
         return grant
 
-    def _free_space(self, attempt: int) -> int:
-        """Make freed blocks reusable; ENOSPC when nothing more can be freed."""
-        if attempt > 1:
-            raise FsError(errno.ENOSPC)
-        if attempt == 0 and not self.volume.store.space.pending_blocks:
-            attempt = 1
-        if attempt == 1:
-            if not self.volume.gc.backlog:
-                raise FsError(errno.ENOSPC)
+    def _free_space(self, *, reserve: bool) -> None:
+        """Make freed blocks reusable, or, but for an operation that frees space itself, have some freed; ENOSPC when
+        nothing more can be."""
+        store = self.volume.store
+        seen = store.space.epoch
+        if store.space.pending_blocks:
+            self._release_freed()
+        if store.space.epoch == seen and self.volume.gc.backlog and not reserve:
             self.collect()
+            self._release_freed()
+        if store.space.epoch == seen:
+            raise FsError(errno.ENOSPC)
+
+    def _release_freed(self) -> None:
         self.commit()
-        return attempt + 1
+        if self.volume.store.journal.release_later:
+            self.checkpoint()
 
     def _reclaim(self, wanted_bytes: int) -> None:
         """Direct reclaim by the operation that needs memory."""

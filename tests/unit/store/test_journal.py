@@ -32,7 +32,7 @@ def journal_of(driver: Driver) -> Journal:
 def fill(store: Store, count: int, *, grant: Grant | None = None) -> list[int]:
     """One plan that creates `count` metadata blocks (and changes a bitmap); their addresses."""
     plan = Plan(store, reserve=True, grant=grant)
-    first, length = plan.allocate(0, count, minimum=count)
+    first, length = plan.allocate(0, count)
     assert length == count
     try:
         for address in range(first, first + count):

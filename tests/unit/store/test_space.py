@@ -30,14 +30,6 @@ def taken(space: FreeSpace) -> set[int]:
     }
 
 
-def check(space: FreeSpace) -> None:
-    for group in space.groups:
-        assert group.free == group.unavailable.count(0)
-        first = group.unavailable.find(0)
-        assert first < 0 or group.hint <= first, "the hint passes an available block"
-    assert space.free_blocks == sum(group.free for group in space.groups)
-
-
 class TestHold:
     def test_at_the_goal(self) -> None:
         assert space_of([(0, 10)]).hold(500, 8) == (500, 8)
@@ -75,13 +67,20 @@ class TestHold:
     def test_a_goal_outside_starts_at_the_beginning(self) -> None:
         assert space_of([(0, 10)]).hold(99 * BITS, 1) == (10, 1)
 
-    def test_less_than_the_minimum_is_refused(self) -> None:
-        space = space_of([(0, 2 * BITS)])
-        space.let_go(10, 5)
+    def test_more_than_a_group_is_taken_piece_by_piece(self) -> None:
+        space = space_of([(0, 10)])
+        assert space.hold(0, 3 * BITS, reserve=True) == (BITS, BITS)
+        assert space.hold(0, 2 * BITS, reserve=True) == (10, BITS - 10)
         with pytest.raises(NeedFreeSpace) as caught:
-            space.hold(0, 8, minimum=6, reserve=True)
-        assert caught.value.blocks == 8
-        assert space.free_blocks == 5
+            space.hold(0, BITS, reserve=True)
+        assert caught.value.blocks == BITS
+
+    def test_the_last_free_block_is_found_behind_many_short_runs(self) -> None:
+        space = space_of([(0, 2 * BITS)])
+        singles = [(at, 1) for at in range(0, 200, 2)]
+        space.release([*singles, (BITS - 5, 5)])
+        found = [space.hold(0, 8, reserve=True) for _ in range(space.free_blocks - 4)]
+        assert sorted(found) == [*singles, (BITS - 5, 5)]
 
     def test_the_reserve_is_for_those_who_may_use_it(self) -> None:
         space = space_of([(0, 2 * BITS)])
@@ -111,7 +110,45 @@ def test_release_makes_pending_blocks_available() -> None:
     assert space.hold(1, 9) == (1, 9)
     space.release([])
     assert space.epoch == 1
-    check(space)
+    space.check()
+
+
+class TestRunsAcrossGroups:
+    def test_the_smallest_case(self) -> None:
+        space = space_of([(0, 80)], groups=3)
+        end = BITS - 20
+        assert space.hold(end, 20) == (end, 20)
+        assert space.hold(BITS, 30) == (BITS, 30)
+        space.release([(end, 50)])
+        space.check()
+        assert [group.free for group in space.groups] == [BITS - 80, BITS, BITS]
+        assert space.hold(BITS, 30) == (BITS, 30), "the start of the second group is free again"
+
+    def test_over_more_than_two(self) -> None:
+        space = space_of([(0, 4 * BITS)], groups=4)
+        space.release([(BITS - 1, 2 * BITS + 2)])
+        space.check()
+        assert [group.free for group in space.groups] == [1, BITS, BITS, 1]
+
+    def test_up_to_a_boundary(self) -> None:
+        space = space_of([(0, 2 * BITS)])
+        space.release([(BITS - 3, 3)])
+        space.check()
+        assert [group.free for group in space.groups] == [3, 0]
+
+
+@pytest.mark.parametrize("wrong", ["a group", "the sum", "the hint"])
+def test_the_check_sees_a_wrong_count(wrong: str) -> None:
+    space = space_of([(0, 10)])
+    space.check()
+    if wrong == "a group":
+        space.groups[0].unavailable[20] = 1
+    elif wrong == "the sum":
+        space.free_blocks += 1
+    else:
+        space.groups[1].hint = 1
+    with pytest.raises(AssertionError):
+        space.check()
 
 
 @settings(max_examples=150)
@@ -136,8 +173,12 @@ def test_the_index_is_a_set_of_blocks(used: list[tuple[int, int]], steps: list[t
             model |= run
             held.append((first, length))
         elif held:
-            first, length = held.pop(goal % len(held))
+            held.sort()
+            at = goal % len(held)
+            first, length = held.pop(at)
+            while at < len(held) and held[at][0] == first + length:
+                length += held.pop(at)[1]  # as an extent does, on both sides of a boundary
             space.let_go(first, length)
             model -= set(range(first, first + length))
-        check(space)
+        space.check()
     assert taken(space) == model
