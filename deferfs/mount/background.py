@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _RECLAIM_START = 0.9
 _RECLAIM_STOP = 0.8
+_WRITE_BACK_FRACTION = 8
+"""Write-back begins when an eighth of the budget is dirty: half of what an operation that needs memory waits for."""
 _PRESSURE_SHARE = 8
 """An eighth of the caches goes at each event; there is one every two seconds at most while pressure lasts."""
 
@@ -90,6 +92,10 @@ class Background:
         self._operations += 1
         if not self._operations % 16:
             memory = self.store.memory
+            if self.store.dirty_bytes > memory.limit_bytes // _WRITE_BACK_FRACTION:
+                self._commit_asked.set()
+                if journal.pending_home:
+                    self._checkpoint_asked.set()
             if memory.used > _RECLAIM_START * (memory.limit_bytes - memory.reserve_bytes):
                 self._reclaim_asked.set()
 

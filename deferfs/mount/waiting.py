@@ -88,7 +88,7 @@ class Waiting:
             await runtime.direct_reclaim(bytes_over)
             if self._log.grant is not None:
                 return  # others wait for what it holds: no throttling now
-            if runtime.store.dirty_bytes > runtime.store.memory.limit_bytes // 4:
+            if runtime.store.memory.too_dirty:
                 # that is not reclaim but throttling, and outside the reclaim context
                 await runtime.background.write_back()
 

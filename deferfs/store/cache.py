@@ -2,7 +2,7 @@
 
 **Invariant:** a cached object is never changed in place; a change publishes a new object. An entry with `holds` > 0
 (dirty in the running or committing transaction, not yet at home, or in use by an operation that waits) is never
-evicted. `bytes` is the sum of the entries' costs.
+evicted. `bytes` is the sum of the entries' costs, `held_bytes` of those with `holds` > 0.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class BlockCache:
         self.fmt = fmt
         self.entries: OrderedDict[int, Entry] = OrderedDict()
         self.bytes = 0
+        self.held_bytes = 0
         self.evicted_total = 0
 
     def supply(self, address: int, kind: type[Block], data: bytes) -> None:
@@ -48,23 +49,32 @@ class BlockCache:
             self.bytes += cost
         else:
             self.bytes += cost - entry.cost
+            if entry.holds:
+                self.held_bytes += cost - entry.cost
             entry.obj, entry.cost, entry.hot = obj, cost, True
         return entry
 
     def hold(self, address: int) -> None:
-        self.entries[address].holds += 1
+        entry = self.entries[address]
+        if not entry.holds:
+            self.held_bytes += entry.cost
+        entry.holds += 1
 
     def let_go(self, address: int) -> None:
         """Undo one `hold`; blocks that were dropped meanwhile are ignored."""
         entry = self.entries.get(address)
         if entry is not None and entry.holds:
             entry.holds -= 1
+            if not entry.holds:
+                self.held_bytes -= entry.cost
 
     def drop(self, address: int) -> None:
         """Forget a block that was freed."""
         entry = self.entries.pop(address, None)
         if entry is not None:
             self.bytes -= entry.cost
+            if entry.holds:
+                self.held_bytes -= entry.cost
 
     def shrink(self, wanted_bytes: int) -> int:
         """Evict entries nobody holds, coldest first, until `wanted_bytes` are free; returns the bytes freed.

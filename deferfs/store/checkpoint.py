@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from deferfs.errors import FsError
+from deferfs.ondisk.format import Block
 from deferfs.ondisk.superblock import STATE_CLEAN
 from deferfs.store.io import Flush, Job, Write, runs_of
 from deferfs.store.journal import Journal
@@ -49,10 +50,7 @@ def _checkpoint(journal: Journal, now_ns: int, clean: bool) -> Job[int]:
         changes["tail_tid"] = journal.running.tid
         changes["state"] = store.superblock.state | STATE_CLEAN
     yield from store.write_superblock(**changes)
-    for address, (tid, obj) in written.items():
-        if journal.pending_home.get(address) == (tid, obj):
-            del journal.pending_home[address]
-            store.cache.let_go(address)
+    journal.came_home(written)
     for _ in range(count):
         journal.committed.popleft()
     journal.tail = tail
@@ -61,11 +59,11 @@ def _checkpoint(journal: Journal, now_ns: int, clean: bool) -> Job[int]:
     return freed
 
 
-def _write_home(journal: Journal, last: int) -> Job[dict[int, tuple[int, object]]]:
+def _write_home(journal: Journal, last: int) -> Job[dict[int, tuple[int, Block]]]:
     """Write every image committed up to `last` that is still the newest; what was written."""
     fmt, pending = journal.store.fmt, journal.pending_home
     addresses = sorted(address for address, (tid, _) in pending.items() if tid <= last)
-    written: dict[int, tuple[int, object]] = {}
+    written: dict[int, tuple[int, Block]] = {}
     for first, length in runs_of(addresses):
         for at in range(first, first + length, _WRITE_BLOCKS):
             images: list[bytes] = []

@@ -40,7 +40,7 @@ def commit(journal: Journal, now_ns: int, *, discard: bool = False) -> Job[int]:
     except OSError as error:
         journal.abort(error)
         raise FsError(errno.EIO, f"commit failed: {error}") from error
-    freed = _complete(journal, transaction)
+    freed = journal.complete(transaction)
     if discard:
         size = journal.store.fmt.block_size
         try:
@@ -121,30 +121,3 @@ def _encode_revokes(fmt: Format, transaction: Transaction) -> list[bytes]:
         encode_revoke(fmt, transaction.tid, i, addresses[at : at + per])
         for i, at in enumerate(range(0, len(addresses), per))
     ]
-
-
-def _complete(journal: Journal, transaction: Transaction) -> list[tuple[int, int]]:
-    """The transaction is durable: queue its images for home. Returns the freed runs that may be reused at once."""
-    journal.head = (journal.head + transaction.log_blocks) % journal.blocks
-    journal.used += transaction.log_blocks
-    journal.committed.append(transaction)
-    journal.committing = None
-    journal.committed_tid = transaction.tid
-    journal.commits_total += 1
-    journal.blocks_logged_total += transaction.log_blocks
-    journal.revokes_total += len(transaction.revokes)
-    cache = journal.store.cache
-    for address in transaction.revokes:
-        if journal.pending_home.pop(address, None) is not None:
-            cache.let_go(address)
-    for address, obj in transaction.images.items():
-        if address in journal.pending_home:
-            cache.let_go(address)
-        journal.pending_home[address] = (transaction.tid, obj)
-    transaction.images = {}
-    freed = transaction.freed
-    transaction.freed = []
-    if journal.checkpointing:
-        journal.release_later.extend(freed)
-        return []
-    return freed

@@ -17,7 +17,9 @@ from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
 
-_MEMO_MAX = 65536
+_MEMO_MAX = 16384
+_MEMO_ENTRY_BYTES = 160
+"""Of an entry of `memo` or `hints`: two integers and their share of the table, measured with tracemalloc."""
 _BLOCKS_MAX = 1 << 48
 _MODE_MAX = 0o177777
 
@@ -35,6 +37,11 @@ class InodeTable:
         """Inode groups that may be mapped; the first one is."""
         self.used = 0
         """Inodes in use, the reserved ones included."""
+
+    @property
+    def resident_bytes(self) -> int:
+        """Estimated resident bytes."""
+        return (len(self.memo) + len(self.hints)) * _MEMO_ENTRY_BYTES
 
     # --- where ---
     def _block(self, plan: Plan, logical: int) -> int:

@@ -10,6 +10,8 @@ is *pending home*; `checkpoint` writes it home and then advances the tail.
 - The running transaction stays below 1/TRANSACTION_FRACTION of the log.
 - `pending_home` holds, for every block with a committed image that is not at home, the newest such image; the tail is
   not moved past a transaction while an image of it is only in the log.
+- `superseded_bytes` is the cost of the images of `committing` and `pending_home` that the cache has newer ones of, or
+  no longer has.
 - A block freed by a transaction leaves `pending_home`, and becomes reusable, only when that transaction has committed
   and no checkpoint write is under way.
 """
@@ -113,6 +115,8 @@ class Journal:
         self.committed_tid = next_tid - 1
         self.pending_home: dict[int, tuple[int, Block]] = {}
         """address -> (tid, image): the newest committed image that is not at home."""
+        self.superseded_bytes = 0
+        """Estimated bytes of images in `committing` and `pending_home` that are not the cache's any more."""
         self.checkpointing = False
         self.release_later: list[tuple[int, int]] = []
         """Committed frees that wait for the checkpoint under way."""
@@ -172,20 +176,82 @@ class Journal:
         for address in plan.revoked:
             if images.pop(address, None) is not None:
                 cache.let_go(address)
+            self._supersede(address)
             cache.drop(address)
             running.revokes.add(address)
         publish, revokes = cache.publish, running.revokes
         for address, obj in plan.staged.items():
-            entry = publish(address, obj)
             if address not in images:
-                entry.holds += 1
+                self._supersede(address)
+                publish(address, obj)
+                cache.hold(address)
                 revokes.discard(address)
+            else:
+                publish(address, obj)
             images[address] = obj
         running.freed.extend(plan.freed)
         running.inodes.update(plan.inodes)
         running.data_inodes.update(plan.data_sync)
         if plan.data_writes:
             running.ordered_data = True
+
+    def _supersede(self, address: int) -> None:
+        """The block is about to change, or to be freed. When its image is on the way into the log or home, that stays
+        in memory beside the new one: no longer as a part of the cache."""
+        entry = self.store.cache.entries.get(address)
+        if entry is None or not entry.holds:
+            return
+        committing = self.committing
+        if committing is not None and committing.images.get(address) is entry.obj:
+            self.superseded_bytes += entry.cost
+            return
+        home = self.pending_home.get(address)
+        if home is not None and home[1] is entry.obj:
+            self.superseded_bytes += entry.cost
+
+    def _settle(self, address: int, obj: Block) -> None:
+        """An image has come home, or is not wanted there any more."""
+        cache = self.store.cache
+        entry = cache.entries.get(address)
+        if entry is None or entry.obj is not obj:
+            self.superseded_bytes -= obj.cost(self.store.fmt)
+        cache.let_go(address)
+
+    def complete(self, transaction: Transaction) -> list[tuple[int, int]]:
+        """The committing transaction is durable: its images wait to go home. The freed runs that may be reused at
+        once."""
+        self.head = (self.head + transaction.log_blocks) % self.blocks
+        self.used += transaction.log_blocks
+        self.committed.append(transaction)
+        self.committing = None
+        self.committed_tid = transaction.tid
+        self.commits_total += 1
+        self.blocks_logged_total += transaction.log_blocks
+        self.revokes_total += len(transaction.revokes)
+        home = self.pending_home
+        for address in transaction.revokes:
+            old = home.pop(address, None)
+            if old is not None:
+                self._settle(address, old[1])
+        for address, obj in transaction.images.items():
+            old = home.get(address)
+            if old is not None:
+                self._settle(address, old[1])
+            home[address] = (transaction.tid, obj)
+        transaction.images = {}
+        freed = transaction.freed
+        transaction.freed = []
+        if self.checkpointing:
+            self.release_later.extend(freed)
+            return []
+        return freed
+
+    def came_home(self, written: dict[int, tuple[int, Block]]) -> None:
+        """These images are durable at home: (transaction, image) by address. Newer ones stay."""
+        for address, image in written.items():
+            if self.pending_home.get(address) == image:
+                del self.pending_home[address]
+                self._settle(address, image[1])
 
     def ask(self, credits: int, outer: Grant | None = None) -> Grant:
         """Queue for log space, in order of arrival. `outer`: what the asker holds on to meanwhile."""

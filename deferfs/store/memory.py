@@ -9,6 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+DIRTY_FRACTION = 4
+"""An operation that needs memory waits for write-back while more than a quarter of the budget is dirty."""
+
+
+def _nothing() -> int:
+    return 0
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryStatistics:
@@ -28,11 +35,14 @@ class Memory:
         self.limit_bytes = limit_bytes
         self.accounts: dict[str, Callable[[], int]] = {}
         self.shrinkable: dict[str, Callable[[], int]] = {}
+        self.dirty: Callable[[], int] = _nothing
+        """Bytes that become shrinkable when they have been written home."""
 
-    def add_account(self, name: str, used: Callable[[], int], shrinkable: Callable[[], int]) -> None:
-        """`shrinkable` returns how much of what is used a shrinker could give back."""
+    def add_account(self, name: str, used: Callable[[], int], shrinkable: Callable[[], int] | None = None) -> None:
+        """`shrinkable` returns how much of what is used a shrinker could give back; without it, nothing."""
         self.accounts[name] = used
-        self.shrinkable[name] = shrinkable
+        if shrinkable is not None:
+            self.shrinkable[name] = shrinkable
 
     def set_limit(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -47,11 +57,22 @@ class Memory:
 
     def excess(self, *, reserve: bool) -> int:
         """Bytes over what an operation may find in use (the limit less the reserve, or the whole limit), as far as
-        shrinkers could give them back: what the kernel holds is not to be had by direct reclaim."""
+        they are to be had: by shrinkers, or by writing home, for which only those wait who may use no reserve, and not
+        for less than DIRTY_FRACTION of the budget. What the kernel holds is not to be had by direct reclaim."""
         over = self.used - (self.limit_bytes if reserve else self.limit_bytes - self.reserve_bytes)
         if over <= 0:
             return 0
-        return min(over, sum(account() for account in self.shrinkable.values()))
+        to_be_had = 0
+        for account in self.shrinkable.values():
+            to_be_had += account()
+        if not reserve and self.too_dirty:
+            to_be_had += self.dirty()
+        return min(over, to_be_had)
+
+    @property
+    def too_dirty(self) -> bool:
+        """Whether more than its share of the budget waits to be written home."""
+        return self.dirty() > self.limit_bytes // DIRTY_FRACTION
 
     def statistics(self) -> MemoryStatistics:
         return MemoryStatistics(

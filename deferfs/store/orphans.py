@@ -18,6 +18,11 @@ from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
 
+_NUMBER_BYTES = 40
+"""Of an integer in a list."""
+_SLOT_BYTES = 320
+"""Of a decoded slot with its number, measured with tracemalloc."""
+
 
 class RecoveredOrphans:
     """The orphans that the table held when it was opened and that inodegc has not taken yet.
@@ -36,6 +41,11 @@ class RecoveredOrphans:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def resident_bytes(self) -> int:
+        """Estimated resident bytes."""
+        return len(self._blocks) * (self._fmt.block_size + 200) + len(self._slots) * _SLOT_BYTES
 
     def add(self, first: int, used: int, address: int, data: bytes) -> None:
         """One block of the table, with `used` used slots from slot `first` on."""
@@ -73,6 +83,11 @@ class OrphanTable:
     @property
     def count(self) -> int:
         return sum(self.used)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Estimated resident bytes."""
+        return (len(self.used) + len(self.free)) * _NUMBER_BYTES
 
     def load(self, fmt: Format, blocks: list[tuple[int, bytes]]) -> RecoveredOrphans:
         """Take in the table as it is on disk, block by block (address, content). CorruptionError.

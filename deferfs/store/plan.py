@@ -150,8 +150,7 @@ class Plan:
             if self.orphans:
                 store.orphans.follow(self, self.orphans)
             self.tid = store.journal.join(self)
-            for _, length in self.freed:
-                store.space.pending_blocks += length
+            store.space.applied(self.held, self.freed)
         for action in self.on_apply:
             action()
         self._end()

@@ -1,63 +1,66 @@
-"""Free space: an in-memory index beside the on-disk bitmaps.
+"""Free space: what may be handed out, in two numbers a group beside the on-disk bitmaps.
 
-Each group has two bit strings. The on-disk `Bitmap` says what is in use in the journaled state; `unavailable` says
-what must not be handed out: what is in use, what a running plan holds, and what was freed by a transaction that has
-not committed.
+The bitmaps are blocks like any other: read when they are looked into, evicted when memory is short. A published bitmap
+says what is in use in the journaled state. `withheld` says what must not be handed out although its bit is clear: what
+a running plan holds, and what was freed by a transaction that has not committed. It is kept only for groups that have
+such blocks.
 
-**Invariant:** `unavailable` is a superset of the published bitmap's bits; the difference is exactly the held blocks
-plus the freed blocks that await a commit. `free` of a group counts its zeros, `free_blocks` is their sum.
+**Invariants:** a block is available when neither its published bit nor its withheld bit is set. `counts[g]` is how
+many blocks of group g are available, `free_blocks` their sum; no block of the group below `hints[g]` is available.
 """
 
 from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
 
 from bitarray import bitarray
 
 from deferfs.limits import RESERVE_BLOCKS_MAX, RESERVE_BLOCKS_MIN, RESERVE_FRACTION
 from deferfs.ondisk.format import Format
-from deferfs.store.needs import NeedFreeSpace
+from deferfs.store.needs import NeedBlocks, NeedFreeSpace
 
 _RUNS_LOOKED_AT = 32
 """Free runs of one group compared before the longest of them is taken."""
+_GROUPS_LOOKED_AT = 16
+"""Groups with free blocks looked into before the longest run so far is taken: each may have to be read."""
+GROUP_BYTES = 8
+"""Resident bytes of a group whose bitmap is not cached."""
 
 
-class Group:
-    """Availability of the blocks of one group."""
-
-    __slots__ = ("free", "hint", "unavailable")
-
-    def __init__(self, unavailable: bitarray) -> None:
-        self.unavailable = unavailable
-        self.free = unavailable.count(0)
-        self.hint = 0
-        """No block below this one is available."""
-
-    def find(self, start: int, want: int) -> tuple[int, int]:
-        """(first, length) of the first available run of `want` blocks at or after `start`, or of the longest of
-        the runs looked at; length 0 when there is none."""
-        bits = self.unavailable
-        best, best_length, at = 0, 0, max(start, self.hint)
-        for _ in range(_RUNS_LOOKED_AT):
-            first = bits.find(0, at)
-            if first < 0:
+def _find(bits: bitarray, start: int, want: int) -> tuple[int, int]:
+    """(first, length) of the first available run of `want` blocks at or after `start`, or of the longest of the runs
+    looked at; length 0 when there is none."""
+    best, best_length, at = 0, 0, start
+    for _ in range(_RUNS_LOOKED_AT):
+        first = bits.find(0, at)
+        if first < 0:
+            break
+        end = bits.find(1, first, min(first + want, len(bits)))
+        if end < 0:
+            end = min(first + want, len(bits))
+        if end - first > best_length:
+            best, best_length = first, end - first
+            if best_length >= want:
                 break
-            end = bits.find(1, first, min(first + want, len(bits)))
-            if end < 0:
-                end = min(first + want, len(bits))
-            if end - first > best_length:
-                best, best_length = first, end - first
-                if best_length >= want:
-                    break
-            at = end
-        return best, best_length
+        at = end
+    return best, best_length
 
 
 class FreeSpace:
-    """Allocation of runs of blocks. Units: blocks."""
+    """Allocation of runs of blocks. Units: blocks.
 
-    def __init__(self, fmt: Format, blocks: int) -> None:
+    `published` returns the bits of a group as they are in the cache, not to be changed; it raises NeedBlocks when they
+    are not there.
+    """
+
+    def __init__(self, fmt: Format, blocks: int, published: Callable[[int], bitarray]) -> None:
         self.fmt = fmt
         self.blocks = blocks
-        self.groups: list[Group] = []
+        self.published = published
+        self.counts: array[int] = array("I")
+        self.hints: array[int] = array("I")
+        self.withheld: dict[int, bitarray] = {}
         self.free_blocks = 0
         self.pending_blocks = 0
         """Freed by transactions that have not committed."""
@@ -68,62 +71,103 @@ class FreeSpace:
         """Grows whenever freed blocks become reusable: a reader compares it to notice that."""
 
     def add_group(self, bits: bitarray) -> None:
-        group = Group(bits.copy())
-        self.groups.append(group)
-        self.free_blocks += group.free
+        """The next group, with its bits as they are on disk: they are counted, not kept."""
+        free = bits.count(0)
+        self.counts.append(free)
+        self.hints.append(bits.find(0) if free else 0)
+        self.free_blocks += free
+
+    @property
+    def resident_bytes(self) -> int:
+        """Resident bytes besides what is cached."""
+        return GROUP_BYTES * len(self.counts) + len(self.withheld) * (self.fmt.block_size + 200)
 
     @property
     def available(self) -> int:
         """Blocks an ordinary operation may still take."""
         return max(0, self.free_blocks - self.reserve)
 
+    def unavailable(self, group: int) -> bitarray:
+        """The bits of what must not be handed out, not to be changed. NeedBlocks."""
+        published = self.published(group)
+        withheld = self.withheld.get(group)
+        return published if withheld is None else published | withheld
+
     def hold(self, goal: int, want: int, *, reserve: bool = False) -> tuple[int, int]:
         """Take up to `want` consecutive blocks out of the index, near block `goal` (0: next to the last run).
 
-        Returns (first block, length >= 1); NeedFreeSpace when there is none, and only then. A run lies in one group:
-        a caller that wants more takes several. `reserve` allows the blocks kept for operations that free space.
+        Returns (first block, length >= 1); NeedFreeSpace when there is none, and only then; NeedBlocks for a bitmap. A
+        run lies in one group: a caller that wants more takes several. `reserve` allows the blocks kept for operations
+        that free space.
         """
         budget = self.free_blocks if reserve else self.available
         wanted, want = want, min(want, budget)
         if want <= 0:
             raise NeedFreeSpace(wanted)
-        near = goal or self.cursor
-        best: tuple[int, int, int] | None = None
-        size = self.fmt.bits_per_bitmap
-        first_group, offset = divmod(near, size)
-        if first_group >= len(self.groups):
-            first_group, offset = 0, 0
-        for turn in range(len(self.groups) + 1):
-            number = (first_group + turn) % len(self.groups)
-            group = self.groups[number]
-            if group.free == 0:
-                continue
-            start, length = group.find(offset if turn == 0 else 0, want)
-            if length and (best is None or length > best[2]):
-                best = (number, start, length)
-                if length >= want:
-                    break
-        assert best is not None, "the groups have less than is counted as free"
-        number, start, length = best
-        group = self.groups[number]
-        group.unavailable[start : start + length] = 1
-        group.free -= length
-        if start == group.hint:
-            group.hint = start + length
+        number, start, length = self._search(goal or self.cursor, want)
+        self._withhold(number, start, length)
+        self.counts[number] -= length
+        if start == self.hints[number]:
+            self.hints[number] = start + length
         self.free_blocks -= length
-        first = number * size + start
+        first = number * self.fmt.bits_per_bitmap + start
         if not goal:
             self.cursor = first + length
         return first, length
+
+    def _search(self, near: int, want: int) -> tuple[int, int, int]:
+        """(group, offset in it, length) of the first run of `want` blocks from `near` on, or of the longest of those
+        looked at."""
+        groups = len(self.counts)
+        first_group, offset = divmod(near, self.fmt.bits_per_bitmap)
+        if first_group >= groups:
+            first_group, offset = 0, 0
+        best_group, best, best_length, looked_at = 0, 0, 0, 0
+        for turn in range(groups + 1):
+            number = (first_group + turn) % groups
+            if self.counts[number] <= best_length:
+                continue
+            start = max(self.hints[number], offset if turn == 0 else 0)
+            start, length = _find(self.unavailable(number), start, want)
+            if length > best_length:
+                best_group, best, best_length = number, start, length
+            looked_at += 1
+            if best_length >= want or (best_length and looked_at >= _GROUPS_LOOKED_AT):
+                break
+        assert best_length, "the groups have less than is counted as free"
+        return best_group, best, best_length
+
+    def _withhold(self, group: int, start: int, length: int) -> None:
+        bits = self.withheld.get(group)
+        if bits is None:
+            bits = self.withheld[group] = bitarray(self.fmt.bits_per_bitmap, endian="little")
+        bits[start : start + length] = 1
+
+    def _give(self, group: int, start: int, length: int) -> None:
+        """Undo a `_withhold`."""
+        bits = self.withheld[group]
+        bits[start : start + length] = 0
+        if not bits.any():
+            del self.withheld[group]
+
+    def applied(self, held: list[tuple[int, int]], freed: list[tuple[int, int]]) -> None:
+        """A plan was applied: its published bitmaps tell of what it held, and no longer of what it freed, which stays
+        withheld until its transaction has committed."""
+        for first, length in held:
+            for number, start, part in self.fmt.parts_in_groups(first, length):
+                self._give(number, start, part)
+        for first, length in freed:
+            for number, start, part in self.fmt.parts_in_groups(first, length):
+                self._withhold(number, start, part)
+            self.pending_blocks += length
 
     def let_go(self, first: int, length: int) -> None:
         """Put held or freed blocks back into the index. A run that was freed may lie in several groups: an extent does
         not end at their boundaries."""
         for number, start, part in self.fmt.parts_in_groups(first, length):
-            group = self.groups[number]
-            group.unavailable[start : start + part] = 0
-            group.free += part
-            group.hint = min(group.hint, start)
+            self._give(number, start, part)
+            self.hints[number] = min(self.hints[number], start) if self.counts[number] else start
+            self.counts[number] += part
         self.free_blocks += length
 
     def release(self, runs: list[tuple[int, int]]) -> None:
@@ -135,11 +179,14 @@ class FreeSpace:
             self.epoch += 1
 
     def check(self) -> None:
-        """AssertionError when a count is not that of its map. For tests: it looks at every bit."""
-        for number, group in enumerate(self.groups):
-            zeros = group.unavailable.count(0)
-            assert group.free == zeros, f"group {number} counts {group.free} free blocks, its map has {zeros}"
-            first = group.unavailable.find(0)
-            assert first < 0 or group.hint <= first, f"group {number}: the hint {group.hint} passes block {first}"
-        counted = sum(group.free for group in self.groups)
-        assert self.free_blocks == counted, f"{self.free_blocks} blocks are free, the groups count {counted}"
+        """AssertionError when a count is not that of its map. For tests: it looks at every bit that is cached."""
+        for group, count in enumerate(self.counts):
+            try:
+                bits = self.unavailable(group)
+            except NeedBlocks:
+                continue
+            zeros = bits.count(0)
+            assert count == zeros, f"group {group} counts {count} free blocks, its map has {zeros}"
+            first = bits.find(0)
+            assert first < 0 or self.hints[group] <= first, f"group {group}: the hint passes block {first}"
+        assert self.free_blocks == sum(self.counts), "the sum of the groups is another"

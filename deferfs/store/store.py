@@ -6,9 +6,11 @@ import errno
 from collections.abc import Callable
 from typing import TypeVar
 
+from bitarray import bitarray
+
 from deferfs.errors import CorruptionError, FsError, ImageError
 from deferfs.ondisk.bitmap import Bitmap
-from deferfs.ondisk.format import Format
+from deferfs.ondisk.format import Block, Format
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, InodeBlock
 from deferfs.ondisk.orphan import OrphanBlock
 from deferfs.ondisk.superblock import (
@@ -23,7 +25,7 @@ from deferfs.store import extents
 from deferfs.store.cache import BlockCache
 from deferfs.store.checkpoint import checkpoint
 from deferfs.store.inodes import InodeTable
-from deferfs.store.io import Flush, Job, Read, Write, runs_of
+from deferfs.store.io import Flush, Job, Read, Write
 from deferfs.store.journal import Journal
 from deferfs.store.memory import Memory
 from deferfs.store.needs import NeedBlocks, NeedMemory
@@ -33,7 +35,10 @@ from deferfs.store.recovery import read_log, recover, superblock_offset
 from deferfs.store.space import FreeSpace
 
 T = TypeVar("T")
-_READ_BLOCKS = 256
+_READ_BYTES = 1 << 20
+"""Read at a time of what is read from end to end."""
+_CACHED_AT_OPEN = 16
+"""At most a sixteenth of the budget is filled with bitmaps at first: those of a small image all stay at hand."""
 
 
 class Store:
@@ -61,22 +66,51 @@ class Store:
         self.frozen = False
         """Whoever wants to change something has to wait."""
         self.cache = BlockCache(self.fmt)
-        self.space = FreeSpace(self.fmt, superblock.blocks)
+        self.space = FreeSpace(self.fmt, superblock.blocks, self._published_bits)
         self.inodes = InodeTable(superblock.inode_root)
         self.orphans = OrphanTable(self.fmt.orphans_per_block)
         self.journal = Journal(self, superblock.tail_tid, superblock.journal_tail)
         self.recovered = RecoveredOrphans(self.fmt)
+        self.pinned_bytes = 0
+        """Of the cached blocks that stay as long as the store is open."""
+        self.block_reads = max(1, _READ_BYTES // self.fmt.block_size)
+        """Blocks read at a time."""
         memory.add_account("blocks", lambda: self.cache.bytes, self._shrinkable_blocks)
+        memory.add_account("superseded", lambda: self.journal.superseded_bytes)
+        memory.add_account("tables", self._table_bytes)
+        memory.dirty = lambda: self.dirty_bytes
+
+    def _table_bytes(self) -> int:
+        return (
+            self.space.resident_bytes
+            + self.inodes.resident_bytes
+            + self.orphans.resident_bytes
+            + self.recovered.resident_bytes
+        )
 
     @property
     def dirty_bytes(self) -> int:
-        """Estimated bytes of cached blocks that must stay until a checkpoint has brought them home."""
-        return (len(self.journal.running.images) + len(self.journal.pending_home)) * 2 * self.fmt.block_size
+        """Estimated bytes of images that must stay until they are at home: running, committing, committed. Blocks that
+        an operation holds while it waits are among them."""
+        return self.cache.held_bytes - self.pinned_bytes + self.journal.superseded_bytes
 
     def _shrinkable_blocks(self) -> int:
-        """An eighth of the budget is left to blocks, however many inodes the kernel holds: below that each
-        operation would have to read back what the one before it evicted."""
-        return max(0, self.cache.bytes - self.memory.limit_bytes // 8)
+        """What could be evicted now. An eighth of the budget is left to blocks, however many inodes the kernel holds:
+        below that each operation would have to read back what the one before it evicted."""
+        cache = self.cache
+        return max(0, min(cache.bytes - cache.held_bytes, cache.bytes - self.memory.limit_bytes // 8))
+
+    def _published_bits(self, group: int) -> bitarray:
+        """The bitmap of a group as the cache has it."""
+        address = self.superblock.bitmap_address(group)
+        entry = self.cache.entries.get(address)
+        if entry is None:
+            raise NeedBlocks([(address, Bitmap)])
+        entry.hot = True
+        bitmap = entry.obj
+        if not isinstance(bitmap, Bitmap):
+            raise CorruptionError(f"block {address} is used both as {Bitmap.MAGIC!r} and as {bitmap.MAGIC!r}")
+        return bitmap.bits
 
     def plan(self, *, reserve: bool = False) -> Plan:
         """A plan for one operation. NeedMemory when the budget is exceeded."""
@@ -154,31 +188,33 @@ def open_store(
 
 
 def _load_bitmaps(store: Store) -> Job[None]:
-    """The free-space index; its bitmaps stay cached."""
-    addresses = [store.superblock.bitmap_address(group) for group in range(store.superblock.groups)]
-    yield from _load_pinned(store, addresses, Bitmap)
-    for address in addresses:
-        bitmap = store.cache.entries[address].obj
-        assert isinstance(bitmap, Bitmap)
-        store.space.add_group(bitmap.bits)
-
-
-def _load_pinned(store: Store, addresses: list[int], kind: type[Bitmap] | type[InodeBlock]) -> Job[None]:
-    size = store.fmt.block_size
-    for first, length in runs_of(addresses):
-        for at in range(first, first + length, _READ_BLOCKS):
-            count = min(_READ_BLOCKS, first + length - at)
-            data = yield Read(at * size, count * size)
+    """The free-space index: all bitmaps are read once and counted, and as many stay cached as take little memory."""
+    fmt, cache, left = store.fmt, store.cache, store.superblock.groups
+    room = store.memory.limit_bytes // _CACHED_AT_OPEN
+    for start, length in store.superblock.bitmap_regions:
+        end = start + min(length, left)
+        left -= end - start
+        for at in range(start, end, store.block_reads):
+            count = min(store.block_reads, end - at)
+            data = yield Read(at * fmt.block_size, count * fmt.block_size)
             assert data is not None
             for i in range(count):
-                store.cache.supply(at + i, kind, data[i * size : (i + 1) * size])
-                store.cache.hold(at + i)
+                bitmap = Bitmap.decode(fmt, at + i, data[i * fmt.block_size : (i + 1) * fmt.block_size])
+                store.space.add_group(bitmap.bits)
+                if cache.bytes < room:
+                    cache.publish(at + i, bitmap)
+    if left:
+        raise CorruptionError("bitmap regions are too short for the image")
 
 
 def _load_inodes(store: Store) -> Job[None]:
-    """Chunk 0 of the inode table, and the number of inodes in use."""
+    """Chunk 0 of the inode table, which stays cached, and the number of inodes in use."""
     fmt, table = store.fmt, store.inodes
-    yield from _load_pinned(store, list(range(table.root_address, table.root_address + fmt.chunk_blocks)), InodeBlock)
+    chunk: list[tuple[int, type[Block]]] = [(table.root_address + i, InodeBlock) for i in range(fmt.chunk_blocks)]
+    yield from store.fetch(NeedBlocks(chunk))
+    for address, _ in chunk:
+        store.cache.hold(address)
+        store.pinned_bytes += store.cache.entries[address].cost
 
     def last_block(plan: Plan) -> int:
         last = extents.last_mapping(plan, table.get(plan, INODE_FILE_INO))
@@ -214,8 +250,8 @@ def _load_orphans(store: Store) -> Job[None]:
     for first, length in runs:
         if not first:
             raise CorruptionError("the orphan table has a hole")
-        for at in range(first, first + length, _READ_BLOCKS):
-            count = min(_READ_BLOCKS, first + length - at)
+        for at in range(first, first + length, store.block_reads):
+            count = min(store.block_reads, first + length - at)
             data = yield Read(at * size, count * size)
             assert data is not None
             found = [(at + i, data[i * size : (i + 1) * size]) for i in range(count)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deferfs.ondisk.format import Format
+from deferfs.ondisk.format import Block, Format
 from deferfs.ondisk.inode import Inode
 from deferfs.store import checkpoint, commit, extents, recovery, store
 from deferfs.store.io import Flush, Job, Write
@@ -105,14 +105,14 @@ def freed_blocks_are_used_again_before_the_commit(patch: pytest.MonkeyPatch) -> 
 
 @fault("reuse_during_checkpoint")
 def freed_blocks_are_used_again_during_a_checkpoint(patch: pytest.MonkeyPatch) -> None:
-    original = commit._complete
+    original = Journal.complete
 
     def complete(journal: Journal, transaction: Transaction) -> list[tuple[int, int]]:
         freed = original(journal, transaction) + journal.release_later
         journal.release_later = []
         return freed
 
-    patch.setattr(commit, "_complete", complete)
+    patch.setattr(Journal, "complete", complete)
 
 
 @fault("reuse_with_images_in_the_log")
@@ -126,13 +126,13 @@ def nothing_is_revoked(patch: pytest.MonkeyPatch) -> None:
 
 @fault("reuse_with_images_in_the_log")
 def revoked_blocks_stay_queued_for_home(patch: pytest.MonkeyPatch) -> None:
-    original = commit._complete
+    original = Journal.complete
 
     def complete(journal: Journal, transaction: Transaction) -> list[tuple[int, int]]:
         transaction.revokes = set()
         return original(journal, transaction)
 
-    patch.setattr(commit, "_complete", complete)
+    patch.setattr(Journal, "complete", complete)
 
 
 # --- checkpoint ---
@@ -152,7 +152,7 @@ def log_space_is_used_again_before_the_tail_is_durable(patch: pytest.MonkeyPatch
 def uncommitted_images_go_home(patch: pytest.MonkeyPatch) -> None:
     original = checkpoint._write_home
 
-    def write_home(journal: Journal, last: int) -> Job[dict[int, tuple[int, object]]]:
+    def write_home(journal: Journal, last: int) -> Job[dict[int, tuple[int, Block]]]:
         fmt = journal.store.fmt
         for address in list(journal.pending_home):
             entry = journal.store.cache.entries.get(address)

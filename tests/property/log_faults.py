@@ -123,7 +123,7 @@ class _Released(list[tuple[int, int]]):
 
 @fault("discarded")
 def freed_blocks_are_used_again_before_their_discard(patch: pytest.MonkeyPatch) -> None:
-    original_complete, original_release = commit._complete, FreeSpace.release
+    original_complete, original_release = Journal.complete, FreeSpace.release
 
     def complete(journal: Journal, transaction: Transaction) -> list[tuple[int, int]]:
         freed = _Released(original_complete(journal, transaction))
@@ -134,7 +134,7 @@ def freed_blocks_are_used_again_before_their_discard(patch: pytest.MonkeyPatch) 
         if not isinstance(runs, _Released):
             original_release(space, runs)
 
-    patch.setattr(commit, "_complete", complete)
+    patch.setattr(Journal, "complete", complete)
     patch.setattr(FreeSpace, "release", release)
 
 

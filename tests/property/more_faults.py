@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deferfs.ondisk.bitmap import Bitmap
-from deferfs.ondisk.format import SUPERBLOCK_OFFSETS, Format
+from deferfs.ondisk.format import SUPERBLOCK_OFFSETS, Block, Format
 from deferfs.ondisk.inode import Inode
 from deferfs.ondisk.journal import peek
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
@@ -67,7 +67,7 @@ def the_superblocks_do_not_take_turns(patch: pytest.MonkeyPatch) -> None:
 def a_checkpoint_leaves_one_image_behind(patch: pytest.MonkeyPatch) -> None:
     original = checkpoint._write_home
 
-    def write_home(journal: Journal, last: int) -> Job[dict[int, tuple[int, object]]]:
+    def write_home(journal: Journal, last: int) -> Job[dict[int, tuple[int, Block]]]:
         pending = journal.pending_home
         left = max((address for address, (tid, _) in pending.items() if tid <= last), default=None)
         held = None if left is None else pending.pop(left)

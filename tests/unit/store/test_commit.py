@@ -171,7 +171,7 @@ def test_freed_blocks_can_be_used_again_only_behind_the_last_barrier() -> None:
     free_before = store.space.free_blocks
     for _request in commit(store.journal, 0):
         assert (store.space.free_blocks, store.space.pending_blocks) == (free_before, 3)
-        assert store.space.groups[0].unavailable.count(1, made[0], made[0] + 3) == 3
+        assert store.space.unavailable(0).count(1, made[0], made[0] + 3) == 3
     assert (store.space.free_blocks, store.space.pending_blocks) == (free_before + 3, 0)
 
 

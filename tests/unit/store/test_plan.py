@@ -29,7 +29,7 @@ def state_of(store: Store) -> tuple[object, ...]:
     return (
         {address: entry.obj for address, entry in store.cache.entries.items()},
         {address: entry.holds for address, entry in store.cache.entries.items()},
-        [group.unavailable.copy() for group in space.groups],
+        [space.unavailable(group).copy() for group in range(len(space.counts))],
         (space.free_blocks, space.pending_blocks),
         dict(journal.running.images),
         set(journal.running.revokes),
@@ -101,7 +101,7 @@ def test_applying_does_everything_at_once() -> None:
     plan.apply()
     assert done == ["done"]
     assert bitmap_of(store).bits[first : first + 3].to01() == "110"
-    assert store.space.groups[0].unavailable[first : first + 3].to01() == "111", "freed, but not yet committed"
+    assert store.space.unavailable(0)[first : first + 3].to01() == "111", "freed, but not yet committed"
     assert (store.space.free_blocks, store.space.pending_blocks) == (free - 3, 1)
     assert set(plan.staged) == set(store.journal.running.images)
     assert all(store.cache.entries[address].holds for address in plan.staged)

@@ -12,21 +12,26 @@ from tests.unit.volumes import formats
 
 FMT = formats()[0]
 BITS = FMT.bits_per_bitmap
+FREE = bitarray(BITS, endian="little")
 
 
 def space_of(used: list[tuple[int, int]], groups: int = 2) -> FreeSpace:
-    space = FreeSpace(FMT, groups * BITS)
-    bits = bitarray(groups * BITS)
+    """All of it is free on disk, and what is `used` is withheld."""
+    space = FreeSpace(FMT, groups * BITS, lambda group: FREE)
+    bits = bitarray(groups * BITS, endian="little")
     for first, length in used:
         bits[first : first + length] = 1
     for group in range(groups):
-        space.add_group(bits[group * BITS : (group + 1) * BITS])
+        part = bits[group * BITS : (group + 1) * BITS]
+        space.add_group(part)
+        if part.any():
+            space.withheld[group] = part
     return space
 
 
 def taken(space: FreeSpace) -> set[int]:
     return {
-        number * BITS + i for number, group in enumerate(space.groups) for i in group.unavailable.search(bitarray("1"))
+        group * BITS + i for group in range(len(space.counts)) for i in space.unavailable(group).search(bitarray("1"))
     }
 
 
@@ -98,7 +103,7 @@ class TestHold:
     [(100, RESERVE_BLOCKS_MIN), (10_000, 100), (10_000_000, RESERVE_BLOCKS_MAX)],
 )
 def test_the_size_of_the_reserve(blocks: int, reserve: int) -> None:
-    assert FreeSpace(FMT, blocks).reserve == reserve
+    assert FreeSpace(FMT, blocks, lambda group: FREE).reserve == reserve
 
 
 def test_release_makes_pending_blocks_available() -> None:
@@ -121,20 +126,20 @@ class TestRunsAcrossGroups:
         assert space.hold(BITS, 30) == (BITS, 30)
         space.release([(end, 50)])
         space.check()
-        assert [group.free for group in space.groups] == [BITS - 80, BITS, BITS]
+        assert list(space.counts) == [BITS - 80, BITS, BITS]
         assert space.hold(BITS, 30) == (BITS, 30), "the start of the second group is free again"
 
     def test_over_more_than_two(self) -> None:
         space = space_of([(0, 4 * BITS)], groups=4)
         space.release([(BITS - 1, 2 * BITS + 2)])
         space.check()
-        assert [group.free for group in space.groups] == [1, BITS, BITS, 1]
+        assert list(space.counts) == [1, BITS, BITS, 1]
 
     def test_up_to_a_boundary(self) -> None:
         space = space_of([(0, 2 * BITS)])
         space.release([(BITS - 3, 3)])
         space.check()
-        assert [group.free for group in space.groups] == [3, 0]
+        assert list(space.counts) == [3, 0]
 
 
 @pytest.mark.parametrize("wrong", ["a group", "the sum", "the hint"])
@@ -142,11 +147,11 @@ def test_the_check_sees_a_wrong_count(wrong: str) -> None:
     space = space_of([(0, 10)])
     space.check()
     if wrong == "a group":
-        space.groups[0].unavailable[20] = 1
+        space.withheld[0][20] = 1
     elif wrong == "the sum":
         space.free_blocks += 1
     else:
-        space.groups[1].hint = 1
+        space.hints[1] = 1
     with pytest.raises(AssertionError):
         space.check()
 
