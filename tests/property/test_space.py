@@ -14,7 +14,7 @@ from contextvars import ContextVar
 import pytest
 import trio
 from bitarray import bitarray
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deferfs.errors import FsError
@@ -100,7 +100,12 @@ STEPS = st.lists(
 )
 
 
+ROUND = [("write", 0, 20_000), ("delete", 0, 0), ("collect", 0, 0), ("commit", 0, 0)]
+
+
 @settings(max_examples=30)
+@example(evict="deferred", steps=ROUND * 4)
+@example(evict="inline", steps=ROUND * 4)
 @given(evict=st.sampled_from(["deferred", "inline"]), steps=STEPS)
 def test_any_order_of_writes_deletes_commits_and_cleanups(evict: str, steps: list[tuple[str, int, int]]) -> None:
     driver = fresh_driver(SIZE, evict=evict)
