@@ -37,7 +37,7 @@ BITMAP_REGIONS_MAX: Final = 8
 # --- journal ----------------------------------------------------------------------------------
 JOURNAL_BYTES_DEFAULT: Final = 64 * MIB
 JOURNAL_BYTES_MAX: Final = 1 * GIB
-"""Recovery reads all of the log into memory."""
+"""Recovery reads all of the log, twice, and keeps 24 bytes for each image in it: 24 MiB with blocks of 1 KiB."""
 JOURNAL_BLOCKS_MIN: Final = 256
 """A third of it holds the largest single operation with 1 KiB blocks."""
 TRANSACTION_FRACTION: Final = 3
@@ -63,6 +63,8 @@ EXTENT_BLOCKS_MAX: Final = 1 << 30
 # --- reclaim ----------------------------------------------------------------------------------
 MEMORY_BYTES_DEFAULT: Final = 256 * MIB
 MEMORY_BYTES_MIN: Final = 4 * MIB
+RESIDENT_BASE_BYTES: Final = 64 * MIB
+"""What the daemon takes beside its budget: interpreter, modules, buffers. The default budget leaves it in a cgroup."""
 INODE_COST_BYTES: Final = 320
 """An in-core inode with its share of the table that finds it, measured with tracemalloc."""
 INACTIVATION_EXTENTS_STEP: Final = 64

@@ -65,8 +65,8 @@ def mount_records(device: PageDevice) -> list[Record]:
 
 
 def _requests(device: PageDevice, superblock: Superblock, *, whole: bool) -> list[Record]:
-    """Drive the job that opens the store; unless the `whole` of it is wanted, up to the first read that follows a
-    write: the log is done with then.
+    """Drive the job that opens the store; unless the `whole` of it is wanted, up to the first read after
+    the superblock was written: the log is done with then.
     """
     job = open_store(superblock, Memory(MEMORY_BYTES), clock=clock_after_crash(), entropy=lambda: 7)
     records: list[Record] = []
@@ -76,7 +76,7 @@ def _requests(device: PageDevice, superblock: Superblock, *, whole: bool) -> lis
             request = job.send(answer)
         except StopIteration:
             return records
-        if isinstance(request, Read) and records and not whole:
+        if isinstance(request, Read) and not whole and _log_is_done(records):
             job.close()
             return records
         answer = perform(device, request)
@@ -84,3 +84,8 @@ def _requests(device: PageDevice, superblock: Superblock, *, whole: bool) -> lis
             records.append(WriteRecord(request.offset, b"".join(request.buffers)))
         elif isinstance(request, Flush):
             records.append(FlushRecord())
+
+
+def _log_is_done(records: list[Record]) -> bool:
+    """Whether recovery has written its superblock, which is the last thing but a flush."""
+    return any(isinstance(record, WriteRecord) and record.offset in SUPERBLOCK_OFFSETS for record in records)

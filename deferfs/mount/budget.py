@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import Final
 
-from deferfs.limits import MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN
+from deferfs.limits import MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, MIB, RESIDENT_BASE_BYTES
 from deferfs.mount.own_cgroup import own_cgroups
+
+log = logging.getLogger(__name__)
 
 CGROUP_SHARE: Final = 2
 """The caches take at most 1/2 of the cgroup's limit: interpreter, buffers and page cache need the rest."""
-
 
 _LIMITS: Final = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
 
 
 def default_budget(*, proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:
-    """Bytes for inodes and blocks: MEMORY_BYTES_DEFAULT, or less in a cgroup with a small limit."""
+    """Bytes for inodes and blocks: MEMORY_BYTES_DEFAULT, or less in a cgroup with a small limit, so that the budget and
+    RESIDENT_BASE_BYTES fit into it. A limit that leaves less than MEMORY_BYTES_MIN is warned of."""
     limits = [limit for path in _limit_files(proc, root) if (limit := _read(path)) is not None]
-    budget = min([MEMORY_BYTES_DEFAULT, *(limit // CGROUP_SHARE for limit in limits)])
-    return max(MEMORY_BYTES_MIN, budget)
+    smallest = min(limits, default=None)
+    if smallest is None:
+        return MEMORY_BYTES_DEFAULT
+    left = smallest - RESIDENT_BASE_BYTES
+    if left < MEMORY_BYTES_MIN:
+        needed = (RESIDENT_BASE_BYTES + MEMORY_BYTES_MIN) // MIB
+        log.warning("the memory cgroup is limited to %d MiB: the daemon may need %d MiB", smallest // MIB, needed)
+    return max(MEMORY_BYTES_MIN, min(MEMORY_BYTES_DEFAULT, smallest // CGROUP_SHARE, left))
 
 
 def _limit_files(proc: str, root: str) -> Iterator[str]:

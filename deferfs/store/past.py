@@ -28,7 +28,7 @@ from deferfs.ondisk.orphan import OrphanBlock
 from deferfs.ondisk.superblock import STATE_CLEAN, Superblock
 from deferfs.ondisk.xattr import XattrBlock
 from deferfs.store.io import Job, Read, run_job
-from deferfs.store.recovery import Transaction, read_log_blocks, read_superblock, whole_transactions
+from deferfs.store.recovery import LogReader, read_superblock
 
 _MAGICS: Final = frozenset(
     kind.MAGIC for kind in (Bitmap, ExtentNode, DirectoryNode, XattrBlock, OrphanBlock)
@@ -46,16 +46,39 @@ class Past:
     lost: list[tuple[int, int]] = field(default_factory=list)
 
 
-def read_history(superblock: Superblock) -> Job[list[Transaction]]:
-    """The transactions that are still in the log, ascending. What follows a damaged one is not in it."""
-    log = yield from read_log_blocks(superblock)
+@dataclass(slots=True)
+class Logged:
+    """A whole transaction with its images, as (home, content), and the revoked addresses."""
+
+    tid: int
+    images: list[tuple[int, bytes]]
+    revokes: list[int]
+
+
+def read_history(superblock: Superblock) -> Job[list[Logged]]:
+    """The transactions that are still in the log, ascending. What follows a damaged one is not in it.
+
+    All of them are held, images and all: as many bytes as the used part of the log has.
+    """
+    reader = LogReader(superblock)
+    history: list[Logged] = []
+    start = 0
     try:
-        return whole_transactions(superblock.format, superblock, log)
+        while start < reader.blocks:
+            found = yield from reader.transaction(superblock.tail_tid + len(history), start)
+            if found is None:
+                break
+            images: list[tuple[int, bytes]] = []
+            for home, offset in zip(found.homes, found.offsets, strict=True):
+                images.append((home, (yield from reader.block(offset))))
+            history.append(Logged(found.tid, images, list(found.revokes)))
+            start = found.end
     except CorruptionError as error:
         raise ImageError(f"journal: {error.detail}") from error
+    return history
 
 
-def look_back(superblock: Superblock, history: list[Transaction], tid: int) -> Job[Past]:
+def look_back(superblock: Superblock, history: list[Logged], tid: int) -> Job[Past]:
     """The state after transaction `tid`; the one before the tail gives the state before them all. ImageError when the
     log does not reach there.
     """
@@ -110,7 +133,7 @@ def device_of(device: Device, superblock: Superblock, past: Past) -> OverlayDevi
 
 
 def _find_lost(
-    superblock: Superblock, history: list[Transaction], later: list[Transaction], past: Past, known: set[int]
+    superblock: Superblock, history: list[Logged], later: list[Logged], past: Past, known: set[int]
 ) -> Job[None]:
     """Note the blocks, in use then, that later transactions changed and whose home shows it."""
     if not later:
@@ -131,7 +154,7 @@ def _find_lost(
                     past.lost.append((home, transaction.tid))
 
 
-def _checkpoint_begun(superblock: Superblock, history: list[Transaction]) -> Job[bool]:
+def _checkpoint_begun(superblock: Superblock, history: list[Logged]) -> Job[bool]:
     """Whether a checkpoint of these transactions has written anything home: a block that they changed back and forth
     looks the same before and after, so only those count of which the log holds different images.
     """

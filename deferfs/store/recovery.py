@@ -3,14 +3,26 @@
 Nothing is written home before the entire log has been read and judged. Replay writes full images and is idempotent; the
 tail is reset after a flush. So a crash at any point of recovery leaves a log that recovery reads again with the same
 result.
+
+The log streams: it is read twice, once to judge it and once to write its images home, and never held. In memory are
+
+    8 MiB                  the piece being read, images on their way home, 65,536 keys being sorted
+    24 bytes an image      of the used part of the log, while its newest images are told from older ones
+    8 bytes a revoke       of one transaction
+    1 bit a block          of the log: whether it is the newest image of its home
 """
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
+from heapq import merge
+from typing import Final
+
+from bitarray import bitarray
 
 from deferfs.errors import CorruptionError, ImageError
-from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS, Format
+from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.journal import (
     MAGIC_COMMIT,
     MAGIC_DESCRIPTOR,
@@ -23,15 +35,19 @@ from deferfs.ondisk.journal import (
 from deferfs.ondisk.superblock import STATE_CLEAN, Superblock, newest
 from deferfs.store.io import Flush, Job, Read, Write, runs_of
 
-_SCAN_BYTES = 1 << 20
-_WRITE_BLOCKS = 64
+_SCAN_BYTES: Final = 1 << 20
+_BATCH_BYTES: Final = 1 << 20
+"""Images written home at a time, sorted by address."""
+_SORT_KEYS: Final = 1 << 16
+"""Keys sorted at a time: as objects they take 40 bytes each."""
 
 
 @dataclass(slots=True)
 class LogContent:
-    """What a valid log holds: the newest image of each block, and where the log ends."""
+    """What a valid log holds: which of its blocks are the newest images of their homes, and where it ends."""
 
-    images: dict[int, bytes] = field(default_factory=dict)
+    newest: bitarray = field(default_factory=bitarray)
+    """By offset from the tail, for the used part of the log."""
     transactions: int = 0
     last_tid: int = 0
     newest_tid_seen: int = 0
@@ -40,12 +56,15 @@ class LogContent:
 
 @dataclass(slots=True)
 class Transaction:
-    """A whole transaction as it is in the log: `blocks` of it, (home, image), and revoked addresses."""
+    """A whole transaction as it is in the log: where each image belongs and at which offset from the tail it is, and
+    the revoked addresses. `end` is the offset behind its commit block.
+    """
 
     tid: int
-    blocks: int
-    images: list[tuple[int, bytes]] = field(default_factory=list)
-    revokes: list[int] = field(default_factory=list)
+    end: int = 0
+    homes: array[int] = field(default_factory=lambda: array("Q"))
+    offsets: array[int] = field(default_factory=lambda: array("Q"))
+    revokes: array[int] = field(default_factory=lambda: array("Q"))
 
 
 def read_superblock(size_bytes: int) -> Job[Superblock]:
@@ -77,114 +96,154 @@ def read_superblock(size_bytes: int) -> Job[Superblock]:
     return superblock
 
 
+class LogReader:
+    """The log, block by block from the tail on: one piece of it is held."""
+
+    def __init__(self, superblock: Superblock) -> None:
+        self.superblock = superblock
+        self.blocks = superblock.journal_blocks
+        self._size = superblock.block_size
+        self._first = 0
+        self._piece = b""
+
+    def block(self, offset: int) -> Job[bytes]:
+        """The block at `offset` from the tail."""
+        at = (offset - self._first) * self._size
+        if not 0 <= at < len(self._piece):
+            position = (self.superblock.journal_tail + offset) % self.blocks
+            count = min(max(1, _SCAN_BYTES // self._size), self.blocks - position)
+            self._piece = b""
+            data = yield Read((self.superblock.journal_start + position) * self._size, count * self._size)
+            assert data is not None
+            self._first, self._piece, at = offset, data, 0
+        return self._piece[at : at + self._size]
+
+    def transaction(self, tid: int, start: int) -> Job[Transaction | None]:
+        """Transaction `tid`, which begins at offset `start`, or None when it is not completely there.
+        CorruptionError."""
+        fmt = self.superblock.format
+        found = Transaction(tid)
+        at, body_crc = start, 0
+        while at < self.blocks:
+            block = yield from self.block(at)
+            header = peek(fmt, block)
+            if header is None or header[1] != tid or header[2] != at - start:
+                return None
+            magic, _, _, count = header
+            if magic == MAGIC_COMMIT:
+                commit = decode_commit(block)
+                if commit.blocks != at - start or commit.body_crc != body_crc:
+                    return None
+                found.end = at + 1
+                return found
+            body_crc = fmt.checksum(body_crc, block)
+            at += 1
+            if magic == MAGIC_REVOKE:
+                found.revokes.extend(decode_revokes(fmt, block, count))
+            elif magic == MAGIC_DESCRIPTOR:
+                for tag in decode_tags(fmt, block, count):
+                    if at >= self.blocks:
+                        return None
+                    image = yield from self.block(at)
+                    if fmt.checksum(tid, image) != tag.crc:
+                        return None
+                    found.homes.append(tag.home)
+                    found.offsets.append(at)
+                    at += 1
+        return None
+
+
+class _NewestImages:
+    """Which image of each block is its newest. A key is the home, the offset in the log, and whether it is a revoke;
+    a revoke stands at the commit block of its transaction, so that it outdoes all images up to there."""
+
+    def __init__(self, superblock: Superblock) -> None:
+        self._superblock = superblock
+        self._shift = superblock.journal_blocks.bit_length() + 1
+        if self._shift + superblock.blocks.bit_length() > 64:
+            raise ImageError("journal: larger than any that deferfs makes")
+        self._keys = array("Q")
+        self._compact_at = 2 * _SORT_KEYS
+        self._outside = 0
+        """An address past the end of the filesystem that is named as a home."""
+
+    def add(self, transaction: Transaction) -> None:
+        for home, offset in zip(transaction.homes, transaction.offsets, strict=True):
+            self._keys.append(self._place(home) << self._shift | offset << 1)
+        for home in transaction.revokes:
+            self._keys.append(self._place(home) << self._shift | (transaction.end - 1) << 1 | 1)
+        if len(self._keys) > self._compact_at:
+            self._compact()
+            self._compact_at = 2 * len(self._keys) + 2 * _SORT_KEYS
+
+    def _place(self, home: int) -> int:
+        if home >= self._superblock.blocks:
+            self._outside = home
+            return self._superblock.blocks
+        return home
+
+    def _compact(self) -> None:
+        """Keep the newest image of each home; a revoke has nothing to outdo in what comes later."""
+        keys, self._keys = self._keys, array("Q")
+        parts = [array("Q", sorted(keys[at : at + _SORT_KEYS])) for at in range(0, len(keys), _SORT_KEYS)]
+        del keys
+        before = 1
+        for key in merge(*parts):
+            if before >> self._shift != key >> self._shift and not before & 1:
+                self._keys.append(before)
+            before = key
+        if not before & 1:
+            self._keys.append(before)
+
+    def marks(self, used: int) -> bitarray:
+        """A bit for each offset below `used`. ImageError when an image would go where no journaled block can live."""
+        self._compact()
+        superblock = self._superblock
+        reserved = superblock.format.reserved_blocks
+        journal = range(superblock.journal_start, superblock.journal_start + superblock.journal_blocks)
+        marks = bitarray(used)
+        marks.setall(0)
+        for key in self._keys:
+            home = key >> self._shift
+            if not reserved <= home < superblock.blocks or home in journal:
+                home = self._outside if home == superblock.blocks else home
+                raise ImageError(f"journal: an image belongs to block {home}, where no journaled block can live")
+            marks[(key & ((1 << self._shift) - 1)) >> 1] = 1
+        return marks
+
+
 def read_log(superblock: Superblock) -> Job[LogContent]:
-    """Read and judge the whole log. ImageError when a transaction is damaged although later ones are valid."""
-    log = yield from read_log_blocks(superblock)
-    return parse_log(superblock.format, superblock, log)
-
-
-def read_log_blocks(superblock: Superblock) -> Job[list[bytes]]:
-    """The blocks of the journal region, in order."""
-    size = superblock.block_size
-    log: list[bytes] = []
-    per = max(1, _SCAN_BYTES // size)
-    for at in range(0, superblock.journal_blocks, per):
-        count = min(per, superblock.journal_blocks - at)
-        data = yield Read((superblock.journal_start + at) * size, count * size)
-        assert data is not None
-        log.extend(data[i : i + size] for i in range(0, len(data), size))
-    return log
-
-
-def parse_log(fmt: Format, superblock: Superblock, log: list[bytes]) -> LogContent:
-    """The content of the journal region `log` (its blocks in order). ImageError when it is damaged."""
+    """Read and judge the whole log. ImageError when a transaction is damaged although later ones are valid, or an image
+    belongs where no journaled block can live."""
     try:
-        return _parse_log(fmt, superblock, log)
+        return (yield from _read_log(superblock))
     except CorruptionError as error:
         raise ImageError(f"journal: {error.detail}") from error
 
 
-def _parse_log(fmt: Format, superblock: Superblock, log: list[bytes]) -> LogContent:
-    content = LogContent()
-    transactions = whole_transactions(fmt, superblock, log)
-    tid = superblock.tail_tid + len(transactions)
-    revoked: dict[int, int] = {}
-    for transaction in transactions:
-        for address in transaction.revokes:
-            revoked[address] = transaction.tid
-    for transaction in transactions:
-        for home, image in transaction.images:
-            if transaction.tid > revoked.get(home, 0):
-                content.images[home] = image
-            else:
-                content.images.pop(home, None)
-    content.transactions = len(transactions)
-    content.last_tid = content.newest_tid_seen = tid - 1
-    for block in log:
-        header = peek(fmt, block)
-        if header is None:
-            continue
-        if header[1] > tid:
-            raise ImageError(f"journal: transaction {tid} is damaged, but {header[1]} after it is valid")
-        content.newest_tid_seen = max(content.newest_tid_seen, header[1])
-    return content
-
-
-def whole_transactions(fmt: Format, superblock: Superblock, log: list[bytes]) -> list[Transaction]:
-    """The transactions from the tail on, up to the first that is not completely there. CorruptionError."""
-    position, used = superblock.journal_tail, 0
-    transactions: list[Transaction] = []
-    while used < len(log):
-        found = _parse_transaction(fmt, log, position, superblock.tail_tid + len(transactions), len(log) - used)
-        if found is None:
+def _read_log(superblock: Superblock) -> Job[LogContent]:
+    reader, images = LogReader(superblock), _NewestImages(superblock)
+    tid, used = superblock.tail_tid, 0
+    while used < reader.blocks:
+        transaction = yield from reader.transaction(tid, used)
+        if transaction is None:
             break
-        transactions.append(found)
-        position = (position + found.blocks) % len(log)
-        used += found.blocks
-    return transactions
-
-
-def _parse_transaction(fmt: Format, log: list[bytes], position: int, tid: int, limit: int) -> Transaction | None:
-    """Transaction `tid` at log offset `position`, or None when it is not completely there."""
-    found = Transaction(tid, 0)
-    index, body_crc = 0, 0
-    while index < limit:
-        block = log[(position + index) % len(log)]
-        header = peek(fmt, block)
-        if header is None or header[1] != tid or header[2] != index:
-            return None
-        magic, _, _, count = header
-        if magic == MAGIC_COMMIT:
-            commit = decode_commit(block)
-            if commit.blocks != index or commit.body_crc != body_crc:
-                return None
-            found.blocks = index + 1
-            return found
-        body_crc = fmt.checksum(body_crc, block)
-        index += 1
-        if magic == MAGIC_REVOKE:
-            found.revokes.extend(decode_revokes(fmt, block, count))
-        elif magic == MAGIC_DESCRIPTOR:
-            for tag in decode_tags(fmt, block, count):
-                if index >= limit:
-                    return None
-                image = log[(position + index) % len(log)]
-                if fmt.checksum(tid, image) != tag.crc:
-                    return None
-                found.images.append((tag.home, image))
-                index += 1
-    return None
+        images.add(transaction)
+        tid, used = tid + 1, transaction.end
+    last = newest_tid = tid - 1
+    for offset in range(used, reader.blocks):
+        header = peek(superblock.format, (yield from reader.block(offset)))
+        if header is not None:
+            if header[1] > tid:
+                raise ImageError(f"journal: transaction {tid} is damaged, but {header[1]} after it is valid")
+            newest_tid = max(newest_tid, header[1])
+    return LogContent(images.marks(used), tid - superblock.tail_tid, last, newest_tid)
 
 
 def recover(superblock: Superblock, now_ns: int) -> Job[tuple[Superblock, LogContent]]:
     """Replay the log of an image that was not closed cleanly; the new superblock, with an empty log."""
     content = yield from read_log(superblock)
-    size = superblock.block_size
-    _check_homes(superblock, content)
-    for first, length in runs_of(sorted(content.images)):
-        for at in range(first, first + length, _WRITE_BLOCKS):
-            part = range(at, min(at + _WRITE_BLOCKS, first + length))
-            yield Write(at * size, [content.images[address] for address in part])
+    yield from _write_home(superblock, content)
     yield Flush()
     renewed = superblock.next(
         journal_tail=0,
@@ -197,13 +256,39 @@ def recover(superblock: Superblock, now_ns: int) -> Job[tuple[Superblock, LogCon
     return renewed, content
 
 
-def _check_homes(superblock: Superblock, content: LogContent) -> None:
-    """ImageError, before anything is written, when an image would go where no journaled block can live."""
-    reserved = superblock.format.reserved_blocks
-    journal = range(superblock.journal_start, superblock.journal_start + superblock.journal_blocks)
-    for home in content.images:
-        if not reserved <= home < superblock.blocks or home in journal:
-            raise ImageError(f"journal: an image belongs to block {home}, where no journaled block can live")
+def _write_home(superblock: Superblock, content: LogContent) -> Job[None]:
+    """Read the log, which has been judged, once more, and write the newest images home."""
+    reader, fmt = LogReader(superblock), superblock.format
+    batch: dict[int, bytes] = {}
+    per = max(1, _BATCH_BYTES // fmt.block_size)
+    at = 0
+    while at < len(content.newest):
+        block = yield from reader.block(at)
+        header = peek(fmt, block)
+        if header is None:
+            raise _changed(at)
+        magic, tid, _, count = header
+        at += 1
+        for tag in decode_tags(fmt, block, count) if magic == MAGIC_DESCRIPTOR else ():
+            if content.newest[at]:
+                image = yield from reader.block(at)
+                if fmt.checksum(tid, image) != tag.crc:
+                    raise _changed(at)
+                batch[tag.home] = image
+                if len(batch) >= per:
+                    yield from _write_batch(fmt.block_size, batch)
+                    batch = {}
+            at += 1
+    yield from _write_batch(fmt.block_size, batch)
+
+
+def _write_batch(size: int, batch: dict[int, bytes]) -> Job[None]:
+    for first, length in runs_of(sorted(batch)):
+        yield Write(first * size, [batch[address] for address in range(first, first + length)])
+
+
+def _changed(offset: int) -> ImageError:
+    return ImageError(f"journal: block {offset} from the tail reads otherwise than before")
 
 
 def superblock_offset(superblock: Superblock) -> int:

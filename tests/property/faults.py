@@ -179,15 +179,15 @@ def replay_is_not_flushed(patch: pytest.MonkeyPatch) -> None:
 @fault("reuse_with_images_in_the_log")
 def replay_stops_early(patch: pytest.MonkeyPatch) -> None:
     """The newest transaction is dropped, as if its commit record were not there."""
-    original = recovery._parse_transaction
+    original = recovery.LogReader.transaction
 
-    def parse(fmt: Format, log: list[bytes], position: int, tid: int, limit: int) -> Any:
-        found = original(fmt, log, position, tid, limit)
-        if found is not None and original(fmt, log, (position + found.blocks) % len(log), tid + 1, limit) is None:
+    def transaction(reader: recovery.LogReader, tid: int, start: int) -> Job[recovery.Transaction | None]:
+        found = yield from original(reader, tid, start)
+        if found is not None and (yield from original(reader, tid + 1, found.end)) is None:
             return None
         return found
 
-    patch.setattr(recovery, "_parse_transaction", parse)
+    patch.setattr(recovery.LogReader, "transaction", transaction)
 
 
 # --- orphans, data, fsync ---

@@ -13,7 +13,7 @@ from deferfs.store import checkpoint, commit, recovery, store
 from deferfs.store.io import Discard, Job
 from deferfs.store.journal import Journal, Transaction
 from deferfs.store.plan import Plan
-from deferfs.store.recovery import LogContent
+from deferfs.store.recovery import LogContent, LogReader
 from deferfs.store.space import FreeSpace
 from tests.property.faults import fault, without_flush, wrap_job
 from tests.property.more_faults import FAULTS
@@ -51,15 +51,16 @@ def only_the_first_block_of_revokes_counts(patch: pytest.MonkeyPatch) -> None:
 
 @fault("large_transactions")
 def only_the_first_descriptor_counts(patch: pytest.MonkeyPatch) -> None:
-    original = recovery._parse_transaction
+    original = LogReader.transaction
 
-    def parse(fmt: Format, *args: Any) -> Any:
-        found = original(fmt, *args)
+    def transaction(reader: LogReader, tid: int, start: int) -> Job[recovery.Transaction | None]:
+        found = yield from original(reader, tid, start)
         if found is not None:
-            del found.images[fmt.tags_per_descriptor :]
+            count = reader.superblock.format.tags_per_descriptor
+            del found.homes[count:], found.offsets[count:]
         return found
 
-    patch.setattr(recovery, "_parse_transaction", parse)
+    patch.setattr(LogReader, "transaction", transaction)
 
 
 def _short_runs(patch: pytest.MonkeyPatch, module: Any) -> None:

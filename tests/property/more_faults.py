@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import pytest
 
 from deferfs.ondisk.bitmap import Bitmap
-from deferfs.ondisk.format import SUPERBLOCK_OFFSETS, Block, Format
+from deferfs.ondisk.format import SUPERBLOCK_OFFSETS, Block
 from deferfs.ondisk.inode import Inode
 from deferfs.ondisk.journal import peek
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
@@ -18,7 +19,7 @@ from deferfs.store.io import Flush, Job
 from deferfs.store.journal import Journal
 from deferfs.store.orphans import OrphanTable, RecoveredOrphans
 from deferfs.store.plan import Plan
-from deferfs.store.recovery import LogContent
+from deferfs.store.recovery import LogReader, Transaction, _NewestImages
 from deferfs.store.space import FreeSpace
 from tests.property.faults import FAULTS, fault
 
@@ -27,34 +28,30 @@ __all__ = ["FAULTS"]
 # --- log and replay ---
 
 
-class _FirstWins(dict[int, bytes]):
-    def __setitem__(self, home: int, image: bytes) -> None:
-        self.setdefault(home, image)
-
-
 @fault("reuse_with_images_in_the_log")
 def replay_lets_older_images_win(patch: pytest.MonkeyPatch) -> None:
-    def content(*args: Any, **kwargs: Any) -> LogContent:
-        found = LogContent(*args, **kwargs)
-        found.images = _FirstWins()
-        return found
+    original = _NewestImages.add
 
-    patch.setattr(recovery, "LogContent", content)
+    def add(images: _NewestImages, transaction: Transaction) -> None:
+        known = {key >> images._shift for key in images._keys}
+        kept = [at for at, home in enumerate(transaction.homes) if home not in known]
+        transaction.offsets = array("Q", [transaction.offsets[at] for at in kept])
+        transaction.homes = array("Q", [transaction.homes[at] for at in kept])
+        original(images, transaction)
+
+    patch.setattr(_NewestImages, "add", add)
 
 
 @fault("large_directory")
 def an_earlier_lap_of_the_log_is_replayed(patch: pytest.MonkeyPatch) -> None:
     """Any whole transaction will do, as if checksums and records did not carry its number."""
-    original = recovery._parse_transaction
+    original = LogReader.transaction
 
-    def parse(fmt: Format, log: list[bytes], position: int, tid: int, limit: int) -> Any:
-        header = peek(fmt, log[position % len(log)])
-        found = None if header is None else original(fmt, log, position, header[1], limit)
-        if found is not None:
-            found.tid = tid
-        return found
+    def transaction(reader: LogReader, tid: int, start: int) -> Job[Transaction | None]:
+        header = peek(reader.superblock.format, (yield from reader.block(start)))
+        return None if header is None else (yield from original(reader, header[1], start))
 
-    patch.setattr(recovery, "_parse_transaction", parse)
+    patch.setattr(LogReader, "transaction", transaction)
 
 
 @fault("full_log")

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from deferfs.limits import MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN
+import pytest
+
+from deferfs.limits import MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, MIB, RESIDENT_BASE_BYTES
 from deferfs.mount.budget import default_budget
 
 
@@ -22,13 +24,13 @@ def test_without_a_limit(tmp_path: Path) -> None:
 
 
 def test_half_of_a_version_2_limit_anywhere_above(tmp_path: Path) -> None:
-    limits = {"a/b/memory.max": "max\n", "a/memory.max": f"{100 << 20}\n"}
-    assert make(tmp_path, "0::/a/b\n", limits) == 50 << 20
+    limits = {"a/b/memory.max": "max\n", "a/memory.max": f"{200 << 20}\n"}
+    assert make(tmp_path, "0::/a/b\n", limits) == 100 << 20
 
 
 def test_half_of_a_version_1_limit(tmp_path: Path) -> None:
-    limits = {"memory/a/memory.limit_in_bytes": f"{64 << 20}\n"}
-    assert make(tmp_path, "5:cpu:/x\n4:memory:/a\n0::/\n", limits) == 32 << 20
+    limits = {"memory/a/memory.limit_in_bytes": f"{160 << 20}\n"}
+    assert make(tmp_path, "5:cpu:/x\n4:memory:/a\n0::/\n", limits) == 80 << 20
 
 
 def test_never_below_the_minimum(tmp_path: Path) -> None:
@@ -36,10 +38,19 @@ def test_never_below_the_minimum(tmp_path: Path) -> None:
 
 
 def test_the_throttling_limit_of_version_2_counts_as_well(tmp_path: Path) -> None:
-    limits = {"a/memory.max": "max\n", "a/memory.high": f"{80 << 20}\n"}
-    assert make(tmp_path, "0::/a\n", limits) == 40 << 20
+    limits = {"a/memory.max": "max\n", "a/memory.high": f"{180 << 20}\n"}
+    assert make(tmp_path, "0::/a\n", limits) == 90 << 20
 
 
 def test_both_versions_beside_each_other(tmp_path: Path) -> None:
-    limits = {"unified/a/memory.max": f"{60 << 20}\n", "memory/b/memory.limit_in_bytes": f"{90 << 20}\n"}
-    assert make(tmp_path, "4:memory:/b\n0::/a\n", limits) == 30 << 20
+    limits = {"unified/a/memory.max": f"{150 << 20}\n", "memory/b/memory.limit_in_bytes": f"{190 << 20}\n"}
+    assert make(tmp_path, "4:memory:/b\n0::/a\n", limits) == 75 << 20
+
+
+@pytest.mark.parametrize(("limit", "warned"), [(96, False), (68, False), (67, True), (48, True)])
+def test_a_small_limit_leaves_room_for_the_daemon_itself(
+    limit: int, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = make(tmp_path, "0::/a\n", {"a/memory.max": f"{limit * MIB}\n"})
+    assert budget == max(MEMORY_BYTES_MIN, limit * MIB - RESIDENT_BASE_BYTES)
+    assert [f"limited to {limit} MiB" in record.getMessage() for record in caplog.records] == [True] * warned

@@ -12,8 +12,8 @@ from deferfs.errors import ImageError
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.store.checkpoint import checkpoint
 from deferfs.store.io import Write, perform, run_job
-from deferfs.store.past import look_back, past_device, read_history
-from deferfs.store.recovery import Transaction, read_superblock
+from deferfs.store.past import Logged, look_back, past_device, read_history
+from deferfs.store.recovery import read_superblock
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import ROOT, fresh_driver, make, make_file, names, open_driver, settle, snapshot_of, unlink
@@ -72,9 +72,9 @@ def test_a_freed_block_has_no_image_any_more() -> None:
     driver = fresh_driver()
     superblock, size = driver.volume.store.superblock, driver.volume.store.fmt.block_size
     first, home = superblock.tail_tid, superblock.blocks - 5
-    made = Transaction(first, 3, [(home, b"m" * size)])
-    freed = Transaction(first + 1, 2, [], [home])
-    again = Transaction(first + 2, 3, [(home, b"n" * size)])
+    made = Logged(first, [(home, b"m" * size)], [])
+    freed = Logged(first + 1, [], [home])
+    again = Logged(first + 2, [(home, b"n" * size)], [])
     images = [
         run_job(driver.device, look_back(superblock, [made, freed, again], first + at)).images for at in range(-1, 3)
     ]

@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import gc
 import random
+import tracemalloc
 
 import pytest
+from bitarray import bitarray
 
 from deferfs.device import FailingDevice, Fault, MemoryDevice, Request
 from deferfs.errors import DeviceError, ImageError
+from deferfs.limits import JOURNAL_BLOCKS_MIN, MIB
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.journal import Commit, Tag, decode_tags, encode_commit, encode_descriptor, peek
 from deferfs.ondisk.superblock import STATE_CLEAN
 from deferfs.store.io import Flush, Read, Write, perform, run_job
-from deferfs.store.recovery import read_log, read_superblock, recover, superblock_offset
+from deferfs.store.recovery import Transaction, _NewestImages, read_log, read_superblock, recover, superblock_offset
 from deferfs.volume.driver import Driver
 from tests.unit.store.test_journal import fill, free
 from tests.unit.volumes import (
+    BLOCK_SIZES,
     fresh_device,
     fresh_driver,
     look_up,
@@ -127,8 +132,10 @@ def test_a_block_revoked_and_journaled_again_is_replayed() -> None:
     assert fill(store, 2) == made
     driver.commit()
     content = run_job(driver.device, read_log(store.superblock))
-    assert set(made) <= set(content.images)
     assert content.transactions == 3
+    written = [r for r in requests_of_recovery(snapshot_of(driver), store.superblock) if isinstance(r, Write)]
+    homes = {write.offset // 1024 + at for write in written for at in range(len(write.buffers))}
+    assert set(made) <= homes
 
 
 def history(count: int = 3) -> Driver:
@@ -179,7 +186,7 @@ def test_the_commit_record_vouches_for_the_very_descriptors() -> None:
     tags = decode_tags(fmt, block, count)
     driver.device.write(offset, encode_descriptor(fmt, tid, index, [tag._replace(home=tag.home + 1) for tag in tags]))
     content = run_job(driver.device, read_log(driver.volume.store.superblock))
-    assert (content.transactions, content.images) == (0, {})
+    assert (content.transactions, len(content.newest)) == (0, 0)
 
 
 def test_new_transactions_are_numbered_above_the_remains_of_an_interrupted_commit() -> None:
@@ -207,9 +214,12 @@ def test_the_order_of_recovery() -> None:
     except StopIteration:
         pass
     order = [type(request) for request in requests]
-    reads = order.count(Read)
-    assert order[:reads] == [Read] * reads
-    assert order[reads:-3] == [Write] * (len(order) - reads - 3)
+    judged = order.index(Write)
+    log_bytes = superblock.journal_blocks * superblock.block_size
+    read = sum(request.length for request in requests[:judged] if isinstance(request, Read))
+    assert read >= log_bytes, "all of the log is judged before anything is written home"
+    assert set(order[:judged]) == {Read}
+    assert set(order[judged:-3]) <= {Read, Write}
     assert order[-3:] == [Flush, Write, Flush]
     assert requests[-2].offset in (0, 65536)  # type: ignore[union-attr]
 
@@ -324,3 +334,88 @@ def test_no_superblock_can_be_read() -> None:
     device = FailingDevice(fresh_device(), Fault(frozenset((Request.READ,)), sticky=True))
     with pytest.raises(DeviceError):
         run_job(device, read_superblock(device.size))
+
+
+# --- what is held in memory ---
+
+
+@pytest.mark.parametrize("block_size", BLOCK_SIZES)
+def test_the_log_streams(block_size: int) -> None:
+    """Most of a log is in use, and far longer than what recovery may hold of it."""
+    blocks = max(JOURNAL_BLOCKS_MIN, 32 * MIB // block_size)
+    driver = fresh_driver((2 * blocks + 512) * block_size + 8 * MIB, block_size=block_size, journal_blocks=blocks)
+    store = driver.volume.store
+    while store.journal.space > blocks // 3:
+        fill(store, blocks // 10)
+        driver.commit()
+    images = store.journal.used
+    device, superblock = driver.device, store.superblock
+    largest = 0
+    job = recover(superblock, 5)
+    answer: bytes | None = None
+    gc.collect()
+    tracemalloc.start()
+    try:
+        while True:
+            request = job.send(answer)
+            if isinstance(request, Read):
+                largest = max(largest, request.length)
+                answer = device.read(request.offset, request.length)
+            else:
+                if isinstance(request, Write):
+                    largest = max(largest, sum(map(len, request.buffers)))
+                answer = perform(device, request)
+    except StopIteration as stop:
+        content = stop.value[1]
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert content.transactions >= 3
+    assert images * block_size > blocks * block_size // 2
+    assert largest <= 1 * MIB
+    assert peak <= 8 * MIB + 24 * images + blocks // 8
+
+
+def test_many_images_of_the_same_blocks_are_made_compact_on_the_way() -> None:
+    driver = fresh_driver(journal_blocks=2048)
+    superblock = driver.volume.store.superblock
+    newest = _NewestImages(superblock)
+    newest._compact_at = 20
+    home = superblock.blocks - 50
+    offset = 0
+    for tid in range(1, 100):
+        transaction = Transaction(tid)
+        for at in range(10):
+            transaction.homes.append(home + at)
+            transaction.offsets.append(offset + at)
+        if tid == 98:
+            transaction.revokes.extend([home + 3, home + 20])
+        transaction.end = offset = offset + 11
+        if tid == 99:
+            del transaction.homes[:5], transaction.offsets[:5]
+        newest.add(transaction)
+    marked = newest.marks(offset).search(bitarray("1"))
+    assert list(marked) == [*(97 * 11 + at for at in (0, 1, 2, 4)), *(98 * 11 + at for at in range(5, 10))]
+
+
+def recover_with_an_unsteady_disk(driver: Driver) -> None:
+    """The second reading of the tail gives zeros."""
+    superblock = driver.volume.store.superblock
+    tail = (superblock.journal_start + superblock.journal_tail) * 1024
+    job = recover(superblock, 5)
+    answer: bytes | None = None
+    seen = 0
+    while True:
+        request = job.send(answer)
+        assert not isinstance(request, Write)
+        answer = perform(driver.device, request)
+        if isinstance(request, Read) and request.offset == tail:
+            seen += 1
+            if seen == 2:
+                answer = bytes(request.length)
+
+
+def test_an_image_that_reads_otherwise_the_second_time_is_not_written() -> None:
+    driver = history()
+    with pytest.raises(ImageError, match="reads otherwise"):
+        recover_with_an_unsteady_disk(driver)
