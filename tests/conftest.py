@@ -131,9 +131,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     shutil.rmtree(session.config.stash[_home])
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A hook and not a fixture: fixtures of wider scope, which start programs too, come before those of a test."""
+    """A hook and not a fixture: fixtures of wider scope, which start programs too, come before those of a test. Called
+    after the tests that are skipped have been: nothing is asked of what they would need."""
     needed = [program for mark in item.iter_markers("needs") for program in mark.args]
     try:
         os.environ["PATH"] = item.config.stash[_shelf].path(dict.fromkeys(needed))

@@ -71,6 +71,12 @@ def test_this_test_finds_what_it_names() -> None:
     assert shutil.which("git")
 
 
+@pytest.mark.skip(reason="shows that a test that is skipped needs nothing")
+@pytest.mark.needs("undeclared")
+def test_what_is_skipped_needs_nothing() -> None:
+    pytest.fail("skipped")
+
+
 def test_programs_can_be_run_by_other_users() -> None:
     for directory in os.environ["PATH"].split(":"):
         for folder in (Path(directory), *Path(directory).parents):
