@@ -6,8 +6,10 @@ import itertools
 import os
 import secrets
 import select
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deferfs.store.space import FreeSpace
+from tests import programs
 from tests.installed import is_compiled
 
 settings.register_profile(
@@ -105,6 +108,37 @@ def free_space_adds_up() -> Iterator[None]:
 
         patch.setattr(FreeSpace, "release", release_and_check)
         yield
+
+
+# --- the programs that a test finds ---
+
+_shelf = pytest.StashKey[programs.Shelf]()
+_outer_path = pytest.StashKey[str]()
+_home = pytest.StashKey[Path]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    config = session.config
+    config.stash[_outer_path] = os.environ["PATH"]
+    config.stash[_home] = Path(tempfile.mkdtemp(prefix="deferfs-programs-"))
+    config.stash[_home].chmod(0o755)
+    rows = programs.read(programs.TABLE.read_text())
+    config.stash[_shelf] = programs.Shelf(config.stash[_home] / "shelf", rows, os.environ["PATH"])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    os.environ["PATH"] = session.config.stash[_outer_path]
+    shutil.rmtree(session.config.stash[_home])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A hook and not a fixture: fixtures of wider scope, which start programs too, come before those of a test. Called
+    after the tests that are skipped have been: nothing is asked of what they would need."""
+    needed = [program for mark in item.iter_markers("needs") for program in mark.args]
+    try:
+        os.environ["PATH"] = item.config.stash[_shelf].path(dict.fromkeys(needed))
+    except LookupError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 # --- the sweep ---

@@ -62,7 +62,7 @@ def files(root: Path) -> Iterator[Path]:
     """Every file of a tree that is not hidden, generated or installed (but those of .ci)."""
     for directory, names, filenames in os.walk(root):
         names[:] = sorted(name for name in names if name == ".ci" or not (name.startswith(".") or name in _NOT_OURS))
-        yield from (Path(directory, name) for name in sorted(filenames))
+        yield from (Path(directory, name) for name in sorted(filenames) if name != ".git")  # a file in a worktree
 
 
 def modules(root: Path, *folders: str) -> Iterator[tuple[str, ast.Module]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -21,25 +21,49 @@ HELD = 40
 """Files deleted but still open when the daemon is killed: that many orphans are left for sure."""
 
 
-def interrupt(scratch: Scratch, program: Sequence[object], far_enough: Callable[[], bool]) -> None:
-    """Start `program`, and kill the daemon in the middle of it."""
+def interrupt(
+    scratch: Scratch,
+    program: Sequence[object],
+    far_enough: Callable[[], bool],
+    *,
+    fed: bytes = b"",
+    cwd: Path | None = None,
+) -> None:
+    """Start `program`, and kill the daemon in the middle of it.
+
+    The program must be one that does not end by itself: it works for ever, or reads what to do from its standard input.
+    That stays open behind `fed` until the daemon is dead, so there is always more to do, however quick the program is.
+    """
     process = subprocess.Popen(
         [str(word) for word in program],
         env=sources.GIT_ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
+        cwd=cwd,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    killed = threading.Event()
+
+    def feed() -> None:
+        with suppress(BrokenPipeError), process.stdin or nullcontext() as file:
+            if file is not None:
+                file.write(fed)
+                file.flush()
+            killed.wait()
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
     try:
         wait_until(lambda: far_enough() or process.poll() is not None, "the program to get somewhere")
-        process.send_signal(signal.SIGSTOP)  # or it might end while the daemon is being killed
         assert process.poll() is None, "it ended before it could be interrupted"
         scratch.kill()
-        process.send_signal(signal.SIGCONT)
+        killed.set()
         assert process.wait(60) != 0
     finally:
         process.kill()
         process.wait()
+        killed.set()
+        feeder.join()
 
 
 def after_requests(scratch: Scratch, count: int, *names: str) -> Callable[[], bool]:

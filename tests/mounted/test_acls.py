@@ -10,7 +10,7 @@ import pytest
 
 from tests.mounted.scratch import Scratch, run
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.needs("getfacl", "setfacl")]
 
 
 @pytest.mark.parametrize("options", [(), ("allow_other",), ("writeback_cache=off",)], ids=["root", "others", "through"])

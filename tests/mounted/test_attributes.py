@@ -12,7 +12,7 @@ import pytest
 from tests.mounted.expect import fails_with
 from tests.mounted.scratch import Scratch, run
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.needs("getfattr", "setfattr")]
 
 
 def test_special_files(plain: Scratch) -> None:

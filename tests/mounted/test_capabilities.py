@@ -12,7 +12,7 @@ import pytest
 from tests.mounted.posix.places import place
 from tests.mounted.scratch import run
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.needs("getfattr", "mkfs.ext4", "mkfs.xfs", "setfacl", "setfattr")]
 
 USER, GROUP = 1000, 2000
 _AS_USER = (f"--reuid={USER}", f"--regid={USER}", "--clear-groups")

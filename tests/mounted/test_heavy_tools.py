@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,12 @@ import pytest
 from tests.mounted.scratch import Scratch, run
 from tests.mounted.sources import ROOT
 
-pytestmark = [pytest.mark.mounted, pytest.mark.long, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.mounted,
+    pytest.mark.needs("bonnie++", "dbench", "fio", "fs_mark", "stress-ng"),
+    pytest.mark.long,
+    pytest.mark.timeout(1800),
+]
 
 STRESSORS_OUT = {"binderfs", "bind-mount", "eventfd", "ioprio", "procfs"}
 """What does not touch the filesystem that it is run on."""
@@ -38,14 +42,6 @@ def plain_large(tmp_path: Path) -> Iterator[Scratch]:
     scratch.end()
 
 
-def needs(program: str) -> str:
-    """Where a program is; skips without."""
-    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if found is None:
-        pytest.skip(f"{program} is not installed")
-    return found
-
-
 # --- PostgreSQL ---
 @pytest.fixture(params=["on", "off"])
 def open_mount(request: pytest.FixtureRequest) -> Iterator[Path]:
@@ -63,8 +59,6 @@ def open_mount(request: pytest.FixtureRequest) -> Iterator[Path]:
 def test_postgresql(open_mount: Path) -> None:
     """initdb with checksums, pgbench, a crash and a restart; every page is sound and every account balances."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
-        pytest.skip("PostgreSQL is not installed")
     server = Postgres(programs[-1], open_mount / "cluster")
     server.call("initdb", "-D", server.data, "--data-checksums", "-A", "trust", "-U", "postgres", "--no-locale")
     server.start()
@@ -127,7 +121,7 @@ def test_pip_install_into_a_venv(mount: Path) -> None:
 # --- load generators ---
 @pytest.mark.parametrize("clients", [1, 8])
 def test_dbench(mount: Path, clients: int) -> None:
-    program = needs("dbench")
+    program = "dbench"
     loads = [Path("/usr/share/dbench/client.txt"), Path("/usr/share/doc/dbench/client.txt")]
     load = next((path for path in loads if path.exists()), loads[0])
     done = run(program, "-c", load, "-D", mount, "-t", "20", str(clients), seconds=600)
@@ -148,7 +142,7 @@ FIO_JOBS = {
 @pytest.mark.parametrize("job", FIO_JOBS)
 def test_fio(mount: Path, job: str) -> None:
     """What was written is read back and verified."""
-    words = (needs("fio"), f"--name={job}", f"--directory={mount}", "--size=64M", "--verify=crc32c", "--do_verify=1",
+    words = ("fio", f"--name={job}", f"--directory={mount}", "--size=64M", "--verify=crc32c", "--do_verify=1",
              "--verify_fatal=1", "--verify_state_save=0", "--fallocate=none", "--randrepeat=1")  # fmt: skip
     done = run(*words, *FIO_JOBS[job].split(), seconds=900)
     assert re.search(r"err= 0", done.stdout), done.stdout
@@ -158,28 +152,26 @@ def test_fs_mark(mount: Path) -> None:
     """Without fsync, with one for each file, and with all of them at the end."""
     for mode in ("0", "1", "5"):
         words = ("-d", f"files{mode}", "-n", "500", "-s", "5000", "-t", "4", "-S", mode, "-D", "9")
-        done = run(needs("fs_mark"), *words, cwd=mount, seconds=900)  # it takes no long paths
+        done = run("fs_mark", *words, cwd=mount, seconds=900)  # it takes no long paths
         assert re.search(r"^\s+\d+\s+2000\s+5000\s", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_bonnie(mount: Path) -> None:
     directory = mount / "bonnie"
     directory.mkdir()
-    run(needs("bonnie++"), "-d", directory, "-u", "root", "-s", "256M", "-r", "128M", "-n", "4:20000:10:4", "-x", "1",
+    run("bonnie++", "-d", directory, "-u", "root", "-s", "256M", "-r", "128M", "-n", "4:20000:10:4", "-x", "1",
         "-q", seconds=1200)  # fmt: skip
 
 
 def stressors() -> list[str]:
     """Those of stress-ng's class `filesystem`."""
-    if shutil.which("stress-ng") is None:
-        return []
     listed = subprocess.run(["stress-ng", "--class", "filesystem?"], capture_output=True, text=True, check=False).stdout
     return [name for name in listed.partition(":")[2].split() if name not in STRESSORS_OUT]
 
 
 def test_stress_ng(mount: Path) -> None:
     """Each stressor of the class for some seconds, verifying; the mount must live and the image be clean."""
-    program = needs("stress-ng")
+    program = "stress-ng"
     directory = mount / "stress"
     directory.mkdir()
     failed = []

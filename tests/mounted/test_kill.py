@@ -14,7 +14,17 @@ from tests.mounted.killing import PROGRAMS, after_requests, assert_as_noted, del
 from tests.mounted.scratch import Scratch, deferfs, run
 from tests.mounted.trees import assert_same, snapshot
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.needs("git", "sqlite3")]
+
+
+def files_below(directory: Path) -> list[Path]:
+    """Relative to it."""
+    return sorted(path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
+
+
+def fed(names: list[Path]) -> bytes:
+    """As `xargs -0` reads them. Each name is ended, so none of them waits for the next."""
+    return b"".join(bytes(name) + b"\0" for name in names)
 
 
 def test_cp(scratch: Scratch, tmp_path: Path) -> None:
@@ -27,7 +37,11 @@ def test_cp(scratch: Scratch, tmp_path: Path) -> None:
     scratch.sync()
     with deleted_but_open(mount):
         scratch.sync()
-        interrupt(scratch, ["cp", "-a", source, mount / "copy"], after_requests(scratch, 30, "create"))
+        (mount / "copy").mkdir()
+        files = files_below(source)
+        program = ["xargs", "-0", "-n", "8", "cp", "-a", "--parents", "-t", mount / "copy"]
+        moment = after_requests(scratch, len(files) // 3, "create")
+        interrupt(scratch, program, moment, fed=fed(files[: len(files) // 2]), cwd=source)
     recover(scratch)
     assert_same(snapshot(source), snapshot(mount / "before"))
     run("cp", "-a", source, mount / "again")
@@ -54,8 +68,9 @@ def test_tar(scratch: Scratch, tmp_path: Path) -> None:
     mount = scratch.mount()
     with deleted_but_open(mount):
         scratch.sync()
-        extract = ["tar", "-C", mount, "-xpf", archive]
-        interrupt(scratch, extract, after_requests(scratch, 20, "create"))
+        extract = ["tar", "-C", mount, "-xpf", "-"]
+        content = archive.read_bytes()
+        interrupt(scratch, extract, after_requests(scratch, 20, "create"), fed=content[: len(content) // 2])
     recover(scratch)
     run("tar", "-C", mount, "--unlink-first", "-xpf", archive)
     run("tar", "-C", mount, "--compare", "-f", archive)
@@ -94,7 +109,15 @@ def test_rm(scratch: Scratch, tmp_path: Path) -> None:
     run("cp", "-a", source, mount / "copy")
     with deleted_but_open(mount):
         scratch.sync()
-        interrupt(scratch, ["rm", "-rf", mount / "copy"], after_requests(scratch, 70, "unlink"))
+        files = files_below(mount / "copy")
+        moment = after_requests(scratch, len(files) // 2, "unlink")
+        interrupt(
+            scratch,
+            ["xargs", "-0", "-n", "20", "rm"],
+            moment,
+            fed=fed(files[: len(files) * 3 // 4]),
+            cwd=mount / "copy",
+        )
     recover(scratch)
     expected = snapshot(source)
     for name, entry in snapshot(mount / "copy").items():

@@ -106,6 +106,7 @@ def test_read_only_with_a_log_to_replay(plain: Scratch) -> None:
     plain.unmount_and_check()
 
 
+@pytest.mark.needs("getfattr")
 def test_other_users(plain: Scratch) -> None:
     """They are kept out, or with allow_other get what the permissions say."""
     mount = plain.mount()

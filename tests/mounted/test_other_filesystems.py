@@ -20,7 +20,10 @@ from deferfs.crash.other.workload import Notes, Version, is_allowed
 from deferfs.device import FlushRecord, WriteRecord
 from deferfs.errors import EnvironmentProblem
 
-pytestmark = pytest.mark.mounted
+pytestmark = [
+    pytest.mark.mounted,
+    pytest.mark.needs("btrfs", "e2fsck", "mkfs.btrfs", "mkfs.ext4", "mkfs.xfs", "xfs_repair"),
+]
 STATES = {"ext4": 25, "xfs": 25, "btrfs": 15, "deferfs": 6}
 LONG_STATES = {"ext4": 1500, "xfs": 1000, "btrfs": 1000, "deferfs": 300}
 

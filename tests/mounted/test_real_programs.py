@@ -16,7 +16,7 @@ from tests.mounted import sources
 from tests.mounted.scratch import Scratch, run
 from tests.mounted.trees import Entry, assert_same, snapshot
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.needs("git", "rsync", "sqlite3")]
 PROGRAMS = Path(__file__).parent / "programs"
 GIT = sources.GIT_ENVIRONMENT
 

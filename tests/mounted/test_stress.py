@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.mounted.conftest import MakeScratch
+from tests.mounted.expect import fails_with
 from tests.mounted.scratch import Scratch, drop_kernel_caches, run
 from tests.mounted.trees import assert_same, snapshot
 
@@ -98,11 +100,25 @@ def test_switching_under_load(plain: Scratch) -> None:
     assert_all_is_kept(plain, fresh)
 
 
+LITTLE_BYTES = 120 << 10
+"""Less than the first request of a long write of the program, so that each of these is refused."""
+
+
+def leave_little_space(scratch: Scratch, ballast: Path) -> None:
+    """Nothing is left to chance: fill the disk, then give back a little."""
+    with ballast.open("wb", buffering=0) as file:
+        with fails_with(errno.ENOSPC):
+            while file.tell() < os.path.getsize(scratch.image):
+                file.write(os.urandom(1 << 12))
+        file.truncate(file.tell() - LITTLE_BYTES)
+    scratch.drain()
+
+
 def test_stress_on_a_disk_that_is_often_full(make_scratch: MakeScratch, evict: str) -> None:
     """Some writes fail, with ENOSPC and nothing else; the image stays sound, and in the end all space is back."""
     scratch = make_scratch(evict=evict, size="8M", format_options=["--journal-size", "1M"])
     mount = scratch.mount("writeback_cache=off")
     fresh = scratch.space()
-    (mount / "ballast").write_bytes(os.urandom(4 << 20))
+    leave_little_space(scratch, mount / "ballast")
     assert finish(start(scratch, 2, 400, seed=300)) > 0
     assert_all_is_kept(scratch, fresh, "writeback_cache=off")

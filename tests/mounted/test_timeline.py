@@ -9,7 +9,8 @@ import pytest
 
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.polling import wait_until
-from tests.mounted.scratch import Scratch, drop_kernel_caches, run
+from tests.mounted.scratch import Scratch, drop_kernel_caches
+from tests.mounted.test_stress import finish, start
 from tests.slice_tracker import dropped
 
 pytestmark = pytest.mark.mounted
@@ -18,10 +19,10 @@ pytestmark = pytest.mark.mounted
 def test_all_of_it_is_shown_and_its_lanes_are_there(make_scratch: MakeScratch, evict: str, tmp_path: Path) -> None:
     """Under load from several sides, with a small budget: requests wait inside of each other's lanes."""
     scratch = make_scratch(evict=evict)
-    mount, trace = scratch.mount("memory=8M"), tmp_path / "trace.json"
+    scratch.mount("memory=8M")
+    trace = tmp_path / "trace.json"
     scratch.control(f"trace={trace}")
-    stress = "--timeout 4 --temp-path {} --hdd 1 --hdd-bytes 8M --dir 1 --dentry 1 --link 1 --rename 1"
-    run("stress-ng", *stress.format(mount).split())
+    assert finish(start(scratch, 4, 400)) == 0
     drop_kernel_caches()
     scratch.control("gc=flush", "trace=off")
     events = json.loads(trace.read_text())

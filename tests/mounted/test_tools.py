@@ -19,7 +19,12 @@ from tests.mounted.posix.places import loop_place
 from tests.mounted.scratch import Scratch, run
 from tests.mounted.trees import Entry, assert_same, snapshot
 
-pytestmark = pytest.mark.mounted
+pytestmark = [
+    pytest.mark.mounted,
+    pytest.mark.needs(
+        "ar", "cc", "gcc", "getfacl", "inotifywait", "make", "mkfs.ext4", "rsync", "setfacl", "sqlite3", "vim"
+    ),
+]
 
 MACHINE = {**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "1000000000"}
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tests.mounted.posix import random_rows
 from tests.mounted.posix.places import place
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.needs("mkfs.ext4", "mkfs.xfs")]
 
 ROOT = Path(__file__).parents[3]
 LONG_SECONDS = 20 * 60 / 4

@@ -16,7 +16,7 @@ from tests.mounted.posix.language import read_table
 from tests.mounted.posix.places import Place, place
 from tests.mounted.scratch import run
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.needs("mkfs.ext4", "mkfs.xfs")]
 
 TABLES = Path(__file__).parent / "tables"
 ROOT = Path(__file__).parents[3]

@@ -29,7 +29,13 @@ def test_a_process_is_described_and_a_dead_one_is_nothing() -> None:
     assert process_cpu_seconds(0) == 0
 
 
-def test_this_machine(tmp_path: Path) -> None:
-    machine = describe_machine(tmp_path)
+def test_this_machine() -> None:
+    machine = describe_machine(Path("/proc/self"))  # a mount that there is even where the root directory is none
     assert machine.cpus >= 1
-    assert machine.scratch_filesystem != "unknown"
+    assert machine.scratch_filesystem == "proc"
+
+
+def test_below_a_root_directory_that_is_no_mount_point_the_type_is_not_guessed() -> None:
+    inner = "".join(line for line in MOUNTINFO.splitlines(keepends=True) if " / / " not in line)
+    assert filesystem_type(Path("/dev/shm/x"), inner) == "tmpfs"
+    assert filesystem_type(Path("/etc"), inner) == "unknown"

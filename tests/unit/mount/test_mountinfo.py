@@ -57,6 +57,15 @@ def test_an_image_is_found_by_its_path(mounts: list[Mount]) -> None:
     assert mountinfo.mount_of_image("tmpfs", mounts) is None
 
 
-def test_the_table_of_this_process_has_a_root() -> None:
-    assert mountinfo.at("/", mountinfo.read()) is not None
+def test_the_table_of_this_process_is_read() -> None:
+    """It has /proc for sure, but not the root directory, which need not be a mount point in a container."""
+    found = mountinfo.at("/proc", mountinfo.read())
+    assert found is not None
+    assert found.fstype == "proc"
     assert mountinfo.find_deferfs("/proc") is None
+
+
+def test_where_the_root_directory_is_no_mount_point_a_path_may_be_in_none(mounts: list[Mount]) -> None:
+    inner = mounts[1:]
+    assert mountinfo.containing("/etc", inner) is None
+    assert mountinfo.containing("/mnt/a", inner) == mounts[1]

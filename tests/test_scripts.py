@@ -1,0 +1,100 @@
+"""tests/run runs every step and sums up; tests/setup-environment says what it does, and waits for apt-get."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def script(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+
+
+def call(tree: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words,
+        cwd=tree,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A checkout with the real scripts; its environment has tools that do as FAILING says."""
+    for name in ("run", "setup-environment", "bare-root"):
+        (tmp_path / "tests").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)
+    (tmp_path / "tests" / "programs.txt").write_text("compare tool tool\ntests other other\n")
+    for name in ("ruff", "mypy", "python"):
+        script(
+            tmp_path / ".venv" / "bin" / name,
+            f'echo "ran {name} $*"; [[ "{name} $*" == *"$FAILING"* ]] && exit "${{CODE-3}}"; true',
+        )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "failing", ["ruff check", "ruff format", "mypy", "not mounted -n 2", "-m pytest -m mounted", "nothing"]
+)
+def test_every_step_is_run_and_summed_up(tree: Path, failing: str) -> None:
+    script(tree / "tests" / "setup-environment", "")
+    done = call(tree, "tests/run", FAILING=failing)
+    assert done.returncode == (failing != "nothing")
+    assert done.stdout.count("ran ") == 5
+    summary = done.stdout.splitlines()[-5:]
+    assert [line.split()[0] for line in summary].count("FAILED") == (failing != "nothing")
+    assert all(failing in line and "exit code 3" in line for line in summary if line.startswith("FAILED"))
+
+
+def test_an_interrupt_ends_it(tree: Path) -> None:
+    script(tree / "tests" / "setup-environment", "")
+    done = call(tree, "tests/run", FAILING="ruff format", CODE="130")
+    assert done.returncode == 130
+    assert done.stdout.count("ran ") == 2
+
+
+APT = """
+[[ $1 == update ]] && echo >> updates
+if [[ $1 == update && $(cat updates | wc -l) == 1 ]]; then
+    echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (other)"
+    exit 100
+elif [[ $1 == install ]]; then
+    echo "Reading lists: noise"
+    echo "Setting up tool (1.0) ..."
+    echo "$*" > installed
+    exit "$APT_CODE"
+fi
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs packages")
+@pytest.mark.parametrize("code", [0, 100])
+def test_packages_are_waited_for_and_shown(tree: Path, tmp_path: Path, code: int) -> None:
+    script(tmp_path / "bin" / "apt-get", APT)
+    script(tmp_path / "bin" / "dpkg-query", "echo none")
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = call(tree, "tests/setup-environment", "--packages", "compare", PATH=path, APT_CODE=str(code))
+    assert done.returncode == code
+    assert "setup: waiting for another package manager" in done.stdout
+    assert "setup:   set up tool 1.0" in done.stdout or "setup:   set up tool (1.0)" in done.stdout
+    assert ("noise" in done.stdout) == bool(code)  # all of it when it fails
+    words = (tree / "installed").read_text().split()
+    assert words[-1] == "tool"
+    assert any(word.startswith("DPkg::Lock::Timeout=") for word in words)
+
+
+def test_no_other_releases_are_made(tree: Path) -> None:
+    done = call(tree, "tests/run", "--bare", "11")
+    assert (done.returncode, done.stdout) == (2, "bare-root: no release 11; there are 12 and 13\n")
