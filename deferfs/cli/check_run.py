@@ -46,7 +46,9 @@ class Mode(enum.Enum):
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it. `report` is what was found, `left` what is so now."""
+    """What came of it. `report` is what was found, `left` what is so now. `recovered`: the log was replayed, or
+    deletions were finished.
+    """
 
     report: Report
     left: Report
@@ -155,7 +157,7 @@ def _foresee(image: str, device: FileDevice, report: Report, progress: Progress 
 
 def _recover(image: str, device: FileDevice, outcome: Outcome, progress: Progress | None) -> FileDevice:
     """Replay the log, finish deletions, write both superblocks. Returns the device to go on with."""
-    outcome.recovered = not outcome.report.superblock.clean
+    outcome.recovered = _recovers(outcome.report)
     outcome.fixed = not outcome.report.clean
     recover_log(device, time.time_ns())
     if outcome.report.counts.orphans:
@@ -167,13 +169,18 @@ def _recover(image: str, device: FileDevice, outcome: Outcome, progress: Progres
     return device
 
 
+def _recovers(report: Report) -> bool:
+    """Whether there is a log to replay, or are deletions to finish: an image can be left open without either."""
+    return not report.superblock.clean and bool(report.counts.transactions or report.counts.orphans)
+
+
 def _repair(image: str, device: FileDevice, outcome: Outcome, progress: Progress | None) -> None:
-    outcome.recovered = not outcome.report.superblock.clean
     try:
         repaired: Repaired = repair_image(device, time.time_ns(), progress=progress)
     except ImageError as error:
         tell(f"{error}; copy what can be read to a new image")
         return
+    outcome.recovered = bool(outcome.report.counts.transactions) and not outcome.report.superblock.clean
     outcome.fixed = True
     outcome.left = repaired.report
     outcome.actions, outcome.actions_total = repaired.actions, repaired.actions_total

@@ -13,6 +13,8 @@ from deferfs.volume.volume import Volume
 
 _SECTOR_BYTES: Final = 512
 """The unit of st_blocks, whatever the block size."""
+_RDEV_MAX: Final = 0xFFFF_FFFF
+"""The FUSE protocol has 32 bits for device numbers."""
 _SHRINKING: Final = FLAG_PREALLOCATED | FLAG_TRUNCATING
 """Inodegc or a release will free blocks of these behind the kernel's back."""
 
@@ -32,7 +34,10 @@ class Attributes:
         self._untrusted = untrusted
 
     def of(self, record: Inode) -> pyfuse3.EntryAttributes:
-        """The attributes of an inode. Not cached by the kernel while st_blocks may change by itself."""
+        """The attributes of an inode. Not cached by the kernel while st_blocks may change by itself.
+
+        Size, blocks and mode of a record were found possible when it was read.
+        """
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = record.ino
         entry.generation = record.generation
@@ -43,7 +48,7 @@ class Attributes:
         entry.st_nlink = record.nlink
         entry.st_uid = record.uid
         entry.st_gid = record.gid
-        entry.st_rdev = record.rdev
+        entry.st_rdev = record.rdev & _RDEV_MAX
         entry.st_size = record.size
         entry.st_blksize = self._block_size
         entry.st_blocks = record.blocks * self._block_size // _SECTOR_BYTES

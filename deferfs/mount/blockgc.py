@@ -33,7 +33,8 @@ class BlockGc:
         self.runtime = runtime
         self.lifetime_seconds = PREALLOCATION_LIFETIME_SECONDS
         self.trimmed_total = 0
-        self._queue: dict[int, None] = {}
+        self._queue: dict[tuple[int, int], None] = {}
+        """(inode, generation): the number may belong to another inode when its turn comes."""
         self._wake = trio.Event()
         self._idle = trio.Event()
         self._busy = False
@@ -48,11 +49,11 @@ class BlockGc:
     def files(self) -> int:
         """Files that have blocks past EOF now."""
         table = self.runtime.volume.inodes.table
-        return sum(1 for ino in self.runtime.volume.past_eof if (found := table.get(ino)) and found.preallocated)
+        return sum(1 for ino, _ in self.runtime.volume.past_eof if (found := table.get(ino)) and found.preallocated)
 
-    def queue(self, ino: int) -> None:
+    def queue(self, ino: int, generation: int) -> None:
         """Trim a file in the background."""
-        self._queue[ino] = None
+        self._queue[ino, generation] = None
         self._wake.set()
 
     async def run(self) -> None:
@@ -70,10 +71,10 @@ class BlockGc:
         """Queue the files that have not grown for their lifetime."""
         volume = self.runtime.volume
         before = volume.store.clock() - int(self.lifetime_seconds * 1e9)
-        for ino, grown_ns in volume.past_eof.items():
+        for file, grown_ns in volume.past_eof.items():
             if grown_ns > before:
                 break
-            self._queue[ino] = None
+            self._queue[file] = None
 
     async def flush(self) -> None:
         """Trim what is queued, and wait for the end of it."""
@@ -82,9 +83,9 @@ class BlockGc:
         self._busy = True
         try:
             while self._queue and not self._stopped:
-                ino = next(iter(self._queue))
-                del self._queue[ino]
-                await self.trim(ino)
+                file = next(iter(self._queue))
+                del self._queue[file]
+                await self.trim(*file)
         finally:
             self._busy = False
             event, self._idle = self._idle, trio.Event()
@@ -96,17 +97,17 @@ class BlockGc:
         while self._busy:
             await self._idle.wait()
 
-    async def trim(self, ino: int) -> None:
+    async def trim(self, ino: int, generation: int) -> None:
         """Free a file's blocks past EOF. What goes wrong is left to its inactivation."""
         volume = self.runtime.volume
         try:
-            while not await self.runtime.run_reserved(lambda plan: files.trim(plan, volume, ino)):
+            while not await self.runtime.run_reserved(lambda plan: files.trim(plan, volume, ino, generation)):
                 if self._stopped:
                     return
                 await trio.lowlevel.checkpoint()
             self.trimmed_total += 1
         except FsError as error:
-            volume.past_eof.pop(ino, None)
+            volume.past_eof.pop((ino, generation), None)
             if error.errno != errno.ESTALE:
                 log.warning("trimming inode %d failed: %s", ino, error)
 
@@ -115,6 +116,6 @@ class BlockGc:
         back."""
         space, past_eof = self.runtime.store.space, self.runtime.volume.past_eof
         while past_eof and space.pending_blocks < blocks:
-            ino = next(iter(past_eof))
-            del past_eof[ino]
-            await self.trim(ino)
+            file = next(iter(past_eof))
+            del past_eof[file]
+            await self.trim(*file)

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
-from deferfs.errors import FsError
+from deferfs.errors import CorruptionError, FsError
 from deferfs.mount.callers import CAP_FSETID, Caller
 from deferfs.ondisk.inode import Inode
 from deferfs.store.directories import DirectoryEntry
@@ -74,19 +74,25 @@ def readdir(plan: Plan, volume: Volume, ino: int, after: int, accept: Accept) ->
     """Offer the next entries, with their inodes; count a lookup for each that is accepted.
 
     Returns the cookie to go on from, or None when the directory has ended (`accept` is called on apply, so whether
-    the kernel's buffer is full is known only to the caller). The kernel counts no lookup for `.` and `..`.
+    the kernel's buffer is full is known only to the caller). The kernel counts no lookup for `.` and `..`. What comes
+    before a damaged entry is offered first; CorruptionError when nothing does.
     """
     batch: list[tuple[DirectoryEntry, Inode]] = []
     missing: list[tuple[int, type]] = []
     ended = True
-    for entry in namespace.readdir(plan, volume, ino, after):
-        if len(batch) + len(missing) >= READDIR_BATCH:
-            ended = False
-            break
-        try:
-            batch.append((entry, inode_of(plan, entry.ino)))
-        except NeedBlocks as need:
-            missing.extend(need.blocks)
+    try:
+        for entry in namespace.readdir(plan, volume, ino, after):
+            if len(batch) + len(missing) >= READDIR_BATCH:
+                ended = False
+                break
+            try:
+                batch.append((entry, inode_of(plan, entry.ino)))
+            except NeedBlocks as need:
+                missing.extend(need.blocks)
+    except CorruptionError:
+        if not batch and not missing:
+            raise
+        ended = False
     if missing:
         raise NeedBlocks(missing)
 

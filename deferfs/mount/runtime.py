@@ -208,11 +208,11 @@ class Runtime:
                 await self.place([due])
             elif inode.preallocated and not inode.active_tokens and not inode.orphan:
                 if not self.volume.policy.waits or self.workers.stopped:
-                    self.blockgc.queue(inode.ino)
+                    self.blockgc.queue(inode.ino, inode.generation)
                 else:
                     self.checker.might_wait("gc")
                     with self.waits.measure("gc"):
-                        await self.blockgc.trim(inode.ino)
+                        await self.blockgc.trim(inode.ino, inode.generation)
 
     async def direct_reclaim(self, wanted_bytes: int) -> None:
         """The operation that needs memory runs the shrinkers itself, and waits if the policy says so."""

@@ -18,6 +18,8 @@ ENTRY: Final = struct.Struct("<QB")
 COOKIE_DOT: Final = 1
 COOKIE_DOTDOT: Final = 2
 _HASHES: Final = (1 << 55) - 2
+COOKIES_END: Final = 1 << 63
+"""Cookies of readdir are signed numbers of 64 bits: a key from here on, which only damage makes, cannot be told."""
 
 
 @lru_cache(maxsize=1024)

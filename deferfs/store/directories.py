@@ -7,9 +7,9 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from deferfs.errors import FsError
+from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import DIRECTORY_COLLISIONS_MAX
-from deferfs.ondisk.directory import ENTRY, name_key, pack_entry, unpack_entry
+from deferfs.ondisk.directory import COOKIES_END, ENTRY, name_key, pack_entry, unpack_entry
 from deferfs.ondisk.inode import FORM_DIRECTORY_TREE, Inode
 from deferfs.ondisk.node import Node
 from deferfs.store.fork import directory_fork
@@ -80,6 +80,8 @@ def retarget(plan: Plan, directory: Inode, entry: DirectoryEntry, ino: int, file
 
 
 def entries(plan: Plan, directory: Inode, after: int) -> Iterator[DirectoryEntry]:
-    """Entries with keys larger than `after`, in key order."""
+    """Entries with keys larger than `after`, in key order. CorruptionError at a key that is no cookie."""
     for key, value in directory_fork(plan, directory).iterate(after + 1):
+        if key >= COOKIES_END:
+            raise CorruptionError(f"directory {directory.ino}: an entry with the impossible key {key}")
         yield DirectoryEntry(key, *unpack_entry(value))

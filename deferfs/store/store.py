@@ -173,7 +173,7 @@ def open_store(
         if read_only:
             content = yield from read_log(superblock)
             if content.transactions:
-                raise FsError(errno.EROFS, "the log must be replayed first: mount it read-write once")
+                raise FsError(errno.EROFS, f"the log must be replayed first: {_way_to_replay(superblock)}")
         else:
             superblock, _ = yield from recover(superblock, clock())
     store = Store(superblock, memory, clock=clock, entropy=entropy, read_only=read_only)
@@ -185,6 +185,17 @@ def open_store(
             state=superblock.state & ~STATE_CLEAN, mounts=(superblock.mounts + 1) % (1 << 64), written_ns=clock()
         )
     return store
+
+
+def _way_to_replay(superblock: Superblock) -> str:
+    """What replays the log. A mount for writing does not, as long as it is refused for another reason."""
+    if superblock.state & STATE_REPAIRING:
+        return "a repair was interrupted, and deferfs fsck -y finishes it"
+    if superblock.read_only_compatible & ~FEATURES_READ_ONLY:
+        return "a newer deferfs, which knows its features, does that"
+    if max(superblock.sequence, superblock.tail_tid) > COUNTER_SANE_MAX:
+        return "deferfs fsck -y does that, and counts anew"
+    return "mount it read-write once, or use deferfs fsck -y"
 
 
 def _load_bitmaps(store: Store) -> Job[None]:

@@ -117,7 +117,7 @@ def statfs(volume: Volume) -> Statfs:
     free = min(free + pending, store.superblock.blocks)
     available = min(available + pending, free)
     files_free = free * store.fmt.inodes_per_block
-    used = store.inodes.used
+    used = store.inodes.used - (store.orphans.count - volume.inodes.held_orphans)
     return Statfs(
         store.fmt.block_size, store.superblock.blocks, free, available, used + files_free, files_free, NAME_BYTES_MAX
     )

@@ -300,12 +300,16 @@ def _copy_tail(plan: Plan, record: Inode, length: int) -> None:
     extents.insert(plan, record, Mapping(tail.logical, fresh, 1, False))
 
 
-def trim(plan: Plan, volume: Volume, ino: int) -> bool:
-    """The last handle was closed: free the speculative blocks past EOF. True when done."""
+def trim(plan: Plan, volume: Volume, ino: int, generation: int | None = None) -> bool:
+    """The last handle was closed: free the speculative blocks past EOF. True when done. ESTALE when the inode is not
+    of this `generation` any more: who remembers a file by its number may meet another inode.
+    """
+    if generation is not None and inode_of(plan, ino).generation != generation:
+        raise FsError(errno.ESTALE)
     record = _file_of(plan, ino)
     past_eof = record.flags & (FLAG_PREALLOCATED | FLAG_TRUNCATING)
     if past_eof and not trim_record(plan, plan.store.inodes.modify(plan, ino)):
         return False
 
-    plan.on_apply.append(lambda: volume.note_trimmed(ino))
+    plan.on_apply.append(lambda: volume.note_trimmed(ino, record.generation))
     return True

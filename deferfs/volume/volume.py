@@ -40,9 +40,9 @@ class Volume:
         """Writing and truncating set mtime and ctime. Not where a writeback cache keeps them and tells them itself:
         its clock is coarser, and a time that it believes to have told already it does not tell again."""
         self.due: list[InCoreInode] = []
-        self.past_eof: OrderedDict[int, int] = OrderedDict()
-        """Files with speculative blocks past EOF -> when they grew last (ns), longest ago first. Some may have been
-        trimmed meanwhile: `InCoreInode.preallocated` tells."""
+        self.past_eof: OrderedDict[tuple[int, int], int] = OrderedDict()
+        """(inode, generation) of files with speculative blocks past EOF -> when they grew last (ns), longest ago first.
+        Some may have been trimmed meanwhile: `InCoreInode.preallocated` tells."""
         self.directories: OrderedDict[int, None] = OrderedDict()
         """Directories the kernel was told of, coldest first; some may be gone from the in-core table."""
         store.orphans.on_change = self.inodes.orphan_holds
@@ -65,14 +65,14 @@ class Volume:
         inode = self.inodes.table.get(ino)
         if inode is not None:
             inode.preallocated = True
-            self.past_eof[ino] = self.store.clock()
-            self.past_eof.move_to_end(ino)
+            self.past_eof[ino, inode.generation] = self.store.clock()
+            self.past_eof.move_to_end((ino, inode.generation))
 
-    def note_trimmed(self, ino: int) -> None:
+    def note_trimmed(self, ino: int, generation: int) -> None:
         """It has none any more."""
-        self.past_eof.pop(ino, None)
+        self.past_eof.pop((ino, generation), None)
         inode = self.inodes.table.get(ino)
-        if inode is not None:
+        if inode is not None and inode.generation == generation:
             inode.preallocated = False
 
 

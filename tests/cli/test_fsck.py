@@ -15,8 +15,9 @@ from deferfs.check.repair import mark
 from deferfs.cli import check_run
 from deferfs.device import FileDevice
 from deferfs.mount.image import load_superblock
-from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
+from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.node import DirectoryNode
+from deferfs.ondisk.superblock import newest
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
 from tests.cli.conftest import Command, Outcome, environment_of_the_program, is_one_line
@@ -70,6 +71,19 @@ def test_recovery_is_no_repair(option: str, image: Path, command: Command) -> No
     assert outcome.code == 0
     assert f"{image}: recovered\n" in outcome.out
     assert "0 orphans" in outcome.out
+    assert command("info", image).out.splitlines()[-1] == "state    clean"
+
+
+def test_nothing_is_recovered_where_there_is_nothing_to_do(image: Path, command: Command) -> None:
+    """Left open, but with an empty log and no orphans."""
+    with image.open("r+b") as file:
+        found = newest([os.pread(file.fileno(), SUPERBLOCK_BYTES, offset) for offset in SUPERBLOCK_OFFSETS])
+        for _ in SUPERBLOCK_OFFSETS:
+            found = found.next(state=0)
+            os.pwrite(file.fileno(), found.encode(), SUPERBLOCK_OFFSETS[found.sequence % 2])
+    outcome = command("fsck", "-y", image)
+    assert outcome.code == 0
+    assert f"{image}: recovered\n" not in outcome.out
     assert command("info", image).out.splitlines()[-1] == "state    clean"
 
 

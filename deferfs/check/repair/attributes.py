@@ -18,7 +18,9 @@ def mend_xattrs(bench: Bench, inode: Inode) -> None:
     """Make the attributes readable and claim their blocks. What follows the first damage is lost."""
     if not inode.xattrs and not inode.xattr_block:
         return
-    chain, payload, whole = _read_chain(bench, inode)
+    chain, payload, whole, named = _read_chain(bench, inode)
+    for address in named:
+        bench.name(address)
     values = _readable(inode.xattrs)
     if inode.xattr_block:
         values |= _readable(payload)
@@ -41,29 +43,31 @@ def chain_blocks(bench: Bench, inode: Inode) -> list[int]:
     return _read_chain(bench, inode)[0]
 
 
-def _read_chain(bench: Bench, inode: Inode) -> tuple[list[int], bytes, bool]:
-    """(blocks, payload, whole) as far as the chain can be followed."""
+def _read_chain(bench: Bench, inode: Inode) -> tuple[list[int], bytes, bool, list[int]]:
+    """(blocks, payload, whole, named) as far as the chain can be followed; `named` are all blocks that it leads to."""
     fmt = bench.fmt
     limit = -(-2 * XATTR_BYTES_MAX // XattrBlock.room(fmt))
     blocks: list[int] = []
+    named: list[int] = []
     seen: set[int] = set()
     parts: list[bytes] = []
     address = inode.xattr_block
     while address:
+        named.append(address)
         data = bench.read(address) if bench.inside(address, 1) else None
         if data is None or address in seen or len(blocks) >= limit:
-            return blocks, b"".join(parts), False
+            return blocks, b"".join(parts), False, named
         try:
             link = bench.decode(XattrBlock, address, data, f"inode {inode.ino}: extended attributes")
         except CorruptionError:
-            return blocks, b"".join(parts), False
+            return blocks, b"".join(parts), False, named
         if link.owner != inode.ino:
-            return blocks, b"".join(parts), False
+            return blocks, b"".join(parts), False, named
         seen.add(address)
         blocks.append(address)
         parts.append(link.payload)
         address = link.next
-    return blocks, b"".join(parts), True
+    return blocks, b"".join(parts), True, named
 
 
 def _readable(data: bytes) -> dict[bytes, bytes]:

@@ -10,6 +10,7 @@ from bitarray import bitarray
 from deferfs.check.context import Progress, with_progress
 from deferfs.check.inodefile import InodeFile
 from deferfs.check.repair.bits import correct_block
+from deferfs.check.repair.stock import Stock
 from deferfs.check.table import InodeTable
 from deferfs.device.base import Device
 from deferfs.device.overlay import OverlayDevice
@@ -54,8 +55,8 @@ class Bench:
     """One repair of one image. Everything written stays in `device`, an overlay, until it is written out.
 
     **Invariants:** `used` has the bit of every block that a structure or a file of the image-to-be holds, each held
-    once; `structure` those of fixed areas and metadata. `held` keeps what was ever in use: such blocks are allocated
-    only when no others are left, so that what the image on disk refers to is overwritten last.
+    once; `structure` those of fixed areas and metadata. `stock` hands out the blocks for what is new: none that the
+    image as found names, so that everything old can be read until the end, from memory and, after a cut, from the disk.
     """
 
     def __init__(
@@ -78,11 +79,9 @@ class Bench:
         self.progress = progress
         self.used = bitarray(superblock.blocks, endian="little")
         self.structure = bitarray(superblock.blocks, endian="little")
-        self.held = bitarray(superblock.blocks, endian="little")
+        self.stock = Stock(superblock.blocks, self.fmt.reserved_blocks)
         self.fresh: set[int] = set()
-        """Blocks allocated by this repair: nothing on disk refers to them, so they are written first."""
-        self._cursor = self.fmt.reserved_blocks
-        """No block below it is free and was never held; -1 when there is none at all."""
+        """Blocks allocated by this repair that nothing on disk names: they are written first."""
         self.note = (deeds or Deeds()).note
         self.file: InodeFile
         self.table: InodeTable
@@ -135,29 +134,34 @@ class Bench:
         """Whether the blocks exist and lie behind the reserved area."""
         return first >= self.fmt.reserved_blocks and length > 0 and first + length <= self.superblock.blocks
 
+    def name(self, first: int, length: int = 1) -> None:
+        """The image as found names the blocks, rightly or not."""
+        if self.inside(first, length):
+            self.stock.name(first, length)
+
     def claim(self, first: int, length: int, *, structure: bool = False) -> None:
         """The blocks, which nobody holds, belong to somebody."""
         self.used[first : first + length] = 1
-        self.held[first : first + length] = 1
+        self.stock.take(first, length)
         if structure:
             self.structure[first : first + length] = 1
 
     def release(self, first: int, length: int) -> None:
-        """The blocks belong to nobody any more."""
+        """The blocks belong to nobody any more, and what they hold has been read."""
         self.used[first : first + length] = 0
         self.structure[first : first + length] = 0
+        self.stock.give_back(first, length)
 
-    def allocate(self, *, structure: bool = True) -> int:
-        """A free block, now held. NoRoomError."""
-        if self._cursor >= 0:
-            self._cursor = self.held.find(0, self._cursor)
-        address = self._cursor
+    def allocate(self, *, structure: bool = True, at_once: bool = False) -> int:
+        """A free block, now held. With `at_once` it may be written to the disk before the rest. NoRoomError."""
+        address, old = self.stock.find(), False
+        if address < 0 and not at_once:
+            address, old = self.stock.find_given_back(), True
         if address < 0:
-            address = self.used.find(0, self.fmt.reserved_blocks)
-            if address < 0:
-                raise NoRoomError
+            raise NoRoomError
         self.claim(address, 1, structure=structure)
-        self.fresh.add(address)
+        if not old:
+            self.fresh.add(address)
         return address
 
     # --- inodes ---

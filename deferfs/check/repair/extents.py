@@ -66,11 +66,10 @@ class ExtentMender:
         for ino, slot in users_inodes(bench):
             if table.types[slot] != TYPE_DIRECTORY and not bench.doubtful[slot]:
                 self._mend(bench.inode(ino), slot)
-        for ino, rebuild in self.rebuilds.items():
-            if not rebuild.copies:
-                self._take_lost(ino, bench.lost_leaves.get(ino, []))
-                for address in sorted(bench.torn_leaves.get(ino, ())):
-                    self._take_torn(ino, address)
+        for ino in self.rebuilds:
+            self._take_lost(ino, bench.lost_leaves.get(ino, []))
+            for address in sorted(bench.torn_leaves.get(ino, ())):
+                self._take_torn(ino, address)
         if bench.doubtful.any():
             for ino, slot in users_inodes(bench):
                 if table.types[slot] != TYPE_DIRECTORY and bench.doubtful[slot]:
@@ -113,17 +112,18 @@ class ExtentMender:
         """Take what the leaf maps below logical block `limit`, as far as nobody holds it and the bitmap calls it used:
         else it would be what a freed leaf has left behind. The number of extents taken.
         """
-        bench, kept, marks, taken = self.bench, self.rebuilds[ino].kept, Marks(self.bench), 0
-        kept.sort()
+        bench, rebuild, marks, taken = self.bench, self.rebuilds[ino], Marks(self.bench), 0
+        there = sorted(rebuild.kept + rebuild.copies)
         for piece in self._sensible(list(zip(node.keys, node.values, strict=True))):
             first, end = piece.physical, piece.physical + piece.length
-            within = piece.logical + piece.length <= limit and _fits_between(kept, piece)
+            within = piece.logical + piece.length <= limit and _fits_between(there, piece)
             if within and bench.used.find(1, first, end) < 0 and marks.all_used(first, end):
                 bench.claim(first, piece.length)
-                insort(kept, piece)
+                insort(there, piece)
+                rebuild.kept.append(piece)
                 taken += 1
         inode = bench.inode(ino)
-        _mend_size(inode, kept, bench.fmt.block_size)
+        _mend_size(inode, there, bench.fmt.block_size)
         bench.put(inode)
         return taken
 
@@ -202,8 +202,7 @@ class ExtentMender:
                 remains = Remains(bench, ExtentNode, ino, inode.root)
                 for _ in remains.leaves():
                     pass
-                for address in remains.nodes:
-                    bench.release(address, 1)
+                remains.release()
             copied = [piece for copy in rebuild.copies for piece in self._copy(copy)]
             missing = sum(p.length for p in rebuild.copies) - sum(p.length for p in copied)
             if missing:
@@ -220,7 +219,7 @@ class ExtentMender:
         for offset in range(piece.length):
             try:
                 data = bench.disk.read((piece.physical + offset) * size, size)
-                address = bench.allocate(structure=False)
+                address = bench.allocate(structure=False, at_once=True)
             except (DeviceError, NoRoomError):
                 continue
             bench.fresh.discard(address)

@@ -14,7 +14,7 @@ from deferfs.check.extents import Mapping
 from deferfs.check.inodefile import InodeFile, read_inode_file
 from deferfs.check.repair.bench import Bench
 from deferfs.check.repair.salvage import sound_record
-from deferfs.check.repair.scan import Marks, used_blocks
+from deferfs.check.repair.scan import TREES, Marks, owner_of_leaf, used_blocks
 from deferfs.check.repair.trees import Remains
 from deferfs.check.report import Findings
 from deferfs.errors import CorruptionError
@@ -93,16 +93,19 @@ def _trustworthy(bench: Bench, file: InodeFile) -> bool:
 
 def _mapped_by_scan(bench: Bench, file: InodeFile | None) -> InodeFile | None:
     places: dict[tuple[int, int], _Found] = {}
+    owners: set[int] = set()
     mapped, marks, fmt = _addresses(file), Marks(bench), bench.fmt
-    groups = fmt.inode_groups_max(bench.superblock.blocks)
-    for address, data in used_blocks(bench, marks, (MAGIC,), mapped):
+    chunks = fmt.inode_groups_max(bench.superblock.blocks) * fmt.chunks_per_inode_group
+    for address, data in used_blocks(bench, marks, (MAGIC, *TREES), mapped):
+        if marks.used(address) and (owner := owner_of_leaf(bench, address, data)) is not None:
+            owners.add(owner // fmt.inodes_per_chunk)
         place, newest = _place_of(bench, records_at(bench, address, data))
-        if place is None or place[0] // fmt.chunks_per_inode_group >= groups:
+        if place is None or place[0] >= chunks:
             continue
         found = _Found(address in mapped, marks.used(address), newest, address)
         if found.mapped or found.marked:
             places[place] = max(places.get(place, found), found)
-    return _file_of(bench, places)
+    return _file_of(bench, places, {number for number in owners if number < chunks})
 
 
 def _addresses(file: InodeFile | None) -> set[int]:
@@ -121,7 +124,8 @@ def _place_of(bench: Bench, records: list[Inode]) -> tuple[tuple[int, int] | Non
     return divmod(block, fmt.chunk_blocks), max(inode.ctime for inode in records)
 
 
-def _file_of(bench: Bench, places: dict[tuple[int, int], _Found]) -> InodeFile | None:
+def _file_of(bench: Bench, places: dict[tuple[int, int], _Found], owners: set[int]) -> InodeFile | None:
+    """The table of the blocks found. Of the chunks in `owners` there are trees: they are mapped though all is lost."""
     if not places:
         return None
     fmt = bench.fmt
@@ -133,7 +137,7 @@ def _file_of(bench: Bench, places: dict[tuple[int, int], _Found]) -> InodeFile |
         root = first.address
         bench.superblock = bench.superblock.next(inode_root=root)
     file.chunks[0] = root
-    for number in sorted({chunk for chunk, _ in places if chunk}):
+    for number in sorted((owners | {chunk for chunk, _ in places}) - {0}):
         blocks = [places.get((number, index)) for index in range(fmt.chunk_blocks)]
         addresses = [0 if found is None else found.address for found in blocks]
         file.chunks[number], file.scattered[number] = addresses[0], addresses

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from bitarray import bitarray
-
 from deferfs.check.claims import blocks_text
 from deferfs.check.repair.bench import Bench, NoRoomError
 from deferfs.limits import JOURNAL_BLOCKS_MIN
@@ -36,15 +34,13 @@ class Layout:
         self.journal_stays = self._claim_all([(superblock.journal_start, superblock.journal_blocks)])
 
     def _claim_all(self, areas: list[Area]) -> bool:
-        bench = self.bench
-        done: list[Area] = []
-        for first, length in areas:
-            if not bench.inside(first, length) or bench.used.find(1, first, first + length) >= 0:
-                for area in done:
-                    bench.release(*area)
+        bench, end = self.bench, 0
+        for first, length in sorted(areas):
+            if first < end or not bench.inside(first, length) or bench.used.find(1, first, first + length) >= 0:
                 return False
-            bench.claim(first, length, structure=True)
-            done.append((first, length))
+            end = first + length
+        for area in areas:
+            bench.claim(*area, structure=True)
         return True
 
     def move(self) -> None:
@@ -64,11 +60,11 @@ class Layout:
 
 
 def free_run(bench: Bench, wanted: int, least: int) -> Area:
-    """A run of free blocks, now held: as long as `wanted`, or half of it again and again, but not below `least`: in a
-    smaller log than that, some operations would never fit.
+    """A run of free blocks that nothing old names, now held: as long as `wanted`, or half of it again and again, but
+    not below `least`: in a smaller log than that, some operations would never fit.
     """
     while wanted:
-        first = bench.used.find(bitarray(wanted)) if wanted <= len(bench.used) else -1
+        first = bench.stock.find_run(wanted) if wanted <= len(bench.used) else -1
         if first >= 0:
             bench.claim(first, wanted, structure=True)
             return first, wanted

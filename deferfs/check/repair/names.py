@@ -179,28 +179,23 @@ def store_entries(bench: Bench, inode: Inode, old: Directory, entries: Callable[
         head.append(entry)
         room -= _INLINE_ENTRY_BYTES + len(entry[1])
     if room >= 0:
-        _release(bench, old)
+        old.remains.release()
         inode.set_entries(FORM_ENTRIES, tuple(head))
     else:
         try:
             root, nodes = build(bench, DirectoryNode, inode.ino, chain(head, wanted))
-            _release(bench, old)
+            old.remains.release()
         except NoRoomError:
             # the old nodes are room for the new ones, once everything in them is in memory
             del targets[:]
             everything = list(_distinct(bench, inode.ino, entries(), targets))
-            _release(bench, old)
+            old.remains.release()
             root, nodes = build(bench, DirectoryNode, inode.ino, everything)
         inode.set_tree(FORM_DIRECTORY_TREE, root)
     inode.size = len(targets)
     inode.blocks = nodes + len(chain_blocks(bench, inode))
     bench.put(inode)
     return targets
-
-
-def _release(bench: Bench, old: Directory) -> None:
-    for address in old.remains.nodes:
-        bench.release(address, 1)
 
 
 def _distinct(bench: Bench, directory: int, entries: Iterator[Entry], targets: array[int]) -> Iterator[Entry]:

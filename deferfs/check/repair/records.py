@@ -38,6 +38,7 @@ def _mend_block(bench: Bench, number: int, index: int) -> None:
     first = number * fmt.inodes_per_chunk + index * fmt.inodes_per_block
     base = table.bases[number] + index * fmt.inodes_per_block
     usable = [_usable(bench, first + slot, base + slot, address, slot, data) for slot in range(fmt.inodes_per_block)]
+    bench.name(address)
     if number and not any(usable):
         # Nothing shows that this block is the table's: it is not written to, but replaced if the chunk is needed.
         bench.lost_blocks.add((number, index))
@@ -93,12 +94,14 @@ def _usable(bench: Bench, ino: int, slot: int, address: int, index: int, data: b
 
 def _claim_metadata(bench: Bench, inode: Inode) -> None:
     if inode.ino == ORPHAN_FILE_INO:
-        return  # every orphan is released, and the table emptied
+        return  # every orphan is released, and the table emptied without a look at it
     if inode.form in (FORM_EXTENT_TREE, FORM_DIRECTORY_TREE):
         kind = ExtentNode if inode.form == FORM_EXTENT_TREE else DirectoryNode
         remains = Remains(bench, kind, inode.ino, inode.root)
         for _ in remains.leaves():
             pass
+        for address in remains.named:
+            bench.name(address)
         for address in remains.nodes:
             bench.claim(address, 1, structure=True)
         if remains.damaged and inode.ino != INODE_FILE_INO:

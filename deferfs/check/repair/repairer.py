@@ -18,7 +18,7 @@ from deferfs.check.repair.log import recover
 from deferfs.check.repair.lost import reconnect, settle_records
 from deferfs.check.repair.names import mend_directories
 from deferfs.check.repair.records import mend_records
-from deferfs.check.repair.scan import find_lost_leaves
+from deferfs.check.repair.scan import Marks, find_lost_leaves
 from deferfs.check.repair.superblocks import correct_copies, more_plausible
 from deferfs.check.repair.table import claim_bitmaps, settle_table
 from deferfs.check.repair.writeout import WriteOut
@@ -95,6 +95,7 @@ def _steps(bench: Bench) -> bool:
     mend_records(bench)
     claim_bitmaps(bench)
     find_lost_leaves(bench)
+    Marks(bench).spare()
     layout = Layout(bench)
     layout.claim()
     mender = ExtentMender(bench)

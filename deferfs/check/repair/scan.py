@@ -16,7 +16,7 @@ from deferfs.ondisk.inode import FIRST_INO, ROOT_INO
 from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
 
 _SCAN_BYTES = 1 << 20
-_KINDS: Final[dict[bytes, type[Node]]] = {kind.MAGIC: kind for kind in (DirectoryNode, ExtentNode)}
+TREES: Final[dict[bytes, type[Node]]] = {kind.MAGIC: kind for kind in (DirectoryNode, ExtentNode)}
 
 
 class Marks:
@@ -46,11 +46,20 @@ class Marks:
         bench, size = self.bench, self.bench.fmt.bits_per_bitmap
         for group in range(bench.superblock.groups):
             self._load(group)
-            held = bench.held[group * size : (group + 1) * size]
-            at = -1 if self.bitmap is None else (self.bitmap.bits[: len(held)] | held).find(0)
+            taken = bench.stock.taken[group * size : (group + 1) * size]
+            at = -1 if self.bitmap is None else (self.bitmap.bits[: len(taken)] | taken).find(0)
             if at >= 0:
                 return group * size + at
         return None
+
+    def spare(self) -> None:
+        """Tell the stock to hand out last what is marked as used, and what may be."""
+        bench, size = self.bench, self.bench.fmt.bits_per_bitmap
+        for group in range(bench.superblock.groups):
+            self._load(group)
+            first, end = group * size, min((group + 1) * size, bench.superblock.blocks)
+            bits = ~bitarray(end - first, endian="little") if self.bitmap is None else self.bitmap.bits[: end - first]
+            bench.stock.spare(first, bits)
 
     def _parts(self, first: int, end: int) -> Iterator[tuple[bitarray | None, int, int]]:
         size = self.bench.fmt.bits_per_bitmap
@@ -94,6 +103,16 @@ def _read(bench: Bench, start: int, end: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
+def owner_of_leaf(bench: Bench, address: int, data: bytes) -> int | None:
+    """The inode that the block, if it is a leaf with anything in it, proves to belong to."""
+    kind = TREES.get(data[4:8])
+    try:
+        node = None if kind is None else kind.decode(bench.fmt, address, data)
+    except CorruptionError:
+        return None
+    return None if node is None or node.level or not node.keys else node.owner
+
+
 def find_lost_leaves(bench: Bench) -> None:
     """Find the leaves of trees of which inner nodes are damaged, or of which the record is lost. Those of directories
     are claimed; those of files have to wait until it is known what the sound ones map.
@@ -104,8 +123,8 @@ def find_lost_leaves(bench: Bench) -> None:
     if not bench.damaged_trees and DAMAGED not in table.types:
         return
     marks = Marks(bench)
-    for address, data in used_blocks(bench, marks, tuple(_KINDS), set()):
-        kind = _KINDS.get(data[4:8])
+    for address, data in used_blocks(bench, marks, tuple(TREES), set()):
+        kind = TREES.get(data[4:8])
         if kind is None or bench.used[address] or not marks.used(address):
             continue
         try:
@@ -123,6 +142,7 @@ def find_lost_leaves(bench: Bench) -> None:
         if bench.damaged_trees.get(node.owner) is not kind:
             continue
         bench.lost_leaves.setdefault(node.owner, []).append((node.keys[0], address))
+        bench.name(address)
         bench.note(f"inode {node.owner}: {len(node.keys)} entries of its tree found in block {address}")
         if kind is DirectoryNode:
             bench.claim(address, 1, structure=True)

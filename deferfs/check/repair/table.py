@@ -26,9 +26,12 @@ from deferfs.ondisk.node import EXTENT, ExtentNode
 def claim_bitmaps(bench: Bench) -> None:
     """Claim the bitmaps of inode groups that are sound; the others are replaced later."""
     for group, address in sorted(bench.file.bitmaps.items()):
+        bench.name(address)
         if _sound_bitmap(bench, group, address) is None:
             bench.note(f"inode group {group}: bitmap made anew", loses=False)
             del bench.file.bitmaps[group]
+            if bench.inside(address, 1) and not bench.used[address]:
+                bench.stock.give_back(address, 1)
         else:
             bench.claim(address, 1, structure=True)
 
@@ -86,7 +89,10 @@ def settle_table(bench: Bench) -> None:
 
 
 def _replace_block(bench: Bench, number: int, index: int) -> None:
-    """Give a chunk a fresh block of free records in the place of one that is lost."""
+    """Give a chunk a fresh block of free records in the place of one that is lost; that one itself if need be."""
+    old = bench.file.block(number, index)
+    if bench.inside(old, 1) and not bench.used[old]:
+        bench.stock.give_back(old, 1)
     give_block(bench, number, index, bench.allocate())
 
 
@@ -139,8 +145,7 @@ def _write_inode_file(bench: Bench) -> None:
     remains = Remains(bench, ExtentNode, INODE_FILE_INO, inode.root)
     entries = list(remains.entries()) if inode.form == FORM_EXTENT_TREE else list(inode.entries)
     if remains.damaged or not _maps(entries, pieces):
-        for address in remains.nodes:
-            bench.release(address, 1)
+        remains.release()
         store_extents(bench, inode, pieces)
     else:
         inode.blocks = len(pieces) + len(remains.nodes)

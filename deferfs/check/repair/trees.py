@@ -19,7 +19,7 @@ _KEY_BYTES = 8
 
 class Remains:
     """The nodes of one tree that can be used, reached from `root`. After a walk, `nodes` are their addresses, and
-    `damaged` says that the tree must be built anew.
+    `damaged` says that the tree must be built anew, `named` are all addresses in the image that the nodes lead to.
 
     Every address is visited once, and a child lies one level lower: a walk ends, whatever the nodes say.
     """
@@ -30,6 +30,7 @@ class Remains:
         self.ino = ino
         self.root = root
         self.nodes: list[int] = []
+        self.named: list[int] = []
         self.damaged = False
 
     def leaves(self) -> Iterator[Node]:
@@ -52,11 +53,13 @@ class Remains:
 
     def _reachable(self) -> Iterator[Node]:
         """The usable leaves below the root."""
-        self.nodes, self.damaged = [], False
+        self.nodes, self.named, self.damaged = [], [], False
         seen: set[int] = set()
         todo = [(self.root, -1, 0, _KEYS_END)]
         while todo:
             address, level, low, high = todo.pop()
+            if self.bench.inside(address, 1):
+                self.named.append(address)
             node = None if address in seen else self._open(address, level)
             if node is None:
                 self.damaged = True
@@ -79,6 +82,15 @@ class Remains:
         """The entries of the usable leaves, in the order in which they are found."""
         for leaf in self.leaves():
             yield from zip(leaf.keys, leaf.values, strict=True)
+
+    def release(self) -> None:
+        """After a walk: all that the nodes say is known, or in the new tree. What is only named is given back too."""
+        for address in self.nodes:
+            self.bench.release(address, 1)
+        found = [address for _, address in self.bench.lost_leaves.get(self.ino, ())]
+        for address in self.named + found:
+            if not self.bench.used[address]:
+                self.bench.stock.give_back(address, 1)
 
     def _open(self, address: int, level: int) -> Node | None:
         bench = self.bench

@@ -14,6 +14,8 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.options import MountOptions, parse_options
 from deferfs.mount.runtime import Runtime
+from deferfs.ondisk.directory import pack_entry
+from deferfs.store.plan import Plan
 from deferfs.volume import attributes
 from tests.unit.mount.requests import Fields, context
 from tests.unit.volumes import fresh_driver
@@ -235,3 +237,34 @@ async def test_only_devices_have_numbers(kernel: Kernel) -> None:
 async def test_requests_are_timed_by_name(kernel: Kernel) -> None:
     await kernel.create(b"file")
     assert kernel.runtime.requests.snapshot()["create"]["count"] == 1
+
+
+async def test_an_impossible_key_is_refused_behind_all_others(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's cookies are signed. Numbers of a record that its types do not hold are cut down."""
+    ino, _ = await kernel.create(b"extreme")
+    await kernel.create(b"whole")
+
+    def spoil(plan: Plan) -> None:
+        record = plan.store.inodes.modify(plan, ino)
+        record.rdev = (1 << 64) - 1
+        record.nlink = record.generation = record.uid = (1 << 32) - 1
+        record.atime = record.mtime = record.ctime = -(1 << 63)
+        root = plan.store.inodes.modify(plan, ROOT)
+        root.set_entries(root.form, (*root.entries, (1 << 63, pack_entry(ino, 8, b"impossible key"))))
+
+    await kernel.runtime.run(spoil)
+    listed: dict[bytes, pyfuse3.EntryAttributes] = {}
+    last = 0
+
+    def reply(_: object, name: bytes, attributes: pyfuse3.EntryAttributes, key: int) -> bool:
+        nonlocal last
+        listed[name], last = attributes, key
+        return True
+
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+    token = cast("pyfuse3.ReaddirToken", None)
+    with fails(errno.EUCLEAN):
+        await kernel.adapter.readdir(ROOT, 0, token)
+    assert listed.keys() == {b".", b"..", b"extreme", b"whole"}
+    assert last < 1 << 63
+    assert listed[b"extreme"].st_rdev == (1 << 32) - 1

@@ -200,7 +200,7 @@ async def test_an_unmount_does_not_meet_a_freeze_a_checkpoint_or_a_trim(
         for ino in inos:
             for offset in range(0, 100_000, 20_000):
                 await runtime.write(ino, offset, b"x" * 20_000)
-            runtime.blockgc.queue(ino)
+            runtime.blockgc.queue(ino, runtime.volume.inodes.table[ino].generation)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(runtime.close)
             await trio.lowlevel.checkpoint()

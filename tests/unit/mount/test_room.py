@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 import pytest
 import trio
 
 from deferfs.errors import FsError
 from deferfs.mount import gc_workers
+from deferfs.ondisk.inode import ROOT_INO
+from deferfs.volume import attributes, namespace
 from tests.unit.runtimes import delete_and_forget, fill, make_file, running, unlink
 from tests.unit.volumes import record_of
 
@@ -116,3 +119,35 @@ async def test_speculative_blocks_of_a_file_that_does_not_grow_any_more_are_free
             runtime.blockgc._wake.set()
             await trio.lowlevel.checkpoint()
         assert record_of(runtime.volume, growing).blocks * runtime.store.fmt.block_size < 610_000
+
+
+async def test_a_queued_trim_does_not_meet_the_next_owner_of_the_number(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(size=SIZE) as runtime:
+        ino = await make_file(runtime, b"file")
+        generation = record_of(runtime.volume, ino).generation
+        await delete_and_forget(runtime, b"file", ino)
+        await runtime.workers.flush()
+        mode = stat.S_IFDIR | 0o755
+        directory = await runtime.run(namespace.create, runtime.volume, ROOT_INO, b"directory", mode, 0, 0)
+        assert directory.ino == ino
+        trimmed = runtime.blockgc.trimmed_total
+        runtime.blockgc.queue(ino, generation)
+        await runtime.blockgc.flush()
+        assert runtime.blockgc.trimmed_total == trimmed
+        assert not caplog.records
+
+
+async def test_inodes_that_wait_for_inactivation_are_free() -> None:
+    async with running(size=SIZE) as runtime:
+        before = attributes.statfs(runtime.volume)
+        await runtime.workers.stop()
+        held = await make_file(runtime, b"held")
+        for number in range(20):
+            name = b"%d" % number
+            await delete_and_forget(runtime, name, await make_file(runtime, name, b"x" * 5000))
+        await unlink(runtime, b"held")
+        assert runtime.volume.gc.backlog == 20
+        waiting = attributes.statfs(runtime.volume)
+        assert waiting.files - waiting.files_free == before.files - before.files_free + 1
+        assert held in runtime.volume.inodes.table
+        runtime.workers.resume()

@@ -12,6 +12,7 @@ from deferfs.device import MemoryDevice
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.volume import namespace
 from tests.unit.check.image import Image, metadata_blocks
+from tests.unit.check.repair.losses import Holdings, holdings, losses
 from tests.unit.check.repair.survey import Facts, Footprints, footprints, open_copy, survey
 from tests.unit.check.sample import sample
 
@@ -22,6 +23,12 @@ NOW = 5
 def known(image: bytes) -> tuple[dict[bytes, Facts], Footprints]:
     """What a sound image holds, and what each path of it rests on."""
     return survey(open_copy(image)), footprints(image)
+
+
+@functools.lru_cache(maxsize=4)
+def held(image: bytes) -> Holdings:
+    """The names and bytes of a sound image."""
+    return holdings(image)
 
 
 @functools.cache
@@ -58,11 +65,14 @@ def require_clean(report: Report) -> None:
 def require_untouched(image: Image, original: bytes, hit: Iterable[int], *, exact: bool = True) -> dict[bytes, Facts]:
     """The image mounts, and what rests on none of the blocks `hit` is as it was. Without `exact`, it may have gained
     a name elsewhere, or a new inode number for its blocks: only contents are compared. The contents of a file that is
-    whole itself are somewhere, whatever became of its directories. What there is now.
+    whole itself are somewhere, whatever became of its directories. With `exact`, no name is lost whose leaf is whole,
+    and no byte whose block and leaf are. What there is now.
     """
     before, rests_on = known(original)
     now = survey(open_copy(image.device.snapshot()))
     damaged = set(hit)
+    if exact:
+        require_no_loss_beyond(image, original, damaged)
     contents = {facts.content for facts in now.values()}
     for path, blocks in rests_on.own.items():
         assert blocks & damaged or before[path].content in contents, path
@@ -74,6 +84,13 @@ def require_untouched(image: Image, original: bytes, hit: Iterable[int], *, exac
             else:
                 assert now[path].content == before[path].content, path
     return now
+
+
+def require_no_loss_beyond(image: Image, original: bytes, hit: set[int]) -> None:
+    """What is lost is what the damage of the blocks `hit` accounts for."""
+    lost = losses(held(original), holdings(image.device.snapshot()), hit)
+    assert not lost.names_beyond, lost.names_beyond
+    assert not lost.pieces_beyond, [(piece.ino, piece.logical) for piece in lost.pieces_beyond]
 
 
 def require_usable(image: Image) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 
 import pytest
+from bitarray import bitarray
 
 from deferfs.check import check_image
 from deferfs.check.repair import bench as bench_module
@@ -33,12 +34,30 @@ def bench_of(image: Image, spilled: list[int] | None = None) -> Bench:
     return bench
 
 
-def test_what_the_image_on_disk_refers_to_is_overwritten_last() -> None:
+def test_blocks_that_something_old_names_are_not_written_to() -> None:
+    """Not even if they hold rubbish, or are given back meanwhile; a file that has them all the same keeps them."""
     bench = bench_of(sample())
     first = bench.fmt.reserved_blocks
-    bench.claim(first, BLOCKS - first - 2)
+    bench.claim(first, BLOCKS - first - 5)
+    bench.name(BLOCKS - 4)
+    bench.stock.spare(BLOCKS - 5, bitarray("10000", endian="little"))
     bench.release(first + 5, 1)
-    assert [bench.allocate() for _ in range(3)] == [BLOCKS - 2, BLOCKS - 1, first + 5]
+    assert [bench.allocate(at_once=True) for _ in range(4)] == [BLOCKS - 3, BLOCKS - 2, BLOCKS - 1, BLOCKS - 5]
+    with pytest.raises(NoRoomError):
+        bench.allocate(at_once=True)
+    assert not bench.used[BLOCKS - 4]
+
+
+def test_what_was_given_back_comes_last_and_not_if_two_name_it() -> None:
+    bench = bench_of(sample())
+    first = bench.fmt.reserved_blocks
+    bench.name(first + 5)
+    bench.name(first + 6)
+    bench.name(first + 6)
+    bench.claim(first, BLOCKS - first - 1)
+    bench.release(first + 5, 2)
+    assert [bench.allocate() for _ in range(2)] == [BLOCKS - 1, first + 5]
+    assert bench.fresh == {BLOCKS - 1}
     with pytest.raises(NoRoomError):
         bench.allocate()
 
@@ -48,7 +67,7 @@ def test_a_journal_that_moves_is_never_too_small_for_an_operation() -> None:
         bench = bench_of(sample())
         first = bench.fmt.reserved_blocks
         bench.claim(first, BLOCKS - first)
-        bench.release(4000, longest)
+        bench.stock.taken[4000 : 4000 + longest] = 0
         if found:
             assert free_run(bench, 600, JOURNAL_BLOCKS_MIN) == (4000, found)
             assert bench.used[4000 : 4000 + found].all()

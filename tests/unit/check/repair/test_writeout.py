@@ -18,9 +18,10 @@ from deferfs.device import (
     RecordingDevice,
     Request,
     WriteRecord,
+    keep_all,
     keep_none,
 )
-from deferfs.errors import DeviceError, ImageError
+from deferfs.errors import DeviceError, FsError, ImageError
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
 from tests.unit.check.builder import BLOCK_SIZE
@@ -182,3 +183,23 @@ def test_what_does_not_fit_into_memory_is_written_early(seed: int, monkeypatch: 
     monkeypatch.setattr(bench, "CHANGED_BYTES_MAX", 4 * BLOCK_SIZE)
     repaired(image)
     require_untouched(image, sample_bytes(), hit)
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_after_a_cut_at_any_request_a_mount_works_or_says_what_does(seed: int) -> None:
+    image, _ = damaged(seed)
+    start = image.device.snapshot()
+    recording = RecordingDevice(image.device)
+    repair_image(recording, NOW)
+    states = CrashStates(start, recording.records)
+    refused = 0
+    for position in range(len(recording.records) + 1):
+        cut = states.image(position, keep_all)
+        for read_only in (False, True):
+            try:
+                open_driver(MemoryDevice.from_bytes(cut), read_only=read_only)
+            except (ImageError, FsError) as error:
+                assert "deferfs fsck -y" in str(error)  # noqa: PT017 - either outcome is right
+                refused += 1
+        repaired(Image(MemoryDevice.from_bytes(cut)))
+    assert refused
