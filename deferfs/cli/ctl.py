@@ -39,6 +39,7 @@ def command(directory: str, changes: tuple[str, ...], as_json: bool) -> None:
                 value = os.path.abspath(value)
             answers[key] = control_client.ask(mount, "set", key=key, value=value)
         if not as_json:
-            say(answers[key])
+            for line in answers[key].splitlines() if key == "lockdep" else [answers[key]]:  # the others answer in one
+                say(line)
     if as_json:
         say_json(answers)
