@@ -50,19 +50,22 @@ class FileDevice:
         if is_block_device and writable and lock:
             # The kernel's own claim, which also excludes a mount, a RAID or swap on it.
             flags |= os.O_EXCL
+        if not is_block_device:
+            flags |= os.O_NONBLOCK  # should a FIFO have come to be there
         with _for_the_user(path):
             fd = os.open(path, flags | os.O_CLOEXEC)
         return cls._locked(fd, path, writable=writable, lock=lock, is_block_device=is_block_device)
 
     @classmethod
     def create(cls, path: str, size: int) -> Self:
-        """Make a new sparse image file of `size` bytes and hold it as a writer.
+        """Make a new sparse image file of `size` bytes and hold it as a writer. Only its owner may read it: an image
+        holds the files of all users of the mount, and a reader can lock it.
 
         Raises `ImageError` when the path exists already or cannot be made; then nothing is left
         behind.
         """
         with _for_the_user(path):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             device = cls._locked(fd, path, writable=True, lock=True, is_block_device=False)
             try:
@@ -78,6 +81,7 @@ class FileDevice:
     @classmethod
     def _locked(cls, fd: int, path: str, *, writable: bool, lock: bool, is_block_device: bool) -> Self:
         try:
+            _require_kind(os.fstat(fd).st_mode, path)
             if lock:
                 _lock(fd, path, exclusive=writable, is_block_device=is_block_device)
             return cls(fd, path, writable=writable)
@@ -196,8 +200,13 @@ class FileDevice:
 def _mode(path: str) -> int:
     with _for_the_user(path):
         mode = os.stat(path).st_mode
+    _require_kind(mode, path)
+    return mode
+
+
+def _require_kind(mode: int, path: str) -> None:
     if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
-        return mode
+        return
     kind = "a directory" if stat.S_ISDIR(mode) else "a special file"
     raise ImageError(f"{path}: is {kind}; give an image file or a block device")
 
