@@ -216,8 +216,8 @@ def _is_on_tmpfs(fd: int) -> bool:
     device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
     if not stat.S_ISREG(status.st_mode):
         return False
-    with open("/proc/self/mountinfo") as mounts:
-        return any(line.split()[2] == device and " - tmpfs " in line for line in mounts)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as mounts:
+        return any(line.split(" ")[2] == device and " - tmpfs " in line for line in mounts)
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def _parse(line: str) -> _Lock | None:
 
 def _lines(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read().splitlines()
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            return list(file)
     except OSError:
         return []

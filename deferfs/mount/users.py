@@ -55,7 +55,7 @@ def _uses(process: str, mountpoint: str) -> Iterator[str]:
 
 def _mappings(process: str, mountpoint: str) -> Iterator[str]:
     try:
-        with open(f"{process}/maps", encoding="utf-8", errors="surrogateescape") as file:
+        with open(f"{process}/maps", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             for line in file:
                 fields = line.rstrip("\n").split(maxsplit=5)
                 if len(fields) == 6 and _is_inside(fields[5], mountpoint):

@@ -1,5 +1,7 @@
 """Reading the mount table."""
 
+from pathlib import Path
+
 import pytest
 
 from deferfs.mount import mountinfo
@@ -60,3 +62,16 @@ def test_an_image_is_found_by_its_path(mounts: list[Mount]) -> None:
 def test_the_table_of_this_process_has_a_root() -> None:
     assert mountinfo.at("/", mountinfo.read()) is not None
     assert mountinfo.find_deferfs("/proc") is None
+
+
+@pytest.mark.parametrize("space", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u3000", "\xa0"])
+def test_only_a_space_separates_fields(space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel escapes blanks, tabs and line feeds in paths; what else Python takes for white space, it does not."""
+    path = f"/home/user/x{space}30 1 0:99 / /etc rw - fuse.deferfs /etc/shadow rw".replace(" ", r"\040")
+    table = tmp_path / "mountinfo"
+    table.write_bytes(f"29 1 0:50 / {path} rw,nosuid - fuse.other source rw,user_id=1000\n".encode())
+    original = open
+    monkeypatch.setattr("builtins.open", lambda name, *rest, **more: original(table, *rest, **more))
+    (mount,) = mountinfo.read()
+    assert (mount.fstype, mount.source, mount.uid) == ("fuse.other", "source", 1000)
+    assert mount.mountpoint == path.replace(r"\040", " ")
