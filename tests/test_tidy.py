@@ -138,7 +138,12 @@ def core_is_synchronous(root: Path) -> list[str]:
     return problems
 
 
-PRINTS = {"deferfs/cli/output.py", "deferfs/crash/reproducer.py", "deferfs/crash/other/disk_server.py"}
+PRINTS = {
+    "deferfs/cli/entry.py",
+    "deferfs/cli/output.py",
+    "deferfs/crash/reproducer.py",
+    "deferfs/crash/other/disk_server.py",
+}
 """The output module of the command line, and programs of their own."""
 _PRINTING = re.compile(r"(?:click\.(?:echo|secho|confirm|prompt)|(?:sys\.)?std(?:out|err)\.write|logging\.Formatter)$")
 

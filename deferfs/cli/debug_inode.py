@@ -21,7 +21,7 @@ _TIMES = ("atime", "mtime", "ctime", "crtime")
 _FORMS = ("none", "inline bytes", "inline extents", "extent tree", "inline entries", "directory tree")
 
 
-@click.command("inode")
+@click.command("inode", short_help="The record of an inode.")
 @click.argument("image")
 @click.argument("what", metavar="INODE|PATH")
 @at_option

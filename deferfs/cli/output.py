@@ -71,6 +71,11 @@ def confirm(question: str) -> bool:
     return click.confirm(printable(question), default=False, err=True)
 
 
+def counted(number: int, noun: str, plural: str | None = None, *, form: str = "") -> str:
+    """`1 inode`, `1203 inodes`; `plural` where it is not the noun with an s, `form` as for format()."""
+    return f"{number:{form}} {noun if number == 1 else plural or noun + 's'}"
+
+
 def say_json(value: object, *, indent: int | None = 2) -> None:
     """`value` as JSON; `indent` None puts it on one line."""
     click.echo(json_text(value, indent=indent))

@@ -99,6 +99,9 @@ class FileDevice:
         try:
             os.ftruncate(self._fd, size)
         except OSError as error:
+            if error.errno == errno.EFBIG:
+                text = "more than a file of the filesystem that it is on can have; give a smaller --size"
+                raise DeviceError(errno.EFBIG, text, self.name) from error
             raise self._failure("resize", error) from error
         self.size = size
 

@@ -101,7 +101,7 @@ def deferfs_command() -> list[str]:
     installed = Path(sys.executable).with_name("deferfs")
     if installed.exists():
         return [str(installed)]
-    return [sys.executable, "-c", "from deferfs.cli.main import main; main()"]
+    return [sys.executable, "-c", "from deferfs.cli.entry import main; main()"]
 
 
 def copy_image(source: Path, destination: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_table_of_this_process_has_a_root() -> None:
 @pytest.mark.parametrize("space", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u3000", "\xa0"])
 def test_only_a_space_separates_fields(space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel escapes blanks, tabs and line feeds in paths; what else Python takes for white space, it does not."""
-    path = f"/home/user/x{space}30 1 0:99 / /etc rw - fuse.deferfs /etc/shadow rw".replace(" ", r"\040")
+    path = f"/srv/x{space}30 1 0:99 / /etc rw - fuse.deferfs /etc/shadow rw".replace(" ", r"\040")
     table = tmp_path / "mountinfo"
     table.write_bytes(f"29 1 0:50 / {path} rw,nosuid - fuse.other source rw,user_id=1000\n".encode())
     original = open
