@@ -1,5 +1,5 @@
 """`python -m deferfs`."""
 
-from deferfs.cli.main import main
+from deferfs.cli.entry import main
 
 main()

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 """Which rooms the modules of a room may import, besides their own and those for everybody."""
-FOR_EVERYBODY = {"errors", "limits", "__version__", ""}
+FOR_EVERYBODY = {"errors", "limits", "printable", "__version__", ""}
 """What every module may import from the top of the package (and the package itself)."""
 
 NOT_BELOW_MOUNT = {
@@ -136,6 +136,27 @@ def core_is_synchronous(root: Path) -> list[str]:
             if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
                 problems.append(f"{path}:{node.lineno}: async has no place below mount/")
     return problems
+
+
+PRINTS = {
+    "deferfs/cli/entry.py",
+    "deferfs/cli/output.py",
+    "deferfs/crash/reproducer.py",
+    "deferfs/crash/other/disk_server.py",
+}
+"""The output module of the command line, and programs of their own."""
+_PRINTING = re.compile(r"(?:click\.(?:echo|secho|confirm|prompt)|(?:sys\.)?std(?:out|err)\.write|logging\.Formatter)$")
+
+
+def names_are_printed_by_the_output_module(root: Path) -> list[str]:
+    """What commands print, and what is logged, passes the modules that escape what others chose."""
+    return [
+        f"{path}:{node.lineno}: {ast.unparse(node.func)}: print through deferfs.cli.output"
+        for path, tree in modules(root, "deferfs")
+        if path not in PRINTS
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _PRINTING.match(ast.unparse(node.func))
+    ]
 
 
 def handlers_have_names_of_their_own(root: Path) -> list[str]:
@@ -259,6 +280,7 @@ def links_lead_somewhere(root: Path) -> list[str]:
 RULES: list[Callable[[Path], list[str]]] = [
     import_order,
     core_is_synchronous,
+    names_are_printed_by_the_output_module,
     handlers_have_names_of_their_own,
     sizes,
     nothing_unfinished,
@@ -310,6 +332,8 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (core_is_synchronous, "deferfs/volume/b.py", "import concurrent.futures", "concurrent.futures"),
     (core_is_synchronous, "deferfs/reclaim/b.py", "async def f(): pass", "async has no place"),
     (core_is_synchronous, "deferfs/limits.py", "import threading", "threading has no place"),
+    (names_are_printed_by_the_output_module, "deferfs/cli/b.py", "import click\nclick.echo('a')", "b.py:2: click.echo"),
+    (names_are_printed_by_the_output_module, "deferfs/cli/b.py", "import sys\nsys.stderr.write('a')", "stderr.write"),
     (handlers_have_names_of_their_own, "deferfs/store/b.py", _HANDLERS, "e is also a A"),
     (sizes, "deferfs/mount/b.py", "\n" * (LINES_PER_MODULE_MAX + 1), "451 lines"),
     (sizes, "tests/b.py", _FUNCTION, "f has 71 lines"),

@@ -18,6 +18,7 @@ from deferfs.limits import NAME_BYTES_MAX
 from deferfs.ondisk.directory import name_key, unpack_entry
 from deferfs.ondisk.inode import FIRST_INO, FORM_DIRECTORY_TREE, FORM_ENTRIES, Inode
 from deferfs.ondisk.node import DirectoryNode
+from deferfs.printable import printable
 
 _KEYS_PER_HASH: Final = 256
 
@@ -81,8 +82,7 @@ class _DirectoryCheck:
 
     def _report(self, kind: catalogue.Kind, name: bytes, text: str, **where: int) -> None:
         ino = self.inode.ino
-        shown = name.decode("utf-8", "backslashreplace")
-        message = f"directory {ino}: {shown!r}: {text}"
+        message = f"directory {ino}: '{printable(name)}': {text}"
         self.context.findings.add(kind, message, directory=ino, **where)
 
     def _check_entry(self, key: int, value: bytes) -> None:

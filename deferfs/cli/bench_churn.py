@@ -14,7 +14,7 @@ import msgspec
 
 from deferfs.cli.output import tell
 from deferfs.measure.churn import ROUNDS_MAX, SEED, run_churn
-from deferfs.measure.environment import check_fuse, check_output, usable_hierarchy
+from deferfs.measure.environment import check_fuse, usable_hierarchy
 from deferfs.measure.page import check_renderer, render_page
 from deferfs.measure.results import Report
 from deferfs.measure.run import Conditions
@@ -24,6 +24,7 @@ from deferfs.measure.tracing import ReclaimTrace
 from deferfs.measure.workload import VICTIMS_PER_ROUND, Work
 from deferfs.mount import control_client, mountinfo
 from deferfs.mount.options import parse_options
+from deferfs.mount.output_file import check_replaceable, write_results
 from deferfs.mount.units import parse_size
 
 UNLIMITED: Final = "none"
@@ -62,7 +63,7 @@ def run_benchmark(request: Request) -> None:
 def _check(request: Request) -> None:
     for output in (request.json_file, request.html_file):
         if output is not None:
-            check_output(output)
+            check_replaceable(str(output))
     if request.html_file is not None:
         check_renderer()
     if request.target is None:
@@ -109,15 +110,16 @@ def _make_target(request: Request) -> Target:
 
 
 def _publish(report: Report, request: Request) -> None:
+    """The report first: should a file be refused by now, the numbers are not lost."""
+    print_report(report, sys.stdout)
+    sys.stdout.flush()
     if request.json_file is not None:
         encoded = msgspec.json.format(msgspec.json.encode(report), indent=1)
-        request.json_file.write_bytes(encoded + b"\n")
+        write_results(str(request.json_file), encoded + b"\n")
+        tell(f"wrote {request.json_file}")
     if request.html_file is not None:
-        request.html_file.write_text(render_page(report), encoding="utf-8")
-    print_report(report, sys.stdout)
-    for path in (request.json_file, request.html_file):
-        if path is not None:
-            tell(f"wrote {path}")
+        write_results(str(request.html_file), render_page(report).encode())
+        tell(f"wrote {request.html_file}")
 
 
 def read_statistics(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deferfs.check import Problem, check_image
+from deferfs.cli.output import counted
 from deferfs.device import Device
 from deferfs.errors import ImageError
 from deferfs.store.io import run_job
@@ -76,7 +77,7 @@ def bisect(device: Device, say: Callable[[str], None] | None = None) -> Bisectio
         except ImageError as error:
             return (Problem(0, "image", str(error), {}),)
         if say is not None:
-            say(f"transaction {tid}: {'sound' if report.clean else f'{report.found} problems'}")
+            say(f"transaction {tid}: {'sound' if report.clean else counted(report.found, 'problem')}")
         return report.problems
 
     oldest = _first(superblock.tail_tid - 1, newest, told)

@@ -6,7 +6,9 @@ import os
 import sys
 
 from deferfs.check.context import Progress
+from deferfs.cli.output import overwrite
 from deferfs.errors import UsageError
+from deferfs.printable import printable
 
 
 def progress_to(image: str, fd_text: str | None) -> Progress | None:
@@ -33,9 +35,9 @@ class _Lines:
     def __call__(self, name: str, done: int, total: int) -> None:
         if name not in self.passes:
             self.passes.append(name)
-        line = f"{self.passes.index(name) + 1} {done} {total} {self.image}\n"
+        line = printable(f"{self.passes.index(name) + 1} {done} {total} {self.image}")
         try:
-            os.write(self.fd, os.fsencode(line))
+            os.write(self.fd, f"{line}\n".encode())
         except OSError:
             self.fd = -1
 
@@ -47,7 +49,5 @@ class _Bar:
         self.image = image
 
     def __call__(self, name: str, done: int, total: int) -> None:
-        end = "\n" if done == total else ""
         share = 100 * done // total if total else 100
-        sys.stderr.write(f"\r{self.image}: {name} {share:3d} %\x1b[K{end}")
-        sys.stderr.flush()
+        overwrite(f"{self.image}: {name} {share:3d} %", last=done == total)

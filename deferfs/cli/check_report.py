@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deferfs.check import Problem, Report
 from deferfs.check.repair import Repaired
-from deferfs.cli.output import json_path, say, say_json
+from deferfs.cli.output import counted, json_path, say, say_json
 
 if TYPE_CHECKING:
     from deferfs.cli.check_run import Outcome
@@ -36,10 +36,10 @@ def say_foreseen(image: str, foreseen: Repaired | None) -> None:
     for action in foreseen.actions:
         say(f"{image}: would be done: {action}")
     if foreseen.actions_total > len(foreseen.actions):
-        say(f"{image}: would be done: {foreseen.actions_total - len(foreseen.actions)} more actions")
+        say(f"{image}: would be done: {counted(foreseen.actions_total - len(foreseen.actions), 'more action')}")
     say(f"{image}: would be done: counts, marks of free space and superblocks set right")
     if not foreseen.report.clean:
-        say(f"{image}: {foreseen.report.found} problems would be left")
+        say(f"{image}: {counted(foreseen.report.found, 'problem')} would be left")
 
 
 def say_actions(image: str, outcome: Outcome) -> None:
@@ -47,7 +47,7 @@ def say_actions(image: str, outcome: Outcome) -> None:
     for action in outcome.actions:
         say(f"{image}: {action}")
     if outcome.actions_total > len(outcome.actions):
-        say(f"{image}: {outcome.actions_total - len(outcome.actions)} more actions")
+        say(f"{image}: {counted(outcome.actions_total - len(outcome.actions), 'more action')}")
     if outcome.left is not outcome.report and not outcome.left.clean:
         say(f"{image}: left:")
         say_problems(image, outcome.left)
@@ -61,18 +61,22 @@ def say_summary(image: str, outcome: Outcome, *, verbose: bool) -> None:
     if outcome.fixed:
         say(f"{image}: repaired")
     if verbose:
-        say(
-            f"{image}: {counts.directories} directories, {counts.files} files, {counts.symlinks} symlinks, "
-            f"{counts.others} others, {counts.orphans} orphans"
+        kinds = (
+            counted(counts.directories, "directory", "directories"),
+            counted(counts.files, "file"),
+            counted(counts.symlinks, "symlink"),
+            counted(counts.others, "other"),
+            counted(counts.orphans, "orphan"),
         )
+        say(f"{image}: {', '.join(kinds)}")
         say(
-            f"{image}: {counts.blocks_used} blocks used, {counts.free_blocks} free, "
-            f"{counts.transactions} transactions to replay"
+            f"{image}: {counted(counts.blocks_used, 'block')} used, {counts.free_blocks} free, "
+            f"{counted(counts.transactions, 'transaction')} to replay"
         )
     if not report.complete:
         say(f"{image}: damage kept parts from being checked")
-    found = "clean" if report.clean else f"{report.found} problem{'s' * (report.found != 1)}"
-    say(f"{image}: {found}, {counts.inodes} inodes, {counts.free_blocks} free blocks")
+    found = "clean" if report.clean else f"{counted(report.found, 'problem')}"
+    say(f"{image}: {found}, {counted(counts.inodes, 'inode')}, {counted(counts.free_blocks, 'free block')}")
 
 
 def report_json(image: str, outcome: Outcome) -> dict[str, object]:

@@ -7,8 +7,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-import click
-
 from deferfs.check import Report, check_image
 from deferfs.check.context import Progress
 from deferfs.check.repair import Repaired, foresee_repair, mark, recover_log, repair_image
@@ -20,7 +18,7 @@ from deferfs.cli.check_report import (
     say_problems,
     say_summary,
 )
-from deferfs.cli.output import say_json, tell
+from deferfs.cli.output import confirm, say_json, tell
 from deferfs.device import FileDevice
 from deferfs.errors import ImageError
 from deferfs.mount.image import load_superblock, open_image
@@ -141,7 +139,7 @@ def _confirmed(image: str, device: FileDevice, report: Report, progress: Progres
     if not _foresee(image, device, report, progress):
         return False
     problems = f"{report.found} problem{'s' * (report.found != 1)}"
-    return click.confirm(f"{image}: repair {problems}?", default=False, err=True)
+    return confirm(f"{image}: repair {problems}?")
 
 
 def _foresee(image: str, device: FileDevice, report: Report, progress: Progress | None) -> bool:

@@ -7,12 +7,14 @@ import click
 from deferfs.cli.output import SIZE
 
 
-@click.group("crash", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "crash", short_help="Explore what crashes may leave.", context_settings={"help_option_names": ["-h", "--help"]}
+)
 def command() -> None:
     """Explore what crashes may leave of a filesystem, and whether it recovers as promised."""
 
 
-@command.command()
+@command.command(short_help="Volume and model together, every crash.")
 @click.option("--workload", default="random", show_default=True, help="random, or all of seq-1, seq-2, seq-3 (ACE).")
 @click.option("--operations", default="", metavar="WORDS", help="Draw only these, separated by commas.")
 @click.option("--length", type=click.IntRange(1, 100_000), default=120, show_default=True, help="Actions of a run.")
@@ -73,7 +75,7 @@ def replay(failure: str, as_json: bool) -> int:
     return run_replay(failure, as_json=as_json)
 
 
-@command.command()
+@command.command(short_help="Crashes of ext4, xfs, btrfs or deferfs.")
 @click.argument("filesystem")
 @click.option("--states", type=click.IntRange(1), default=200, show_default=True, help="Crash states to mount.")
 @click.option("--steps", type=click.IntRange(1, 10_000), default=60, show_default=True, help="Operations of the work.")

@@ -9,10 +9,14 @@ import click
 
 @click.command(
     "ctl",
-    epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, memory=SIZE, poll=MICROSECONDS. "
-    "Actions: sync, gc=push (start cleaning up now), gc=flush (and wait for it), drop_caches=1, "
-    "lockdep=report (which waits happen while what is held), trace=FILE and trace=off "
-    "(a timeline for ui.perfetto.dev).",
+    short_help="Change settings of a mounted filesystem.",
+    epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, gc_delay=SECONDS, gc_rate=N, memory=SIZE, "
+    "poll=MICROSECONDS, throttle_inodes=N, throttle_bytes=SIZE, throttle_extents=N, throttle_age=SECONDS, "
+    "throttle_deadline=SECONDS, preallocation_lifetime=SECONDS, drain=SECONDS, freeze_limit=SECONDS, ro=1|0. "
+    "Actions: sync, gc=push (start cleaning up now), gc=flush (and wait for it), gc=flush:INODE, gc=flush-below:INODE, "
+    "gc=stop, gc=start, gc=retry, freeze=1 (the image is clean until thaw=1), thaw=1, drop_caches=1, "
+    "lockdep=report (which waits happen while what is held), trace=FILE and trace=off (a timeline for "
+    "ui.perfetto.dev). docs/command-line.md says more of each.",
 )
 @click.argument("directory", metavar="DIR")
 @click.argument("changes", metavar="KEY=VALUE...", nargs=-1, required=True)
@@ -39,6 +43,17 @@ def command(directory: str, changes: tuple[str, ...], as_json: bool) -> None:
                 value = os.path.abspath(value)
             answers[key] = control_client.ask(mount, "set", key=key, value=value)
         if not as_json:
-            say(answers[key])
+            for line in answers[key].splitlines() if key == "lockdep" else [answers[key]]:  # the others answer in one
+                say(line)
     if as_json:
-        say_json(answers)
+        say_json({key: _value(answer.removeprefix(f"{key}=")) for key, answer in answers.items()})
+
+
+def _value(text: str) -> object:
+    """A number where it is one."""
+    for kind in (int, float) if text[:1].isdigit() else ():
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text

@@ -7,6 +7,8 @@ from typing import Final
 
 import click
 
+from deferfs.cli.output import say
+
 TOOLS: Final = ("superblock", "inode", "directory", "extents", "journal", "orphans", "bisect")
 """In the order of the help text. Each is the attribute `command` of the module `debug_NAME` here."""
 
@@ -35,4 +37,5 @@ def command(context: click.Context) -> None:
     The log is replayed in memory. With --at TID everything is shown as it was after that transaction of the log.
     """
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        for line in context.get_help().splitlines():
+            say(line)

@@ -7,7 +7,7 @@ import click
 from deferfs.cli.debug_view import json_option
 
 
-@click.command("bisect")
+@click.command("bisect", short_help="The first transaction with a problem.")
 @click.argument("image")
 @json_option
 def command(image: str, as_json: bool) -> int:

@@ -7,7 +7,7 @@ import click
 from deferfs.cli.debug_view import at_option, json_option
 
 
-@click.command("extents")
+@click.command("extents", short_help="What a file maps.")
 @click.argument("image")
 @click.argument("what", metavar="INODE|PATH")
 @at_option
@@ -15,7 +15,7 @@ from deferfs.cli.debug_view import at_option, json_option
 def command(image: str, what: str, tid: int | None, as_json: bool) -> None:
     """Show what a file maps: logical blocks, physical blocks, length; holes and unwritten extents are named."""
     from deferfs.cli.debug_view import viewed
-    from deferfs.cli.output import say, say_json
+    from deferfs.cli.output import counted, say, say_json
     from deferfs.ondisk.node import UNWRITTEN
 
     with viewed(image, tid) as view:
@@ -34,4 +34,5 @@ def command(image: str, what: str, tid: int | None, as_json: bool) -> None:
             at = extent.end
             unwritten = " unwritten" if extent.flags & UNWRITTEN else ""
             say(f"{extent.logical:12} {extent.physical:14} {extent.length:10}{unwritten}")
-        say(f"inode {inode.ino}: {len(extents)} extents, {nodes} tree nodes, {inode.blocks} blocks counted")
+        found = (counted(len(extents), "extent"), counted(nodes, "tree node"), counted(inode.blocks, "block"))
+        say(f"inode {inode.ino}: {', '.join(found)} counted")

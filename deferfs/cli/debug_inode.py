@@ -21,7 +21,7 @@ _TIMES = ("atime", "mtime", "ctime", "crtime")
 _FORMS = ("none", "inline bytes", "inline extents", "extent tree", "inline entries", "directory tree")
 
 
-@click.command("inode")
+@click.command("inode", short_help="The record of an inode.")
 @click.argument("image")
 @click.argument("what", metavar="INODE|PATH")
 @at_option
@@ -56,7 +56,8 @@ def _json(view: View, inode: Inode) -> dict[str, object]:
 
 
 def _lines(view: View, inode: Inode) -> list[str]:
-    from deferfs.cli.debug_view import inode_words, name_text, time_text
+    from deferfs.cli.debug_view import inode_words, time_text
+    from deferfs.printable import printable
 
     address, slot = view.place(inode.ino)
     lines = [f"{inode_words(inode)}, in block {address}, record {slot}"]
@@ -69,5 +70,5 @@ def _lines(view: View, inode: Inode) -> list[str]:
     if inode.inline:
         lines.append(f"  {'inline':12} {len(inode.inline)} bytes")
     lines += [f"  {name:12} {time_text(getattr(inode, name))}" for name in _TIMES]
-    lines += [f"  xattr        {name_text(name)}: {len(value)} bytes" for name, value in view.xattrs(inode).items()]
+    lines += [f"  xattr        {printable(name)}: {len(value)} bytes" for name, value in view.xattrs(inode).items()]
     return lines

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from deferfs.check.view import View
 
 
-@click.command("journal")
+@click.command("journal", short_help="The transactions in the log.")
 @click.argument("image")
 @click.option("-v", "verbose", is_flag=True, help="Name every image and revoke.")
 @json_option
@@ -22,7 +22,7 @@ def command(image: str, verbose: bool, as_json: bool) -> None:
     from deferfs.check.log import whole_transactions
     from deferfs.check.view import View
     from deferfs.cli.debug_view import opened, time_text
-    from deferfs.cli.output import json_path, say, say_json
+    from deferfs.cli.output import counted, json_path, say, say_json
 
     with opened(image) as device:
         view = View(device)
@@ -50,8 +50,8 @@ def command(image: str, verbose: bool, as_json: bool) -> None:
     for transaction, names in zip(found, kinds, strict=True):
         summary = ", ".join(f"{names.count(kind)} {kind}" for kind in dict.fromkeys(names))
         when = time_text(transaction.time_ns)
-        say(f"tid {transaction.tid}: at {transaction.position}, {transaction.blocks} blocks, {when}")
-        say(f"  {len(transaction.images)} images ({summary}), {len(transaction.revokes)} revokes")
+        say(f"tid {transaction.tid}: at {transaction.position}, {counted(transaction.blocks, 'block')}, {when}")
+        say(f"  {counted(len(transaction.images), 'image')} ({summary}), {counted(len(transaction.revokes), 'revoke')}")
         if verbose:
             for (home, at), kind in zip(transaction.images, names, strict=True):
                 say(f"  image  {home:12} from log block {at}: {kind}")

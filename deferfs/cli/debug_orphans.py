@@ -7,14 +7,14 @@ import click
 from deferfs.cli.debug_view import at_option, json_option
 
 
-@click.command("orphans")
+@click.command("orphans", short_help="Deleted inodes still to be freed.")
 @click.argument("image")
 @at_option
 @json_option
 def command(image: str, tid: int | None, as_json: bool) -> None:
     """Show the orphan table: inodes without a name that wait to be freed. With --json one object a line."""
     from deferfs.cli.debug_view import inode_words, viewed
-    from deferfs.cli.output import say, say_json
+    from deferfs.cli.output import counted, say, say_json
     from deferfs.errors import ImageError
 
     with viewed(image, tid) as view:
@@ -30,4 +30,4 @@ def command(image: str, tid: int | None, as_json: bool) -> None:
                 words = str(error)
             say(f"slot {number}: generation {slot.generation}, flags {slot.flags}, cursor {slot.cursor}: {words}")
         if not as_json:
-            say(f"{count} orphans")
+            say(counted(count, "orphan"))

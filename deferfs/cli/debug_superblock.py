@@ -9,11 +9,11 @@ import click
 from deferfs.cli.debug_view import json_option
 
 
-@click.command("superblock")
+@click.command("superblock", short_help="Both superblocks.")
 @click.argument("image")
 @json_option
-def command(image: str, as_json: bool) -> None:
-    """Show every field of both superblocks, and which of them counts."""
+def command(image: str, as_json: bool) -> int:
+    """Show every field of both superblocks, and which of them counts. Ends in 1 when neither does."""
     from deferfs.cli.debug_view import opened
     from deferfs.cli.output import json_path, say, say_json
     from deferfs.errors import DeviceError, ImageError
@@ -28,6 +28,7 @@ def command(image: str, as_json: bool) -> None:
             except (ImageError, DeviceError) as error:
                 copies.append((offset, None, str(error)))
     newest = max((found.sequence for _, found, _ in copies if found is not None), default=-1)
+    code = 1 if newest < 0 else 0
     rows = [(offset, None if found is None else _fields(found), reason) for offset, found, reason in copies]
     if as_json:
         say_json(
@@ -39,7 +40,7 @@ def command(image: str, as_json: bool) -> None:
                 ],
             }
         )
-        return
+        return code
     for offset, fields, reason in rows:
         if fields is None:
             say(f"copy at byte {offset}: {reason}")
@@ -48,6 +49,7 @@ def command(image: str, as_json: bool) -> None:
         say(f"copy at byte {offset}{counts}")
         for name, value in fields.items():
             say(f"  {name:22} {value}")
+    return code
 
 
 def _fields(superblock: object) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from deferfs.check.view import View
-from deferfs.cli.output import tell
+from deferfs.cli.output import json_path, tell
 from deferfs.device import Device, FileDevice
 from deferfs.errors import ImageError
 from deferfs.mount.image import open_image
@@ -69,14 +69,7 @@ def time_text(ns: int) -> str:
 
 def name_json(name: bytes) -> dict[str, str]:
     """A name for JSON: as text with `?` for what is not UTF-8, and exactly."""
-    text = name.decode("utf-8", "replace").replace("\ufffd", "?")
-    return {"name": text, "name_base64": base64.b64encode(name).decode("ascii")}
-
-
-def name_text(name: bytes) -> str:
-    """A name for people, on one line whatever is in it."""
-    text = name.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return json_path("name", os.fsdecode(name))
 
 
 def inode_words(inode: Inode) -> str:

@@ -62,7 +62,7 @@ def format_image(request: Request, *, dry_run: bool = False) -> Superblock:
     device = open_image(request.image, writable=not dry_run)
     try:
         geometry = _plan(request, _size_on(device, existing, request))
-        if not request.force:
+        if not request.force and not dry_run:
             _refuse_content(device)
         if not dry_run and request.size is not None and stat.S_ISREG(existing) and device.size != request.size:
             device.resize(request.size)

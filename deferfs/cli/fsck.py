@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from deferfs import __version__
 from deferfs.errors import UsageError
 
 
@@ -18,6 +19,7 @@ from deferfs.errors import UsageError
 @click.option("-C", "progress_fd", metavar="FD", help="Show progress (0), or write it to this file descriptor.")
 @click.option("--at", "tid", type=int, metavar="TID", help="Check the state after this transaction of the log.")
 @click.option("-V", "-v", "verbose", is_flag=True, help="Print counts.")
+@click.version_option(__version__, prog_name="deferfs")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     image: str,

@@ -53,7 +53,7 @@ def load(name: str, attribute: str = "command") -> click.Command:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="deferfs")
+@click.version_option(__version__, "-V", "--version", prog_name="deferfs")
 def group() -> None:
     """A journaled filesystem that evicts inodes inline or deferred.
 

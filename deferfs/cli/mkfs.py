@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from deferfs import __version__
 from deferfs.cli.output import SIZE
 from deferfs.limits import BLOCK_SIZE_BYTES_DEFAULT
 
 
-@click.command("mkfs", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("mkfs", short_help="Make a filesystem.", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("image")
 @click.option("--size", type=SIZE, help="Size of the filesystem; needed for a new image file.")
 @click.option(
@@ -22,6 +23,7 @@ from deferfs.limits import BLOCK_SIZE_BYTES_DEFAULT
 @click.option("-f", "--force", is_flag=True, help="Overwrite what the image holds.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.version_option(__version__, "-V", "--version", prog_name="deferfs")
 def command(
     image: str,
     size: int | None,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import click
 
+from deferfs.cli.output import report_traceback, tell
 from deferfs.errors import DeferfsError, EnvironmentProblem, UsageError
 
 DEBUG_VARIABLE: Final = "DEFERFS_DEBUG"
@@ -41,25 +41,25 @@ def finish(command: Callable[[], object], conventions: Conventions) -> int:
         result = command()
         return result if isinstance(result, int) else 0
     except (click.ClickException, UsageError) as error:
-        _complain(_click_text(error) if isinstance(error, click.ClickException) else str(error))
+        tell(_click_text(error) if isinstance(error, click.ClickException) else str(error))
         return conventions.usage
     except DeferfsError as error:
-        _complain(str(error))
+        tell(str(error))
         return _code(error, conventions)
     except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted")
+        tell("interrupted")
         return conventions.interrupted
     except BrokenPipeError:
         _discard_output()
         return 1
     except OSError as error:
         _debug()
-        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        tell(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return conventions.failure or 1
     except Exception as error:
         _debug()
         text = " ".join(str(error).split())
-        _complain(f"internal error: {type(error).__name__}: {text} (set {DEBUG_VARIABLE}=1 for details)")
+        tell(f"internal error: {type(error).__name__}: {text} (set {DEBUG_VARIABLE}=1 for details)")
         return conventions.internal
 
 
@@ -78,13 +78,9 @@ def _click_text(error: click.ClickException) -> str:
     return f"{text[:1].lower()}{text[1:].rstrip('.')}; see {error.ctx.command_path} --help"
 
 
-def _complain(text: str) -> None:
-    click.echo(os.fsencode(f"deferfs: {text}"), err=True)
-
-
 def _debug() -> None:
     if os.environ.get(DEBUG_VARIABLE):
-        click.echo(traceback.format_exc(), err=True)
+        report_traceback()
 
 
 def _discard_output() -> None:

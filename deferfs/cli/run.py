@@ -9,6 +9,7 @@ from deferfs.cli.output import SIZE
 
 @click.command(
     "run",
+    short_help="Run a command on a scratch mount.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.option("--evict", type=click.Choice(["deferred", "inline"]), default="deferred", show_default=True)
@@ -30,6 +31,8 @@ def command(
     arguments: tuple[str, ...],
 ) -> int:
     """Mount a scratch image, run COMMAND inside of it, unmount, and report on standard error.
+
+    The working directory of COMMAND is the root of the mount: name files outside of it by absolute paths.
 
     Ends with the exit code of COMMAND (128 + the signal that killed it). Whatever happens, the mount is removed,
     and so is the image unless it was given.

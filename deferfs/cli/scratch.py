@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -14,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from deferfs.cli.format_image import Request, format_image
-from deferfs.cli.output import report, tell
+from deferfs.cli.output import json_text, report, tell
 from deferfs.cli.stat_table import activity_lines, gc_line
-from deferfs.errors import EnvironmentProblem, UsageError
+from deferfs.errors import EnvironmentProblem
 from deferfs.limits import BLOCK_SIZE_BYTES_DEFAULT
 from deferfs.measure.cgroup import MemoryCgroup, find_hierarchy
 from deferfs.mount import control_client
 from deferfs.mount.options import parse_options
+from deferfs.mount.output_file import check_replaceable, write_results
 from deferfs.mount.start import start
 from deferfs.mount.unmount import unmount
 
@@ -45,6 +45,8 @@ class Scratch:
 def run_in_scratch(scratch: Scratch, arguments: Sequence[str]) -> int:
     """Mount, run `arguments` there, unmount, report. The exit code of the command."""
     options = parse_options([*scratch.options, f"evict={scratch.evict}"])
+    if scratch.json_file is not None:
+        check_replaceable(scratch.json_file)
     with ExitStack() as stack:
         cgroup = stack.enter_context(_cgroup(scratch.memory_limit))
         home = stack.enter_context(_directory())
@@ -129,11 +131,7 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
 
 def _report(scratch: Scratch, statistics: Any) -> None:
     if scratch.json_file is not None:
-        try:
-            with open(scratch.json_file, "w", encoding="utf-8") as file:
-                json.dump(statistics, file, indent=2)
-        except OSError as error:
-            raise UsageError(f"{scratch.json_file}: cannot be written: {error.strerror}") from error
+        write_results(scratch.json_file, json_text(statistics).encode())
     if scratch.quiet:
         return
     tell(f"evict {statistics['evict']}")

@@ -71,7 +71,8 @@ def _print(mount: Mount, as_json: bool, again: bool, inode: int | None, promethe
     if prometheus:
         from deferfs.cli.exporter import metrics_text
 
-        say(metrics_text(found).rstrip("\n"))
+        for line in metrics_text(found).splitlines():
+            say(line)
     elif as_json:
         say_json(found, indent=None if again else 2)
         return

@@ -16,6 +16,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from deferfs.printable import printable
+
 Statistics = Mapping[str, Any]
 Rows = Iterable[tuple[Sequence[str], float]]
 """(label values, value) of each series."""
@@ -43,10 +45,11 @@ class MountCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         found = self._ask()
-        families = _Families(found["mountpoint"])
+        mountpoint = printable(found["mountpoint"])
+        families = _Families(mountpoint)
         info = InfoMetricFamily("deferfs_mount", "What is mounted.", labels=("mountpoint",))
         names = ("version", "uuid", "label", "image", "evict")
-        info.add_metric([found["mountpoint"]], {name: str(found[name]) for name in names})
+        info.add_metric([mountpoint], {name: printable(str(found[name])) for name in names})
         yield info
         for part in (_memory, _inodes, _gc, _journal, _space, _reclaim, _timings):
             yield from part(families, found)

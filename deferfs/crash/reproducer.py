@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import pprint
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import msgspec
 
@@ -18,6 +19,7 @@ from deferfs.crash.explorer import NoSuchCrash
 from deferfs.crash.pages import PageDevice, split
 from deferfs.crash.world import Shape, World
 from deferfs.errors import DeferfsError, ImageError
+from deferfs.printable import printable
 
 _NAME: Final = "FINDING"
 _PROGRAM: Final = '''#!/usr/bin/env python3
@@ -44,20 +46,33 @@ def write_finding(finding: Finding, directory: Path) -> Path:
     Names that are taken are passed over.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    number = 0
-    while (program := directory / f"crash-{finding.workload}-{finding.seed}-{number}.py").exists():
-        number += 1
     image = crash_image(finding)
+    program, file = _new_program(directory, f"crash-{finding.workload}-{finding.seed}")
     note = ""
     if image is not None:
         path = program.with_suffix(".img")
-        path.write_bytes(image)
+        with path.open("xb") as beside:
+            beside.write(image)
         note = _IMAGE.format(image=path.name, digest=hashlib.blake2b(image, digest_size=16).hexdigest())
     literal = pprint.pformat(msgspec.to_builtins(finding), width=110, sort_dicts=False)
     reason = finding.reason.replace("\\", "\\\\").replace('"""', "'''")
-    program.write_text(_PROGRAM.format(reason=reason, image=note, name=_NAME, finding=literal))
+    with file:
+        file.write(_PROGRAM.format(reason=reason, image=note, name=_NAME, finding=literal))
     program.chmod(0o755)
     return program
+
+
+def _new_program(directory: Path, stem: str) -> tuple[Path, TextIO]:
+    """The first name that neither a program nor an image has, and the new file, open."""
+    number = 0
+    while True:
+        program = directory / f"{stem}-{number}.py"
+        if not os.path.lexists(program.with_suffix(".img")):
+            try:
+                return program, program.open("x", encoding="utf-8")
+            except FileExistsError:
+                pass
+        number += 1
 
 
 def crash_image(finding: Finding) -> bytes | None:
@@ -122,5 +137,5 @@ def replay(finding: Finding, image: Path | None) -> tuple[str | None, list[str]]
 def main(found: dict[str, Any]) -> None:
     """Run a finding as a program."""
     reason, _ = replay(msgspec.convert(found, Finding), None)
-    sys.stdout.write(f"{'it still fails: ' + reason if reason else 'it does not fail any more'}\n")
+    sys.stdout.write(f"{'it still fails: ' + printable(reason) if reason else 'it does not fail any more'}\n")
     sys.exit(1 if reason else 0)

@@ -50,19 +50,22 @@ class FileDevice:
         if is_block_device and writable and lock:
             # The kernel's own claim, which also excludes a mount, a RAID or swap on it.
             flags |= os.O_EXCL
+        if not is_block_device:
+            flags |= os.O_NONBLOCK  # should a FIFO have come to be there
         with _for_the_user(path):
             fd = os.open(path, flags | os.O_CLOEXEC)
         return cls._locked(fd, path, writable=writable, lock=lock, is_block_device=is_block_device)
 
     @classmethod
     def create(cls, path: str, size: int) -> Self:
-        """Make a new sparse image file of `size` bytes and hold it as a writer.
+        """Make a new sparse image file of `size` bytes and hold it as a writer. Only its owner may read it: an image
+        holds the files of all users of the mount, and a reader can lock it.
 
         Raises `ImageError` when the path exists already or cannot be made; then nothing is left
         behind.
         """
         with _for_the_user(path):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             device = cls._locked(fd, path, writable=True, lock=True, is_block_device=False)
             try:
@@ -78,6 +81,7 @@ class FileDevice:
     @classmethod
     def _locked(cls, fd: int, path: str, *, writable: bool, lock: bool, is_block_device: bool) -> Self:
         try:
+            _require_kind(os.fstat(fd).st_mode, path)
             if lock:
                 _lock(fd, path, exclusive=writable, is_block_device=is_block_device)
             return cls(fd, path, writable=writable)
@@ -95,6 +99,9 @@ class FileDevice:
         try:
             os.ftruncate(self._fd, size)
         except OSError as error:
+            if error.errno == errno.EFBIG:
+                text = "more than a file of the filesystem that it is on can have; give a smaller --size"
+                raise DeviceError(errno.EFBIG, text, self.name) from error
             raise self._failure("resize", error) from error
         self.size = size
 
@@ -196,8 +203,13 @@ class FileDevice:
 def _mode(path: str) -> int:
     with _for_the_user(path):
         mode = os.stat(path).st_mode
+    _require_kind(mode, path)
+    return mode
+
+
+def _require_kind(mode: int, path: str) -> None:
     if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
-        return mode
+        return
     kind = "a directory" if stat.S_ISDIR(mode) else "a special file"
     raise ImageError(f"{path}: is {kind}; give an image file or a block device")
 
@@ -207,8 +219,8 @@ def _is_on_tmpfs(fd: int) -> bool:
     device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
     if not stat.S_ISREG(status.st_mode):
         return False
-    with open("/proc/self/mountinfo") as mounts:
-        return any(line.split()[2] == device and " - tmpfs " in line for line in mounts)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as mounts:
+        return any(line.split(" ")[2] == device and " - tmpfs " in line for line in mounts)
 
 
 @contextmanager

@@ -36,12 +36,3 @@ def check_fuse(device: Path = Path("/dev/fuse")) -> None:
         )
     if not os.access(device, os.R_OK | os.W_OK):
         raise EnvironmentProblem(f"{device} may not be opened by this user; run as root")
-
-
-def check_output(path: Path) -> None:
-    """EnvironmentProblem when `path` cannot be written later."""
-    directory = path.parent
-    if not directory.is_dir():
-        raise EnvironmentProblem(f"{path}: {directory} is not a directory; make it first")
-    if path.is_dir() or not os.access(path if path.exists() else directory, os.W_OK):
-        raise EnvironmentProblem(f"{path}: cannot be written; name another file")

@@ -20,7 +20,7 @@ def describe_machine(scratch: Path) -> Machine:
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         python=platform.python_version(),
         deferfs=deferfs.__version__,
-        scratch_filesystem=filesystem_type(scratch, Path("/proc/self/mountinfo").read_text()),
+        scratch_filesystem=filesystem_type(scratch, os.fsdecode(Path("/proc/self/mountinfo").read_bytes())),
     )
 
 
@@ -30,12 +30,12 @@ def filesystem_type(path: Path, mountinfo: str) -> str:
     """
     resolved = path.resolve()
     best, found = -1, "unknown"
-    for line in mountinfo.splitlines():
+    for line in filter(None, mountinfo.split("\n")):
         fields, _, rest = line.partition(" - ")
-        mountpoint = Path(fields.split()[4].replace("\\040", " "))
+        mountpoint = Path(fields.split(" ")[4].replace("\\040", " "))
         depth = len(mountpoint.parts)
         if depth >= best and resolved.is_relative_to(mountpoint):
-            best, found = depth, rest.split()[0]
+            best, found = depth, rest.split(" ")[0]
     return found
 
 

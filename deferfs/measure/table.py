@@ -14,6 +14,7 @@ from deferfs.measure.results import CONTROL, PERCENTILES, Report
 from deferfs.measure.statistics import CLEAR, RatioSummary
 from deferfs.measure.summary import ModeSummary, Spans, headline, summarize
 from deferfs.measure.wording import latency, spread, three_digits
+from deferfs.printable import printable
 
 COLUMNS: Final = 79
 EVICTING: Final = ("forget", "release")
@@ -25,9 +26,9 @@ def print_report(report: Report, stream: TextIO) -> None:
     console = Console(file=stream, width=COLUMNS, highlight=False, soft_wrap=False)
     summaries = summarize(report)
     settings, comparison = report.settings, report.comparison
-    console.print(headline(report), style="bold", markup=False)
+    console.print(printable(headline(report)), style="bold", markup=False)
     for note in report.notes:
-        console.print(f"note: {note}", style="yellow", markup=False)
+        console.print(printable(f"note: {note}"), style="yellow", markup=False)
     if comparison.probes:
         console.print()
         console.print(

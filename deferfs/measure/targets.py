@@ -23,6 +23,7 @@ from deferfs.errors import DeferfsError, EnvironmentProblem
 from deferfs.measure.results import CONTROL
 from deferfs.measure.tree import make_tree
 from deferfs.measure.victims import make_victims
+from deferfs.printable import printable
 
 Statistics = dict[str, Any]
 ReadStatistics = Callable[[Path], Statistics]
@@ -81,6 +82,7 @@ def run_command(command: Sequence[str]) -> str:
             check=False,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             timeout=COMMAND_SECONDS_MAX,
             start_new_session=True,  # Ctrl-C is for the benchmark, which then unmounts in order
         )
@@ -99,7 +101,7 @@ def deferfs_command() -> list[str]:
     installed = Path(sys.executable).with_name("deferfs")
     if installed.exists():
         return [str(installed)]
-    return [sys.executable, "-c", "from deferfs.cli.main import main; main()"]
+    return [sys.executable, "-c", "from deferfs.cli.entry import main; main()"]
 
 
 def copy_image(source: Path, destination: Path) -> None:
@@ -205,7 +207,7 @@ class DirectoryTarget:
     ) -> None:
         if not directory.is_dir():
             raise EnvironmentProblem(f"{directory} is not a directory; --target takes a directory to work in")
-        self.name = str(directory)
+        self.name = printable(str(directory))
         self.baseline = INLINE if switch_policy else AS_MOUNTED
         self.candidate = DEFERRED if switch_policy else CONTROL
         try:

@@ -76,7 +76,7 @@ def _status(path: str) -> _Status | None:
     """None when nothing can be seen."""
     fields: dict[str, str] = {}
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(path, encoding="ascii", errors="replace", newline="\n") as file:
             for line in file:
                 key, _, value = line.partition(":")
                 fields[key] = value

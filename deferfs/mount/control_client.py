@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -33,6 +34,12 @@ def find_mount(path: str) -> mountinfo.Mount:
     """The deferfs mount that `path` is in (or is the image of); ControlError when there is none."""
     mount = mountinfo.find_deferfs(path)
     if mount is None:
+        try:
+            os.lstat(path)
+        except FileNotFoundError:
+            raise ControlError(f"{path}: no such file or directory") from None
+        except OSError:
+            pass
         raise ControlError(f"{path}: no deferfs is mounted here; deferfs mount IMAGE DIR mounts one")
     return mount
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from deferfs.errors import UsageError
 from deferfs.limits import GC_RATE_MIN, GC_WORKERS_MAX, MEMORY_BYTES_MIN, POLL_US_MAX
+from deferfs.mount.options import COMMIT_SECONDS_MAX, COMMIT_SECONDS_MIN
 from deferfs.mount.units import parse_size
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ async def control(runtime: Runtime, key: str, value: str) -> str:
     """Carry out one request; what was done, in a line."""
     found = CONTROLS.get(key)
     if found is None:
-        raise UsageError(f"cannot set {key}={value}: known are {', '.join(sorted(CONTROLS))}")
+        raise UsageError(f"cannot set {key}={value}: known are {', '.join(sorted([*CONTROLS, 'sync']))}")
     return await found(runtime, key, value) or f"{key}={value}"
 
 
@@ -58,7 +59,7 @@ async def _evict(runtime: Runtime, key: str, value: str) -> None:
 
 
 async def _commit(runtime: Runtime, key: str, value: str) -> None:
-    runtime.background.commit_seconds = number(key, value, 0.01, 86400)
+    runtime.background.commit_seconds = number(key, value, COMMIT_SECONDS_MIN, COMMIT_SECONDS_MAX)
 
 
 async def _gc_workers(runtime: Runtime, key: str, value: str) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from deferfs.device import Device, FileDevice
 from deferfs.errors import ImageError, ImageInUseError
 from deferfs.mount import mountinfo
+from deferfs.mount.lock_holders import Holder, holders_of
 from deferfs.ondisk.superblock import Superblock
 from deferfs.store.io import run_job
 from deferfs.store.recovery import read_superblock
@@ -34,22 +35,33 @@ def open_image(
     """Open and lock the image at `path`.
 
     ImageInUseError at once when it is mounted (the text says where), or after `seconds` when another process
-    holds it without a mount: most often a daemon that is about to end. `notice` is told about a noticeable wait.
+    holds it without a mount: most often a daemon that is about to end. `notice` is told which process is waited for:
+    at once when it only reads, since any process that may read the image can keep it locked, else after
+    NOTICE_AFTER_SECONDS.
     """
     deadline = time.monotonic() + seconds
-    notice_at = time.monotonic() + NOTICE_AFTER_SECONDS
+    notice_at: float | None = None
     while True:
         try:
             return FileDevice.open(path, writable=writable)
-        except ImageInUseError:
+        except ImageInUseError as error:
             refuse_if_mounted(path)
             now = time.monotonic()
             if now >= deadline:
-                raise
+                holders = _named(holders_of(path))
+                raise ImageInUseError(f"{path}: in use by {holders}; unmount it first, or end that process") from error
+            if notice_at is None:
+                reads = any(holder.shared for holder in holders_of(path))
+                notice_at = now if reads else now + NOTICE_AFTER_SECONDS
             if now >= notice_at:
-                notice(f"{path}: waiting for the process that still holds it")
+                notice(f"{path}: waiting for {_named(holders_of(path))}, which holds a lock on it")
                 notice_at = deadline
             time.sleep(LOCK_POLL_SECONDS)
+
+
+def _named(holders: list[Holder]) -> str:
+    """The processes in words; they may be hidden from this user, or on another machine."""
+    return ", ".join(map(str, holders)) or "a process that is hidden from this user"
 
 
 def refuse_if_mounted(path: str) -> None:

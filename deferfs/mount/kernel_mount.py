@@ -98,7 +98,7 @@ class KernelMount:
             syscalls.umount(self.mountpoint, syscalls.MNT_DETACH if lazily else 0)
             return
         command = ["fusermount3", "-u", *(["-z"] if lazily else []), "--", self.mountpoint]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=False)
         if done.returncode != 0:
             number = errno.EBUSY if "busy" in done.stderr.lower() else errno.EINVAL
             raise OSError(number, done.stderr.strip() or os.strerror(number), self.mountpoint)
@@ -149,4 +149,4 @@ def _captured_stderr(lines: list[str]) -> Iterator[None]:
             os.dup2(saved, _STDERR)
             os.close(saved)
             file.seek(0)
-            lines.extend(file.read().decode("utf-8", "replace").splitlines())
+            lines.extend(os.fsdecode(file.read()).splitlines())

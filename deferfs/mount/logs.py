@@ -6,9 +6,12 @@ import faulthandler
 import logging
 import logging.handlers
 import os
-from typing import Final
+from io import TextIOWrapper
+from typing import Any, Final
 
-from deferfs.errors import EnvironmentProblem
+from deferfs.errors import EnvironmentProblem, UsageError
+from deferfs.mount.output_file import append_file
+from deferfs.printable import printable
 
 _REPLY_TO_NOBODY: Final = "fuse_reply_* failed with No such file or directory"
 """How pyfuse3 reports ENOENT from the FUSE device: there is no such request any more."""
@@ -31,11 +34,29 @@ def configure(*, foreground: bool, file: str | None, instance: str) -> None:
         text = "deferfs: %(levelname)s: %(message)s"
     if isinstance(handler, logging.StreamHandler):
         faulthandler.enable(handler.stream)  # where it was, should it die in compiled code
-    handler.setFormatter(logging.Formatter(text))
+    handler.setFormatter(_OneLine(text))
     handler.addFilter(_wanted)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+
+
+class _OneLine(logging.Formatter):
+    """An entry is one line, whatever names are in it. The lines of a traceback that follow are indented, so that no
+    text of an exception can look like an entry of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name of the base class)
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
+
+
+class _LogFile(logging.FileHandler):
+    """Opens only what a log may be written to. UsageError."""
+
+    def _open(self) -> TextIOWrapper:
+        return os.fdopen(append_file(self.baseFilename), "a", encoding="utf-8", errors="backslashreplace")
 
 
 def _wanted(record: logging.LogRecord) -> bool:
@@ -47,9 +68,9 @@ def _wanted(record: logging.LogRecord) -> bool:
 def _handler(*, foreground: bool, file: str | None) -> logging.Handler:
     if file is not None:
         try:
-            return logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise EnvironmentProblem(f"{file}: cannot write the log: {error.strerror}") from error
+            return _LogFile(file)
+        except UsageError as error:
+            raise EnvironmentProblem(f"log={error}") from error
     if foreground:
         return logging.StreamHandler()
     if os.path.exists(SYSLOG_SOCKET):

@@ -46,7 +46,7 @@ def parse(lines: Iterable[str]) -> list[Mount]:
     mounts = []
     for line in lines:
         fields, _, rest = line.partition(" - ")
-        head, tail = fields.split(), rest.split()
+        head, tail = fields.split(" "), rest.rstrip("\n").split(" ")  # a path may hold any other white space
         if len(head) < 6 or len(tail) < 2:
             continue
         read_only = "ro" in head[5].split(",")
@@ -57,7 +57,8 @@ def parse(lines: Iterable[str]) -> list[Mount]:
 
 def read() -> list[Mount]:
     """The mounts of this process's namespace now."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    # the kernel escapes line feeds in paths, and no other ends of lines
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return parse(file)
 
 

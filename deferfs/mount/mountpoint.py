@@ -45,5 +45,7 @@ def check_environment(*, fuse_device: str = FUSE_DEVICE, uid: int | None = None)
     """EnvironmentProblem when this machine has no FUSE, or this user no way to use it."""
     if not os.path.exists(fuse_device):
         raise EnvironmentProblem(f"{fuse_device} does not exist; load the module: modprobe fuse")
+    if not os.access(fuse_device, os.R_OK | os.W_OK):
+        raise EnvironmentProblem(f"{fuse_device} may not be opened by this user; mount as root, or chmod 666 it")
     if (os.geteuid() if uid is None else uid) != 0 and shutil.which("fusermount3") is None:
         raise EnvironmentProblem("mounting as an ordinary user needs fusermount3; install fuse3, or mount as root")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import socket
 
+from deferfs.printable import printable
+
 
 class Notifier:
     """Sends state to the service manager; does nothing without one.
 
+    A status is one line: a line end in the name of an image must not say READY or another assignment of the protocol.
     Takes the socket's address out of the environment: no child process should speak in the daemon's name.
     """
 
@@ -17,11 +20,11 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """The mount is usable."""
-        self._send(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={status}")
+        self._send(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={printable(status)}")
 
     def status(self, status: str) -> None:
         """One line for `systemctl status`."""
-        self._send(f"STATUS={status}")
+        self._send(f"STATUS={printable(status)}")
 
     def stopping(self) -> None:
         """The daemon begins to shut down."""

@@ -24,6 +24,7 @@ from deferfs.mount.units import parse_size
 
 EvictMode = Literal["deferred", "inline"]
 
+COMMIT_SECONDS_MIN: Final = 0.1
 COMMIT_SECONDS_MAX: Final = 300
 """What is not committed for five minutes is lost for five minutes."""
 TIMEOUT_SECONDS_DEFAULT: Final = 86_400.0
@@ -295,7 +296,7 @@ def _text(_key: str, value: str) -> str:
 
 _VALUES: Final[dict[str, tuple[str, Callable[[str, str], object]]]] = {
     "evict": ("evict", _choice("deferred", "inline")),
-    "commit": ("commit_seconds", _number(0.1, COMMIT_SECONDS_MAX)),
+    "commit": ("commit_seconds", _number(COMMIT_SECONDS_MIN, COMMIT_SECONDS_MAX)),
     "gc_workers": ("gc_workers", _integer(1, GC_WORKERS_MAX)),
     "memory": ("memory_bytes", _memory),
     "writeback_cache": ("writeback_cache", _on_off),

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 def own_cgroups(*, proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> Iterator[tuple[int, str]]:
     """(version, directory) of the cgroups that account for the memory of this process."""
     try:
-        with open(proc, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+        with open(proc, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            lines = file.read().split("\n")
     except OSError:
         return
     for line in lines:

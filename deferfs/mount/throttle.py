@@ -116,7 +116,8 @@ class Throttle:
 def being_killed(pid: int, *, proc: str = "/proc") -> bool:
     """Whether SIGKILL is pending for a thread; every fatal signal becomes one. False when nothing can be seen."""
     try:
-        with open(f"{proc}/{pid}/status", encoding="ascii", errors="replace") as file:
+        # the kernel escapes line feeds in names, and no other ends of lines
+        with open(f"{proc}/{pid}/status", encoding="ascii", errors="replace", newline="\n") as file:
             for line in file:
                 if line.startswith(("SigPnd:", "ShdPnd:")) and int(line.split()[1], 16) & _SIGKILL_BIT:
                     return True

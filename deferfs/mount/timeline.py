@@ -12,7 +12,6 @@ times a second; what does not fit into the buffer meanwhile is dropped and count
 
 from __future__ import annotations
 
-import errno
 import heapq
 import logging
 import os
@@ -25,6 +24,7 @@ import trio
 
 from deferfs.errors import UsageError
 from deferfs.limits import MIB
+from deferfs.mount.output_file import create_file
 
 log = logging.getLogger(__name__)
 
@@ -83,16 +83,13 @@ class Timeline:
 
     # --- from the outside ---
     async def start(self, path: str) -> None:
-        """Record into a new file (an old one is replaced). UsageError when that cannot be."""
+        """Record into a new file. UsageError when that cannot be."""
         async with self._turn:
             if self.active:
                 raise UsageError(f"a timeline is being recorded already, to {self.path}")
             if not os.path.isabs(path):
                 raise UsageError(f"the file of a timeline must be an absolute path, not {path!r}")
-            try:
-                self._fd = await trio.to_thread.run_sync(self._open, path)
-            except OSError as error:
-                raise UsageError(f"cannot write a timeline to {path}: {error.strerror}") from error
+            self._fd = await trio.to_thread.run_sync(self._open, path)
             self.path = path
             self.events_total = self.dropped_total = self.written_bytes = 0
             self._free, self._named, self._fixed = {}, set(), {}
@@ -209,9 +206,13 @@ class Timeline:
     # --- the file ---
     def _open(self, path: str) -> int:
         """Runs in a thread: a file on the mount itself must not stop the loop that serves it."""
-        if os.stat(os.path.dirname(path)).st_dev == self.own_device:
-            raise OSError(errno.EDEADLK, "it lies on the mount itself")
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            device = os.stat(os.path.dirname(path)).st_dev
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written: {error.strerror}; name another file") from error
+        if device == self.own_device:
+            raise UsageError(f"{path}: lies on the mount itself; name a file outside of it")
+        return create_file(path)
 
     async def _write(self) -> None:
         """Write whole events, also when the task is cancelled."""

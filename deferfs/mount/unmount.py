@@ -94,7 +94,7 @@ def _detach(mount: mountinfo.Mount, *, lazily: bool = False) -> None:
 def _detach_by_helper(target: str, *, lazily: bool) -> None:
     command = ["fusermount3", "-u", *(["-z"] if lazily else []), "--", target]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=False)
     except FileNotFoundError as error:
         raise UnmountError(f"{target}: needs fusermount3 (install fuse3), or root") from error
     if done.returncode == 0:
@@ -144,7 +144,7 @@ def _wait_for_end(process: int, mount: mountinfo.Mount, notice: Callable[[str], 
 def _check_clean(mount: mountinfo.Mount, notice: Callable[[str], None]) -> None:
     """The daemon has let go of the image in good order; `notice` is told when it has met errors on it."""
     try:
-        device: FileDevice = open_image(mount.source, writable=False)
+        device: FileDevice = open_image(mount.source, writable=False, notice=notice)
     except ImageError:
         return  # the image has been renamed or deleted meanwhile: nothing to check
     try:

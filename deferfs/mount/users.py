@@ -6,17 +6,19 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from deferfs.printable import printable
+
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A process that uses the mount; `what` is one path of it, or how it is used."""
+    """A process that uses the mount; `what` is one path of it, or how it is used. Its text is fit for a terminal."""
 
     pid: int
     name: str
     what: str
 
     def __str__(self) -> str:
-        return f"{self.name} (pid {self.pid}, {self.what})"
+        return printable(f"{self.name} (pid {self.pid}, {self.what})")
 
 
 def users_of(mountpoint: str, *, proc: str = "/proc") -> list[User]:
@@ -27,7 +29,7 @@ def users_of(mountpoint: str, *, proc: str = "/proc") -> list[User]:
             continue
         what = next(_uses(f"{proc}/{entry}", mountpoint), None)
         if what is not None:
-            found.append(User(int(entry), _name(f"{proc}/{entry}"), what))
+            found.append(User(int(entry), name_of(f"{proc}/{entry}"), what))
     return sorted(found, key=lambda user: user.pid)
 
 
@@ -53,7 +55,7 @@ def _uses(process: str, mountpoint: str) -> Iterator[str]:
 
 def _mappings(process: str, mountpoint: str) -> Iterator[str]:
     try:
-        with open(f"{process}/maps", encoding="utf-8", errors="surrogateescape") as file:
+        with open(f"{process}/maps", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             for line in file:
                 fields = line.rstrip("\n").split(maxsplit=5)
                 if len(fields) == 6 and _is_inside(fields[5], mountpoint):
@@ -73,9 +75,10 @@ def _readlink(path: str) -> str:
         return ""
 
 
-def _name(process: str) -> str:
+def name_of(process: str) -> str:
+    """What the process of this directory of /proc calls itself, as it is; `?` when it has gone."""
     try:
-        with open(f"{process}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
+        with open(f"{process}/comm", "rb") as file:
+            return os.fsdecode(file.read().removesuffix(b"\n"))
     except OSError:
         return "?"

@@ -1,10 +1,12 @@
 """`deferfs ctl`."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from deferfs.mount.controls import CONTROLS
 from tests.cli.conftest import Command, Outcome, is_one_line
 
 
@@ -18,7 +20,15 @@ def test_settings_change_live_and_in_order(mounted: Path, program: Command) -> N
     assert found["memory"]["budget_bytes"] == 64 << 20
     assert found["poll"]["limit_us"] == 20
     answers = json.loads(program("ctl", mounted, "evict=deferred", "--json").out)
-    assert answers == {"evict": "evict=deferred"}
+    assert answers == {"evict": "deferred"}
+    answers = json.loads(program("ctl", mounted, "--json", "gc_workers=2", "commit=0.5", "memory=64M", "sync").out)
+    assert answers == {"gc_workers": 2, "commit": 0.5, "memory": "64M", "sync": "synced"}
+
+
+def test_help_names_every_key(command: Command) -> None:
+    shown = command("ctl", "--help").out
+    for key in (*CONTROLS, "sync"):
+        assert re.search(rf"\b{key}\b", shown), key
 
 
 @pytest.mark.mounted
@@ -38,6 +48,8 @@ def test_actions(mounted: Path, program: Command) -> None:
     ("change", "code", "message"),
     [
         ("colour=blue", 1, "colour=blue"),
+        ("commit=1000", 1, "commit must be from 0.1 to 300, not 1000"),
+        ("commit=0.01", 1, "commit must be from 0.1 to 300, not 0.01"),
         ("evict=lazy", 1, "lazy"),
         ("commit=soon", 1, "commit must be a number"),
         ("gc_workers=0", 1, "gc_workers must be a whole number from 1"),

@@ -50,7 +50,13 @@ def test_superblock(image: Path, command: Command) -> None:
     assert found["copies"][0]["fields"]["block_size"] == 4096
     with image.open("r+b") as file:
         file.write(bytes(512))
-    assert "copy at byte 0: not a deferfs image" in command("debug", "superblock", image).out
+    outcome = command("debug", "superblock", image)
+    assert outcome.code == 0
+    assert "copy at byte 0: not a deferfs image" in outcome.out
+    image.write_bytes(bytes(1 << 20))
+    for words in ([], ["--json"]):
+        outcome = command("debug", "superblock", *words, image)
+        assert (outcome.code, outcome.out.count("not a deferfs image")) == (1, 2)
 
 
 def test_inode(past: Path, command: Command) -> None:
@@ -88,7 +94,7 @@ def test_journal(past: Path, command: Command) -> None:
 
 def test_orphans(past: Path, command: Command) -> None:
     (row,) = (json.loads(line) for line in command("debug", "orphans", "--json", past).out.splitlines())
-    assert command("debug", "orphans", past).out.splitlines()[-1] == "1 orphans"
+    assert command("debug", "orphans", past).out.splitlines()[-1] == "1 orphan"
     assert f"inode {row['ino']}: file, 0 bytes" in command("debug", "orphans", past).out
     assert command("debug", "orphans", "--at", "2", past).out == "0 orphans\n"
 

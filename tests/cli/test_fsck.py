@@ -59,8 +59,8 @@ def test_looking_does_not_recover(image: Path, command: Command) -> None:
     before = image.read_bytes()
     outcome = command("fsck", "-n", "-v", image)
     assert outcome.code == 0
-    assert "1 orphans" in outcome.out
-    assert "transactions to replay" in outcome.out
+    assert "1 orphan" in outcome.out
+    assert "1 transaction to replay" in outcome.out
     assert image.read_bytes() == before
 
 
@@ -140,7 +140,7 @@ def test_repair(image: Path, command: Command) -> None:
     lines = outcome.out.splitlines()
     assert lines[0].startswith(f"{image}: [301] ")
     assert f"{image}: repaired" in lines
-    assert lines[-1].startswith(f"{image}: clean, 1 inodes, ")
+    assert lines[-1].startswith(f"{image}: clean, 1 inode, ")
     assert command("fsck", "-y", image).code == 0
     assert command("fsck", "-n", image).code == 0
     assert command("info", image).out.splitlines()[-1] == "state    clean"
@@ -328,7 +328,7 @@ def ask(image: Path, answer: bytes) -> tuple[int, bytes]:
 def test_on_a_terminal_it_asks(image: Path, command: Command) -> None:
     code, printed = ask(image, b"")
     assert code == 0
-    assert printed.startswith(f"{image}: clean, 1 inodes, ".encode())
+    assert printed.startswith(f"{image}: clean, 1 inode, ".encode())
     damage_bitmap(image)
     code, printed = ask(image, b"n")
     assert code == 4

@@ -88,7 +88,7 @@ def test_a_name_that_is_not_utf8(tmp_path: Path, command: Command) -> None:
         check=True,
         env=environment_of_the_program(),
     )
-    assert done.stdout.splitlines()[0].endswith(b"image-\xff")
+    assert done.stdout.splitlines()[0].endswith(rb"image-\xff")
 
 
 @pytest.mark.mounted

@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -121,3 +122,55 @@ def test_a_reader_that_goes_away_is_no_error(image: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(("entry", "words", "code"), [
+    ("main", ["mkfs"], 130), ("main", ["mount"], 8), ("main", ["fsck"], 32), ("mkfs_main", [], 130),
+    ("fsck_main", [], 32), ("mount_main", [], 8),
+])  # fmt: skip
+@pytest.mark.parametrize(
+    "module", ["deferfs.cli.main", "click", "deferfs.cli.mkfs", "deferfs.cli.mount", "deferfs.cli.fsck"]
+)
+def test_an_interrupt_while_modules_are_loaded(module: str, entry: str, words: list[str], code: int) -> None:
+    """One line, as later; a module that is not loaded ends the test the same way, by its usage error."""
+    program = (
+        "import sys, importlib.abc\n"
+        "class Interrupt(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        f"from deferfs.cli.entry import {entry}\n{entry}()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, *words],
+        capture_output=True, text=True, check=False, env=environment_of_the_program(),
+    )  # fmt: skip
+    said = done.stderr.removeprefix("\n")  # where click is at work, it leaves the line of the ^C first
+    assert is_one_line(said), said
+    if "missing argument" not in said:
+        assert (said, done.returncode) == ("deferfs: interrupted\n", code)
+
+
+def test_the_installed_programs_are_those() -> None:
+    root = Path(main.__file__).parents[2]
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("only in the source tree")
+    scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
+    assert all(place.startswith("deferfs.cli.entry:") for place in scripts.values())
+
+
+@pytest.mark.parametrize("entry", ["main", "mkfs_main", "fsck_main", "mount_main"])
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_every_program_tells_its_version(option: str, entry: str, program: Command) -> None:
+    if (entry, option) == ("fsck_main", "-V"):
+        option = "--version"  # -V is "verbose" to fsck(8)
+    assert program(option, entry=entry).out == f"deferfs, version {__version__}\n"
+
+
+def test_no_summary_is_cut(command: Command) -> None:
+    for words in (["--help"], ["debug", "--help"], ["crash", "--help"]):
+        assert "..." not in command(*words).out.partition("Commands:")[2]
+
+
+def test_a_word_that_is_no_size_names_all_units(command: Command) -> None:
+    assert "K, M, G, T or P" in command("mkfs", "--size", "large", "x").err

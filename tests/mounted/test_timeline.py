@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.polling import wait_until
-from tests.mounted.scratch import Scratch, drop_kernel_caches
+from tests.mounted.scratch import Scratch, deferfs, drop_kernel_caches
 from tests.mounted.test_stress import finish, start
 from tests.slice_tracker import dropped
 
@@ -52,3 +53,30 @@ def test_after_a_crash_the_timeline_can_be_opened(plain: Scratch, tmp_path: Path
     plain.detach()
     events = json.loads(trace.read_text() + "]")
     assert {"process_name", "thread_name", "create"} <= {event["name"] for event in events}
+
+
+def test_it_goes_to_a_new_file_only(plain: Scratch, tmp_path: Path) -> None:
+    """Neither the image nor any other file is lost, a FIFO without a reader holds up neither the command nor the
+    unmount."""
+    plain.mount()
+    precious, fifo, link = tmp_path / "precious", tmp_path / "fifo", tmp_path / "link"
+    precious.write_text("precious")
+    os.mkfifo(fifo)
+    link.symlink_to(tmp_path / "elsewhere")
+    for path in (precious, plain.image, fifo, link, "/dev/null"):
+        done = deferfs("ctl", plain.mountpoint, f"trace={path}", code=1)
+        assert f"{path}: exists already; name a file that does not exist yet" in done.stderr
+    assert precious.read_text() == "precious"
+    assert plain.image.stat().st_size == 512 << 20
+    assert not os.path.lexists(tmp_path / "elsewhere")
+    plain.unmount_and_check()
+
+
+def test_no_log_holds_up_a_mount_or_harms_an_image(plain: Scratch, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path, reason in ((fifo, "a FIFO"), (plain.image, "an image of deferfs"), (tmp_path, "a directory")):
+        done = deferfs("mount", plain.image, plain.mountpoint, "-o", f"log={path}", code=2)
+        assert f"log={path}: is {reason}" in done.stderr
+        assert not plain.is_mounted
+    plain.check()

@@ -16,6 +16,7 @@ from deferfs.limits import DIRECTORY_COLLISIONS_MAX, NAME_BYTES_MAX
 from deferfs.ondisk.directory import name_key, pack_entry, unpack_entry
 from deferfs.ondisk.inode import FIRST_INO, FORM_DIRECTORY_TREE, FORM_ENTRIES, ROOT_INO, Inode
 from deferfs.ondisk.node import DirectoryNode
+from deferfs.printable import printable
 
 _INLINE_ENTRY_BYTES = 10
 _WALKING, _KNOWN = 1, 2
@@ -32,7 +33,7 @@ def mend_directories(bench: Bench) -> None:
 
 def shown(name: bytes) -> str:
     """A name in a message."""
-    return repr(name.decode("utf-8", "backslashreplace"))
+    return f"'{printable(name)}'"
 
 
 def possible_name(name: bytes) -> bool:

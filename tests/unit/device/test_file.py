@@ -85,6 +85,28 @@ def test_create_makes_a_sparse_file_and_holds_it(tmp_path: Path) -> None:
     device.close()
 
 
+def test_only_its_owner_may_read_a_new_image(tmp_path: Path) -> None:
+    path = tmp_path / "new"
+    before = os.umask(0)
+    try:
+        FileDevice.create(str(path), SIZE).close()
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_size_that_the_filesystem_below_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def truncate(fd: int, size: int) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(os, "ftruncate", truncate)
+    with pytest.raises(
+        ImageError, match="17592186044416 bytes: more than a file of the filesystem that it is on can have"
+    ):
+        FileDevice.create(str(tmp_path / "new"), 16 << 40)
+    assert os.listdir(tmp_path) == []
+
+
 def test_create_never_touches_what_exists(path: str) -> None:
     with pytest.raises(ImageError, match="exists"):
         FileDevice.create(path, 1)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from deferfs.errors import EnvironmentProblem
-from deferfs.measure.environment import check_fuse, check_output, usable_hierarchy
+from deferfs.measure.environment import check_fuse, usable_hierarchy
 
 
 def test_a_machine_without_cgroups(tmp_path: Path) -> None:
@@ -35,11 +35,3 @@ def test_no_fuse_points_to_another_way(tmp_path: Path) -> None:
         check_fuse(tmp_path / "fuse")
     (tmp_path / "fuse").touch()
     check_fuse(tmp_path / "fuse")
-
-
-def test_outputs_are_checked_before_the_work(tmp_path: Path) -> None:
-    check_output(tmp_path / "results.json")
-    with pytest.raises(EnvironmentProblem, match="is not a directory"):
-        check_output(tmp_path / "missing" / "results.json")
-    with pytest.raises(EnvironmentProblem, match="name another file"):
-        check_output(tmp_path)

@@ -1,5 +1,7 @@
 """Reading the mount table."""
 
+from pathlib import Path
+
 import pytest
 
 from deferfs.mount import mountinfo
@@ -69,3 +71,16 @@ def test_where_the_root_directory_is_no_mount_point_a_path_may_be_in_none(mounts
     inner = mounts[1:]
     assert mountinfo.containing("/etc", inner) is None
     assert mountinfo.containing("/mnt/a", inner) == mounts[1]
+
+
+@pytest.mark.parametrize("space", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u3000", "\xa0"])
+def test_only_a_space_separates_fields(space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel escapes blanks, tabs and line feeds in paths; what else Python takes for white space, it does not."""
+    path = f"/srv/x{space}30 1 0:99 / /etc rw - fuse.deferfs /etc/shadow rw".replace(" ", r"\040")
+    table = tmp_path / "mountinfo"
+    table.write_bytes(f"29 1 0:50 / {path} rw,nosuid - fuse.other source rw,user_id=1000\n".encode())
+    original = open
+    monkeypatch.setattr("builtins.open", lambda name, *rest, **more: original(table, *rest, **more))
+    (mount,) = mountinfo.read()
+    assert (mount.fstype, mount.source, mount.uid) == ("fuse.other", "source", 1000)
+    assert mount.mountpoint == path.replace(r"\040", " ")

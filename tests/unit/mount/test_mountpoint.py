@@ -44,6 +44,13 @@ def test_a_machine_without_fuse(tmp_path: Path) -> None:
     assert raised.value.exit_code == 2
 
 
+def test_a_device_that_this_user_may_not_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(EnvironmentProblem, match="may not be opened by this user; mount as root") as raised:
+        check_environment(fuse_device=str(tmp_path))
+    assert raised.value.exit_code == 2
+
+
 def test_an_ordinary_user_needs_the_helper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     check_environment(fuse_device=str(tmp_path), uid=0)

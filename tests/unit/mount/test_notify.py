@@ -17,12 +17,12 @@ def test_each_message_is_one_datagram(abstract: bool, tmp_path: Path) -> None:
         manager.settimeout(5)
         notifier = Notifier(name)
         notifier.ready("mounted")
-        notifier.status("busy")
+        notifier.status("busy\nREADY=1")
         notifier.stopping()
         notifier.extend_timeout(2.5)
         received = [manager.recv(4096).decode().splitlines() for _ in range(4)]
     assert received[0] == ["READY=1", f"MAINPID={os.getpid()}", "STATUS=mounted"]
-    assert received[1] == ["STATUS=busy"]
+    assert received[1] == ["STATUS=busy\\nREADY=1"]
     assert received[2][0] == "STOPPING=1"
     assert received[3] == ["EXTEND_TIMEOUT_USEC=2500000"]
 

@@ -154,6 +154,7 @@ async def test_who_waits_for_workers_that_are_stopped_goes() -> None:
         ("SigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n", True),
         ("SigPnd:\t0000000000000002\nShdPnd:\t0000000000004000\n", False),
         ("SigBlk:\t0000000000000100\nSigIgn:\t0000000000000100\n", False),
+        ("Name:\tforged\rSigPnd:\t0000000000000100\n", False),
         ("SigPnd:\tnonsense\n", False),
         ("SigPnd:\n", False),
     ],

@@ -166,6 +166,7 @@ async def test_a_file_that_is_full_ends(timeline: Timeline, tmp_path: Path, monk
 async def test_a_new_recording_begins_from_nothing(timeline: Timeline, tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     for name in ("long " * 100, "short"):
+        path.unlink(missing_ok=True)
         await timeline.start(str(path))
         timeline.instant(timeline.fixed_lane("commit"), name)
         await timeline.stop()
@@ -184,6 +185,12 @@ async def test_what_is_refused(timeline: Timeline, tmp_path: Path) -> None:
         await timeline.start(str(tmp_path / "trace.json"))
     assert os.listdir(tmp_path) == []
     timeline.own_device = -1
+    (tmp_path / "there").write_text("precious")
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("there", "fifo"):
+        with pytest.raises(UsageError, match="exists already"):
+            await timeline.start(str(tmp_path / name))
+    assert (tmp_path / "there").read_text() == "precious"
     await timeline.start(str(tmp_path / "trace.json"))
     with pytest.raises(UsageError, match="already"):
         await timeline.start(str(tmp_path / "other.json"))

@@ -19,15 +19,24 @@ from deferfs.mount.units import format_size, parse_size
         (" 2G ", 2 << 30),
         ("3T", 3 << 40),
         ("4P", 4 << 50),
+        ("1.5G", 3 << 29),
+        ("0.5K", 512),
+        ("2.0", 2),
     ],
 )
 def test_sizes_are_powers_of_1024(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "K", "-1", "1.5G", "1X", "1 G", "0x10", "1KK", "\u0661"])
+@pytest.mark.parametrize("text", ["", "K", "-1", ".5G", "1.G", "1,5G", "1X", "1 G", "0x10", "1KK", "\u0661"])
 def test_what_is_not_a_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["1.5", "0.1K"])
+def test_there_are_no_parts_of_bytes(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a whole number of bytes"):
         parse_size(text)
 
 
