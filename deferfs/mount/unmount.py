@@ -81,17 +81,18 @@ def _is_dead(mountpoint: str) -> bool:
 def _detach(mount: mountinfo.Mount, *, lazily: bool = False) -> None:
     target = mount.mountpoint
     if os.geteuid() != 0:
-        _detach_by_helper(target, lazily=lazily)
+        _detach_by_helper(mount, lazily=lazily)
         return
     try:
         syscalls.umount(target, syscalls.MNT_DETACH if lazily else 0)
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise _busy(target) from error
+            raise _busy(mount) from error
         raise UnmountError(f"{target}: cannot be unmounted: {error.strerror}") from error
 
 
-def _detach_by_helper(target: str, *, lazily: bool) -> None:
+def _detach_by_helper(mount: mountinfo.Mount, *, lazily: bool) -> None:
+    target = mount.mountpoint
     command = ["fusermount3", "-u", *(["-z"] if lazily else []), "--", target]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -100,13 +101,14 @@ def _detach_by_helper(target: str, *, lazily: bool) -> None:
     if done.returncode == 0:
         return
     if "busy" in done.stderr.lower():
-        raise _busy(target)
+        raise _busy(mount)
     reason = done.stderr.strip().splitlines()[-1:] or ["fusermount3 failed"]
     raise UnmountError(f"{target}: cannot be unmounted: {reason[0].removeprefix('fusermount3: ')}")
 
 
-def _busy(target: str) -> UnmountError:
-    users = users_of(target)
+def _busy(mount: mountinfo.Mount) -> UnmountError:
+    target = mount.mountpoint
+    users = users_of(mount.device)
     if not users:
         return UnmountError(f"{target}: busy; another mount is inside of it, or a hidden process uses it")
     shown = ", ".join(str(user) for user in users[:USERS_SHOWN_MAX])
