@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Final
 
 from deferfs.device import Device, FileDevice
 from deferfs.errors import ImageError, ImageInUseError
-from deferfs.mount import mountinfo
+from deferfs.mount import control_client
 from deferfs.ondisk.superblock import Superblock
 from deferfs.store.io import run_job
 from deferfs.store.recovery import read_superblock
@@ -54,7 +53,7 @@ def open_image(
 
 def refuse_if_mounted(path: str) -> None:
     """ImageInUseError that names the mountpoint when the image at `path` is mounted in this namespace."""
-    mount = mountinfo.mount_of_image(os.path.realpath(path), mountinfo.read())
+    mount = control_client.find_image(path)
     if mount is not None:
         raise ImageInUseError(
             f"{path}: is mounted on {mount.mountpoint}; unmount it first: deferfs umount {mount.mountpoint}"

@@ -103,22 +103,20 @@ def _is_inside(path: str, mountpoint: str) -> bool:
 
 
 def find_deferfs(path: str) -> Mount | None:
-    """The deferfs mount that `path` (relative paths and links allowed) is in or is the image of; else None."""
+    """The deferfs mount that `path` (relative paths and links allowed) is in; else None."""
     mounts = read()
-    plain = os.path.abspath(path)
-    found = containing(plain, mounts)
-    if found is not None and found.is_deferfs:
-        return found
-    resolved = os.path.realpath(path)
-    found = containing(resolved, mounts)
-    if found is not None and found.is_deferfs:
-        return found
-    return mount_of_image(resolved, mounts)
+    for full in (os.path.abspath, os.path.realpath):  # the second asks the filesystem, whose daemon may not answer
+        found = containing(full(path), mounts)
+        if found is not None and found.is_deferfs:
+            return found
+    return None
 
 
-def mount_of_image(image: str, mounts: Iterable[Mount]) -> Mount | None:
-    """Where the image at the absolute path `image` is mounted, or None."""
+def hidden_deferfs(path: str) -> Mount | None:
+    """What is mounted over the deferfs whose mountpoint is `path`; None when there is no such deferfs."""
+    mounts = read()
+    names = (os.path.abspath(path), os.path.realpath(path))
     for mount in mounts:
-        if mount.is_deferfs and mount.source == image:
-            return mount
+        if mount.is_deferfs and mount.mountpoint in names:
+            return in_the_way(mount, mounts)
     return None

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 import pyfuse3
 import trio
 
+from deferfs.device import FileDevice
 from deferfs.errors import DeferfsError, FsError, MountFailedError
 from deferfs.mount import controls, diagnostics, status, why
 from deferfs.mount.adapter import Adapter
@@ -30,6 +31,7 @@ from deferfs.mount.read_timer import ReadTimer
 from deferfs.mount.readers import cheap_turns
 from deferfs.mount.runtime import Runtime
 from deferfs.mount.self_unmount import SelfUnmount
+from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ _log: Final = logging.getLogger(__name__)
 TASKS_MIN: Final = 8
 """Idle readers that pyfuse3 keeps: starting one for each request costs more than keeping it."""
 TASKS_MAX: Final = 99
+ANSWER_SECONDS_MAX: Final = 5.0
+"""For those who have asked what became of the image, to hear it."""
 QUIET_SECONDS: Final = 0.05
 QUIET_SECONDS_MAX: Final = 10.0
 EXTEND_SECONDS: Final = 30.0
@@ -50,19 +54,24 @@ class Server:
         self,
         runtime: Runtime,
         adapter: Adapter,
+        image: FileDevice,
         mount: KernelMount,
         handshake: Handshake,
         notifier: Notifier,
     ) -> None:
         self._runtime = runtime
         self._adapter = adapter
+        self._image = image
         self._mount = mount
+        self._mounted_read_only = runtime.store.read_only
         self._handshake = handshake
         self._notifier = notifier
         self._started = time.monotonic()
         self._stopping = False
         self._failure: DeferfsError | None = None
         """Why the mount never became usable."""
+        self._control: ControlServer | None = None
+        self._closed = trio.Event()
         self._ending: SelfUnmount | None = None
         """The way down, once somebody has asked for it."""
 
@@ -83,6 +92,10 @@ class Server:
             self._runtime.workers.unwatch_requests(self._mount.fd)
             pyfuse3.close(unmount=False)
             await self._close()
+            self._closed.set()
+            if self._control is not None:
+                with trio.move_on_after(ANSWER_SECONDS_MAX):
+                    await self._control.idle()
             nursery.cancel_scope.cancel()
         if self._failure is not None:
             raise self._failure
@@ -116,7 +129,8 @@ class Server:
             ) from error
         self._runtime.timeline.own_device = found.st_dev
         device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
-        await nursery.start(self._serve_control, ControlServer(self, device))
+        self._control = ControlServer(self, device)
+        await nursery.start(self._serve_control, self._control)
         _log.info("mounted %s", self._mount.image)
         self._notifier.ready(f"serving {self._mount.image} on {self._mount.mountpoint}")
         self._handshake.ready()
@@ -130,6 +144,24 @@ class Server:
     def state(self) -> str:
         """`serving` or `stopping`."""
         return "stopping" if self._stopping else "serving"
+
+    def identity(self) -> dict[str, object]:
+        """Which image is open, by device and inode number."""
+        device, inode = self._image.identity()
+        return {"device": device, "inode": inode, "names": self._image.names(), "pid": os.getpid()}
+
+    async def outcome(self) -> dict[str, object]:
+        """What became of the image, once it has been closed."""
+        await self._closed.wait()
+        store = self._runtime.store
+        state = store.superblock.state
+        aborted = store.journal.aborted
+        return {
+            **self.identity(),
+            "clean": bool(state & STATE_CLEAN) or self._mounted_read_only,
+            "errors": bool(state & STATE_ERRORS) or self._runtime.corruptions_total > 0,
+            "problem": "" if aborted is None else str(aborted),
+        }
 
     def statistics(self) -> dict[str, object]:
         """The statistics object."""

@@ -86,7 +86,7 @@ def serve_mount(
         if runtime.store.superblock.state & STATE_ERRORS:
             advice = f"{image}: marked as having errors; unmount it and repair it: deferfs fsck -y {image}"
             _warn(advice, notice, foreground=foreground)
-        server = Server(runtime, adapter, mount, handshake, notifier)
+        server = Server(runtime, adapter, device, mount, handshake, notifier)
         collect_seldom()
         try:
             trio.run(server.run)

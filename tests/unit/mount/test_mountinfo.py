@@ -66,13 +66,6 @@ def test_a_mount_inside_of_another_is_in_its_way(mounts: list[Mount]) -> None:
     assert mountinfo.in_the_way(mounts[2], mounts) is None
 
 
-def test_an_image_is_found_by_its_path(mounts: list[Mount]) -> None:
-    found = mountinfo.mount_of_image("/images/a.img", mounts)
-    assert found is not None
-    assert found.mountpoint == "/mnt"
-    assert mountinfo.mount_of_image("tmpfs", mounts) is None
-
-
 def test_the_table_of_this_process_has_a_root() -> None:
     assert mountinfo.at("/", mountinfo.read()) is not None
     assert mountinfo.find_deferfs("/proc") is None
