@@ -29,11 +29,13 @@ def open_image(
     writable: bool,
     notice: Callable[[str], None] = ignore_notice,
     seconds: float = LOCK_SECONDS_MAX,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> FileDevice:
     """Open and lock the image at `path`.
 
     ImageInUseError at once when it is mounted (the text says where), or after `seconds` when another process
-    holds it without a mount: most often a daemon that is about to end. `notice` is told about a noticeable wait.
+    holds it without a mount: most often a daemon that is about to end. `notice` is told about a noticeable wait, which
+    ends early when `is_wanted` says no.
     """
     deadline = time.monotonic() + seconds
     notice_at = time.monotonic() + NOTICE_AFTER_SECONDS
@@ -43,7 +45,7 @@ def open_image(
         except ImageInUseError:
             refuse_if_mounted(path)
             now = time.monotonic()
-            if now >= deadline:
+            if now >= deadline or not is_wanted():
                 raise
             if now >= notice_at:
                 notice(f"{path}: waiting for the process that still holds it")

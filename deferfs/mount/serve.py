@@ -39,6 +39,7 @@ _log: Final = logging.getLogger(__name__)
 TASKS_MIN: Final = 8
 """Idle readers that pyfuse3 keeps: starting one for each request costs more than keeping it."""
 TASKS_MAX: Final = 99
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 ANSWER_SECONDS_MAX: Final = 5.0
 """For those who have asked what became of the image, to hear it."""
 QUIET_SECONDS: Final = 0.05
@@ -133,7 +134,8 @@ class Server:
         await nursery.start(self._serve_control, self._control)
         _log.info("mounted %s", self._mount.image)
         self._notifier.ready(f"serving {self._mount.image} on {self._mount.mountpoint}")
-        self._handshake.ready()
+        if not await trio.to_thread.run_sync(self._handshake.ready, abandon_on_cancel=True):
+            raise MountFailedError(f"{self._mount.mountpoint}: the command that mounted was interrupted: not mounted")
 
     async def _serve_control(self, server: ControlServer, *, task_status: trio.TaskStatus[None]) -> None:
         async with server.listening() as listener:
@@ -218,7 +220,8 @@ class Server:
     # --- signals ---
     async def _handle_signals(self) -> None:
         async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1) as signals:
+            with trio.open_signal_receiver(*SIGNALS) as signals:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # held back since before the mount
                 async for number in signals:
                     if number == signal.SIGUSR1:
                         for line in diagnostics.report(self.statistics()):
