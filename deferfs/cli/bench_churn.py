@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from deferfs.cli.output import tell
+from deferfs.cli.scratch import keep_mounts_private
 from deferfs.measure.churn import ROUNDS_MAX, SEED, run_churn
 from deferfs.measure.environment import check_fuse, usable_hierarchy
 from deferfs.measure.page import check_renderer, render_page
@@ -103,6 +104,7 @@ def _measure(target: Target, conditions: Conditions, pairs: int, notes: list[str
 def _make_target(request: Request) -> Target:
     directory = request.target
     if directory is None:
+        keep_mounts_private()
         return DeferfsTarget(read_statistics, ",".join(request.options), request.scratch)
     if directory.is_dir() and mountinfo.find_deferfs(str(directory)) is not None:
         return DirectoryTarget(directory, read_statistics, switch_policy)

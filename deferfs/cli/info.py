@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 
@@ -12,11 +14,19 @@ def command(target: str, as_json: bool) -> None:
     """Print the geometry of an image, as mkfs did, mounted or not."""
     from deferfs.cli.geometry import geometry_json, geometry_lines, state_of
     from deferfs.cli.output import say, say_json
-    from deferfs.mount import mountinfo
+    from deferfs.device.identity import identity_of
+    from deferfs.errors import ImageError
+    from deferfs.mount import control_client, mountinfo
     from deferfs.mount.image import peek_superblock
 
     mount = mountinfo.find_deferfs(target)
     image = target if mount is None else mount.source
+    if mount is None:
+        mount = control_client.find_image(target)
+    else:
+        known = control_client.image_of(mount)
+        if known is not None and not (os.path.exists(image) and identity_of(image) == known):
+            raise ImageError(f"{image}: the image of {mount.mountpoint} was moved, replaced or deleted meanwhile")
     superblock = peek_superblock(image)
     state = state_of(superblock) if mount is None else "mounted"
     if as_json:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from deferfs.cli.stat_table import activity_lines, gc_line
 from deferfs.errors import EnvironmentProblem
 from deferfs.limits import BLOCK_SIZE_BYTES_DEFAULT
 from deferfs.measure.cgroup import MemoryCgroup, find_hierarchy
-from deferfs.mount import control_client
+from deferfs.mount import control_client, syscalls
 from deferfs.mount.options import parse_options
 from deferfs.mount.output_file import check_replaceable, write_results
 from deferfs.mount.start import start
@@ -47,6 +47,7 @@ def run_in_scratch(scratch: Scratch, arguments: Sequence[str]) -> int:
     options = parse_options([*scratch.options, f"evict={scratch.evict}"])
     if scratch.json_file is not None:
         check_replaceable(scratch.json_file)
+    keep_mounts_private()
     with ExitStack() as stack:
         cgroup = stack.enter_context(_cgroup(scratch.memory_limit))
         home = stack.enter_context(_directory())
@@ -61,6 +62,14 @@ def run_in_scratch(scratch: Scratch, arguments: Sequence[str]) -> int:
         statistics = control_client.ask(control_client.find_mount(mountpoint), "stat")
     _report(scratch, statistics)
     return code
+
+
+def keep_mounts_private() -> None:
+    """A mount that all see would be copied into each mount namespace that is made meanwhile (a container), and its
+    image could not be let go of before that ends. An ordinary user cannot prevent it."""
+    if os.geteuid() == 0:
+        with suppress(PermissionError):  # root of a container
+            syscalls.leave_mount_namespace()
 
 
 @contextmanager

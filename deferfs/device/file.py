@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from typing import Final, Self
 
 from deferfs.device.base import Buffer, check_range, check_write
+from deferfs.device.identity import Identity, identity_of
 from deferfs.device.punch import punch_hole
+from deferfs.device.relatives import hold_relatives
 from deferfs.errors import DeviceError, ImageError, ImageInUseError
 
 _IOV_MAX: Final = os.sysconf("SC_IOV_MAX")
@@ -35,6 +37,8 @@ class FileDevice:
         self._in_memory = False
         self._can_punch = True
         self._flush_errno = 0
+        self._held: list[int] = []
+        """Descriptors that lock the file behind a loop device, and the loop devices over a file."""
         self.size = os.lseek(fd, 0, os.SEEK_END)
 
     @classmethod
@@ -84,7 +88,10 @@ class FileDevice:
             _require_kind(os.fstat(fd).st_mode, path)
             if lock:
                 _lock(fd, path, exclusive=writable, is_block_device=is_block_device)
-            return cls(fd, path, writable=writable)
+            device = cls(fd, path, writable=writable)
+            if lock:
+                device._held = hold_relatives(fd, path, exclusive=writable, is_block_device=is_block_device)
+            return device
         except BaseException:
             os.close(fd)
             raise
@@ -189,11 +196,22 @@ class FileDevice:
                 raise self._failure("discard", error) from error
             self._can_punch = False
 
+    def identity(self) -> Identity:
+        """What it is, whatever its name is by now."""
+        return identity_of(self._fd)
+
+    def names(self) -> int:
+        """How many names the image file has; 0 when it will be gone with its last user. A block device has one."""
+        status = os.fstat(self._fd)
+        return 1 if stat.S_ISBLK(status.st_mode) else status.st_nlink
+
     def close(self) -> None:
         """Close the descriptor, which lets go of the lock."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
+        while self._held:
+            os.close(self._held.pop())
 
     def _failure(self, request: str, error: OSError) -> DeviceError:
         text = f"{request}: {error.strerror or error}"

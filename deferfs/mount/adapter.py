@@ -372,6 +372,10 @@ class Adapter(pyfuse3.Operations):
         self._refused.available.pop(handle.ino, None)
         await self._runtime.release(handle.reference)
 
+    def open_inodes(self) -> list[int]:
+        """The inodes that some handle is open on."""
+        return self._handles.inodes()
+
     @_handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         """FSYNC."""

@@ -1,7 +1,7 @@
 """The daemon's end of the control socket: one JSON request line, one JSON answer line, then it hangs up.
 
-Requests: `{"command": "state" | "stat" | "sync"}`, `{"command": "set", "key": KEY, "value": VALUE}` and
-`{"command": "inode", "number": NUMBER}`.
+Requests: `{"command": "state" | "stat" | "sync" | "identity" | "outcome"}`,
+`{"command": "set", "key": KEY, "value": VALUE}` and `{"command": "inode", "number": NUMBER}`.
 Answers: `{"ok": true, "result": ...}` or `{"ok": false, "error": TEXT}`.
 """
 
@@ -34,6 +34,12 @@ class Controlled(Protocol):
     def state(self) -> str:
         """`serving`, or `stopping` once the kernel has let go of the mount."""
 
+    def identity(self) -> dict[str, object]:
+        """Which image this is: `device` and `inode`, and how many `names` it has."""
+
+    async def outcome(self) -> dict[str, object]:
+        """What became of the image: returns when the daemon has closed it."""
+
     def statistics(self) -> dict[str, object]:
         """The statistics object, ready for JSON."""
 
@@ -53,6 +59,14 @@ class ControlServer:
     def __init__(self, controlled: Controlled, device: str) -> None:
         self._controlled = controlled
         self._device = device
+        self._answering = 0
+        self._idle = trio.Event()
+
+    async def idle(self) -> None:
+        """Until no client waits for an answer."""
+        while self._answering:
+            self._idle = trio.Event()
+            await self._idle.wait()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[trio.SocketListener]:
@@ -85,8 +99,13 @@ class ControlServer:
                     return
                 with trio.fail_after(REQUEST_SECONDS_MAX):
                     line = await _read_line(stream)
-                answer = await self._answer(line)
-                await stream.send_all(json.dumps(answer).encode() + b"\n")
+                self._answering += 1
+                try:
+                    answer = await self._answer(line)
+                    await stream.send_all(json.dumps(answer).encode() + b"\n")
+                finally:
+                    self._answering -= 1
+                    self._idle.set()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass  # the client has gone
         except Exception:
@@ -111,6 +130,10 @@ class ControlServer:
         match request:
             case {"command": "state"}:
                 return self._controlled.state()
+            case {"command": "identity"}:
+                return self._controlled.identity()
+            case {"command": "outcome"}:
+                return await self._controlled.outcome()
             case {"command": "stat"}:
                 return self._controlled.statistics()
             case {"command": "inode", "number": str(number)} if number.isascii() and number.isdigit():

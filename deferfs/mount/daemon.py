@@ -1,7 +1,12 @@
 """Becoming a daemon: fork before any thread or event loop, and tell the parent how it went.
 
-The parent waits on a pipe for one line of JSON: the mount is usable, or the error and the exit code. When the
-pipe closes without one, the daemon has died on the way.
+The parent waits on a socket for one line of JSON: the mount is usable, or the error and the exit code. When the
+socket closes without one, the daemon has died on the way. The parent answers that it has understood; without that
+answer it has been interrupted, and the mount goes away again.
+
+Until then the daemon stays in the parent's process group: autofs lets that of the automounter pass to what is being
+mounted, and any other process waits until it is. Only then it gets a session of its own, and looks at the mountpoint no
+more. (An interrupt from the terminal reaches both.)
 """
 
 from __future__ import annotations
@@ -10,6 +15,8 @@ import json
 import logging
 import os
 import resource
+import select
+import socket
 import sys
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -17,6 +24,9 @@ from typing import Final, Protocol
 from deferfs.errors import DeferfsError, EnvironmentProblem, MountFailedError
 
 _log: Final = logging.getLogger(__name__)
+
+
+_INTERRUPTED: Final = 130
 
 
 class DaemonBugError(DeferfsError):
@@ -28,72 +38,110 @@ class DaemonBugError(DeferfsError):
 class Handshake(Protocol):
     """How the mount reports that it is usable. Called at most once."""
 
-    def ready(self) -> None:
-        """The mount is usable: the command that started it may return."""
+    def ready(self) -> bool:
+        """The mount is usable: the command that started it may return. False when it has gone before. Blocks."""
+
+    def is_wanted(self) -> bool:
+        """Whether the command that starts the mount still waits for it."""
 
 
 class NoHandshake:
-    """In the foreground nobody waits."""
+    """In the foreground no other process waits."""
 
-    def ready(self) -> None:
-        """Nobody to tell."""
+    def ready(self) -> bool:
+        """No process to tell."""
+        return True
+
+    def is_wanted(self) -> bool:
+        """It would be this very process."""
+        return True
 
 
-class PipeHandshake:
-    """The daemon's end of the pipe to the waiting parent."""
+class SocketHandshake:
+    """The daemon's end of the connection to the waiting parent."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
 
     @property
     def over(self) -> bool:
         """Whether the parent has been told and has gone."""
-        return self._fd < 0
+        return self._connection.fileno() < 0
 
-    def ready(self) -> None:
-        """Let the parent return, and let go of the terminal."""
+    def is_wanted(self) -> bool:
+        """The parent says nothing before it is told: what can be read is its end."""
+        if self.over:
+            return True
+        poller = select.poll()
+        poller.register(self._connection.fileno(), select.POLLIN)
+        return not poller.poll(0)
+
+    def ready(self) -> bool:
+        """Let go of the terminal, and let the parent return."""
+        os.setsid()
         detach_standard_streams()
-        self._send({"ok": True})
+        try:
+            self._send({"ok": True})
+            return self._connection.recv(1) == _UNDERSTOOD
+        except ConnectionError:
+            return False
+        finally:
+            self._connection.close()
 
     def failed(self, error: str, exit_code: int) -> None:
         """Let the parent print `error` and exit; without effect after `ready`."""
-        self._send({"ok": False, "error": error, "exit_code": exit_code})
+        if self.over:
+            return
+        try:
+            self._send({"ok": False, "error": error, "exit_code": exit_code})
+        except ConnectionError:
+            pass  # the parent has been interrupted
+        finally:
+            self._connection.close()
 
     def _send(self, message: dict[str, object]) -> None:
-        if self._fd < 0:
-            return
-        fd, self._fd = self._fd, -1
-        try:
-            os.write(fd, json.dumps(message).encode() + b"\n")
-        except BrokenPipeError:
-            pass  # the parent was interrupted; the mount stays
-        finally:
-            os.close(fd)
+        self._connection.sendall(json.dumps(message).encode() + b"\n")
 
 
-def run_in_background(serve: Callable[[PipeHandshake], None]) -> None:
+_UNDERSTOOD: Final = b"+"
+
+
+def run_in_background(serve: Callable[[SocketHandshake], None]) -> None:
     """Run `serve` in a daemon process; returns in the caller's process when `serve` has reported.
 
-    Raises EnvironmentProblem, DaemonBugError or MountFailedError when it did not come about. The process must have
-    no other threads.
+    Raises EnvironmentProblem, DaemonBugError or MountFailedError when it did not come about. Whatever it raises, the
+    daemon has ended then. The process must have no other threads.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    reader, writer = os.pipe2(os.O_CLOEXEC)
+    ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
-        os.close(reader)
-        _become_daemon(serve, writer)  # never returns
-    os.close(writer)
-    os.waitpid(child, 0)
-    with os.fdopen(reader, "rb") as pipe:
-        answer = pipe.readline()
-    _raise_failure(answer)
+        ours.close()
+        _become_daemon(serve, theirs)  # never returns
+    theirs.close()
+    with ours:
+        os.waitpid(child, 0)
+        try:
+            with ours.makefile("rb") as file:
+                answer = file.readline()
+            _raise_failure(answer)
+            ours.sendall(_UNDERSTOOD)
+        except ConnectionError as error:
+            raise MountFailedError(_ENDED_EARLY) from error
+        except BaseException:
+            ours.shutdown(socket.SHUT_WR)
+            while ours.recv(1 << 16):  # it takes away what it has mounted
+                pass
+            raise
+
+
+_ENDED_EARLY: Final = "the daemon ended before the mount was usable; see its log"
 
 
 def _raise_failure(answer: bytes) -> None:
     if not answer.endswith(b"\n"):
-        raise MountFailedError("the daemon ended before the mount was usable; see its log")
+        raise MountFailedError(_ENDED_EARLY)
     message = json.loads(answer)
     if message["ok"]:
         return
@@ -103,28 +151,29 @@ def _raise_failure(answer: bytes) -> None:
     raise MountFailedError(message["error"])
 
 
-def _become_daemon(serve: Callable[[PipeHandshake], None], writer: int) -> None:
-    """The second half of the fork: own session, no controlling terminal, no working directory to keep busy."""
+def _become_daemon(serve: Callable[[SocketHandshake], None], connection: socket.socket) -> None:
+    """The second half of the fork: a child of no command, no working directory to keep busy."""
     code = DaemonBugError.exit_code
     try:
-        os.setsid()
         if os.fork() != 0:
             os._exit(0)
         os.chdir("/")
-        code = _serve_and_report(serve, PipeHandshake(writer))
+        code = _serve_and_report(serve, SocketHandshake(connection))
     finally:
         # Never unwind into the caller's stack: its cleanup belongs to the parent.
         os._exit(code)
 
 
-def _serve_and_report(serve: Callable[[PipeHandshake], None], handshake: PipeHandshake) -> int:
+def _serve_and_report(serve: Callable[[SocketHandshake], None], handshake: SocketHandshake) -> int:
     try:
         serve(handshake)
     except DeferfsError as error:
         if handshake.over:
-            _log.error("%s", error)  # nobody else will tell
+            _log.error("%s", error)  # no other process will tell
         handshake.failed(str(error), error.exit_code)
         return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     except BaseException as error:
         if handshake.over:
             _log.exception("internal error")

@@ -67,3 +67,7 @@ class Handles:
         if handle is None:
             self._anomalies.note("release_unknown")
         return handle
+
+    def inodes(self) -> list[int]:
+        """The inodes that are open, in no order, each once."""
+        return list({handle.ino for handle in self._open.values()})

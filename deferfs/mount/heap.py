@@ -1,9 +1,9 @@
 """The heap of the C library: how it keeps and gives back what the daemon has freed.
 
-A request carries up to 1 MiB. By default glibc takes such a buffer from the kernel by itself (mmap) at first, but raises
-the size from which it does so when one is freed, up to 32 MiB: from then on the buffers come from the heap, between
+A request carries up to 1 MiB. By default glibc takes such a buffer from the kernel by itself (mmap) at first, but
+raises the size from which it does so when one is freed, up to 32 MiB: from then on buffers come from the heap, between
 objects that live long, and what is freed stays. A fixed threshold keeps them out of it. Threads get heaps of their own by
-default, which never shrink; one heap is enough, for the threads mostly wait.
+default; one is enough, for the threads mostly wait.
 """
 
 from __future__ import annotations
@@ -34,12 +34,5 @@ def configure() -> bool:
         (_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES),
         (_M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES),
     )
-    return all([mallopt(which, value) for which, value in settings])
-
-
-def trim() -> bool:
-    """Give back free pages, in the middle of the heap too; whether there were any. Takes about a microsecond a page."""
-    try:
-        return bool(_libc.malloc_trim(ctypes.c_size_t(0)))
-    except AttributeError:
-        return False
+    accepted = [bool(mallopt(which, value)) for which, value in settings]
+    return all(accepted)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Final
 
 from deferfs.device import Device, FileDevice
 from deferfs.errors import ImageError, ImageInUseError
-from deferfs.mount import mountinfo
+from deferfs.mount import control_client
 from deferfs.mount.lock_holders import Holder, holders_of
 from deferfs.ondisk.superblock import Superblock
 from deferfs.store.io import run_job
@@ -31,13 +30,14 @@ def open_image(
     writable: bool,
     notice: Callable[[str], None] = ignore_notice,
     seconds: float = LOCK_SECONDS_MAX,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> FileDevice:
     """Open and lock the image at `path`.
 
     ImageInUseError at once when it is mounted (the text says where), or after `seconds` when another process
     holds it without a mount: most often a daemon that is about to end. `notice` is told which process is waited for:
     at once when it only reads, since any process that may read the image can keep it locked, else after
-    NOTICE_AFTER_SECONDS.
+    NOTICE_AFTER_SECONDS. The wait ends early when `is_wanted` says no.
     """
     deadline = time.monotonic() + seconds
     notice_at: float | None = None
@@ -47,7 +47,7 @@ def open_image(
         except ImageInUseError as error:
             refuse_if_mounted(path)
             now = time.monotonic()
-            if now >= deadline:
+            if now >= deadline or not is_wanted():
                 holders = _named(holders_of(path))
                 raise ImageInUseError(f"{path}: in use by {holders}; unmount it first, or end that process") from error
             if notice_at is None:
@@ -66,7 +66,7 @@ def _named(holders: list[Holder]) -> str:
 
 def refuse_if_mounted(path: str) -> None:
     """ImageInUseError that names the mountpoint when the image at `path` is mounted in this namespace."""
-    mount = mountinfo.mount_of_image(os.path.realpath(path), mountinfo.read())
+    mount = control_client.find_image(path)
     if mount is not None:
         raise ImageInUseError(
             f"{path}: is mounted on {mount.mountpoint}; unmount it first: deferfs umount {mount.mountpoint}"

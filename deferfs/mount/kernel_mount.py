@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
+import select
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +20,7 @@ from deferfs.errors import EnvironmentProblem, MountFailedError
 from deferfs.mount import mountinfo, syscalls
 from deferfs.mount.mountpoint import FUSE_DEVICE, check_mountpoint
 from deferfs.mount.options import MountOptions
+from deferfs.mount.own_mounts import Obstacle, OwnMounts
 
 _STDERR: Final = 2
 
@@ -34,6 +35,9 @@ class KernelMount:
         self._privileged = os.geteuid() == 0
         self.fd = -1
         """The descriptor that requests come from, while attached."""
+        self.place = syscalls.Place("", 0)
+        """The device number, and the id, never given again, of the mount at `mountpoint` as it was attached."""
+        self.own = OwnMounts("", self.is_alive, privileged=self._privileged)
 
     def attach(self, operations: pyfuse3.Operations) -> None:
         """Mount; the first request waits from now on. MountFailedError when the kernel refuses."""
@@ -42,6 +46,20 @@ class KernelMount:
             self._attach_directly(operations, mode)
         else:
             self._attach_by_helper(operations)
+            self._remember()
+
+    def _remember(self) -> None:
+        """What has just been mounted is told by its device number from now on, wherever it is moved."""
+        self.place = syscalls.place_of(self.mountpoint, unique=True)
+        self.own = OwnMounts(self.place.device, self.is_alive, privileged=self._privileged)
+
+    def is_alive(self) -> bool:
+        """Whether the kernel still has the filesystem, mounted or not, so that `place.device` is its own."""
+        if self.fd < 0:
+            return bool(self.place.device)
+        poller = select.poll()
+        poller.register(self.fd, 0)
+        return not poller.poll(0)
 
     def _attach_directly(self, operations: pyfuse3.Operations, mode: int) -> None:
         fd = _open_fuse()
@@ -52,12 +70,13 @@ class KernelMount:
         except OSError as error:
             os.close(fd)
             raise MountFailedError(f"{self.mountpoint}: {_explain(error)}") from error
+        self.fd = fd
+        self._remember()
         try:
             pyfuse3.init(operations, f"/dev/fd/{fd}", self._options.library_options())
         except BaseException:
-            syscalls.umount(self.mountpoint, syscalls.MNT_DETACH)
+            self.detach()
             raise
-        self.fd = fd
 
     def _attach_by_helper(self, operations: pyfuse3.Operations) -> None:
         complaints: list[str] = []
@@ -69,16 +88,31 @@ class KernelMount:
             raise MountFailedError(f"{self.mountpoint}: {_without_prefix(reason)}") from error
         self.fd = _find_fuse_fd()
 
-    def sync(self) -> None:
-        """Have the kernel hand over its dirty pages. Blocks, so it must not run on the event loop's thread."""
-        fd = os.open(self.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    @property
+    def device(self) -> str:
+        """The "major:minor" of the filesystem."""
+        return self.place.device
+
+    def open(self) -> int | None:
+        """A descriptor of the root, which keeps the filesystem; None when no path leads to it."""
+        return self.own.open_one()
+
+    def sync(self) -> bool:
+        """Have the kernel hand over its dirty pages. False when no mount can be reached for that. OSError: some writes
+        were lost. Blocks, so it must not run on the event loop's thread.
+        """
+        fd = self.open()
+        if fd is None:
+            return False
         try:
             syscalls.syncfs(fd)
         finally:
             os.close(fd)
+        return True
 
     def set_read_only(self, read_only: bool) -> None:
-        """Have the kernel refuse changes, or not. OSError: EBUSY while files are open for writing.
+        """Have the kernel refuse changes, or not. OSError: EBUSY while files are open for writing, ENOENT when no mount
+        can be reached.
 
         An ordinary user cannot; then only the daemon refuses. Blocks, as `sync`.
         """
@@ -87,21 +121,25 @@ class KernelMount:
         flags = self._options.flags & ~syscalls.MS_RDONLY
         if read_only:
             flags |= syscalls.MS_RDONLY
-        syscalls.mount(self.image, self.mountpoint, mountinfo.FSTYPE, flags | syscalls.MS_REMOUNT, "")
+        fd = self.open()
+        if fd is None:
+            raise OSError(errno.ENOENT, "another filesystem is mounted over it", self.mountpoint)
+        try:
+            place = f"/proc/self/fd/{fd}"  # leads to this mount, whatever others mount on its path meanwhile
+            syscalls.mount(self.image, place, mountinfo.FSTYPE, flags | syscalls.MS_REMOUNT, "")
+        finally:
+            os.close(fd)
 
-    def detach(self, *, lazily: bool = False) -> None:
-        """Unmount. OSError: EBUSY while somebody uses it (not if `lazily`), EINVAL when it is not mounted.
+    def unmount(self) -> list[Obstacle]:
+        """Unmount wherever it is mounted and not in use; what stays, and why.
 
         Blocks until the kernel has written its dirty pages to us, so it must not run on the event loop's thread.
         """
-        if self._privileged:
-            syscalls.umount(self.mountpoint, syscalls.MNT_DETACH if lazily else 0)
-            return
-        command = ["fusermount3", "-u", *(["-z"] if lazily else []), "--", self.mountpoint]
-        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=False)
-        if done.returncode != 0:
-            number = errno.EBUSY if "busy" in done.stderr.lower() else errno.EINVAL
-            raise OSError(number, done.stderr.strip() or os.strerror(number), self.mountpoint)
+        return self.own.unmount()
+
+    def detach(self) -> list[Obstacle]:
+        """As `unmount`, but in use or not, and without waiting for dirty pages."""
+        return self.own.detach()
 
 
 def _open_fuse() -> int:

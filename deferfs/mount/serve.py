@@ -17,8 +17,9 @@ from typing import Final, TypeVar
 import pyfuse3
 import trio
 
+from deferfs.device import FileDevice
 from deferfs.errors import DeferfsError, FsError, MountFailedError
-from deferfs.mount import controls, diagnostics, status, syscalls, why
+from deferfs.mount import controls, diagnostics, status, why
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.control import ControlServer
 from deferfs.mount.daemon import Handshake
@@ -29,7 +30,8 @@ from deferfs.mount.pressure import PressureWatch, open_sources
 from deferfs.mount.read_timer import ReadTimer
 from deferfs.mount.readers import cheap_turns
 from deferfs.mount.runtime import Runtime
-from deferfs.mount.users import users_of
+from deferfs.mount.self_unmount import SelfUnmount
+from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
@@ -37,9 +39,9 @@ _log: Final = logging.getLogger(__name__)
 TASKS_MIN: Final = 8
 """Idle readers that pyfuse3 keeps: starting one for each request costs more than keeping it."""
 TASKS_MAX: Final = 99
-BUSY_SECONDS_MAX: Final = 10.0
-"""How long a request to terminate waits for the users of the mount; systemd kills after 90 s."""
-BUSY_POLL_SECONDS: Final = 0.25
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+ANSWER_SECONDS_MAX: Final = 5.0
+"""For those who have asked what became of the image, to hear it."""
 QUIET_SECONDS: Final = 0.05
 QUIET_SECONDS_MAX: Final = 10.0
 EXTEND_SECONDS: Final = 30.0
@@ -53,20 +55,26 @@ class Server:
         self,
         runtime: Runtime,
         adapter: Adapter,
+        image: FileDevice,
         mount: KernelMount,
         handshake: Handshake,
         notifier: Notifier,
     ) -> None:
         self._runtime = runtime
         self._adapter = adapter
+        self._image = image
         self._mount = mount
+        self._mounted_read_only = runtime.store.read_only
         self._handshake = handshake
         self._notifier = notifier
         self._started = time.monotonic()
         self._stopping = False
         self._failure: DeferfsError | None = None
         """Why the mount never became usable."""
-        self._hurry = trio.Event()
+        self._control: ControlServer | None = None
+        self._closed = trio.Event()
+        self._ending: SelfUnmount | None = None
+        """The way down, once somebody has asked for it."""
 
     async def run(self) -> None:
         """Serve until the kernel lets go of the mount, then close the image. DeferfsError when it never was usable."""
@@ -85,6 +93,10 @@ class Server:
             self._runtime.workers.unwatch_requests(self._mount.fd)
             pyfuse3.close(unmount=False)
             await self._close()
+            self._closed.set()
+            if self._control is not None:
+                with trio.move_on_after(ANSWER_SECONDS_MAX):
+                    await self._control.idle()
             nursery.cancel_scope.cancel()
         if self._failure is not None:
             raise self._failure
@@ -103,10 +115,9 @@ class Server:
         except OSError as error:
             self._failure = MountFailedError(f"{self._mount.mountpoint}: no control socket: {error.strerror or error}")
         if self._failure is not None:
-            try:
-                await _in_thread(lambda: self._mount.detach(lazily=True))
-            except OSError as error:
-                _log.warning("cannot detach: %s", error.strerror)
+            for obstacle in await _in_thread(self._mount.detach):
+                _log.warning("%s", obstacle)
+            if self._mount.is_alive():
                 pyfuse3.terminate()
 
     async def _become_usable(self, nursery: trio.Nursery) -> None:
@@ -119,10 +130,12 @@ class Server:
             ) from error
         self._runtime.timeline.own_device = found.st_dev
         device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
-        await nursery.start(self._serve_control, ControlServer(self, device))
+        self._control = ControlServer(self, device)
+        await nursery.start(self._serve_control, self._control)
         _log.info("mounted %s", self._mount.image)
         self._notifier.ready(f"serving {self._mount.image} on {self._mount.mountpoint}")
-        self._handshake.ready()
+        if not await trio.to_thread.run_sync(self._handshake.ready, abandon_on_cancel=True):
+            raise MountFailedError(f"{self._mount.mountpoint}: the command that mounted was interrupted: not mounted")
 
     async def _serve_control(self, server: ControlServer, *, task_status: trio.TaskStatus[None]) -> None:
         async with server.listening() as listener:
@@ -133,6 +146,24 @@ class Server:
     def state(self) -> str:
         """`serving` or `stopping`."""
         return "stopping" if self._stopping else "serving"
+
+    def identity(self) -> dict[str, object]:
+        """Which image is open, by device and inode number."""
+        device, inode = self._image.identity()
+        return {"device": device, "inode": inode, "names": self._image.names(), "pid": os.getpid()}
+
+    async def outcome(self) -> dict[str, object]:
+        """What became of the image, once it has been closed."""
+        await self._closed.wait()
+        store = self._runtime.store
+        state = store.superblock.state
+        aborted = store.journal.aborted
+        return {
+            **self.identity(),
+            "clean": bool(state & STATE_CLEAN) or self._mounted_read_only,
+            "errors": bool(state & STATE_ERRORS) or self._runtime.corruptions_total > 0,
+            "problem": "" if aborted is None else str(aborted),
+        }
 
     def statistics(self) -> dict[str, object]:
         """The statistics object."""
@@ -160,11 +191,11 @@ class Server:
         if key == "freeze" and value == "1":
             # what the kernel holds back has to be here before
             try:
-                await _in_thread(self._mount.sync)
+                reached = await _in_thread(self._mount.sync)
             except OSError as error:
                 detail = f"what the kernel held back could not be written: {error.strerror}"
                 raise FsError(error.errno or errno.EIO, f"not frozen: {detail}") from error
-            await self._wait_quiet()
+            await (self._wait_quiet() if reached else self._collect())
         return await controls.control(self._runtime, key, value)
 
     async def _set_read_only(self, value: str) -> str:
@@ -189,62 +220,29 @@ class Server:
     # --- signals ---
     async def _handle_signals(self) -> None:
         async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1) as signals:
-                asked = False
+            with trio.open_signal_receiver(*SIGNALS) as signals:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # held back since before the mount
                 async for number in signals:
                     if number == signal.SIGUSR1:
                         for line in diagnostics.report(self.statistics()):
                             _log.info("%s", line)
                     elif number == signal.SIGHUP:
                         continue  # the terminal has gone; a filesystem stays
-                    elif asked:
-                        self._hurry.set()
+                    elif self._ending is not None:
+                        self._ending.hurry()
                     else:
-                        asked = True
                         _log.info("asked to end by %s", signal.Signals(number).name)
-                        nursery.start_soon(self._unmount)
+                        self._ending = SelfUnmount(self._mount, self._collect, pyfuse3.terminate)
+                        nursery.start_soon(self._ending.run)
 
-    async def _unmount(self) -> None:
-        """Unmount ourselves; while somebody uses the mount wait a while (not after a second signal), then detach
-        it with all that was written to it."""
-        deadline = trio.current_time() + BUSY_SECONDS_MAX
-        told = False
-        while not self._stopping:
-            try:
-                await _in_thread(self._mount.detach)
-                return
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    _log.warning("cannot unmount: %s", error.strerror)
-                    pyfuse3.terminate()
-                    return
-            if not told:
-                users = await _in_thread(lambda: users_of(self._mount.mountpoint))
-                _log.warning("busy: used by %s", ", ".join(map(str, users)) or "a hidden process")
-                told = True
-            if self._hurry.is_set() or trio.current_time() >= deadline:
-                await self._detach_busy()
-                return
-            with trio.move_on_after(BUSY_POLL_SECONDS):
-                await self._hurry.wait()
-
-    async def _detach_busy(self) -> None:
-        """Take the mount out of the tree, collect the kernel's dirty pages, and cut the users off."""
-
-        def detach() -> None:
-            fd = os.open(self._mount.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                self._mount.detach(lazily=True)
-                syscalls.syncfs(fd)
-            finally:
-                os.close(fd)
-
-        try:
-            await _in_thread(detach)
-        except OSError as error:
-            _log.warning("cannot detach: %s", error.strerror)
+    async def _collect(self) -> None:
+        """Have the kernel hand over what it holds back of each open file, without a path to it: when nothing is mounted
+        any more, or only in other mount namespaces. Dropping its cached pages of a file makes the kernel write those
+        that are dirty, and wait for that; only open files have such.
+        """
+        self._runtime.volume.content_times = True  # the times that the kernel keeps with them do not come along
+        await _in_thread(lambda: _invalidate_contents(self._adapter.open_inodes()))
         await self._wait_quiet()
-        pyfuse3.terminate()
 
     async def _wait_quiet(self) -> None:
         """Until no WRITE has been under way for a moment: a syncfs does not wait for the writes that it starts."""
@@ -278,6 +276,16 @@ def _invalidate_attributes(ino: int) -> None:
     except OSError as error:
         if error.errno != errno.ENOENT:  # the kernel does not know the inode any more
             raise
+
+
+def _invalidate_contents(inodes: list[int]) -> None:
+    """Blocks until the kernel has written what was dirty."""
+    for ino in inodes:
+        try:
+            pyfuse3.invalidate_inode(pyfuse3.InodeT(ino), attr_only=False)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                _log.warning("collecting what was written to inode %d: %s", ino, error.strerror)
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

@@ -12,6 +12,7 @@ import errno
 import gc
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -30,7 +31,7 @@ from deferfs.mount.kernel_mount import KernelMount
 from deferfs.mount.notify import Notifier
 from deferfs.mount.options import MountOptions
 from deferfs.mount.runtime import Runtime
-from deferfs.mount.serve import Server
+from deferfs.mount.serve import SIGNALS, Server
 from deferfs.ondisk.superblock import STATE_ERRORS
 from deferfs.store.io import run_job
 from deferfs.store.memory import Memory
@@ -65,7 +66,7 @@ def serve_mount(
     _become_io_flusher()
     with ExitStack() as stack:
         notifier.status(f"opening {image}")
-        device = open_image(image, writable=not options.read_only, notice=notice)
+        device = open_image(image, writable=not options.read_only, notice=notice, is_wanted=handshake.is_wanted)
         stack.callback(device.close)
         shown: Device = device if options.at_tid is None else past_device(device, options.at_tid)
         runtime = Runtime(
@@ -78,15 +79,19 @@ def serve_mount(
         )
         adapter = Adapter(runtime, options, enforce_lists=options.checks_permissions(os.geteuid()))
         mount = KernelMount(image, mountpoint, options)
+        held_back = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # or they would leave a dead mount
         try:
+            if not handshake.is_wanted():
+                raise MountFailedError(f"{mountpoint}: the command that mounts was interrupted: not mounted")
             mount.attach(adapter)
         except BaseException:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held_back)
             run_job(shown, close_store(runtime.store))  # nothing has happened: clean as before
             raise
         if runtime.store.superblock.state & STATE_ERRORS:
             advice = f"{image}: marked as having errors; unmount it and repair it: deferfs fsck -y {image}"
             _warn(advice, notice, foreground=foreground)
-        server = Server(runtime, adapter, mount, handshake, notifier)
+        server = Server(runtime, adapter, device, mount, handshake, notifier)
         collect_seldom()
         try:
             trio.run(server.run)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from deferfs.mount import mountpoint
+from deferfs.mount import mountinfo, mountpoint, own_mounts
 from deferfs.mount.daemon import Handshake, NoHandshake, run_in_background
 from deferfs.mount.image import peek_superblock
 from deferfs.mount.options import MountOptions
@@ -44,5 +44,21 @@ def start(
 
     if foreground:
         serve(NoHandshake())
-    else:
+        return
+    try:
         run_in_background(serve)
+    except BaseException:
+        _remove_dead_mount(image, directory)
+        raise
+
+
+def _remove_dead_mount(image: str, directory: str) -> None:
+    """What a daemon left that was killed while it started. There was none before: `check` has looked."""
+    found = mountinfo.at(directory, mountinfo.read())
+    if found is None or not found.is_deferfs or found.source != image:
+        return
+    try:
+        os.statvfs(directory)
+    except OSError as error:
+        if mountpoint.is_dead(error):
+            own_mounts.detach(found, privileged=os.geteuid() == 0)

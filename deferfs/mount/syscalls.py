@@ -1,4 +1,4 @@
-"""The system calls that Python does not wrap: mount, umount2, syncfs and one prctl.
+"""The system calls that Python does not wrap: mount, umount2, statx, syncfs, unshare and one prctl.
 
 ctypes lets go of the interpreter lock during a call, so that the event loop can answer the kernel meanwhile.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Final
+import struct
+from typing import Final, NamedTuple
 
 MS_RDONLY: Final = 1
 MS_NOSUID: Final = 2
@@ -19,13 +20,27 @@ MS_DIRSYNC: Final = 128
 MS_NOSYMFOLLOW: Final = 256
 MS_NOATIME: Final = 1024
 MS_NODIRATIME: Final = 2048
+MS_REC: Final = 1 << 14
 MS_POSIXACL: Final = 1 << 16
+MS_SLAVE: Final = 1 << 19
 MS_RELATIME: Final = 1 << 21
 MS_STRICTATIME: Final = 1 << 24
 MS_LAZYTIME: Final = 1 << 25
 
 MNT_DETACH: Final = 2
+MNT_EXPIRE: Final = 4
 UMOUNT_NOFOLLOW: Final = 8
+
+_CLONE_NEWNS: Final = 0x20000
+_AT_FDCWD: Final = -100
+_AT_STATX_DONT_SYNC: Final = 0x4000
+_AT_EMPTY_PATH: Final = 0x1000
+_STATX_MNT_ID: Final = 0x1000
+_STATX_MNT_ID_UNIQUE: Final = 0x4000
+_STATX_BYTES: Final = 256
+_STATX_DEVICE: Final = struct.Struct("=IIQ")
+"""Of struct statx (<linux/stat.h>), from byte 136: stx_dev_major, stx_dev_minor, stx_mnt_id."""
+_STATX_DEVICE_OFFSET: Final = 136
 
 _PR_SET_IO_FLUSHER: Final = 57
 
@@ -55,6 +70,41 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
 def umount(target: str, flags: int = 0) -> None:
     """umount2(2), never following a symbolic link. Blocks until the kernel has written its dirty pages."""
     _checked(_libc.umount2(os.fsencode(target), flags | UMOUNT_NOFOLLOW), target)
+
+
+class Place(NamedTuple):
+    """Where a path or descriptor leads: the "major:minor" of the filesystem, and the mount's id (0: not told)."""
+
+    device: str
+    mount_id: int
+
+
+def place_of(target: str | int, *, unique: bool = False) -> Place:
+    """statx(2) of a path (links are followed) or descriptor. OSError.
+
+    The kernel answers from what it has: no request goes to a FUSE daemon, so one that is dead, stuck, or this very
+    process does no harm. `unique` asks for the id that is never given again (Linux 6.8; before, the id is 0), without
+    it the id is the one of the mount table.
+    """
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    at, path = (target, "") if isinstance(target, int) else (_AT_FDCWD, target)
+    flags = _AT_STATX_DONT_SYNC | (_AT_EMPTY_PATH if isinstance(target, int) else 0)
+    # Without a wish, FUSE answers to every user.
+    mask = _STATX_MNT_ID_UNIQUE if unique else 0
+    _checked(_libc.statx(at, os.fsencode(path), flags, mask, buffer), path or None)
+    major, minor, mount_id = _STATX_DEVICE.unpack_from(buffer, _STATX_DEVICE_OFFSET)
+    told: int = struct.unpack_from("=I", buffer)[0]
+    if not told & (_STATX_MNT_ID_UNIQUE if unique else _STATX_MNT_ID):
+        mount_id = 0
+    return Place(f"{major}:{minor}", mount_id)
+
+
+def leave_mount_namespace() -> None:
+    """From now on this process, and those it starts, have a mount namespace of their own: mounts made outside appear in
+    it, but none that is made inside appears outside. PermissionError without CAP_SYS_ADMIN.
+    """
+    _checked(_libc.unshare(_CLONE_NEWNS))
+    mount("none", "/", "none", MS_REC | MS_SLAVE, "")
 
 
 def syncfs(fd: int) -> None:

@@ -1,23 +1,26 @@
-"""Taking a mount down from outside, and waiting until its image is clean."""
+"""Taking a mount down from outside, and waiting until its image is clean.
+
+What `unmount` says and raises is a table in docs/command-line.md.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-import select
-import subprocess
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from deferfs.device import FileDevice
-from deferfs.errors import ControlError, DeferfsError, ImageError
-from deferfs.mount import control_client, mountinfo, syscalls
-from deferfs.mount.image import ignore_notice, load_superblock, open_image
+from deferfs.device.identity import identity_of
+from deferfs.errors import ControlError, DeferfsError
+from deferfs.mount import control_client, mountinfo, own_mounts
+from deferfs.mount.control_client import Ending
+from deferfs.mount.image import ignore_notice
+from deferfs.mount.mountinfo import Mount
 from deferfs.mount.mountpoint import is_dead
-from deferfs.mount.users import users_of
-from deferfs.ondisk.superblock import STATE_ERRORS
+from deferfs.mount.own_mounts import Obstacle
+from deferfs.mount.users import name_of, users_of
 
-STATE_POLL_SECONDS: Final = 5.0
+STATE_POLL_SECONDS: Final = 1.0
 """How often to ask a daemon that has not ended whether it is stopping at all."""
 USERS_SHOWN_MAX: Final = 5
 
@@ -27,47 +30,80 @@ class UnmountError(DeferfsError):
 
 
 def unmount(path: str, *, notice: Callable[[str], None] = ignore_notice) -> None:
-    """Unmount the deferfs at `path` (its mountpoint or its image); returns when the image is clean.
+    """Unmount the deferfs at `path` (its mountpoint, or its image: then everywhere); returns when the image is clean.
 
-    A mount whose daemon has died is detached; `notice` then says so. UnmountError says who keeps it busy.
+    `notice` is told what else the user should know: that a mountpoint has been unmounted but not the last one of the
+    image, or that a dead mount was detached. UnmountError says what keeps it, or what was not written.
     """
     mount = control_client.find_mount(path)
-    _check_is_mountpoint(path, mount)
+    of_image = _is_image(path, mount)
     try:
-        daemon = control_client.find_daemon(mount)
-        process = os.pidfd_open(daemon.pid)
+        ending = Ending(mount)
     except (control_client.NoDaemonError, ProcessLookupError):
         _unmount_without_daemon(mount, notice)
         return
     try:
-        _detach(mount)
-        remaining = _same_filesystem(mount)
-        if remaining is not None:
-            notice(f"{mount.mountpoint}: unmounted; the image is still mounted on {remaining}")
+        _take_away(mount, all_of_them=of_image)
+        if _stays_mounted(mount, ending, notice, of_image=of_image):
             return
-        _wait_for_end(process, mount, notice)
+        outcome = ending.outcome()
     finally:
-        os.close(process)
-    _check_clean(mount, notice)
+        ending.close()
+    _judge(mount, outcome, notice)
 
 
-def _check_is_mountpoint(path: str, mount: mountinfo.Mount) -> None:
-    """`umount /mnt/some/directory` must not take /mnt away."""
-    names = {os.path.abspath(path)}
-    if mount.mountpoint not in names:
-        names.add(os.path.realpath(path))
-    if mount.mountpoint not in names and mount.source not in names:
-        raise UnmountError(f"{path}: not a mountpoint; it is inside of {mount.mountpoint}")
+def _is_image(path: str, mount: Mount) -> bool:
+    """Whether `path` is the image, not the mountpoint. `umount /mnt/some/directory` must not take /mnt away."""
+    if mount.mountpoint in (os.path.abspath(path), _resolve(path)):
+        return False
+    found = mountinfo.find_deferfs(path)
+    if found is not None:
+        raise UnmountError(f"{path}: not a mountpoint; it is inside of {found.mountpoint}")
+    return True
 
 
-def _unmount_without_daemon(mount: mountinfo.Mount, notice: Callable[[str], None]) -> None:
-    if _is_dead(mount.mountpoint):
-        _detach(mount, lazily=True)
-        notice(f"{mount.mountpoint}: its daemon had died; detached (the next mount recovers {mount.source})")
-        return
-    _detach(mount)
-    if _same_filesystem(mount) is None:
-        _check_clean(mount, notice)
+def _resolve(path: str) -> str:
+    """Links resolved, but for the last name: what is mounted there need not answer."""
+    directory, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(directory), name)
+
+
+def _take_away(mount: Mount, *, all_of_them: bool) -> None:
+    """Unmount `mount`, or all mounts of its filesystem in this namespace, last made first. UnmountError at the first
+    that stays."""
+    mounts = [other for other in mountinfo.read() if _is_same_filesystem(other, mount)] if all_of_them else [mount]
+    for one in reversed(mounts):
+        obstacle = own_mounts.unmount(one, privileged=os.geteuid() == 0)
+        if obstacle is not None:
+            raise _explain(obstacle)
+
+
+def _explain(obstacle: Obstacle) -> UnmountError:
+    if not obstacle.is_busy:
+        return UnmountError(str(obstacle))
+    place = obstacle.mount.mountpoint
+    users = users_of(obstacle.mount.device)
+    if not users:
+        return UnmountError(f"{place}: busy; a hidden process uses it")
+    shown = ", ".join(str(user) for user in users[:USERS_SHOWN_MAX])
+    more = f" and {len(users) - USERS_SHOWN_MAX} more" if len(users) > USERS_SHOWN_MAX else ""
+    return UnmountError(f"{place}: busy: used by {shown}{more}")
+
+
+def _is_same_filesystem(other: Mount, mount: Mount) -> bool:
+    return other.is_deferfs and other.device == mount.device and other.source == mount.source
+
+
+# --- the daemon has died ---
+def _unmount_without_daemon(mount: Mount, notice: Callable[[str], None]) -> None:
+    if not _is_dead(mount.mountpoint):
+        raise UnmountError(
+            f"{mount.mountpoint}: its daemon serves it, but cannot be asked; umount {mount.mountpoint} unmounts it"
+        )
+    obstacle = own_mounts.detach(mount, privileged=os.geteuid() == 0)
+    if obstacle is not None:
+        raise UnmountError(str(obstacle))
+    notice(f"{mount.mountpoint}: its daemon had died; detached (the next mount recovers {mount.source})")
 
 
 def _is_dead(mountpoint: str) -> bool:
@@ -78,82 +114,116 @@ def _is_dead(mountpoint: str) -> bool:
     return False
 
 
-def _detach(mount: mountinfo.Mount, *, lazily: bool = False) -> None:
-    target = mount.mountpoint
-    if os.geteuid() != 0:
-        _detach_by_helper(target, lazily=lazily)
-        return
-    try:
-        syscalls.umount(target, syscalls.MNT_DETACH if lazily else 0)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise _busy(target) from error
-        raise UnmountError(f"{target}: cannot be unmounted: {error.strerror}") from error
+# --- the daemon lives ---
+def _stays_mounted(mount: Mount, ending: Ending, notice: Callable[[str], None], *, of_image: bool) -> bool:
+    """Wait for the daemon's end, False; or True, when something else still uses the image and `notice` has been told.
+    UnmountError instead, if the image was to be let go of."""
+    holder = _holder_here(mount)
+    told = False
+    while holder is None and not ending.wait(STATE_POLL_SECONDS):
+        try:
+            state = control_client.ask_within(mount, "state", STATE_POLL_SECONDS, pid=ending.pid)
+        except control_client.NoDaemonError:
+            continue  # it is about to end
+        except ControlError:
+            if not told:
+                notice(
+                    f"{mount.mountpoint}: unmounted; waiting for the daemon (pid {ending.pid}), which does not answer"
+                )
+            told = True
+            continue
+        if state == "serving":
+            holder = _holder_elsewhere(mount)
+        elif not told:
+            notice(f"{mount.mountpoint}: the daemon is still writing everything back")
+            told = True
+    if holder is None:
+        return False
+    text = f"{mount.mountpoint}: unmounted; {holder}"
+    if of_image:
+        raise UnmountError(text)
+    notice(text)
+    return True
 
 
-def _detach_by_helper(target: str, *, lazily: bool) -> None:
-    command = ["fusermount3", "-u", *(["-z"] if lazily else []), "--", target]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", check=False)
-    except FileNotFoundError as error:
-        raise UnmountError(f"{target}: needs fusermount3 (install fuse3), or root") from error
-    if done.returncode == 0:
-        return
-    if "busy" in done.stderr.lower():
-        raise _busy(target)
-    reason = done.stderr.strip().splitlines()[-1:] or ["fusermount3 failed"]
-    raise UnmountError(f"{target}: cannot be unmounted: {reason[0].removeprefix('fusermount3: ')}")
-
-
-def _busy(target: str) -> UnmountError:
-    users = users_of(target)
-    if not users:
-        return UnmountError(f"{target}: busy; another mount is inside of it, or a hidden process uses it")
-    shown = ", ".join(str(user) for user in users[:USERS_SHOWN_MAX])
-    more = f" and {len(users) - USERS_SHOWN_MAX} more" if len(users) > USERS_SHOWN_MAX else ""
-    return UnmountError(f"{target}: busy: used by {shown}{more}")
-
-
-def _same_filesystem(mount: mountinfo.Mount) -> str | None:
-    """Another mountpoint of the same filesystem (a bind mount keeps the daemon serving)."""
+def _holder_here(mount: Mount) -> str | None:
+    """A bind mount keeps the daemon serving."""
     for other in mountinfo.read():
-        if other.device == mount.device:
-            return other.mountpoint
+        if _is_same_filesystem(other, mount):
+            return f"the image is still mounted on {other.mountpoint}"
     return None
 
 
-def _wait_for_end(process: int, mount: mountinfo.Mount, notice: Callable[[str], None]) -> None:
-    """Until the daemon has ended. UnmountError when it goes on serving: some other namespace has the mount."""
-    poller = select.poll()
-    poller.register(process, select.POLLIN)
-    told = False
-    while not poller.poll(STATE_POLL_SECONDS * 1000):
+def _holder_elsewhere(mount: Mount) -> str:
+    """What ends it, as far as this user may see."""
+    until = f"the daemon goes on with {mount.source} until"
+    namespace = _namespace_with(mount)
+    if namespace is not None:
+        pid, place = namespace
+        name = name_of(f"/proc/{pid}")
+        return (
+            f"another mount namespace, that of {name} (pid {pid}), still has it on {place}: {until} that ends, or "
+            f"nsenter -t {pid} -m umount {place}"
+        )
+    users = users_of(mount.device)
+    if users:
+        return f"it was detached while in use: {until} it is closed by {', '.join(map(str, users[:USERS_SHOWN_MAX]))}"
+    return f"another mount namespace or a hidden process still uses it: {until} that ends"
+
+
+def _namespace_with(mount: Mount) -> tuple[int, str] | None:
+    """A process whose mount namespace has the filesystem, and where."""
+    seen = set()
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
-            state = control_client.ask(mount, "state")
-        except ControlError:
+            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            table = mountinfo.read(f"/proc/{pid}")
+        except OSError:
             continue
-        if state == "serving":
-            raise UnmountError(
-                f"{mount.mountpoint}: unmounted here, but another mount namespace still uses {mount.source}"
-            )
-        if not told:
-            notice(f"{mount.mountpoint}: the daemon is still writing everything back")
-            told = True
+        for other in table:
+            if _is_same_filesystem(other, mount):
+                return pid, other.mountpoint
+    return None
 
 
-def _check_clean(mount: mountinfo.Mount, notice: Callable[[str], None]) -> None:
-    """The daemon has let go of the image in good order; `notice` is told when it has met errors on it."""
-    try:
-        device: FileDevice = open_image(mount.source, writable=False, notice=notice)
-    except ImageError:
-        return  # the image has been renamed or deleted meanwhile: nothing to check
-    try:
-        superblock = load_superblock(device)
-    finally:
-        device.close()
-    if superblock.state & STATE_ERRORS:
+# --- the daemon has ended ---
+def _judge(mount: Mount, outcome: dict[str, Any] | None, notice: Callable[[str], None]) -> None:
+    """Say what became of the image; UnmountError when not all that was written is in it."""
+    if outcome is None:
+        raise UnmountError(
+            f"{mount.source}: unmounted, but its daemon ended before it had written everything back; the next mount "
+            "recovers it"
+        )
+    if outcome["problem"]:
+        raise UnmountError(
+            f"{mount.source}: unmounted, but the journal was aborted ({outcome['problem']}): what was written last is "
+            f"lost; look at the disk below, then deferfs fsck -n {mount.source}"
+        )
+    if outcome["errors"]:
         notice(f"{mount.source}: marked as having errors; repair it: deferfs fsck -y {mount.source}")
-    if not superblock.clean and not mount.read_only:
+    if not outcome["clean"]:
         raise UnmountError(
             f"{mount.source}: unmounted, but not cleanly: see the daemon's log; the next mount recovers it"
         )
+    _judge_name(mount, outcome, notice)
+
+
+def _judge_name(mount: Mount, outcome: dict[str, Any], notice: Callable[[str], None]) -> None:
+    """The name may lead to another file by now."""
+    try:
+        now = identity_of(mount.source)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            return
+        now = None
+    if now == (outcome["device"], outcome["inode"]):
+        return
+    event = "deleted" if now is None else "replaced by another file"
+    if not outcome["names"]:
+        raise UnmountError(
+            f"{mount.source}: unmounted, but it was {event} while it was mounted: what was written to it is gone"
+        )
+    notice(f"{mount.source}: was moved or {event} while it was mounted; what was written is in the file that was moved")

@@ -87,3 +87,11 @@ def test_a_wrong_command_line(arguments: list[str], code: int, message: str, hom
     assert message in outcome.err
     assert is_one_line(outcome.err)
     assert os.listdir(home) == []
+
+
+@pytest.mark.mounted
+def test_its_mount_is_seen_by_no_other_process(home: Path, program: Command) -> None:
+    """Not even with shared propagation: a mount namespace that is made meanwhile has no copy that holds the image."""
+    look = "grep -q $PWD /proc/self/mountinfo && ! grep -q $PWD /proc/$0/mountinfo"
+    outcome = program("run", "-q", "--", "sh", "-c", look, os.getpid())
+    assert outcome.code == 0

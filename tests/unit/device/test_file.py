@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import subprocess
 import tempfile
@@ -292,3 +293,57 @@ def test_a_block_device_has_one_writer_or_many_readers(loop: str) -> None:
         FileDevice.open(loop, writable=True)
     for reader in readers:
         reader.close()
+
+
+def test_a_file_and_a_loop_device_over_it_are_one_image(loop: str, path: str) -> None:
+    file = FileDevice.open(path, writable=True)
+    for writable in (True, False):
+        with pytest.raises(ImageInUseError, match=loop):
+            FileDevice.open(loop, writable=writable)
+    file.close()
+    device = FileDevice.open(loop, writable=True)
+    for writable in (True, False):
+        with pytest.raises(ImageInUseError, match=path):
+            FileDevice.open(path, writable=writable)
+    device.close()
+    readers = [FileDevice.open(name, writable=False) for name in (loop, path)]
+    for name in (loop, path):
+        with pytest.raises(ImageInUseError):
+            FileDevice.open(name, writable=True)
+    for reader in readers:
+        reader.close()
+    FileDevice.open(path, writable=True).close()
+
+
+def test_a_loop_device_that_a_kernel_filesystem_may_have_is_found(loop: str, path: str) -> None:
+    claim = os.open(loop, os.O_RDONLY | os.O_EXCL)  # as a mount of it does
+    with pytest.raises(ImageInUseError, match=f"{loop}, a loop device over it"):
+        FileDevice.open(path, writable=True)
+    os.close(claim)
+
+
+def test_a_file_behind_a_loop_device_that_has_no_name_any_more(loop: str, path: str) -> None:
+    file = os.open(path, os.O_RDWR)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    os.unlink(path)
+    with pytest.raises(ImageInUseError, match="behind it"):
+        FileDevice.open(loop, writable=True)
+    os.close(file)
+    FileDevice.open(loop, writable=True).close()
+
+
+def test_two_parts_of_a_file_are_two_images(path: str, loop: str) -> None:
+    def attach(offset: int) -> str:
+        words = ["losetup", "--find", "--show", "--offset", str(offset), "--sizelimit", str(SIZE // 2), path]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+    halves = [attach(0), attach(SIZE // 2)]
+    try:
+        devices = [FileDevice.open(half, writable=True) for half in halves]
+        with pytest.raises(ImageInUseError):
+            FileDevice.open(loop, writable=True)
+        for device in devices:
+            device.close()
+    finally:
+        for half in halves:
+            subprocess.run(["losetup", "--detach", half], check=True)

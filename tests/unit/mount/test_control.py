@@ -26,6 +26,13 @@ class FakeMount:
     def state(self) -> str:
         return "serving"
 
+    def identity(self) -> dict[str, object]:
+        return {"device": "8:1", "inode": 12, "names": 1}
+
+    async def outcome(self) -> dict[str, object]:
+        await trio.sleep_forever()
+        raise AssertionError
+
     def statistics(self) -> dict[str, object]:
         return {"evict": "deferred"}
 

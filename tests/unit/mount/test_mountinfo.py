@@ -22,8 +22,8 @@ def mounts() -> list[Mount]:
 
 
 def test_lines_are_parsed_with_their_escapes(mounts: list[Mount]) -> None:
-    assert mounts[1] == Mount("0:50", "/mnt", "fuse.deferfs", "/images/a.img", False, 1000)
-    assert mounts[2] == Mount("0:51", "/mnt b", "fuse.deferfs", "/images/with space\\.img", True)
+    assert mounts[1] == Mount("0:50", "/mnt", "fuse.deferfs", "/images/a.img", False, 1000, 40, 22)
+    assert mounts[2] == Mount("0:51", "/mnt b", "fuse.deferfs", "/images/with space\\.img", True, 0, 41, 22)
     assert len(mounts) == 4
 
 
@@ -45,18 +45,27 @@ def test_the_mount_that_a_path_is_in(mounts: list[Mount], path: str, mountpoint:
 
 
 def test_of_mounts_on_one_place_the_last_counts() -> None:
-    below = Mount("0:1", "/mnt", "tmpfs", "tmpfs", False)
-    above = Mount("0:2", "/mnt", "fuse.deferfs", "/a.img", False)
-    assert mountinfo.containing("/mnt/x", [below, above]) == above
-    assert mountinfo.at("/mnt", [below, above]) == above
-    assert mountinfo.at("/mnt/x", [below, above]) is None
+    below = Mount("0:1", "/mnt", "tmpfs", "tmpfs", False, 0, 31, 22)
+    above = Mount("0:2", "/mnt", "fuse.deferfs", "/a.img", False, 0, 30, 31)
+    for table in ([below, above], [above, below]):  # one that was moved keeps its place in the table
+        assert mountinfo.containing("/mnt/x", table) == above
+        assert mountinfo.at("/mnt", table) == above
+        assert mountinfo.at("/mnt/x", table) is None
+        assert mountinfo.in_the_way(below, table) == above
+        assert mountinfo.in_the_way(above, table) is None
 
 
-def test_an_image_is_found_by_its_path(mounts: list[Mount]) -> None:
-    found = mountinfo.mount_of_image("/images/a.img", mounts)
-    assert found is not None
-    assert found.mountpoint == "/mnt"
-    assert mountinfo.mount_of_image("tmpfs", mounts) is None
+def test_a_mount_over_a_directory_above_hides_what_was_mounted_below_before() -> None:
+    hidden = Mount("0:1", "/mnt/a", "fuse.deferfs", "/a.img", False, 0, 30, 22)
+    over = Mount("0:2", "/mnt", "tmpfs", "tmpfs", False, 0, 31, 22)
+    assert mountinfo.containing("/mnt/a", [hidden, over]) == over
+    assert mountinfo.in_the_way(hidden, [hidden, over]) == over
+    assert mountinfo.at("/mnt/a", [hidden, over]) is None
+
+
+def test_a_mount_inside_of_another_is_in_its_way(mounts: list[Mount]) -> None:
+    assert mountinfo.in_the_way(mounts[1], mounts) == mounts[3]
+    assert mountinfo.in_the_way(mounts[2], mounts) is None
 
 
 def test_the_table_of_this_process_is_read() -> None:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from deferfs.mount.syscalls import Place
 from deferfs.mount.users import User, users_of
 
 
@@ -15,6 +16,12 @@ def process(proc: Path, pid: int, name: str, **links: str) -> None:
         os.symlink(target, place)
 
 
+def place_of(link: str) -> Place:
+    """What is in /mnt, or was before it was moved or deleted, is on 0:50."""
+    target = os.readlink(link)
+    return Place("0:50" if target == "/mnt" or target.startswith("/mnt/") else "8:1", 0)
+
+
 def test_each_kind_of_use_is_found(tmp_path: Path) -> None:
     process(tmp_path, 1, "init", cwd="/", root="/", exe="/sbin/init", fd0="/dev/null")
     process(tmp_path, 20, "bash", cwd="/mnt", root="/")
@@ -24,7 +31,7 @@ def test_each_kind_of_use_is_found(tmp_path: Path) -> None:
     process(tmp_path, 6, "mapper", cwd="/")
     (tmp_path / "6" / "maps").write_text("7f00-7f01 r--p 00000000 00:32 12   /mnt/lib.so\n")
     (tmp_path / "meminfo").touch()
-    assert users_of("/mnt", proc=str(tmp_path)) == [
+    assert users_of("0:50", proc=str(tmp_path), place_of=place_of) == [
         User(3, "vim", "/mnt/notes (deleted)"),
         User(5, "prog", "program"),
         User(6, "mapper", "mapping of /mnt/lib.so"),

@@ -1,0 +1,80 @@
+"""The other ways to the same bytes: an image file, the loop devices over it, the file behind a loop device.
+
+Whoever opens one holds the others too. Each opener locks the bytes of the file it ends up in (a record lock, by range:
+two partitions of one disk image are two images), and a writer of a file claims the loop devices over it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from typing import Final
+
+from deferfs.device.identity import identity_of
+from deferfs.device.loop import backing_of, is_locked, loops_over, open_backing
+from deferfs.errors import ImageInUseError
+
+_FLOCK: Final = struct.Struct("hhqqi4x")
+"""struct flock of fcntl(2): type, whence, start, length (0: to the end), pid."""
+_HELD_BY_OTHERS: Final = (errno.EAGAIN, errno.EACCES)
+
+
+def hold_relatives(fd: int, path: str, *, exclusive: bool, is_block_device: bool) -> list[int]:
+    """Lock what else leads to the bytes of the image that is open on `fd`; descriptors that hold the locks until they
+    are closed. ImageInUseError, which names the other one, when another process uses it.
+    """
+    held: list[int] = []
+    try:
+        if is_block_device:
+            _hold_files_behind(fd, path, held, exclusive=exclusive)
+        else:
+            _lock_bytes(fd, 0, 0, path, path, exclusive=exclusive)
+            if exclusive:
+                _claim_loops(fd, path, held)
+    except BaseException:
+        for other in held:
+            os.close(other)
+        raise
+    return held
+
+
+def _hold_files_behind(fd: int, path: str, held: list[int], *, exclusive: bool) -> None:
+    """A loop device may be over another one."""
+    offset, length = 0, 0
+    while (backing := backing_of(fd)) is not None:
+        length = length or backing.length
+        offset += backing.offset
+        found = open_backing(backing, writable=exclusive)
+        if found is None:  # only who has opened it before can have it
+            if is_locked(backing.image):
+                raise _in_use(path, f"the file behind it, {backing.path}, is")
+            return
+        held.append(found)
+        fd = found
+        _lock_bytes(fd, offset, length, path, backing.path, exclusive=exclusive)
+
+
+def _lock_bytes(fd: int, offset: int, length: int, path: str, locked: str, *, exclusive: bool) -> None:
+    kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, offset, length, 0))
+    except OSError as error:
+        if error.errno in _HELD_BY_OTHERS:
+            what = "a loop device over it is" if path == locked else f"the file behind it, {locked}, is"
+            raise _in_use(path, what) from error
+        # a filesystem without record locks: its files are still locked whole
+
+
+def _claim_loops(fd: int, path: str, held: list[int]) -> None:
+    for loop in loops_over(identity_of(fd)):
+        try:
+            held.append(os.open(loop, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise _in_use(path, f"{loop}, a loop device over it, is") from error
+
+
+def _in_use(path: str, what: str) -> ImageInUseError:
+    return ImageInUseError(f"{path}: {what} in use by another process; unmount that first (deferfs umount)")
