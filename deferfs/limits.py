@@ -111,6 +111,8 @@ THROTTLE_AGE_SECONDS: Final = 60.0
 """Age of the oldest: the workers do not keep up."""
 THROTTLE_DEADLINE_SECONDS: Final = 2.0
 """Nobody waits longer than this: throttling slows down, it never stops."""
+FREEZE_SECONDS_DEFAULT: Final = 600.0
+"""Longer than a snapshot takes, and than most copies; a freeze that was forgotten holds up everything that writes."""
 
 # --- space -------------------------------------------------------------------------------------
 PREALLOCATION_LIFETIME_SECONDS: Final = 300.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from deferfs.mount.units import format_size
@@ -66,7 +67,10 @@ def _conditions(statistics: Statistics) -> Iterator[str]:
     """What is out of the ordinary, and somebody should know who wonders about the rest."""
     gc, inodes = statistics["gc"], statistics["inodes"]
     if statistics["frozen"]:
-        yield "frozen"
+        freeze = statistics["freeze"]
+        since = datetime.fromtimestamp(freeze["since_ns"] // 1_000_000_000).astimezone()
+        limit = f", at most {freeze['limit_seconds']:g} s" if freeze["limit_seconds"] else ""
+        yield f"frozen since {since:%H:%M:%S} ({format_duration(freeze['seconds'])}{limit})"
     elif gc["stopped"]:
         yield "inodegc stopped"
     if statistics["journal"]["aborted"]:

@@ -29,7 +29,18 @@ class Actor:
 
 
 NOBODY: Final = Actor("other")
+_caller: ContextVar[int] = ContextVar("deferfs_caller", default=0)
 _actor: ContextVar[Actor] = ContextVar("deferfs_actor", default=NOBODY)
+
+
+def set_caller(pid: int) -> None:
+    """The running request is that of the thread `pid`; 0: not known."""
+    _caller.set(pid)
+
+
+def caller() -> int:
+    """The thread whose request is running: who waits for us, and may be killed meanwhile. 0 when it is not known."""
+    return _caller.get()
 
 
 class Activity:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
 import logging
 import os
 import stat
@@ -19,7 +20,7 @@ import pyfuse3
 
 from deferfs.errors import CorruptionError, FsError
 from deferfs.mount import operations
-from deferfs.mount.activity import Actor
+from deferfs.mount.activity import Actor, set_caller
 from deferfs.mount.anomalies import Anomalies
 from deferfs.mount.attributes import Attributes, changes_of, statfs_data
 from deferfs.mount.callers import CAP_SYS_ADMIN, Caller
@@ -48,11 +49,15 @@ def _handler(
     """Time a handler, and let nothing but FUSEError leave it: anything else would end the mount."""
     name = function.__name__
     actor = Actor(name)
+    parameters = list(inspect.signature(function).parameters)
+    at = parameters.index("ctx") - 1 if "ctx" in parameters else None
+    """Where the request says whose it is; the kernel does not tell for all of them."""
 
     @functools.wraps(function)
     async def handle(self: Adapter, /, *args: P.args, **kwargs: P.kwargs) -> T:
         start = time.perf_counter_ns()
         running = self.activity.begin(actor)
+        set_caller(args[at].pid if at is not None and at < len(args) else 0)  # type: ignore[attr-defined]
         try:
             return await function(self, *args, **kwargs)
         except FsError as error:

@@ -122,6 +122,10 @@ async def _freeze(runtime: Runtime, key: str, value: str) -> None:
     await (runtime.freezer.freeze() if boolean(key, value) else runtime.freezer.thaw())
 
 
+async def _freeze_limit(runtime: Runtime, key: str, value: str) -> None:
+    runtime.freezer.limit_seconds = number(key, value, 0, 1e9)
+
+
 async def _thaw(runtime: Runtime, key: str, value: str) -> None:
     if boolean(key, value):
         await runtime.freezer.thaw()
@@ -177,6 +181,7 @@ CONTROLS: Final[dict[str, Control]] = {
     "gc": _gc,
     "drop_caches": _drop_caches,
     "freeze": _freeze,
+    "freeze_limit": _freeze_limit,
     "thaw": _thaw,
     "ro": _read_only,
     "throttle_inodes": _throttle,

@@ -96,6 +96,7 @@ class Runtime:
         if not self.store.read_only:
             self.workers.start(nursery)
             nursery.start_soon(self.blockgc.run)
+            nursery.start_soon(self.freezer.run)
 
     # --- operations ---
     def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:

@@ -26,6 +26,7 @@ def snapshot(runtime: Runtime) -> Section:
         "evict": runtime.volume.policy.name,
         "read_only": store.read_only or store.journal.aborted is not None,
         "frozen": store.frozen,
+        "freeze": runtime.freezer.snapshot(),
         "memory": _memory(runtime),
         "inodes": _inodes(runtime),
         "gc": _gc(runtime),

@@ -26,7 +26,7 @@ from deferfs.limits import (
 if TYPE_CHECKING:
     from deferfs.mount.runtime import Runtime
 
-_LOOK_SECONDS: Final = 0.05
+LOOK_SECONDS: Final = 0.05
 """How often a waiter looks whether its caller is being killed: FUSE does not tell a handler that."""
 _SIGKILL_BIT: Final = 1 << 8
 
@@ -93,7 +93,7 @@ class Throttle:
             if left <= 0:
                 self.expired_total += 1
                 return
-            with trio.move_on_after(min(left, _LOOK_SECONDS)):
+            with trio.move_on_after(min(left, LOOK_SECONDS)):
                 await event.wait()
                 return
             if being_killed(pid):

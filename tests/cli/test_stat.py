@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ STATISTICS: dict[str, Any] = {
         "lock_order_cycles": 6, "lock_order_edges": 36, "circular_waits_broken_total": BIG,
     },
     "read_only": False, "frozen": False, "corruptions_total": 0,
+    "freeze": {"since_ns": 0, "seconds": 0.0, "limit_seconds": 600.0, "killed_total": 0, "expired_total": 0},
 }  # fmt: skip
 
 
@@ -88,7 +90,10 @@ def now(**changes: Any) -> str:
     ("changes", "line"),
     [
         ({}, ""),
-        ({"frozen": True, "gc": {"stopped": True}}, "frozen"),
+        (
+            {"frozen": True, "gc": {"stopped": True}, "freeze": {"since_ns": 0, "seconds": 200.0}},
+            f"frozen since {datetime.fromtimestamp(0).astimezone():%H:%M:%S} (3 min 20 s, at most 600 s)",
+        ),
         ({"gc": {"stopped": True}}, "inodegc stopped"),
         ({"read_only": True}, "read-only"),
         ({"read_only": True, "journal": {"aborted": "EIO"}}, "log ABORTED: read-only, see the log"),

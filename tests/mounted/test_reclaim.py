@@ -61,6 +61,26 @@ def test_freezing_twice_and_thawing_what_is_not_frozen_are_refused(plain: Scratc
     plain.unmount_and_check()
 
 
+def test_what_waits_for_a_thaw_can_be_killed(plain: Scratch) -> None:
+    """And a forgotten freeze ends: the thaw that comes too late fails."""
+    mount = plain.mount()
+    (mount / "file").write_text("content")
+    plain.control("freeze=1")
+    for command in (["touch", "new"], ["rm", "file"], ["mkdir", "directory"], ["truncate", "-s1", "file"]):
+        with subprocess.Popen(command, cwd=mount) as process:
+            wait_until(lambda: plain.statistics()["freeze"]["waiting"] == 1, "it to wait")
+            process.kill()
+            assert process.wait(timeout=60) == -signal.SIGKILL
+    found = plain.statistics()["freeze"]
+    assert found["killed_total"] == 4
+    assert found["since_ns"] > 0
+    plain.control("freeze_limit=0.1")
+    wait_until(lambda: not plain.statistics()["frozen"], "the limit to end the freeze")
+    assert "not frozen any more: freeze_limit=0.1" in deferfs("ctl", mount, "thaw=1", code=1).stderr
+    assert os.listdir(mount) == ["file"]
+    plain.unmount_and_check()
+
+
 def test_a_freeze_tells_of_writes_that_were_lost(make_scratch: MakeScratch) -> None:
     scratch = make_scratch(size="24M")
     mount = scratch.mount()

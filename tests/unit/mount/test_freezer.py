@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from math import inf
 
 import pytest
 import trio
@@ -10,6 +11,7 @@ import trio
 from deferfs.check import check_image
 from deferfs.device import Device, MemoryDevice
 from deferfs.errors import FsError
+from deferfs.mount.activity import set_caller
 from deferfs.mount.runtime import Runtime
 from deferfs.ondisk.superblock import Superblock
 from deferfs.reclaim.states import State
@@ -141,6 +143,56 @@ async def test_who_waits_for_the_thaw_is_told_of_an_abort() -> None:
             runtime.store.journal.abort(OSError(errno.EIO, "unplugged"))
             await runtime.freezer.thaw()
         assert errors == [errno.EROFS]
+
+
+async def test_a_caller_that_is_being_killed_leaves_and_nothing_has_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deferfs.mount.freezer.being_killed", lambda pid: pid == 77)
+    async with running() as runtime:
+        await runtime.freezer.freeze()
+        left: list[int] = []
+
+        async def make(pid: int, name: bytes) -> None:
+            set_caller(pid)
+            try:
+                await make_file(runtime, name)
+            except FsError as error:
+                left.append(error.errno)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(make, 78, b"waits")
+            nursery.start_soon(make, 0, b"unknown")
+            await make(77, b"killed")
+            assert left == [errno.EINTR]
+            assert runtime.freezer.killed_total == 1
+            assert runtime.store.frozen
+            await runtime.freezer.thaw()
+        assert left == [errno.EINTR]
+        for name in (b"waits", b"unknown"):
+            assert await runtime.run(namespace.find, runtime.volume, ROOT, name) is not None
+        assert await runtime.run(namespace.find, runtime.volume, ROOT, b"killed") is None
+
+
+async def test_a_freeze_that_nobody_ends_is_ended(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(seconds_max=inf) as runtime:
+        freezer = runtime.freezer
+        await freezer.freeze()
+        assert freezer.snapshot()["since_ns"]
+        start = trio.current_time()
+        await make_file(runtime, b"late")
+        assert trio.current_time() - start >= freezer.limit_seconds
+        assert not runtime.store.frozen
+        assert (freezer.expired_total, freezer.snapshot()["since_ns"]) == (1, 0)
+        with pytest.raises(FsError, match="not frozen any more: freeze_limit=600") as refused:
+            await freezer.thaw()
+        assert refused.value.errno == errno.EINVAL
+        await freezer.freeze()
+        freezer.limit_seconds = 0
+        await trio.sleep(5000)
+        assert freezer.snapshot()["since_ns"]
+        await freezer.thaw()
+        with pytest.raises(FsError) as plain:
+            await freezer.thaw()
+        assert plain.value.detail == "not frozen"
 
 
 # --- nobody else writes the image meanwhile ---
