@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from deferfs.cli.output import say, say_json, tell
+from deferfs.cli.outcome import EXIT_INTERRUPTED
+from deferfs.cli.output import counted, say, say_json, tell
 from deferfs.crash.ace import WORKLOADS
 from deferfs.crash.campaign import Summary, cluster, numbered, processes, run_campaign
 from deferfs.crash.examination import CrashError
@@ -48,15 +51,19 @@ def run_explore(request: Request, *, quiet: bool, as_json: bool) -> int:
         count = left if count is None else min(count, left)
     started = time.monotonic()
     deadline = None if request.seconds is None else started + request.seconds
-    ticker = _Progress(started, quiet=quiet)
-    with _executor(request) as executor:
-        summary = run_campaign(
-            numbered(first, count),
-            executor=executor,
-            jobs=request.jobs if request.scheduler is None else 2 * request.jobs,
-            go_on=lambda: deadline is None or time.monotonic() < deadline,
-            progress=ticker.tick,
-        )
+    summary, interrupted = Summary(next_seed=first.seed), False
+    try:
+        with _progress(summary, started, quiet=quiet), _executor(request) as executor:
+            run_campaign(
+                numbered(first, count),
+                executor=executor,
+                jobs=request.jobs if request.scheduler is None else 2 * request.jobs,
+                go_on=lambda: deadline is None or time.monotonic() < deadline,
+                summary=summary,
+            )
+    except KeyboardInterrupt:
+        interrupted = True
+        tell(f"interrupted; the runs under way are not counted, --seed {summary.next_seed} goes on with them")
     seconds = time.monotonic() - started
     program = None
     if summary.finding is not None:
@@ -66,6 +73,8 @@ def run_explore(request: Request, *, quiet: bool, as_json: bool) -> int:
         say_json(_as_json(summary, seconds, program))
     else:
         _report(summary, seconds, first)
+    if interrupted:
+        return EXIT_INTERRUPTED
     return 0 if summary.finding is None else 1
 
 
@@ -119,35 +128,44 @@ class _Ticker:
         return True
 
 
-class _Progress:
-    """A line from time to time: what was done, and how fast."""
+@contextmanager
+def _progress(summary: Summary, started: float, *, quiet: bool) -> Iterator[None]:
+    """A line from time to time, also while one run takes long: what was done, and how fast."""
+    over = threading.Event()
 
-    def __init__(self, started: float, *, quiet: bool) -> None:
-        self._started = started
-        self._ticker = _Ticker(started)
-        self._quiet = quiet
+    def tell_again() -> None:
+        while not over.wait(_PROGRESS_SECONDS):
+            tally, seconds = summary.tally, time.monotonic() - started
+            tell(
+                f"{seconds:.0f} s: {counted(summary.tasks, 'run', form=',')}, "
+                f"{counted(tally.states, 'distinct state', form=',')}, {tally.states / seconds:,.0f}/s, "
+                f"{counted(len(tally.coverage), 'journal state')}; now at seed {summary.next_seed}"
+            )
 
-    def tick(self, summary: Summary) -> None:
-        """`summary` is what was done so far."""
-        if self._quiet or not self._ticker.due():
-            return
-        tally, seconds = summary.tally, time.monotonic() - self._started
-        tell(
-            f"{seconds:.0f} s: {summary.tasks:,} runs, {tally.states:,} distinct states, "
-            f"{tally.states / seconds:,.0f}/s, {len(tally.coverage)} journal states"
-        )
+    thread = threading.Thread(target=tell_again, daemon=True)
+    if not quiet:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if not quiet:
+            thread.join()
 
 
 def _report(summary: Summary, seconds: float, first: Task) -> None:
     tally = summary.tally
-    say(f"runs      {summary.tasks:,} of workload {first.workload}, seeds {first.seed} to {summary.next_seed - 1}")
+    seeds = f", seeds {first.seed} to {summary.next_seed - 1}" if summary.tasks else ""
+    say(f"runs      {summary.tasks:,} of workload {first.workload}{seeds}")
     say(f"states    {tally.states:,} distinct ({tally.within:,} inside recoveries), {tally.repeats:,} met again")
     say(f"rate      {tally.states / seconds:,.0f} distinct states a second, {seconds:.1f} s")
     say(
-        f"work      {tally.recoveries:,} recoveries, {tally.examined:,} examinations, {tally.sampled:,} states judged "
-        f"twice, {tally.emptied:,} filesystems emptied"
+        f"work      {counted(tally.recoveries, 'recovery', 'recoveries', form=',')}, "
+        f"{counted(tally.examined, 'examination', form=',')}, "
+        f"{counted(tally.sampled, 'state', form=',')} judged twice, "
+        f"{counted(tally.emptied, 'filesystem', form=',')} emptied"
     )
-    say(f"coverage  {len(tally.coverage)} journal states: in flight, log; recovered to")
+    say(f"coverage  {counted(len(tally.coverage), 'journal state')}: in flight, log; recovered to")
     for what, count in sorted(tally.coverage.items(), key=lambda item: (-item[1], item[0])):
         say(f"{count:>12,}  {what}")
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
+from deferfs.cli import crash_run, output
 from deferfs.cli.main import run
+from deferfs.crash import campaign
+from deferfs.crash.exploration import Result, Task, run_task
+from tests.cli.conftest import Command
 from tests.property.log_faults import FAULTS
 
 
@@ -119,3 +124,42 @@ def test_replay_where_the_crash_is_not_there_any_more(tmp_path: Path, capsys: py
 def test_replay_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["crash", "replay", str(tmp_path / "none.py")]) == 1
     assert "No such file" in capsys.readouterr().err
+
+
+def test_an_interrupt_keeps_what_was_counted(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    """And tells by which number to go on; the run under way counts for nothing."""
+    real = run_task
+
+    def interrupted(task: Task) -> Result:
+        if task.seed == 7:
+            raise KeyboardInterrupt
+        return real(task)
+
+    monkeypatch.setattr(campaign, "run_task", interrupted)
+    words = ("crash", "explore", "--runs", "9", "--seed", "5", "--length", "5", "--evict", "inline", "-q")
+    outcome = command(*words)
+    assert outcome.code == 130
+    assert outcome.out.startswith("runs      2 of workload random, seeds 5 to 6\n")
+    assert outcome.err == "deferfs: interrupted; the runs under way are not counted, --seed 7 goes on with them\n"
+    found = json.loads(command(*words, "--json").out)
+    assert (found["runs"], found["next_seed"]) == (2, 7)
+
+
+def test_progress_is_told_while_a_run_takes_long(monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    told = threading.Event()
+    real, tell = run_task, output.tell
+
+    def slow(task: Task) -> Result:
+        assert told.wait(60), "no progress"
+        return real(task)
+
+    def hear(text: str) -> None:
+        tell(text)
+        told.set()
+
+    monkeypatch.setattr(crash_run, "_PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(crash_run, "tell", hear)
+    monkeypatch.setattr(campaign, "run_task", slow)
+    outcome = command("crash", "explore", "--runs", "1", "--seed", "3", "--length", "5")
+    assert outcome.code == 0
+    assert "0 runs, 0 distinct states, 0/s, 0 journal states; now at seed 3" in outcome.err
