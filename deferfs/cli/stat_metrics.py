@@ -103,7 +103,20 @@ def _memory(make: _Families, found: Statistics) -> Iterator[Metric]:
     yield make.gauge("uptime_seconds", "Age of the daemon.", found["uptime_seconds"])
     yield make.gauge("memory_budget_bytes", "Budget of both caches.", memory["budget_bytes"])
     yield make.gauge("memory_reserve_bytes", "Part of it that only cleanups may use.", memory["reserve_bytes"])
-    used = [(("inodes",), memory["inode_bytes"]), (("blocks",), memory["block_bytes"])]
+    used = [
+        ((name,), memory[key])
+        for name, key in (
+            ("inodes", "inode_bytes"),
+            ("blocks", "block_bytes"),
+            ("superseded", "superseded_bytes"),
+            ("tables", "table_bytes"),
+            ("buffers", "buffer_bytes"),
+        )
+    ]
+    yield make.gauge("memory_dirty_bytes", "Blocks that have to be written home.", memory["dirty_bytes"])
+    yield make.gauge("memory_resident_bytes", "VmRSS of the daemon.", memory["resident_bytes"])
+    yield make.gauge("memory_resident_highest_bytes", "VmHWM of the daemon.", memory["resident_highest_bytes"])
+    yield make.gauge("memory_promised_bytes", "What VmHWM stays below.", memory["promised_bytes"])
     yield make.gauge("memory_used_bytes", "Memory in use.", used, ("cache",))
     yield make.counter(
         "direct_reclaims", "Operations that had to reclaim memory themselves.", memory["direct_reclaims_total"]

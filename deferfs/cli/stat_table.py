@@ -92,7 +92,12 @@ def _memory(statistics: Statistics) -> Iterator[str]:
         f"  inodes {format_size(memory['inode_bytes'])}  blocks {format_size(memory['block_bytes'])}"
     )
     yield (
-        f"         reserve {format_size(memory['reserve_bytes'])}  direct reclaims {memory['direct_reclaims_total']}"
+        f"         reserve {format_size(memory['reserve_bytes'])}  dirty {format_size(memory['dirty_bytes'])}"
+        f"  buffers {format_size(memory['buffer_bytes'])}  direct reclaims {memory['direct_reclaims_total']}"
+    )
+    yield (
+        f"         resident {format_size(memory['resident_bytes'])}, at most"
+        f" {format_size(memory['resident_highest_bytes'])} of {format_size(memory['promised_bytes'])} promised"
     )
     yield (
         f"inodes   cached {inodes['cached']}  active {inodes['active']}  idle {inodes['idle']}"

@@ -112,6 +112,10 @@ class Adapter(pyfuse3.Operations):
         self._durable_attributes = options.durable_attributes
         self.writes_total = 0
         self.writes_in_flight = 0
+        self.buffer_bytes = 0
+        """Of the data of READ and WRITE requests under way. libfuse has received a WRITE into a buffer of its own,
+        which pyfuse3 has copied."""
+        runtime.store.memory.add_account("buffers", lambda: self.buffer_bytes)
         self._handles = Handles(runtime.volume.inodes, self.anomalies, writeback_cache=self.enable_writeback_cache)
 
     # --- names ---
@@ -340,7 +344,11 @@ class Adapter(pyfuse3.Operations):
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """READ."""
         handle = self._handles.get(fh)
-        return await self._runtime.read(handle.ino, off, size, quiet=handle.quiet)
+        self.buffer_bytes += size
+        try:
+            return await self._runtime.read(handle.ino, off, size, quiet=handle.quiet)
+        finally:
+            self.buffer_bytes -= size
 
     @_handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -348,6 +356,7 @@ class Adapter(pyfuse3.Operations):
         handle = self._handles.get(fh)
         self.writes_total += 1
         self.writes_in_flight += 1
+        self.buffer_bytes += 2 * len(buf)
         try:
             done = await self._runtime.write(handle.ino, off, buf)
             while done < len(buf) and self.enable_writeback_cache:
@@ -361,6 +370,7 @@ class Adapter(pyfuse3.Operations):
             raise
         finally:
             self.writes_in_flight -= 1
+            self.buffer_bytes -= 2 * len(buf)
         return done
 
     @_handler

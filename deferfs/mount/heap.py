@@ -2,8 +2,8 @@
 
 A request carries up to 1 MiB. By default glibc takes such a buffer from the kernel by itself (mmap) at first, but
 raises the size from which it does so when one is freed, up to 32 MiB: from then on buffers come from the heap, between
-objects that live long, and what is freed stays. A fixed threshold keeps them out of it. Threads get heaps of their own by
-default; one is enough, for the threads mostly wait.
+objects that live long, and what is freed stays. A fixed threshold keeps them out of it. Threads get heaps of their own
+by default; one is enough, for the threads mostly wait.
 """
 
 from __future__ import annotations

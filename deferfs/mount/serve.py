@@ -19,6 +19,7 @@ import trio
 
 from deferfs.device import FileDevice
 from deferfs.errors import DeferfsError, FsError, MountFailedError
+from deferfs.limits import MIB
 from deferfs.mount import controls, diagnostics, status, why
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.control import ControlServer
@@ -39,6 +40,10 @@ _log: Final = logging.getLogger(__name__)
 TASKS_MIN: Final = 8
 """Idle readers that pyfuse3 keeps: starting one for each request costs more than keeping it."""
 TASKS_MAX: Final = 99
+READER_BYTES: Final = 2 * MIB
+"""What a reader of requests may hold while its WRITE waits: libfuse's buffer, and pyfuse3's copy."""
+READERS_FEW: Final = 24
+"""So many readers there are with any budget: as many requests may wait before the next one does."""
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 ANSWER_SECONDS_MAX: Final = 5.0
 """For those who have asked what became of the image, to hear it."""
@@ -46,6 +51,11 @@ QUIET_SECONDS: Final = 0.05
 QUIET_SECONDS_MAX: Final = 10.0
 EXTEND_SECONDS: Final = 30.0
 EXTEND_POLL_SECONDS: Final = 10.0
+
+
+def readers_max(budget_bytes: int) -> int:
+    """How many requests may be under way, so that their buffers fit into the budget."""
+    return max(READERS_FEW, min(TASKS_MAX, budget_bytes // READER_BYTES))
 
 
 class Server:
@@ -103,7 +113,7 @@ class Server:
 
     async def _serve_requests(self, scope: trio.CancelScope) -> None:
         with ReadTimer() as timer, cheap_turns(self._runtime.busy_poll, timer.start):
-            await pyfuse3.main(TASKS_MIN, TASKS_MAX)
+            await pyfuse3.main(TASKS_MIN, readers_max(self._runtime.store.memory.limit_bytes))
         scope.cancel()
 
     async def _announce(self, nursery: trio.Nursery) -> None:

@@ -22,7 +22,7 @@ import trio
 
 from deferfs.device import Device
 from deferfs.errors import DeferfsError, FsError, MountFailedError
-from deferfs.mount import logs, syscalls
+from deferfs.mount import heap, logs, syscalls
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.budget import default_budget
 from deferfs.mount.daemon import Handshake, raise_file_limit
@@ -63,6 +63,7 @@ def serve_mount(
     logs.configure(foreground=foreground, file=options.log, instance=mountpoint)
     notifier = Notifier()
     raise_file_limit()
+    heap.configure()
     _become_io_flusher()
     with ExitStack() as stack:
         notifier.status(f"opening {image}")

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from deferfs import __version__
+from deferfs.mount.resident import promised_bytes, resident
 from deferfs.store import COMPILED
 from deferfs.volume.attributes import statfs
 
@@ -62,12 +63,19 @@ def counters(runtime: Runtime) -> dict[str, dict[str, float]]:
 
 
 def _memory(runtime: Runtime) -> Section:
-    memory = runtime.store.memory.statistics()
+    memory, process = runtime.store.memory.statistics(), resident()
     return {
         "budget_bytes": memory.budget_bytes,
         "used_bytes": memory.used_bytes,
         "inode_bytes": memory.accounts["inodes"],
         "block_bytes": memory.accounts["blocks"],
+        "dirty_bytes": runtime.store.dirty_bytes,
+        "superseded_bytes": memory.accounts["superseded"],
+        "table_bytes": memory.accounts["tables"],
+        "buffer_bytes": memory.accounts.get("buffers", 0),
+        "resident_bytes": process.now_bytes,
+        "resident_highest_bytes": process.highest_bytes,
+        "promised_bytes": promised_bytes(memory.budget_bytes, runtime.volume.inodes.highest),
         "reserve_bytes": memory.reserve_bytes,
         "direct_reclaims_total": runtime.direct_reclaims_total,
         "pressure_events_total": sum(runtime.pressure.events.values()),

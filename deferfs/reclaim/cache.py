@@ -39,6 +39,8 @@ class InodeCache:
 
     def __init__(self) -> None:
         self.table: dict[int, InCoreInode] = {}
+        self.highest = 0
+        """The most in-core inodes that there have been."""
         self.lru: OrderedDict[int, InCoreInode] = OrderedDict()
         self.pending_blocks = 0
         """Blocks that queued and running inactivations of orphans will free."""
@@ -60,8 +62,7 @@ class InodeCache:
     def _activate(self, ino: int, generation: int) -> InCoreInode:
         inode = self.table.get(ino)
         if inode is None:
-            inode = self.table[ino] = InCoreInode(ino, generation)
-            inode.passive += 1
+            inode = self._new(ino, generation)
         elif inode.state is State.IDLE:
             del self.lru[ino]
         elif inode.state in (State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING):
@@ -70,6 +71,13 @@ class InodeCache:
             if inode.waiting and inode.queue is not None:
                 inode.queue.leave(inode)
             self._unpend(inode)
+        return inode
+
+    def _new(self, ino: int, generation: int) -> InCoreInode:
+        inode = self.table[ino] = InCoreInode(ino, generation)
+        inode.passive += 1
+        if len(self.table) > self.highest:
+            self.highest = len(self.table)
         return inode
 
     def _live(self, inode: InCoreInode) -> None:
@@ -149,8 +157,7 @@ class InodeCache:
         place in the orphan table. Returns it when nobody holds it, so that it must be inactivated at once."""
         inode = self.table.get(ino)
         if inode is None:
-            inode = self.table[ino] = InCoreInode(ino, generation)
-            inode.passive += 1
+            inode = self._new(ino, generation)
         elif inode.state is State.IDLE:
             del self.lru[ino]
         waiting = inode.queue if inode.waiting else None

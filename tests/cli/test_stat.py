@@ -19,7 +19,9 @@ STATISTICS: dict[str, Any] = {
     "pid": 123456, "uptime_seconds": 123.4, "evict": "deferred",
     "memory": {
         "budget_bytes": 256 << 20, "used_bytes": 255 << 20, "inode_bytes": 100 << 20,
-        "block_bytes": 155 << 20, "reserve_bytes": 16 << 20, "direct_reclaims_total": BIG,
+        "block_bytes": 155 << 20, "reserve_bytes": 16 << 20, "direct_reclaims_total": BIG, "dirty_bytes": 99 << 20,
+        "buffer_bytes": 198 << 20, "superseded_bytes": 99 << 20, "table_bytes": 9 << 20, "resident_bytes": 300 << 20,
+        "resident_highest_bytes": 310 << 20, "promised_bytes": 320 << 20,
     },
     "inodes": {
         "cached": BIG, "active": BIG, "idle": BIG, "queued": BIG, "inactivating": BIG,

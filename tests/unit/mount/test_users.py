@@ -41,7 +41,7 @@ def test_each_kind_of_use_is_found(tmp_path: Path) -> None:
 
 def test_a_name_is_read_as_it_is_and_told_on_one_line(tmp_path: Path) -> None:
     process(tmp_path, 7, " evil\n\x1b[2J", cwd="/mnt")
-    (user,) = users_of("/mnt", proc=str(tmp_path))
+    (user,) = users_of("0:50", proc=str(tmp_path), place_of=place_of)
     assert user.name == " evil\n\x1b[2J"
     assert str(user) == " evil\\n\\x1b[2J (pid 7, working directory)"
 

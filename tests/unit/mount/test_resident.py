@@ -1,0 +1,25 @@
+from pathlib import Path
+
+from deferfs.limits import INODE_COST_BYTES, RESIDENT_BASE_BYTES
+from deferfs.mount.resident import Resident, promised_bytes, resident
+
+
+def test_what_the_kernel_counts(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tdeferfs\nVmPeak:\t 900 kB\nVmHWM:\t   120 kB\nVmRSS:\t   100 kB\n")
+    assert resident(path=str(status)) == Resident(100 * 1024, 120 * 1024)
+
+
+def test_where_nothing_is_told(tmp_path: Path) -> None:
+    assert resident(path=str(tmp_path / "none")) == Resident(0, 0)
+    (tmp_path / "odd").write_text("VmRSS:\nVmHWM:\tmany\n")
+    assert resident(path=str(tmp_path / "odd")) == Resident(0, 0)
+
+
+def test_this_process() -> None:
+    found = resident()
+    assert 0 < found.now_bytes <= found.highest_bytes
+
+
+def test_the_promise() -> None:
+    assert promised_bytes(1000, 10) == 1000 + RESIDENT_BASE_BYTES + 10 * INODE_COST_BYTES
