@@ -1,0 +1,90 @@
+"""How much the daemon keeps resident, and that it lives in a small memory cgroup."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from deferfs.measure.cgroup import MemoryCgroup, find_hierarchy
+from tests.mounted.conftest import MakeScratch
+from tests.mounted.scratch import Scratch, deferfs
+
+pytestmark = pytest.mark.mounted
+
+CGROUP_BYTES: Final = 96 << 20
+WORK: Final = textwrap.dedent("""
+    import os, sys
+    root, cgroup = sys.argv[1:]
+    if cgroup:
+        with open(cgroup, "w") as file:
+            file.write(str(os.getpid()))
+    piece = os.urandom(1 << 20)
+    for turn in range(2):
+        for number in range(3):
+            with open(f"{root}/large-{number}", "wb", buffering=0) as file:
+                for _ in range(50):
+                    file.write(piece)
+        for number in range(1500):
+            with open(f"{root}/small-{number}", "wb") as file:
+                file.write(b"x" * 3000)
+        for name in os.listdir(root):
+            os.stat(f"{root}/{name}")
+        for number in range(1500):
+            os.unlink(f"{root}/small-{number}")
+""")
+"""Large files written and rewritten, many small ones made, looked at and removed; from inside of a cgroup if there is
+one."""
+
+
+def work(root: Path, cgroup: str = "") -> None:
+    subprocess.run([sys.executable, "-c", WORK, str(root), cgroup], check=True)
+
+
+def test_what_is_resident_stays_below_the_promise(scratch: Scratch) -> None:
+    root = scratch.mount("memory=8M")
+    work(root)
+    memory = scratch.statistics()["memory"]
+    assert 0 < memory["resident_bytes"] <= memory["resident_highest_bytes"] <= memory["promised_bytes"]
+    assert memory["promised_bytes"] < 80 << 20
+    scratch.unmount_and_check()
+
+
+def test_an_empty_image_of_two_terabytes_takes_no_more(make_scratch: MakeScratch) -> None:
+    large = make_scratch(size="2T")
+    root = large.mount("memory=8M")
+    (root / "file").write_bytes(b"x" * 100_000)
+    memory = large.statistics()["memory"]
+    assert memory["used_bytes"] < memory["budget_bytes"]
+    assert memory["resident_highest_bytes"] <= memory["promised_bytes"]
+    large.unmount()
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["work outside", "work inside"])
+def test_a_daemon_in_a_small_cgroup_is_not_killed(scratch: Scratch, inside: bool) -> None:
+    """Mounted in there, it takes a budget that leaves room for itself."""
+    hierarchy = find_hierarchy()
+    if hierarchy is None:
+        pytest.skip("no memory cgroups here")
+    name = f"deferfs-test-{os.getpid()}"
+    with MemoryCgroup(hierarchy, name, CGROUP_BYTES) as cgroup:
+        members = hierarchy.memory / name / "cgroup.procs"
+        starter = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); os.execvp(sys.argv[2], sys.argv[2:])"
+        options = f"evict={scratch.evict},log={scratch.log}"
+        paths = (str(scratch.image), str(scratch.mountpoint))
+        command = [sys.executable, "-m", "deferfs", "mount", *paths, "-o", options]
+        subprocess.run([sys.executable, "-c", starter, members, *command], check=True, cwd="/")
+        try:
+            assert str(scratch.pid) in members.read_text().split()
+            assert scratch.statistics()["memory"]["budget_bytes"] < CGROUP_BYTES // 2
+            work(scratch.mountpoint, str(members) if inside else "")
+            assert cgroup.read().oom_kills == 0
+        finally:
+            deferfs("umount", scratch.mountpoint)
+        assert cgroup.read().oom_kills == 0
+    scratch.check()
