@@ -27,6 +27,9 @@ _SLOT_BYTES = 320
 class RecoveredOrphans:
     """The orphans that the table held when it was opened and that inodegc has not taken yet.
 
+    It holds the blocks of the table as they are on disk until their slots are taken: 33 bytes an orphan, or a block of
+    the table for each that is used in part.
+
     **Invariant:** a slot is in here until it is taken, and nobody else changes it before: only its inactivation does.
     """
 

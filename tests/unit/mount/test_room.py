@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from functools import partial
 
 import pytest
 import trio
@@ -13,7 +14,7 @@ from deferfs.errors import FsError
 from deferfs.mount import gc_workers
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.volume import attributes, namespace
-from tests.unit.runtimes import delete_and_forget, fill, make_file, running, unlink
+from tests.unit.runtimes import delete_and_forget, fill, make_file, running, turns, unlink
 from tests.unit.volumes import record_of
 
 MODES = pytest.mark.parametrize("evict", ["deferred", "inline"])
@@ -151,3 +152,61 @@ async def test_inodes_that_wait_for_inactivation_are_free() -> None:
         assert waiting.files - waiting.files_free == before.files - before.files_free + 1
         assert held in runtime.volume.inodes.table
         runtime.workers.resume()
+
+
+async def test_what_others_have_used_up_meanwhile_was_there_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The level of free blocks is what it was before, and nothing is pending: but blocks did become free."""
+    async with running(size=SIZE) as runtime:
+        space = runtime.store.space
+
+        async def others(blocks: int) -> None:
+            held = space.hold(0, blocks, reserve=True)
+            space.pending_blocks += held[1]
+            space.release([held])
+            assert space.free_blocks == before
+
+        before = space.free_blocks
+        monkeypatch.setattr(runtime.blockgc, "free_blocks", others)
+        await runtime.room.make(4, reserve=False)
+        assert not runtime.room.refused_total
+
+
+async def test_an_operation_looks_again_after_a_thaw() -> None:
+    async with running(size=SIZE) as runtime:
+        await runtime.freezer.freeze()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(runtime.room.make, 4, reserve=False))
+            await turns()
+            await runtime.freezer.thaw()
+        assert not runtime.room.refused_total
+
+
+async def test_a_wait_for_freed_blocks_ends_when_they_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are committed, and the device is told of them still: nothing is left to commit or to flush."""
+    async with running(size=SIZE) as runtime:
+        await runtime.sync()
+        flushes: list[int] = []
+
+        async def flush() -> None:
+            flushes.append(1)
+            await trio.lowlevel.checkpoint()
+
+        space = runtime.store.space
+        held = space.hold(0, 4, reserve=True)
+        space.pending_blocks += held[1]
+        over = trio.Event()
+
+        async def wait() -> None:
+            with monkeypatch.context() as patched:
+                patched.setattr(runtime.background, "flush", flush)
+                await runtime.room.make(4, reserve=False)
+            over.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await turns()
+            assert not over.is_set(), "nothing has been released"
+            space.release([held])
+            runtime.background._wake_committed()
+            await over.wait()
+        assert not flushes, "it went round and round"
