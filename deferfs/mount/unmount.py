@@ -22,6 +22,8 @@ from deferfs.mount.users import name_of, users_of
 
 STATE_POLL_SECONDS: Final = 1.0
 """How often to ask a daemon that has not ended whether it is stopping at all."""
+UNANSWERED_MAX: Final = 2
+"""So often in a row the daemon is just about to end."""
 USERS_SHOWN_MAX: Final = 5
 
 
@@ -119,18 +121,17 @@ def _stays_mounted(mount: Mount, ending: Ending, notice: Callable[[str], None], 
     """Wait for the daemon's end, False; or True, when something else still uses the image and `notice` has been told.
     UnmountError instead, if the image was to be let go of."""
     holder = _holder_here(mount)
-    told = False
+    told, unanswered = False, 0
     while holder is None and not ending.wait(STATE_POLL_SECONDS):
         try:
             state = control_client.ask_within(mount, "state", STATE_POLL_SECONDS, pid=ending.pid)
-        except control_client.NoDaemonError:
-            continue  # it is about to end
-        except ControlError:
-            if not told:
+        except ControlError:  # it is about to end, or is stopped; its number may even be another mount's by now
+            unanswered += 1
+            if not told and unanswered == UNANSWERED_MAX:
                 notice(
                     f"{mount.mountpoint}: unmounted; waiting for the daemon (pid {ending.pid}), which does not answer"
                 )
-            told = True
+                told = True
             continue
         if state == "serving":
             holder = _holder_elsewhere(mount)
