@@ -1,7 +1,6 @@
 """What `umount` says and answers in each state of a daemon and its image: the table in docs/command-line.md."""
 
 import os
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -170,7 +169,7 @@ def test_the_daemon_dies_on_the_way(mounted: Path, image: Path, program: Command
     assert program("fsck", "-n", image).code == 0
 
 
-@pytest.mark.skipif(not shutil.which("xfs_io"), reason="needs xfs_io (xfsprogs) to take a disk away")
+@pytest.mark.needs("mkfs.ext4", "xfs_io")
 def test_the_journal_was_aborted(tmp_path: Path, directory: Path, program: Command) -> None:
     host, disk = tmp_path / "host", tmp_path / "disk"
     host.mkdir()
