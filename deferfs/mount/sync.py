@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from deferfs.errors import ControlError
-from deferfs.mount import control_client, syscalls
+from deferfs.mount import control_client, mountinfo, syscalls
+from deferfs.mount.own_mounts import OwnMounts
 
 
 def sync(path: str) -> None:
@@ -16,15 +17,18 @@ def sync(path: str) -> None:
     """
     mount = control_client.find_mount(path)
     control_client.find_daemon(mount)  # without a daemon, the next call could hang
+    fd = OwnMounts(mount.device, lambda: True, privileged=False).open_one()
+    if fd is None:
+        hidden = mountinfo.hidden_deferfs(mount.mountpoint)
+        over = "another filesystem" if hidden is None else hidden.fstype
+        raise ControlError(f"{mount.mountpoint}: {over} is mounted over it; unmount that first")
     failure = None
     try:
-        fd = os.open(mount.mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            syscalls.syncfs(fd)
-        finally:
-            os.close(fd)
+        syscalls.syncfs(fd)
     except OSError as error:
         failure = error
+    finally:
+        os.close(fd)
     control_client.ask(mount, "sync")
     if failure is not None:
         raise ControlError(f"{mount.mountpoint}: some writes were lost: {failure.strerror}") from failure

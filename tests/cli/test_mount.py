@@ -26,7 +26,7 @@ BAD = [
     ("image", "mount", ["-o", "colour=blue"], 1, "unknown mount option 'colour=blue'"),
     ("image", "mount", ["-o", "evict=lazy"], 1, "must be deferred or inline"),
     ("image", "mount", ["-o", "remount,ro"], 1, "cannot be remounted"),
-    ("image", "mount", ["-o", "log=/nowhere/log"], 2, "/nowhere/log: cannot write the log"),
+    ("image", "mount", ["-o", "log=/nowhere/log"], 2, "/nowhere/log: cannot be written"),
     ("image", "mount", ["-z"], 1, "no such option"),
 ]
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,21 @@ def test_a_write_that_was_lost_is_told_once_and_the_rest_is_durable(mounted: Pat
     outcome = program("sync", mounted)
     assert outcome == Outcome(1, "", f"deferfs: {mounted}: some writes were lost: No space left on device\n")
     assert program("sync", mounted) == Outcome(0, "", "")
+
+
+@pytest.mark.mounted
+def test_a_mount_that_another_one_covers_is_never_mistaken_for_that(
+    mounted: Path, image: Path, program: Command
+) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mounted], check=True)
+    try:
+        covered = program("sync", image)
+    finally:
+        subprocess.run(["umount", mounted], check=True)
+    assert covered.code == 1
+    assert "tmpfs is mounted over it" in covered.err
+    assert is_one_line(covered.err)
+    assert program("sync", image) == Outcome(0, "", "")
 
 
 def test_where_nothing_is_mounted(directory: Path, command: Command) -> None:
