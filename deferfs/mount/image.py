@@ -49,19 +49,23 @@ def open_image(
             now = time.monotonic()
             if now >= deadline or not is_wanted():
                 holders = _named(holders_of(path))
+                if not holders:
+                    raise  # it may say by which other name the image is in use
                 raise ImageInUseError(f"{path}: in use by {holders}; unmount it first, or end that process") from error
             if notice_at is None:
                 reads = any(holder.shared for holder in holders_of(path))
                 notice_at = now if reads else now + NOTICE_AFTER_SECONDS
             if now >= notice_at:
-                notice(f"{path}: waiting for {_named(holders_of(path))}, which holds a lock on it")
+                holders = _named(holders_of(path))
+                notice(f"{path}: waiting for {holders}, which holds a lock on it" if holders else f"{error}; waiting")
                 notice_at = deadline
             time.sleep(LOCK_POLL_SECONDS)
 
 
 def _named(holders: list[Holder]) -> str:
-    """The processes in words; they may be hidden from this user, or on another machine."""
-    return ", ".join(map(str, holders)) or "a process that is hidden from this user"
+    """The processes in words; empty when they are hidden from this user, on another machine, or use the image by
+    another name."""
+    return ", ".join(map(str, holders))
 
 
 def refuse_if_mounted(path: str) -> None:

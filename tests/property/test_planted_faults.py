@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 
 from deferfs.crash.campaign import numbered, run_campaign
 from deferfs.crash.exploration import Task
 from deferfs.crash.world import fresh_free, fresh_image
+from deferfs.store.space import FreeSpace
 from tests.property.hunt import SWEEPS, hunt
 from tests.property.log_faults import FAULTS
 
@@ -23,6 +27,15 @@ NOT_BY_CHANCE = {
     "freed_blocks_are_used_again_before_their_discard": "needs a commit held up between two of its discards",
 }
 """Faults that only a sweep is asked to find, and why."""
+
+
+@pytest.fixture(autouse=True)
+def counts_may_be_wrong(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Under a fault the counts of free space need not add up: what finds it is the oracle. Jobs that were left half way
+    end in here, too."""
+    monkeypatch.setattr(FreeSpace, "check", lambda space: None)
+    yield
+    gc.collect()
 
 
 @pytest.mark.parametrize("name", FAULTS)
