@@ -20,7 +20,7 @@ import trio
 from deferfs.device import FileDevice
 from deferfs.errors import DeferfsError, FsError, MountFailedError
 from deferfs.limits import MIB
-from deferfs.mount import controls, diagnostics, status, why
+from deferfs.mount import controls, diagnostics, heap, status, why
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.control import ControlServer
 from deferfs.mount.daemon import Handshake
@@ -95,6 +95,7 @@ class Server:
             await self._runtime.start(nursery)
             self._runtime.pressure = PressureWatch(open_sources(), self._runtime.background.under_pressure)
             nursery.start_soon(self._runtime.pressure.run)
+            nursery.start_soon(heap.trim_when_idle, lambda: self._runtime.requests.events)
             nursery.start_soon(self._handle_signals)
             async with trio.open_nursery() as serving:
                 serving.start_soon(self._serve_requests, serving.cancel_scope)
