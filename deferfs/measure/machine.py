@@ -79,10 +79,10 @@ def process_memory_bytes(pid: int, field: str = "VmHWM") -> int:
     it is gone.
     """
     try:
-        text = Path(f"/proc/{pid}/status").read_text()
+        text = Path(f"/proc/{pid}/status").read_bytes()
     except OSError:
         return 0
-    for line in text.splitlines():
-        if line.startswith(f"{field}:"):
+    for line in text.split(b"\n"):  # the kernel escapes line feeds in names, and no other ends of lines
+        if line.startswith(f"{field}:".encode()):
             return int(line.split()[1]) * 1024
     return 0

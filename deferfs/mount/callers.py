@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from deferfs.mount.process_status import status_of
+
 if TYPE_CHECKING:
     import pyfuse3
 
@@ -52,7 +54,7 @@ class Caller:
 
     def _read(self) -> _Status | None:
         if self._status is None:
-            self._status = _status(f"{self._proc}/{self._pid}/status")
+            self._status = _status(self._pid, self._proc)
         return self._status
 
     def _is_of_our_namespace(self) -> bool:
@@ -72,14 +74,10 @@ class _Status(NamedTuple):
     capabilities: int
 
 
-def _status(path: str) -> _Status | None:
+def _status(pid: int, proc: str) -> _Status | None:
     """None when nothing can be seen."""
-    fields: dict[str, str] = {}
+    fields = status_of(pid, proc=proc)
     try:
-        with open(path, encoding="ascii", errors="replace", newline="\n") as file:
-            for line in file:
-                key, _, value = line.partition(":")
-                fields[key] = value
         return _Status(frozenset(map(int, fields["Groups"].split())), int(fields["CapEff"], 16))
-    except (OSError, ValueError, KeyError):
+    except (ValueError, KeyError):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deferfs.limits import INODE_COST_BYTES, RESIDENT_BASE_BYTES
+from deferfs.mount.process_status import bytes_of, status_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,18 +16,10 @@ class Resident:
     highest_bytes: int
 
 
-def resident(*, path: str = "/proc/self/status") -> Resident:
-    """As proc(5) has it."""
-    found = {"VmRSS": 0, "VmHWM": 0}
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            for line in file:
-                name, _, value = line.partition(":")
-                if name in found:
-                    found[name] = int(value.split()[0]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return Resident(found["VmRSS"], found["VmHWM"])
+def resident(*, proc: str = "/proc") -> Resident:
+    """Of this process."""
+    fields = status_of("self", proc=proc)
+    return Resident(bytes_of(fields, "VmRSS"), bytes_of(fields, "VmHWM"))
 
 
 def promised_bytes(budget_bytes: int, inodes_highest: int) -> int:

@@ -22,6 +22,7 @@ from deferfs.limits import (
     THROTTLE_EXTENTS,
     THROTTLE_INODES,
 )
+from deferfs.mount.process_status import status_of
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime import Runtime
@@ -115,12 +116,8 @@ class Throttle:
 
 def being_killed(pid: int, *, proc: str = "/proc") -> bool:
     """Whether SIGKILL is pending for a thread; every fatal signal becomes one. False when nothing can be seen."""
+    fields = status_of(pid, proc=proc)
     try:
-        # the kernel escapes line feeds in names, and no other ends of lines
-        with open(f"{proc}/{pid}/status", encoding="ascii", errors="replace", newline="\n") as file:
-            for line in file:
-                if line.startswith(("SigPnd:", "ShdPnd:")) and int(line.split()[1], 16) & _SIGKILL_BIT:
-                    return True
-    except (OSError, ValueError, IndexError):
-        pass
-    return False
+        return any(int(fields.get(name, "0"), 16) & _SIGKILL_BIT for name in ("SigPnd", "ShdPnd"))
+    except ValueError:
+        return False

@@ -5,15 +5,18 @@ from deferfs.mount.resident import Resident, promised_bytes, resident
 
 
 def test_what_the_kernel_counts(tmp_path: Path) -> None:
-    status = tmp_path / "status"
-    status.write_text("Name:\tdeferfs\nVmPeak:\t 900 kB\nVmHWM:\t   120 kB\nVmRSS:\t   100 kB\n")
-    assert resident(path=str(status)) == Resident(100 * 1024, 120 * 1024)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "status").write_text(
+        "Name:\tdeferfs\nVmPeak:\t 900 kB\nVmHWM:\t   120 kB\nVmRSS:\t   100 kB\n"
+    )
+    assert resident(proc=str(tmp_path)) == Resident(100 * 1024, 120 * 1024)
 
 
 def test_where_nothing_is_told(tmp_path: Path) -> None:
-    assert resident(path=str(tmp_path / "none")) == Resident(0, 0)
-    (tmp_path / "odd").write_text("VmRSS:\nVmHWM:\tmany\n")
-    assert resident(path=str(tmp_path / "odd")) == Resident(0, 0)
+    assert resident(proc=str(tmp_path)) == Resident(0, 0)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "status").write_text("VmRSS:\nVmHWM:\tmany\n")
+    assert resident(proc=str(tmp_path)) == Resident(0, 0)
 
 
 def test_this_process() -> None:

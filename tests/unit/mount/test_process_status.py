@@ -1,0 +1,31 @@
+from pathlib import Path
+
+from deferfs.mount.process_status import bytes_of, status_of
+
+
+def write(proc: Path, text: str) -> None:
+    (proc / "7").mkdir()
+    (proc / "7" / "status").write_bytes(text.encode())
+
+
+def test_the_fields_of_a_process(tmp_path: Path) -> None:
+    write(tmp_path, "Name:\tdeferfs\nVmHWM:\t   120 kB\nGroups:\t1 2 \n")
+    assert status_of(7, proc=str(tmp_path)) == {
+        "Name": "\tdeferfs\n",
+        "VmHWM": "\t   120 kB\n",
+        "Groups": "\t1 2 \n",
+    }
+
+
+def test_a_name_forges_no_field(tmp_path: Path) -> None:
+    write(tmp_path, "Name:\tx\rVmRSS:\t9 kB\x0bVmRSS: 9 kB\nVmRSS:\t100 kB\n")
+    assert bytes_of(status_of(7, proc=str(tmp_path)), "VmRSS") == 100 * 1024
+
+
+def test_a_process_that_has_gone_tells_nothing(tmp_path: Path) -> None:
+    assert status_of(7, proc=str(tmp_path)) == {}
+
+
+def test_what_is_no_number_of_kilobytes(tmp_path: Path) -> None:
+    assert [bytes_of({"VmRSS": value}, "VmRSS") for value in ("", "many", " 3 kB")] == [0, 0, 3072]
+    assert bytes_of({}, "VmRSS") == 0
