@@ -8,7 +8,6 @@ import errno
 import fcntl
 import os
 import stat
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Self
@@ -16,14 +15,13 @@ from typing import Final, Self
 from deferfs.device.base import Buffer, check_range, check_write
 from deferfs.device.identity import Identity, identity_of
 from deferfs.device.punch import punch_hole
+from deferfs.device.record_lock import HELD_BY_OTHERS, lock_range
 from deferfs.device.relatives import hold_relatives
 from deferfs.errors import DeviceError, ImageError, ImageInUseError
 
 _IOV_MAX: Final = os.sysconf("SC_IOV_MAX")
 """Buffers that one pwritev takes."""
 _UNSUPPORTED: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
-_FLOCK: Final = struct.Struct("hhqqi4x")
-"""struct flock of fcntl(2): type, whence, start, length (0: to the end), pid."""
 
 
 class FileDevice:
@@ -260,12 +258,11 @@ def _lock(fd: int, path: str, *, exclusive: bool, is_block_device: bool) -> None
     """
     try:
         if is_block_device:
-            kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
+            lock_range(fd, 0, 0, exclusive=exclusive)
         else:
             fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
+        if error.errno in HELD_BY_OTHERS:
             raise _in_use(path) from error
         raise ImageError(f"{path}: cannot be locked: {error.strerror}") from error
 

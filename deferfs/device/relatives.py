@@ -7,18 +7,12 @@ two partitions of one disk image are two images), and a writer of a file claims 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import struct
-from typing import Final
 
 from deferfs.device.identity import identity_of
 from deferfs.device.loop import backing_of, is_locked, loops_over, open_backing
+from deferfs.device.record_lock import HELD_BY_OTHERS, lock_range
 from deferfs.errors import ImageInUseError
-
-_FLOCK: Final = struct.Struct("hhqqi4x")
-"""struct flock of fcntl(2): type, whence, start, length (0: to the end), pid."""
-_HELD_BY_OTHERS: Final = (errno.EAGAIN, errno.EACCES)
 
 
 def hold_relatives(fd: int, path: str, *, exclusive: bool, is_block_device: bool) -> list[int]:
@@ -57,11 +51,10 @@ def _hold_files_behind(fd: int, path: str, held: list[int], *, exclusive: bool) 
 
 
 def _lock_bytes(fd: int, offset: int, length: int, path: str, locked: str, *, exclusive: bool) -> None:
-    kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, offset, length, 0))
+        lock_range(fd, offset, length, exclusive=exclusive)
     except OSError as error:
-        if error.errno in _HELD_BY_OTHERS:
+        if error.errno in HELD_BY_OTHERS:
             what = "a loop device over it is" if path == locked else f"the file behind it, {locked}, is"
             raise _in_use(path, what) from error
         # a filesystem without record locks: its files are still locked whole

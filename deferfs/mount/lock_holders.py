@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from deferfs.mount import mountinfo
 from deferfs.mount.users import name_of
 from deferfs.printable import printable
 
@@ -57,11 +58,8 @@ def _identity(path: str, proc: str) -> str | None:
         status = os.fstat(fd)
     finally:
         os.close(fd)
-    major, minor = os.major(status.st_dev), os.minor(status.st_dev)
-    for line in _lines(f"{proc}/self/mountinfo"):
-        mount, _, device = line.split()[:3]
-        if mount == known.get("mnt_id", "").strip():
-            major, minor = map(int, device.split(":"))
+    device = mountinfo.device_of(int(known.get("mnt_id", "0")), f"{proc}/self")
+    major, minor = map(int, device.split(":")) if device else (os.major(status.st_dev), os.minor(status.st_dev))
     return f"{major:02x}:{minor:02x}:{known.get('ino', str(status.st_ino)).strip()}"
 
 

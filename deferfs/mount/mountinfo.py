@@ -65,6 +65,14 @@ def read(process: str = "/proc/self") -> list[Mount]:
         return parse(file)
 
 
+def device_of(mount_id: int, process: str = "/proc/self") -> str | None:
+    """The "major:minor" of the mount with this number; None when the process sees none, or no table can be read."""
+    try:
+        return next((mount.device for mount in read(process) if mount.id == mount_id), None)
+    except OSError:
+        return None
+
+
 def at(path: str, mounts: Iterable[Mount]) -> Mount | None:
     """The mount that is seen at `path` (absolute), if `path` is its mountpoint."""
     found = containing(path, mounts)

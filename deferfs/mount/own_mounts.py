@@ -66,23 +66,15 @@ class OwnMounts:
 
     def table(self) -> list[Mount]:
         """Those there are now: at first mounted, moved and bound ones."""
-        return [mount for mount in mountinfo.read() if self._is_ours(mount)]
-
-    def _is_ours(self, mount: Mount) -> bool:
-        return mount.device == self.device and mount.is_deferfs
+        return mounts_of(self.device)
 
     def open_one(self) -> int | None:
         """A descriptor that keeps the filesystem until it is closed; None when no mount can be reached by a path."""
-        for mount in self.table():
-            try:
-                fd = open_mount(mount)
-            except OSError:
-                continue
-            if fd is not None:
-                if self._is_alive():
-                    return fd
-                os.close(fd)
-        return None
+        fd = open_first(self.table())
+        if fd is not None and not self._is_alive():
+            os.close(fd)
+            return None
+        return fd
 
     def unmount(self) -> list[Obstacle]:
         """Take away every mount that is not in use and has no other mount over or inside of it; what stays, and why.
@@ -104,6 +96,23 @@ class OwnMounts:
             obstacles = [obstacle for mount in reversed(table) if (obstacle := take_away(mount)) is not None]
             if not obstacles or len(obstacles) == len(table):
                 return obstacles
+
+
+def mounts_of(device: str) -> list[Mount]:
+    """The mounts of the deferfs with this "major:minor" in this namespace."""
+    return [mount for mount in mountinfo.read() if mount.device == device and mount.is_deferfs]
+
+
+def open_first(mounts: list[Mount]) -> int | None:
+    """A descriptor of the root of the first of them that a path leads to; None when none does."""
+    for mount in mounts:
+        try:
+            fd = open_mount(mount)
+        except OSError:
+            continue
+        if fd is not None:
+            return fd
+    return None
 
 
 def open_mount(mount: Mount) -> int | None:

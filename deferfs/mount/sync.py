@@ -6,7 +6,7 @@ import os
 
 from deferfs.errors import ControlError
 from deferfs.mount import control_client, mountinfo, syscalls
-from deferfs.mount.own_mounts import OwnMounts
+from deferfs.mount.own_mounts import mounts_of, open_first
 
 
 def sync(path: str) -> None:
@@ -17,7 +17,7 @@ def sync(path: str) -> None:
     """
     mount = control_client.find_mount(path)
     control_client.find_daemon(mount)  # without a daemon, the next call could hang
-    fd = OwnMounts(mount.device, lambda: True, privileged=False).open_one()
+    fd = open_first(mounts_of(mount.device))
     if fd is None:
         hidden = mountinfo.hidden_deferfs(mount.mountpoint)
         over = "another filesystem" if hidden is None else hidden.fstype

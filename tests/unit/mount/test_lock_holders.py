@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.device import file
+from deferfs.device import record_lock
 from deferfs.mount.lock_holders import Holder, holders_of
 
 HOLD = """
@@ -31,7 +30,7 @@ RECORD = "fcntl.fcntl(fd, fcntl.F_OFD_SETLK, bytes.fromhex(sys.argv[3]))"
 @contextmanager
 def holding(path: Path, lock: str, name: str = "holder") -> Iterator[int]:
     """A process of that name holds the lock; its number."""
-    record = file._FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0).hex()
+    record = record_lock.request(0, 0, exclusive=True).hex()
     command = [sys.executable, "-c", HOLD.format(lock=lock), str(path), name, record]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None

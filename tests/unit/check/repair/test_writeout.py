@@ -48,14 +48,19 @@ def damaged(seed: int) -> tuple[Image, set[int]]:
     return image, spoil_blocks(image, Random(seed), sample_metadata())
 
 
+def recorded_repair(image: Image) -> tuple[RecordingDevice, CrashStates]:
+    """A repair with all that it writes, and the states in which a crash may leave the image on the way."""
+    start = image.device.snapshot()
+    recording = RecordingDevice(image.device)
+    repair_image(recording, NOW)
+    return recording, CrashStates(start, recording.records)
+
+
 @pytest.mark.parametrize("seed", [seed for seed in range(14) if seed != HARMLESS_SEED])
 def test_a_repair_that_is_cut_off_is_finished_by_the_next(seed: int) -> None:
     image, hit = damaged(seed)
     assert not check_image(image.device).clean
-    start = image.device.snapshot()
-    recording = RecordingDevice(image.device)
-    repair_image(recording, NOW)
-    states = CrashStates(start, recording.records)
+    recording, states = recorded_repair(image)
     dice = Random(seed)
     ends = range(len(recording.records) + 1)
     for position in sorted(dice.sample(ends, min(CUTS_PER_SEED, len(ends)))):
@@ -69,11 +74,8 @@ def test_a_repair_that_is_cut_off_is_finished_by_the_next(seed: int) -> None:
 def test_errors_are_marked_from_before_the_first_write_to_after_the_last(seed: int) -> None:
     """Whatever of the repair is on the disk: unless all of it is, the image does not look clean."""
     image, _ = damaged(seed)
-    start = image.device.snapshot()
-    recording = RecordingDevice(image.device)
-    repair_image(recording, NOW)
+    recording, states = recorded_repair(image)
     flushes = [at for at, record in enumerate(recording.records) if isinstance(record, FlushRecord)]
-    states = CrashStates(start, recording.records)
     for flush in flushes[1:-2]:  # the first is that of the recovery, the last two are those of the clean superblocks
         superblock = Image(MemoryDevice.from_bytes(states.image(flush + 1, keep_none))).superblock
         assert not superblock.state & STATE_CLEAN
@@ -187,11 +189,7 @@ def test_what_does_not_fit_into_memory_is_written_early(seed: int, monkeypatch: 
 
 @pytest.mark.parametrize("seed", [1, 4])
 def test_after_a_cut_at_any_request_a_mount_works_or_says_what_does(seed: int) -> None:
-    image, _ = damaged(seed)
-    start = image.device.snapshot()
-    recording = RecordingDevice(image.device)
-    repair_image(recording, NOW)
-    states = CrashStates(start, recording.records)
+    recording, states = recorded_repair(damaged(seed)[0])
     refused = 0
     for position in range(len(recording.records) + 1):
         cut = states.image(position, keep_all)
