@@ -65,8 +65,16 @@ MEMORY_BYTES_DEFAULT: Final = 256 * MIB
 MEMORY_BYTES_MIN: Final = 4 * MIB
 RESIDENT_BASE_BYTES: Final = 64 * MIB
 """What the daemon takes beside its budget: interpreter, modules, buffers. The default budget leaves it in a cgroup."""
+OPERATION_FRACTION: Final = 16
+"""An operation that can leave off stages at most this part of the budget: it becomes dirty all at once ...."""
+OPERATION_BLOCKS_MIN: Final = 64
+"""... but so many blocks in any case: some ten pieces of a write, or extents that are freed."""
 INODE_COST_BYTES: Final = 320
 """An in-core inode with its share of the table that finds it, measured with tracemalloc."""
+DIRECTORY_COST_BYTES: Final = 160
+"""What an in-core directory takes more: its place in the list of directories that the kernel knows."""
+PAST_EOF_COST_BYTES: Final = 240
+"""A file in the list of those with blocks past EOF."""
 INACTIVATION_EXTENTS_STEP: Final = 64
 """Extents freed by one inactivation transaction: bounds its credits and its time."""
 INACTIVATION_RETRIES_MAX: Final = 5

@@ -49,10 +49,8 @@ class KernelCache:
                 directories = self._runtime.volume.directories
                 if not directories:
                     return 0
-                parent, after = directories.popitem(last=False)[0], 0
-                if parent not in self._runtime.volume.inodes.table:
-                    continue
-                directories[parent] = None
+                parent, after = next(iter(directories)), 0
+                directories.move_to_end(parent)
             names, last = await self._candidates(parent, after)
             self._position = (parent, last) if last else (0, 0)
             if names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deferfs.limits import INODE_COST_BYTES, RESIDENT_BASE_BYTES
+from deferfs.limits import DIRECTORY_COST_BYTES, INODE_COST_BYTES, RESIDENT_BASE_BYTES
 from deferfs.mount.process_status import bytes_of, status_of
 
 
@@ -22,7 +22,9 @@ def resident(*, proc: str = "/proc") -> Resident:
     return Resident(bytes_of(fields, "VmRSS"), bytes_of(fields, "VmHWM"))
 
 
-def promised_bytes(budget_bytes: int, inodes_highest: int) -> int:
+def promised_bytes(budget_bytes: int, inodes_highest: int, directories_highest: int) -> int:
     """What the highest resident size stays below: the budget, a constant for the interpreter and what no account holds,
-    and the in-core inodes, of which the kernel may hold more than the budget. `inodes_highest`: the most there were."""
-    return budget_bytes + RESIDENT_BASE_BYTES + inodes_highest * INODE_COST_BYTES
+    and the in-core inodes, of which the kernel may hold more than the budget. `inodes_highest`, `directories_highest`:
+    the most there were."""
+    inodes_bytes = inodes_highest * INODE_COST_BYTES + directories_highest * DIRECTORY_COST_BYTES
+    return budget_bytes + RESIDENT_BASE_BYTES + inodes_bytes

@@ -21,7 +21,7 @@ from typing import Final
 import trio
 
 from deferfs.device import Device
-from deferfs.errors import DeferfsError, FsError, MountFailedError
+from deferfs.errors import DeferfsError, FsError, ImageError, MountFailedError
 from deferfs.mount import heap, logs, syscalls
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.budget import default_budget
@@ -98,6 +98,8 @@ def serve_mount(
             trio.run(server.run)
         except BaseExceptionGroup as group:
             raise _single(group) from group
+        if (aborted := runtime.store.journal.aborted) is not None:
+            raise ImageError(f"{image}: the journal was aborted ({aborted}): what was written last is lost")
 
 
 def _warn(text: str, notice: Callable[[str], None], *, foreground: bool) -> None:

@@ -75,7 +75,9 @@ def _memory(runtime: Runtime) -> Section:
         "buffer_bytes": memory.accounts.get("buffers", 0),
         "resident_bytes": process.now_bytes,
         "resident_highest_bytes": process.highest_bytes,
-        "promised_bytes": promised_bytes(memory.budget_bytes, runtime.volume.inodes.highest),
+        "promised_bytes": promised_bytes(
+            memory.budget_bytes, runtime.volume.inodes.highest, runtime.volume.directories_highest
+        ),
         "reserve_bytes": memory.reserve_bytes,
         "direct_reclaims_total": runtime.direct_reclaims_total,
         "pressure_events_total": sum(runtime.pressure.events.values()),

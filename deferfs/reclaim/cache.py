@@ -10,11 +10,16 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from deferfs.limits import INODE_COST_BYTES
 from deferfs.reclaim.inode import ActiveReference, InCoreInode, PassiveReference
 from deferfs.reclaim.states import State
+
+
+def _nothing(ino: int) -> None:
+    """Nothing else is kept for an inode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class InodeCache:
         self.highest = 0
         """The most in-core inodes that there have been."""
         self.lru: OrderedDict[int, InCoreInode] = OrderedDict()
+        self.on_freed: Callable[[int], None] = _nothing
+        """Called with the number of each inode that leaves the table."""
         self.pending_blocks = 0
         """Blocks that queued and running inactivations of orphans will free."""
         self.held_orphans = 0
@@ -249,6 +256,7 @@ class InodeCache:
     def _free(self, inode: InCoreInode) -> None:
         inode.move(State.FREED)
         del self.table[inode.ino]
+        self.on_freed(inode.ino)
         inode.passive -= 2
         self.freed_total += 1
         self._gone(inode)

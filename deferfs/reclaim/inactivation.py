@@ -120,7 +120,7 @@ def trim(plan: Plan, record: Inode) -> bool:
 
 def _free_from(plan: Plan, record: Inode, keep: int) -> bool:
     """`extents.free_from`, stopped early when the plan nears what one transaction may take."""
-    credits_max = plan.store.journal.transaction_blocks_max // 2
+    credits_max = plan.store.operation_blocks_max
     for _ in range(INACTIVATION_EXTENTS_STEP):
         if extents.free_from(plan, record, keep, 1):
             return True

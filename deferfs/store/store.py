@@ -9,6 +9,7 @@ from typing import TypeVar
 from bitarray import bitarray
 
 from deferfs.errors import CorruptionError, FsError, ImageError
+from deferfs.limits import OPERATION_BLOCKS_MIN, OPERATION_FRACTION
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Block, Format
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, InodeBlock
@@ -93,6 +94,13 @@ class Store:
         """Estimated bytes of images that must stay until they are at home: running, committing, committed. Blocks that
         an operation holds while it waits are among them."""
         return self.cache.held_bytes - self.pinned_bytes + self.journal.superseded_bytes
+
+    @property
+    def operation_blocks_max(self) -> int:
+        """Blocks that an operation stages before it leaves off and is called again: half of a transaction, and no more
+        than a sixteenth of the memory budget holds, but enough to get on with."""
+        memory = self.memory.limit_bytes // OPERATION_FRACTION // (2 * self.fmt.block_size)
+        return min(self.journal.transaction_blocks_max // 2, max(OPERATION_BLOCKS_MIN, memory))
 
     def _shrinkable_blocks(self) -> int:
         """What could be evicted now. An eighth of the budget is left to blocks, however many inodes the kernel holds:

@@ -162,7 +162,7 @@ class _Writer:
         self.end = offset + len(data)
         self.data = memoryview(data)
         self.size = plan.store.fmt.block_size
-        self.credits_max = plan.store.journal.transaction_blocks_max // 2
+        self.credits_max = plan.store.operation_blocks_max
 
     def run(self) -> int:
         """Plan the whole write, or as much of it as one transaction takes; bytes covered."""

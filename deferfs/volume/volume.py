@@ -7,7 +7,7 @@ import stat
 from collections import OrderedDict
 
 from deferfs.errors import FsError
-from deferfs.limits import INODE_COST_BYTES, NAME_BYTES_MAX
+from deferfs.limits import DIRECTORY_COST_BYTES, INODE_COST_BYTES, NAME_BYTES_MAX, PAST_EOF_COST_BYTES
 from deferfs.ondisk.inode import FLAG_PREALLOCATED, FLAG_TRUNCATING, INODE_FILE_INO, ORPHAN_FILE_INO, Inode
 from deferfs.reclaim.cache import InodeCache
 from deferfs.reclaim.gc import InodeGc
@@ -44,9 +44,19 @@ class Volume:
         """(inode, generation) of files with speculative blocks past EOF -> when they grew last (ns), longest ago first.
         Some may have been trimmed meanwhile: `InCoreInode.preallocated` tells."""
         self.directories: OrderedDict[int, None] = OrderedDict()
-        """Directories the kernel was told of, coldest first; some may be gone from the in-core table."""
+        """In-core directories that the kernel was told of, coldest first."""
+        self.directories_highest = 0
+        """The most that there have been."""
+        self.inodes.on_freed = self._freed
         store.orphans.on_change = self.inodes.orphan_holds
-        store.memory.add_account("inodes", lambda: self.inodes.bytes, lambda: len(self.inodes.lru) * INODE_COST_BYTES)
+        store.memory.add_account("inodes", self._inode_bytes, lambda: len(self.inodes.lru) * INODE_COST_BYTES)
+
+    def _inode_bytes(self) -> int:
+        lists = len(self.directories) * DIRECTORY_COST_BYTES + len(self.past_eof) * PAST_EOF_COST_BYTES
+        return self.inodes.bytes + lists
+
+    def _freed(self, ino: int) -> None:
+        self.directories.pop(ino, None)
 
     def set_policy(self, name: str) -> None:
         """Switch the evict policy; what is queued stays queued."""
@@ -59,6 +69,8 @@ class Volume:
             self.note_past_eof(record.ino)
         if stat.S_ISDIR(record.mode):
             self.directories[record.ino] = None
+            if len(self.directories) > self.directories_highest:
+                self.directories_highest = len(self.directories)
 
     def note_past_eof(self, ino: int) -> None:
         """The file has blocks past EOF, speculative or left by a truncate that is not done."""

@@ -3,12 +3,15 @@
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deferfs.mount import control_client
 from tests.cli.conftest import Command, Outcome, is_one_line
+from tests.mounted.polling import wait_until
 
 pytestmark = pytest.mark.mounted
 
@@ -169,8 +172,9 @@ def test_the_daemon_dies_on_the_way(mounted: Path, image: Path, program: Command
     assert program("fsck", "-n", image).code == 0
 
 
-@pytest.mark.needs("mkfs.ext4", "xfs_io")
-def test_the_journal_was_aborted(tmp_path: Path, directory: Path, program: Command) -> None:
+@pytest.fixture
+def doomed(tmp_path: Path, program: Command) -> Iterator[Path]:
+    """An image on a filesystem of its own, which can be shut down."""
     host, disk = tmp_path / "host", tmp_path / "disk"
     host.mkdir()
     with disk.open("wb") as file:
@@ -180,12 +184,40 @@ def test_the_journal_was_aborted(tmp_path: Path, directory: Path, program: Comma
     try:
         image = host / "image"
         assert program("mkfs", "-q", image, "--size", "32M").code == 0
-        assert program("mount", image, directory).code == 0
-        command("xfs_io", "-x", "-c", "shutdown", host)
-        (directory / "file").write_text("lost")
-        outcome = program("umount", directory)
+        yield image
     finally:
         command("umount", host)
+
+
+@pytest.mark.needs("mkfs.ext4", "xfs_io")
+def test_a_daemon_in_the_foreground_tells_that_the_journal_was_aborted(
+    doomed: Path, directory: Path, program: Command
+) -> None:
+    from tests.cli.conftest import environment_of_the_program
+
+    code = "from deferfs.cli.main import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", code, "mount", "-f", doomed, directory],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment_of_the_program(),
+    ) as daemon:
+        wait_until(lambda: os.path.ismount(directory), "the mount to come")
+        command("xfs_io", "-x", "-c", "shutdown", doomed.parent)
+        (directory / "file").write_text("lost")
+        assert program("umount", directory).code == 1
+        said = daemon.communicate(timeout=60)[1].splitlines()
+    assert daemon.returncode == 32
+    assert f"{doomed}: the journal was aborted" in said[-1]
+
+
+@pytest.mark.needs("mkfs.ext4", "xfs_io")
+def test_the_journal_was_aborted(doomed: Path, directory: Path, program: Command) -> None:
+    image = doomed
+    assert program("mount", image, directory).code == 0
+    command("xfs_io", "-x", "-c", "shutdown", image.parent)
+    (directory / "file").write_text("lost")
+    outcome = program("umount", directory)
     assert not os.path.ismount(directory)
     assert outcome.code == 1
     assert f"{image}: unmounted, but the journal was aborted" in outcome.err

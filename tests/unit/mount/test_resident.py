@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from deferfs.limits import INODE_COST_BYTES, RESIDENT_BASE_BYTES
+from deferfs.limits import DIRECTORY_COST_BYTES, INODE_COST_BYTES, RESIDENT_BASE_BYTES
 from deferfs.mount.resident import Resident, promised_bytes, resident
 
 
@@ -25,4 +25,4 @@ def test_this_process() -> None:
 
 
 def test_the_promise() -> None:
-    assert promised_bytes(1000, 10) == 1000 + RESIDENT_BASE_BYTES + 10 * INODE_COST_BYTES
+    assert promised_bytes(1000, 10, 3) == 1000 + RESIDENT_BASE_BYTES + 10 * INODE_COST_BYTES + 3 * DIRECTORY_COST_BYTES

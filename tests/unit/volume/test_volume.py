@@ -7,7 +7,7 @@ import pytest
 from deferfs.errors import UsageError
 from deferfs.volume.files import read, write
 from deferfs.volume.volume import check_name
-from tests.unit.volumes import fails_with, fresh_driver, make, record, unlink
+from tests.unit.volumes import DIRECTORY, fails_with, fresh_driver, look_up, make, record, unlink
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,19 @@ def test_what_is_no_users_inode_is_stale(ino: int) -> None:
     driver = fresh_driver()
     with fails_with(errno.ESTALE):
         driver.run(read, driver.volume, ino, 0, 1)
+
+
+def test_a_directory_that_leaves_memory_leaves_the_list_of_directories() -> None:
+    """Else the list would grow with every directory that was ever seen."""
+    driver = fresh_driver()
+    volume = driver.volume
+    for number in range(20):
+        make(driver, b"d%d" % number, DIRECTORY)
+        record = look_up(driver, b"d%d" % number)
+        volume.lookup_count(record)
+        assert record.ino in volume.directories
+        driver.forget(record.ino, 1)
+        volume.inodes.shrink(1 << 62, 1 << 20)
+        driver.collect()
+    assert not volume.directories
+    assert volume.directories_highest == 1
