@@ -58,11 +58,11 @@ def sequential(root: Path, gigabytes: int) -> None:
 
 
 def scattered(root: Path, gigabytes: int) -> None:
-    """Pieces of 4 KiB at random places of one file, an eighth of the bytes: each dirties a page and maybe an extent."""
-    data, chance = random.randbytes(4096), random.Random(1)
+    """Pieces of 16 KiB at random places of one file of 2 GiB: at first each makes an extent."""
+    data, chance = random.randbytes(16 << 10), random.Random(1)
     with open(root / "file", "wb", buffering=0) as file:
-        for _ in range(gigabytes * GIB // 8 // len(data)):
-            os.pwrite(file.fileno(), data, chance.randrange(GIB // len(data)) * len(data))
+        for _ in range(gigabytes * GIB // len(data)):
+            os.pwrite(file.fileno(), data, chance.randrange(2 * GIB // len(data)) * len(data))
 
 
 def full(root: Path, gigabytes: int) -> None:
@@ -172,7 +172,7 @@ def command(gigabytes: int, files: int, churned: int, options: str, only: tuple[
     parts: list[Part] = []
     works: list[tuple[str, str, int, Callable[[Path], None]]] = [
         ("sequential", f"{gigabytes} GiB written", (gigabytes + 1) * GIB, lambda root: sequential(root, gigabytes)),
-        ("random", f"{gigabytes / 8:g} GiB written at random", 4 * GIB, lambda root: scattered(root, gigabytes)),
+        ("random", f"{gigabytes} GiB written at random", 4 * GIB, lambda root: scattered(root, gigabytes)),
         ("full", f"{gigabytes} GiB written to a full disk", 3 * GIB, lambda root: full(root, gigabytes)),
         ("churn", f"{churned:,} files made and removed", 4 * GIB, lambda root: churn(root, churned)),
         ("large", "an empty image of 2 TiB", LARGE_IMAGE_BYTES, lambda root: None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from deferfs.limits import MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MIN, MIB, RESIDENT_BASE_BYTES
@@ -18,9 +18,12 @@ CGROUP_SHARE: Final = 2
 _LIMITS: Final = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
 
 
-def default_budget(*, proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:
+def default_budget(
+    warn: Callable[[str], None] = log.warning, *, proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup"
+) -> int:
     """Bytes for inodes and blocks: MEMORY_BYTES_DEFAULT, or less in a cgroup with a small limit, so that the budget and
-    RESIDENT_BASE_BYTES fit into it. A limit that leaves less than MEMORY_BYTES_MIN is warned of."""
+    RESIDENT_BASE_BYTES fit into it. `warn` is told of a limit that leaves less than
+    MEMORY_BYTES_MIN."""
     limits = [limit for path in _limit_files(proc, root) if (limit := _read(path)) is not None]
     smallest = min(limits, default=None)
     if smallest is None:
@@ -28,7 +31,7 @@ def default_budget(*, proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgro
     left = smallest - RESIDENT_BASE_BYTES
     if left < MEMORY_BYTES_MIN:
         needed = (RESIDENT_BASE_BYTES + MEMORY_BYTES_MIN) // MIB
-        log.warning("the memory cgroup is limited to %d MiB: the daemon may need %d MiB", smallest // MIB, needed)
+        warn(f"the memory cgroup is limited to {smallest // MIB} MiB: the daemon may need {needed} MiB")
     return max(MEMORY_BYTES_MIN, min(MEMORY_BYTES_DEFAULT, smallest // CGROUP_SHARE, left))
 
 

@@ -16,6 +16,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 import trio
@@ -72,7 +73,7 @@ def serve_mount(
         shown: Device = device if options.at_tid is None else past_device(device, options.at_tid)
         runtime = Runtime(
             shown,
-            load_volume(shown, options),
+            load_volume(shown, options, partial(_warn, notice=notice, foreground=foreground)),
             commit_seconds=options.commit_seconds,
             gc_workers=options.gc_workers,
             poll_us=options.poll_us,
@@ -91,7 +92,7 @@ def serve_mount(
             raise
         if runtime.store.superblock.state & STATE_ERRORS:
             advice = f"{image}: marked as having errors; unmount it and repair it: deferfs fsck -y {image}"
-            _warn(advice, notice, foreground=foreground)
+            _warn(advice, notice=notice, foreground=foreground)
         server = Server(runtime, adapter, device, mount, handshake, notifier)
         collect_seldom()
         try:
@@ -102,7 +103,7 @@ def serve_mount(
             raise ImageError(f"{image}: the journal was aborted ({aborted}): what was written last is lost")
 
 
-def _warn(text: str, notice: Callable[[str], None], *, foreground: bool) -> None:
+def _warn(text: str, *, notice: Callable[[str], None], foreground: bool) -> None:
     """Tell whoever mounts, and the log; in the foreground both are standard error."""
     if not foreground:
         notice(text)
@@ -119,10 +120,11 @@ def _become_io_flusher() -> None:
         )
 
 
-def load_volume(device: Device, options: MountOptions) -> Volume:
-    """Open, and if needed recover, the filesystem on `device`. ImageError or MountFailedError."""
+def load_volume(device: Device, options: MountOptions, warn: Callable[[str], None]) -> Volume:
+    """Open, and if needed recover, the filesystem on `device`; `warn` is told what the user should know. ImageError or
+    MountFailedError."""
     superblock = load_superblock(device)
-    memory = Memory(options.memory_bytes or default_budget())
+    memory = Memory(options.memory_bytes or default_budget(warn))
     job = open_store(superblock, memory, clock=_clock, entropy=random_numbers(), read_only=options.read_only)
     try:
         store = run_job(device, job)

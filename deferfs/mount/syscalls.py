@@ -6,6 +6,7 @@ ctypes lets go of the interpreter lock during a call, so that the event loop can
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from typing import Final, NamedTuple
@@ -102,9 +103,16 @@ def place_of(target: str | int, *, unique: bool = False) -> Place:
 def leave_mount_namespace() -> None:
     """From now on this process, and those it starts, have a mount namespace of their own: mounts made outside appear in
     it, but none that is made inside appears outside. PermissionError without CAP_SYS_ADMIN.
+
+    Where the root directory is no mount point (a chroot), the kernel lets the propagation of the mount that it is in be
+    changed by no path: what is made on that one goes on to appear where it did.
     """
     _checked(_libc.unshare(_CLONE_NEWNS))
-    mount("none", "/", "none", MS_REC | MS_SLAVE, "")
+    try:
+        mount("none", "/", "none", MS_REC | MS_SLAVE, "")
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
 
 
 def syncfs(fd: int) -> None:

@@ -95,3 +95,10 @@ def mounted(image: Path, directory: Path, program: Command) -> Iterator[Path]:
 def is_one_line(text: str) -> bool:
     """Errors are one line that names the program, and nothing like a traceback."""
     return text.startswith("deferfs: ") and text.count("\n") == 1 and text.endswith("\n")
+
+
+def in_a_mount_namespace(*command: str) -> list[str]:
+    """The command, run in a mount namespace of its own. Where the root directory is no mount point, what the kernel
+    copies to and from it can be changed by no path, and is left as it is."""
+    script = 'mount --make-rprivate / 2>/dev/null; exec "$@"'
+    return ["unshare", "-m", "--propagation", "unchanged", "sh", "-c", script, "sh", *command]

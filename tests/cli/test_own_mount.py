@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, in_a_mount_namespace
 from tests.cli.test_mount import Foreground
 
 pytestmark = pytest.mark.mounted
@@ -130,7 +130,7 @@ def test_another_mount_namespace(daemon: Foreground, image: Path, directory: Pat
         "print('written', flush=True); sys.stdin.buffer.read()"
     )
     with subprocess.Popen(
-        ["unshare", "-m", "--propagation", "private", sys.executable, "-c", writer, directory / "f"],
+        in_a_mount_namespace(sys.executable, "-c", writer, str(directory / "f")),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as stranger:  # fmt: skip
         assert stranger.stdin is not None and stranger.stdout is not None

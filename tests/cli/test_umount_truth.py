@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deferfs.mount import control_client
-from tests.cli.conftest import Command, Outcome, is_one_line
+from tests.cli.conftest import Command, Outcome, environment_of_the_program, in_a_mount_namespace, is_one_line
 from tests.mounted.polling import wait_until
 
 pytestmark = pytest.mark.mounted
@@ -59,7 +59,7 @@ def test_the_image_is_unmounted_everywhere(mounted: Path, image: Path, tmp_path:
 @pytest.mark.parametrize("named", ["directory", "image"])
 def test_another_mount_namespace(named: str, mounted: Path, image: Path, program: Command) -> None:
     with subprocess.Popen(
-        ["unshare", "-m", "--propagation", "private", "sh", "-c", "echo; read line"],
+        in_a_mount_namespace("sh", "-c", "echo; read line"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as stranger:
@@ -148,10 +148,6 @@ def test_the_image_was_moved(replaced: Path, image: Path, program: Command, tmp_
 def test_the_daemon_dies_on_the_way(mounted: Path, image: Path, program: Command) -> None:
     pid = daemon_of(mounted)
     os.kill(pid, signal.SIGSTOP)
-    import sys
-
-    from tests.cli.conftest import environment_of_the_program
-
     code = "from deferfs.cli.main import main; main()"
     with subprocess.Popen(
         [sys.executable, "-P", "-c", code, "umount", mounted],
@@ -193,8 +189,6 @@ def doomed(tmp_path: Path, program: Command) -> Iterator[Path]:
 def test_a_daemon_in_the_foreground_tells_that_the_journal_was_aborted(
     doomed: Path, directory: Path, program: Command
 ) -> None:
-    from tests.cli.conftest import environment_of_the_program
-
     code = "from deferfs.cli.main import main; main()"
     with subprocess.Popen(
         [sys.executable, "-P", "-c", code, "mount", "-f", doomed, directory],

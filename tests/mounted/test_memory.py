@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -65,26 +67,42 @@ def test_an_empty_image_of_two_terabytes_takes_no_more(make_scratch: MakeScratch
     large.unmount()
 
 
-@pytest.mark.parametrize("inside", [False, True], ids=["work outside", "work inside"])
-def test_a_daemon_in_a_small_cgroup_is_not_killed(scratch: Scratch, inside: bool) -> None:
-    """Mounted in there, it takes a budget that leaves room for itself."""
+@contextmanager
+def mounted_inside(scratch: Scratch, limit_bytes: int) -> Iterator[tuple[MemoryCgroup, Path, str]]:
+    """The scratch, mounted by a command in a memory cgroup that the daemon stays in: (the cgroup, its list of members,
+    what the command said)."""
     hierarchy = find_hierarchy()
     if hierarchy is None:
         pytest.skip("no memory cgroups here")
     name = f"deferfs-test-{os.getpid()}"
-    with MemoryCgroup(hierarchy, name, CGROUP_BYTES) as cgroup:
+    with MemoryCgroup(hierarchy, name, limit_bytes) as cgroup:
         members = hierarchy.memory / name / "cgroup.procs"
         starter = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); os.execvp(sys.argv[2], sys.argv[2:])"
         options = f"evict={scratch.evict},log={scratch.log}"
         paths = (str(scratch.image), str(scratch.mountpoint))
         command = [sys.executable, "-m", "deferfs", "mount", *paths, "-o", options]
-        subprocess.run([sys.executable, "-c", starter, members, *command], check=True, cwd="/")
+        done = subprocess.run(
+            [sys.executable, "-c", starter, members, *command], check=True, cwd="/", stderr=subprocess.PIPE, text=True
+        )
         try:
             assert str(scratch.pid) in members.read_text().split()
-            assert scratch.statistics()["memory"]["budget_bytes"] < CGROUP_BYTES // 2
-            work(scratch.mountpoint, str(members) if inside else "")
+            yield cgroup, members, done.stderr
             assert cgroup.read().oom_kills == 0
         finally:
             deferfs("umount", scratch.mountpoint)
         assert cgroup.read().oom_kills == 0
     scratch.check()
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["work outside", "work inside"])
+def test_a_daemon_in_a_small_cgroup_is_not_killed(scratch: Scratch, inside: bool) -> None:
+    """Mounted in there, it takes a budget that leaves room for itself."""
+    with mounted_inside(scratch, CGROUP_BYTES) as (_, members, said):
+        assert said == ""
+        assert scratch.statistics()["memory"]["budget_bytes"] < CGROUP_BYTES // 2
+        work(scratch.mountpoint, str(members) if inside else "")
+
+
+def test_the_command_warns_of_a_cgroup_that_is_too_small(plain: Scratch) -> None:
+    with mounted_inside(plain, 60 << 20) as (_, _, said):
+        assert said == "deferfs: the memory cgroup is limited to 60 MiB: the daemon may need 68 MiB\n"
