@@ -54,11 +54,3 @@ class NeedFreeSpace(Need):
 
 class NeedThaw(Need):
     """The filesystem is frozen: nothing may be changed until it is thawed."""
-
-
-class NeedInactivation(Need):
-    """The inode must be inactivated before the operation can go on."""
-
-    def __init__(self, ino: int) -> None:
-        super().__init__(ino)
-        self.ino = ino
