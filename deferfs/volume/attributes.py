@@ -13,9 +13,6 @@ from deferfs.store.plan import Plan
 from deferfs.volume import xattrs
 from deferfs.volume.volume import Volume, inode_of
 
-_COARSE_LAG_NS = 10_000_000
-"""How far a coarse clock may lag behind the finer one that a change was stamped with: a tick at 100 Hz. The file was
-read after it was changed, and so it is noted: else it would count as not read since."""
 _RELATIME_NS = 24 * 3600 * 1_000_000_000
 _ID_UNCHANGED = 0xFFFFFFFF
 
@@ -56,8 +53,6 @@ def accessed(volume: Volume, record: Inode) -> bool:
         return False
     known = max(record.atime, inode.lazy_atime)
     now = volume.store.clock()
-    if now <= record.ctime <= now + _COARSE_LAG_NS:
-        now = record.ctime + 1
     if policy == "relative" and record.mtime < known and record.ctime < known and now - known <= _RELATIME_NS:
         return False
     inode.lazy_atime = now

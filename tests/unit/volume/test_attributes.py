@@ -111,26 +111,6 @@ class TestLazyAccessTime:
         driver.volume.store.clock = lambda: now
         assert self.accessed(driver, ino) == now
 
-    @pytest.mark.parametrize("lag", [0, 1, 4_000_000])
-    def test_a_coarse_clock_lags_behind_the_stamp_of_the_change(self, driver: Driver, lag: int) -> None:
-        """What is read in the same tick as it was changed has been read since, and is not noted again and again."""
-        ino = make(driver, b"file")
-        driver.volume.lookup_count(record(driver, ino))
-        changed = record(driver, ino).ctime
-        driver.volume.store.clock = lambda: changed - lag
-        first = self.accessed(driver, ino)
-        assert first == changed + 1
-        assert self.accessed(driver, ino) == first
-
-    def test_a_change_in_the_future_is_not_followed(self, driver: Driver) -> None:
-        """The clock was set back."""
-        ino = make(driver, b"file")
-        driver.volume.lookup_count(record(driver, ino))
-        then = record(driver, ino).ctime - 10**9
-        driver.volume.store.clock = lambda: then
-        attributes.accessed(driver.volume, record(driver, ino))
-        assert driver.volume.inodes.table[ino].lazy_atime == then
-
     def test_each_time_when_it_is_strict(self, driver: Driver) -> None:
         ino = make(driver, b"file")
         driver.volume.lookup_count(record(driver, ino))
