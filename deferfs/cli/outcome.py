@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,10 +50,10 @@ def finish(command: Callable[[], object], conventions: Conventions) -> int:
     except (click.Abort, KeyboardInterrupt):
         tell("interrupted")
         return conventions.interrupted
-    except BrokenPipeError:
-        _discard_output()
-        return 1
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _output_is_gone():
+            _discard_output()
+            return 1
         _debug()
         tell(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return conventions.failure or 1
@@ -81,6 +82,15 @@ def _click_text(error: click.ClickException) -> str:
 def _debug() -> None:
     if os.environ.get(DEBUG_VARIABLE):
         report_traceback()
+
+
+def _output_is_gone() -> bool:
+    """Whether the reader of standard output or standard error has gone. A broken pipe may be another one: to a process
+    of ours, or to a daemon."""
+    poller = select.poll()
+    for stream in (1, 2):
+        poller.register(stream, 0)
+    return bool(poller.poll(0))
 
 
 def _discard_output() -> None:

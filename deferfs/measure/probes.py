@@ -29,6 +29,9 @@ from deferfs.measure.tree import tree_path
 WRITE_BYTES: Final = 4096
 WRITE_FILE_BLOCKS: Final = 1024
 """The write probe goes round a file of 4 MiB, which exists before the measuring starts."""
+PREPARED_BLOCKS: Final = 64
+"""A write to FUSE cannot wait for write-back in its own memory cgroup (GFP_NOFS): with all of the file's pages under
+write-back, the writer would be killed for want of memory."""
 MEMORY_BYTES: Final = 256 * 1024
 MEMORY_HELD: Final = 16
 """Chunks of fresh memory that the memory probe holds before it lets the oldest go: 4 MiB."""
@@ -124,10 +127,12 @@ class _BlockFile:
         self._next = 0
 
     def prepare(self) -> None:
-        """Make the file with all its blocks."""
+        """Make the file with all its blocks, PREPARED_BLOCKS at a time."""
         self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644)
         for index in range(WRITE_FILE_BLOCKS):
             os.pwrite(self._descriptor, self._block, index * WRITE_BYTES)
+            if not (index + 1) % PREPARED_BLOCKS:
+                os.fsync(self._descriptor)
         os.fsync(self._descriptor)
 
     def _write(self) -> None:

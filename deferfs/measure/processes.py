@@ -81,16 +81,16 @@ class Worker:
         self._reaped = False
 
     def join(self) -> None:
-        """Let the child start preparing."""
-        os.write(self._orders, b"j")
+        """Let the child start preparing. WorkerError when it has died."""
+        self._order(b"j")
 
     def wait_ready(self) -> None:
         """Wait until the child has prepared."""
         self._answer(PREPARE_SECONDS_MAX)
 
     def go(self) -> None:
-        """Start the measured part."""
-        os.write(self._orders, b"g")
+        """Start the measured part. WorkerError when it has died."""
+        self._order(b"g")
 
     def result(self, seconds_max: float) -> Any:
         """Wait for the result, as the plain objects that JSON gives. Raises `WorkerError`."""
@@ -105,6 +105,12 @@ class Worker:
         if not self._answers.closed:
             self._answers.close()
             os.close(self._orders)
+
+    def _order(self, order: bytes) -> None:
+        try:
+            os.write(self._orders, order)
+        except BrokenPipeError:
+            raise WorkerError(self._explain_death()) from None
 
     def _kill(self) -> None:
         try:

@@ -174,3 +174,16 @@ def test_no_summary_is_cut(command: Command) -> None:
 
 def test_a_word_that_is_no_size_names_all_units(command: Command) -> None:
     assert "K, M, G, T or P" in command("mkfs", "--size", "large", "x").err
+
+
+@pytest.mark.parametrize(("conventions", "code"), [(ORDINARY, 1), (MOUNT, 32)])
+def test_a_broken_pipe_that_is_not_the_output_is_told(
+    conventions: Conventions, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One to a process of ours, say: the command has failed, and no reader has had enough."""
+
+    def command() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    assert finish(command, conventions) == code
+    assert capfd.readouterr().err == "deferfs: [Errno 32] Broken pipe\n"

@@ -96,6 +96,16 @@ def test_a_killed_worker_points_to_the_memory_limit(start: Callable[[Job], Worke
         worker.result(60)
 
 
+def test_a_worker_that_is_killed_while_it_waits_says_so_too(start: Callable[[Job], Worker]) -> None:
+    worker = start(Recording())
+    worker.join()
+    worker.wait_ready()
+    os.kill(worker.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(WorkerError, match=r"killed.*raise --memory-limit"):
+        worker.go()
+
+
 def test_a_worker_that_ends_by_itself_is_noticed(start: Callable[[Job], Worker]) -> None:
     worker = start(Recording(lambda stop: os._exit(3)))
     worker.join()
