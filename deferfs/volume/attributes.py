@@ -90,7 +90,7 @@ def setattr(
         plan.on_apply.append(lambda: _forget_lazy(volume, ino))
     if mtime_ns is not None:
         record.mtime = _in_range(mtime_ns)
-    record.ctime = _in_range(ctime_ns) if ctime_ns is not None else plan.store.clock()
+    record.ctime = _in_range(ctime_ns) if ctime_ns is not None else plan.now()
     if mode is not None or uid is not None or gid is not None:
         plan.data_sync.add(ino)
     return record
