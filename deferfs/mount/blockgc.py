@@ -49,7 +49,11 @@ class BlockGc:
     def files(self) -> int:
         """Files that have blocks past EOF now."""
         table = self.runtime.volume.inodes.table
-        return sum(1 for ino, _ in self.runtime.volume.past_eof if (found := table.get(ino)) and found.preallocated)
+        return sum(
+            1
+            for ino, generation in self.runtime.volume.past_eof
+            if (found := table.get(ino)) and found.generation == generation and found.preallocated
+        )
 
     def queue(self, ino: int, generation: int) -> None:
         """Trim a file in the background."""

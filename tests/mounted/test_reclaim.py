@@ -221,6 +221,63 @@ def test_a_full_filesystem_takes_a_file_of_the_size_of_the_one_deleted_before(
     scratch.unmount_and_check()
 
 
+# --- what is counted, and trimmed, by number ---
+
+
+def test_inodes_count_as_free_once_they_are_deleted(plain: Scratch) -> None:
+    """What `df -i` tells after `rm`, while inodegc has not taken up one of them."""
+    mount = plain.mount()
+    (mount / "backlog").mkdir()
+    (mount / "backlog").rmdir()
+    plain.drain()
+
+    def used() -> int:
+        return int(run("df", "--output=iused", mount).stdout.split()[1])
+
+    empty = used()
+    make_backlog(plain, mount, 200)
+    assert plain.statistics()["space"]["orphans"] == 200
+    assert used() == empty + 1, "the directory that they were in"
+    plain.control("gc=start")
+    plain.drain()
+    assert used() == empty + 1
+    plain.unmount_and_check()
+
+
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_a_file_that_was_to_be_trimmed_leaves_its_number_to_a_directory(plain: Scratch, cache: str) -> None:
+    """Nothing is trimmed but what has the number and the generation that was noted."""
+    mount = plain.mount(f"writeback_cache={cache}")
+
+    def grown(name: str) -> int:
+        """An open file with blocks past EOF."""
+        descriptor = os.open(mount / name, os.O_CREAT | os.O_WRONLY)
+        for _ in range(8):
+            os.write(descriptor, bytes(100_000))
+            os.fsync(descriptor)
+        return descriptor
+
+    def has_blocks_past_eof(descriptor: int) -> bool:
+        found = os.fstat(descriptor)
+        return found.st_blocks * 512 > -(-found.st_size // 4096) * 4096
+
+    first = grown("first")
+    assert has_blocks_past_eof(first)
+    ino = os.fstat(first).st_ino
+    os.unlink(mount / "first")
+    os.close(first)
+    plain.drain()
+    (mount / "directory").mkdir()
+    assert (mount / "directory").stat().st_ino == ino
+    second = grown("second")
+    assert has_blocks_past_eof(second)
+    plain.control("preallocation_lifetime=0.1")  # those that have not grown for longer come first
+    wait_until(lambda: not has_blocks_past_eof(second), "the second to be trimmed")
+    os.close(second)
+    assert "trimming" not in plain.log.read_text()
+    plain.unmount_and_check()
+
+
 # --- the daemon's own memory ---
 
 
