@@ -60,6 +60,11 @@ class BlockGc:
         self._queue[ino, generation] = None
         self._wake.set()
 
+    def set_lifetime(self, seconds: float) -> None:
+        """Free the blocks past EOF of files that have not grown for so long; those that have not already, at once."""
+        self.lifetime_seconds = seconds
+        self._wake.set()
+
     async def run(self) -> None:
         """The task."""
         while not self._stopped:
