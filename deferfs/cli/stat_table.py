@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from deferfs.cli.output import counted
 from deferfs.mount.units import format_size
 
 Statistics = Mapping[str, Any]
@@ -80,7 +81,7 @@ def _conditions(statistics: Statistics) -> Iterator[str]:
     if statistics["corruptions_total"]:
         yield f"corruption found {statistics['corruptions_total']} times: run fsck"
     if inodes["quarantined"]:
-        yield f"{inodes['quarantined']} inodes in quarantine"
+        yield f"{counted(inodes['quarantined'], 'inode')} in quarantine"
     if statistics["timeline"]["file"]:
         yield "recording a timeline"
 

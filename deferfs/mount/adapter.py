@@ -87,9 +87,17 @@ class Adapter(pyfuse3.Operations):
 
     supports_dot_lookup = True
 
-    def __init__(self, runtime: Runtime, options: MountOptions, *, enforce_lists: bool = False) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        options: MountOptions,
+        *,
+        enforce_lists: bool = False,
+        stamped: Callable[[int], None] | None = None,
+    ) -> None:
         """`enforce_lists`: the kernel is asked to enforce access control lists, which has it check permissions too.
-        Else they are kept, shown and inherited for whoever may enter anyway.
+        Else they are kept, shown and inherited for whoever may enter anyway. `stamped` is told of times that SETATTR
+        brings, in ns, before they are set (`FileClock.reach`).
         """
         super().__init__()
         self._runtime = runtime
@@ -105,6 +113,7 @@ class Adapter(pyfuse3.Operations):
             attr_timeout=options.attr_timeout,
         )
         self.enable_acl = enforce_lists
+        self._stamped = stamped
         self.invalidate_attributes: Callable[[int], None] = _nobody_caches
         """Tells the kernel that attributes changed in a way that it does not expect."""
         self.enable_writeback_cache = options.writeback_cache and not options.read_only
@@ -268,6 +277,10 @@ class Adapter(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """SETATTR. One without any field is the kernel's way to say: somebody without CAP_FSETID is about to write."""
         changes = changes_of(attr, fields)
+        if self._stamped is not None:
+            for name in ("atime_ns", "mtime_ns"):
+                if name in changes:
+                    self._stamped(changes[name])
         if fields.update_size:
             await self._truncate(inode, attr.st_size, ctx)
         if fields.update_uid or fields.update_gid or not (changes or fields.update_size):

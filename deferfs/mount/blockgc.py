@@ -49,11 +49,20 @@ class BlockGc:
     def files(self) -> int:
         """Files that have blocks past EOF now."""
         table = self.runtime.volume.inodes.table
-        return sum(1 for ino, _ in self.runtime.volume.past_eof if (found := table.get(ino)) and found.preallocated)
+        return sum(
+            1
+            for ino, generation in self.runtime.volume.past_eof
+            if (found := table.get(ino)) and found.generation == generation and found.preallocated
+        )
 
     def queue(self, ino: int, generation: int) -> None:
         """Trim a file in the background."""
         self._queue[ino, generation] = None
+        self._wake.set()
+
+    def set_lifetime(self, seconds: float) -> None:
+        """Free the blocks past EOF of files that have not grown for so long; those that have not already, at once."""
+        self.lifetime_seconds = seconds
         self._wake.set()
 
     async def run(self) -> None:

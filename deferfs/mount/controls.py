@@ -151,7 +151,7 @@ async def _throttle(runtime: Runtime, key: str, value: str) -> None:
 
 
 async def _preallocation_lifetime(runtime: Runtime, key: str, value: str) -> None:
-    runtime.blockgc.lifetime_seconds = number(key, value, 0.1, 1e9)
+    runtime.blockgc.set_lifetime(number(key, value, 0.1, 1e9))
 
 
 async def _lockdep(runtime: Runtime, key: str, value: str) -> str:

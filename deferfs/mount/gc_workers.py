@@ -326,7 +326,13 @@ class GcWorkers:
         log.error("inode %d is in quarantine: its cleanup failed %d times", inode.ino, inode.failures)
         if not inode.orphan or inode.slot < 0:
             return
-        note = partial(self.store.orphans.set_quarantine, slot=inode.slot, ino=inode.ino, quarantined=True)
+        note = partial(
+            self.store.orphans.set_quarantine,
+            slot=inode.slot,
+            ino=inode.ino,
+            generation=inode.generation,
+            quarantined=True,
+        )
         try:
             await self.runtime.run_reserved(note)
         except FsError as error:
@@ -337,7 +343,13 @@ class GcWorkers:
         orphans = self.store.orphans
         for inode in list(self.runtime.volume.inodes.table.values()):
             if inode.state is State.QUARANTINED and inode.orphan and inode.slot >= 0:
-                lift = partial(orphans.set_quarantine, slot=inode.slot, ino=inode.ino, quarantined=False)
+                lift = partial(
+                    orphans.set_quarantine,
+                    slot=inode.slot,
+                    ino=inode.ino,
+                    generation=inode.generation,
+                    quarantined=False,
+                )
                 await self.runtime.run_reserved(lift)
         self.gc.release_quarantine()
 

@@ -13,7 +13,6 @@ import gc
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -27,6 +26,7 @@ from deferfs.mount import heap, logs, syscalls
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.budget import default_budget
 from deferfs.mount.daemon import Handshake, raise_file_limit
+from deferfs.mount.file_clock import FileClock, coarse
 from deferfs.mount.image import load_superblock, open_image
 from deferfs.mount.kernel_mount import KernelMount
 from deferfs.mount.notify import Notifier
@@ -40,8 +40,6 @@ from deferfs.store.past import past_device
 from deferfs.store.store import close_store, open_store
 from deferfs.volume.volume import Volume
 
-_CLOCK_REALTIME_COARSE: Final = 5
-"""Of <time.h>; Python does not name it."""
 _log: Final = logging.getLogger(__name__)
 _RANDOM_BYTES: Final = 1024
 _GARBAGE_THRESHOLDS: Final = (20_000, 20, 20)
@@ -71,15 +69,21 @@ def serve_mount(
         device = open_image(image, writable=not options.read_only, notice=notice, is_wanted=handshake.is_wanted)
         stack.callback(device.close)
         shown: Device = device if options.at_tid is None else past_device(device, options.at_tid)
+        file_clock = stack.enter_context(FileClock())
         runtime = Runtime(
             shown,
-            load_volume(shown, options, partial(_warn, notice=notice, foreground=foreground)),
+            load_volume(shown, options, partial(_warn, notice=notice, foreground=foreground), stamp=file_clock.now),
             commit_seconds=options.commit_seconds,
             gc_workers=options.gc_workers,
             poll_us=options.poll_us,
             discard=options.discard,
         )
-        adapter = Adapter(runtime, options, enforce_lists=options.checks_permissions(os.geteuid()))
+        adapter = Adapter(
+            runtime,
+            options,
+            enforce_lists=options.checks_permissions(os.geteuid()),
+            stamped=file_clock.reach,
+        )
         mount = KernelMount(image, mountpoint, options)
         held_back = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # or they would leave a dead mount
         try:
@@ -120,12 +124,16 @@ def _become_io_flusher() -> None:
         )
 
 
-def load_volume(device: Device, options: MountOptions, warn: Callable[[str], None]) -> Volume:
-    """Open, and if needed recover, the filesystem on `device`; `warn` is told what the user should know. ImageError or
-    MountFailedError."""
+def load_volume(
+    device: Device, options: MountOptions, warn: Callable[[str], None], *, stamp: Callable[[], int]
+) -> Volume:
+    """Open, and if needed recover, the filesystem on `device`; `warn` is told what the user should know, `stamp` is the
+    clock that files are stamped with. ImageError or MountFailedError."""
     superblock = load_superblock(device)
     memory = Memory(options.memory_bytes or default_budget(warn))
-    job = open_store(superblock, memory, clock=_clock, entropy=random_numbers(), read_only=options.read_only)
+    job = open_store(
+        superblock, memory, clock=coarse, entropy=random_numbers(), stamp=stamp, read_only=options.read_only
+    )
     try:
         store = run_job(device, job)
     except FsError as error:
@@ -149,13 +157,6 @@ def _atime_policy(flags: int) -> str:
     if flags & syscalls.MS_NOATIME:
         return "none"
     return "strict" if flags & syscalls.MS_STRICTATIME else "relative"
-
-
-def _clock() -> int:
-    """The time as the kernel stamps files with it, in ns: with a finer clock, what we stamp now would seem younger than
-    what the writeback cache stamps a moment later, and make(1) would go wrong.
-    """
-    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
 
 
 def collect_seldom() -> None:

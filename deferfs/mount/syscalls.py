@@ -1,4 +1,5 @@
-"""The system calls that Python does not wrap: mount, umount2, statx, syncfs, unshare and one prctl.
+"""The system calls that Python does not wrap, or not always: mount, umount2, statx, syncfs, unshare, memfd_create and
+one prctl.
 
 ctypes lets go of the interpreter lock during a call, so that the event loop can answer the kernel meanwhile.
 """
@@ -44,6 +45,9 @@ _STATX_DEVICE: Final = struct.Struct("=IIQ")
 _STATX_DEVICE_OFFSET: Final = 136
 
 _PR_SET_IO_FLUSHER: Final = 57
+
+_MFD_CLOEXEC: Final = 1
+_MFD_NOEXEC_SEAL: Final = 8
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -118,6 +122,25 @@ def leave_mount_namespace() -> None:
 def syncfs(fd: int) -> None:
     """syncfs(2): hand every dirty page of the filesystem that `fd` is on to that filesystem."""
     _checked(_libc.syncfs(fd))
+
+
+def memory_file(name: str) -> int:
+    """memfd_create(2): a descriptor of an unlinked file in memory; `name` is for /proc. OSError; ENOSYS where the C
+    library does not have it (some builds of Python lack os.memfd_create although the system has it)."""
+    if not hasattr(_libc, "memfd_create"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    fd = _memory_file(name, _MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+    if fd < 0 and ctypes.get_errno() == errno.EINVAL:
+        fd = _memory_file(name, _MFD_CLOEXEC)  # before Linux 6.3
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return fd
+
+
+def _memory_file(name: str, flags: int) -> int:
+    fd: int = _libc.memfd_create(os.fsencode(name), ctypes.c_uint(flags))
+    return fd
 
 
 def set_io_flusher() -> None:

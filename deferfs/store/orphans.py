@@ -160,11 +160,12 @@ class OrphanTable:
                 ino, blocks = inode.ino, inode.blocks
                 plan.on_apply.append(partial(self.on_change, ino, blocks))
 
-    def set_quarantine(self, plan: Plan, slot: int, ino: int, *, quarantined: bool) -> None:
-        """Remember on disk that the inactivation of `ino` is not to be tried again (or that it is)."""
+    def set_quarantine(self, plan: Plan, slot: int, ino: int, generation: int, *, quarantined: bool) -> None:
+        """Remember on disk that the inactivation of an inode is not to be tried again (or that it is). Nothing when the
+        slot is another one's by now, even of one that has its number."""
         number, index = divmod(slot, self.per_block)
         slots = self._slots_of(plan, number)
-        if slots[index].ino == ino:
+        if (slots[index].ino, slots[index].generation) == (ino, generation):
             slots[index] = slots[index]._replace(flags=ORPHAN_QUARANTINED if quarantined else 0)
 
     def clear(self, plan: Plan, inode: Inode) -> None:

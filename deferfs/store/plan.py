@@ -34,7 +34,7 @@ class Plan:
 
     __slots__ = (
         "data_sync", "data_writes", "freed", "grant", "held", "inodes", "looked_up", "on_apply", "orphans", "reserve",
-        "revoked", "staged", "store", "supplied", "tid",
+        "revoked", "staged", "stamp", "store", "supplied", "tid",
     )  # fmt: skip
 
     def __init__(self, store: Store, *, reserve: bool = False, grant: Grant | None = None) -> None:
@@ -57,8 +57,18 @@ class Plan:
         self.on_apply: list[Callable[[], None]] = []
         self.orphans: list[Inode] = []
         """Staged records of inodes that had lost their last name before: their slots follow what they hold."""
+        self.stamp = 0
+        """What `now` has read; 0 before."""
         self.tid = 0
         """Id of the transaction joined; 0 when the plan changed nothing."""
+
+    def now(self) -> int:
+        """The time of this operation, in ns since the epoch, for every mtime, ctime, atime and creation time that it
+        sets: read once, when the first of them is set. An operation that is tried again is a new plan, with a time
+        after its wait: stamps follow the order in which operations are applied."""
+        if not self.stamp:
+            self.stamp = self.store.stamp()
+        return self.stamp
 
     # --- looking ---
     def get(self, address: int, kind: type[B]) -> B:

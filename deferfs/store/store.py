@@ -45,7 +45,9 @@ _CACHED_AT_OPEN = 16
 class Store:
     """The open filesystem below POSIX: caches, journal, free space, inode table, orphan table.
 
-    `clock` returns ns since the epoch, `entropy` 32 random bits for inode generations. `recovered` lists
+    `clock` and `stamp` return ns since the epoch: `stamp` the time that an operation gives to files (read once each,
+    see `Plan.now`), `clock` that of all else, which is cheap to read: of the journal, of queues and their ages, of
+    access times that are kept in memory. `entropy` returns 32 random bits for inode generations. `recovered` lists
     (slot, content) of the orphan table as it was found: work for inodegc.
     """
 
@@ -56,12 +58,15 @@ class Store:
         *,
         clock: Callable[[], int],
         entropy: Callable[[], int],
+        stamp: Callable[[], int] | None = None,
         read_only: bool = False,
     ) -> None:
+        """Without a `stamp` the one clock serves for everything."""
         self.superblock = superblock
         self.fmt: Format = superblock.format
         self.memory = memory
         self.clock = clock
+        self.stamp = clock if stamp is None else stamp
         self.entropy = entropy
         self.read_only = read_only
         self.frozen = False
@@ -164,6 +169,7 @@ def open_store(
     *,
     clock: Callable[[], int],
     entropy: Callable[[], int],
+    stamp: Callable[[], int] | None = None,
     read_only: bool = False,
 ) -> Job[Store]:
     """Recover if needed, load what is kept in memory, and mark the image as in use.
@@ -184,7 +190,7 @@ def open_store(
                 raise FsError(errno.EROFS, f"the log must be replayed first: {_way_to_replay(superblock)}")
         else:
             superblock, _ = yield from recover(superblock, clock())
-    store = Store(superblock, memory, clock=clock, entropy=entropy, read_only=read_only)
+    store = Store(superblock, memory, clock=clock, entropy=entropy, stamp=stamp, read_only=read_only)
     yield from _load_bitmaps(store)
     yield from _load_inodes(store)
     yield from _load_orphans(store)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from deferfs.errors import FsError
 from deferfs.limits import NAME_BYTES_MAX
 from deferfs.ondisk.inode import Inode
+from deferfs.reclaim.inode import InCoreInode
 from deferfs.store.plan import Plan
 from deferfs.volume import xattrs
 from deferfs.volume.volume import Volume, inode_of
@@ -36,8 +37,15 @@ def getattr(plan: Plan, volume: Volume, ino: int) -> Inode:
 
 def atime_ns(volume: Volume, record: Inode) -> int:
     """The access time, with what is kept lazily."""
-    inode = volume.inodes.table.get(record.ino)
+    inode = _in_core(volume, record)
     return record.atime if inode is None or not inode.lazy_atime else max(record.atime, inode.lazy_atime)
+
+
+def _in_core(volume: Volume, record: Inode) -> InCoreInode | None:
+    """What is known in memory of the inode that this record is of. A record that was read before a wait may be of one
+    that has gone, and its number another's."""
+    inode = volume.inodes.table.get(record.ino)
+    return inode if inode is not None and inode.generation == record.generation else None
 
 
 def accessed(volume: Volume, record: Inode) -> bool:
@@ -45,7 +53,7 @@ def accessed(volume: Volume, record: Inode) -> bool:
 
     Under `relative` it changes only if it is not later than the last modification or change, or a day old.
     """
-    inode = volume.inodes.table.get(record.ino)
+    inode = _in_core(volume, record)
     policy = volume.atime
     if inode is None or policy == "none" or volume.store.read_only:
         return False
@@ -90,7 +98,7 @@ def setattr(
         plan.on_apply.append(lambda: _forget_lazy(volume, ino))
     if mtime_ns is not None:
         record.mtime = _in_range(mtime_ns)
-    record.ctime = _in_range(ctime_ns) if ctime_ns is not None else plan.store.clock()
+    record.ctime = _in_range(ctime_ns) if ctime_ns is not None else plan.now()
     if mode is not None or uid is not None or gid is not None:
         plan.data_sync.add(ino)
     return record

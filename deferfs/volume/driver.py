@@ -49,16 +49,16 @@ class Driver:
         *,
         clock: Callable[[], int],
         entropy: Callable[[], int],
+        stamp: Callable[[], int] | None = None,
         memory_bytes: int = 64 << 20,
         evict: str = "deferred",
         read_only: bool = False,
     ) -> Self:
-        """Open (and recover) the image on `device`."""
+        """Open (and recover) the image on `device`; the clocks and `entropy` are those of `Store`."""
         superblock = run_job(device, read_superblock(device.size))
-        store = run_job(
-            device,
-            open_store(superblock, Memory(memory_bytes), clock=clock, entropy=entropy, read_only=read_only),
-        )
+        memory = Memory(memory_bytes)
+        job = open_store(superblock, memory, clock=clock, entropy=entropy, stamp=stamp, read_only=read_only)
+        store = run_job(device, job)
         driver = cls(device, Volume(store, evict=evict))
         driver.adopt_orphans()
         return driver

@@ -105,8 +105,8 @@ def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer) -> in
     record = plan.store.inodes.modify(plan, ino)
     if record.flags & FLAG_TRUNCATING and offset + length > record.size and not trim_record(plan, record):
         return 0
-    _changed(plan, volume, record)
     if not length:
+        _changed(plan, volume, record)
         return 0
     end = offset + length
     if record.form in (FORM_NONE, FORM_BYTES) and end <= record.room():
@@ -121,13 +121,14 @@ def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer) -> in
     if end > record.size:
         record.size = end
     plan.data_sync.add(ino)
+    _changed(plan, volume, record)
     return written
 
 
 def _changed(plan: Plan, volume: Volume, record: Inode) -> None:
     """The content changes, and with it the times, unless the kernel keeps those (`Volume.content_times`)."""
     if volume.content_times:
-        record.mtime = record.ctime = plan.store.clock()
+        record.mtime = record.ctime = plan.now()
 
 
 def _leave_inline(plan: Plan, record: Inode, offset: int, data: Buffer) -> tuple[int, Buffer, int]:
@@ -265,19 +266,21 @@ def truncate(plan: Plan, volume: Volume, ino: int, length: int) -> bool:
         return True
     if record.flags & FLAG_TRUNCATING and not trim_record(plan, record):
         return False
-    _changed(plan, volume, record)
     if length > record.size:
         zero_tail(plan, record, length)
         record.size = length
+        _changed(plan, volume, record)
         return True
     if record.form in (FORM_NONE, FORM_BYTES):
         if record.form == FORM_BYTES:
             record.set_inline(record.inline[:length])
         record.size = length
+        _changed(plan, volume, record)
         return True
     plan.reserve = True
     _copy_tail(plan, record, length)
     record.size = length
+    _changed(plan, volume, record)
     record.flags |= FLAG_TRUNCATING
     plan.on_apply.append(lambda: volume.note_past_eof(ino))
     return trim_record(plan, record)

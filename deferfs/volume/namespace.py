@@ -74,17 +74,15 @@ def create(
     The bits of `umask` are taken from the mode, unless the directory has a default access control list.
     """
     check_name(name)
-    store = plan.store
-    now = store.clock()
     if directories.find(plan, directory_of(plan, parent), name) is not None:
         raise FsError(errno.EEXIST)
-    directory = changed_directory(plan, parent, now)
+    directory = changed_directory(plan, parent)
     is_directory = stat.S_ISDIR(mode)
     if directory.mode & stat.S_ISGID:
         gid = directory.gid
         if is_directory:
             mode |= stat.S_ISGID
-    record = _new_inode(plan, mode, uid, gid, rdev, now)
+    record = _new_inode(plan, mode, uid, gid, rdev)
     if is_directory:
         if directory.nlink >= LINKS_MAX:
             raise FsError(errno.EMLINK)
@@ -97,11 +95,11 @@ def create(
     return record
 
 
-def _new_inode(plan: Plan, mode: int, uid: int, gid: int, rdev: int, now: int) -> Inode:
+def _new_inode(plan: Plan, mode: int, uid: int, gid: int, rdev: int) -> Inode:
     """A record with one link, staged."""
     record = plan.store.inodes.allocate(plan, mode, plan.store.entropy())
     record.uid, record.gid, record.nlink, record.rdev = uid, gid, 1, rdev
-    record.atime = record.mtime = record.ctime = record.crtime = now
+    record.atime = record.mtime = record.ctime = record.crtime = plan.now()
     return record
 
 
@@ -127,7 +125,6 @@ def symlink(plan: Plan, volume: Volume, parent: int, name: bytes, target: bytes,
 def link(plan: Plan, volume: Volume, ino: int, parent: int, name: bytes) -> Inode:
     """Another name for a file. EPERM for directories, ENOENT for a deleted file, EMLINK."""
     check_name(name)
-    now = plan.store.clock()
     found = inode_of(plan, ino)
     if stat.S_ISDIR(found.mode):
         raise FsError(errno.EPERM)
@@ -137,10 +134,10 @@ def link(plan: Plan, volume: Volume, ino: int, parent: int, name: bytes) -> Inod
         raise FsError(errno.EMLINK)
     if directories.find(plan, directory_of(plan, parent), name) is not None:
         raise FsError(errno.EEXIST)
-    directory = changed_directory(plan, parent, now)
+    directory = changed_directory(plan, parent)
     record = plan.store.inodes.modify(plan, ino)
     record.nlink += 1
-    record.ctime = now
+    record.ctime = plan.now()
     plan.data_sync.add(ino)
     directories.add(plan, directory, name, ino, record.mode >> 12)
     return record
@@ -160,9 +157,8 @@ def unlink(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
     if stat.S_ISDIR(entry.file_type << 12):
         raise FsError(errno.EISDIR)
     plan.reserve = True
-    now = plan.store.clock()
-    directories.remove(plan, changed_directory(plan, parent, now), entry)
-    _drop_link(plan, volume, entry.ino, now, parent)
+    directories.remove(plan, changed_directory(plan, parent), entry)
+    _drop_link(plan, volume, entry.ino, parent)
 
 
 def rmdir(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
@@ -171,17 +167,16 @@ def rmdir(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
     if directory_of(plan, entry.ino).size:
         raise FsError(errno.ENOTEMPTY)
     plan.reserve = True
-    now = plan.store.clock()
-    directory = changed_directory(plan, parent, now)
+    directory = changed_directory(plan, parent)
     directories.remove(plan, directory, entry)
     directory.nlink -= 1
-    _drop_link(plan, volume, entry.ino, now, parent)
+    _drop_link(plan, volume, entry.ino, parent)
 
 
-def _drop_link(plan: Plan, volume: Volume, ino: int, now: int, parent: int) -> None:
+def _drop_link(plan: Plan, volume: Volume, ino: int, parent: int) -> None:
     """One name less, in `parent`; without any, the inode enters the orphan table in the same transaction."""
     record = plan.store.inodes.modify(plan, ino)
-    record.ctime = now
+    record.ctime = plan.now()
     plan.data_sync.add(ino)
     record.nlink = 0 if stat.S_ISDIR(record.mode) else record.nlink - 1
     if record.nlink:
@@ -235,11 +230,10 @@ def rename(
         _check_ancestry(plan, target, parent)
         _exchange(plan, parent, source, new_parent, target)
         return
-    now = plan.store.clock()
-    old = changed_directory(plan, parent, now)
-    new = changed_directory(plan, new_parent, now)
+    old = changed_directory(plan, parent)
+    new = changed_directory(plan, new_parent)
     moves_directory = stat.S_ISDIR(source.file_type << 12)
-    whiteout = _new_inode(plan, _WHITEOUT_MODE, uid, gid, 0, now) if flags & RENAME_WHITEOUT else None
+    whiteout = _new_inode(plan, _WHITEOUT_MODE, uid, gid, 0) if flags & RENAME_WHITEOUT else None
     if target is None:
         if moves_directory and parent != new_parent and new.nlink >= LINKS_MAX:
             raise FsError(errno.EMLINK)
@@ -252,9 +246,9 @@ def rename(
         _leave(plan, old, source, whiteout)
         if moves_directory:
             new.nlink -= 1
-        _drop_link(plan, volume, target.ino, now, new_parent)
+        _drop_link(plan, volume, target.ino, new_parent)
     record = plan.store.inodes.modify(plan, source.ino)
-    record.ctime = now
+    record.ctime = plan.now()
     plan.data_sync.add(source.ino)
     if moves_directory:
         old.nlink -= 1
@@ -302,9 +296,8 @@ def _check_ancestry(plan: Plan, moved: DirectoryEntry, into: int) -> None:
 
 
 def _exchange(plan: Plan, parent: int, source: DirectoryEntry, new_parent: int, target: DirectoryEntry) -> None:
-    now = plan.store.clock()
-    old = changed_directory(plan, parent, now)
-    new = changed_directory(plan, new_parent, now)
+    old = changed_directory(plan, parent)
+    new = changed_directory(plan, new_parent)
     for entry, other, joined in ((source, target, new), (target, source, old)):
         gains = old is not new and _is_directory(entry) and not _is_directory(other)
         if gains and joined.nlink >= LINKS_MAX:
@@ -313,7 +306,7 @@ def _exchange(plan: Plan, parent: int, source: DirectoryEntry, new_parent: int, 
     directories.retarget(plan, new, target, source.ino, source.file_type)
     for entry, left, joined in ((source, old, new), (target, new, old)):
         record = plan.store.inodes.modify(plan, entry.ino)
-        record.ctime = now
+        record.ctime = plan.now()
         plan.data_sync.add(entry.ino)
         if stat.S_ISDIR(record.mode):
             record.parent = joined.ino

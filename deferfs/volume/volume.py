@@ -103,12 +103,12 @@ def directory_of(plan: Plan, ino: int) -> Inode:
     return record
 
 
-def changed_directory(plan: Plan, ino: int, now: int) -> Inode:
+def changed_directory(plan: Plan, ino: int) -> Inode:
     """A staged copy of a directory that is about to gain or lose a name. ENOENT when it has been deleted."""
     if not directory_of(plan, ino).nlink:
         raise FsError(errno.ENOENT)
     record = plan.store.inodes.modify(plan, ino)
-    record.mtime = record.ctime = now
+    record.mtime = record.ctime = plan.now()
     plan.data_sync.add(ino)
     return record
 

@@ -143,5 +143,5 @@ def follow_mode(plan: Plan, record: Inode) -> None:
 def _write(plan: Plan, ino: int, attributes: dict[bytes, bytes]) -> None:
     record = plan.store.inodes.modify(plan, ino)
     xattrs.write(plan, record, attributes)
-    record.ctime = plan.store.clock()
+    record.ctime = plan.now()
     plan.data_sync.add(ino)

@@ -100,6 +100,7 @@ def now(**changes: Any) -> str:
         ({"read_only": True}, "read-only"),
         ({"read_only": True, "journal": {"aborted": "EIO"}}, "log ABORTED: read-only, see the log"),
         ({"corruptions_total": 2, "read_only": True}, "read-only, corruption found 2 times: run fsck"),
+        ({"inodes": {"quarantined": 1}}, "1 inode in quarantine"),
         ({"inodes": {"quarantined": 3}}, "3 inodes in quarantine"),
         ({"timeline": {"file": "/trace"}}, "recording a timeline"),
     ],

@@ -221,6 +221,64 @@ def test_a_full_filesystem_takes_a_file_of_the_size_of_the_one_deleted_before(
     scratch.unmount_and_check()
 
 
+# --- what is counted, and trimmed, by number ---
+
+
+def test_inodes_count_as_free_once_they_are_deleted(plain: Scratch) -> None:
+    """What `df -i` tells after `rm`, while inodegc has not taken up one of them."""
+    mount = plain.mount()
+    (mount / "backlog").mkdir()
+    (mount / "backlog").rmdir()
+    plain.drain()
+
+    def used() -> int:
+        found = os.statvfs(mount)
+        return found.f_files - found.f_ffree
+
+    empty = used()
+    make_backlog(plain, mount, 200)
+    assert plain.statistics()["space"]["orphans"] == 200
+    assert used() == empty + 1, "the directory that they were in"
+    plain.control("gc=start")
+    plain.drain()
+    assert used() == empty + 1
+    plain.unmount_and_check()
+
+
+@pytest.mark.parametrize("cache", ["on", "off"])
+def test_a_file_that_was_to_be_trimmed_leaves_its_number_to_a_directory(plain: Scratch, cache: str) -> None:
+    """Nothing is trimmed but what has the number and the generation that was noted."""
+    mount = plain.mount(f"writeback_cache={cache}")
+
+    def grown(name: str) -> int:
+        """An open file with blocks past EOF."""
+        descriptor = os.open(mount / name, os.O_CREAT | os.O_WRONLY)
+        for _ in range(8):
+            os.write(descriptor, bytes(100_000))
+            os.fsync(descriptor)
+        return descriptor
+
+    def with_blocks_past_eof() -> int:
+        return int(plain.statistics()["space"]["preallocated_files"])
+
+    first = grown("first")
+    assert with_blocks_past_eof() == 1
+    ino = os.fstat(first).st_ino
+    os.unlink(mount / "first")
+    os.close(first)
+    plain.drain()
+    (mount / "directory").mkdir()
+    assert (mount / "directory").stat().st_ino == ino
+    assert with_blocks_past_eof() == 0
+    second = grown("second")
+    assert with_blocks_past_eof() == 1
+    plain.control("preallocation_lifetime=0.1")  # those that have not grown for longer come first
+    wait_until(lambda: with_blocks_past_eof() == 0, "the second to be trimmed")
+    os.close(second)
+    assert "trimming" not in plain.log.read_text()
+    plain.unmount_and_check()
+
+
 # --- the daemon's own memory ---
 
 

@@ -204,6 +204,17 @@ async def test_only_what_is_named_changes(kernel: Kernel) -> None:
     assert entry.st_size == 12345
 
 
+async def test_the_clock_of_stamps_is_told_of_times_before_they_are_set(kernel: Kernel) -> None:
+    """Some of them pyfuse3 has read from a clock that is ahead of it."""
+    told: list[int] = []
+    kernel.adapter._stamped = told.append
+    ino, fh = await kernel.create(b"file")
+    await kernel.setattr(ino, mtime_ns=7, atime_ns=5)
+    await kernel.setattr(ino, mode=0o600)
+    assert told == [5, 7]
+    await kernel.adapter.release(fh)
+
+
 async def test_who_opens_a_file_for_reading_reads_it(kernel: Kernel) -> None:
     """The kernel may have all of it in its cache; then no READ will come."""
     told: list[int] = []

@@ -290,11 +290,16 @@ async def test_a_worker_goes_on_to_orphans_behind_those_in_quarantine(monkeypatc
     async with running(driver=driver) as runtime:
         await runtime.workers.stop()
         inos = await queue_up(runtime, 500, 10)
-        slots = [record_of(runtime.volume, ino).orphan_slot - 1 for ino in inos]
-        for slot, ino in sorted(zip(slots, inos, strict=True))[:480]:
-            await runtime.run_reserved(
-                partial(runtime.store.orphans.set_quarantine, slot=slot, ino=ino, quarantined=True)
+        records = sorted((record_of(runtime.volume, ino) for ino in inos), key=lambda record: record.orphan_slot)
+        for found in records[:480]:
+            note = partial(
+                runtime.store.orphans.set_quarantine,
+                slot=found.orphan_slot - 1,
+                ino=found.ino,
+                generation=found.generation,
+                quarantined=True,
             )
+            await runtime.run_reserved(note)
         runtime.background.drain_seconds = 0
     monkeypatch.setattr(Driver, "adopt_orphans", lambda self: 0)
     async with running(driver=reopened(driver)) as later:

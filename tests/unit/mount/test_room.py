@@ -112,12 +112,12 @@ async def test_speculative_blocks_go_before_deleted_files() -> None:
 
 async def test_speculative_blocks_of_a_file_that_does_not_grow_any_more_are_freed() -> None:
     async with running(size=SIZE) as runtime:
-        runtime.blockgc.lifetime_seconds = 1e-9
         growing = await make_file(runtime, b"growing")
         for offset in range(0, 600_000, 20_000):
             await runtime.write(growing, offset, b"x" * 20_000)
+        assert runtime.blockgc.files == 1
+        runtime.blockgc.set_lifetime(1e-9)  # also wakes the task, which looks every quarter of the lifetime before
         while runtime.blockgc.files:
-            runtime.blockgc._wake.set()
             await trio.lowlevel.checkpoint()
         assert record_of(runtime.volume, growing).blocks * runtime.store.fmt.block_size < 610_000
 

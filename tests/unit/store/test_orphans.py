@@ -116,10 +116,12 @@ def test_cursor_and_flags() -> None:
     slot = add(driver, ino)
     orphans = driver.volume.store.orphans
     driver.run(lambda plan: orphans.progress(plan, driver.volume.store.inodes.modify(plan, ino), 77))
-    driver.run(orphans.set_quarantine, slot, ino, quarantined=True)
+    driver.run(orphans.set_quarantine, slot, ino, 5, quarantined=True)
     assert slots(driver)[slot][2:] == (1, 77, 0)
-    driver.run(orphans.set_quarantine, slot, ino + 1, quarantined=False)  # the slot is another one's by now
-    driver.run(orphans.set_quarantine, slot, ino, quarantined=False)
+    for another in ((ino + 1, 5), (ino, 6)):  # the slot is another one's by now
+        driver.run(orphans.set_quarantine, slot, *another, quarantined=False)
+        assert slots(driver)[slot].flags == 1
+    driver.run(orphans.set_quarantine, slot, ino, 5, quarantined=False)
     assert slots(driver)[slot][2:] == (0, 77, 0)
 
 

@@ -127,6 +127,17 @@ class TestLazyAccessTime:
         driver.volume.atime_of_directories = True
         assert self.accessed(driver, ino) > before
 
+    def test_it_is_that_of_the_generation_which_was_read(self, driver: Driver) -> None:
+        """A record that was read before a wait: its inode has gone meanwhile, and its number is another's."""
+        ino = make(driver, b"file")
+        driver.volume.lookup_count(record(driver, ino))
+        old = record(driver, ino).copy()
+        old.generation += 1
+        assert not attributes.accessed(driver.volume, old)
+        assert not driver.volume.inodes.table[ino].lazy_atime
+        self.accessed(driver, ino)
+        assert attributes.atime_ns(driver.volume, old) == old.atime
+
     def test_not_without_relatime_or_write_access(self, driver: Driver) -> None:
         ino = make(driver, b"file")
         driver.volume.lookup_count(record(driver, ino))

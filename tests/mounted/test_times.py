@@ -1,0 +1,175 @@
+"""The order of times is the order of events, between what the daemon stamps, what the kernel does, and other
+filesystems, while another process has the kernel stamp finely.
+
+Since Linux 6.13 the stamps of the kernel follow a floor, which each stamp of the fine clock raises: the neighbour has
+it raised all the time. Before 6.13 all of them come from the coarse clock.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mounted.scratch import Scratch, run
+
+pytestmark = pytest.mark.mounted
+
+TRIES = 400
+_NEIGHBOUR = """
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+print("runs", flush=True)
+while True:
+    os.pwrite(fd, b"x", 0)
+    os.fstat(fd)
+"""
+
+
+@pytest.fixture(autouse=True)
+def neighbour() -> Iterator[None]:
+    """A process that writes a file in memory (tmpfs takes part in the floor) and looks at its times, all the time."""
+    memory = os.memfd_create("neighbour", 0)
+    command = [sys.executable, "-c", _NEIGHBOUR, f"/proc/self/fd/{memory}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[memory]) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"runs\n"
+        try:
+            yield
+        finally:
+            process.kill()
+            os.close(memory)
+
+
+@pytest.fixture(params=["on", "off"])
+def mount(plain: Scratch, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """With and without the writeback cache, with which the kernel stamps the content of regular files."""
+    yield plain.mount(f"writeback_cache={request.param}")
+    plain.unmount_and_check()
+
+
+Step = Callable[[Path, int], Path]
+"""Changes something below a directory in try number `i`; what has changed."""
+
+
+def _write(directory: Path, number: int) -> Path:
+    path = directory / "written"
+    with path.open("r+b" if path.exists() else "wb", buffering=0) as file:
+        file.write(b"%d" % number)
+    return path
+
+
+def _outside(directory: Path, number: int) -> Path:
+    """A file of another filesystem."""
+    return _write(directory.parent, number)
+
+
+def _create(directory: Path, number: int) -> Path:
+    path = directory / f"created{number}"
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    return path
+
+
+def _mkdir(directory: Path, number: int) -> Path:
+    path = directory / f"directory{number}"
+    path.mkdir()
+    return path
+
+
+def _touch(directory: Path, number: int) -> Path:
+    path = directory / "touched"
+    path.touch()
+    return path
+
+
+def _touch_directory(directory: Path, number: int) -> Path:
+    path = directory / "touched.d"
+    path.mkdir(exist_ok=True)
+    os.utime(path)
+    return path
+
+
+def _fill_directory(directory: Path, number: int) -> Path:
+    path = directory / "filled.d"
+    path.mkdir(exist_ok=True)
+    (path / f"x{number}").mkdir()
+    return path
+
+
+STEPS: dict[str, Step] = {
+    "write": _write,
+    "write outside": _outside,
+    "create": _create,
+    "mkdir": _mkdir,
+    "touch": _touch,
+    "touch of a directory": _touch_directory,
+    "mkdir in a directory": _fill_directory,
+}
+PAIRS = [
+    ("write", "create"),
+    ("write", "mkdir in a directory"),
+    ("write outside", "create"),
+    ("write outside", "mkdir"),
+    ("touch", "create"),
+    ("touch", "write outside"),
+    ("touch of a directory", "create"),
+    ("touch of a directory", "write"),
+]
+ORDERS = [*PAIRS, *((second, first) for first, second in PAIRS)]
+
+
+def _modified(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+@pytest.mark.parametrize(("first", "second"), ORDERS)
+def test_what_is_changed_later_is_not_older(first: str, second: str, mount: Path) -> None:
+    wrong = 0
+    for number in range(TRIES):
+        before, after = STEPS[first](mount, number), STEPS[second](mount, number)
+        wrong += _modified(before) > _modified(after)
+    assert wrong == 0
+
+
+def _rename(directory: Path, number: int) -> Path:
+    path = directory / f"renamed{number}"
+    return (directory / f"to-rename{number}").rename(path)
+
+
+def _link(directory: Path, number: int) -> Path:
+    os.link(directory / "linked", directory / f"link{number}")
+    return directory / "linked"
+
+
+def _chmod(directory: Path, number: int) -> Path:
+    (directory / "linked").chmod(0o600 + number % 8)
+    return directory / "linked"
+
+
+@pytest.mark.parametrize("change", [_rename, _link, _chmod])
+@pytest.mark.parametrize("written_first", [True, False])
+def test_a_change_of_a_name_is_in_order_with_a_write(change: Step, written_first: bool, mount: Path) -> None:
+    (mount / "linked").touch()
+    for number in range(TRIES):
+        (mount / f"to-rename{number}").touch()
+    wrong = 0
+    for number in range(TRIES):
+        steps = (_write, change) if written_first else (change, _write)
+        before, after = [step(mount, number) for step in steps]
+        wrong += before.stat().st_ctime_ns > after.stat().st_ctime_ns
+    assert wrong == 0
+
+
+@pytest.mark.needs("make")
+def test_make_builds_once(mount: Path) -> None:
+    """Each target is made right after what it depends on was written."""
+    (mount / "Makefile").write_text("out%: in%\n\t@: > $@\n\t@echo $@ >> built\n")
+    rounds = 50
+    for number in range(rounds):
+        (mount / f"in{number}").write_text("x")
+        run("make", "-s", f"out{number}", cwd=mount)
+        run("make", "-s", f"out{number}", cwd=mount)
+    assert (mount / "built").read_text().split() == [f"out{number}" for number in range(rounds)]
