@@ -29,8 +29,11 @@ XATTR_VALUE_BYTES_MAX: Final = 64 * KIB
 XATTR_BYTES_MAX: Final = 256 * KIB
 """All attributes of one inode together: bounds the credits of one operation."""
 LABEL_BYTES_MAX: Final = 32
-DIRECTORY_COLLISIONS_MAX: Final = 256
-"""Names of one directory that may share one 55-bit hash: the low byte of the key tells them apart."""
+DIRECTORY_WINDOW: Final = 256
+"""Keys that the entry of a name may have: it takes the first one that is free, from the hash of the name on."""
+DIRECTORY_ENTRIES_MAX: Final = 1 << 28
+"""Entries of a directory with 31-bit keys: one for eight keys. A lookup in a full one looks at 32 further entries, and
+with random hashes a full window is found in one of 10^124 such directories."""
 BITMAP_REGIONS_MAX: Final = 8
 """Each growth of an image may add one region of bitmaps."""
 

@@ -198,6 +198,12 @@ INODE_QUARANTINED: Final = _kind(
     "an inode was set aside because its inactivation kept failing",
     "taken out of quarantine; without links, it is released",
 )
+INODE_FEATURE: Final = _kind(
+    509,
+    "inode-feature",
+    "a directory has 31-bit keys, and the superblock does not say that there are such directories",
+    "the superblock is made to say so",
+)
 
 EXTENT_ORDER: Final = _kind(601, "extent-order", "extents overlap or are out of order", "the later extent is dropped")
 EXTENT_LENGTH: Final = _kind(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from deferfs.check.claims import Claims
 from deferfs.check.context import Context, Progress
 from deferfs.check.directories import check_directories
@@ -42,12 +44,12 @@ def check_image(device: Device, *, progress: Progress | None = None) -> Report:
     inode_file = read_inode_file(context)
     if inode_file is not None:
         table = check_table(context, inode_file)
-        check_directories(context, table)
+        wide = check_directories(context, table)
         check_links(context, table)
         report_shared(context)
         orphans = check_orphans(context, table)
         free = check_free_space(context)
-        counts = _count(context, table, orphans, free, transactions)
+        counts = replace(_count(context, table, orphans, free, transactions), wide_directories=wide)
     return Report(superblock, counts, tuple(findings.problems), findings.suppressed, context.complete)
 
 

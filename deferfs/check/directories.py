@@ -5,31 +5,32 @@ table.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from deferfs.check import catalogue
 from deferfs.check.context import Context
 from deferfs.check.inodefile import read_record
+from deferfs.check.nearby import NearbyNames
 from deferfs.check.records import report_blocks
 from deferfs.check.table import DAMAGED, FREE, TYPE_DIRECTORY, InodeTable
 from deferfs.check.trees import Tree
 from deferfs.errors import CorruptionError
-from deferfs.limits import NAME_BYTES_MAX
+from deferfs.limits import DIRECTORY_WINDOW, NAME_BYTES_MAX
 from deferfs.ondisk.directory import name_key, unpack_entry
-from deferfs.ondisk.inode import FIRST_INO, FORM_DIRECTORY_TREE, FORM_ENTRIES, Inode
+from deferfs.ondisk.inode import FIRST_INO, FLAG_KEYS31, FORM_DIRECTORY_TREE, FORM_ENTRIES, Inode
 from deferfs.ondisk.node import DirectoryNode
 from deferfs.printable import printable
 
-_KEYS_PER_HASH: Final = 256
 
-
-def check_directories(context: Context, table: InodeTable) -> None:
-    """Read all directories."""
+def check_directories(context: Context, table: InodeTable) -> int:
+    """Read all directories; how many of them have 55-bit hashes."""
     directories = [ino for ino, slot in table.inodes() if table.types[slot] == TYPE_DIRECTORY]
+    wide = 0
     for ino in context.steps("directories", directories):
         inode = _read(context, table, ino)
         if inode is not None:
+            wide += not inode.flags & FLAG_KEYS31
             _DirectoryCheck(context, table, inode).check()
+    return wide
 
 
 def _read(context: Context, table: InodeTable, ino: int) -> Inode | None:
@@ -49,9 +50,7 @@ class _DirectoryCheck:
         self.entries = 0
         self.complete = True
         self.last_key = -1
-        self.last_hash = -1
-        self.same_hash: list[bytes] = []
-        """Names seen with the current hash; equal names have equal hashes."""
+        self.names = NearbyNames()
 
     def check(self) -> None:
         for key, value in self._values():
@@ -103,16 +102,11 @@ class _DirectoryCheck:
         if key <= self.last_key:
             self._report(catalogue.ENTRY_KEY, name, f"key {key} after {self.last_key}", key=key)
         self.last_key = key
-        base = name_key(self.context.fmt, name)
-        if not base <= key < base + _KEYS_PER_HASH:
-            self._report(catalogue.ENTRY_KEY, name, f"key {key}, its hash is {base}", key=key)
-        if base != self.last_hash:
-            self.last_hash = base
-            self.same_hash = [name]
-        elif name in self.same_hash:
+        low = name_key(self.context.fmt, name, self.inode.flags)
+        if not low <= key < low + DIRECTORY_WINDOW:
+            self._report(catalogue.ENTRY_KEY, name, f"key {key}, its hash is {low}", key=key)
+        if not self.names.add(key, name):
             self._report(catalogue.ENTRY_DUPLICATE, name, "the name is there twice", key=key)
-        else:
-            self.same_hash.append(name)
 
     def _check_target(self, ino: int, file_type: int, name: bytes) -> None:
         table = self.table

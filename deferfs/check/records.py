@@ -12,6 +12,7 @@ from deferfs.check.xattrs import check_xattrs
 from deferfs.limits import FILE_BYTES_MAX, SYMLINK_BYTES_MAX
 from deferfs.ondisk.inode import (
     FIRST_INO,
+    FLAG_KEYS31,
     FLAG_PREALLOCATED,
     FLAG_QUARANTINED,
     FLAG_TRUNCATING,
@@ -36,8 +37,13 @@ FORMS: Final = {
     stat.S_IFSOCK: (FORM_NONE,),
 }
 INTERNAL_FORMS: Final = (FORM_EXTENTS, FORM_EXTENT_TREE)
-FLAGS: Final = FLAG_PREALLOCATED | FLAG_QUARANTINED | FLAG_TRUNCATING
+_FLAGS: Final = FLAG_PREALLOCATED | FLAG_QUARANTINED | FLAG_TRUNCATING
 MODE_MAX: Final = 0o177777
+
+
+def flags_known(mode: int) -> int:
+    """The flags that an inode of this mode may have."""
+    return _FLAGS | FLAG_KEYS31 if stat.S_ISDIR(mode) else _FLAGS
 
 
 def check_free_record(context: Context, inode: Inode) -> None:
@@ -119,8 +125,11 @@ def _check_fields(context: Context, inode: Inode, address: int, raw: bytes) -> N
     if inode.nlink and inode.orphan_slot and ino >= FIRST_INO:
         text = f"inode {ino}: linked, but names orphan slot {inode.orphan_slot - 1}"
         findings.add(catalogue.ORPHAN_SLOT, text, ino=ino)
-    if inode.flags & ~FLAGS:
+    if inode.flags & ~flags_known(inode.mode):
         findings.add(catalogue.INODE_FLAGS, f"inode {ino}: flags {inode.flags:#x}", ino=ino)
+    elif inode.flags & FLAG_KEYS31 and not context.superblock.directory_flags & FLAG_KEYS31:
+        text = f"inode {ino}: a directory with 31-bit keys, of which the superblock does not know"
+        findings.add(catalogue.INODE_FEATURE, text, ino=ino)
     if inode.flags & FLAG_QUARANTINED:
         text = f"inode {ino}: in quarantine, its inactivation failed"
         findings.add(catalogue.INODE_QUARANTINED, text, ino=ino)

@@ -35,6 +35,8 @@ class Counts:
 
     inodes: int = 0
     directories: int = 0
+    wide_directories: int = 0
+    """Of these, the ones with 55-bit hashes: their readdir offsets take 64 bits."""
     files: int = 0
     symlinks: int = 0
     others: int = 0

@@ -69,6 +69,9 @@ def say_summary(image: str, outcome: Outcome, *, verbose: bool) -> None:
             counted(counts.orphans, "orphan"),
         )
         say(f"{image}: {', '.join(kinds)}")
+        if counts.wide_directories:
+            wide = counted(counts.wide_directories, "directory", "directories")
+            say(f"{image}: {wide} with readdir offsets of 63 bits; -y -D gives them 31")
         say(
             f"{image}: {counted(counts.blocks_used, 'block')} used, {counts.free_blocks} free, "
             f"{counted(counts.transactions, 'transaction')} to replay"

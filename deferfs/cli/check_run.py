@@ -79,9 +79,18 @@ def check_past(image: str, tid: int, *, verbose: bool, as_json: bool, progress: 
 
 
 def run_check(
-    image: str, mode: Mode, *, force: bool, verbose: bool, as_json: bool, progress: Progress | None = None
+    image: str,
+    mode: Mode,
+    *,
+    force: bool,
+    narrow: bool,
+    verbose: bool,
+    as_json: bool,
+    progress: Progress | None = None,
 ) -> int:
-    """Check the image at `image`; the exit code. ImageError or ImageInUseError when it cannot be checked."""
+    """Check the image at `image`; the exit code. With `narrow`, which goes with Mode.REPAIR, older directories get
+    readdir offsets of 31 bits. ImageError or ImageInUseError when it cannot be checked.
+    """
     device = open_image(image, writable=mode is not Mode.LOOK, notice=tell)
     try:
         superblock = load_superblock(device)
@@ -92,9 +101,12 @@ def run_check(
         report = check_image(device, progress=progress)
         outcome = Outcome(report, report)
         sound = report.clean and report.complete
+        narrows = narrow and (report.counts.wide_directories > 0 or not sound)
         if not as_json:
             say_problems(image, report)
-        if mode is Mode.LOOK or (sound and superblock.clean):
+        if narrows:
+            _repair(image, device, outcome, progress, narrow=True)
+        elif mode is Mode.LOOK or (sound and superblock.clean):
             if not sound and verbose and not as_json:
                 _foresee(image, device, report, progress)
         elif sound or (mode is Mode.PREEN and _is_safe(report)):
@@ -172,9 +184,11 @@ def _recovers(report: Report) -> bool:
     return not report.superblock.clean and bool(report.counts.transactions or report.counts.orphans)
 
 
-def _repair(image: str, device: FileDevice, outcome: Outcome, progress: Progress | None) -> None:
+def _repair(
+    image: str, device: FileDevice, outcome: Outcome, progress: Progress | None, *, narrow: bool = False
+) -> None:
     try:
-        repaired: Repaired = repair_image(device, time.time_ns(), progress=progress)
+        repaired: Repaired = repair_image(device, time.time_ns(), progress=progress, narrow=narrow)
     except ImageError as error:
         tell(f"{error}; copy what can be read to a new image")
         return

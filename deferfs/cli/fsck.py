@@ -16,6 +16,7 @@ from deferfs.errors import UsageError
 @click.option("-p", "-a", "preen", is_flag=True, help="Check what was not closed cleanly; mend what is safe to mend.")
 @click.option("-y", "repair", is_flag=True, help="Check everything, repair everything.")
 @click.option("-f", "--force", is_flag=True, help="With -p: check a clean image too.")
+@click.option("-D", "narrow", is_flag=True, help="With -y: give older directories readdir offsets of 31 bits.")
 @click.option("-C", "progress_fd", metavar="FD", help="Show progress (0), or write it to this file descriptor.")
 @click.option("--at", "tid", type=int, metavar="TID", help="Check the state after this transaction of the log.")
 @click.option("-V", "-v", "verbose", is_flag=True, help="Print counts.")
@@ -27,6 +28,7 @@ def command(
     preen: bool,
     repair: bool,
     force: bool,
+    narrow: bool,
     progress_fd: str | None,
     tid: int | None,
     verbose: bool,
@@ -44,6 +46,8 @@ def command(
 
     if look_only + preen + repair > 1:
         raise UsageError("only one of -n, -p (or -a) and -y can be given")
+    if narrow and not repair:
+        raise UsageError("-D changes directories: only -y goes with it")
     if tid is not None and (preen or repair):
         raise UsageError("--at looks at the past, which cannot be repaired: only -n goes with it")
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
@@ -52,4 +56,4 @@ def command(
     progress = progress_to(image, progress_fd)
     if tid is not None:
         return check_past(image, tid, verbose=verbose, as_json=as_json, progress=progress)
-    return run_check(image, mode, force=force, verbose=verbose, as_json=as_json, progress=progress)
+    return run_check(image, mode, force=force, narrow=narrow, verbose=verbose, as_json=as_json, progress=progress)

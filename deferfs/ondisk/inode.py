@@ -42,6 +42,8 @@ FLAG_TRUNCATING: Final = 4
 """A truncate has set the size and is not yet done freeing: written blocks past EOF hold old data."""
 FLAG_QUARANTINED: Final = 2
 """Inactivation failed for good; fsck must look."""
+FLAG_KEYS31: Final = 8
+"""Of a directory: the keys of its entries, which are readdir offsets, lie below 2^31."""
 
 ROOT_INO: Final = 1
 INODE_FILE_INO: Final = 2

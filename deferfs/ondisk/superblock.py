@@ -14,12 +14,16 @@ import google_crc32c
 from deferfs.errors import ImageError
 from deferfs.limits import BITMAP_REGIONS_MAX, BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, JOURNAL_BYTES_MAX
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS, Format
+from deferfs.ondisk.inode import FLAG_KEYS31
 
 MAGIC: Final = b"deferfs\x01"
 VERSION: Final = 1
 FEATURES_COMPATIBLE: Final = 0
 FEATURES_READ_ONLY: Final = 0
-FEATURES_INCOMPATIBLE: Final = 0
+FEATURE_KEYS31: Final = 1
+"""Incompatible: directories may have FLAG_KEYS31, and new ones do."""
+FEATURES_INCOMPATIBLE: Final = FEATURE_KEYS31
+"""What this program knows. A new filesystem has all of it."""
 COUNTER_END: Final = 1 << 62
 """Sequences and transaction ids stay below it: a damaged one must not overflow its field when it grows."""
 COUNTER_SANE_MAX: Final = 1 << 60
@@ -83,6 +87,15 @@ class Superblock:
     @property
     def format(self) -> Format:
         return Format(self.block_size, self.uuid, self.hash_key)
+
+    @property
+    def directory_flags(self) -> int:
+        """Flags of a new directory's inode."""
+        return FLAG_KEYS31 if self.incompatible & FEATURE_KEYS31 else 0
+
+    def with_keys31(self) -> Superblock:
+        """The same, with FEATURE_KEYS31."""
+        return replace(self, incompatible=self.incompatible | FEATURE_KEYS31)
 
     @property
     def groups(self) -> int:

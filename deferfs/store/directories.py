@@ -1,4 +1,8 @@
-"""Entries of a directory, by name. The key order is the readdir order, and a key is a stable cookie."""
+"""Entries of a directory, by name. The key order is the readdir order, and a key is a stable cookie.
+
+**Invariant:** the key of an entry lies in the window of its name, and no other entry has it. Nothing more: entries that
+have gone leave holes, so that a lookup looks at the whole window, and an entry never moves.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from deferfs.errors import CorruptionError, FsError
-from deferfs.limits import DIRECTORY_COLLISIONS_MAX
-from deferfs.ondisk.directory import COOKIES_END, ENTRY, name_key, pack_entry, unpack_entry
-from deferfs.ondisk.inode import FORM_DIRECTORY_TREE, Inode
+from deferfs.limits import DIRECTORY_ENTRIES_MAX, DIRECTORY_WINDOW
+from deferfs.ondisk.directory import ENTRY, keys_end, name_key, pack_entry, unpack_entry
+from deferfs.ondisk.inode import FLAG_KEYS31, FORM_DIRECTORY_TREE, Inode
 from deferfs.ondisk.node import Node
 from deferfs.store.fork import directory_fork
 from deferfs.store.plan import Plan
@@ -40,8 +44,8 @@ def find(plan: Plan, directory: Inode, name: bytes) -> DirectoryEntry | None:
 
 def _candidates(plan: Plan, directory: Inode, name: bytes) -> Iterator[tuple[int, bytes]]:
     """Entries of a tree whose keys `name` may have."""
-    at = name_key(plan.store.fmt, name)
-    limit = at + DIRECTORY_COLLISIONS_MAX
+    at = name_key(plan.store.fmt, name, directory.flags)
+    limit = at + DIRECTORY_WINDOW
     tree = directory_fork(plan, directory).tree()
     leaf: Node | None = tree.leaf(at)
     while leaf is not None:
@@ -54,16 +58,21 @@ def _candidates(plan: Plan, directory: Inode, name: bytes) -> Iterator[tuple[int
 
 
 def add(plan: Plan, directory: Inode, name: bytes, ino: int, file_type: int) -> None:
-    """Add an entry; the caller knows that there is none of that name. `directory` is the plan's own copy."""
-    low = name_key(plan.store.fmt, name)
+    """Add an entry; the caller knows that there is none of that name. `directory` is the plan's own copy.
+
+    ENOSPC when the directory has as many entries as it may, or no key that the name may have is free.
+    """
+    if directory.flags & FLAG_KEYS31 and directory.size >= DIRECTORY_ENTRIES_MAX:
+        raise FsError(errno.ENOSPC, f"directory {directory.ino} is full")
+    low = name_key(plan.store.fmt, name, directory.flags)
     fork = directory_fork(plan, directory)
     key = low
     for found, _ in fork.iterate(low):
         if found != key:
             break
         key += 1
-    if key >= low + DIRECTORY_COLLISIONS_MAX:
-        raise FsError(errno.ENOSPC, "too many names with one hash")
+    if key >= low + DIRECTORY_WINDOW:
+        raise FsError(errno.ENOSPC, f"directory {directory.ino}: too many names with hashes near this one's")
     fork.insert(key, pack_entry(ino, file_type, name))
     directory.size += 1
 
@@ -81,7 +90,8 @@ def retarget(plan: Plan, directory: Inode, entry: DirectoryEntry, ino: int, file
 
 def entries(plan: Plan, directory: Inode, after: int) -> Iterator[DirectoryEntry]:
     """Entries with keys larger than `after`, in key order. CorruptionError at a key that is no cookie."""
+    end = keys_end(directory.flags)
     for key, value in directory_fork(plan, directory).iterate(after + 1):
-        if key >= COOKIES_END:
+        if key >= end:
             raise CorruptionError(f"directory {directory.ino}: an entry with the impossible key {key}")
         yield DirectoryEntry(key, *unpack_entry(value))

@@ -161,6 +161,7 @@ def _first_inodes(geometry: Geometry, fmt: Format, uid: int, gid: int) -> list[I
     now = geometry.superblock.created_ns
     root = Inode(ROOT_INO, stat.S_IFDIR | 0o755, 1)
     root.uid, root.gid, root.nlink, root.parent = uid, gid, 2, ROOT_INO
+    root.flags = geometry.superblock.directory_flags
     root.set_entries(FORM_ENTRIES, ())
     table = Inode(INODE_FILE_INO, stat.S_IFREG | 0o600, 1)
     table.blocks = 1 + fmt.chunk_blocks

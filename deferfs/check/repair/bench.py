@@ -68,6 +68,7 @@ class Bench:
         spill: Callable[[Bench], None],
         deeds: Deeds | None = None,
         progress: Progress | None = None,
+        narrow: bool = False,
     ) -> None:
         self.disk = device
         self.device = OverlayDevice(device, superblock.block_size)
@@ -77,6 +78,10 @@ class Bench:
         self.fmt = superblock.format
         self.now_ns = now_ns
         self.progress = progress
+        self.narrow = narrow
+        """Whether directories with 55-bit hashes get 31-bit ones."""
+        self.narrowed = 0
+        """How many did."""
         self.used = bitarray(superblock.blocks, endian="little")
         self.structure = bitarray(superblock.blocks, endian="little")
         self.stock = Stock(superblock.blocks, self.fmt.reserved_blocks)

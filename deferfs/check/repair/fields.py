@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import Final
 
-from deferfs.check.records import FLAGS, FORMS, INTERNAL_FORMS, MODE_MAX
+from deferfs.check.records import FORMS, INTERNAL_FORMS, MODE_MAX, flags_known
 from deferfs.limits import FILE_BYTES_MAX
 from deferfs.ondisk.inode import (
     FIRST_INO,
@@ -18,7 +18,6 @@ from deferfs.ondisk.inode import (
     Inode,
 )
 
-_KEPT_FLAGS: Final = FLAGS & ~FLAG_QUARANTINED
 _INTERNAL_MODE: Final = stat.S_IFREG | 0o600
 
 
@@ -40,7 +39,7 @@ def mend_fields(inode: Inode) -> bool:
         if stat.S_ISREG(inode.mode) or stat.S_ISLNK(inode.mode):
             return False
         inode.set_entries(FORM_ENTRIES if stat.S_ISDIR(inode.mode) else FORM_NONE, ())
-    inode.flags &= _KEPT_FLAGS
+    inode.flags &= _kept_flags(inode.mode)
     if not (stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode)):
         inode.rdev = 0
     if forms == (FORM_NONE,):
@@ -50,8 +49,12 @@ def mend_fields(inode: Inode) -> bool:
     return True
 
 
-def mend_reserved(inode: Inode, now_ns: int) -> bool:
-    """Make a reserved record what it must be; whether that was more than a trifle."""
+def _kept_flags(mode: int) -> int:
+    return flags_known(mode) & ~FLAG_QUARANTINED
+
+
+def mend_reserved(inode: Inode, now_ns: int, directory_flags: int) -> bool:
+    """Make a reserved record what it must be; whether that was more than a trifle. `directory_flags`: of a new root."""
     ino = inode.ino
     if ino == ROOT_INO:
         if stat.S_ISDIR(inode.mode):
@@ -60,14 +63,14 @@ def mend_reserved(inode: Inode, now_ns: int) -> bool:
             return False
         _remake(inode, stat.S_IFDIR | 0o755, now_ns)
         inode.set_entries(FORM_ENTRIES, ())
-        inode.parent = ROOT_INO
+        inode.parent, inode.flags = ROOT_INO, directory_flags
         return True
     if ino in (INODE_FILE_INO, ORPHAN_FILE_INO):
         if inode.mode != _INTERNAL_MODE or inode.form not in INTERNAL_FORMS:
             _remake(inode, _INTERNAL_MODE, now_ns)
             inode.set_entries(INTERNAL_FORMS[0], ())
         inode.nlink, inode.size, inode.orphan_slot = 1, 0, 0
-        inode.flags &= _KEPT_FLAGS
+        inode.flags &= _kept_flags(inode.mode)
         inode.rdev = inode.xattr_block = 0
         inode.xattrs = b""
         return False

@@ -1,7 +1,8 @@
 """What is left of a leaf that has more than one wrong bit, and still says whose it is.
 
-Directories: the key of an entry is the keyed hash of its name, 55 bits that no damage gets right by chance. So each
-entry proves by itself that its name and key are whole, though not the inode between them.
+Directories: the key of an entry is found from its name by a keyed hash, and damage does not get it right by chance: a
+damaged key in one of 2^55 cases, a damaged name in one of 2^55 or, where hashes have 31 bits, of 2^23. So each entry
+proves by itself that its name and key are whole, though not the inode between them.
 
 Files: an extent proves nothing by itself. But where it lies tells: what is marked as used, and nobody holds when all
 others are heard, is what the leaf has mapped.
@@ -13,9 +14,9 @@ from typing import TypeVar
 
 from deferfs.check.repair.bench import Bench
 from deferfs.errors import CorruptionError
-from deferfs.limits import DIRECTORY_COLLISIONS_MAX
-from deferfs.ondisk.directory import name_key, unpack_entry
+from deferfs.ondisk.directory import may_have_key, unpack_entry
 from deferfs.ondisk.format import HEADER, Format
+from deferfs.ondisk.inode import FLAG_KEYS31
 from deferfs.ondisk.node import DirectoryNode, Node
 
 N = TypeVar("N", bound=Node)
@@ -41,7 +42,7 @@ def salvage_leaf(bench: Bench, ino: int, address: int, data: bytes) -> Directory
         return None
     found = len(leaf.keys)
     for index in reversed(range(found)):
-        if not _whole(bench, leaf.keys[index], leaf.values[index]):
+        if filed_under(bench.fmt, leaf.keys[index], leaf.values[index]) is None:
             leaf.delete(index)
     if not leaf.keys:
         return None
@@ -50,10 +51,13 @@ def salvage_leaf(bench: Bench, ino: int, address: int, data: bytes) -> Directory
     return leaf
 
 
-def _whole(bench: Bench, key: int, value: bytes) -> bool:
+def filed_under(fmt: Format, key: int, value: bytes) -> int | None:
+    """The flags of a directory in which the entry may have this key, 0 or FLAG_KEYS31; None when name or key is wrong.
+
+    The record of the directory may be lost, or not known yet; the kinds are not mistaken for each other (see above).
+    """
     try:
         _, _, name = unpack_entry(value)
     except CorruptionError:
-        return False
-    base = name_key(bench.fmt, name)
-    return base <= key < base + DIRECTORY_COLLISIONS_MAX
+        return None
+    return next((flags for flags in (FLAG_KEYS31, 0) if may_have_key(fmt, name, flags, key)), None)

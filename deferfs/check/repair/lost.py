@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 from array import array
-from heapq import merge
 
 from deferfs.check.repair.bench import Bench
 from deferfs.check.repair.extents import held_by, users_inodes
@@ -66,11 +65,11 @@ def _give_names(bench: Bench, lost: array[int]) -> None:
     added: list[Entry] = []
     for ino in lost:
         name = _unused(b"#%d" % ino, taken)
-        added.append((name_key(bench.fmt, name), pack_entry(ino, table.type_of(ino), name)))
+        added.append((name_key(bench.fmt, name, directory.inode.flags), pack_entry(ino, table.type_of(ino), name)))
         table.found_in[table.slot(ino)] = home
         bench.note(f"inode {ino}: in no directory; now /{path.decode()}/{name.decode()}")
     added.sort()
-    store_entries(bench, directory.inode, directory, lambda: merge(directory.entries(), added))
+    store_entries(bench, directory.inode, directory, directory.entries, added)
     count_names(bench, home, lost)
 
 
@@ -95,14 +94,14 @@ def _lost_found(bench: Bench) -> tuple[int, bytes]:
     inode = free_inode(bench)
     inode.mode, inode.parent = stat.S_IFDIR | 0o700, ROOT_INO
     inode.atime = inode.mtime = inode.ctime = inode.crtime = bench.now_ns
-    inode.nlink = 2
+    inode.nlink, inode.flags = 2, bench.superblock.directory_flags
     inode.set_entries(FORM_ENTRIES, ())
     slot = table.slot(inode.ino)
     table.enter(slot, inode)
     table.found_in[slot] = ROOT_INO
     bench.put(inode)
     name = _unused(LOST_FOUND, taken)
-    entry = (name_key(bench.fmt, name), pack_entry(inode.ino, TYPE_DIRECTORY, name))
-    store_entries(bench, root.inode, root, lambda: merge(root.entries(), [entry]))
+    entry = (name_key(bench.fmt, name, root.inode.flags), pack_entry(inode.ino, TYPE_DIRECTORY, name))
+    store_entries(bench, root.inode, root, root.entries, [entry])
     count_names(bench, ROOT_INO, array("Q", [inode.ino]))
     return inode.ino, name

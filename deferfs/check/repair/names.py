@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from heapq import merge
 from itertools import chain
 
+from deferfs.check.nearby import NearbyNames
 from deferfs.check.repair.attributes import chain_blocks
 from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair.filing import Filing, shown
 from deferfs.check.repair.trees import Entry, Remains, build
 from deferfs.check.table import FREE, TYPE_DIRECTORY
 from deferfs.errors import CorruptionError
-from deferfs.limits import DIRECTORY_COLLISIONS_MAX, NAME_BYTES_MAX
+from deferfs.limits import DIRECTORY_ENTRIES_MAX, DIRECTORY_WINDOW, NAME_BYTES_MAX
 from deferfs.ondisk.directory import name_key, pack_entry, unpack_entry
-from deferfs.ondisk.inode import FIRST_INO, FORM_DIRECTORY_TREE, FORM_ENTRIES, ROOT_INO, Inode
+from deferfs.ondisk.inode import FIRST_INO, FLAG_KEYS31, FORM_DIRECTORY_TREE, FORM_ENTRIES, ROOT_INO, Inode
 from deferfs.ondisk.node import DirectoryNode
-from deferfs.printable import printable
 
 _INLINE_ENTRY_BYTES = 10
 _WALKING, _KNOWN = 1, 2
@@ -29,11 +29,9 @@ def mend_directories(bench: Bench) -> None:
     for ino, slot in bench.table.inodes():
         if bench.table.types[slot] == TYPE_DIRECTORY:
             _Mender(bench, bench.inode(ino)).mend()
-
-
-def shown(name: bytes) -> str:
-    """A name in a message."""
-    return f"'{printable(name)}'"
+    if bench.narrowed:
+        many = "directory has" if bench.narrowed == 1 else "directories have"
+        bench.note(f"{bench.narrowed} {many} readdir offsets of 31 bits now", loses=False)
 
 
 def possible_name(name: bytes) -> bool:
@@ -95,7 +93,7 @@ def _cut_circles(bench: Bench) -> None:
 
 class _Mender:
     """One directory. `dropped` are the positions of entries that do not stay where they are, `displaced` those that
-    do stay, under another key."""
+    do stay, under another key, with the lowest key that they may have."""
 
     def __init__(self, bench: Bench, inode: Inode) -> None:
         self.bench = bench
@@ -104,28 +102,40 @@ class _Mender:
         self.displaced: list[Entry] = []
         self.targets = array("Q")
         self.subdirectories: set[int] = set()
+        self.narrowed = False
         self.last_key = -1
-        self.last_hash = -1
-        self.same_hash: set[bytes] = set()
+        self.names = NearbyNames()
 
     def mend(self) -> None:
         bench, inode = self.bench, self.inode
         directory = Directory(bench, inode)
+        if bench.narrow and not inode.flags & FLAG_KEYS31:
+            self._narrow()
         for position, (key, value) in enumerate(directory.entries()):
             self._judge(position, key, value)
         if self.dropped or self.displaced or directory.remains.damaged:
-            bench.note(f"directory {inode.ino}: built anew")
+            if not self.narrowed:
+                bench.note(f"directory {inode.ino}: built anew")
             self.displaced.sort()
-            self.targets = store_entries(bench, inode, directory, lambda: self._kept(directory))
+            self.targets = store_entries(bench, inode, directory, lambda: self._kept(directory), self.displaced)
         else:
             inode.size = len(self.targets)
             inode.blocks = len(directory.remains.nodes) + len(chain_blocks(bench, inode))
             bench.put(inode)
         count_names(bench, inode.ino, self.targets)
 
+    def _narrow(self) -> None:
+        """From now on its names have 31-bit hashes: the keys that its entries have are wrong."""
+        inode = self.inode
+        if inode.size > DIRECTORY_ENTRIES_MAX:
+            self.bench.note(f"directory {inode.ino}: too many entries for 31-bit keys; left as it is", loses=False)
+            return
+        inode.flags |= FLAG_KEYS31
+        self.narrowed = True
+        self.bench.narrowed += 1
+
     def _kept(self, directory: Directory) -> Iterator[Entry]:
-        kept = (entry for at, entry in enumerate(directory.entries()) if at not in self.dropped)
-        return merge(kept, self.displaced)
+        return (entry for at, entry in enumerate(directory.entries()) if at not in self.dropped)
 
     def _judge(self, position: int, key: int, value: bytes) -> None:
         try:
@@ -137,18 +147,15 @@ class _Mender:
         if reason:
             self._drop(position, f"{shown(name)} removed: {reason}")
             return
-        base = name_key(self.bench.fmt, name)
+        low = name_key(self.bench.fmt, name, self.inode.flags)
         found = self.bench.table.type_of(ino)
         self.targets.append(ino)
-        if base <= key < base + DIRECTORY_COLLISIONS_MAX and key > self.last_key and found == file_type:
+        if low <= key < low + DIRECTORY_WINDOW and key > self.last_key and found == file_type:
             self.last_key = key
-            if base != self.last_hash:
-                self.last_hash, self.same_hash = base, set()
-            if name not in self.same_hash:
-                self.same_hash.add(name)
+            if self.names.add(key, name):
                 return
         self.dropped.add(position)
-        self.displaced.append((base, pack_entry(ino, found, name)))
+        self.displaced.append((low, pack_entry(ino, found, name)))
 
     def _drop(self, position: int, text: str) -> None:
         self.dropped.add(position)
@@ -169,11 +176,13 @@ class _Mender:
         return ""
 
 
-def store_entries(bench: Bench, inode: Inode, old: Directory, entries: Callable[[], Iterator[Entry]]) -> array[int]:
-    """Make the directory hold `entries()`, which ascend by key and may be read from `old` meanwhile: two of one name
-    become one, equal keys are told apart. Returns the inodes named. NoRoomError."""
+def store_entries(
+    bench: Bench, inode: Inode, old: Directory, kept: Callable[[], Iterator[Entry]], others: list[Entry]
+) -> array[int]:
+    """Make the directory hold the entries `kept()`, which may be read from `old` meanwhile, and `others` beside them,
+    as `Filing` does. Returns the inodes named. NoRoomError."""
     targets = array("Q")
-    wanted = _distinct(bench, inode.ino, entries(), targets)
+    wanted = Filing(bench, inode.ino, targets).entries(kept(), others)
     head: list[Entry] = []
     room, nodes = inode.room(), 0
     while room >= 0 and (entry := next(wanted, None)) is not None:
@@ -189,7 +198,7 @@ def store_entries(bench: Bench, inode: Inode, old: Directory, entries: Callable[
         except NoRoomError:
             # the old nodes are room for the new ones, once everything in them is in memory
             del targets[:]
-            everything = list(_distinct(bench, inode.ino, entries(), targets))
+            everything = list(Filing(bench, inode.ino, targets).entries(kept(), others))
             old.remains.release()
             root, nodes = build(bench, DirectoryNode, inode.ino, everything)
         inode.set_tree(FORM_DIRECTORY_TREE, root)
@@ -197,25 +206,6 @@ def store_entries(bench: Bench, inode: Inode, old: Directory, entries: Callable[
     inode.blocks = nodes + len(chain_blocks(bench, inode))
     bench.put(inode)
     return targets
-
-
-def _distinct(bench: Bench, directory: int, entries: Iterator[Entry], targets: array[int]) -> Iterator[Entry]:
-    """The entries with ascending keys and different names; `targets` takes the inodes."""
-    last_key, group, names = -1, -1, set[bytes]()
-    for key, value in entries:
-        ino, _, name = unpack_entry(value)
-        if key >> 8 != group:
-            group, names = key >> 8, set()
-        key = max(key, last_key + 1)
-        if name in names or key >> 8 != group:
-            bench.note(f"directory {directory}: {shown(name)} removed: it is there already")
-            if bench.table.type_of(ino) == TYPE_DIRECTORY:
-                bench.table.found_in[bench.table.slot(ino)] = 0  # it was here, by this name
-            continue
-        names.add(name)
-        last_key = key
-        targets.append(ino)
-        yield key, value
 
 
 def count_names(bench: Bench, ino: int, targets: array[int]) -> None:

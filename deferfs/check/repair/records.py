@@ -15,6 +15,7 @@ from deferfs.check.table import DAMAGED, FREE
 from deferfs.ondisk.format import INODE_BYTES
 from deferfs.ondisk.inode import (
     FIRST_INO,
+    FLAG_KEYS31,
     FORM_DIRECTORY_TREE,
     FORM_EXTENT_TREE,
     INODE_FILE_INO,
@@ -55,13 +56,15 @@ def _mend_block(bench: Bench, number: int, index: int) -> None:
         if inode is None:
             inode = blank(ino)
         if ino < FIRST_INO:
-            if mend_reserved(inode, bench.now_ns):
+            if mend_reserved(inode, bench.now_ns, bench.superblock.directory_flags):
                 bench.note("root directory: made anew")
         elif inode.mode == FREE:
             inode = blank(ino, inode.generation)
         else:
             inode = _mend_fields(bench, inode)
         if inode.mode:
+            if inode.flags & FLAG_KEYS31:
+                bench.superblock = bench.superblock.with_keys31()
             _claim_metadata(bench, inode)
             table.enter(base + slot, inode)
         bench.put(inode)

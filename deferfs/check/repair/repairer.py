@@ -56,8 +56,11 @@ def mark(device: Device, now_ns: int, *, clean: bool) -> None:
     WriteOut(device, read_superblock(device, Findings()), now_ns, through_log=False).finish(clean=clean)
 
 
-def repair_image(device: Device, now_ns: int, *, progress: Progress | None = None) -> Repaired:
+def repair_image(device: Device, now_ns: int, *, progress: Progress | None = None, narrow: bool = False) -> Repaired:
     """Replay the log and repair everything that the check finds. `device` is written.
+
+    With `narrow`, directories whose names have 55-bit hashes get 31-bit ones: readdir offsets change. The entries of
+    one directory must fit into memory then, at some 200 bytes each.
 
     ImageError when there is nothing to start from: no superblock, or not one inode record; then at most the log has
     been replayed. DeviceError when the image cannot be written.
@@ -69,9 +72,13 @@ def repair_image(device: Device, now_ns: int, *, progress: Progress | None = Non
     if superblock is not best:
         deeds.note("superblock: constants of the older copy taken, which fit the image better")
     superblock = recover(device, superblock, now_ns, deeds.note)
+    if narrow:
+        superblock = superblock.with_keys31()
     for _ in range(ROUNDS_MAX):
         out = WriteOut(device, superblock, now_ns, through_log=False)
-        bench = Bench(device, superblock, now_ns, spill=partial(_spill, out), deeds=deeds, progress=progress)
+        bench = Bench(
+            device, superblock, now_ns, spill=partial(_spill, out), deeds=deeds, progress=progress, narrow=narrow
+        )
         try:
             moved = _steps(bench)
         except NoRoomError as error:

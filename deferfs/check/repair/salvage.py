@@ -18,13 +18,14 @@ from deferfs.check.records import check_inode, check_special
 from deferfs.check.repair.bench import Bench
 from deferfs.check.repair.bits import correct_block
 from deferfs.check.repair.fields import blank
+from deferfs.check.repair.leaves import filed_under
 from deferfs.check.repair.names import possible_name
 from deferfs.check.report import Findings
 from deferfs.check.trees import Tree
 from deferfs.check.view import Visited
 from deferfs.errors import CorruptionError
-from deferfs.limits import DIRECTORY_COLLISIONS_MAX, LINKS_MAX
-from deferfs.ondisk.directory import name_key, unpack_entry
+from deferfs.limits import LINKS_MAX
+from deferfs.ondisk.directory import may_have_key, unpack_entry
 from deferfs.ondisk.format import INODE_BYTES, Format
 from deferfs.ondisk.inode import (
     FIRST_INO,
@@ -122,8 +123,7 @@ def _directory_fits(bench: Bench, context: Context, inode: Inode, held: int) -> 
     tree = Tree(context, DirectoryNode, inode.ino, inode.root)
     for key, value in _entries(tree, inode):
         _, _, name = unpack_entry(value)
-        base = name_key(bench.fmt, name)
-        if not possible_name(name) or not base <= key < base + DIRECTORY_COLLISIONS_MAX:
+        if not possible_name(name) or not may_have_key(bench.fmt, name, inode.flags, key):
             return False
         entries += 1
     nodes = tree.blocks if inode.form == FORM_DIRECTORY_TREE else 0
@@ -150,10 +150,11 @@ def give_block(bench: Bench, number: int, index: int, address: int) -> None:
     bench.lost_blocks.discard((number, index))
 
 
-def record_from_tree(bench: Bench, ino: int, kind: type[Node]) -> None:
-    """A record in the place of a lost one, for a tree of which leaves have been found: a directory or file of root's,
-    without a root node, so that the tree is built anew from its leaves.
+def record_from_leaf(bench: Bench, leaf: Node) -> None:
+    """A record in the place of a lost one, for a tree of which a leaf has been found: a directory or file of root's,
+    without a root node, so that the tree is built anew from its leaves. The first leaf tells how its directory hashes.
     """
+    ino, kind = leaf.owner, type(leaf)
     directory = kind is DirectoryNode
     inode = bench.inode(ino)
     if ino != ROOT_INO:
@@ -161,6 +162,9 @@ def record_from_tree(bench: Bench, ino: int, kind: type[Node]) -> None:
         inode.mode = stat.S_IFDIR | 0o700 if directory else stat.S_IFREG | 0o600
         inode.nlink = 1  # it is not known to be deleted
         inode.atime = inode.mtime = inode.ctime = inode.crtime = bench.now_ns
+    if directory:
+        flags = [filed_under(bench.fmt, key, value) for key, value in zip(leaf.keys, leaf.values, strict=True)]
+        inode.flags = next((found for found in flags if found is not None), bench.superblock.directory_flags)
     inode.set_tree(FORM_DIRECTORY_TREE if directory else FORM_EXTENT_TREE, 0)
     bench.put(inode)
     bench.table.enter(bench.table.slot(ino), inode)

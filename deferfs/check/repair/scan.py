@@ -8,7 +8,7 @@ from typing import Final
 from bitarray import bitarray
 
 from deferfs.check.repair.bench import Bench
-from deferfs.check.repair.salvage import give_block, record_from_tree
+from deferfs.check.repair.salvage import give_block, record_from_leaf
 from deferfs.check.table import DAMAGED, FREE
 from deferfs.errors import CorruptionError, DeviceError
 from deferfs.ondisk.bitmap import Bitmap
@@ -138,7 +138,7 @@ def find_lost_leaves(bench: Bench) -> None:
             and _may_have(node.owner, kind)
             and _has_place(bench, marks, node.owner)
         ):
-            record_from_tree(bench, node.owner, kind)
+            record_from_leaf(bench, node)
         if bench.damaged_trees.get(node.owner) is not kind:
             continue
         bench.lost_leaves.setdefault(node.owner, []).append((node.keys[0], address))

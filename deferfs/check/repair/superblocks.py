@@ -13,7 +13,7 @@ from deferfs.check.superblocks import KEPT
 from deferfs.device.base import Device
 from deferfs.errors import CorruptionError, DeviceError, FsError, ImageError
 from deferfs.ondisk.bitmap import Bitmap
-from deferfs.ondisk.directory import name_key, unpack_entry
+from deferfs.ondisk.directory import may_have_key, unpack_entry
 from deferfs.ondisk.format import INODE_BYTES, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.inode import FORM_ENTRIES, INODE_FILE_INO, ROOT_INO, Inode
 from deferfs.ondisk.superblock import Superblock
@@ -91,7 +91,7 @@ def _root_names_fit(device: Device, superblock: Superblock) -> bool:
     if root.form != FORM_ENTRIES or not root.entries:
         return stat.S_ISDIR(root.mode)
     key, value = root.entries[0]
-    return key >> 8 == name_key(superblock.format, unpack_entry(value)[2]) >> 8
+    return may_have_key(superblock.format, unpack_entry(value)[2], root.flags, key)
 
 
 def _areas_apart(device: Device, superblock: Superblock) -> bool:

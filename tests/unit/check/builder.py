@@ -11,6 +11,7 @@ from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.directory import name_key, pack_entry
 from deferfs.ondisk.format import Block, Format
 from deferfs.ondisk.inode import (
+    FLAG_KEYS31,
     FORM_DIRECTORY_TREE,
     FORM_ENTRIES,
     FORM_EXTENT_TREE,
@@ -119,11 +120,20 @@ class Builder:
         form = FORM_EXTENT_TREE if kind is ExtentNode else FORM_DIRECTORY_TREE
         inode.set_tree(form, root)
 
-    def directory(self, ino: int, parent: int, names: dict[str, int], *, tree: bool = False, nlink: int = 2) -> None:
+    def directory(
+        self,
+        ino: int,
+        parent: int,
+        names: dict[str, int],
+        *,
+        tree: bool = False,
+        nlink: int = 2,
+        flags: int = FLAG_KEYS31,
+    ) -> None:
         """A directory of inodes that are there already."""
-        entries = [self.entry(name, target) for name, target in names.items()]
+        entries = [self.entry(name, target, flags) for name, target in names.items()]
         entries.sort()
-        inode = self.inode(ino, stat.S_IFDIR | 0o755, nlink, parent=parent, size=len(names))
+        inode = self.inode(ino, stat.S_IFDIR | 0o755, nlink, parent=parent, size=len(names), flags=flags)
         for target in names.values():
             if stat.S_ISDIR(self.inodes[target].mode):
                 inode.nlink += 1
@@ -132,9 +142,9 @@ class Builder:
         else:
             inode.set_entries(FORM_ENTRIES, tuple(entries))
 
-    def entry(self, name: str, ino: int) -> Entry:
+    def entry(self, name: str, ino: int, flags: int) -> Entry:
         encoded = name.encode()
-        return name_key(self.fmt, encoded), pack_entry(ino, self.inodes[ino].mode >> 12, encoded)
+        return name_key(self.fmt, encoded, flags), pack_entry(ino, self.inodes[ino].mode >> 12, encoded)
 
     def xattrs(self, inode: Inode, values: dict[bytes, bytes]) -> None:
         """Attributes in a chain of blocks."""

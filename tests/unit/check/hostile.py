@@ -82,7 +82,7 @@ def nodes_that_count_four_billion_entries(image: Image) -> None:
 
 @trap
 def directories_inside_each_other(image: Image) -> None:
-    entry = (name_key(image.fmt, b"up"), pack_entry(DIRECTORY, 4, b"up"))
+    entry = (name_key(image.fmt, b"up", 0), pack_entry(DIRECTORY, 4, b"up"))
     image.change_inode(SUBDIRECTORY, form=FORM_ENTRIES, entries=(entry,), size=1, nlink=3, parent=DIRECTORY)
     image.change_inode(DIRECTORY, parent=SUBDIRECTORY)
 
@@ -90,7 +90,7 @@ def directories_inside_each_other(image: Image) -> None:
 @trap
 def a_directory_that_holds_the_root_and_the_inode_file(image: Image) -> None:
     names = {b"root": ROOT_INO, b"table": INODE_FILE_INO, b"orphans": ORPHAN_FILE_INO, b"/": SMALL, b"..": SMALL}
-    entries = sorted((name_key(image.fmt, name), pack_entry(ino, 4, name)) for name, ino in names.items())
+    entries = sorted((name_key(image.fmt, name, 0), pack_entry(ino, 4, name)) for name, ino in names.items())
     image.change_inode(SUBDIRECTORY, form=FORM_ENTRIES, entries=tuple(entries), size=5)
 
 

@@ -1,7 +1,7 @@
 """The sample image: one of everything.
 
-Each data form, trees of two levels, attributes inline and in blocks, hard links, orphans in two blocks of the table, a
-scattered chunk, a second inode group, two free-space bitmaps.
+Each data form, trees of two levels, directories of both kinds, attributes inline and in blocks, hard links, orphans in
+two blocks of the table, a scattered chunk, a second inode group, two free-space bitmaps.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _build() -> Image:
 
 
 def _build_directories(b: Builder) -> None:
-    b.directory(SUBDIRECTORY, DIRECTORY, {})
+    b.directory(SUBDIRECTORY, DIRECTORY, {}, flags=0)
     b.directory(DIRECTORY, ROOT_INO, {"sub": SUBDIRECTORY, "hard link": EXTENTS})
     names = {f"entry {i}": FIRST_IN_CHUNK_1 + i for i in range(BIG_ENTRIES)}
     b.directory(BIG, ROOT_INO, names, tree=True)
@@ -67,9 +67,9 @@ def _build_directories(b: Builder) -> None:
         FAR, "preallocated": PREALLOCATED, "symlink": SYMLINK, "long symlink": LONG_SYMLINK,
         "device": DEVICE, "socket": SOCKET, "attributes": ATTRIBUTES,
     }  # fmt: skip
-    b.directory(FILES, ROOT_INO, files, tree=True)
+    b.directory(FILES, ROOT_INO, files, tree=True, flags=0)
     b.directory(ROOT_INO, ROOT_INO, {"dir": DIRECTORY, "big": BIG, "files": FILES})
-    b.directory(ORPHAN_DIRECTORY, 0, {}, nlink=0)
+    b.directory(ORPHAN_DIRECTORY, 0, {}, nlink=0, flags=0)
 
 
 @functools.cache

@@ -259,7 +259,8 @@ def test_limits() -> None:
     values = [int(cells[1].removeprefix("2^")) for cells in rows("Limits")]
     assert 1 << values[1] == limits.FILE_BYTES_MAX
     assert values[2:5] == [limits.NAME_BYTES_MAX, limits.SYMLINK_BYTES_MAX, limits.LINKS_MAX]
-    assert [1 << value for value in values[5:]] == [limits.JOURNAL_BYTES_MAX, superblock.COUNTER_SANE_MAX]
+    powers = [limits.DIRECTORY_ENTRIES_MAX, limits.JOURNAL_BYTES_MAX, superblock.COUNTER_SANE_MAX]
+    assert [1 << value for value in values[5:]] == powers
 
 
 def test_problems() -> None:

@@ -343,7 +343,7 @@ def test_an_operation_is_one_transaction(driver: Driver, operation: Operation) -
 
 
 def test_names_with_one_hash_in_a_directory(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directories, "name_key", lambda fmt, name: name[0] << 8)
+    monkeypatch.setattr(directories, "name_key", lambda fmt, name, flags: name[0] << 8)
     parent = look_up(driver, b"empty").ino
     for number in range(200):
         make_file(driver, b"a%d" % number, b"%d" % number, parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 
 from deferfs.ondisk.directory import name_key, pack_entry, unpack_entry
-from deferfs.ondisk.inode import FORM_ENTRIES, ROOT_INO
+from deferfs.ondisk.inode import FLAG_KEYS31, FORM_ENTRIES, ROOT_INO
 from deferfs.ondisk.node import DirectoryNode
 from tests.unit.check.builder import Entry
 from tests.unit.check.damage import case
@@ -24,8 +24,8 @@ def _put_entries(image: Image, ino: int, entries: list[Entry], **fields: object)
     image.change_inode(ino, entries=tuple(sorted(entries)), **{"size": len(entries), **fields})
 
 
-def _entry(image: Image, name: bytes, ino: int, file_type: int) -> Entry:
-    return name_key(image.fmt, name), pack_entry(ino, file_type, name)
+def _entry(image: Image, directory: int, name: bytes, ino: int, file_type: int) -> Entry:
+    return name_key(image.fmt, name, image.inode(directory).flags), pack_entry(ino, file_type, name)
 
 
 def _add(image: Image, ino: int, *entries: Entry, **fields: object) -> None:
@@ -48,28 +48,28 @@ def entry_cut_off(image: Image) -> None:
 
 @case("entry-name", "link-count")
 def empty_name(image: Image) -> None:
-    _add(image, DIRECTORY, _entry(image, b"", SMALL, _FILE_TYPE))
+    _add(image, DIRECTORY, _entry(image, DIRECTORY, b"", SMALL, _FILE_TYPE))
 
 
 @case("entry-name", "link-count")
 def name_with_a_slash(image: Image) -> None:
-    _add(image, DIRECTORY, _entry(image, b"a/b", SMALL, _FILE_TYPE))
+    _add(image, DIRECTORY, _entry(image, DIRECTORY, b"a/b", SMALL, _FILE_TYPE))
 
 
 @case("entry-name", "link-count")
 def name_with_a_zero(image: Image) -> None:
-    _add(image, DIRECTORY, _entry(image, b"a\0b", SMALL, _FILE_TYPE))
+    _add(image, DIRECTORY, _entry(image, DIRECTORY, b"a\0b", SMALL, _FILE_TYPE))
 
 
 @case("entry-name", "link-count")
 def dot_and_dot_dot(image: Image) -> None:
     names = (b".", b"..")
-    _add(image, DIRECTORY, *(_entry(image, name, SMALL, _FILE_TYPE) for name in names))
+    _add(image, DIRECTORY, *(_entry(image, DIRECTORY, name, SMALL, _FILE_TYPE) for name in names))
 
 
 @case("entry-name", "link-count")
 def name_too_long(image: Image) -> None:
-    _add(image, SUBDIRECTORY, _entry(image, b"n" * 256, SMALL, _FILE_TYPE))
+    _add(image, SUBDIRECTORY, _entry(image, SUBDIRECTORY, b"n" * 256, SMALL, _FILE_TYPE))
 
 
 @case("entry-key")
@@ -77,6 +77,23 @@ def name_under_a_wrong_key(image: Image) -> None:
     entries = _entries(image, DIRECTORY)
     key, value = entries[b"sub"]
     _put_entries(image, DIRECTORY, [entries[b"hard link"], (key + 256, value)])
+
+
+@case("entry-key")
+def name_under_a_key_of_the_other_kind(image: Image) -> None:
+    entries = _entries(image, DIRECTORY)
+    wide = name_key(image.fmt, b"sub", 0), entries[b"sub"][1]
+    _put_entries(image, DIRECTORY, [entries[b"hard link"], wide])
+
+
+@case("entry-key")
+def directory_of_31_bit_keys_without_its_flag(image: Image) -> None:
+    image.change_inode(BIG, flags=0)
+
+
+@case("entry-key")
+def directory_of_55_bit_hashes_with_the_flag_of_the_other_kind(image: Image) -> None:
+    image.change_inode(FILES, flags=FLAG_KEYS31)
 
 
 @case("entry-key")
@@ -91,25 +108,38 @@ def names_with_equal_hashes(image: Image) -> None:
     _put_entries(image, DIRECTORY, [entries[b"hard link"], (key + 255, value)])
 
 
+@case()
+def names_with_equal_hashes_of_55_bits(image: Image) -> None:
+    key, value = _entry(image, SUBDIRECTORY, b"fifo", FIFO, 1)
+    image.change_inode(FIFO, nlink=2)
+    _add(image, SUBDIRECTORY, (key + 255, value))
+
+
 @case("entry-duplicate", "link-count")
 def name_twice(image: Image) -> None:
     key, value = _entries(image, DIRECTORY)[b"hard link"]
     _add(image, DIRECTORY, (key + 1, value))
 
 
+@case("entry-duplicate", "link-count")
+def name_twice_at_both_ends_of_its_window(image: Image) -> None:
+    key, value = _entries(image, DIRECTORY)[b"hard link"]
+    _add(image, DIRECTORY, (key + 255, value))
+
+
 @case("entry-dead")
 def name_of_a_free_inode(image: Image) -> None:
-    _add(image, DIRECTORY, _entry(image, b"dead", _UNUSED, _FILE_TYPE))
+    _add(image, DIRECTORY, _entry(image, DIRECTORY, b"dead", _UNUSED, _FILE_TYPE))
 
 
 @case("entry-dead")
 def name_of_an_impossible_inode(image: Image) -> None:
-    _add(image, DIRECTORY, _entry(image, b"dead", (1 << 64) - 1, _FILE_TYPE))
+    _add(image, DIRECTORY, _entry(image, DIRECTORY, b"dead", (1 << 64) - 1, _FILE_TYPE))
 
 
 @case("entry-dead")
 def name_of_inode_zero(image: Image) -> None:
-    _add(image, DIRECTORY, _entry(image, b"dead", 0, _FILE_TYPE))
+    _add(image, DIRECTORY, _entry(image, DIRECTORY, b"dead", 0, _FILE_TYPE))
 
 
 @case("entry-type")
@@ -122,13 +152,13 @@ def name_of_another_type(image: Image) -> None:
 
 @case("entry-reserved")
 def name_of_the_root(image: Image) -> None:
-    _add(image, DIRECTORY, _entry(image, b"root", ROOT_INO, _DIRECTORY_TYPE))
+    _add(image, DIRECTORY, _entry(image, DIRECTORY, b"root", ROOT_INO, _DIRECTORY_TYPE))
 
 
 @case("directory-linked-twice", "directory-parent", "link-count")
 def directory_with_two_names(image: Image) -> None:
     # the root counts one subdirectory more than its nlink says
-    _add(image, ROOT_INO, _entry(image, b"again", SUBDIRECTORY, _DIRECTORY_TYPE))
+    _add(image, ROOT_INO, _entry(image, ROOT_INO, b"again", SUBDIRECTORY, _DIRECTORY_TYPE))
 
 
 @case("directory-parent")
@@ -155,12 +185,12 @@ def directory_without_a_name(image: Image) -> None:
 def directories_in_a_circle(image: Image) -> None:
     entries = _entries(image, ROOT_INO)
     _put_entries(image, ROOT_INO, [entries[b"big"], entries[b"files"]])
-    _add(image, SUBDIRECTORY, entries[b"dir"], nlink=3)
+    _add(image, SUBDIRECTORY, _entry(image, SUBDIRECTORY, b"dir", DIRECTORY, _DIRECTORY_TYPE), nlink=3)
 
 
 @case("directory-removed", "link-count")
 def removed_directory_with_entries(image: Image) -> None:
-    entries = (_entry(image, b"left", FIFO, 1),)
+    entries = (_entry(image, ORPHAN_DIRECTORY, b"left", FIFO, 1),)
     image.change_inode(ORPHAN_DIRECTORY, form=FORM_ENTRIES, entries=entries, size=1)
 
 
@@ -181,12 +211,12 @@ def named_without_links(image: Image) -> None:
 
 @case("link-count")
 def named_orphan(image: Image) -> None:
-    _add(image, DIRECTORY, _entry(image, b"back", ORPHAN, _FILE_TYPE))
+    _add(image, DIRECTORY, _entry(image, DIRECTORY, b"back", ORPHAN, _FILE_TYPE))
 
 
 @case("link-count", "directory-parent")
 def named_removed_directory(image: Image) -> None:
-    _add(image, DIRECTORY, _entry(image, b"back", ORPHAN_DIRECTORY, _DIRECTORY_TYPE))
+    _add(image, DIRECTORY, _entry(image, DIRECTORY, b"back", ORPHAN_DIRECTORY, _DIRECTORY_TYPE))
 
 
 @case("inode-unreachable", "directory-size")
@@ -200,4 +230,4 @@ def file_without_a_name(image: Image) -> None:
 @case("entry-type", "directory-unreachable", "link-count")
 def directory_turned_into_a_file(image: Image) -> None:
     # what is below it cannot be reached any more
-    image.change_inode(DIRECTORY, mode=stat.S_IFREG | 0o755, form=0, nlink=1, size=0)
+    image.change_inode(DIRECTORY, mode=stat.S_IFREG | 0o755, form=0, nlink=1, size=0, flags=0)

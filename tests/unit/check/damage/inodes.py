@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 from deferfs.limits import FILE_BYTES_MAX, XATTR_BYTES_MAX, XATTR_VALUE_BYTES_MAX
 from deferfs.ondisk.inode import (
+    FLAG_KEYS31,
     FLAG_PREALLOCATED,
     FLAG_QUARANTINED,
     FLAG_TRUNCATING,
@@ -157,6 +159,19 @@ def blocks_of_attributes(image: Image) -> None:
 @case("inode-flags")
 def unknown_flags(image: Image) -> None:
     image.change_inode(SMALL, flags=1 << 20)
+
+
+@case("inode-flags")
+def file_with_the_flag_of_a_directory(image: Image) -> None:
+    image.change_inode(SMALL, flags=FLAG_KEYS31)
+
+
+@case("inode-feature")
+def directories_of_a_feature_that_the_superblocks_lack(image: Image) -> None:
+    for copy in (0, 1):
+        image.put_superblock(
+            replace(image.superblock, sequence=image.superblock.sequence + copy, incompatible=0), (copy,)
+        )
 
 
 @case("inode-rdev")

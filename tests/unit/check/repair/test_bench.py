@@ -14,6 +14,7 @@ from deferfs.check.repair.layout import free_run
 from deferfs.device import MemoryDevice
 from deferfs.limits import JOURNAL_BLOCKS_MIN
 from deferfs.ondisk.directory import name_key
+from deferfs.ondisk.inode import FLAG_KEYS31
 from deferfs.ondisk.node import DirectoryNode
 from deferfs.volume import namespace
 from tests.unit.check.builder import BLOCK_SIZE, BLOCKS
@@ -90,12 +91,13 @@ def test_more_than_memory_should_hold_is_written_early(monkeypatch: pytest.Monke
 def test_names_are_made_before_all_others_of_a_directory_built_anew() -> None:
     """The leftmost key of an inner node bounds nothing."""
     image = sample()
-    names = image.block(image.inode(BIG).root, DirectoryNode)
+    top = image.block(image.inode(BIG).root, DirectoryNode)
     image.spoil(image.inode(BIG).root)
     repaired(image)
     driver = open_copy(image.device.snapshot())
-    first = names.keys[0] or image.block(names.children[0], DirectoryNode).keys[0]
-    before = [name for name in (b"new %d" % number for number in range(5000)) if name_key(image.fmt, name) < first]
+    first = top.keys[0] or image.block(top.children[0], DirectoryNode).keys[0]
+    names = [b"new %d" % number for number in range(5000)]
+    before = [name for name in names if name_key(image.fmt, name, FLAG_KEYS31) < first]
     assert before
     for name in before[:20]:
         driver.run(namespace.create, driver.volume, BIG, name, stat.S_IFREG | 0o644, 0, 0)

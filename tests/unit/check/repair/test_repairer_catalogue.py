@@ -10,7 +10,7 @@ from deferfs.check import check_image
 from deferfs.check.repair import repair_image, repairer
 from deferfs.device import FailingDevice, Fault, MemoryDevice, Request
 from deferfs.ondisk.directory import name_key, pack_entry
-from deferfs.ondisk.inode import FIRST_INO, ROOT_INO
+from deferfs.ondisk.inode import FIRST_INO, FLAG_KEYS31, ROOT_INO
 from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
 from deferfs.ondisk.xattr import pack_xattrs
 from deferfs.volume import namespace
@@ -116,7 +116,7 @@ def test_what_a_freed_leaf_has_left_behind_is_not_taken_up() -> None:
     root = image.block(image.inode(BIG).root, DirectoryNode)
     address = image.free_run(1)
     stale = image.block(root.children[0], DirectoryNode)
-    stale.insert_value(len(stale.keys), name_key(image.fmt, b"gone"), pack_entry(SMALL, 8, b"gone"))
+    stale.insert_value(len(stale.keys), name_key(image.fmt, b"gone", FLAG_KEYS31), pack_entry(SMALL, 8, b"gone"))
     image.put_raw(address, stale.encode(image.fmt, address))
     image.spoil(image.inode(BIG).root)
     repaired(image)
@@ -146,7 +146,7 @@ def test_two_directories_of_one_name_in_one_directory(monkeypatch: pytest.Monkey
     image = sample()
     root = [entry for entry in image.inode(ROOT_INO).entries if not entry[1].endswith(b"big")]
     image.change_inode(ROOT_INO, entries=tuple(root), size=len(root), nlink=4)
-    key = name_key(image.fmt, b"sub")
+    key = name_key(image.fmt, b"sub", FLAG_KEYS31)
     added = (key + 1, pack_entry(BIG, 4, b"sub"))
     entries = sorted([*image.inode(DIRECTORY).entries, added])
     image.change_inode(DIRECTORY, entries=tuple(entries), size=len(entries), nlink=4)
