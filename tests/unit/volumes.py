@@ -7,6 +7,7 @@ import itertools
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -47,7 +48,7 @@ def image_bytes(block_size: int) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _image(size: int, block_size: int, journal_blocks: int | None) -> bytes:
+def _image(size: int, block_size: int, journal_blocks: int | None, keys31: bool) -> bytes:
     device = MemoryDevice(size)
     geometry = plan_geometry(
         size,
@@ -57,6 +58,8 @@ def _image(size: int, block_size: int, journal_blocks: int | None) -> bytes:
         now_ns=1,
         journal_bytes=journal_blocks and journal_blocks * block_size,
     )
+    if not keys31:
+        geometry = replace(geometry, superblock=replace(geometry.superblock, incompatible=0))
     run_job(device, make_filesystem(geometry))
     # free space is full of what was there before: nobody may take it for zeros
     free = geometry.first_free * block_size
@@ -64,9 +67,11 @@ def _image(size: int, block_size: int, journal_blocks: int | None) -> bytes:
     return device.snapshot()
 
 
-def fresh_device(size: int = 0, *, block_size: int = KIB, journal_blocks: int | None = None) -> MemoryDevice:
-    """A freshly made filesystem."""
-    return MemoryDevice.from_bytes(_image(size or image_bytes(block_size), block_size, journal_blocks))
+def fresh_device(
+    size: int = 0, *, block_size: int = KIB, journal_blocks: int | None = None, keys31: bool = True
+) -> MemoryDevice:
+    """A freshly made filesystem; without `keys31`, as versions without 31-bit keys made it."""
+    return MemoryDevice.from_bytes(_image(size or image_bytes(block_size), block_size, journal_blocks, keys31))
 
 
 def open_driver(
