@@ -6,6 +6,8 @@ import pty
 import subprocess
 import sys
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from deferfs.mount.image import load_superblock
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.node import DirectoryNode
 from deferfs.ondisk.superblock import newest
+from deferfs.store.io import run_job
+from deferfs.store.mkfs import make_filesystem, plan_geometry
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
 from tests.cli.conftest import Command, Outcome, environment_of_the_program, is_one_line
@@ -42,7 +46,7 @@ def damage_bitmap(image: Path) -> None:
 
 def test_a_clean_image(image: Path, command: Command) -> None:
     before = image.read_bytes()
-    for options in (["-n"], [], ["-n", "-f"], ["-p"], ["-a"], ["-y"], ["-p", "-f"], ["-C0", "-a"]):
+    for options in (["-n"], [], ["-n", "-f"], ["-p"], ["-a"], ["-y"], ["-y", "-D"], ["-p", "-f"], ["-C0", "-a"]):
         outcome = command("fsck", *options, image)
         assert outcome.code == 0
         assert outcome.err == ""
@@ -341,6 +345,27 @@ def test_on_a_terminal_it_asks(image: Path, command: Command) -> None:
     assert command("fsck", "-n", image).code == 0
 
 
+def test_older_directories_are_converted_on_request(image: Path, command: Command) -> None:
+    """Also where the log has to be replayed and deletions to be finished."""
+    with closing(FileDevice.open(str(image), writable=True)) as device:
+        found = newest([device.read(offset, SUPERBLOCK_BYTES) for offset in SUPERBLOCK_OFFSETS])
+        geometry = plan_geometry(
+            device.size, block_size=found.block_size, uuid=found.uuid, hash_key=found.hash_key, now_ns=1
+        )
+        run_job(device, make_filesystem(replace(geometry, superblock=replace(geometry.superblock, incompatible=0))))
+    leave_unclean(image)
+    assert "1 directory with readdir offsets of 63 bits; -y -D gives them 31" in command("fsck", "-n", "-v", image).out
+    outcome = command("fsck", "-y", "-D", image)
+    assert outcome.code == 1
+    assert f"{image}: 1 directory has readdir offsets of 31 bits now\n" in outcome.out
+    assert f"{image}: recovered\n" in outcome.out
+    assert "incompatible=0x1" in command("info", image).out
+    outcome = command("fsck", "-y", "-D", "-v", image)
+    assert outcome.code == 0
+    assert "readdir offsets" not in outcome.out
+    assert "kept" in command("debug", "directory", image, "/").out
+
+
 def test_json(image: Path, command: Command) -> None:
     found = json.loads(command("fsck", "-n", "--json", image).out)
     assert found["clean"]
@@ -365,6 +390,7 @@ def test_json(image: Path, command: Command) -> None:
     ("arguments", "code", "message"),
     [
         (["-n", "-y", "image"], 16, "only one of -n, -p (or -a) and -y can be given"),
+        (["-D", "image"], 16, "changes directories: only -y goes with it"),
         (["-z", "image"], 16, "no such option"),
         (["-n"], 16, "missing argument"),
         (["-n", "none"], 8, "No such file or directory"),

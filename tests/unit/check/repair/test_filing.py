@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import stat
 from array import array
 from random import Random
 
@@ -24,6 +25,7 @@ from deferfs.ondisk.inode import FLAG_KEYS31, ROOT_INO
 from deferfs.ondisk.superblock import FEATURE_KEYS31
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace
+from tests.unit.check.damage.every import CASES
 from tests.unit.check.image import Image
 from tests.unit.check.repair.outcome import NOW, repaired, require_clean
 from tests.unit.check.repair.survey import open_copy, survey
@@ -173,6 +175,26 @@ def test_a_directory_whose_record_is_lost_is_of_the_kind_of_its_leaves(ino: int,
     repaired(image)
     assert image.inode(ino).flags == flags
     assert view_entries(image, ino) == before
+
+
+def test_directories_that_a_repair_makes_are_of_the_kind_of_their_image() -> None:
+    image = sample()
+    CASES["directories.file_without_a_name"].damage(image)
+    repaired(image)
+    assert image.inode(dict_of(image, ROOT_INO)[b"lost+found"]).flags == FLAG_KEYS31
+    image = sample()
+    image.change_inode(ROOT_INO, mode=stat.S_IFREG | 0o644)
+    repaired(image)
+    assert image.inode(ROOT_INO).flags == FLAG_KEYS31
+    image = old_image()
+    image.change_inode(ROOT_INO, mode=stat.S_IFREG | 0o644)
+    repaired(image)
+    assert image.inode(ROOT_INO).flags == image.inode(dict_of(image, ROOT_INO)[b"lost+found"]).flags == 0
+
+
+def dict_of(image: Image, ino: int) -> dict[bytes, int]:
+    view = View(image.device)
+    return {found.name: found.ino for found in view.entries(view.inode(ino))}
 
 
 def view_entries(image: Image, ino: int) -> list[Entry]:
