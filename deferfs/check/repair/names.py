@@ -135,6 +135,8 @@ class _Mender:
         self.bench.narrowed += 1
 
     def _kept(self, directory: Directory) -> Iterator[Entry]:
+        if self.narrowed:
+            return iter(())
         return (entry for at, entry in enumerate(directory.entries()) if at not in self.dropped)
 
     def _judge(self, position: int, key: int, value: bytes) -> None:
@@ -150,11 +152,12 @@ class _Mender:
         low = name_key(self.bench.fmt, name, self.inode.flags)
         found = self.bench.table.type_of(ino)
         self.targets.append(ino)
-        if low <= key < low + DIRECTORY_WINDOW and key > self.last_key and found == file_type:
-            self.last_key = key
-            if self.names.add(key, name):
-                return
-        self.dropped.add(position)
+        if not self.narrowed:  # where nothing stays under its key
+            if low <= key < low + DIRECTORY_WINDOW and key > self.last_key and found == file_type:
+                self.last_key = key
+                if self.names.add(key, name):
+                    return
+            self.dropped.add(position)
         self.displaced.append((low, pack_entry(ino, found, name)))
 
     def _drop(self, position: int, text: str) -> None:

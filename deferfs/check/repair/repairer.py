@@ -60,7 +60,7 @@ def repair_image(device: Device, now_ns: int, *, progress: Progress | None = Non
     """Replay the log and repair everything that the check finds. `device` is written.
 
     With `narrow`, directories whose names have 55-bit hashes get 31-bit ones: readdir offsets change. The entries of
-    one directory must fit into memory then, at some 200 bytes each.
+    one directory must fit into memory then, at some 230 bytes each.
 
     ImageError when there is nothing to start from: no superblock, or not one inode record; then at most the log has
     been replayed. DeviceError when the image cannot be written.

@@ -177,6 +177,14 @@ def test_a_directory_whose_record_is_lost_is_of_the_kind_of_its_leaves(ino: int,
     assert view_entries(image, ino) == before
 
 
+def test_a_conversion_of_a_directory_that_has_lost_only_its_flag() -> None:
+    image = sample()
+    before = view_entries(image, BIG)
+    CASES["directories.directory_of_31_bit_keys_without_its_flag"].damage(image)
+    assert repair_image(image.device, NOW, narrow=True).report.clean
+    assert view_entries(image, BIG) == before
+
+
 def test_directories_that_a_repair_makes_are_of_the_kind_of_their_image() -> None:
     image = sample()
     CASES["directories.file_without_a_name"].damage(image)
