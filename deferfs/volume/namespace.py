@@ -88,7 +88,7 @@ def create(
             raise FsError(errno.EMLINK)
         record.nlink = 2
         record.parent = parent
-        record.flags = store.superblock.directory_flags
+        record.flags = plan.store.superblock.directory_flags
         record.set_entries(FORM_ENTRIES, ())
         directory.nlink += 1
     xattrs.inherit(plan, directory, record, umask)
