@@ -33,6 +33,10 @@ DIRECTORY_COLLISIONS_MAX: Final = 256
 """Names of one directory that may share one 55-bit hash: the low byte of the key tells them apart."""
 BITMAP_REGIONS_MAX: Final = 8
 """Each growth of an image may add one region of bitmaps."""
+SPARES_MAX: Final = 12
+"""Spare superblocks: the places 1 MiB x 3^k reach 57 GiB, and one is at the end."""
+SPARES_IMAGE_BYTES_MIN: Final = 8 * MIB
+"""A smaller filesystem has no spare superblock: its first 68 KiB are a good part of it."""
 
 # --- journal ----------------------------------------------------------------------------------
 JOURNAL_BYTES_DEFAULT: Final = 64 * MIB

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.cli.format_image import identify
+from deferfs.ondisk.signatures import identify
 from tests.cli.conftest import Command, is_one_line
 
 
