@@ -19,6 +19,8 @@ from deferfs.ondisk.spare import HEAD_BYTES, STEP_BYTES, open_spare, places_on, 
 from deferfs.ondisk.superblock import STATE_REPAIRING, Superblock
 
 _OWNER: Final = "spare superblock"
+_COMPARED: Final = tuple(name for name in Superblock.__slots__ if name != "compatible")
+"""All but the features that do no harm to a program that does not know them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,16 @@ class Spare:
 
 
 def find_spares(device: Device) -> list[Spare]:
-    """All whole spares at the usual places, ascending; if there is none, those at any multiple of 64 KiB."""
-    found = list(_spares_at(device, places_on(device.size)))
-    return found or list(_spares_at(device, range(STEP_BYTES, device.size - HEAD_BYTES + 1, STEP_BYTES)))
+    """All whole spares at the usual places and those that they name, ascending; if there is none, those at any multiple
+    of 64 KiB.
+    """
+    places = places_on(device.size)
+    found = list(_spares_at(device, places))
+    if not found:
+        return list(_spares_at(device, range(STEP_BYTES, device.size - HEAD_BYTES + 1, STEP_BYTES)))
+    named = {address * spare.superblock.block_size for spare in found for address in spare.superblock.spares}
+    found += _spares_at(device, named.difference(places))
+    return sorted(found, key=lambda spare: spare.offset)
 
 
 def _spares_at(device: Device, offsets: Iterable[int]) -> Iterator[Spare]:
@@ -128,7 +137,7 @@ def check_spares(context: Context) -> None:
         except CorruptionError as error:
             context.findings.add(catalogue.SPARE_DAMAGED, f"spare superblock: {error.detail}", block=address)
             continue
-        different = [name for name in Superblock.__slots__ if getattr(found, name) != getattr(expected, name)]
+        different = [name for name in _COMPARED if getattr(found, name) != getattr(expected, name)]
         if different:
             text = f"spare superblock in block {address}: differs in {', '.join(different)}"
             context.findings.add(catalogue.SPARE_DISAGREE, text, block=address)

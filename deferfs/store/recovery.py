@@ -91,11 +91,11 @@ def read_superblock(size_bytes: int) -> Job[Superblock]:
         superblock = newest(copies)
     except UnsupportedFormatError:
         raise
-    except ImageError as error:
+    except ImageError as none_counts:
         spare = yield from _find_spare(size_bytes)
         if spare is not None:
             text = f"both superblocks are lost, but a spare one is left at byte {spare}: deferfs fsck -y restores them"
-            raise ImageError(text) from error
+            raise ImageError(text) from none_counts
         if failure is not None:
             raise failure from None
         raise

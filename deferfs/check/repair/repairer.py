@@ -73,7 +73,7 @@ def repair_image(
     best = read_superblock(device, findings, spare)
     lost = [problem for problem in findings.problems if problem.number == catalogue.SUPERBLOCK_LOST.number]
     for problem in lost:
-        deeds.note(problem.message)
+        deeds.note(f"superblock: both copies written from the spare one at byte {problem.where['offset']}")
     superblock = best if lost else more_plausible(device, best)
     if superblock is not best:
         deeds.note("superblock: constants of the older copy taken, which fit the image better")

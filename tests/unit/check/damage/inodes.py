@@ -315,7 +315,7 @@ def _replace_chain(image: Image, xattrs: dict[bytes, bytes]) -> None:
         image.mark(address, 1, 0)
     packed, room = pack_xattrs(xattrs), XattrBlock.room(fmt)
     count = -(-len(packed) // room)
-    first = max(old) + 100
+    first = 4000
     image.mark(first, count, 1)
     for number in range(count):
         following = first + number + 1 if number + 1 < count else 0
