@@ -22,6 +22,8 @@ LINKS_MAX: Final = 65_000
 """As ext4; keeps a link count far from wrapping."""
 FILE_BYTES_MAX: Final = 1 << 44
 """16 TiB: as ext4 with 4 KiB blocks; logical block numbers stay far below the tree's key space."""
+RDEV_MAX: Final = 0xFFFF_FFFF
+"""Device numbers of FUSE, and of the kernel's programs, have 32 bits."""
 XATTR_NAME_BYTES_MAX: Final = 255
 """XATTR_NAME_MAX of Linux."""
 XATTR_VALUE_BYTES_MAX: Final = 64 * KIB

@@ -214,6 +214,9 @@ INODE_QUARANTINED: Final = _kind(
     "an inode was set aside because its inactivation kept failing",
     "taken out of quarantine; without links, it is released",
 )
+INODE_DEVICE: Final = _kind(
+    510, "inode-device", "a device has a number of more than 32 bits", "cut down to the 32 bits that programs see"
+)
 
 EXTENT_ORDER: Final = _kind(601, "extent-order", "extents overlap or are out of order", "the later extent is dropped")
 EXTENT_LENGTH: Final = _kind(

@@ -164,6 +164,11 @@ def file_with_a_device_number(image: Image) -> None:
     image.change_inode(SMALL, rdev=0x801)
 
 
+@case("inode-device")
+def device_number_of_more_than_32_bits(image: Image) -> None:
+    image.change_inode(DEVICE, rdev=1 << 32 | 0x105)
+
+
 @case("inode-quarantined")
 def quarantined(image: Image) -> None:
     image.change_inode(SMALL, flags=FLAG_QUARANTINED)
@@ -270,6 +275,11 @@ def xattr_chain_in_a_circle(image: Image) -> None:
 @case("xattr-damaged", "block-leaked", "inode-blocks")
 def xattr_chain_cut_off(image: Image) -> None:
     image.change_block(_chain(image)[0], XattrBlock, lambda b: edit(b, next=0))
+
+
+@case("xattr-damaged")
+def xattr_name_with_a_zero(image: Image) -> None:
+    image.change_inode(SMALL, xattrs=pack_xattrs({b"user.a": b"abc", b"user.b\0\0c": b""}))
 
 
 @case("xattr-damaged")
