@@ -8,7 +8,12 @@ from dataclasses import replace
 import pytest
 
 from deferfs.check import check_image
+from deferfs.check.claims import Claims
+from deferfs.check.context import Context
+from deferfs.check.log import find_log, newest_chain
 from deferfs.check.repair import add_spares, repair_image
+from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.spares import name_spares
 from deferfs.check.report import Findings
 from deferfs.check.spares import find_spares
 from deferfs.check.superblocks import read_superblock
@@ -111,7 +116,9 @@ def test_a_log_that_is_at_home_counts_as_empty() -> None:
     image.log(0, 5, {address: bytes(image.fmt.block_size)})
     image.log(3, 6, {address: image.raw(address)})
     lose_both(image)
-    assert check_image(image.device).counts.transactions == 0
+    report = check_image(image.device)
+    assert report.counts.transactions == 0
+    assert [problem.code for problem in report.problems] == ["superblock-lost"]
     repaired(image)
     require_untouched(image, sample_bytes(), ())
 
@@ -131,21 +138,34 @@ def test_nothing_older_than_the_tail_is_replayed() -> None:
 
 
 def test_what_a_repair_has_dropped_is_not_replayed_later() -> None:
-    """A transaction behind a damaged one is whole, and is dropped with it."""
+    """A transaction behind a damaged one is whole, and is dropped with it; nothing else is there to be repaired."""
     image = sample()
-    address, other = image.place(SMALL)[0], image.place(FILES)[0]
-    image.change_superblock(state=0, tail_tid=7)
-    end = image.log(0, 7, {address: image.raw(address)}, tail_tid=7)
-    image.spoil(image.superblock.journal_start + 1)
-    image.log(end, 8, {other: bytes(image.fmt.block_size)}, tail_tid=7)
     repaired(image)
-    content = image.device.snapshot()
+    before, tid = image.device.snapshot(), image.superblock.tail_tid
+    address, other = image.place(SMALL)[0], image.place(FILES)[0]
+    image.change_superblock(state=0, journal_tail=20, tail_tid=tid)
+    end = image.log(20, tid, {address: image.raw(address)}, tail_tid=tid)
+    image.spoil(image.superblock.journal_start + 21)
+    image.log(end, tid + 1, {other: bytes(image.fmt.block_size)}, tail_tid=tid)
+    repaired(image)
     lose_both(image)
     repaired(image)
-    log = slice(image.superblock.journal_start * 1024, (image.superblock.journal_start + 64) * 1024)
-    kept = image.device.snapshot()
-    assert kept[log.stop :] == content[log.stop :]
-    require_untouched(image, sample_bytes(), ())
+    behind = (image.superblock.journal_start + image.superblock.journal_blocks) * image.fmt.block_size
+    assert image.device.snapshot()[behind:] == before[behind:]
+
+
+def test_a_commit_names_the_oldest_transaction_that_is_not_at_home() -> None:
+    driver = open_driver(fresh_device(16 * MIB, block_size=4 * KIB))
+    for checkpoints in (0, 0, 1, 0):
+        fill(driver, driver.volume.store.journal.running.tid * 10, 3)
+        driver.commit()
+        superblock = driver.volume.store.superblock
+        context = Context(driver.device, superblock, Findings(), Claims(0))
+        assert newest_chain(context) == (superblock.journal_tail, superblock.tail_tid)
+        if checkpoints:
+            settle(driver)
+    assert driver.volume.store.superblock.tail_tid > 1
+    assert find_log(context).tail_tid == superblock.tail_tid
 
 
 def test_a_torn_last_transaction_is_no_obstacle() -> None:
@@ -229,6 +249,13 @@ def test_mkfs_leaves_no_spare_of_what_was_there() -> None:
     device.write(0, HEAD)
     with pytest.raises(ImageError, match="no superblock found"):
         read_superblock(device, Findings())
+
+
+def test_nothing_is_written_to_a_spare_before_the_end() -> None:
+    image = sample()
+    bench = Bench(image.device, image.superblock, NOW, spill=lambda _: None)
+    name_spares(bench)
+    assert all(bench.stock.taken[address] for address in image.superblock.spares)
 
 
 # --- images of older programs ---
