@@ -22,6 +22,8 @@ LINKS_MAX: Final = 65_000
 """As ext4; keeps a link count far from wrapping."""
 FILE_BYTES_MAX: Final = 1 << 44
 """16 TiB: as ext4 with 4 KiB blocks; logical block numbers stay far below the tree's key space."""
+RDEV_MAX: Final = 0xFFFF_FFFF
+"""Device numbers of FUSE, and of the kernel's programs, have 32 bits."""
 XATTR_NAME_BYTES_MAX: Final = 255
 """XATTR_NAME_MAX of Linux."""
 XATTR_VALUE_BYTES_MAX: Final = 64 * KIB
@@ -36,6 +38,10 @@ DIRECTORY_ENTRIES_MAX: Final = 1 << 28
 with random hashes a full window is found in one of 10^124 such directories."""
 BITMAP_REGIONS_MAX: Final = 8
 """Each growth of an image may add one region of bitmaps."""
+SPARES_MAX: Final = 12
+"""Spare superblocks: the places 1 MiB x 3^k reach 57 GiB, and one is at the end."""
+SPARES_IMAGE_BYTES_MIN: Final = 8 * MIB
+"""A smaller filesystem has no spare superblock: its first 68 KiB are a good part of it."""
 
 # --- journal ----------------------------------------------------------------------------------
 JOURNAL_BYTES_DEFAULT: Final = 64 * MIB

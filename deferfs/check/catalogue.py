@@ -61,6 +61,22 @@ SUPERBLOCK_COUNTER: Final = _kind(
     "the sequence of the superblock or of transactions is near its end",
     "counted anew from the beginning",
 )
+SUPERBLOCK_LOST: Final = _kind(
+    106,
+    "superblock-lost",
+    "no superblock copy can be used, and a spare one is taken",
+    "both copies are written from the spare that fits the image best",
+)
+SPARE_DAMAGED: Final = _kind(107, "spare-damaged", "a spare superblock cannot be used", "written again")
+SPARE_DISAGREE: Final = _kind(
+    108, "spare-disagree", "a spare superblock says otherwise than the superblock", "written again"
+)
+SPARE_PLACE: Final = _kind(
+    109,
+    "spare-place",
+    "a spare superblock lies outside the image, in a fixed area, at no multiple of 64 KiB, or twice",
+    "dropped, and another one written where there is room",
+)
 
 LOG_GAP: Final = _kind(
     201,
@@ -203,6 +219,9 @@ INODE_FEATURE: Final = _kind(
     "inode-feature",
     "a directory has 31-bit keys, and the superblock does not say that there are such directories",
     "the superblock is made to say so",
+)
+INODE_DEVICE: Final = _kind(
+    510, "inode-device", "a device has a number of more than 32 bits", "cut down to the 32 bits that programs see"
 )
 
 EXTENT_ORDER: Final = _kind(601, "extent-order", "extents overlap or are out of order", "the later extent is dropped")

@@ -15,6 +15,7 @@ from deferfs.check.log import replay
 from deferfs.check.orphans import check_orphans
 from deferfs.check.report import Counts, Findings, Report
 from deferfs.check.sharing import report_shared
+from deferfs.check.spares import check_spares
 from deferfs.check.superblocks import claim_fixed_areas, read_superblock
 from deferfs.check.table import (
     DAMAGED,
@@ -28,18 +29,20 @@ from deferfs.device.base import Device
 from deferfs.ondisk.inode import FIRST_INO
 
 
-def check_image(device: Device, *, progress: Progress | None = None) -> Report:
-    """Check every structure of the image on `device` as it will be once its log is replayed.
+def check_image(device: Device, *, progress: Progress | None = None, spare: int | None = None) -> Report:
+    """Check every structure of the image on `device` as it will be once its log is replayed. With `spare`, as the spare
+    superblock at that byte describes it.
 
     Raises ImageError when there is no filesystem to check: no valid superblock, features only a
     newer program knows, or a device shorter than the filesystem. Everything else that is wrong is
     in the report.
     """
     findings = Findings()
-    superblock = read_superblock(device, findings)
+    superblock = read_superblock(device, findings, spare)
     context = Context(device, superblock, findings, Claims(superblock.blocks), progress)
     claim_fixed_areas(context)
     transactions = replay(context).transactions
+    check_spares(context)
     counts = Counts(transactions=transactions)
     inode_file = read_inode_file(context)
     if inode_file is not None:

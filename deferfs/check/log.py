@@ -7,10 +7,12 @@ begins only when the one before it is durable, so then a transaction in the midd
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deferfs.check import catalogue
+from deferfs.check.claims import Claims
 from deferfs.check.context import Context
+from deferfs.check.report import Findings
 from deferfs.errors import CorruptionError
 from deferfs.ondisk.journal import (
     MAGIC_COMMIT,
@@ -21,6 +23,7 @@ from deferfs.ondisk.journal import (
     decode_tags,
     peek,
 )
+from deferfs.ondisk.superblock import Superblock
 
 
 @dataclass(slots=True)
@@ -35,6 +38,8 @@ class Transaction:
     revokes: list[int] = field(default_factory=list)
     blocks: int = 0
     time_ns: int = 0
+    tail_tid: int = 0
+    """The oldest transaction that was not all at home when this one was committed; 0 when it does not say."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -120,7 +125,7 @@ def read_transaction(log: LogReader, position: int, room: int, tid: int) -> Tran
         magic, _, _, count = header
         if magic == MAGIC_COMMIT:
             record = decode_commit(data)
-            found.blocks, found.time_ns = index + 1, record.time_ns
+            found.blocks, found.time_ns, found.tail_tid = index + 1, record.time_ns, record.tail_tid
             return found if record.blocks == index and record.body_crc == body_crc else None
         body_crc = fmt.checksum(body_crc, data)
         index += 1
@@ -171,3 +176,47 @@ def _check_homes(context: Context, transaction: Transaction) -> None:
         if not _may_be_logged(context, home):
             text = f"log: transaction {transaction.tid} logs block {home}"
             context.findings.add(catalogue.LOG_HOME, text, tid=transaction.tid, block=home)
+
+
+def newest_chain(context: Context) -> tuple[int, int] | None:
+    """(position, id) of the first of the whole transactions that lead up to the newest one without a gap, not before
+    the one that the newest names as the tail of its time.
+
+    Images are complete, and a block that is freed is revoked: replaying transactions that are at home already changes
+    nothing. What is older than the tail may have been overwritten since by a repair, which revokes nothing but leaves a
+    transaction with a new tail behind.
+    """
+    log = LogReader(context)
+    whole: dict[int, tuple[int, int, int]] = {}
+    for position in range(log.length):
+        header = peek(context.fmt, log.block(position))
+        if header is not None and header[2] == 0:
+            found = read_transaction(log, position, log.length, header[1])
+            if found is not None:
+                whole[found.tid] = (position, found.blocks, found.tail_tid)
+    if not whole:
+        return None
+    tid = max(whole)
+    tail = whole[tid][2]
+    while tid > tail and tid - 1 in whole and sum(whole[tid - 1][:2]) % log.length == whole[tid][0]:
+        tid -= 1
+    return whole[tid][0], tid
+
+
+def find_log(context: Context) -> Superblock:
+    """The superblock of `context`, which does not know where the log begins, with a place of its tail: where the newest
+    transactions begin if anything in them is not at home, else an empty log behind them.
+    """
+    superblock = context.superblock
+    log = LogReader(context)
+    seen = (peek(context.fmt, log.block(position)) for position in range(log.length))
+    newest = max((header[1] for header in seen if header is not None), default=0)
+    chain = newest_chain(context)
+    if chain is not None:
+        begun = replace(superblock, journal_tail=chain[0], tail_tid=chain[1])
+        attempt = Context(context.device, begun, Findings(), Claims(0))
+        replay(attempt)
+        read = attempt.reader.read_raw
+        if any(read(home) != read(source) for home, source in attempt.reader.overlay.items()):
+            return begun
+    return replace(superblock, journal_tail=0, tail_tid=newest + 1)

@@ -9,7 +9,7 @@ from deferfs.check import catalogue
 from deferfs.check.context import Context
 from deferfs.check.extents import Mapping
 from deferfs.check.xattrs import check_xattrs
-from deferfs.limits import FILE_BYTES_MAX, SYMLINK_BYTES_MAX
+from deferfs.limits import FILE_BYTES_MAX, RDEV_MAX, SYMLINK_BYTES_MAX
 from deferfs.ondisk.inode import (
     FIRST_INO,
     FLAG_KEYS31,
@@ -135,6 +135,8 @@ def _check_fields(context: Context, inode: Inode, address: int, raw: bytes) -> N
         findings.add(catalogue.INODE_QUARANTINED, text, ino=ino)
     if inode.rdev and not (stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode)):
         findings.add(catalogue.INODE_RDEV, f"inode {ino}: device number {inode.rdev:#x}", ino=ino)
+    elif inode.rdev > RDEV_MAX:
+        findings.add(catalogue.INODE_DEVICE, f"inode {ino}: device number {inode.rdev:#x}", ino=ino)
 
 
 def _check_size(context: Context, inode: Inode, mapping: Mapping) -> None:

@@ -9,6 +9,7 @@ from deferfs.check.directories import check_directories
 from deferfs.check.inodefile import read_inode_file
 from deferfs.check.inodes import check_table
 from deferfs.check.report import PROBLEMS_PER_KIND, Findings
+from deferfs.check.spares import claim_spares
 from deferfs.check.superblocks import claim_fixed_areas
 
 _OWNERS_NAMED = 8
@@ -47,6 +48,7 @@ def _look_again(context: Context, contested: list[Run]) -> Witness:
     again = Context(context.device, superblock, Findings(), witness)
     again.reader.overlay = context.reader.overlay
     claim_fixed_areas(again)
+    claim_spares(again)
     inode_file = read_inode_file(again)
     if inode_file is not None:
         check_directories(again, check_table(again, inode_file))

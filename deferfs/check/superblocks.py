@@ -7,6 +7,7 @@ from typing import Final
 from deferfs.check import catalogue
 from deferfs.check.context import Context
 from deferfs.check.report import Findings
+from deferfs.check.spares import from_spare
 from deferfs.device.base import Device
 from deferfs.errors import DeviceError, ImageError
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
@@ -26,9 +27,10 @@ KEPT: Final = (
 """Fields that no write of a superblock changes."""
 
 
-def read_superblock(device: Device, findings: Findings) -> Superblock:
-    """The superblock that counts. ImageError when there is none, when only a newer program can
-    understand it, or when the image is shorter than it says.
+def read_superblock(device: Device, findings: Findings, spare: int | None = None) -> Superblock:
+    """The superblock that counts: the newer of both copies, a spare when both are lost, the spare at byte `spare` when
+    that is given. ImageError when there is none, when only a newer program can understand it, or when the image is
+    shorter than it says.
     """
     found: list[Superblock] = []
     refused: list[tuple[bytes, ImageError]] = []
@@ -38,14 +40,18 @@ def read_superblock(device: Device, findings: Findings) -> Superblock:
             found.append(Superblock.decode(data))
         except ImageError as error:
             refused.append((data, error))
-    if not found:
-        raise ImageError(f"{device.name}: {_most_telling(refused)}")
-    best = max(found, key=lambda superblock: superblock.sequence)
+    taken = spare is not None or not found
+    if taken:
+        best = _from_spare(device, findings, spare, found, refused)
+    else:
+        best = max(found, key=lambda superblock: superblock.sequence)
     _refuse_unknown(device, best, refused)
     if device.size < best.blocks * best.block_size:
         wanted = best.blocks * best.block_size
         hint = f"bring it to its length (truncate -s {wanted}), then fsck can tell what is left"
         raise ImageError(f"{device.name}: truncated: {device.size} bytes of {wanted}; {hint}")
+    if taken:
+        return best
     _compare_copies(best, found, refused, findings)
     if best.state & STATE_ERRORS:
         findings.add(catalogue.SUPERBLOCK_ERRORS, "superblock: an error was recorded while it was mounted")
@@ -53,6 +59,20 @@ def read_superblock(device: Device, findings: Findings) -> Superblock:
         text = f"superblock: sequence {best.sequence}, transaction {best.tail_tid}"
         findings.add(catalogue.SUPERBLOCK_COUNTER, text)
     return best.beside_a_lost_copy() if refused else best
+
+
+def _from_spare(
+    device: Device,
+    findings: Findings,
+    spare: int | None,
+    found: list[Superblock],
+    refused: list[tuple[bytes, ImageError]],
+) -> Superblock:
+    unsupported = [error for _, error in refused if isinstance(error, UnsupportedFormatError)]
+    if unsupported:
+        raise ImageError(f"{device.name}: {unsupported[0]}")
+    reason = "" if spare is not None else str(_most_telling(refused))
+    return from_spare(device, findings, spare, reason, max((copy.sequence for copy in found), default=0))
 
 
 def _read_copy(device: Device, offset: int) -> bytes:

@@ -69,6 +69,8 @@ def _check_string(context: Context, ino: int, data: bytes) -> None:
     except CorruptionError as error:
         findings.add(catalogue.XATTR_DAMAGED, f"inode {ino}: {error.detail}", ino=ino)
         return
+    if any(b"\0" in name for name in xattrs):
+        findings.add(catalogue.XATTR_DAMAGED, f"inode {ino}: the name of an xattr has a zero byte", ino=ino)
     if not xattrs:
         findings.add(catalogue.XATTR_DAMAGED, f"inode {ino}: an xattr block without xattrs", ino=ino)
     elif pack_xattrs(xattrs) != data:

@@ -9,7 +9,9 @@ from typing import Final
 
 from deferfs.check import Report, check_image
 from deferfs.check.context import Progress
-from deferfs.check.repair import Repaired, foresee_repair, mark, recover_log, repair_image
+from deferfs.check.repair import Repaired, add_spares, foresee_repair, mark, recover_log, repair_image
+from deferfs.check.report import Findings
+from deferfs.check.superblocks import read_superblock
 from deferfs.cli.check_report import (
     report_json,
     say_actions,
@@ -21,7 +23,7 @@ from deferfs.cli.check_report import (
 from deferfs.cli.output import confirm, say_json, tell
 from deferfs.device import FileDevice
 from deferfs.errors import ImageError
-from deferfs.mount.image import load_superblock, open_image
+from deferfs.mount.image import open_image
 from deferfs.mount.recover import recover_image
 from deferfs.ondisk.superblock import STATE_ERRORS
 from deferfs.store.past import past_device
@@ -87,36 +89,40 @@ def run_check(
     verbose: bool,
     as_json: bool,
     progress: Progress | None = None,
+    spare: int | None = None,
 ) -> int:
     """Check the image at `image`; the exit code. With `narrow`, which goes with Mode.REPAIR, older directories get
-    readdir offsets of 31 bits. ImageError or ImageInUseError when it cannot be checked.
+    readdir offsets of 31 bits. With `spare`, the spare superblock at that byte is taken. ImageError or ImageInUseError
+    when it cannot be checked.
     """
     device = open_image(image, writable=mode is not Mode.LOOK, notice=tell)
     try:
-        superblock = load_superblock(device)
+        superblock = read_superblock(device, Findings(), spare)
         trusted = superblock.clean and not superblock.state & STATE_ERRORS
         if mode is Mode.PREEN and trusted and not force:
             say_clean(image, as_json=as_json)
             return EXIT_CLEAN
-        report = check_image(device, progress=progress)
+        report = check_image(device, progress=progress, spare=spare)
         outcome = Outcome(report, report)
         sound = report.clean and report.complete
         narrows = narrow and (report.counts.wide_directories > 0 or not sound)
         if not as_json:
             say_problems(image, report)
         if narrows:
-            _repair(image, device, outcome, progress, narrow=True)
+            _repair(image, device, outcome, progress, spare, narrow=True)
         elif mode is Mode.LOOK or (sound and superblock.clean):
             if not sound and verbose and not as_json:
-                _foresee(image, device, report, progress)
+                _foresee(image, device, report, progress, spare)
         elif sound or (mode is Mode.PREEN and _is_safe(report)):
             device = _recover(image, device, outcome, progress)
-        elif _shall_repair(image, device, mode, report, progress):
-            _repair(image, device, outcome, progress)
+        elif _shall_repair(image, device, mode, report, progress, spare):
+            _repair(image, device, outcome, progress, spare)
         elif mode is Mode.ASK:
             tell(f"{image}: nothing was changed")
         else:
             tell(f"{image}: nothing was changed; fsck -y repairs it")
+        if mode is Mode.REPAIR and sound:
+            _add_spares(device, outcome)
     finally:
         device.close()
     if as_json:
@@ -131,33 +137,35 @@ def _is_safe(report: Report) -> bool:
     return report.complete and not report.suppressed and all(p.number in _SAFE for p in report.problems)
 
 
-def _shall_repair(image: str, device: FileDevice, mode: Mode, report: Report, progress: Progress | None) -> bool:
+def _shall_repair(
+    image: str, device: FileDevice, mode: Mode, report: Report, progress: Progress | None, spare: int | None
+) -> bool:
     if mode is Mode.PREEN:
-        return _needs_no_decision(device, report, progress)
-    return mode is Mode.REPAIR or _confirmed(image, device, report, progress)
+        return _needs_no_decision(device, report, progress, spare)
+    return mode is Mode.REPAIR or _confirmed(image, device, report, progress, spare)
 
 
-def _needs_no_decision(device: FileDevice, report: Report, progress: Progress | None) -> bool:
+def _needs_no_decision(device: FileDevice, report: Report, progress: Progress | None, spare: int | None) -> bool:
     """Whether a repair would lose nothing and guess nothing: wrong bits, counts, marks of free space."""
     try:
-        foreseen = foresee_repair(device, report.superblock, time.time_ns(), progress=progress)
+        foreseen = foresee_repair(device, report.superblock, time.time_ns(), progress=progress, spare=spare)
     except ImageError:
         return False
     return foreseen is not None and foreseen.exact and foreseen.report.clean and foreseen.report.complete
 
 
-def _confirmed(image: str, device: FileDevice, report: Report, progress: Progress | None) -> bool:
+def _confirmed(image: str, device: FileDevice, report: Report, progress: Progress | None, spare: int | None) -> bool:
     """One question for the whole repair, asked when it is known what it would do: its parts rest on each other."""
-    if not _foresee(image, device, report, progress):
+    if not _foresee(image, device, report, progress, spare):
         return False
     problems = f"{report.found} problem{'s' * (report.found != 1)}"
     return confirm(f"{image}: repair {problems}?")
 
 
-def _foresee(image: str, device: FileDevice, report: Report, progress: Progress | None) -> bool:
+def _foresee(image: str, device: FileDevice, report: Report, progress: Progress | None, spare: int | None) -> bool:
     """Say what a repair would do; whether it could do anything."""
     try:
-        foreseen = foresee_repair(device, report.superblock, time.time_ns(), progress=progress)
+        foreseen = foresee_repair(device, report.superblock, time.time_ns(), progress=progress, spare=spare)
     except ImageError as error:
         tell(f"{error}; copy what can be read to a new image")
         return False
@@ -184,11 +192,24 @@ def _recovers(report: Report) -> bool:
     return not report.superblock.clean and bool(report.counts.transactions or report.counts.orphans)
 
 
+def _add_spares(device: FileDevice, outcome: Outcome) -> None:
+    """An image of an older program has no spare superblocks: it gets them, which is no repair."""
+    added = add_spares(device, read_superblock(device, Findings()), time.time_ns())
+    if added is not None:
+        outcome.actions, outcome.actions_total = (added,), 1
+
+
 def _repair(
-    image: str, device: FileDevice, outcome: Outcome, progress: Progress | None, *, narrow: bool = False
+    image: str,
+    device: FileDevice,
+    outcome: Outcome,
+    progress: Progress | None,
+    spare: int | None,
+    *,
+    narrow: bool = False,
 ) -> None:
     try:
-        repaired: Repaired = repair_image(device, time.time_ns(), progress=progress, narrow=narrow)
+        repaired: Repaired = repair_image(device, time.time_ns(), progress=progress, narrow=narrow, spare=spare)
     except ImageError as error:
         tell(f"{error}; copy what can be read to a new image")
         return

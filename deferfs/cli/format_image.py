@@ -7,32 +7,14 @@ import stat
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Final
 
 from deferfs.device import FileDevice
 from deferfs.errors import ImageError, UsageError
 from deferfs.mount.image import open_image
-from deferfs.ondisk.superblock import MAGIC, Superblock
+from deferfs.ondisk.signatures import SIGNATURE_BYTES, identify
+from deferfs.ondisk.superblock import Superblock
 from deferfs.store.io import run_job
 from deferfs.store.mkfs import Geometry, make_filesystem, plan_geometry
-
-HEAD_BYTES: Final = 128 * 1024
-"""Both superblocks, and where every common filesystem has its own."""
-_SIGNATURES: Final = (
-    (4, MAGIC, "a deferfs filesystem"),
-    (65_536 + 4, MAGIC, "a deferfs filesystem"),
-    (0x438, b"\x53\xef", "an ext2, ext3 or ext4 filesystem"),
-    (0, b"XFSB", "an XFS filesystem"),
-    (0x10040, b"_BHRfS_M", "a btrfs filesystem"),
-    (0x400, b"\x10\x20\xf5\xf2", "an f2fs filesystem"),
-    (0, b"hsqs", "a squashfs filesystem"),
-    (3, b"NTFS    ", "an NTFS filesystem"),
-    (0x8001, b"CD001", "an ISO 9660 filesystem"),
-    (0, b"LUKS\xba\xbe", "a LUKS volume"),
-    (512, b"EFI PART", "a partition table"),
-    (4086, b"SWAPSPACE2", "swap space"),
-    (510, b"\x55\xaa", "a partition table or FAT filesystem"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +54,7 @@ def format_image(request: Request, *, dry_run: bool = False) -> Superblock:
     if dry_run:
         device.close()
     else:
-        _write(device, geometry, discard_bytes=device.size)
+        _write(device, geometry, old_bytes=device.size)
     return geometry.superblock
 
 
@@ -118,23 +100,17 @@ def _size_on(device: FileDevice, mode: int, request: Request) -> int:
 
 
 def _refuse_content(device: FileDevice) -> None:
-    head = device.read(0, min(HEAD_BYTES, device.size))
+    head = device.read(0, min(SIGNATURE_BYTES, device.size))
     found = identify(head)
     if found is not None:
         raise ImageError(f"{device.name}: already contains {found}; -f overwrites it")
 
 
-def identify(head: bytes) -> str | None:
-    """What the first HEAD_BYTES of an image look like; None when they are all zero."""
-    for offset, magic, name in _SIGNATURES:
-        if head[offset : offset + len(magic)] == magic:
-            return name
-    return "data of an unknown kind" if any(head) else None
-
-
-def _write(device: FileDevice, geometry: Geometry, *, discard_bytes: int = 0) -> None:
-    """The filesystem belongs to who makes it: only root can give it away later."""
+def _write(device: FileDevice, geometry: Geometry, *, old_bytes: int = 0) -> None:
+    """The filesystem belongs to who makes it: only root can give it away later. The first `old_bytes` hold something
+    old."""
+    job = make_filesystem(geometry, uid=os.geteuid(), gid=os.getegid(), discard_bytes=old_bytes, device_bytes=old_bytes)
     try:
-        run_job(device, make_filesystem(geometry, uid=os.geteuid(), gid=os.getegid(), discard_bytes=discard_bytes))
+        run_job(device, job)
     finally:
         device.close()

@@ -7,6 +7,7 @@ import sys
 import click
 
 from deferfs import __version__
+from deferfs.cli.output import SIZE
 from deferfs.errors import UsageError
 
 
@@ -17,6 +18,7 @@ from deferfs.errors import UsageError
 @click.option("-y", "repair", is_flag=True, help="Check everything, repair everything.")
 @click.option("-f", "--force", is_flag=True, help="With -p: check a clean image too.")
 @click.option("-D", "narrow", is_flag=True, help="With -y: give older directories readdir offsets of 31 bits.")
+@click.option("-b", "spare", type=SIZE, metavar="BYTE", help="Take the spare superblock at this byte of the image.")
 @click.option("-C", "progress_fd", metavar="FD", help="Show progress (0), or write it to this file descriptor.")
 @click.option("--at", "tid", type=int, metavar="TID", help="Check the state after this transaction of the log.")
 @click.option("-V", "-v", "verbose", is_flag=True, help="Print counts.")
@@ -29,12 +31,15 @@ def command(
     repair: bool,
     force: bool,
     narrow: bool,
+    spare: int | None,
     progress_fd: str | None,
     tid: int | None,
     verbose: bool,
     as_json: bool,
 ) -> int:
     """Check the image, which must not be mounted, and repair it.
+
+    When both superblocks are lost, a spare one is searched for; "deferfs debug superblock" shows where they are.
 
     Without -n, -p and -y it asks before it repairs; where nobody can be asked, it only looks.
 
@@ -50,10 +55,14 @@ def command(
         raise UsageError("-D changes directories: only -y goes with it")
     if tid is not None and (preen or repair):
         raise UsageError("--at looks at the past, which cannot be repaired: only -n goes with it")
+    if tid is not None and spare is not None:
+        raise UsageError("--at and -b cannot be given together: a spare superblock has no place in the log")
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     unasked = Mode.ASK if on_terminal else Mode.LOOK
     mode = Mode.LOOK if look_only else Mode.PREEN if preen else Mode.REPAIR if repair else unasked
     progress = progress_to(image, progress_fd)
     if tid is not None:
         return check_past(image, tid, verbose=verbose, as_json=as_json, progress=progress)
-    return run_check(image, mode, force=force, narrow=narrow, verbose=verbose, as_json=as_json, progress=progress)
+    return run_check(
+        image, mode, force=force, narrow=narrow, verbose=verbose, as_json=as_json, progress=progress, spare=spare
+    )

@@ -324,14 +324,16 @@ class Adapter(pyfuse3.Operations):
         """READDIRPLUS: the cookie of an entry is its key in the directory."""
         full = False
 
-        def accept(entry: DirectoryEntry, record: Inode) -> bool:
+        def accept(entry: DirectoryEntry, record: Inode | None) -> bool:
             nonlocal full
-            full = not pyfuse3.readdir_reply(token, entry.name, self._attributes.of(record), entry.key)
+            attributes = self._attributes
+            found = attributes.of_name(entry.ino, entry.file_type) if record is None else attributes.of(record)
+            full = not pyfuse3.readdir_reply(token, entry.name, found, entry.key)
             return not full
 
         after: int | None = start_id
         while after is not None and not full:
-            after = await self._runtime.run(operations.readdir, self._volume, fh, after, accept)
+            after = await self._runtime.run(operations.readdir, self._volume, fh, after, accept, self._runtime.note)
 
     @_handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:

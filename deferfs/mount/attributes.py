@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Container
 from typing import Final
 
 import pyfuse3
 
+from deferfs.limits import RDEV_MAX
 from deferfs.ondisk.inode import FLAG_PREALLOCATED, FLAG_TRUNCATING, Inode
 from deferfs.volume.attributes import Statfs, atime_ns
 from deferfs.volume.volume import Volume
 
 _SECTOR_BYTES: Final = 512
 """The unit of st_blocks, whatever the block size."""
-_RDEV_MAX: Final = 0xFFFF_FFFF
-"""The FUSE protocol has 32 bits for device numbers."""
 _SHRINKING: Final = FLAG_PREALLOCATED | FLAG_TRUNCATING
 """Inodegc or a release will free blocks of these behind the kernel's back."""
 
@@ -48,13 +48,26 @@ class Attributes:
         entry.st_nlink = record.nlink
         entry.st_uid = record.uid
         entry.st_gid = record.gid
-        entry.st_rdev = record.rdev & _RDEV_MAX
+        entry.st_rdev = record.rdev & RDEV_MAX
         entry.st_size = record.size
         entry.st_blksize = self._block_size
         entry.st_blocks = record.blocks * self._block_size // _SECTOR_BYTES
         entry.st_atime_ns = atime_ns(self._volume, record)
         entry.st_mtime_ns = record.mtime
         entry.st_ctime_ns = record.ctime
+        return entry
+
+    def of_name(self, ino: int, file_type: int) -> pyfuse3.EntryAttributes:
+        """For a name in a listing whose inode cannot be used: number and type as the directory says, and a size that no
+        file has. The kernel then lists the name, makes no inode of it, and sends a FORGET for it at once (before Linux
+        5.5: when it has asked for the name anew, since nothing here may be remembered).
+        """
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = ino
+        entry.generation = 0
+        entry.entry_timeout = entry.attr_timeout = 0
+        entry.st_mode = stat.S_IFMT(file_type << 12)
+        entry.st_size = -1
         return entry
 
     def nothing(self) -> pyfuse3.EntryAttributes:

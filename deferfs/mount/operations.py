@@ -18,7 +18,7 @@ from deferfs.store.directories import DirectoryEntry
 from deferfs.store.needs import NeedBlocks
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes, files, namespace
-from deferfs.volume.volume import Volume, inode_of
+from deferfs.volume.volume import Volume, inode_of, is_name
 
 READDIR_BATCH: Final = 64
 """Entries read ahead of the kernel's buffer; one of 4 KiB holds some 25, one of 32 KiB some 200."""
@@ -26,8 +26,8 @@ READDIR_BATCH: Final = 64
 _DOTS: Final = (b".", b"..")
 _PRIVILEGES: Final = stat.S_ISUID | stat.S_ISGID
 
-Accept = Callable[[DirectoryEntry, Inode], bool]
-"""Offers an entry to the kernel; False when its buffer is full."""
+Accept = Callable[[DirectoryEntry, Inode | None], bool]
+"""Offers an entry to the kernel, without its inode when that cannot be used; False when its buffer is full."""
 
 
 def _counted(plan: Plan, volume: Volume, record: Inode) -> Inode:
@@ -70,23 +70,32 @@ def link(plan: Plan, volume: Volume, ino: int, parent: int, name: bytes) -> Inod
     return _counted(plan, volume, namespace.link(plan, volume, ino, parent, name))
 
 
-def readdir(plan: Plan, volume: Volume, ino: int, after: int, accept: Accept) -> int | None:
+def readdir(
+    plan: Plan, volume: Volume, ino: int, after: int, accept: Accept, note: Callable[[CorruptionError], None]
+) -> int | None:
     """Offer the next entries, with their inodes; count a lookup for each that is accepted.
 
     Returns the cookie to go on from, or None when the directory has ended (`accept` is called on apply, so whether
-    the kernel's buffer is full is known only to the caller). The kernel counts no lookup for `.` and `..`. What comes
-    before a damaged entry is offered first; CorruptionError when nothing does.
+    the kernel's buffer is full is known only to the caller). The kernel counts no lookup for `.` and `..`.
+
+    A name whose inode cannot be used is offered without one, as other filesystems list it: they look at no inode to
+    list a directory. A name that the kernel would refuse, and the whole reply with it, is left out. `note` is told of
+    both. What comes before an entry that has no place in the order is offered first; CorruptionError when nothing does.
     """
-    batch: list[tuple[DirectoryEntry, Inode]] = []
+    batch: list[tuple[DirectoryEntry, Inode | None]] = []
+    damage: list[CorruptionError] = []
     missing: list[tuple[int, type]] = []
     ended = True
     try:
         for entry in namespace.readdir(plan, volume, ino, after):
+            if not is_name(entry.name):
+                damage.append(CorruptionError(f"directory {ino}: an entry has a name that no file may have"))
+                continue
             if len(batch) + len(missing) >= READDIR_BATCH:
                 ended = False
                 break
             try:
-                batch.append((entry, inode_of(plan, entry.ino)))
+                batch.append((entry, _named_inode(plan, ino, entry, damage)))
             except NeedBlocks as need:
                 missing.extend(need.blocks)
     except CorruptionError:
@@ -97,10 +106,16 @@ def readdir(plan: Plan, volume: Volume, ino: int, after: int, accept: Accept) ->
         raise NeedBlocks(missing)
 
     def offer() -> None:
+        for error in damage:
+            note(error)
         for entry, record in batch:
             if not accept(entry, record):
                 return
-            if entry.name not in _DOTS:
+            if entry.name in _DOTS:
+                continue
+            if record is None:
+                volume.inodes.listed_alone(entry.ino)
+            else:
                 volume.lookup_count(record)
 
     plan.on_apply.append(offer)
@@ -112,6 +127,19 @@ def readdir(plan: Plan, volume: Volume, ino: int, after: int, accept: Accept) ->
 
         plan.on_apply.append(read)
     return None if ended else batch[-1][0].key
+
+
+def _named_inode(plan: Plan, directory: int, entry: DirectoryEntry, damage: list[CorruptionError]) -> Inode | None:
+    """The inode that an entry names; None, and what is wrong is added to `damage`, when it cannot be used."""
+    try:
+        return inode_of(plan, entry.ino)
+    except CorruptionError as unusable:
+        damage.append(unusable)
+    except FsError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        damage.append(CorruptionError(f"directory {directory}: an entry names inode {entry.ino}, which is not in use"))
+    return None
 
 
 def setattr(plan: Plan, volume: Volume, ino: int, changes: dict[str, int], caller: Caller) -> Inode:

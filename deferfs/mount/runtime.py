@@ -128,7 +128,7 @@ class Runtime:
         except BaseException as error:
             if plan is not None:
                 plan.drop()
-            self._note(error)
+            self.note(error)
             raise
         else:
             self.background.after_operation()
@@ -147,7 +147,8 @@ class Runtime:
         except OSError as error:
             raise FsError(errno.EIO, f"writing file data: {error}") from error
 
-    def _note(self, error: BaseException) -> None:
+    def note(self, error: BaseException) -> None:
+        """Count and log damage: the superblock says so in the end."""
         if isinstance(error, CorruptionError):
             self.corruptions_total += 1
             log.error("corruption: %s", error)
@@ -173,7 +174,7 @@ class Runtime:
                 except BaseException as error:
                     if plan is not None:
                         plan.drop()
-                    self._note(error)
+                    self.note(error)
                     raise
         finally:
             waiting.end()

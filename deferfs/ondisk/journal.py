@@ -4,7 +4,7 @@ A transaction lies in consecutive blocks of the circular journal region:
 
     revoke blocks (0 or more)                    magic DJRV, count x u64: revoked home addresses
     descriptor block, then its images (repeated) magic DJDS, count (at most 63) x (home u64, image CRC u32, 0 u32)
-    commit block                                 magic DJCM, blocks u32, body CRC u32, time ns s64
+    commit block                                 magic DJCM, blocks u32, body CRC u32, time ns s64, tail id u64
 
 The checksums are seeded with UUID and transaction id, so that what an earlier lap left behind is never taken for a
 live record. `owner` holds the index of the block inside its transaction. The body CRC of the commit block covers all
@@ -30,7 +30,7 @@ _TID_END: Final = 1 << 61
 superblock must still be able to count them."""
 _TAG: Final = struct.Struct("<QII")
 _ADDRESS: Final = struct.Struct("<Q")
-_COMMIT: Final = struct.Struct("<IIq")
+_COMMIT: Final = struct.Struct("<IIqQ")
 
 
 class Tag(NamedTuple):
@@ -41,11 +41,15 @@ class Tag(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """What the commit block says: blocks before it, the checksum over them, and when."""
+    """What the commit block says: blocks before it, the checksum over them, when, and the oldest transaction of which
+    an image may not have been at home then (0 in logs of older programs): what says where to begin when no superblock
+    is left that does.
+    """
 
     blocks: int
     body_crc: int
     time_ns: int
+    tail_tid: int = 0
 
 
 def transaction_blocks(fmt: Format, images: int, revokes: int) -> int:

@@ -12,7 +12,13 @@ from typing import Final
 import google_crc32c
 
 from deferfs.errors import ImageError
-from deferfs.limits import BITMAP_REGIONS_MAX, BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN, JOURNAL_BYTES_MAX
+from deferfs.limits import (
+    BITMAP_REGIONS_MAX,
+    BLOCK_SIZE_BYTES_MAX,
+    BLOCK_SIZE_BYTES_MIN,
+    JOURNAL_BYTES_MAX,
+    SPARES_MAX,
+)
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS, Format
 from deferfs.ondisk.inode import FLAG_KEYS31
 
@@ -24,6 +30,10 @@ FEATURE_KEYS31: Final = 1
 """Incompatible: directories may have FLAG_KEYS31, and new ones do."""
 FEATURES_INCOMPATIBLE: Final = FEATURE_KEYS31
 """What this program knows. A new filesystem has all of it."""
+COMPATIBLE_SPARES: Final = 1
+"""Spare superblocks are kept. Compatible: a program that does not know them leaves their blocks alone, since they are
+marked in use, and drops the list of them with the superblock that it writes: then they are blocks that belong to no
+file, which its fsck may free."""
 COUNTER_END: Final = 1 << 62
 """Sequences and transaction ids stay below it: a damaged one must not overflow its field when it grows."""
 COUNTER_SANE_MAX: Final = 1 << 60
@@ -40,8 +50,10 @@ _HEAD: Final = struct.Struct("<I8sIIIIQ16s32sIIQQQQQQqqQIQQ")
 blocks, journal_start, journal_blocks, journal_tail, tail_tid, inode_root, created_ns, written_ns,
 mounts, regions, hash_key (2 x u64)"""
 _REGION: Final = struct.Struct("<QQ")
+_SPARES: Final = struct.Struct(f"<{SPARES_MAX}Q")
+_SPARES_AT: Final = _HEAD.size + BITMAP_REGIONS_MAX * _REGION.size
 _CRC: Final = struct.Struct("<I")
-assert _HEAD.size + BITMAP_REGIONS_MAX * _REGION.size <= SUPERBLOCK_BYTES
+assert _SPARES_AT + _SPARES.size <= SUPERBLOCK_BYTES
 
 
 class UnsupportedFormatError(ImageError):
@@ -79,6 +91,8 @@ class Superblock:
     compatible: int = FEATURES_COMPATIBLE
     read_only_compatible: int = FEATURES_READ_ONLY
     incompatible: int = FEATURES_INCOMPATIBLE
+    spares: tuple[int, ...] = ()
+    """Block addresses of the spare superblocks, ascending, at most SPARES_MAX."""
 
     @property
     def clean(self) -> bool:
@@ -118,8 +132,11 @@ class Superblock:
             return False
         if first < self.journal_start + self.journal_blocks and self.journal_start < end:
             return False
-        for start, count in self.bitmap_regions:  # noqa: SIM110 - a generator costs more than the rest
+        for start, count in self.bitmap_regions:
             if first < start + count and start < end:
+                return False
+        for spare in self.spares:  # noqa: SIM110 - the same
+            if first <= spare < end:
                 return False
         return True
 
@@ -128,6 +145,10 @@ class Superblock:
         orderly end: only the log can tell whether there is something to replay.
         """
         return replace(self, state=self.state & ~STATE_CLEAN)
+
+    def spare_form(self) -> Superblock:
+        """What a spare says: this one without the counters, the state and the place in the log, which change."""
+        return replace(self, sequence=0, state=0, journal_tail=0, tail_tid=1, written_ns=self.created_ns, mounts=0)
 
     def next(self, **changes: object) -> Superblock:
         """The successor to be written next: one higher sequence, with `changes`."""
@@ -146,6 +167,7 @@ class Superblock:
         for region in self.bitmap_regions:
             _REGION.pack_into(body, at, *region)
             at += _REGION.size
+        _SPARES.pack_into(body, _SPARES_AT, *self.spares, *[0] * (SPARES_MAX - len(self.spares)))
         _CRC.pack_into(body, 0, google_crc32c.value(bytes(body[4:])))
         return bytes(body)
 
@@ -178,6 +200,7 @@ class Superblock:
             ),
             struct.pack("<QQ", key0, key1), created, sequence, state, tail, tid, written, mounts,
             compat, ro_compat, incompat,
+            tuple(address for address in _SPARES.unpack_from(data, _SPARES_AT) if address),
         )  # fmt: skip
         found._validate()
         return found

@@ -59,6 +59,8 @@ class InodeCache:
         self.cancelled_total = 0
         self.anomalies: Counter[str] = Counter()
         """Malformed traffic: forgets of unknown inodes, more forgets than lookups."""
+        self.alone: dict[int, int] = {}
+        """FORGETs to come for names that were listed without an inode."""
 
     @property
     def bytes(self) -> int:
@@ -118,6 +120,10 @@ class InodeCache:
 
     def forget(self, ino: int, count: int) -> InCoreInode | None:
         """The kernel dropped `count` lookups. Returns the inode when that leaves an inactivation to be placed."""
+        if self.alone:
+            count -= self._forget_alone(ino, count)
+            if not count:
+                return None
         inode = self.table.get(ino)
         if inode is None:
             self.anomalies["forget_unknown"] += 1
@@ -128,6 +134,23 @@ class InodeCache:
             if not count:
                 return None
         return self.deactivate(inode, lookups=count)
+
+    def listed_alone(self, ino: int) -> None:
+        """The kernel was told of a name whose inode cannot be used, and will send one FORGET for it. It is told apart
+        from lookups of an inode that gets the number later, in whichever order the FORGETs come: the sum is right, and
+        an inode is never let go of early.
+        """
+        if ino:
+            self.alone[ino] = self.alone.get(ino, 0) + 1
+
+    def _forget_alone(self, ino: int, count: int) -> int:
+        """How many of `count` FORGETs are for names without an inode."""
+        known = self.alone.get(ino, 0)
+        if known > count:
+            self.alone[ino] = known - count
+        elif known:
+            del self.alone[ino]
+        return min(known, count)
 
     def deactivate(self, inode: InCoreInode, *, lookups: int = 0, tokens: int = 0) -> InCoreInode | None:
         """Drop active references; the inode when it must now be inactivated, else None."""
@@ -290,6 +313,7 @@ class InodeCache:
 
     def drop_all(self) -> list[InCoreInode]:
         """Unmount: no FORGET will come. Drop every count; what must be inactivated is returned."""
+        self.alone.clear()
         due: list[InCoreInode] = []
         for inode in list(self.table.values()):
             if inode.active:

@@ -90,7 +90,8 @@ def _write(journal: Journal, transaction: Transaction, now_ns: int) -> Job[None]
         batch = _encode_images(fmt, transaction, index, addresses[at : at + per])
         body_crc = fmt.checksum(body_crc, batch[0])
         index += len(batch)
-    record = encode_commit(fmt, transaction.tid, index, Commit(index, body_crc, now_ns))
+    tail_tid = journal.store.superblock.tail_tid
+    record = encode_commit(fmt, transaction.tid, index, Commit(index, body_crc, now_ns, tail_tid))
     if transaction.ordered_data:
         for write in _log_runs(journal, position, batch):
             yield write

@@ -8,6 +8,7 @@ mapped, chunk 0 at the address in the superblock, so that the inode file's own r
 from __future__ import annotations
 
 import errno
+import stat
 
 from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import FILE_BYTES_MAX
@@ -21,7 +22,11 @@ _MEMO_MAX = 16384
 _MEMO_ENTRY_BYTES = 160
 """Of an entry of `memo` or `hints`: two integers and their share of the table, measured with tracemalloc."""
 _BLOCKS_MAX = 1 << 48
-_MODE_MAX = 0o177777
+_TYPES = frozenset(
+    kind >> 12
+    for kind in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK)
+)
+"""Of a mode shifted right by 12: the kernel makes an inode of no other."""
 
 
 class InodeTable:
@@ -85,7 +90,7 @@ class InodeTable:
             raise CorruptionError(f"block {address}: inode {record.ino} where {ino} belongs")
         if not record.mode:
             raise FsError(errno.ESTALE)
-        if record.size > FILE_BYTES_MAX or record.blocks > _BLOCKS_MAX or record.mode > _MODE_MAX:
+        if record.size > FILE_BYTES_MAX or record.blocks > _BLOCKS_MAX or record.mode >> 12 not in _TYPES:
             raise CorruptionError(f"inode {ino}: impossible size, blocks or mode")
         return record
 

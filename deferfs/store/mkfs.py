@@ -4,15 +4,15 @@
 [reserved, + bitmaps)        free-space bitmaps
 [.., + journal)              the journal, written with zeros so that commits allocate nothing below it
 inode bitmap, chunk 0        the first group of the inode file
-the rest                     free
+the rest                     free, but for the spare superblocks in it
 """
 
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from deferfs.errors import UsageError
+from deferfs.errors import ImageError, UsageError
 from deferfs.limits import (
     BLOCK_SIZE_BYTES_MAX,
     BLOCK_SIZE_BYTES_MIN,
@@ -22,7 +22,7 @@ from deferfs.limits import (
     LABEL_BYTES_MAX,
 )
 from deferfs.ondisk.bitmap import Bitmap
-from deferfs.ondisk.format import Format
+from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS, Format
 from deferfs.ondisk.inode import (
     FIRST_INO,
     FORM_ENTRIES,
@@ -34,8 +34,9 @@ from deferfs.ondisk.inode import (
     InodeBlock,
 )
 from deferfs.ondisk.node import EXTENT
-from deferfs.ondisk.superblock import Superblock
-from deferfs.store.io import Discard, Flush, Job, Write
+from deferfs.ondisk.spare import HEAD_BYTES, choose_places, encode_spare, places_on, spare_head
+from deferfs.ondisk.superblock import COMPATIBLE_SPARES, Superblock
+from deferfs.store.io import Discard, Flush, Job, Read, Write
 from deferfs.store.recovery import superblock_offset
 
 _ZERO_BYTES = 1 << 20
@@ -107,17 +108,26 @@ def plan_geometry(
         created_ns=now_ns,
         written_ns=now_ns,
     )
+    spares = tuple(choose_places(superblock, (), lambda address: first_free <= address))
+    if spares:
+        superblock = replace(superblock, compatible=COMPATIBLE_SPARES, spares=spares)
     return Geometry(superblock, inode_bitmap, first_free)
 
 
-def make_filesystem(geometry: Geometry, *, uid: int = 0, gid: int = 0, discard_bytes: int = 0) -> Job[None]:
+def make_filesystem(
+    geometry: Geometry, *, uid: int = 0, gid: int = 0, discard_bytes: int = 0, device_bytes: int = 0
+) -> Job[None]:
     """Write a new filesystem. What was there is made unusable first, and the superblocks come last, each behind a
     barrier: a mkfs that is interrupted, be it by a power failure, leaves no image that looks usable. The first
-    `discard_bytes` of the device hold nothing that is needed.
+    `discard_bytes` of the device hold nothing that is needed. On a device that is not new, `device_bytes` is its size:
+    the spare superblocks of an older filesystem are wiped with its superblocks.
     """
     superblock = geometry.superblock
     fmt = superblock.format
     size = fmt.block_size
+    if device_bytes:
+        for offset in (yield from _old_spares(device_bytes)):
+            yield Write(offset, [bytes(HEAD_BYTES)])
     for offset in (0, size * (fmt.reserved_blocks - 1)):
         yield Write(offset, [bytes(size)])
     yield Flush()
@@ -132,13 +142,44 @@ def make_filesystem(geometry: Geometry, *, uid: int = 0, gid: int = 0, discard_b
         used_end = min(max(geometry.first_free - first, 0), fmt.bits_per_bitmap)
         bitmap.bits[:used_end] = 1
         bitmap.bits[max(0, superblock.blocks - first) :] = 1
+        for spare in superblock.spares:
+            if first <= spare < first + fmt.bits_per_bitmap:
+                bitmap.bits[spare - first] = 1
         address = superblock.bitmap_address(group)
         yield Write(address * size, [bitmap.encode(fmt, address)])
     yield from _write_inodes(geometry, fmt, uid, gid)
     yield Flush()
+    if superblock.spares:
+        # a spare that is there stands for a filesystem that is
+        for spare in superblock.spares:
+            yield Write(spare * size, [encode_spare(superblock, spare)])
+        yield Flush()
     for copy in (superblock, superblock.next()):
         yield Write(superblock_offset(copy), [copy.encode()])
     yield Flush()
+
+
+def _old_spares(device_bytes: int) -> Job[list[int]]:
+    """Byte offsets of the spare superblocks of what was there: at their places, and where the older superblocks and the
+    spares found say that others are. What cannot be read holds none.
+    """
+    known = dict.fromkeys(places_on(device_bytes), HEAD_BYTES)
+    known |= {offset: SUPERBLOCK_BYTES for offset in SUPERBLOCK_OFFSETS if offset + SUPERBLOCK_BYTES <= device_bytes}
+    waiting, found = list(known), list[int]()
+    for offset in waiting:
+        try:
+            data = yield Read(offset, known[offset])
+            assert data is not None
+            old = Superblock.decode(data) if offset in SUPERBLOCK_OFFSETS else spare_head(data)
+        except (OSError, ImageError):
+            continue
+        if offset not in SUPERBLOCK_OFFSETS:
+            found.append(offset)
+        for place in (address * old.block_size for address in old.spares):
+            if place not in known and place + HEAD_BYTES <= device_bytes:
+                known[place] = HEAD_BYTES
+                waiting.append(place)
+    return found
 
 
 def _write_inodes(geometry: Geometry, fmt: Format, uid: int, gid: int) -> Job[None]:

@@ -32,7 +32,10 @@ from deferfs.ondisk.journal import (
     decode_tags,
     peek,
 )
-from deferfs.ondisk.superblock import STATE_CLEAN, Superblock, newest
+from deferfs.ondisk.signatures import SIGNATURE_BYTES, foreign_content
+from deferfs.ondisk.spare import HEAD_BYTES as SPARE_HEAD_BYTES
+from deferfs.ondisk.spare import open_spare, places_on, spare_head
+from deferfs.ondisk.superblock import STATE_CLEAN, Superblock, UnsupportedFormatError, newest
 from deferfs.store.io import Flush, Job, Read, Write, runs_of
 
 _SCAN_BYTES: Final = 1 << 20
@@ -70,7 +73,8 @@ class Transaction:
 def read_superblock(size_bytes: int) -> Job[Superblock]:
     """The superblock that counts; ImageError when there is none or the image is shorter than it says.
 
-    A copy that cannot be read is as good as a damaged one. OSError when no other one can be used.
+    A copy that cannot be read is as good as a damaged one. OSError when no other one can be used. A spare is not used:
+    without a superblock nothing tells what the log is worth. fsck decides that.
     """
     copies: list[bytes] = []
     failure: OSError | None = None
@@ -85,7 +89,13 @@ def read_superblock(size_bytes: int) -> Job[Superblock]:
             copies.append(data)
     try:
         superblock = newest(copies)
-    except ImageError:
+    except UnsupportedFormatError:
+        raise
+    except ImageError as none_counts:
+        spare = yield from _find_spare(size_bytes)
+        if spare is not None:
+            text = f"both superblocks are lost, but a spare one is left at byte {spare}: deferfs fsck -y restores them"
+            raise ImageError(text) from none_counts
         if failure is not None:
             raise failure from None
         raise
@@ -94,6 +104,28 @@ def read_superblock(size_bytes: int) -> Job[Superblock]:
         hint = f"bring it to its length (truncate -s {needed}), then fsck can tell what is left"
         raise ImageError(f"image is truncated: {size_bytes} bytes of {needed}; {hint}")
     return superblock
+
+
+def _find_spare(size_bytes: int) -> Job[int | None]:
+    """The byte offset of a whole spare superblock at one of the usual places; None when there is none, or when the
+    beginning belongs to a filesystem of another kind.
+    """
+    try:
+        head = yield Read(0, min(SIGNATURE_BYTES, size_bytes))
+    except OSError:
+        head = b""
+    if foreign_content(head or b"") is not None:
+        return None
+    for offset in places_on(size_bytes):
+        try:
+            data = yield Read(offset, SPARE_HEAD_BYTES)
+            fmt = spare_head(data or b"").format
+            data = yield Read(offset, fmt.block_size)
+            open_spare(fmt, offset // fmt.block_size, data or b"")
+        except (OSError, ImageError, CorruptionError):
+            continue
+        return offset
+    return None
 
 
 class LogReader:

@@ -117,5 +117,10 @@ def check_name(name: bytes) -> None:
     """ENAMETOOLONG, or EINVAL for what can be no name."""
     if len(name) > NAME_BYTES_MAX:
         raise FsError(errno.ENAMETOOLONG)
-    if not name or b"/" in name or b"\0" in name:
+    if not is_name(name):
         raise FsError(errno.EINVAL)
+
+
+def is_name(name: bytes) -> bool:
+    """Whether the kernel takes it as the name of a file."""
+    return 0 < len(name) <= NAME_BYTES_MAX and b"/" not in name and b"\0" not in name

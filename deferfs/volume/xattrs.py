@@ -47,9 +47,11 @@ def value_of(plan: Plan, record: Inode, name: bytes) -> bytes | None:
 
 
 def listxattr(plan: Plan, volume: Volume, ino: int) -> list[bytes]:
-    """The names, sorted."""
+    """The names, sorted; without those with a zero byte, which only damage makes: the kernel takes it for the end of a
+    name, and refuses a list with an empty one.
+    """
     record = inode_of(plan, ino)
-    return sorted(xattrs.read(plan, record))
+    return sorted(name for name in xattrs.read(plan, record) if b"\0" not in name)
 
 
 def setxattr(

@@ -48,6 +48,9 @@ def test_one_damaged_superblock_is_no_harm(image: Path, command: Command) -> Non
 def test_without_a_superblock(content: bytes, message: str, image: Path, command: Command) -> None:
     damage(image, 0, content)
     damage(image, 65_536, content)
+    assert "fsck -y" in command("info", image).err
+    for spare in json.loads(command("debug", "superblock", "--json", image).out)["spares"]:
+        damage(image, spare["offset"], b"x")
     outcome = command("info", image)
     assert outcome.code == 1
     assert message in outcome.err

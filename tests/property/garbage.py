@@ -180,11 +180,11 @@ class Client:
         ino = self.file if self.scene == "error" else self.directory
         seen: list[int] = []
 
-        def accept(entry: DirectoryEntry, record: Inode) -> bool:
+        def accept(entry: DirectoryEntry, record: Inode | None) -> bool:
             seen.append(entry.ino)
             return True
 
-        await self.runtime.run(operations.readdir, self.runtime.volume, ino, 0, accept)
+        await self.runtime.run(operations.readdir, self.runtime.volume, ino, 0, accept, self.runtime.note)
         known = self.runtime.volume.inodes.table
         await self.adapter.forget([(ino, 1) for ino in seen if ino not in (ROOT, self.directory) and ino in known])
 

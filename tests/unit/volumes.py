@@ -63,7 +63,12 @@ def _image(size: int, block_size: int, journal_blocks: int | None, keys31: bool)
     run_job(device, make_filesystem(geometry))
     # free space is full of what was there before: nobody may take it for zeros
     free = geometry.first_free * block_size
+    spares = {
+        address * block_size: device.read(address * block_size, block_size) for address in geometry.superblock.spares
+    }
     device.write(free, b"\xdb" * (size - free))
+    for offset, spare in spares.items():
+        device.write(offset, spare)
     return device.snapshot()
 
 

@@ -2,5 +2,6 @@
 
 from deferfs.check.repair.foresight import foresee_repair
 from deferfs.check.repair.repairer import Repaired, mark, recover_log, repair_image
+from deferfs.check.repair.spares import add_spares
 
-__all__ = ["Repaired", "foresee_repair", "mark", "recover_log", "repair_image"]
+__all__ = ["Repaired", "add_spares", "foresee_repair", "mark", "recover_log", "repair_image"]

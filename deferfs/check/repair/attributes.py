@@ -79,8 +79,9 @@ def _readable(data: bytes) -> dict[bytes, bytes]:
         end = at + name_length + value_length
         if end > len(data) or not name_length:
             break
-        if value_length <= XATTR_VALUE_BYTES_MAX:
-            found.setdefault(data[at : at + name_length], data[at + name_length : end])
+        name = data[at : at + name_length]
+        if value_length <= XATTR_VALUE_BYTES_MAX and b"\0" not in name:
+            found.setdefault(name, data[at + name_length : end])
         at = end
     return found
 

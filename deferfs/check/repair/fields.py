@@ -6,7 +6,7 @@ import stat
 from typing import Final
 
 from deferfs.check.records import FORMS, INTERNAL_FORMS, MODE_MAX, flags_known
-from deferfs.limits import FILE_BYTES_MAX
+from deferfs.limits import FILE_BYTES_MAX, RDEV_MAX
 from deferfs.ondisk.inode import (
     FIRST_INO,
     FLAG_QUARANTINED,
@@ -42,6 +42,7 @@ def mend_fields(inode: Inode) -> bool:
     inode.flags &= _kept_flags(inode.mode)
     if not (stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode)):
         inode.rdev = 0
+    inode.rdev &= RDEV_MAX
     if forms == (FORM_NONE,):
         inode.size = 0
     if stat.S_ISREG(inode.mode) and inode.form == FORM_NONE:

@@ -17,7 +17,12 @@ FORESEEN_BYTES_MAX: Final = 512 << 20
 
 
 def foresee_repair(
-    device: Device, superblock: Superblock, now_ns: int, *, progress: Progress | None = None
+    device: Device,
+    superblock: Superblock,
+    now_ns: int,
+    *,
+    progress: Progress | None = None,
+    spare: int | None = None,
 ) -> Repaired | None:
     """The outcome that `repair_image` would have; None when it would change too much to be known beforehand.
 
@@ -25,7 +30,7 @@ def foresee_repair(
     """
     draft = OverlayDevice(device, superblock.block_size, FORESEEN_BYTES_MAX)
     try:
-        return repair_image(draft, now_ns, progress=progress)
+        return repair_image(draft, now_ns, progress=progress, spare=spare)
     except DeviceError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from deferfs.check import catalogue
 from deferfs.check.claims import Claims
 from deferfs.check.context import Context
-from deferfs.check.log import LogContent, LogReader, read_transaction, replay
+from deferfs.check.log import LogContent, LogReader, newest_chain, replay
 from deferfs.check.repair.bits import correct_block, correct_image
 from deferfs.check.repair.superblocks import read_copies
 from deferfs.check.report import Findings
@@ -40,7 +40,7 @@ def recover(device: Device, superblock: Superblock, now_ns: int, note: Note) -> 
         content = replay(context)
     if content.damaged and len(read_copies(device)) < len(SUPERBLOCK_OFFSETS):
         # The superblock that counted is lost, and this one names a tail that has been left behind.
-        chain = _newest_chain(context)
+        chain = newest_chain(context)
         if chain is not None:
             context = _context(device, replace(superblock, journal_tail=chain[0], tail_tid=chain[1]))
             content = replay(context)
@@ -132,24 +132,3 @@ def _corrected_blocks(log: LogReader, position: int, room: int, tid: int) -> dic
 
 def _context(device: Device, superblock: Superblock) -> Context:
     return Context(device, superblock, Findings(), Claims(0))
-
-
-def _newest_chain(context: Context) -> tuple[int, int] | None:
-    """(position, id) of the first of the whole transactions that lead up to the newest one without a gap.
-
-    Images are complete, so replaying transactions that are at home already changes nothing.
-    """
-    log = LogReader(context)
-    whole: dict[int, tuple[int, int]] = {}
-    for position in range(log.length):
-        header = peek(context.fmt, log.block(position))
-        if header is not None and header[2] == 0:
-            found = read_transaction(log, position, log.length, header[1])
-            if found is not None:
-                whole[found.tid] = (position, found.blocks)
-    if not whole:
-        return None
-    tid = max(whole)
-    while tid - 1 in whole and sum(whole[tid - 1]) % log.length == whole[tid][0]:
-        tid -= 1
-    return whole[tid][0], tid

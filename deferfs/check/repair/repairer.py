@@ -8,6 +8,7 @@ from typing import Final
 
 from bitarray import bitarray
 
+from deferfs.check import catalogue
 from deferfs.check.checker import check_image
 from deferfs.check.context import Progress
 from deferfs.check.repair.bench import Bench, Deeds, NoRoomError
@@ -19,6 +20,7 @@ from deferfs.check.repair.lost import reconnect, settle_records
 from deferfs.check.repair.names import mend_directories
 from deferfs.check.repair.records import mend_records
 from deferfs.check.repair.scan import Marks, find_lost_leaves
+from deferfs.check.repair.spares import name_spares, settle_spares
 from deferfs.check.repair.superblocks import correct_copies, more_plausible
 from deferfs.check.repair.table import claim_bitmaps, settle_table
 from deferfs.check.repair.writeout import WriteOut
@@ -56,8 +58,11 @@ def mark(device: Device, now_ns: int, *, clean: bool) -> None:
     WriteOut(device, read_superblock(device, Findings()), now_ns, through_log=False).finish(clean=clean)
 
 
-def repair_image(device: Device, now_ns: int, *, progress: Progress | None = None, narrow: bool = False) -> Repaired:
-    """Replay the log and repair everything that the check finds. `device` is written.
+def repair_image(
+    device: Device, now_ns: int, *, progress: Progress | None = None, narrow: bool = False, spare: int | None = None
+) -> Repaired:
+    """Replay the log and repair everything that the check finds. `device` is written. With `spare`, the spare
+    superblock at that byte is the one to begin with.
 
     With `narrow`, directories whose names have 55-bit hashes get 31-bit ones: readdir offsets change. The entries of
     one directory must fit into memory then, at some 230 bytes each.
@@ -67,8 +72,12 @@ def repair_image(device: Device, now_ns: int, *, progress: Progress | None = Non
     """
     deeds = Deeds()
     correct_copies(device, deeds)
-    best = read_superblock(device, Findings())
-    superblock = more_plausible(device, best)
+    findings = Findings()
+    best = read_superblock(device, findings, spare)
+    lost = [problem for problem in findings.problems if problem.number == catalogue.SUPERBLOCK_LOST.number]
+    for problem in lost:
+        deeds.note(f"superblock: both copies written from the spare one at byte {problem.where['offset']}")
+    superblock = best if lost else more_plausible(device, best)
     if superblock is not best:
         deeds.note("superblock: constants of the older copy taken, which fit the image better")
     superblock = recover(device, superblock, now_ns, deeds.note)
@@ -99,6 +108,7 @@ def _steps(bench: Bench) -> bool:
     bench.file, bench.table = file, InodeTable(bench.fmt, file)
     bench.doubtful = bitarray(len(bench.table.types))
     bench.claim(0, bench.fmt.reserved_blocks, structure=True)
+    name_spares(bench)
     mend_records(bench)
     claim_bitmaps(bench)
     find_lost_leaves(bench)
@@ -113,6 +123,7 @@ def _steps(bench: Bench) -> bool:
     reconnect(bench)
     settle_records(bench)
     settle_table(bench)
+    settle_spares(bench)
     write_bitmaps(bench)
     return layout.moved
 

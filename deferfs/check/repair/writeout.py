@@ -58,7 +58,13 @@ class WriteOut:
                 self.put_superblock(journal_tail=0, tail_tid=self.superblock.tail_tid + 1)
 
     def finish(self, *, clean: bool) -> None:
-        """Both superblocks, last of all; `clean` says that nothing is wrong any more."""
+        """An empty transaction, then both superblocks, last of all; `clean` says that nothing is wrong any more.
+
+        The transaction says that nothing before it counts: a repair changes blocks past the log, and without any
+        superblock only the log tells where it begins.
+        """
+        self._log({})
+        self.put_superblock(journal_tail=0, tail_tid=self.superblock.tail_tid + 1)
         state = STATE_CLEAN if clean else STATE_CLEAN | STATE_ERRORS
         for _ in SUPERBLOCK_OFFSETS:
             self.put_superblock(state=state, journal_tail=0)
@@ -88,6 +94,6 @@ class WriteOut:
             crc = fmt.checksum(crc, descriptor)
             self.device.writev((start + index) * fmt.block_size, [descriptor, *(batch[a] for a in part)])
             index += 1 + len(part)
-        commit = encode_commit(fmt, tid, index, Commit(index, crc, self.now_ns))
+        commit = encode_commit(fmt, tid, index, Commit(index, crc, self.now_ns, tid))
         self.device.write((start + index) * fmt.block_size, commit)
         self.device.flush()

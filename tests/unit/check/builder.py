@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 
 from bitarray import bitarray
 
@@ -22,7 +23,8 @@ from deferfs.ondisk.inode import (
 )
 from deferfs.ondisk.node import EXTENT, DirectoryNode, ExtentNode, Node
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
-from deferfs.ondisk.superblock import Superblock
+from deferfs.ondisk.spare import choose_places, encode_spare
+from deferfs.ondisk.superblock import COMPATIBLE_SPARES, Superblock
 from deferfs.ondisk.xattr import XattrBlock, pack_xattrs
 from tests.unit.check.image import Image
 
@@ -189,12 +191,22 @@ class Builder:
                 if ino // self.fmt.inodes_per_group == group:
                     bitmap.bits[ino % self.fmt.inodes_per_group] = 1
             self.put(address, bitmap)
+        self._add_spares()
         size = self.fmt.bits_per_bitmap
         for group in range(self.superblock.groups):
             bits = self.used[group * size : (group + 1) * size]
             bits.extend([1] * (size - len(bits)))
             self.put(self.superblock.bitmap_address(group), Bitmap(group, bits))
         return self.image
+
+    def _add_spares(self) -> None:
+        places = choose_places(self.superblock, (), lambda address: not self.used[address])
+        self.superblock = replace(self.superblock, spares=tuple(places), compatible=COMPATIBLE_SPARES)
+        self.image.put_superblock(self.superblock, (0,))
+        self.image.put_superblock(self.superblock.next(), (1,))
+        for address in places:
+            self.used[address] = 1
+            self.image.put_raw(address, encode_spare(self.superblock, address))
 
     def _write_inodes(self) -> None:
         fmt = self.fmt

@@ -16,6 +16,7 @@ from deferfs.ondisk.format import INODE_BYTES, SUPERBLOCK_OFFSETS, Block, Format
 from deferfs.ondisk.inode import INODE_FILE_INO, Inode
 from deferfs.ondisk.journal import Commit, Tag, encode_commit, encode_descriptor, encode_revoke
 from deferfs.ondisk.node import EXTENT
+from deferfs.ondisk.spare import encode_spare
 from deferfs.ondisk.superblock import Superblock, newest
 
 B = TypeVar("B", bound=Block)
@@ -42,6 +43,12 @@ class Image:
     def change_superblock(self, **changes: object) -> None:
         """The same change in both copies."""
         self.put_superblock(self.superblock.next(**changes))
+
+    def put_spares(self) -> None:
+        """Write every spare as the superblock is now."""
+        superblock = self.superblock
+        for address in superblock.spares:
+            self.put_raw(address, encode_spare(superblock, address))
 
     # --- blocks ---
     def raw(self, address: int) -> bytes:
@@ -159,7 +166,9 @@ class Image:
         )
 
     # --- the log ---
-    def log(self, position: int, tid: int, images: dict[int, bytes], revokes: tuple[int, ...] = ()) -> int:
+    def log(
+        self, position: int, tid: int, images: dict[int, bytes], revokes: tuple[int, ...] = (), tail_tid: int = 0
+    ) -> int:
         """Write a transaction at `position` of the journal region; the position after it."""
         fmt, superblock = self.fmt, self.superblock
         blocks: list[bytes] = []
@@ -172,7 +181,7 @@ class Image:
         for block in blocks:
             crc = fmt.checksum(crc, block)
         blocks.extend(images.values())
-        blocks.append(encode_commit(fmt, tid, len(blocks), Commit(len(blocks), crc, 7)))
+        blocks.append(encode_commit(fmt, tid, len(blocks), Commit(len(blocks), crc, 7, tail_tid)))
         for index, block in enumerate(blocks, position):
             self.put_raw(superblock.journal_start + index % superblock.journal_blocks, block)
         return position + len(blocks)

@@ -11,7 +11,7 @@ import pytest
 
 from deferfs import limits
 from deferfs.check import CATALOGUE
-from deferfs.ondisk import bitmap, inode, journal, node, orphan, superblock, xattr
+from deferfs.ondisk import bitmap, inode, journal, node, orphan, spare, superblock, xattr
 from deferfs.ondisk.directory import pack_entry
 from deferfs.ondisk.format import HEADER_BYTES, Format
 from deferfs.store.mkfs import plan_geometry
@@ -63,10 +63,10 @@ def test_superblock() -> None:
         uuid=FMT.uuid, label=b"label", block_size=4096, blocks=1000, journal_start=11, journal_blocks=12,
         inode_root=13, bitmap_regions=((14, 15),), hash_key=bytes(range(16, 32)), created_ns=16, sequence=17,
         state=3, journal_tail=4, tail_tid=18, written_ns=19, mounts=20, compatible=21, read_only_compatible=22,
-        incompatible=23,
+        incompatible=23, spares=(16, 32),
     )  # fmt: skip
     data = found.encode()
-    names = set(layout("Superblock")) - {"crc", "magic", "version", "regions", "bitmap_regions", "label"}
+    names = set(layout("Superblock")) - {"crc", "magic", "version", "regions", "bitmap_regions", "label", "spares"}
     expected: dict[str, int | bytes] = {name: getattr(found, name) for name in names}
     expected["crc"] = number(data, (0, 4))
     expected["magic"] = superblock.MAGIC
@@ -74,8 +74,22 @@ def test_superblock() -> None:
     expected["regions"] = 1
     expected["label"] = b"label".ljust(32, b"\0")
     expected["bitmap_regions"] = struct.pack("<QQ", 14, 15).ljust(16 * limits.BITMAP_REGIONS_MAX, b"\0")
+    expected["spares"] = struct.pack("<QQ", 16, 32).ljust(8 * limits.SPARES_MAX, b"\0")
     check_fields("Superblock", data, expected)
     assert len(data) == 512
+
+
+def test_spare_superblock() -> None:
+    size = 1 << 30
+    found = plan_geometry(size, block_size=4096, uuid=bytes(16), hash_key=bytes(16), now_ns=77).superblock
+    data = spare.encode_spare(found, 99)
+    inner = found.spare_form().encode()
+    check_fields("Spare block", data, {"superblock": inner})
+    zeros = ("sequence", "state", "journal_tail", "mounts")
+    fields = layout("Superblock")
+    assert [number(inner, fields[name]) for name in (*zeros, "tail_tid", "written_ns")] == [0, 0, 0, 0, 1, 77]
+    assert f"but for {len(found.spares)} spare superblocks" in DOCUMENT
+    assert f"{superblock.COMPATIBLE_SPARES} | `compatible` | `spares` is kept" in DOCUMENT
 
 
 def test_block_header() -> None:
@@ -91,7 +105,13 @@ def test_block_header() -> None:
 def test_magic_numbers() -> None:
     documented = {cells[0].strip("`").encode() for cells in rows("Magic numbers")}
     trees = {node.ExtentNode.MAGIC, node.DirectoryNode.MAGIC}
-    others = {bitmap.Bitmap.MAGIC, inode.InodeBlock.MAGIC, xattr.XattrBlock.MAGIC, orphan.OrphanBlock.MAGIC}
+    others = {
+        spare.MAGIC,
+        bitmap.Bitmap.MAGIC,
+        inode.InodeBlock.MAGIC,
+        xattr.XattrBlock.MAGIC,
+        orphan.OrphanBlock.MAGIC,
+    }
     assert documented == trees | others | journal.MAGICS
 
 
@@ -189,8 +209,8 @@ def test_journal() -> None:
     descriptor = journal.encode_descriptor(FMT, 7, 2, [journal.Tag(1, 2)])
     check_fields("Descriptor tag", descriptor[HEADER_BYTES : HEADER_BYTES + 16], {"home": 1, "crc": 2})
     assert journal.encode_revoke(FMT, 7, 0, [5, 6])[HEADER_BYTES:][:16] == struct.pack("<QQ", 5, 6)
-    record = journal.encode_commit(FMT, 7, 3, journal.Commit(3, 4, 5))
-    check_fields("Commit record", record, {"blocks": 3, "body_crc": 4, "time_ns": 5})
+    record = journal.encode_commit(FMT, 7, 3, journal.Commit(3, 4, 5, 6))
+    check_fields("Commit record", record, {"blocks": 3, "body_crc": 4, "time_ns": 5, "tail_tid": 6})
     header = layout("Block header")
     assert (number(record, header["address"]), number(record, header["owner"])) == (7, 3)
 

@@ -105,7 +105,9 @@ def test_the_bitmaps_agree_with_the_layout(block_size: int, extra: int) -> None:
         bitmap = Bitmap.decode(fmt, address, device.read(address * block_size, block_size))
         assert bitmap.owner == group
         used += bitmap.bits.count(1)
-    assert superblock.groups * fmt.bits_per_bitmap - used == superblock.blocks - planned.first_free
+    assert superblock.groups * fmt.bits_per_bitmap - used == superblock.blocks - planned.first_free - len(
+        superblock.spares
+    )
 
 
 def test_the_root_directory() -> None:
@@ -131,7 +133,17 @@ def test_both_superblocks_are_written_last_behind_a_flush() -> None:
     requests = list(make_filesystem(geometry(8 * MIB)))
     assert [type(request) for request in requests[-4:]] == [Flush, Write, Write, Flush]
     assert [request.offset for request in requests[-3:-1] if isinstance(request, Write)] == [0, 65536]
-    assert sum(isinstance(request, Flush) for request in requests) == 3
+    assert sum(isinstance(request, Flush) for request in requests) == 4
+
+
+def test_the_spare_superblocks_are_written_when_all_else_is_there() -> None:
+    planned = geometry(8 * MIB)
+    requests = list(make_filesystem(planned))
+    spares = planned.superblock.spares
+    assert len(spares) >= 2
+    assert isinstance(requests[-5 - len(spares)], Flush)
+    written = [request.offset for request in requests[-4 - len(spares) : -4] if isinstance(request, Write)]
+    assert written == [address * KIB for address in spares]
 
 
 def test_an_interrupted_mkfs_leaves_no_image_that_looks_usable() -> None:

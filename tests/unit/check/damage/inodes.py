@@ -179,6 +179,11 @@ def file_with_a_device_number(image: Image) -> None:
     image.change_inode(SMALL, rdev=0x801)
 
 
+@case("inode-device")
+def device_number_of_more_than_32_bits(image: Image) -> None:
+    image.change_inode(DEVICE, rdev=1 << 32 | 0x105)
+
+
 @case("inode-quarantined")
 def quarantined(image: Image) -> None:
     image.change_inode(SMALL, flags=FLAG_QUARANTINED)
@@ -288,6 +293,11 @@ def xattr_chain_cut_off(image: Image) -> None:
 
 
 @case("xattr-damaged")
+def xattr_name_with_a_zero(image: Image) -> None:
+    image.change_inode(SMALL, xattrs=pack_xattrs({b"user.a": b"abc", b"user.b\0\0c": b""}))
+
+
+@case("xattr-damaged")
 def inline_xattrs_cut_off(image: Image) -> None:
     image.change_inode(SMALL, xattrs=pack_xattrs({b"user.a": b"abc"})[:-1])
 
@@ -330,7 +340,7 @@ def _replace_chain(image: Image, xattrs: dict[bytes, bytes]) -> None:
         image.mark(address, 1, 0)
     packed, room = pack_xattrs(xattrs), XattrBlock.room(fmt)
     count = -(-len(packed) // room)
-    first = max(old) + 100
+    first = 4000
     image.mark(first, count, 1)
     for number in range(count):
         following = first + number + 1 if number + 1 < count else 0

@@ -46,7 +46,7 @@ def inode_file_without_extents(image: Image) -> None:
     image.change_inode(INODE_FILE_INO, form=FORM_NONE)
 
 
-@case("inode-file")
+@case("inode-file", "spare-disagree")
 def inode_root_at_the_end(image: Image) -> None:
     image.change_superblock(inode_root=image.superblock.blocks - 2)
 

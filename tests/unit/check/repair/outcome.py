@@ -46,15 +46,18 @@ def repaired(image: Image) -> Repaired:
     outcome = repair_image(image.device, NOW)
     require_clean(check_image(image.device))
     assert outcome.report.clean
-    content = _without_superblocks(image)
+    content = _without_superblocks_and_log(image)
     again = repair_image(image.device, NOW)
     assert again.actions == ()
-    assert _without_superblocks(image) == content
+    assert _without_superblocks_and_log(image) == content
     return outcome
 
 
-def _without_superblocks(image: Image) -> bytes:
-    return image.device.snapshot()[image.fmt.reserved_blocks * image.fmt.block_size :]
+def _without_superblocks_and_log(image: Image) -> bytes:
+    superblock, size = image.superblock, image.fmt.block_size
+    content = image.device.snapshot()
+    log_end = superblock.journal_start + superblock.journal_blocks
+    return content[image.fmt.reserved_blocks * size : superblock.journal_start * size] + content[log_end * size :]
 
 
 def require_clean(report: Report) -> None:

@@ -18,7 +18,7 @@ def test_the_repair_does_what_was_foreseen(name: str) -> None:
     image = sample()
     CASES[name].damage(image)
     before = image.device.snapshot()
-    foreseen = foresee_repair(image.device, image.superblock, NOW)
+    foreseen = foresee_repair(image.device, sample().superblock, NOW)
     assert image.device.snapshot() == before
     assert foreseen is not None
     done = repair_image(image.device, NOW)
@@ -30,7 +30,7 @@ def test_too_much_to_be_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
     image = sample()
     monkeypatch.setattr(foresight, "FORESEEN_BYTES_MAX", 3 * BLOCK_SIZE)
     before = image.device.snapshot()
-    assert foresee_repair(image.device, image.superblock, NOW) is None
+    assert foresee_repair(image.device, sample().superblock, NOW) is None
     assert image.device.snapshot() == before
 
 

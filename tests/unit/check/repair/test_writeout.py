@@ -148,7 +148,7 @@ def kinds(image: Image, recording: RecordingDevice) -> list[str]:
 
 
 def test_the_order_of_a_repair() -> None:
-    """Marked, logged, home, log emptied, clean: each is on the disk before the next begins."""
+    """Marked, logged, home, log emptied, which a transaction says, clean: each is on disk before the next begins."""
     image = sample()
     recording = RecordingDevice(image.device)
     out = WriteOut(recording, image.superblock, NOW, through_log=True)
@@ -156,7 +156,7 @@ def test_the_order_of_a_repair() -> None:
     out.write(pages, set())
     out.finish(clean=True)
     batches = -(-len(pages) // 32)  # what the log of the sample has room for
-    assert "".join(kinds(image, recording)) == "S|" + batches * "L|H|S|" + "S|S|"
+    assert "".join(kinds(image, recording)) == "S|" + batches * "L|H|S|" + "L|S|S|S|"
 
 
 def test_the_order_of_a_recovery() -> None:
