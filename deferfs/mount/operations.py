@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
-from deferfs.errors import CorruptionError, FsError
+from deferfs.errors import CorruptionError, FsError, without_traceback
 from deferfs.mount.callers import CAP_FSETID, Caller
 from deferfs.ondisk.inode import Inode
 from deferfs.store.directories import DirectoryEntry
@@ -134,7 +134,7 @@ def _named_inode(plan: Plan, directory: int, entry: DirectoryEntry, damage: list
     try:
         return inode_of(plan, entry.ino)
     except CorruptionError as unusable:
-        damage.append(unusable)
+        damage.append(without_traceback(unusable))
     except FsError as error:
         if error.errno != errno.ESTALE:
             raise
