@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from deferfs.check import catalogue
@@ -19,7 +19,7 @@ from deferfs.ondisk.spare import HEAD_BYTES, STEP_BYTES, open_spare, places_on, 
 from deferfs.ondisk.superblock import STATE_REPAIRING, Superblock
 
 _OWNER: Final = "spare superblock"
-_COMPARED: Final = tuple(name for name in Superblock.__slots__ if name != "compatible")
+_COMPARED: Final = tuple(part.name for part in fields(Superblock) if part.name != "compatible")
 """All but the features that do no harm to a program that does not know them."""
 
 

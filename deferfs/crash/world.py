@@ -16,7 +16,7 @@ from deferfs.device import Chooser, MemoryDevice
 from deferfs.limits import JOURNAL_BLOCKS_MIN
 from deferfs.ondisk.format import Format
 from deferfs.store.io import run_job
-from deferfs.store.mkfs import Geometry, make_filesystem, plan_geometry
+from deferfs.store.mkfs import Geometry, make_filesystem, plan_geometry, with_spares
 from deferfs.volume import attributes
 from deferfs.volume.driver import Driver
 
@@ -57,16 +57,14 @@ def fresh_image(shape: Shape) -> bytes:
         now_ns=1,
         journal_bytes=(shape.journal_blocks + missing) * shape.block_size,
     )
-    geometry = Geometry(
-        replace(
-            geometry.superblock,
-            blocks=geometry.superblock.blocks - missing,
-            journal_blocks=shape.journal_blocks,
-            inode_root=geometry.superblock.inode_root - missing,
-        ),
-        geometry.inode_bitmap - missing,
-        geometry.first_free - missing,
+    smaller = replace(
+        geometry.superblock,
+        blocks=geometry.superblock.blocks - missing,
+        journal_blocks=shape.journal_blocks,
+        inode_root=geometry.superblock.inode_root - missing,
     )
+    first_free = geometry.first_free - missing
+    geometry = Geometry(with_spares(smaller, first_free), geometry.inode_bitmap - missing, first_free)
     device = MemoryDevice(shape.size)
     run_job(device, make_filesystem(geometry))
     return device.snapshot()

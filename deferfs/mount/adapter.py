@@ -7,8 +7,6 @@ it also reads through handles that were opened for writing only.
 from __future__ import annotations
 
 import errno
-import functools
-import inspect
 import logging
 import os
 import stat
@@ -18,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import pyfuse3
 
-from deferfs.errors import CorruptionError, FsError
+from deferfs.errors import FsError
 from deferfs.mount import operations
-from deferfs.mount.activity import Actor, set_caller
+from deferfs.mount.activity import Actor
 from deferfs.mount.anomalies import Anomalies
 from deferfs.mount.attributes import Attributes, changes_of, statfs_data
 from deferfs.mount.callers import CAP_SYS_ADMIN, Caller
+from deferfs.mount.handler import handler
 from deferfs.mount.handles import Handles
 from deferfs.mount.options import MountOptions
 from deferfs.mount.refused_writes import RefusedWrites
@@ -41,45 +40,6 @@ T = TypeVar("T")
 
 _FORGET: Final = Actor("forget")
 _ANYBODY_EXECUTES: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
-
-
-def _handler(
-    function: Callable[Concatenate[Adapter, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Adapter, P], Coroutine[Any, Any, T]]:
-    """Time a handler, and let nothing but FUSEError leave it: anything else would end the mount."""
-    name = function.__name__
-    actor = Actor(name)
-    parameters = list(inspect.signature(function).parameters)
-    at = parameters.index("ctx") - 1 if "ctx" in parameters else None
-    """Where the request says whose it is; the kernel does not tell for all of them."""
-
-    @functools.wraps(function)
-    async def handle(self: Adapter, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        start = time.perf_counter_ns()
-        running = self.activity.begin(actor)
-        set_caller(args[at].pid if at is not None and at < len(args) else 0)  # type: ignore[attr-defined]
-        try:
-            return await function(self, *args, **kwargs)
-        except FsError as error:
-            if isinstance(error, CorruptionError) or error.detail:
-                _log.error("%s: %s", name, error)
-            self.anomalies.note_stale(error)
-            number = error.errno
-        except OSError as error:
-            _log.error("%s: %s", name, error)
-            number = error.errno or errno.EIO
-        except pyfuse3.FUSEError:
-            raise
-        except Exception:
-            _log.exception("%s: internal error", name)
-            number = errno.EIO
-        finally:
-            end = time.perf_counter_ns()
-            self.requests.add(name, end - start)
-            self.activity.end(running, start, end)
-        raise pyfuse3.FUSEError(number)
-
-    return handle
 
 
 class Adapter(pyfuse3.Operations):
@@ -147,7 +107,7 @@ class Adapter(pyfuse3.Operations):
         await self._runtime.sync()
         return result
 
-    @_handler
+    @handler
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """LOOKUP. That there is no such name is an answer to remember, not an error."""
         record = await self._runtime.run(operations.lookup, self._volume, parent_inode, name)
@@ -170,7 +130,7 @@ class Adapter(pyfuse3.Operations):
     async def _create(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, rdev: int = 0) -> Inode:
         return await self._names(operations.create, self._volume, parent, name, mode, ctx.uid, ctx.gid, rdev, ctx.umask)
 
-    @_handler
+    @handler
     async def create(
         self,
         parent_inode: int,
@@ -183,7 +143,7 @@ class Adapter(pyfuse3.Operations):
         record = await self._create(parent_inode, name, stat.S_IFREG | stat.S_IMODE(mode), ctx)
         return _opened(self._handles.open(record, flags)), self._attributes.of(record)
 
-    @_handler
+    @handler
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -192,7 +152,7 @@ class Adapter(pyfuse3.Operations):
         record = await self._create(parent_inode, name, mode, ctx, rdev if is_device else 0)
         return self._attributes.of(record)
 
-    @_handler
+    @handler
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -200,7 +160,7 @@ class Adapter(pyfuse3.Operations):
         record = await self._create(parent_inode, name, stat.S_IFDIR | stat.S_IMODE(mode), ctx)
         return self._attributes.of(record)
 
-    @_handler
+    @handler
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -208,7 +168,7 @@ class Adapter(pyfuse3.Operations):
         record = await self._names(operations.symlink, self._volume, parent_inode, name, target, ctx.uid, ctx.gid)
         return self._attributes.of(record)
 
-    @_handler
+    @handler
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -216,19 +176,19 @@ class Adapter(pyfuse3.Operations):
         record = await self._names(operations.link, self._volume, inode, new_parent_inode, new_name)
         return self._attributes.of(record)
 
-    @_handler
+    @handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """UNLINK."""
         await self._runtime.throttle.admit(ctx.pid)
         await self._names(namespace.unlink, self._volume, parent_inode, name)
 
-    @_handler
+    @handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """RMDIR."""
         await self._runtime.throttle.admit(ctx.pid)
         await self._names(namespace.rmdir, self._volume, parent_inode, name)
 
-    @_handler
+    @handler
     async def rename(
         self,
         parent_inode_old: int,
@@ -252,13 +212,13 @@ class Adapter(pyfuse3.Operations):
             ctx.gid,
         )
 
-    @_handler
+    @handler
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         """READLINK."""
         return await self._runtime.readlink(inode)
 
     # --- attributes ---
-    @_handler
+    @handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """GETATTR: also how a write(2) begins, if the kernel has to ask."""
         record = await self._runtime.run(attributes.getattr, self._volume, inode)
@@ -266,7 +226,7 @@ class Adapter(pyfuse3.Operations):
             self._refused.check(inode, record.size, attributes.statfs(self._volume).available, ctx.pid)
         return self._attributes.of(record)
 
-    @_handler
+    @handler
     async def setattr(
         self,
         inode: int,
@@ -296,7 +256,7 @@ class Adapter(pyfuse3.Operations):
         if self._durable_attributes:
             await self._runtime.sync()
 
-    @_handler
+    @handler
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
         """ACCESS: asked only where the kernel does not check permissions, so only by root. He may do anything but
         execute what is no program.
@@ -306,7 +266,7 @@ class Adapter(pyfuse3.Operations):
         record = await self._runtime.run(attributes.getattr, self._volume, inode)
         return not stat.S_ISREG(record.mode) or bool(record.mode & _ANYBODY_EXECUTES)
 
-    @_handler
+    @handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         """STATFS."""
         return statfs_data(attributes.statfs(self._volume))
@@ -319,7 +279,7 @@ class Adapter(pyfuse3.Operations):
     async def releasedir(self, fh: int) -> None:
         """RELEASEDIR: there is nothing to release."""
 
-    @_handler
+    @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """READDIRPLUS: the cookie of an entry is its key in the directory."""
         full = False
@@ -335,13 +295,13 @@ class Adapter(pyfuse3.Operations):
         while after is not None and not full:
             after = await self._runtime.run(operations.readdir, self._volume, fh, after, accept, self._runtime.note)
 
-    @_handler
+    @handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """FSYNCDIR."""
         await self._runtime.fsync(fh, data_only=datasync)
 
     # --- files ---
-    @_handler
+    @handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         """OPEN. The kernel leaves O_TRUNC to us.
 
@@ -355,7 +315,7 @@ class Adapter(pyfuse3.Operations):
             self.invalidate_attributes(inode)
         return _opened(fh)
 
-    @_handler
+    @handler
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """READ."""
         handle = self._handles.get(fh)
@@ -365,7 +325,7 @@ class Adapter(pyfuse3.Operations):
         finally:
             self.buffer_bytes -= size
 
-    @_handler
+    @handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """WRITE. Fewer bytes only if the caller of write(2) will get to know: a writeback has no such caller."""
         handle = self._handles.get(fh)
@@ -388,12 +348,12 @@ class Adapter(pyfuse3.Operations):
             self.buffer_bytes -= 2 * len(buf)
         return done
 
-    @_handler
+    @handler
     async def flush(self, fh: int) -> None:
         """FLUSH: close(2) reports nothing that fsync would not; the kernel stops asking after this answer."""
         raise pyfuse3.FUSEError(errno.ENOSYS)
 
-    @_handler
+    @handler
     async def release(self, fh: int) -> None:
         """RELEASE. The last one may leave work for the evict policy: blocks past EOF, a deleted file."""
         handle = self._handles.close(fh)
@@ -406,18 +366,18 @@ class Adapter(pyfuse3.Operations):
         """The inodes that some handle is open on."""
         return self._handles.inodes()
 
-    @_handler
+    @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         """FSYNC."""
         await self._runtime.fsync(self._handles.get(fh).ino, data_only=datasync)
 
     # --- extended attributes ---
-    @_handler
+    @handler
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         """GETXATTR."""
         return await self._runtime.run(xattrs.getxattr, self._volume, inode, name)
 
-    @_handler
+    @handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
         """LISTXATTR: `trusted.` is for the eyes of administrators."""
         names = await self._runtime.run(xattrs.listxattr, self._volume, inode)
@@ -425,7 +385,7 @@ class Adapter(pyfuse3.Operations):
             return names
         return [name for name in names if not _is_trusted(name)]
 
-    @_handler
+    @handler
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         """SETXATTR; pyfuse3 has dealt with XATTR_CREATE and XATTR_REPLACE."""
         vouched = Caller(ctx).vouches_for if name == acl.ACCESS else None
@@ -433,7 +393,7 @@ class Adapter(pyfuse3.Operations):
         if name == acl.ACCESS and not self.enable_acl:
             self.invalidate_attributes(inode)  # the mode has changed with it
 
-    @_handler
+    @handler
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """REMOVEXATTR."""
         await self._attribute(xattrs.removexattr, self._volume, inode, name)

@@ -7,7 +7,6 @@ have gone leave holes, so that a lookup looks at the whole window, and an entry 
 from __future__ import annotations
 
 import errno
-from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,7 +14,6 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import DIRECTORY_ENTRIES_MAX, DIRECTORY_WINDOW
 from deferfs.ondisk.directory import ENTRY, keys_end, name_key, pack_entry, unpack_entry
 from deferfs.ondisk.inode import FLAG_KEYS31, FORM_DIRECTORY_TREE, Inode
-from deferfs.ondisk.node import Node
 from deferfs.store.fork import directory_fork
 from deferfs.store.plan import Plan
 
@@ -36,25 +34,13 @@ def find(plan: Plan, directory: Inode, name: bytes) -> DirectoryEntry | None:
             if value[ENTRY.size :] == name:
                 return DirectoryEntry(key, *unpack_entry(value))
         return None
-    for key, value in _candidates(plan, directory, name):
+    low = name_key(plan.store.fmt, name, directory.flags)
+    for key, value in directory_fork(plan, directory).iterate(low):
+        if key >= low + DIRECTORY_WINDOW:
+            break
         if value[ENTRY.size :] == name:
             return DirectoryEntry(key, *unpack_entry(value))
     return None
-
-
-def _candidates(plan: Plan, directory: Inode, name: bytes) -> Iterator[tuple[int, bytes]]:
-    """Entries of a tree whose keys `name` may have."""
-    at = name_key(plan.store.fmt, name, directory.flags)
-    limit = at + DIRECTORY_WINDOW
-    tree = directory_fork(plan, directory).tree()
-    leaf: Node | None = tree.leaf(at)
-    while leaf is not None:
-        for index in range(bisect_left(leaf.keys, at), len(leaf.keys)):
-            at = leaf.keys[index]
-            if at >= limit:
-                return
-            yield at, leaf.values[index]
-        leaf = tree.next_leaf(at)
 
 
 def add(plan: Plan, directory: Inode, name: bytes, ino: int, file_type: int) -> None:

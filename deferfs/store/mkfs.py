@@ -108,10 +108,13 @@ def plan_geometry(
         created_ns=now_ns,
         written_ns=now_ns,
     )
+    return Geometry(with_spares(superblock, first_free), inode_bitmap, first_free)
+
+
+def with_spares(superblock: Superblock, first_free: int) -> Superblock:
+    """With the places of its spare superblocks, in the blocks from `first_free` on."""
     spares = tuple(choose_places(superblock, (), lambda address: first_free <= address))
-    if spares:
-        superblock = replace(superblock, compatible=COMPATIBLE_SPARES, spares=spares)
-    return Geometry(superblock, inode_bitmap, first_free)
+    return replace(superblock, compatible=COMPATIBLE_SPARES if spares else 0, spares=spares)
 
 
 def make_filesystem(

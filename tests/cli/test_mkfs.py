@@ -20,7 +20,7 @@ def test_it_makes_a_sparse_image_and_prints_its_geometry(tmp_path: Path, command
         "         uuid=12345678-1234-5678-1234-567812345678 label=data",
         "data     block_size=4096 blocks=16384 size=67108864",
         "journal  start=18 blocks=1024 size=4194304",
-        "features compatible=0x1 read_only_compatible=0x0 incompatible=0x0",
+        "features compatible=0x1 read_only_compatible=0x0 incompatible=0x1",
         "state    clean",
     ]
     status = image.stat()

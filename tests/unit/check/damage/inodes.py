@@ -172,6 +172,7 @@ def directories_of_a_feature_that_the_superblocks_lack(image: Image) -> None:
         image.put_superblock(
             replace(image.superblock, sequence=image.superblock.sequence + copy, incompatible=0), (copy,)
         )
+    image.put_spares()
 
 
 @case("inode-rdev")
