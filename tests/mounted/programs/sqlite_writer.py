@@ -2,9 +2,12 @@
 
     sqlite_writer.py DATABASE JOURNAL_MODE TRANSACTIONS NOTES
 
-After each commit the number of the last row is appended to NOTES, a file elsewhere.
+After each commit the number of the last row is appended to NOTES, a file elsewhere, if the filesystem still answers:
+SQLite takes a directory that it cannot open for one that it need not sync, and so calls a transaction committed whose
+journal it has unlinked just before the filesystem died.
 """
 
+import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -25,6 +28,7 @@ def main(database: str, mode: str, transactions: int, notes: Path) -> None:
             rows = [(number, f"{number} " * 20) for number in range(first, first + ROWS)]
             connection.executemany("INSERT INTO numbers VALUES (?, ?)", rows)
             connection.execute("COMMIT")
+            os.statvfs(database)  # asks the filesystem, and makes nothing durable
             noted.write(f"{first + ROWS - 1}\n")
     connection.close()
 
