@@ -1,0 +1,168 @@
+"""What a scenario is, and what one pass of it gives.
+
+A scenario isolates one mechanism. It names its *sides*, which do the same work on the same disk and differ in one
+thing, and the *measures* by which sides are compared. One of the sides is the floor: the same work with nothing to
+clean up. The harness (`deferfs.measure.harness`) chooses the order of the passes, discards the warm-up, watches the
+machine, and compares; a scenario only prepares, and performs one pass at a time.
+
+Scenarios are found by name: each module of `deferfs.measure.scenarios` has one constant, `SCENARIO`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+
+from deferfs.measure.cgroup import Hierarchy
+from deferfs.measure.histogram import Histogram
+
+Role = Literal["inline", "deferred", "floor", "kernel"]
+"""What a side stands for. The headline ratio is inline / deferred; every side may be held against the floor. A
+`kernel` side is another filesystem, shown beside them."""
+Loop = Literal["closed", "open"]
+"""`closed`: each operation starts when the one before has ended; the time of the whole pass counts, all debts
+included. `open`: operations are due at fixed times; the latency of each counts, from when it was due."""
+Outcome = Literal["finished", "oom-killed", "unfinished"]
+"""How a pass ended. An OOM kill of the workload is a result, not a failure of the run."""
+
+Ask = Callable[..., Any]
+"""`ask(root, request, **fields)`: the answer of the daemon behind the mountpoint `root` (`stat`; `set` with `key` and
+`value`, as `deferfs ctl` has them). Raises `DeferfsError`."""
+
+
+class Side(msgspec.Struct, frozen=True):
+    """One side of a comparison. `words` is how a sentence names it: "deferfs, inline"."""
+
+    name: str
+    words: str
+    role: Role
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """What is compared. `statistic` is a percentile label of `PERCENTILES` of the latencies in `series`, or `value`:
+    the counter (or `seconds`) that `series` names. Less is better, always.
+    """
+
+    series: str
+    statistic: str
+    words: str
+    loop: Loop = "open"
+
+
+PERCENTILES: Final = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
+
+
+class Series(msgspec.Struct, frozen=True):
+    """The latencies of one kind of operation in one pass, in ns.
+
+    `due`: how many operations the pace asked for (for a closed loop: how many there were). `failed`: those that
+    ended in an error, which are not among the latencies.
+    """
+
+    latency: Histogram
+    due: int
+    failed: int = 0
+
+
+class Stall(msgspec.Struct, frozen=True):
+    """One long wait, and where the task stood: `stack` is the kernel stack (innermost first) seen most often in it,
+    `samples` how often the stack was read. Empty where no stack may be read.
+    """
+
+    series: str
+    duration_ns: int
+    stack: list[str]
+    samples: int
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """How often a pass waited for one cause, and how long together and at most, in ns."""
+
+    count: int
+    total_ns: int
+    max_ns: int = 0
+
+
+class Pass(msgspec.Struct, frozen=True):
+    """One pass of one side.
+
+    `seconds`: the whole work, until nothing is owed. `counters`: named with their unit at the end (`_bytes`,
+    `_seconds`, `_ns`, `_total`). `waits`: by cause. `foreign_cpu_fraction`: the part of all processors that went to
+    processes which do not belong to the pass; the harness fills it in, as it does `pair`.
+    """
+
+    side: str
+    loop: Loop
+    outcome: Outcome
+    seconds: float
+    series: dict[str, Series]
+    counters: dict[str, float] = {}
+    waits: dict[str, Wait] = {}
+    stalls: list[Stall] = []
+    notes: list[str] = []
+    pair: int = 0
+    foreign_cpu_fraction: float = 0.0
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What the harness gives to a scenario.
+
+    `scratch`: an empty directory for images and mountpoints, removed afterwards. `disk`: the name of a preset of
+    `deferfs.measure.slow_disk`. `hierarchy`: where memory cgroups can be made, None where none can. `tell`: one line
+    of progress. `own`: reports a process that belongs to the pass (a daemon, a disk), so that its processor time is
+    not taken for somebody else's.
+    """
+
+    scratch: Path
+    disk: str
+    seed: int
+    hierarchy: Hierarchy | None
+    ask: Ask
+    tell: Callable[[str], None]
+    own: Callable[[int], None]
+
+
+class Prepared(Protocol):
+    """A scenario whose images are made."""
+
+    def perform(self, side: Side, loop: Loop, number: int) -> Pass:
+        """One pass of `side`, from the same state each time. `number` counts passes and may seed what is random, the
+        same for all sides of a pair. Nothing that the pass made is left, whatever happens.
+        """
+
+
+class Scenario(Protocol):
+    """One mechanism, isolated.
+
+    `parameters` is a msgspec struct whose defaults are those of a short run; `--set NAME=VALUE` changes a field.
+    """
+
+    name: str
+    mechanism: str
+    """One sentence: what is waited for, and by which process."""
+    parameters: type[msgspec.Struct]
+    measures: tuple[Measure, ...]
+    loops: tuple[Loop, ...]
+    pairs: int
+    """Pairs of a short run."""
+
+    def sweep(self, parameters: Any) -> Sequence[msgspec.Struct]:
+        """The points of a `--full` run."""
+
+    def sides(self, parameters: Any) -> Sequence[Side]:
+        """All sides, whether this machine can run them or not."""
+
+    def missing(self, side: Side, parameters: Any) -> str:
+        """One line that says what this machine lacks for `side`; empty when it can be run. Must be quick: it is
+        asked before anything starts.
+        """
+
+    def prepared(self, parameters: Any, surroundings: Surroundings) -> AbstractContextManager[Prepared]:
+        """Make what all passes start from, once; and remove it."""
+
+    def sentences(self, passes: Sequence[Pass], parameters: Any) -> list[str]:
+        """What the passes say that no ratio says, one sentence each; may be empty."""

@@ -1,0 +1,1 @@
+"""The scenarios of `deferfs bench`: one module each, found by its name."""
