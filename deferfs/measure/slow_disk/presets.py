@@ -1,0 +1,170 @@
+"""Disks by name, and disks in words: `read=2,write=2,flush=5`.
+
+Each number of a named disk comes from a public source, which its text names; `docs/benchmarking.md` shows them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from deferfs.errors import UsageError
+
+DEPTH_MAX: Final = 64
+"""Longest queue of any disk: the server has as many threads."""
+_SERVERS_MAX: Final = DEPTH_MAX
+_MILLISECONDS_MAX: Final = 60_000.0
+_JITTER_MAX: Final = 2.0
+
+
+class Preset(msgspec.Struct, frozen=True):
+    """A disk. Times in ms; 0 of a rate means that there is no limit.
+
+    `servers`: how many requests are worked on at a time. `depth`: how many the disk holds, the others wait in the
+    kernel. `read`, `write`, `flush`: median of the time a request takes when nothing is before it. `seek`: added to a
+    read that does not begin where the request before it ended. `jitter`: sigma of the lognormal distribution of the
+    times. `megabytes_per_second`, `requests_per_second`: of the whole disk. With a write cache, `write` is the time to
+    reach the cache; `destage` is what a write that does not follow the one before owes to the medium, which pays when
+    it has nothing else to do, and which a flush waits for; `cache` is how much may be owed before writes wait.
+    """
+
+    name: str
+    words: str
+    source: str = ""
+    servers: int = 1
+    depth: int = 32
+    read: float = 0.0
+    write: float = 0.0
+    flush: float = 0.0
+    seek: float = 0.0
+    jitter: float = 0.0
+    megabytes_per_second: float = 0.0
+    requests_per_second: float = 0.0
+    destage: float = 0.0
+    cache: float = 0.0
+    rotational: bool = False
+
+
+PRESETS: Final[dict[str, Preset]] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "none",
+            "a disk that answers at once",
+            "no delay at all; what remains is the way through loop device and FUSE",
+            servers=DEPTH_MAX,
+            depth=DEPTH_MAX,
+        ),
+        Preset(
+            "ssd",
+            "a local SSD whose write cache is volatile",
+            "read 85 us, write 20 us, 3.2 GB/s, 279,500 reads/s: Intel P4500 1 TB, random 4 KiB (Lenovo product guide); "
+            "jitter: p99.99 is 2.5 times the average at queue depth 1 (AnandTech, P4510); flush 0.9 ms: Samsung 990 Pro, "
+            "no power-loss protection, fsync of 16 KiB (smalldatum.blogspot.com, 7 Jan 2026)",
+            servers=24,
+            depth=64,
+            read=0.085,
+            write=0.02,
+            flush=0.9,
+            jitter=0.25,
+            megabytes_per_second=3200.0,
+        ),
+        Preset(
+            "network",
+            "a block device of a cloud",
+            "3,000 requests/s and 125 MiB/s: baseline of Amazon EBS gp3; 1 ms: its documentation promises single-digit "
+            "milliseconds, and under 0.5 ms for the dearer io2; durable when answered, so a flush is a round trip",
+            servers=64,
+            depth=64,
+            read=1.0,
+            write=1.0,
+            flush=0.5,
+            jitter=0.4,
+            megabytes_per_second=131.072,
+            requests_per_second=3000.0,
+        ),
+        Preset(
+            "hdd",
+            "a disk of 7,200 rpm with a write cache",
+            "seek 8.2 ms, half a turn 4.17 ms: HGST Ultrastar 7K4000 specification; 175 MB/s: Seagate Constellation ES.3 "
+            "manual; flush: the sectors of the flush itself, one turn (8.33 ms); destage: half of the seek and the turn, "
+            "as the disk sorts what it has in its cache; jitter: p99 is twice the median, a full stroke and a whole turn",
+            servers=1,
+            depth=32,
+            read=0.2,
+            write=0.2,
+            flush=8.33,
+            seek=12.37,
+            jitter=0.3,
+            megabytes_per_second=175.0,
+            destage=6.2,
+            cache=1000.0,
+            rotational=True,
+        ),
+    )
+}
+
+
+def preset_of(text: str) -> Preset:
+    """A preset by its name, or a disk made of `key=value` words. Raises `UsageError`."""
+    if text in PRESETS:
+        return PRESETS[text]
+    if "=" not in text:
+        raise UsageError(f"no disk is called {text!r}: {_choices()}")
+    # what is not said costs nothing, and as many requests are served at a time as the disk holds
+    values: dict[str, Any] = {}
+    for word in text.split(","):
+        key, equals, value = word.strip().partition("=")
+        if not equals or key not in _KEYS:
+            raise UsageError(f"{word.strip()!r} in the disk {text!r}: the words are {', '.join(_KEYS)}, each with =NUMBER")
+        if key in values:
+            raise UsageError(f"the disk {text!r} says {key} twice")
+        values[key] = _KEYS[key](key, value)
+    values.setdefault("depth", 32)
+    values.setdefault("servers", values["depth"])
+    return Preset(text, f"a disk with {text}", "given by the user", **values)
+
+
+def _choices() -> str:
+    return f"there are {', '.join(PRESETS)}, or times in ms, as in read=2,write=2,flush=5"
+
+
+def _number(low: float, high: float, unit: str) -> Callable[[str, str], float]:
+    def parsed(key: str, value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high:
+            raise UsageError(f"{key}={value}: not a number of {unit} from {low:g} to {high:g}")
+        return number
+
+    return parsed
+
+
+def _count(high: int) -> Callable[[str, str], int]:
+    def parsed(key: str, value: str) -> int:
+        number = int(value) if value.isascii() and value.isdigit() else 0
+        if not 1 <= number <= high:
+            raise UsageError(f"{key}={value}: not a number from 1 to {high}")
+        return number
+
+    return parsed
+
+
+_TIME: Final = _number(0, _MILLISECONDS_MAX, "ms")
+_KEYS: Final[dict[str, Callable[[str, str], Any]]] = {
+    "read": _TIME,
+    "write": _TIME,
+    "flush": _TIME,
+    "seek": _TIME,
+    "destage": _TIME,
+    "cache": _TIME,
+    "jitter": _number(0, _JITTER_MAX, "sigma"),
+    "megabytes_per_second": _number(0, 1e6, "MB/s"),
+    "requests_per_second": _number(0, 1e9, "requests/s"),
+    "servers": _count(_SERVERS_MAX),
+    "depth": _count(DEPTH_MAX),
+}

@@ -1,0 +1,168 @@
+"""The server of a slow disk: a process that answers the kernel's requests when the model says so.
+
+    python -m deferfs.measure.slow_disk FUSE IMAGE CONTROL PARENT SEED
+
+The first three are inherited descriptors: /dev/fuse, already mounted, the image file, and a socket on which
+`SlowDisk` asks; PARENT is the process that it must not outlive. One thread for each place in the longest queue reads
+/dev/fuse by itself and sleeps by itself, so that no request waits for the sleep of another.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Final
+
+import msgspec
+
+from deferfs.measure.slow_disk import kernel, wire
+from deferfs.measure.slow_disk.counters import Counters
+from deferfs.measure.slow_disk.model import Model
+from deferfs.measure.slow_disk.presets import DEPTH_MAX, PRESETS, Preset
+
+THREADS: Final = DEPTH_MAX + 4
+"""A flush, and what the kernel asks of the file itself, find a reader even when the queue is full."""
+MESSAGE_BYTES_MAX: Final = 1 << 16
+_STACK_BYTES: Final = 256 << 10
+
+
+class Order(msgspec.Struct):
+    """What `SlowDisk` sends: another preset, or nothing but the wish for the counters, with which each is answered."""
+
+    preset: Preset | None = None
+
+
+class Server:
+    """Serves until the filesystem is gone, which ends the process."""
+
+    def __init__(self, fuse: int, image: int, seed: int) -> None:
+        self._fuse = fuse
+        self._image = image
+        self._file = wire.OneFile(os.lseek(image, 0, os.SEEK_END), DEPTH_MAX)
+        self._lock = threading.Lock()  # the model and the counters
+        self._model = Model(PRESETS["none"], seed)
+        self._counters = Counters()
+
+    def start(self) -> None:
+        """Start the threads."""
+        threading.stack_size(_STACK_BYTES)
+        for number in range(THREADS):
+            threading.Thread(target=self._serve, name=f"place {number}", daemon=True).start()
+
+    def obey(self, control: socket.socket, parent: int) -> None:
+        """Carry out orders until there is nobody left to give any. `parent`: a pidfd."""
+        while True:
+            ready, _, _ = select.select([control, parent], [], [])
+            if parent in ready:
+                return
+            message = control.recv(MESSAGE_BYTES_MAX)
+            if not message:
+                return
+            order = msgspec.json.decode(message, type=Order)
+            with self._lock:
+                if order.preset is not None:
+                    self._model.set_preset(order.preset)
+                answer = msgspec.json.encode(self._counters)
+            control.send(answer)
+
+    def _serve(self) -> None:
+        try:
+            with mmap.mmap(-1, wire.BUFFER_BYTES) as buffer, memoryview(buffer) as view:
+                while (length := self._next(view)) is not None:
+                    self._handle(view[:length], view)
+        except BaseException:
+            # a request without an answer would hang its caller: end the process, and it gets an error
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+    def _next(self, view: memoryview) -> int | None:
+        """Read the next request; its length, or None when the filesystem is gone."""
+        while True:
+            try:
+                return os.readv(self._fuse, [view])
+            except OSError as error:
+                if error.errno == errno.ENODEV:
+                    return None
+                if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):  # taken back while it was read
+                    raise
+
+    def _handle(self, message: memoryview, buffer: memoryview) -> None:
+        request = self._file.receive(message)
+        if isinstance(request, wire.Transfer):
+            self._transfer(request, buffer)
+        elif request is not None:
+            self._answer([request])
+
+    def _transfer(self, request: wire.Transfer, buffer: memoryview) -> None:
+        with self._lock:
+            now = time.monotonic_ns()
+            service = self._model.arrive(request.kind, request.offset, request.length, now)
+            queued = min(self._model.waiting(now), self._model.preset.depth)
+            self._counters.arrived(request.kind, request.length, queued, service.end - now)
+        try:
+            answer = self._carry_out(request, buffer)
+        except OSError as error:
+            answer = [wire.refusal(request.unique, error.errno or errno.EIO)]
+            with self._lock:
+                self._counters.errors += 1
+        # the data has been moved meanwhile: that is part of the time which the request takes
+        while (left := service.end - time.monotonic_ns()) > 0:
+            time.sleep(left / 1e9)
+        with self._lock:
+            self._counters.ended(service, time.monotonic_ns())
+        self._answer(answer)
+
+    def _carry_out(self, request: wire.Transfer, buffer: memoryview) -> list[bytes | memoryview]:
+        if request.kind == "read":
+            data = buffer[: request.length]
+            done = 0
+            while done < request.length:
+                if not (count := os.preadv(self._image, [data[done:]], request.offset + done)):
+                    raise OSError(errno.EIO, "the image has become shorter")
+                done += count
+            return [wire.reply(request.unique, data_bytes=done), data]
+        if request.kind == "write":
+            done = 0
+            while done < request.length:
+                done += os.pwrite(self._image, request.data[done:], request.offset + done)
+            return [wire.written(request.unique, done)]
+        return [wire.reply(request.unique)]
+
+    def _answer(self, parts: list[bytes | memoryview]) -> None:
+        try:
+            os.writev(self._fuse, parts)
+        except OSError as error:
+            # ENOENT: the caller has given up; ENODEV: the filesystem is gone, as the next read will tell
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+
+
+def main(words: list[str]) -> None:
+    """Serve until the filesystem, the socket's other end or the parent is gone."""
+    fuse, image, control, parent, seed = map(int, words)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    kernel.become_a_disk()
+    try:
+        watched = os.pidfd_open(parent)
+    except ProcessLookupError:
+        return
+    if os.getppid() != parent:
+        return
+    server = Server(fuse, image, seed)
+    server.start()
+    server.obey(socket.socket(fileno=control), watched)
+    os._exit(0)  # threads that sleep are not waited for
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
