@@ -254,7 +254,8 @@ def _closing_descriptor(fd: int) -> Iterator[int]:
     try:
         yield fd
     finally:
-        os.close(fd)
+        with contextlib.suppress(OSError):  # a file whose server has died says so once more
+            os.close(fd)
 
 
 def _ended_within(process: subprocess.Popen[Any], seconds: float) -> bool:

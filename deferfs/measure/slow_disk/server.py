@@ -75,20 +75,20 @@ class Server:
 
     def _serve(self) -> None:
         try:
-            with mmap.mmap(-1, wire.BUFFER_BYTES) as buffer, memoryview(buffer) as view:
-                while (length := self._next(view)) is not None:
-                    self._handle(view[:length], view)
+            buffer = memoryview(mmap.mmap(-1, wire.BUFFER_BYTES))  # pages that no request fills take no memory
+            while (length := self._next(buffer)) is not None:
+                self._handle(buffer[:length], buffer)
         except BaseException:
             # a request without an answer would hang its caller: end the process, and it gets an error
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
 
-    def _next(self, view: memoryview) -> int | None:
+    def _next(self, buffer: memoryview) -> int | None:
         """Read the next request; its length, or None when the filesystem is gone."""
         while True:
             try:
-                return os.readv(self._fuse, [view])
+                return os.readv(self._fuse, [buffer])
             except OSError as error:
                 if error.errno == errno.ENODEV:
                     return None

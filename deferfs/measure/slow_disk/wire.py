@@ -69,7 +69,7 @@ ATTR_HEAD: Final = struct.Struct("=QII")
 OPEN_OUT: Final = struct.Struct("=QII")
 """struct fuse_open_out: fh, open_flags, backing_id."""
 WRITE_OUT: Final = struct.Struct("=II")
-STATFS_OUT: Final = struct.Struct("=QQQQQIIII24x")
+STATFS_OUT: Final = struct.Struct("=QQQQQIII28x")
 """struct fuse_kstatfs: blocks, bfree, bavail, files, ffree, bsize, namelen, frsize."""
 _SETATTR_VALID: Final = struct.Struct("=I")
 
