@@ -6,7 +6,8 @@ The server (`server`) sleeps as the queue model (`model`) tells it, by the times
 reaches the disk costs: cold reads, writes and flushes.
 """
 
+from deferfs.measure.slow_disk.checking import SelfCheck, self_check
 from deferfs.measure.slow_disk.disk import SlowDisk, SlowDiskError, missing
 from deferfs.measure.slow_disk.presets import PRESETS, Preset, preset_of
 
-__all__ = ["PRESETS", "Preset", "SlowDisk", "SlowDiskError", "missing", "preset_of"]
+__all__ = ["PRESETS", "Preset", "SelfCheck", "SlowDisk", "SlowDiskError", "missing", "preset_of", "self_check"]

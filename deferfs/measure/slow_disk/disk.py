@@ -9,9 +9,9 @@ answers every request with an error at once; nothing hangs.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -28,13 +28,14 @@ import deferfs
 from deferfs.errors import DeferfsError, EnvironmentProblem
 from deferfs.measure.slow_disk import kernel, wire
 from deferfs.measure.slow_disk.presets import Preset, preset_of
-from deferfs.measure.slow_disk.server import MESSAGE_BYTES_MAX, Order
+from deferfs.measure.slow_disk.server import MESSAGE_BYTES_MAX, Answer, Order
 
 SECTOR_BYTES: Final = 512
 ANSWER_SECONDS_MAX: Final = 30.0
-DETACH_SECONDS_MAX: Final = 10.0
+DETACH_SECONDS_MAX: Final = 5.0
 """How long the loop device may be in use after the block: by udev, which looks at every device for a moment."""
 _FUSE_SOURCE: Final = "deferfs-slow-disk"
+_numbers: Final = itertools.count()
 
 
 class SlowDiskError(DeferfsError):
@@ -60,12 +61,12 @@ def missing() -> str:
 class SlowDisk:
     """The disk `image` (a file or block device), as slow as `preset` says (a `Preset`, or the text of one).
 
-    `scratch`: a directory for temporary files. `own` is told the server's process id. `seed` seeds the jitter. The server
-    runs in the memory cgroup of the process that enters the block: do not enter it from within a limited one.
+    `scratch`: a directory for temporary files. `own` is told the server's process id. `seed` seeds the jitter. The
+    server runs in the memory cgroup of the process that enters the block: do not enter it from within a limited one.
 
-    Raises `EnvironmentProblem` when the machine lacks something, `SlowDiskError` when the image is unfit, or, at the end
-    of a block that ended well, when the server had died or the device was still in use. The device is then gone or
-    answers with errors, and is detached with its last user.
+    Raises `EnvironmentProblem` when the machine lacks something, `SlowDiskError` when the image is unfit, or, at the
+    end of a block that ended well, when the server had died or the device was still in use. The device is then gone
+    or answers with errors, and is detached with its last user.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class SlowDisk:
     def set_preset(self, preset: str | Preset) -> None:
         """Be another disk from now on. Requests that have arrived end as they would have."""
         chosen = _resolved(preset)
-        self._ask(Order(chosen))
+        self._ask(Order(next(_numbers), chosen))
         self._preset = chosen
         with contextlib.suppress(OSError):  # what filesystems are told at mount; not every kernel lets it be changed
             kernel.set_rotational(self.device, chosen.rotational)
@@ -109,7 +110,7 @@ class SlowDisk:
     def counters(self) -> dict[str, int]:
         """What the disk has done since its start: see `Counters`. After the block: as it was at its end."""
         if self._server is not None:
-            self._ask(Order())
+            self._ask(Order(next(_numbers)))
         return dict(self._last)
 
     def __enter__(self) -> SlowDisk:
@@ -165,7 +166,7 @@ class SlowDisk:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
         ours.settimeout(ANSWER_SECONDS_MAX)
-        self._complaints = tempfile.TemporaryFile(dir=self._scratch)
+        self._complaints = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115
         with theirs:
             numbers = [fuse, image, theirs.fileno(), os.getpid(), self._seed]
             self._server = subprocess.Popen(
@@ -183,24 +184,18 @@ class SlowDisk:
 
     def _detach(self) -> bool:
         """Take down all there is; whether it went down by itself."""
-        willing = True
-        if self._holder >= 0:
-            os.close(self._holder)
-            self._holder = -1
-        if self._server is not None:
-            willing = self._device is not None and _ended_within(self._server, DETACH_SECONDS_MAX)
-            if self._server.poll() is None:
-                self._server.send_signal(signal.SIGKILL)
-            self._server.wait()
-            self._server = None
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._complaints is not None:
-            self._complaints.close()
-            self._complaints = None
-        self._device = None
-        return willing
+        with contextlib.ExitStack() as last:  # also when an interrupt cuts this short
+            if self._control is not None:
+                last.callback(self._control.close)
+            if self._complaints is not None:
+                last.callback(self._complaints.close)
+            if self._server is not None:
+                last.callback(_end, self._server)
+            if self._holder >= 0:
+                os.close(self._holder)
+            ended = self._server is None or self._device is None or _ended_within(self._server, DETACH_SECONDS_MAX)
+            self._holder, self._device, self._server, self._control, self._complaints = -1, None, None, None, None
+            return ended
 
     # --- talking to the server ---
 
@@ -211,11 +206,14 @@ class SlowDisk:
             try:
                 self._control.send(msgspec.json.encode(order))
                 answer = self._control.recv(MESSAGE_BYTES_MAX)
+                # the answer to an order whose sender was interrupted comes first
+                while answer and (decoded := msgspec.json.decode(answer, type=Answer)).number != order.number:
+                    answer = self._control.recv(MESSAGE_BYTES_MAX)
             except OSError as error:
                 raise SlowDiskError(f"the server of the slow disk is gone: {self._last_words(error)}") from error
             if not answer:
                 raise SlowDiskError(f"the server of the slow disk is gone: {self._last_words(None)}")
-            self._last = msgspec.json.decode(answer, type=dict[str, int])
+            self._last = msgspec.to_builtins(decoded.counters)
 
     def _last_words(self, error: OSError | None) -> str:
         """Why the server is not there: the last line that it wrote, the signal that ended it, or the error met."""
@@ -258,13 +256,16 @@ def _closing_descriptor(fd: int) -> Iterator[int]:
             os.close(fd)
 
 
+def _end(process: subprocess.Popen[Any]) -> None:
+    process.kill()
+    process.wait()
+
+
 def _ended_within(process: subprocess.Popen[Any], seconds: float) -> bool:
-    """Wait for the end of a process, `seconds` at most. No polling: a short block would end late otherwise."""
+    """Wait for the end of a process, `seconds` at most."""
     if process.poll() is not None:
         return True
     watched = os.pidfd_open(process.pid)
     with _closing_descriptor(watched):
         select.select([watched], [], [], seconds)
     return process.poll() is not None
-
-

@@ -20,7 +20,7 @@ _JITTER_MAX: Final = 2.0
 
 
 class Preset(msgspec.Struct, frozen=True):
-    """A disk. Times in ms; 0 of a rate means that there is no limit.
+    """A disk. Times in ms; 0 of a rate means that there is no limit. `source`: where the numbers are from.
 
     `servers`: how many requests are worked on at a time. `depth`: how many the disk holds, the others wait in the
     kernel. `read`, `write`, `flush`: median of the time a request takes when nothing is before it. `seek`: added to a
@@ -60,9 +60,11 @@ PRESETS: Final[dict[str, Preset]] = {
         Preset(
             "ssd",
             "a local SSD whose write cache is volatile",
-            "read 85 us, write 20 us, 3.2 GB/s, 279,500 reads/s: Intel P4500 1 TB, random 4 KiB (Lenovo product guide); "
-            "jitter: p99.99 is 2.5 times the average at queue depth 1 (AnandTech, P4510); flush 0.9 ms: Samsung 990 Pro, "
-            "no power-loss protection, fsync of 16 KiB (smalldatum.blogspot.com, 7 Jan 2026)",
+            "read 85 us, write 20 us, 279,500 reads/s (so 24 at a time), 3.2 GB/s: random 4 KiB on an Intel P4500 "
+            "of 1 TB, in Lenovo's product guide of it; flush 0.9 ms: fsync of 16 KiB on a Samsung 990 Pro, which "
+            "has no power-loss protection, in smalldatum.blogspot.com of 7 Jan 2026 (3.5 ms on a 960 Pro, "
+            "Percona, 18 Jul 2018); jitter: p99.99 is 2.5 times the average on an Intel P4510, in AnandTech's "
+            "enterprise SSD roundup (13704)",
             servers=24,
             depth=64,
             read=0.085,
@@ -74,8 +76,10 @@ PRESETS: Final[dict[str, Preset]] = {
         Preset(
             "network",
             "a block device of a cloud",
-            "3,000 requests/s and 125 MiB/s: baseline of Amazon EBS gp3; 1 ms: its documentation promises single-digit "
-            "milliseconds, and under 0.5 ms for the dearer io2; durable when answered, so a flush is a round trip",
+            "3,000 requests/s and 125 MiB/s: baseline of an Amazon EBS gp3 volume, in its user guide; 1 ms: "
+            "assumed, between the 0.5 ms that the guide gives for io2 Block Express and the single-digit "
+            "milliseconds of gp3; what is answered is durable, so a flush is a round trip without data: assumed "
+            "half of that; jitter: assumed",
             servers=64,
             depth=64,
             read=1.0,
@@ -88,9 +92,10 @@ PRESETS: Final[dict[str, Preset]] = {
         Preset(
             "hdd",
             "a disk of 7,200 rpm with a write cache",
-            "seek 8.2 ms, half a turn 4.17 ms: HGST Ultrastar 7K4000 specification; 175 MB/s: Seagate Constellation ES.3 "
-            "manual; flush: the sectors of the flush itself, one turn (8.33 ms); destage: half of the seek and the turn, "
-            "as the disk sorts what it has in its cache; jitter: p99 is twice the median, a full stroke and a whole turn",
+            "seek 8.2 ms and half a turn, 4.17 ms: HGST Ultrastar 7K4000 specification, 4.4.1; 175 MB/s: Seagate "
+            "Constellation ES.3 manual, 4.1.2; command and cache 0.2 ms: assumed; flush: a whole turn, 8.33 ms, "
+            "and what is owed; destage: half of seek and half turn, as a disk sorts what its cache holds: "
+            "assumed; cache of 1 s: assumed; jitter: p99 is twice the median, as a long seek and a whole turn are",
             servers=1,
             depth=32,
             read=0.2,
@@ -118,7 +123,9 @@ def preset_of(text: str) -> Preset:
     for word in text.split(","):
         key, equals, value = word.strip().partition("=")
         if not equals or key not in _KEYS:
-            raise UsageError(f"{word.strip()!r} in the disk {text!r}: the words are {', '.join(_KEYS)}, each with =NUMBER")
+            raise UsageError(
+                f"{word.strip()!r} in the disk {text!r}: the words are {', '.join(_KEYS)}, each with =NUMBER"
+            )
         if key in values:
             raise UsageError(f"the disk {text!r} says {key} twice")
         values[key] = _KEYS[key](key, value)

@@ -37,7 +37,15 @@ _STACK_BYTES: Final = 256 << 10
 class Order(msgspec.Struct):
     """What `SlowDisk` sends: another preset, or nothing but the wish for the counters, with which each is answered."""
 
+    number: int
     preset: Preset | None = None
+
+
+class Answer(msgspec.Struct):
+    """What it gets: the number of the order, and the counters."""
+
+    number: int
+    counters: Counters
 
 
 class Server:
@@ -58,9 +66,9 @@ class Server:
             threading.Thread(target=self._serve, name=f"place {number}", daemon=True).start()
 
     def obey(self, control: socket.socket, parent: int) -> None:
-        """Carry out orders until there is nobody left to give any. `parent`: a pidfd."""
+        """Carry out orders until the parent (a pidfd) or the other end of the socket is gone."""
         while True:
-            ready, _, _ = select.select([control, parent], [], [])
+            ready, _, _ = select.select([control.fileno(), parent], [], [])
             if parent in ready:
                 return
             message = control.recv(MESSAGE_BYTES_MAX)
@@ -70,7 +78,7 @@ class Server:
             with self._lock:
                 if order.preset is not None:
                     self._model.set_preset(order.preset)
-                answer = msgspec.json.encode(self._counters)
+                answer = msgspec.json.encode(Answer(order.number, self._counters))
             control.send(answer)
 
     def _serve(self) -> None:
