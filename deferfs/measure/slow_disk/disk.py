@@ -140,21 +140,13 @@ class SlowDisk:
     # --- making and unmaking ---
 
     def _attach(self) -> None:
-        with _closing_descriptor(_open_image(self._image)) as image:
-            fuse = os.open(kernel.FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)
-            with _closing_descriptor(fuse):
-                root = kernel.fuse_mount(fuse, _FUSE_SOURCE)
-                with contextlib.ExitStack() as opened:
-                    opened.callback(os.close, root)
-                    self._start_server(fuse, image)
-                    opened.pop_all()
-        # from here on the server alone holds /dev/fuse: when it dies, all that waits for it gets an error
-        with _closing_descriptor(root):
+        with _closing_descriptor(_open_image(self._image)) as image, contextlib.ExitStack() as opened:
+            root = self._start_server(image, opened)
             try:
                 file = os.open(wire.FILE_NAME, os.O_RDWR | os.O_CLOEXEC, dir_fd=root)
             except OSError as error:
                 raise SlowDiskError(f"the slow disk cannot be served: {self._last_words(error)}") from error
-        with _closing_descriptor(file):
+            opened.enter_context(_closing_descriptor(file))
             try:
                 self._device, self._holder = kernel.attach_loop(file)
             except OSError as error:
@@ -162,14 +154,27 @@ class SlowDisk:
         if not kernel.has_direct_io(self._device):
             raise EnvironmentProblem(f"the loop driver of this kernel does no direct IO on FUSE files ({self._device})")
 
-    def _start_server(self, fuse: int, image: int) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control = ours
-        ours.settimeout(ANSWER_SECONDS_MAX)
-        self._complaints = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115
+    def _start_server(self, image: int, opened: contextlib.ExitStack) -> int:
+        """The root directory of the filesystem, whose descriptor `opened` closes.
+
+        From here on the server alone holds /dev/fuse: when it dies, all that waits for it gets an error.
+        """
+        try:
+            with _closing_descriptor(os.open(kernel.FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)) as fuse:
+                root = opened.enter_context(_closing_descriptor(kernel.fuse_mount(fuse, _FUSE_SOURCE)))
+                self._server = self._started(fuse, image)
+        except OSError as error:
+            raise EnvironmentProblem(f"a slow disk cannot be mounted here: {error.strerror}") from error
+        self._own(self._server.pid)
+        return root
+
+    def _started(self, fuse: int, image: int) -> subprocess.Popen[bytes]:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(ANSWER_SECONDS_MAX)
+        self._complaints = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115  (closed with the disk)
         with theirs:
             numbers = [fuse, image, theirs.fileno(), os.getpid(), self._seed]
-            self._server = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-P", "-m", "deferfs.measure.slow_disk", *map(str, numbers)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -180,7 +185,6 @@ class SlowDisk:
                 env={**os.environ, "PYTHONPATH": str(Path(deferfs.__file__).resolve().parents[1])},
                 start_new_session=True,  # an interrupt from the terminal is not for the disk
             )
-        self._own(self._server.pid)
 
     def _detach(self) -> bool:
         """Take down all there is; whether it went down by itself."""
