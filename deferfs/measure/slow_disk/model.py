@@ -98,22 +98,23 @@ class Model:
     def _end_of_transfer(self, kind: Kind, offset: int, length: int, start: int) -> int:
         preset = self.preset
         transfer = round(length * 1000 / preset.megabytes_per_second) if preset.megabytes_per_second else 0
-        if kind == "read":
-            latency = self._latency(preset.read + (preset.seek if offset != self._position else 0.0))
-        elif preset.cache:
-            latency = self._latency(preset.write)
-            destage = preset.destage if offset != self._write_position else 0.0
-            self._owed += round(destage * MILLISECOND) + transfer
-            excess = max(0, self._owed - round(preset.cache * MILLISECOND))
-            self._owed -= excess
-            latency += excess
-            self._write_position = offset + length
-        else:
-            latency = self._latency(preset.write + (preset.seek if offset != self._position else 0.0))
+        if kind == "write" and preset.cache:
+            return start + self._latency(preset.write) + self._owe(offset, length, transfer)
+        median = preset.read if kind == "read" else preset.write
+        latency = self._latency(median + (preset.seek if offset != self._position else 0.0))
         self._position = offset + length
         # one channel for all data: transfers follow each other, latencies overlap
         self._link_free = max(self._link_free, start) + transfer
         return self._link_free + latency
+
+    def _owe(self, offset: int, length: int, transfer: int) -> int:
+        """A write is in the cache: the medium's time for it is owed. How long it waits for room there."""
+        destage = self.preset.destage if offset != self._write_position else 0.0
+        self._write_position = offset + length
+        self._owed += round(destage * MILLISECOND) + transfer
+        excess = max(0, self._owed - round(self.preset.cache * MILLISECOND))
+        self._owed -= excess
+        return excess
 
     def _latency(self, median: float) -> int:
         if not median:
@@ -126,12 +127,12 @@ def stated(preset: Preset, kind: Kind, length: int = 4096) -> Stated:
     """The times of a request of `length` bytes at a random place on an idle disk. A flush: right after one such write
     (`least`: when the disk has had the time to destage it)."""
     transfer = length / 1000 / preset.megabytes_per_second if preset.megabytes_per_second else 0.0
-    if kind == "flush":
-        median = preset.flush
-        fixed = preset.destage + transfer if preset.cache else 0.0
-    else:
-        median = preset.read if kind == "read" else preset.write
-        median += preset.seek if kind == "read" or not preset.cache else 0.0
-        fixed = transfer
+    cached = kind == "write" and preset.cache
+    median = {"read": preset.read, "write": preset.write, "flush": preset.flush}[kind]
+    median += 0.0 if kind == "flush" or cached else preset.seek
     least, p99 = (median * math.exp(preset.jitter * deviation) for deviation in (_LOWEST, _P99))
-    return Stated(least + (0.0 if kind == "flush" else fixed), median + fixed, p99 + fixed)
+    if kind == "flush":
+        owed = preset.destage + transfer if preset.cache else 0.0
+        return Stated(least, median + owed, p99 + owed)
+    fixed = 0.0 if cached else transfer
+    return Stated(least + fixed, median + fixed, p99 + fixed)

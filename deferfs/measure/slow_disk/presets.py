@@ -24,10 +24,13 @@ class Preset(msgspec.Struct, frozen=True):
 
     `servers`: how many requests are worked on at a time. `depth`: how many the disk holds, the others wait in the
     kernel. `read`, `write`, `flush`: median of the time a request takes when nothing is before it. `seek`: added to a
-    read that does not begin where the request before it ended. `jitter`: sigma of the lognormal distribution of the
-    times. `megabytes_per_second`, `requests_per_second`: of the whole disk. With a write cache, `write` is the time to
-    reach the cache; `destage` is what a write that does not follow the one before owes to the medium, which pays when
-    it has nothing else to do, and which a flush waits for; `cache` is how much may be owed before writes wait.
+    request that does not begin where the one before it ended. `jitter`: sigma of the lognormal distribution of these
+    times, cut off at its first percentile and its 99.9th. `megabytes_per_second`, `requests_per_second`: of the whole
+    disk.
+
+    With a write cache (`cache` is not 0), a write takes `write` to get there, and no seek. The medium owes the transfer
+    of its data then, and `destage` if it does not follow the write before; it pays when it has nothing else to do, and
+    a flush waits for it. `cache` is how much may be owed before writes wait.
     """
 
     name: str

@@ -4,7 +4,7 @@
 
 The first three are inherited descriptors: /dev/fuse, already mounted, the image file, and a socket on which
 `SlowDisk` asks; PARENT is the process that it must not outlive. One thread for each place in the longest queue reads
-/dev/fuse by itself and sleeps by itself, so that no request waits for the sleep of another.
+/dev/fuse in its turn and sleeps by itself, so that no request waits for the sleep of another.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ import msgspec
 
 from deferfs.measure.slow_disk import kernel, wire
 from deferfs.measure.slow_disk.counters import Counters
-from deferfs.measure.slow_disk.model import Model
+from deferfs.measure.slow_disk.model import Model, Service
 from deferfs.measure.slow_disk.presets import DEPTH_MAX, PRESETS, Preset
 
 THREADS: Final = DEPTH_MAX + 4
 """A flush, and what the kernel asks of the file itself, find a reader even when the queue is full."""
 MESSAGE_BYTES_MAX: Final = 1 << 16
 _STACK_BYTES: Final = 256 << 10
+_AT_ONCE: Final = Service(0, 0, 0)
 
 
 class Order(msgspec.Struct):
@@ -55,6 +56,7 @@ class Server:
         self._fuse = fuse
         self._image = image
         self._file = wire.OneFile(os.lseek(image, 0, os.SEEK_END), DEPTH_MAX)
+        self._turn = threading.Lock()  # to read the next request
         self._lock = threading.Lock()  # the model and the counters
         self._model = Model(PRESETS["none"], seed)
         self._counters = Counters()
@@ -84,16 +86,34 @@ class Server:
     def _serve(self) -> None:
         try:
             buffer = memoryview(mmap.mmap(-1, wire.BUFFER_BYTES))  # pages that no request fills take no memory
-            while (length := self._next(buffer)) is not None:
-                self._handle(buffer[:length], buffer)
+            while (arrival := self._arrival(buffer)) is not None:
+                self._handle(*arrival, buffer)
         except BaseException:
             # a request without an answer would hang its caller: end the process, and it gets an error
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
 
+    def _arrival(self, buffer: memoryview) -> tuple[wire.Transfer | bytes | None, Service] | None:
+        """The next request, and when it is served; None when the filesystem is gone.
+
+        One thread at a time: the model must meet requests in the order in which the kernel has sent them.
+        """
+        with self._turn:
+            length = self._next(buffer)
+            if length is None:
+                return None
+            request = self._file.receive(buffer[:length])
+            if not isinstance(request, wire.Transfer):
+                return request, _AT_ONCE
+            with self._lock:
+                now = time.monotonic_ns()
+                service = self._model.arrive(request.kind, request.offset, request.length, now)
+                queued = min(self._model.waiting(now), self._model.preset.depth)
+                self._counters.arrived(request.kind, request.length, queued, service.end - now)
+            return request, service
+
     def _next(self, buffer: memoryview) -> int | None:
-        """Read the next request; its length, or None when the filesystem is gone."""
         while True:
             try:
                 return os.readv(self._fuse, [buffer])
@@ -103,19 +123,13 @@ class Server:
                 if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):  # taken back while it was read
                     raise
 
-    def _handle(self, message: memoryview, buffer: memoryview) -> None:
-        request = self._file.receive(message)
+    def _handle(self, request: wire.Transfer | bytes | None, service: Service, buffer: memoryview) -> None:
         if isinstance(request, wire.Transfer):
-            self._transfer(request, buffer)
+            self._transfer(request, service, buffer)
         elif request is not None:
             self._answer([request])
 
-    def _transfer(self, request: wire.Transfer, buffer: memoryview) -> None:
-        with self._lock:
-            now = time.monotonic_ns()
-            service = self._model.arrive(request.kind, request.offset, request.length, now)
-            queued = min(self._model.waiting(now), self._model.preset.depth)
-            self._counters.arrived(request.kind, request.length, queued, service.end - now)
+    def _transfer(self, request: wire.Transfer, service: Service, buffer: memoryview) -> None:
         try:
             answer = self._carry_out(request, buffer)
         except OSError as error:

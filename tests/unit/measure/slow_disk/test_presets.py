@@ -1,5 +1,7 @@
 """Disks by name and in words."""
 
+from pathlib import Path
+
 import pytest
 
 from deferfs.errors import UsageError
@@ -30,6 +32,16 @@ def test_a_disk_in_words_may_have_all_that_a_named_one_has() -> None:
     assert (disk.depth, disk.servers, disk.jitter, disk.seek) == (4, 4, 0.5, 8.0)
     assert (disk.megabytes_per_second, disk.requests_per_second, disk.destage, disk.cache) == (100.0, 50.0, 3.0, 9.0)
     assert preset_of("read=1,servers=1").servers == 1
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_the_documentation_has_its_numbers(preset: Preset) -> None:
+    """Of a row for each disk, in the order of the fields."""
+    names = ["read", "write", "flush", "seek", "jitter", "servers", "depth"]
+    names += ["megabytes_per_second", "requests_per_second", "destage", "cache"]
+    cells = [f"{getattr(preset, name):g}" if getattr(preset, name) else "-" for name in names]
+    page = Path(__file__).parents[4] / "docs" / "benchmarking.md"
+    assert f"| `{preset.name}` | {' | '.join(cells)} |" in page.read_text()
 
 
 @pytest.mark.parametrize(
