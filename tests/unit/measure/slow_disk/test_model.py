@@ -219,7 +219,7 @@ class TestWriteCache:
         assert model.arrive("write", 0, 512, 0).end == 1 * MS
         assert model.arrive("write", 9000, 512, 1 * MS).end == 2 * MS
         assert model.arrive("flush", 0, 0, 2 * MS).end == (2 + 5 + 8) * MS
-        assert model.arrive("flush", 0, 0, 100 * MS).end == (100 + 5) * MS
+        assert model.arrive("flush", 0, 0, 15 * MS).end == (15 + 5) * MS  # all is paid
 
     def test_what_follows_on_owes_nothing(self, model: Model) -> None:
         model.arrive("write", 0, 512, 0)
