@@ -95,13 +95,13 @@ def _read_int(path: Path) -> int:
 
 
 class MemoryCgroup:
-    """One cgroup with a memory limit, for the length of a `with` block.
+    """One cgroup with a memory limit, for the length of a `with` block. `limit_bytes` None: no limit until one is set.
 
     **Invariant:** between `__enter__` and `__exit__` the directories in `_directories` exist and
     are ours; after `__exit__` none of them does.
     """
 
-    def __init__(self, hierarchy: Hierarchy, name: str, limit_bytes: int) -> None:
+    def __init__(self, hierarchy: Hierarchy, name: str, limit_bytes: int | None) -> None:
         self.hierarchy = hierarchy
         self.limit_bytes = limit_bytes
         self._memory = hierarchy.memory / name
@@ -117,7 +117,7 @@ class MemoryCgroup:
             for directory in self._directories:
                 _make(directory)
                 made.append(directory)
-            self._set_limit()
+            self._set_up()
         except OSError as error:
             for directory in reversed(made):
                 _remove(directory)
@@ -142,16 +142,23 @@ class MemoryCgroup:
         """All counters now."""
         return self._read_v1() if self.hierarchy.version == 1 else self._read_v2()
 
-    def _set_limit(self) -> None:
-        if self.hierarchy.version == 1:
-            _write(self._memory / "memory.limit_in_bytes", str(self.limit_bytes))
-            # Swapping would make room where there is none to be.
-            _write_if_there(self._memory / "memory.swappiness", "0")
-            return
-        if "memory" not in _words(self.hierarchy.memory / "cgroup.subtree_control"):
+    def set_limit(self, limit_bytes: int | None) -> None:
+        """Change the limit of the living cgroup; None takes it away. A limit below the usage makes the kernel reclaim
+        before this returns. Raises OSError when the kernel refuses.
+        """
+        self.limit_bytes = limit_bytes
+        name, unlimited = ("memory.limit_in_bytes", "-1") if self.hierarchy.version == 1 else ("memory.max", "max")
+        _write(self._memory / name, unlimited if limit_bytes is None else str(limit_bytes))
+
+    def _set_up(self) -> None:
+        if self.hierarchy.version == 2 and "memory" not in _words(self.hierarchy.memory / "cgroup.subtree_control"):
             _write(self.hierarchy.memory / "cgroup.subtree_control", "+memory")
-        _write(self._memory / "memory.max", str(self.limit_bytes))
-        _write_if_there(self._memory / "memory.swap.max", "0")
+        self.set_limit(self.limit_bytes)
+        # Swapping would make room where there is none to be.
+        if self.hierarchy.version == 1:
+            _write_if_there(self._memory / "memory.swappiness", "0")
+        else:
+            _write_if_there(self._memory / "memory.swap.max", "0")
 
     def _read_v1(self) -> MemoryReading:
         directory = self._memory

@@ -1,9 +1,8 @@
-"""The kernel's own direct reclaim, process by process, from trace events.
+"""Trace events of the kernel: its direct reclaim, process by process, and what filesystems tell of their cleanup.
 
-When a charge to a memory cgroup hits the limit, the task that made it reclaims on the spot,
-between the events `vmscan:mm_vmscan_memcg_reclaim_begin` and `..._end`. They are recorded in a
-trace instance of our own, so that nobody else's tracing is disturbed, with the clock of
-`CLOCK_MONOTONIC`.
+When a charge to a memory cgroup hits the limit, the task that made it reclaims on the spot, between the events
+`vmscan:mm_vmscan_memcg_reclaim_begin` and `..._end`. Events are recorded in a trace instance of our own, so that no
+other tracing is disturbed, with the clock of `CLOCK_MONOTONIC`.
 """
 
 from __future__ import annotations
@@ -11,14 +10,33 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
 TRACEFS_PLACES: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 EVENTS: Final = ("mm_vmscan_memcg_reclaim_begin", "mm_vmscan_memcg_reclaim_end")
+RECLAIM: Final = tuple(f"vmscan:{event}" for event in EVENTS)
+CLEANUP: Final = (
+    "jbd2:jbd2_checkpoint",
+    "jbd2:jbd2_end_commit",
+    "jbd2:jbd2_handle_start",
+    "xfs:xfs_inodegc_push",
+    "xfs:xfs_inodegc_queue",
+    "xfs:xfs_inodegc_shrinker_scan",
+    "xfs:xfs_inodegc_throttle",
+    "xfs:xfs_inodegc_worker",
+    "xfs:xfs_inode_inactivating",
+    "xfs:xfs_inode_set_reclaimable",
+    "xfs:xfs_inode_reclaiming",
+    "btrfs:btrfs_inode_evict",
+    "btrfs:btrfs_transaction_commit",
+    "oom:mark_victim",
+)
+"""What ext4, XFS and btrfs tell of evict and of what follows from it. Events that a kernel lacks are left out."""
 BUFFER_KIB: Final = 4096
 """Per CPU; one event takes some 40 bytes, so this holds about 100,000 of them."""
 _LINE: Final = re.compile(
@@ -69,21 +87,27 @@ def totals_by_name(spans: Iterable[ReclaimSpan], names: Mapping[int, str]) -> di
     return {name: ReclaimTotals(len(taken), sum(taken), max(taken, default=0)) for name, taken in durations.items()}
 
 
-class ReclaimTrace:
-    """Records direct reclaims for the length of a `with` block.
+def count_events(lines: Iterable[str]) -> dict[str, int]:
+    """How often each event is in the text of a trace file."""
+    return dict(Counter(match["event"] for line in lines if (match := _LINE.match(line))))
+
+
+class EventTrace:
+    """Records trace events (`system:event`) for the length of a `with` block.
 
     `problem` says in one line why nothing is recorded, or is empty. Tracing is an extra: it never
     stops a run.
     """
 
-    def __init__(self, name: str, places: Iterable[Path] = TRACEFS_PLACES) -> None:
+    def __init__(self, name: str, events: Iterable[str], places: Iterable[Path] = TRACEFS_PLACES) -> None:
         self.problem = ""
         self._name = name
+        self._events = tuple(events)
         self._places = tuple(places)
         self._mounted: Path | None = None
         self._instance: Path | None = None
 
-    def __enter__(self) -> ReclaimTrace:
+    def __enter__(self) -> Self:
         try:
             tracefs = self._find_tracefs()
             instance = tracefs / "instances" / self._name
@@ -91,11 +115,16 @@ class ReclaimTrace:
             self._instance = instance
             self._write("buffer_size_kb", str(BUFFER_KIB))
             self._write("trace_clock", "mono")
-            for event in EVENTS:
-                self._write(f"events/vmscan/{event}/enable", "1")
+            for event in self._events:
+                enable = f"events/{event.replace(':', '/')}/enable"
+                if (instance / enable).exists():  # another kernel, or a module that is not loaded, has it not
+                    self._write(enable, "1")
         except (OSError, subprocess.SubprocessError) as error:
             self.problem = f"no trace of the kernel's direct reclaim: {error}"
             self._clean_up()
+        except BaseException:
+            self._clean_up()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,12 +135,12 @@ class ReclaimTrace:
         if self._instance is not None:
             self._write("trace", "")
 
-    def read(self) -> list[ReclaimSpan]:
-        """What was recorded since the start or the last `clear`."""
+    def lines(self) -> list[str]:
+        """What was recorded since the start or the last `clear`, as text."""
         if self._instance is None:
             return []
         with (self._instance / "trace").open(errors="replace") as lines:
-            return list(parse_reclaims(lines))
+            return list(lines)
 
     def _find_tracefs(self) -> Path:
         for place in self._places:
@@ -137,3 +166,14 @@ class ReclaimTrace:
         if mounted is not None:
             subprocess.run(["umount", str(mounted)], check=False, capture_output=True)
             mounted.rmdir()
+
+
+class ReclaimTrace(EventTrace):
+    """Records direct reclaims."""
+
+    def __init__(self, name: str, places: Iterable[Path] = TRACEFS_PLACES) -> None:
+        super().__init__(name, RECLAIM, places)
+
+    def read(self) -> list[ReclaimSpan]:
+        """What was recorded since the start or the last `clear`."""
+        return list(parse_reclaims(self.lines()))
