@@ -96,6 +96,12 @@ class Worker:
         """Wait for the result, as the plain objects that JSON gives. Raises `WorkerError`."""
         return self._answer(seconds_max)
 
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        if not self._reaped:
+            self._reaped = os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        return not self._reaped
+
     def close(self) -> None:
         """End the process, if it still runs, and reap it."""
         if not self._reaped:

@@ -18,12 +18,12 @@ def scattered_paths(root: Path | str, files: int) -> Iterator[str]:
     return (f"{root}/{number // PER_DIRECTORY:03d}/{number:05d}" for number in range(files))
 
 
-def make_scattered(root: Path | str, files: int, extents: int) -> None:
-    """Make `files` files of `extents` extents of 4 KiB each below `root`."""
+def make_scattered(root: Path | str, files: int, extents: int, every: int = 1) -> None:
+    """Make `files` files below `root`; each one in `every` has `extents` extents of 4 KiB, the others have one."""
     for number, path in enumerate(scattered_paths(root, files)):
         if number % PER_DIRECTORY == 0:
             os.makedirs(os.path.dirname(path))
-        make_file(path, extents)
+        make_file(path, min(1, extents) if number % every else extents)
 
 
 def make_file(path: str, extents: int) -> None:

@@ -107,7 +107,8 @@ class Stage:
 
     @contextlib.contextmanager
     def mounted(self, side: Side, options: Iterable[str] = ()) -> Iterator[Mounted]:
-        """The filesystem of `side` as it was prepared, on a disk that is still fast, with further mount options."""
+        """The filesystem of `side` as it was prepared, on a disk that is still fast, with further mount options.
+        What has no disk (tmpfs) is empty."""
         filesystem = filesystem_of(side)
         words = [*options, *([f"evict={side.name}"] if filesystem.name == "deferfs" else [])]
         with Belongings() as belongings:
@@ -127,8 +128,6 @@ class Stage:
                 belongings.callback(disk.set_preset, FAST)
             if filesystem.name == "deferfs":
                 self._own_daemon(root)
-            if not filesystem.on_device:
-                self._fill(root)
             yield Mounted(root, disk, mounts)
 
     def _copy(self, filesystem: Filesystem) -> Path:
