@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -28,14 +28,14 @@ def uninterrupted() -> Iterator[None]:
     def hold_back(number: int, _: FrameType | None) -> None:
         came.append(number)
 
-    before = {number: signal.signal(number, hold_back) for number in HELD_BACK}
+    before = [(number, signal.signal(number, hold_back)) for number in HELD_BACK]
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in before:
             signal.signal(number, handler)
-        for number in came[:1]:
-            signal.raise_signal(number)
+        for first in came[:1]:
+            signal.raise_signal(first)
 
 
 class Belongings(contextlib.ExitStack):
@@ -48,6 +48,8 @@ class Belongings(contextlib.ExitStack):
         with uninterrupted():
             return self.enter_context(thing)
 
-    def __exit__(self, *details: object) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
         with uninterrupted():
-            return bool(super().__exit__(*details))  # type: ignore[arg-type]
+            super().__exit__(kind, error, trace)

@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Literal
 
 import msgspec
 
@@ -16,15 +16,30 @@ from deferfs.measure.scattered import BLOCK, make_scattered, scattered_paths
 from deferfs.measure.shared_samples import SharedSamples
 from deferfs.measure.stage import sync_filesystem
 
+MIB: Final = 1 << 20
 
-class Wanted(Protocol):
-    """Those parameters of the scenario that the process needs."""
 
-    inodes: int
-    held_bytes: int
-    chunk_bytes: int
-    total_bytes: int
-    variant: str
+class Parameters(msgspec.Struct, frozen=True, kw_only=True):
+    """`inodes` files, each one in `scattered_every` of `extents` extents, the others of one. The limit is what the
+    process uses after its walk, and `headroom_bytes`. It touches `total_bytes` in chunks of `chunk_bytes` and keeps the
+    last `held_bytes` of them, so that held - headroom has to be reclaimed. `seconds_max`: a pass ends then, and the
+    wait that it is in counts as long as it has lasted.
+
+    The defaults: more than four extents do not fit into an inode of ext4, so that 2,000 of the 6,000 evicts have a
+    block to read, which takes seconds at 1 ms each; a walk of 6,000 files takes less than a second. With far fewer
+    files reclaim has unreferenced all of them before the first RCU grace period has given memory back, and the process
+    is OOM-killed on every filesystem whose evict does not wait.
+    """
+
+    inodes: int = 6000
+    extents: int = 8
+    scattered_every: int = 3
+    headroom_bytes: int = 1 * MIB
+    held_bytes: int = 4 * MIB
+    chunk_bytes: int = 256 << 10
+    total_bytes: int = 16 * MIB
+    variant: Literal["unlink", "linked"] = "unlink"
+    seconds_max: float = 60.0
 
 
 class Done(msgspec.Struct):
@@ -38,7 +53,9 @@ class Allocation:
 
     name = "allocation"
 
-    def __init__(self, wanted: Wanted, root: Path, merged: Path, samples: SharedSamples, *, makes_files: bool) -> None:
+    def __init__(
+        self, wanted: Parameters, root: Path, merged: Path, samples: SharedSamples, *, makes_files: bool
+    ) -> None:
         self._wanted = wanted
         self._makes_files = makes_files
         self._root = root
