@@ -55,13 +55,13 @@ def _ends(found: Sequence[Pass]) -> str:
 
 
 def _killed(side: Side, found: Sequence[Pass]) -> str:
-    """What was charged when the process was killed, and right after: nothing held it, it was only not free yet."""
+    """What was charged at the kill and a moment later; the difference was not held any more, only not free yet."""
     told = [one.counters for one in found if one.counters.get("kernel_when_killed_bytes")]
     if not told:
         return ""
     most = max(told, key=lambda counters: counters["kernel_when_killed_bytes"])
-    then, later = (most[name] / MIB for name in ("kernel_when_killed_bytes", "kernel_after_bytes"))
+    then, later = (most[name] / MIB for name in ("kernel_when_killed_bytes", "kernel_settled_bytes"))
     return (
         f"When the process was OOM-killed on {side.words}, its cgroup was charged {then:.1f} MiB for the kernel's "
-        f"objects; right after, {later:.1f} MiB."
+        f"objects; a moment later, {later:.1f} MiB."
     )

@@ -47,6 +47,8 @@ BYTES_PER_INODE: Final = 2000
 """What a walked file is charged with: two dentries of 192 bytes, an overlay inode of 704, and one of 900 to 1,128
 below it (Linux 6.18, /proc/slabinfo).
 """
+SETTLE_PAUSE_SECONDS: Final = 0.1
+SETTLE_POLLS: Final = 10
 KILL: Final = " mark_victim: "
 LAZY_TIMES: Final = ("ext4", "xfs", "btrfs")
 """deferfs keeps times in memory by itself."""
@@ -126,14 +128,17 @@ class _Prepared:
             worker.go()
             outcome = self._wait(worker, cgroup)
             latencies = samples.ended() + [ns for ns in [samples.waiting()] if ns]
-            counters["touching_seconds"] = time.monotonic() - start
+            touching = counters["touching_seconds"] = time.monotonic() - start
             after, disk_after, said = cgroup.read(), mounted.disk_counters(), log.text()
         counters |= {f"{name}_after_total": float(slab_objects(cache)) for name, cache in gauges.items()}
         lines = trace.lines()
+        if outcome == "oom-killed":
+            counters["kernel_settled_bytes"] = _settled_kernel_bytes(cgroup)
+        start = time.monotonic()
         worker.close()
         if loop == "closed":
             mounted.mounts.close()  # evicts the rest: all sides have then paid for all inodes
-        seconds = time.monotonic() - start
+        seconds = touching + time.monotonic() - start
         counters |= {name: disk_after[name] - disk_before[name] for name in disk_after if "max" not in name}
         counters |= _cgroup_counters(before, after)
         counters["kernel_when_killed_bytes"] = kernel_memory_when_killed(said, self._name)
@@ -162,6 +167,20 @@ class _Prepared:
                 return "unfinished"
             raise
         return "finished"
+
+
+def _settled_kernel_bytes(cgroup: MemoryCgroup) -> int:
+    """What is charged for the kernel's objects when it has stopped falling, or after a second: what was only waiting
+    for an RCU grace period is gone then.
+    """
+    least = cgroup.read().kernel_bytes
+    for _ in range(SETTLE_POLLS):
+        time.sleep(SETTLE_PAUSE_SECONDS)
+        now = cgroup.read().kernel_bytes
+        if now >= least:
+            break
+        least = now
+    return least
 
 
 def _held(reading: MemoryReading, inodes: int) -> bool:
@@ -203,7 +222,7 @@ class _Allocation:
         Measure("seconds", "value", "all allocations, until nothing is owed", "closed"),
     )
     loops: tuple[Loop, ...] = ("closed",)
-    pairs = 2
+    pairs = 3
 
     def sweep(self, parameters: Parameters) -> Sequence[Parameters]:
         """Number of inodes, pressure, and the linked variant. The disk's latency is the harness's to sweep."""
