@@ -118,9 +118,11 @@ class MemoryCgroup:
                 _make(directory)
                 made.append(directory)
             self._set_up()
-        except OSError as error:
+        except BaseException as error:
             for directory in reversed(made):
                 _remove(directory)
+            if not isinstance(error, OSError):
+                raise
             raise EnvironmentProblem(
                 f"cannot set up the memory cgroup {self._memory}: {error.strerror}; "
                 "run as root, or without a memory limit"

@@ -216,8 +216,8 @@ class _Allocation:
         "A process in a memory cgroup allocates; the kernel reclaims overlay dentries inside of the allocation, which "
         "drops the last references to deleted files; where evict is inline, the allocation waits for their cleanup."
     )
-    parameters = Parameters
-    measures = (
+    parameters: type[msgspec.Struct] = Parameters
+    measures: tuple[Measure, ...] = (
         Measure("allocation", "max", "the longest single allocation", "closed"),
         Measure("seconds", "value", "all allocations, until nothing is owed", "closed"),
     )

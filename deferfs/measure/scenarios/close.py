@@ -168,8 +168,8 @@ class _Close:
         "A process deletes an open file of many extents and closes it; where evict is inline in the kernel, close(2) "
         "waits until all extents are free."
     )
-    parameters = Parameters
-    measures = (
+    parameters: type[msgspec.Struct] = Parameters
+    measures: tuple[Measure, ...] = (
         Measure(series_name("close", 10_000), "max", "the longest close of a deleted file of 10,000 extents", "closed"),
         Measure(series_name("close", 10), "max", "the longest close of a deleted file of 10 extents", "closed"),
         Measure("seconds", "value", "all deletions, until nothing is owed", "closed"),

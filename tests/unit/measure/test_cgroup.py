@@ -115,6 +115,24 @@ def test_version_1_limits_reads_and_leaves_nothing(v1: Path) -> None:
     assert not (v1 / "unified/bench").exists()
 
 
+def test_version_1_changes_the_limit_of_a_living_cgroup(v1: Path) -> None:
+    with MemoryCgroup(hierarchy_of(v1), "bench", None) as group:
+        limit = v1 / "memory/bench/memory.limit_in_bytes"
+        assert limit.read_text() == "-1"
+        group.set_limit(5 << 20)
+        assert limit.read_text() == str(5 << 20)
+
+
+def test_version_2_changes_the_limit_of_a_living_cgroup(v2: Path) -> None:
+    with MemoryCgroup(hierarchy_of(v2), "bench", None) as group:
+        limit = v2 / "bench/memory.max"
+        assert limit.read_text() == "max"
+        group.set_limit(5 << 20)
+        assert limit.read_text() == str(5 << 20)
+        group.set_limit(None)
+        assert limit.read_text() == "max"
+
+
 def test_version_2_limits_reads_and_leaves_nothing(v2: Path) -> None:
     with MemoryCgroup(hierarchy_of(v2), "bench", 1 << 20) as group:
         ours = v2 / "bench"

@@ -1,9 +1,15 @@
+import os
+import shutil
 from pathlib import Path
 
+import pytest
+
 from deferfs.measure.tracing import (
+    EventTrace,
     ReclaimSpan,
     ReclaimTotals,
     ReclaimTrace,
+    count_events,
     parse_reclaims,
     totals_by_name,
 )
@@ -49,3 +55,35 @@ def test_where_nothing_can_be_traced_one_line_says_so(tmp_path: Path) -> None:
         assert trace.problem.startswith("no trace of the kernel's direct reclaim: ")
         assert "\n" not in trace.problem
         assert trace.read() == []
+
+
+def test_events_are_counted() -> None:
+    assert count_events(TRACE.splitlines()) == {
+        "mm_vmscan_memcg_reclaim_begin": 3,
+        "mm_vmscan_memcg_reclaim_end": 4,
+        "sched_switch": 1,
+    }
+
+
+def test_events_that_a_kernel_lacks_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "tracing"
+    (place / "instances").mkdir(parents=True)
+    instance = place / "instances/bench"
+    make, remove = Path.mkdir, shutil.rmtree
+
+    def mkdir(path: Path) -> None:
+        """As the kernel does, with the files of an instance."""
+        make(path)
+        if path == instance:
+            os.makedirs(path / "events/oom/mark_victim")
+            (path / "events/oom/mark_victim/enable").write_text("0")
+            (path / "trace").write_text("")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    monkeypatch.setattr(Path, "rmdir", lambda path: remove(path))
+    with EventTrace("bench", ["xfs:xfs_inodegc_queue", "oom:mark_victim"], [place]) as trace:
+        assert trace.problem == ""
+        assert (instance / "events/oom/mark_victim/enable").read_text() == "1"
+        (instance / "trace").write_text(TRACE)
+        assert len(trace.lines()) == len(TRACE.splitlines())
+    assert not instance.exists()
