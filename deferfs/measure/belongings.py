@@ -12,12 +12,12 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-HELD_BACK: Final = (signal.SIGINT, signal.SIGTERM)
+HELD_BACK: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """SIGINT and SIGTERM take effect at the end of the block. For steps that must not be done by half: what a command
+    """SIGINT, SIGTERM and SIGHUP take effect at the end of the block. For steps that must not be done by half: what a command
     has mounted just before its end would be known to nothing that takes it away.
     """
     if threading.current_thread() is not threading.main_thread():
