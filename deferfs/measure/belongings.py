@@ -17,8 +17,8 @@ HELD_BACK: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP take effect at the end of the block. For steps that must not be done by half: what a command
-    has mounted just before its end would be known to nothing that takes it away.
+    """SIGINT, SIGTERM and SIGHUP take effect at the end of the block. For steps that must not be done by half: what a
+    command has mounted just before its end would be known to nothing that takes it away.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are handled in the main thread alone
