@@ -15,10 +15,10 @@ from typing import Final
 import msgspec
 
 from deferfs.measure.cgroup import Hierarchy, MemoryCgroup, MemoryReading
-from deferfs.measure.machine import ForeignLoad, process_cpu_seconds, process_memory_bytes
+from deferfs.measure.churn_results import CONTROL, Daemon, Drain, Memory, Run
+from deferfs.measure.machine import process_cpu_seconds, process_memory_bytes
 from deferfs.measure.probes import ProbeResult, standard_probes
 from deferfs.measure.processes import Job, StopFlag, Worker
-from deferfs.measure.results import CONTROL, Daemon, Drain, Memory, Run
 from deferfs.measure.targets import Opened, Statistics, Target
 from deferfs.measure.tracing import ReclaimTrace, totals_by_name
 from deferfs.measure.workload import Churn, Work, WorkloadResult
@@ -60,9 +60,7 @@ def _measure(opened: Opened, work: Work, conditions: Conditions, trace: ReclaimT
         trace.clear()
         account = _DaemonAccount(opened)
         memory_before = cgroup.read() if cgroup else None
-        load = ForeignLoad([os.getpid(), account.pid, *(worker.pid for worker in workers)])
         workload, results = _race(workers, stop)
-        foreign = load.fraction()
         memory = _memory_since(memory_before, cgroup.read()) if cgroup and memory_before else None
         reclaim = totals_by_name(trace.read(), {worker.pid: worker.name for worker in workers})
         drain = _drain(opened)
@@ -74,7 +72,7 @@ def _measure(opened: Opened, work: Work, conditions: Conditions, trace: ReclaimT
             probes=results,
             drain=drain,
             stop_seconds=0.0,
-            foreign_cpu_fraction=foreign,
+            foreign_cpu_fraction=0.0,
             daemon=account.settle(),
             memory=memory,
             reclaim={} if trace.problem else reclaim,

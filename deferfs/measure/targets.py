@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from deferfs.errors import DeferfsError, EnvironmentProblem
-from deferfs.measure.results import CONTROL
+from deferfs.measure.churn_results import CONTROL
 from deferfs.measure.tree import make_tree
 from deferfs.measure.victims import make_victims
 from deferfs.printable import printable
