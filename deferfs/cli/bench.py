@@ -90,7 +90,10 @@ def list_command() -> None:
 @_subcommand("disk")
 @click.argument("preset", required=False)
 def disk_command(preset: str | None) -> int:
-    """Measure the slow disk by itself: does it keep what its PRESET promises? Without PRESET, list them."""
+    """Measure the slow disk by itself, or list its presets.
+
+    Is it as slow as its PRESET says? Ends in 1 when anything was faster than stated.
+    """
     from deferfs.cli.bench_show import check_disk
 
     return check_disk(preset)

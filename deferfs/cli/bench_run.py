@@ -13,7 +13,7 @@ from deferfs.cli.output import report as report_line
 from deferfs.cli.output import tell
 from deferfs.cli.scratch import keep_mounts_private
 from deferfs.errors import EnvironmentProblem, UsageError
-from deferfs.measure import catalogue, disks
+from deferfs.measure import catalogue
 from deferfs.measure.cgroup import Hierarchy
 from deferfs.measure.environment import usable_hierarchy
 from deferfs.measure.harness import Conditions, Plan, run
@@ -22,6 +22,7 @@ from deferfs.measure.page import check_renderer, render_page
 from deferfs.measure.parameters import has_parameter, make_parameters
 from deferfs.measure.results import Report, encode_report
 from deferfs.measure.scenario import Scenario
+from deferfs.measure.slow_disk import preset_of
 from deferfs.measure.table import print_report
 from deferfs.mount import control_client
 from deferfs.mount.output_file import check_replaceable, write_results
@@ -32,6 +33,8 @@ PACKAGES: Final = (catalogue.PACKAGE, "deferfs.cli.scenarios")
 """Scenarios that drive a filesystem through its mount, and those that need the inside of the daemon."""
 TRIAL_BYTES: Final = 64 << 20
 """Limit of the cgroup that is made to see whether one can be made."""
+DISK: Final = "network"
+"""The slow disk of a scenario that asks for no other."""
 TARGET: Final = "target"
 
 
@@ -93,7 +96,7 @@ def make_plans(request: Request) -> list[Plan]:
         settings = [*request.settings, *_target_setting(request.target, scenario)]
         parameters = make_parameters(scenario, settings)
         points = scenario.sweep(parameters) if request.full else [parameters]
-        disk = disks.check_preset(request.disk or str(getattr(scenario, "disk", disks.DEFAULT)))
+        disk = preset_of(request.disk or getattr(scenario, "disk", DISK)).name
         plans += [Plan(scenario, point, request.pairs, disk) for point in points]
     if not plans:
         raise EnvironmentProblem("no scenario to run")

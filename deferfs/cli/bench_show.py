@@ -9,11 +9,13 @@ from typing import Final
 import msgspec
 
 from deferfs.cli.bench_run import PACKAGES
-from deferfs.cli.output import say, say_json
+from deferfs.cli.output import say, say_json, tell
+from deferfs.cli.scratch import keep_mounts_private
 from deferfs.errors import EnvironmentProblem, UsageError
-from deferfs.measure import disks
+from deferfs.measure import slow_disk
 from deferfs.measure.catalogue import find_scenarios
 from deferfs.measure.contrast import contrast, render_contrast
+from deferfs.measure.interrupts import Interrupts
 from deferfs.measure.results import Report, decode_report, json_schema
 
 COLUMNS: Final = 79
@@ -39,20 +41,25 @@ def _plain(value: object) -> str:
 
 
 def check_disk(preset: str | None) -> int:
-    """Measure the slow disk; 1 when it does not keep what its preset promises."""
-    slow_disk = disks.slow_disk()
+    """Measure the slow disk; 1 when it was faster than its preset says."""
     if preset is None:
-        for name, found in disks.presets().items():
-            say(f"{name}: {found.description}")
+        for found in slow_disk.PRESETS.values():
+            for line in textwrap.wrap(
+                f"{found.name}: {found.words}; {found.source}", COLUMNS, subsequent_indent="    "
+            ):
+                say(line)
         return 0
-    name = disks.check_preset(preset)
+    chosen = slow_disk.preset_of(preset)
     problem = slow_disk.missing()
     if problem:
         raise EnvironmentProblem(problem)
-    lines, kept = slow_disk.self_check(name)
-    for line in lines:
+    keep_mounts_private()
+    with Interrupts(tell).installed():
+        found = slow_disk.self_check(chosen)
+    for line in found.lines():
         say(line)
-    return 0 if kept else 1
+    say("nothing was faster than stated" if found.is_honest else "FASTER than stated")
+    return 0 if found.is_honest else 1
 
 
 def compare_files(before: Path, after: Path) -> None:

@@ -2,8 +2,8 @@
 
 What this machine lacks is asked first, said at once, and the rest is done. Then for each scenario: prepare once;
 a warm-up pass of each side, which is discarded; then pair after pair, each with one pass of every side, in an order
-that a seed shuffles. A closed loop and an open one are passes of their own. An interrupt ends the measuring wherever it is;
-what is finished becomes the report, and nothing is left behind.
+that a seed shuffles. A closed loop and an open one are passes of their own. An interrupt ends the measuring wherever it
+is; what is finished becomes the report, and nothing is left behind.
 """
 
 from __future__ import annotations

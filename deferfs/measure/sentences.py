@@ -41,30 +41,41 @@ def latency_sentences(
         if measure.statistic == "value" or key in seen:
             continue
         seen.add(key)
-        sentence = _sentence(measure, sides, passes, comparisons)
+        sentence = _sentence(measure, measures, sides, passes, comparisons)
         if sentence:
             sentences.append(sentence)
     return sentences
 
 
 def _sentence(
-    measure: Measure, sides: Sequence[Side], passes: Sequence[Pass], comparisons: Sequence[Comparison]
+    measure: Measure,
+    measures: Sequence[Measure],
+    sides: Sequence[Side],
+    passes: Sequence[Pass],
+    comparisons: Sequence[Comparison],
 ) -> str:
     parts: list[str] = []
+    columns = TOLD if _has_percentiles(measure, measures) else TOLD[-1:]
     for side in sides:
         histogram = pooled(passes, side.name, measure.series, measure.loop)
         if side.role == "kernel" or not histogram.count:
             continue
         alone = sum(other.role == side.role for other in sides) == 1
         words = ROLE_WORDS[side.role] if alone else side.words
-        labels = " ({})" if not parts else ""
-        values = [told(histogram, percent) + labels.format(label) for label, percent in TOLD]
+        labels = " ({})" if not parts and len(columns) > 1 else ""
+        values = [told(histogram, percent) + labels.format(label) for label, percent in columns]
         where = f"{words} " if words.startswith("with ") else ""
         parts.append(f"{where}{', '.join(values)}" if where else f"{', '.join(values)} {words}")
     if len(parts) < 2:
         return ""
     said = [compared(one) for one in comparisons if _is_told(one, measure, comparisons)]
-    return f"{measure.words} waited {'; '.join(parts)}" + (f": {'; '.join(said)}" if said else "")
+    verb = " waited" if len(columns) > 1 else ":"
+    return f"{measure.words}{verb} {'; '.join(parts)}" + (f": {'; '.join(said)}" if said else "")
+
+
+def _has_percentiles(measure: Measure, measures: Sequence[Measure]) -> bool:
+    """Whether the scenario measures more of the series than its maximum."""
+    return any(one.series == measure.series and one.statistic not in ("max", "value") for one in measures)
 
 
 def _is_told(one: Comparison, measure: Measure, comparisons: Sequence[Comparison]) -> bool:
