@@ -96,7 +96,7 @@ def make_plans(request: Request) -> list[Plan]:
         settings = [*request.settings, *_target_setting(request.target, scenario)]
         parameters = make_parameters(scenario, settings)
         points = scenario.sweep(parameters) if request.full else [parameters]
-        disk = preset_of(request.disk or getattr(scenario, "disk", DISK)).name
+        disk = preset_of(request.disk or str(getattr(scenario, "disk", DISK))).name
         plans += [Plan(scenario, point, request.pairs, disk) for point in points]
     if not plans:
         raise EnvironmentProblem("no scenario to run")

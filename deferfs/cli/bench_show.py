@@ -43,10 +43,9 @@ def _plain(value: object) -> str:
 def check_disk(preset: str | None) -> int:
     """Measure the slow disk; 1 when it was faster than its preset says."""
     if preset is None:
-        for found in slow_disk.PRESETS.values():
-            for line in textwrap.wrap(
-                f"{found.name}: {found.words}; {found.source}", COLUMNS, subsequent_indent="    "
-            ):
+        for one in slow_disk.PRESETS.values():
+            text = f"{one.name}: {one.words}; {one.source}"
+            for line in textwrap.wrap(text, COLUMNS, subsequent_indent="    "):
                 say(line)
         return 0
     chosen = slow_disk.preset_of(preset)

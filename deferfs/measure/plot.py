@@ -13,11 +13,11 @@ from typing import Final
 import msgspec
 
 from deferfs.measure.histogram import Histogram
-from deferfs.measure.wording import latency, times
+from deferfs.measure.wording import latency
 
 WIDTH: Final = 340
 HEIGHT: Final = 210
-LEFT, RIGHT, TOP, BOTTOM = 50, 30, 8, 34
+LEFT, RIGHT, TOP, BOTTOM = 64, 28, 8, 34
 LABEL_GAP: Final = 11
 """Least distance of two labels, in the units of the plot."""
 STEPS: Final = (1.1, 1.2, 1.5, 2, 3, 5, 10, 30, 100, 300, 1000, 10_000)
@@ -96,7 +96,7 @@ def ratio_axis(values: Sequence[float]) -> tuple[Callable[[float], float], list[
     for step in STEPS:
         if step <= reach and place(step) - reached >= TICK_GAP:
             reached = place(step)
-            ticks += [Tick(reached, times(step).replace(".00", "")), Tick(100 - reached, f"1/{step:g}")]
+            ticks += [Tick(reached, f"{step:g}x"), Tick(100 - reached, f"1/{step:g}")]
     return place, sorted(ticks, key=lambda tick: tick.at)
 
 

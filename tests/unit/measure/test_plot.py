@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from deferfs.measure import plot
@@ -41,7 +43,7 @@ def test_all_sides_of_a_distribution_share_their_axes() -> None:
 def test_labels_do_not_lie_on_each_other_and_stay_in_the_plot() -> None:
     (drawn,) = plot.distributions({"a": [(pair, fold([10**6] * 50)) for pair in range(1, 11)]}).values()
     places = sorted(curve.label_y for curve in drawn.pairs)
-    assert all(after - before >= plot.LABEL_GAP - 1e-6 for before, after in zip(places, places[1:], strict=False))
+    assert all(after - before >= plot.LABEL_GAP - 1e-6 for before, after in itertools.pairwise(places))
     assert places[-1] <= plot.HEIGHT - plot.BOTTOM
 
 
