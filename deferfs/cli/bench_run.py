@@ -96,11 +96,19 @@ def make_plans(request: Request) -> list[Plan]:
         settings = [*request.settings, *_target_setting(request.target, scenario)]
         parameters = make_parameters(scenario, settings)
         points = scenario.sweep(parameters) if request.full else [parameters]
-        disk = preset_of(request.disk or str(getattr(scenario, "disk", DISK))).name
+        disk = _disk_of(scenario, request.disk)
         plans += [Plan(scenario, point, request.pairs, disk) for point in points]
     if not plans:
         raise EnvironmentProblem("no scenario to run")
     return plans
+
+
+def _disk_of(scenario: Scenario, wanted: str | None) -> str:
+    """The preset of the slow disk; empty for a scenario that uses none."""
+    own = str(getattr(scenario, "disk", DISK))
+    if wanted and not own:
+        raise UsageError(f"--disk: the scenario {scenario.name} uses no slow disk")
+    return preset_of(wanted or own).name if own else ""
 
 
 def _target_setting(target: Path | None, scenario: Scenario) -> list[str]:
@@ -129,10 +137,11 @@ def _cgroups() -> tuple[Hierarchy | None, tuple[str, ...]]:
 
 
 def _exit_code(report: Report) -> int:
-    """1 when a scenario could not be finished, 2 when nothing could be run at all."""
+    """1 when a promise was broken or a scenario not finished, 2 when nothing could be run at all."""
     if not any(result.passes for result in report.results):
         return 2
-    return int(any(": gave up on " in note for note in report.notes))
+    broken = any(one.broken for result in report.results for one in result.passes)
+    return int(broken or any(": gave up on " in note for note in report.notes))
 
 
 def _publish(report: Report, request: Request) -> None:

@@ -35,15 +35,16 @@ def value_of(one: Pass, measure: Measure) -> float | None:
 
 
 def held_against(sides: Sequence[Side]) -> list[tuple[Side, Side]]:
-    """Which sides are compared, as (numerator, denominator): inline with deferred, then the floor with deferred, then
-    the floor with inline. Where a role comes up several times, the first belongs to the first, and so on; one floor
-    serves all.
+    """Which sides are compared, as (numerator, denominator): inline with deferred, other filesystems with deferred,
+    the floor with deferred and with inline. Where a role comes up several times, the first belongs to the first, and so
+    on; one floor serves all.
     """
     by_role: dict[Role, list[Side]] = {"inline": [], "deferred": [], "floor": [], "kernel": []}
     for side in sides:
         by_role[side.role].append(side)
     inline, deferred, floors = by_role["inline"], by_role["deferred"], by_role["floor"]
     pairs = list(zip(inline, deferred, strict=False))
+    pairs += [(side, deferred[0]) for side in by_role["kernel"] if deferred]
     for subjects in (deferred, inline):
         if floors:
             pairs += [(floors[min(place, len(floors) - 1)], side) for place, side in enumerate(subjects)]

@@ -180,8 +180,9 @@ class _Passes:
         pairs = plan.pairs or scenario.pairs
         if self._conditions.aa:
             pairs *= 2  # as each pass is one half of a pair
-        left = (1 + pairs * len(scenario.loops)) * len(self._one.able)
-        for side in self._one.able:
+        warm_up = self._one.able if getattr(scenario, "warm_up", True) else []
+        left = len(warm_up) + pairs * len(scenario.loops) * len(self._one.able)
+        for side in warm_up:
             self._do(side, scenario.loops[0], 0, f"warming up: {side.words}", left)
             left -= 1
         for loop in scenario.loops:
@@ -302,5 +303,6 @@ def _of_side(name: str, side: Side, passes: Sequence[Pass]) -> list[str]:
             notes.append(f"{name}, {side.words}: {failed} of {did + failed} operations failed: {series}")
         if did + failed < due * SATURATED_FRACTION:
             notes.append(f"{name}, {side.words}: kept only {(did + failed) / due:.0%} of the pace: {series}")
+    notes += [f"{name}, {side.words}: not kept: {line}" for done in passes for line in done.broken]
     notes += [f"{name}, {side.words}: {note}" for note in dict.fromkeys(note for done in passes for note in done.notes)]
     return notes

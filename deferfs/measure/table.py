@@ -66,7 +66,7 @@ class _Printer:
 
     def _print_result(self, result: Result) -> None:
         self._console.print()
-        self._line(f"{result.scenario}, disk: {result.disk}", "bold")
+        self._line(f"{result.scenario}, disk: {result.disk or 'that of the machine'}", "bold")
         if result.parameters:
             self._line(parameter_words(result))
         if result.comparisons:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Final
 
-import click
 import msgspec
 import trio
 
-from bench.main import RESULTS, run_scenario, say
 from deferfs.device import MemoryDevice
+from deferfs.measure.scenario import Measure, Pass, Side, Surroundings
+from deferfs.measure.simple import SimpleScenario, value_pass
 from deferfs.mount.runtime import Runtime
 from deferfs.mount.session import collect_seldom
 from deferfs.store.io import run_job
@@ -55,6 +54,7 @@ class Flood(msgspec.Struct, frozen=True):
 
 
 def make_runtime(evict: str) -> Runtime:
+    """A fresh volume in memory, with the runtime of the daemon."""
     device = MemoryDevice(IMAGE_BYTES)
     geometry = plan_geometry(IMAGE_BYTES, block_size=4096, uuid=bytes(16), hash_key=bytes(16), now_ns=1)
     run_job(device, make_filesystem(geometry))
@@ -106,6 +106,7 @@ async def flood(runtime: Runtime, kind: str, message: Sequence[tuple[int, int]])
 
 
 async def clean_inodes(runtime: Runtime, count: int) -> list[tuple[int, int]]:
+    """Inodes that owe nothing, as a message of FORGETs."""
     lookup = runtime.volume.inodes.lookup
     for ino in range(FIRST_INO, FIRST_INO + count):
         lookup(ino, 1)
@@ -125,11 +126,11 @@ async def orphans(runtime: Runtime, count: int) -> list[tuple[int, int]]:
     return message
 
 
-async def measure(evict: str, clean: int, deleted: int) -> list[Flood]:
+async def floods(evict: str, parameters: Parameters, tell: Callable[[str], None]) -> list[Flood]:
     """Both floods under one policy."""
     found = []
-    for kind, make, count in (("clean", clean_inodes, clean), ("orphans", orphans, deleted)):
-        say(f"{evict}: {count} {kind}")
+    for kind, make, count in (("clean", clean_inodes, parameters.clean), ("orphans", orphans, parameters.orphans)):
+        tell(f"{evict}: {count:,} {kind}")
         runtime = make_runtime(evict)
         collect_seldom()  # as the daemon does
         async with trio.open_nursery() as nursery:
@@ -140,23 +141,58 @@ async def measure(evict: str, clean: int, deleted: int) -> list[Flood]:
     return found
 
 
-@click.command()
-@click.option("--clean", type=click.IntRange(min=1), default=1_000_000, show_default=True)
-@click.option("--orphans", "deleted", type=click.IntRange(min=1), default=100_000, show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), default=RESULTS / "forgets.json")
-def command(clean: int, deleted: int, json_file: Path) -> None:
-    """Floods of FORGETs, and how long they keep the event loop."""
-    found = [flood for evict in ("deferred", "inline") for flood in trio.run(measure, evict, clean, deleted)]
-    json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+class Parameters(msgspec.Struct, frozen=True):
+    """Inodes of the floods."""
+
+    clean: int = 1_000_000
+    orphans: int = 100_000
+
+
+def measure(side: Side, parameters: Parameters, surroundings: Surroundings, number: int) -> Pass:
+    """One policy."""
+    found = trio.run(floods, side.name, parameters, surroundings.tell)
+    counters: dict[str, float] = {}
     for one in found:
-        kept = "kept" if one.stall_ms_max <= STALL_MS_MAX else "NOT KEPT"
-        click.echo(
-            f"{one.evict:8} {one.inodes:>9} {one.kind:7} in {one.messages} messages: {one.seconds:6.1f} s;"
-            f" handler at most {one.handler_ms_max:8.1f} ms; stall p99 {one.stall_ms_p99:5.2f} ms,"
-            f" at most {one.stall_ms_max:5.1f} ms (bound {STALL_MS_MAX} ms {kept})"
-        )
-    say(f"wrote {json_file}")
+        counters[f"{one.kind}_longest_turn_seconds"] = one.stall_ms_max / 1e3
+        counters[f"{one.kind}_p99_turn_seconds"] = one.stall_ms_p99 / 1e3
+        counters[f"{one.kind}_longest_handler_seconds"] = one.handler_ms_max / 1e3
+        counters[f"{one.kind}_flood_seconds"] = one.seconds
+    broken = [
+        f"{one.kind}: a turn was put off by {one.stall_ms_max:.1f} ms; promised are {STALL_MS_MAX} ms"
+        for one in found
+        if one.stall_ms_max > STALL_MS_MAX
+    ]
+    return value_pass(side, sum(one.seconds for one in found), counters, broken=broken)
 
 
-if __name__ == "__main__":
-    run_scenario(command)
+def tell(passes: Sequence[Pass], parameters: Parameters) -> list[str]:
+    """The longest turns, by policy."""
+    said = []
+    kinds = {"clean": f"{parameters.clean:,} clean inodes", "orphans": f"{parameters.orphans:,} orphans"}
+    for one in passes:
+        values = [
+            f"{one.counters[f'{kind}_longest_turn_seconds'] * 1e3:.1f} ms ({words}; handler at most "
+            f"{one.counters[f'{kind}_longest_handler_seconds'] * 1e3:.1f} ms)"
+            for kind, words in kinds.items()
+        ]
+        said.append(f"{one.side}: a flood of FORGETs put the turn of others off by up to {' and '.join(values)}")
+    return said
+
+
+SCENARIO = SimpleScenario(
+    name="forgets",
+    mechanism=(
+        "A flood of FORGETs, on a volume in memory, beside a task that only takes its turn: how long the event loop is "
+        "kept, which no other request gets past."
+    ),
+    parameters=Parameters,
+    work=measure,
+    side_list=(Side("inline", "deferfs, inline", "inline"), Side("deferred", "deferfs, deferred", "deferred")),
+    measures=tuple(
+        Measure(f"{kind}_{what}_seconds", "value", f"{words}, {kind}", "closed")
+        for kind in ("clean", "orphans")
+        for what, words in (("longest_turn", "longest turn of others"), ("longest_handler", "longest handler"))
+    ),
+    lacking=lambda side, parameters: "",
+    tell=tell,
+)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from bench.main import say
 from deferfs.measure.statistics import RatioSummary, summarize_ratios
 
 BATCH: Final = 1000
@@ -36,7 +36,7 @@ class Growth(msgspec.Struct, frozen=True):
     overall: float
 
 
-def measure_growth(root: Path, entries: int) -> Growth:
+def measure_growth(root: Path, entries: int, tell: Callable[[str], None]) -> Growth:
     """Make a directory of `entries` entries (a multiple of 20,000) and the small ones beside it."""
     large_directory = f"{root}/large"
     os.mkdir(large_directory)
@@ -52,7 +52,7 @@ def measure_growth(root: Path, entries: int) -> Growth:
         small.append(create_entries(small_directory, 0, BATCH) / BATCH)
         large.append(create_entries(large_directory, first + step - BATCH, BATCH) / BATCH)
         spent += large[-1] * BATCH
-        say(f"{first + step:,} entries")
+        tell(f"{first + step:,} entries")
     ratio = summarize_ratios(large, small)
     late = summarize_ratios(large[STEPS // 2 :], small[STEPS // 2 :])
     assert ratio is not None

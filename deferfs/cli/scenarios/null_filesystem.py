@@ -3,7 +3,7 @@
 It keeps no permissions, no times, no journal and no disk. What it takes for an operation is the price of Python, trio,
 pyfuse3 and the kernel; no filesystem that is built on them can be faster.
 
-    python -m bench.null_filesystem MOUNTPOINT
+    python -m deferfs.cli.scenarios.null_filesystem MOUNTPOINT
 """
 
 from __future__ import annotations
@@ -170,11 +170,13 @@ class NullFilesystem(pyfuse3.Operations):
 
 
 async def serve() -> None:
+    """Until it is unmounted."""
     with cheap_turns(BusyPoll(POLL_US_DEFAULT)):
         await pyfuse3.main(TASKS_MIN, TASKS_MAX)
 
 
 def main(mountpoint: str) -> None:
+    """Mount and serve."""
     pyfuse3.init(NullFilesystem(), mountpoint, {"fsname=null"})
     try:
         trio.run(serve)

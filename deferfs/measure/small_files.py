@@ -39,6 +39,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def create_empty(root: Path, count: int) -> None:
+    """open(O_CREAT), close."""
     directory = f"{root}/empty"
     os.mkdir(directory)
     for index in range(count):
@@ -46,6 +47,7 @@ def create_empty(root: Path, count: int) -> None:
 
 
 def create_small(root: Path, count: int) -> None:
+    """open(O_CREAT), write 4 KiB, close."""
     directory = f"{root}/small"
     os.mkdir(directory)
     for index in range(count):
@@ -55,11 +57,13 @@ def create_small(root: Path, count: int) -> None:
 
 
 def stat_files(root: Path, count: int) -> None:
+    """stat of each by its name."""
     for index in range(count):
         os.stat(f"{root}/small/{index}")
 
 
 def walk(root: Path, count: int) -> None:
+    """scandir, and stat of each entry."""
     for directory in ("empty", "small"):
         with os.scandir(root / directory) as entries:
             for entry in entries:
@@ -67,6 +71,7 @@ def walk(root: Path, count: int) -> None:
 
 
 def read_small(root: Path, count: int) -> None:
+    """open, read all, close."""
     for index in range(count):
         descriptor = os.open(f"{root}/small/{index}", os.O_RDONLY)
         assert os.read(descriptor, 8192) == CONTENT
@@ -74,23 +79,27 @@ def read_small(root: Path, count: int) -> None:
 
 
 def rename(root: Path, count: int) -> None:
+    """Into another directory."""
     os.mkdir(root / "renamed")
     for index in range(count):
         os.rename(f"{root}/small/{index}", f"{root}/renamed/{index}")
 
 
 def delete(root: Path, count: int) -> None:
+    """unlink of each."""
     for index in range(count):
         os.unlink(f"{root}/renamed/{index}")
 
 
 def untar(root: Path, count: int) -> None:
+    """tar -x of small files."""
     (root / "untar").mkdir()
     archive = make_archive(count)
     subprocess.run(["tar", "-xf", "-", "-C", str(root / "untar")], input=archive, check=True)
 
 
 def remove_tree(root: Path, count: int) -> None:
+    """rm -rf of what tar made."""
     subprocess.run(["rm", "-rf", str(root / "untar")], check=True)
 
 

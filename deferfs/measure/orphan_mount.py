@@ -15,16 +15,16 @@ import resource
 import select
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from bench.daemon import daemon_pid, read_statistics
-from bench.filesystems import Deferfs, mounted
-from bench.main import say
-from bench.rows import sync
 from deferfs.errors import DeferfsError
+from deferfs.measure.rivals import Deferfs, mounted
+from deferfs.measure.scenario import Ask
+from deferfs.measure.small_files import sync
 from deferfs.measure.statistics import RatioSummary, summarize_ratios
 from deferfs.measure.targets import copy_image, deferfs_command, run_command
 
@@ -45,22 +45,25 @@ class Orphans(msgspec.Struct, frozen=True):
     drain: list[float]
 
 
-def measure_orphans(home: Path, orphans: int, pairs: int, *, crash: bool) -> Orphans:
+def measure_orphans(
+    home: Path, orphans: int, pairs: int, *, crash: bool, ask: Ask, tell: Callable[[str], None]
+) -> Orphans:
     """Make both images in `home`, which must be empty, and mount them in turn."""
     filesystem = Deferfs()
     image, mountpoint = home / "image", home / "mnt"
+    mountpoint.mkdir()
     filesystem.make(home)
     dirty, clean = home / "orphans.img", home / "clean.img"
-    _make_orphans(filesystem, home, mountpoint, orphans, crash=crash)
+    _make_orphans(filesystem, home, mountpoint, orphans, crash=crash, ask=ask)
     copy_image(image, dirty)
     with mounted(filesystem, home, mountpoint):
-        _wait_drained(mountpoint)
+        _wait_drained(mountpoint, ask)
     copy_image(image, clean)
     taken: dict[Path, list[float]] = {dirty: [], clean: []}
     drains = []
     for pair in range(1, pairs + 1):
         for source in (dirty, clean):
-            say(f"pair {pair} of {pairs}: {source.stem}")
+            tell(f"pair {pair} of {pairs}: {source.stem}")
             copy_image(source, image)
             start = time.monotonic()
             with mounted(filesystem, home, mountpoint):
@@ -68,14 +71,14 @@ def measure_orphans(home: Path, orphans: int, pairs: int, *, crash: bool) -> Orp
                 usable = time.monotonic()
                 taken[source].append(usable - start)
                 if source is dirty:
-                    _wait_drained(mountpoint)
+                    _wait_drained(mountpoint, ask)
                     drains.append(time.monotonic() - usable)
     ratio = summarize_ratios(taken[dirty], taken[clean])
     assert ratio is not None
     return Orphans("crash" if crash else "unmount", orphans, taken[dirty], taken[clean], ratio, drains)
 
 
-def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int, *, crash: bool) -> None:
+def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int, *, crash: bool, ask: Ask) -> None:
     """Leave `count` deleted files behind in the image, and nobody who serves it."""
     filesystem.mount(home, mountpoint)
     holders: list[tuple[int, int, int]] = []
@@ -88,7 +91,7 @@ def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int,
                 raise DeferfsError(f"{mountpoint}: the files to orphan could not be made")
         sync(mountpoint)
         if crash:
-            _kill(daemon_pid(mountpoint))
+            _kill(int(ask(mountpoint, "stat")["pid"]))
         else:
             run_command([*deferfs_command(), "ctl", str(mountpoint), "gc=stop", "drain=0"])
     finally:
@@ -98,7 +101,7 @@ def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int,
         for pid, _, _ in reversed(holders):
             os.waitpid(pid, 0)
         if not crash:
-            _wait_forgotten(mountpoint, count)
+            _wait_forgotten(mountpoint, count, ask)
         run_command([*deferfs_command(), "umount", str(mountpoint)])
 
 
@@ -144,19 +147,19 @@ def _kill(pid: int) -> None:
         os.close(process)
 
 
-def _wait_forgotten(mountpoint: Path, count: int) -> None:
+def _wait_forgotten(mountpoint: Path, count: int, ask: Ask) -> None:
     """Until the kernel has let go of every deleted file."""
     deadline = time.monotonic() + DRAIN_SECONDS_MAX
-    while read_statistics(mountpoint)["gc"]["queued"] < count:
+    while ask(mountpoint, "stat")["gc"]["queued"] < count:
         if time.monotonic() > deadline:
             raise DeferfsError(f"{mountpoint}: the kernel still holds deleted files")
         time.sleep(0.05)
 
 
-def _wait_drained(mountpoint: Path) -> None:
+def _wait_drained(mountpoint: Path, ask: Ask) -> None:
     deadline = time.monotonic() + DRAIN_SECONDS_MAX
     while True:
-        statistics = read_statistics(mountpoint)
+        statistics = ask(mountpoint, "stat")
         if not statistics["gc"]["queued"] + statistics["inodes"]["inactivating"]:
             return
         if time.monotonic() > deadline:

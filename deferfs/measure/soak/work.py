@@ -131,6 +131,7 @@ def make_standing(home: Path, count: int) -> None:
 
 
 def standing_file(home: Path, number: int) -> Path:
+    """The path of a file that stays."""
     return home / "standing" / f"{number % STANDING_DIRECTORIES}" / f"{number}"
 
 

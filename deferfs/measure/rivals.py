@@ -1,4 +1,4 @@
-"""The filesystems that are compared, each made fresh, mounted and unmounted in the same way."""
+"""Filesystems on images of their own, each made fresh, mounted and unmounted in the same way."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Final, Protocol
 from deferfs.errors import DeferfsError, EnvironmentProblem
 from deferfs.measure.targets import deferfs_command, run_command
 
-ROOT: Final = Path(__file__).parents[1]
 IMAGE_BYTES: Final = 2 << 30
 MOUNT_SECONDS_MAX: Final = 30.0
 """Longest time until a filesystem that mounts in the background is there."""
@@ -39,6 +36,8 @@ class Filesystem(Protocol):
 
 
 class Deferfs:
+    """The `deferfs` that belongs to this interpreter."""
+
     name = "deferfs"
     needs: Sequence[str] = ()
 
@@ -94,17 +93,19 @@ class Gocryptfs:
         plain_unmount(mountpoint)
 
 
-class Null:
-    """Dictionaries in memory behind pyfuse3 and our readers: what Python and FUSE cost without a filesystem."""
+class Program:
+    """A filesystem that a program serves in the foreground; `command` gets the mountpoint behind it."""
 
-    name = "null"
     needs: Sequence[str] = ()
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name, self._command = name, command
 
     def make(self, home: Path) -> None:
         """There is nothing to make."""
 
     def mount(self, home: Path, mountpoint: Path) -> None:
-        self._process = subprocess.Popen([sys.executable, "-m", "bench.null_filesystem", str(mountpoint)], cwd=ROOT)
+        self._process = subprocess.Popen([*self._command, str(mountpoint)])
 
     def unmount(self, mountpoint: Path) -> None:
         plain_unmount(mountpoint)
@@ -144,21 +145,11 @@ def mounted(filesystem: Filesystem, home: Path, mountpoint: Path) -> Iterator[Pa
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """A directory that is gone afterwards, unless something is still mounted in it."""
-    home = Path(tempfile.mkdtemp(prefix="deferfs-bench-"))
+def fresh(filesystem: Filesystem, home: Path) -> Iterator[Path]:
+    """A new filesystem in the empty directory `home`, mounted; all is removed afterwards."""
+    home.mkdir()
     (home / "mnt").mkdir()
-    try:
-        yield home
-    finally:
-        if not os.path.ismount(home / "mnt"):
-            shutil.rmtree(home)
-
-
-@contextlib.contextmanager
-def fresh(filesystem: Filesystem) -> Iterator[Path]:
-    """A new filesystem, mounted; everything is removed afterwards."""
-    with scratch() as home:
-        filesystem.make(home)
-        with mounted(filesystem, home, home / "mnt") as root:
-            yield root
+    filesystem.make(home)
+    with mounted(filesystem, home, home / "mnt") as root:
+        yield root
+    shutil.rmtree(home)

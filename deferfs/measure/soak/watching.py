@@ -1,7 +1,7 @@
 """A soak: everything at once for as long as one likes. Memory stays flat, the backlog bounded, statfs exact at the end.
 
-Processes do what `bench.soak_work` names, in a memory budget and a log that are too small for it, and
-`bench.soak_disturbances` tells what is done to the mount meanwhile. The daemon is looked at every second. In the end
+Processes do what `soak.work` names, in a memory budget and a log that are too small for it, and
+`soak.disturbances` tells what is done to the mount meanwhile. The daemon is looked at every second. In the end
 everything is deleted, and must be as if nothing had been.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
@@ -18,22 +17,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import click
 import msgspec
 
-from bench.daemon import read_statistics
-from bench.filesystems import Deferfs, mounted, scratch
-from bench.main import RESULTS, run_scenario, say
-from bench.rows import DROP_ALL, sync
-from bench.soak_disturbances import calm, disturb, set_value
-from bench.soak_work import work_until
 from deferfs.errors import DeferfsError
+from deferfs.measure.small_files import DROP_ALL, sync
+from deferfs.measure.soak.disturbances import Mount, calm, disturb
+from deferfs.measure.soak.work import work_until
 from deferfs.measure.targets import deferfs_command
 from deferfs.reclaim.lockdep import CYCLE_TITLE, FS_RECLAIM
 
-IMAGE_BYTES: Final = 1 << 30
-LOG: Final = "4M"
-MEMORY: Final = "8M"
 STANDING_FILES: Final = 24_000
 """Files that stay, of all processes together: some 20 MiB of inodes and blocks."""
 STANDING_A_SECOND: Final = 100
@@ -72,6 +64,8 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Soak(msgspec.Struct, frozen=True):
+    """All of a soak."""
+
     seconds: float
     processes: int
     rounds: int
@@ -79,16 +73,17 @@ class Soak(msgspec.Struct, frozen=True):
     samples: list[Sample]
 
 
-def find_cycles(root: Path) -> list[str]:
+def find_cycles(mount: Mount) -> list[str]:
     """Circles of waits that were possible. Those through reclaim are what inline mode is like: deferred, nothing is
     waited for in there."""
-    report = set_value(root, "lockdep", "report")
+    report = mount.set("lockdep", "report")
     found = [line for line in report.splitlines() if line.startswith(CYCLE_TITLE)]
     return [line for line in found if FS_RECLAIM not in line]
 
 
-def take_sample(root: Path, at: float) -> Sample:
-    statistics = read_statistics(root)
+def take_sample(mount: Mount, at: float) -> Sample:
+    """The daemon now."""
+    statistics = mount.statistics()
     process = Path("/proc") / str(statistics["pid"])
     kilobytes = {
         fields[0]: int(fields[1])
@@ -109,7 +104,7 @@ def take_sample(root: Path, at: float) -> Sample:
     )
 
 
-def watch(root: Path, seconds: float, workers: Sequence[BaseProcess]) -> list[Sample]:
+def watch(mount: Mount, seconds: float, workers: Sequence[BaseProcess]) -> list[Sample]:
     """Sample and disturb until the time is over; DeferfsError when a worker ends before."""
     samples: list[Sample] = []
     scale = max(1, round(180 / seconds))
@@ -117,22 +112,23 @@ def watch(root: Path, seconds: float, workers: Sequence[BaseProcess]) -> list[Sa
     while (at := time.monotonic() - start) < seconds:
         if any(not worker.is_alive() for worker in workers):
             raise DeferfsError("a process of the soak has ended early; its message is above, the daemon's in its log")
-        samples.append(take_sample(root, at))
-        disturb(root, len(samples), scale)
+        samples.append(take_sample(mount, at))
+        disturb(mount, len(samples), scale)
         time.sleep(SAMPLE_SECONDS)
     return samples
 
 
-def drain(root: Path) -> None:
+def drain(mount: Mount) -> None:
     """Until the kernel has forgotten everything and inodegc has cleaned it up."""
     deadline = time.monotonic() + END_SECONDS_MAX
-    calm(root)
+    calm(mount)
+    root = mount.root
     while True:
         sync(root)
         Path("/proc/sys/vm/drop_caches").write_text(DROP_ALL)
-        set_value(root, "gc", "flush")
+        mount.set("gc", "flush")
         sync(root)
-        statistics = read_statistics(root)
+        statistics = mount.statistics()
         if not (statistics["space"]["orphans"] + statistics["gc"]["queued"] + statistics["inodes"]["forgets_waiting"]):
             return
         if time.monotonic() > deadline:
@@ -162,6 +158,7 @@ def judge_growth(samples: Sequence[Sample], seconds: float) -> list[Verdict]:
 
 
 def judge_backlog(samples: Sequence[Sample], limits: dict[str, Any]) -> Verdict:
+    """Within the limits of the throttle, and none too old."""
     queued, size, oldest = (max(getattr(s, name) for s in samples) for name in ("queued", "pending_bytes", "oldest"))
     slack = limits["age_seconds"] + limits["deadline_seconds"] + SAMPLE_SECONDS
     return Verdict(
@@ -184,6 +181,7 @@ def judge_shortage(samples: Sequence[Sample], seconds: float, end: dict[str, Any
 
 
 def judge_throttle(end: dict[str, Any]) -> Verdict:
+    """Deleters waited, and none does any more."""
     waits, throttle = end["waits"]["throttle"], end["throttle"]
     return Verdict(
         "who deletes is held back",
@@ -218,9 +216,10 @@ def _process(root: str, number: int, seed: int, standing: int, stop: Any, rounds
         rounds.value += done
 
 
-def soak(root: Path, seconds: float, processes: int, seed: int) -> Soak:
-    """The soak on a fresh filesystem mounted at `root`."""
-    drain(root)
+def soak(mount: Mount, seconds: float, processes: int, seed: int) -> Soak:
+    """The soak on a fresh filesystem."""
+    root = mount.root
+    drain(mount)
     before = free_counts(root)
     context = multiprocessing.get_context("spawn")
     stop, rounds = context.Event(), context.Value("l", 0)
@@ -232,7 +231,7 @@ def soak(root: Path, seconds: float, processes: int, seed: int) -> Soak:
     for worker in workers:
         worker.start()
     try:
-        samples = watch(root, seconds, workers)
+        samples = watch(mount, seconds, workers)
     finally:
         stop.set()
         for worker in workers:
@@ -242,47 +241,16 @@ def soak(root: Path, seconds: float, processes: int, seed: int) -> Soak:
                 worker.join()
     ended = [worker.exitcode for worker in workers]
     verdicts = [Verdict("all processes ended well", f"exit codes {ended}", not any(ended))]
-    drain(root)
-    end = read_statistics(root)
+    drain(mount)
+    end = mount.statistics()
     verdicts += judge_growth(samples, seconds)
     verdicts += [judge_shortage(samples, seconds, end), judge_backlog(samples, end["throttle"]), judge_throttle(end)]
-    verdicts += judge_end(before, free_counts(root), end, find_cycles(root))
+    verdicts += judge_end(before, free_counts(root), end, find_cycles(mount))
     return Soak(seconds, processes, rounds.value, verdicts, samples)
 
 
 def check_image(image: Path) -> Verdict:
+    """fsck on the unmounted image."""
     done = subprocess.run([*deferfs_command(), "fsck", "-n", str(image)], check=False, capture_output=True, text=True)
     lines = (done.stdout + done.stderr).strip().splitlines()
     return Verdict("fsck finds nothing", lines[-1] if lines else f"exit code {done.returncode}", not done.returncode)
-
-
-@click.command()
-@click.option("--minutes", type=click.FloatRange(min=0.05), default=30.0, show_default=True)
-@click.option("--processes", type=click.IntRange(min=1), default=4, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--options", default="", help="More mount options, such as writeback_cache=off,commit=1.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), default=RESULTS / "soak.json")
-def command(minutes: float, processes: int, seed: int, options: str, json_file: Path) -> None:
-    """Everything at once: memory flat, backlog bounded, statfs exact at the end."""
-    say(f"{processes} processes for {minutes:g} minutes")
-    json_file.parent.mkdir(parents=True, exist_ok=True)
-    log = json_file.with_suffix(".log").absolute()
-    log.unlink(missing_ok=True)
-    filesystem = Deferfs(f"memory={MEMORY},log={log},{options}", IMAGE_BYTES, ("--journal-size", LOG))
-    with scratch() as home:
-        filesystem.make(home)
-        with mounted(filesystem, home, home / "mnt") as root:
-            result = soak(root, 60 * minutes, processes, seed)
-        result.verdicts.append(check_image(home / "image"))
-    json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
-    click.echo(f"{result.rounds} rounds of {processes} processes in {result.seconds:.0f} s")
-    words = {True: "kept", False: "NOT KEPT", None: "too short to judge"}
-    for verdict in result.verdicts:
-        click.echo(f"{verdict.promise}: {verdict.figures}: {words[verdict.kept]}")
-    say(f"wrote {json_file}")
-    if any(verdict.kept is False for verdict in result.verdicts):
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    run_scenario(command)
