@@ -98,10 +98,17 @@ def run(plans: Sequence[Plan], conditions: Conditions) -> Report:
         machine=describe_machine(conditions.scratch),
         busy=_refused(results, begun),
         results=results,
-        notes=[*conditions.notes, *dict.fromkeys(note for one in begun for note in observations(one))],
+        notes=[*conditions.notes, *_notes(begun, results)],
         seed=conditions.seed,
         interrupted=interrupted,
     )
+
+
+def _notes(collected: Sequence[Collected], results: Sequence[Result]) -> list[str]:
+    """All observations, but for what a sentence says already."""
+    said = {sentence for result in results for sentence in result.sentences}
+    notes = dict.fromkeys(note for one in collected for note in observations(one))
+    return [note for note in notes if note.partition(": ")[2] not in said]
 
 
 def _ask_what_is_missing(plan: Plan, conditions: Conditions) -> Collected:
