@@ -1,4 +1,4 @@
-"""What is found of a broken-off pass. Undoing it takes a mount, and is tried on one in the tests of the command."""
+"""What is found of a broken-off pass. Undoing it is tried on real mounts, in tests/mounted."""
 
 from pathlib import Path
 
