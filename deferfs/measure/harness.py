@@ -29,6 +29,7 @@ from deferfs.measure.results import SCHEMA, Report, Resampled, Result
 from deferfs.measure.scenario import Ask, Loop, Pass, Prepared, Scenario, Side, Surroundings
 from deferfs.measure.sentences import latency_sentences
 from deferfs.measure.sweep import sweep
+from deferfs.measure.watcher import Watcher
 
 SATURATED_FRACTION: Final = 0.9
 """A series that did less than this part of what was due could not keep its pace."""
@@ -132,7 +133,8 @@ def sides_of_aa(sides: Sequence[Side]) -> list[Side]:
 def _run_plan(one: Collected, conditions: Conditions) -> None:
     scenario, parameters = one.plan.scenario, one.plan.parameters
     scratch = Path(tempfile.mkdtemp(prefix="deferfs-bench-", dir=conditions.scratch))
-    own = OwnProcesses()
+    watcher = Watcher()  # before the scenario opens anything, which a process that is forked would hold open
+    own = OwnProcesses(watcher)
     surroundings = Surroundings(
         scratch=scratch,
         disk=one.plan.disk,
@@ -151,7 +153,7 @@ def _run_plan(one: Collected, conditions: Conditions) -> None:
     except (DeferfsError, OSError) as problem:
         _give_up(one, one.able, f"{problem}", conditions)
     finally:
-        own.close()
+        watcher.close()
         _sweep(scratch, conditions)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.measure.load import ForeignLoad, OwnProcesses, account_of, descendants
+from deferfs.measure.accounts import account_of, descendants
+from deferfs.measure.load import ForeignLoad, OwnProcesses
 
 TICK = os.sysconf("SC_CLK_TCK")
 OURS, CHILD, DAEMON, OTHER, KERNEL = 100, 101, 200, 300, 2
@@ -46,7 +47,7 @@ def proc(tmp_path: Path) -> Proc:
 
 @pytest.fixture
 def own(proc: Proc) -> OwnProcesses:
-    return OwnProcesses(proc.root, OURS)
+    return OwnProcesses(None, proc.root, OURS)
 
 
 def fraction(load: ForeignLoad) -> float:
@@ -78,7 +79,6 @@ def test_a_reported_daemon_is_ours_even_when_it_has_ended(proc: Proc, own: OwnPr
     proc.end(DAEMON)
     proc.use(0.4)
     assert fraction(load) == pytest.approx(0)
-    own.close()
 
 
 def test_a_daemon_that_is_not_reported_is_foreign(proc: Proc, own: OwnProcesses) -> None:
@@ -94,7 +94,6 @@ def test_a_later_process_of_the_same_number_is_not_taken_for_the_daemon(proc: Pr
     proc.set(DAEMON, 0.4, started=77)
     proc.use(0.4)
     assert fraction(load) == pytest.approx(0.4)
-    own.close()
 
 
 def test_a_reported_child_counts_once(proc: Proc, own: OwnProcesses) -> None:
@@ -105,7 +104,6 @@ def test_a_reported_child_counts_once(proc: Proc, own: OwnProcesses) -> None:
     proc.end(CHILD)
     proc.set(OURS, 0, children=0.2)
     assert own.seconds() == pytest.approx(0.2)
-    own.close()
 
 
 def test_what_a_hypervisor_took_is_foreign(proc: Proc, own: OwnProcesses) -> None:
