@@ -37,7 +37,7 @@ def value_of(one: Pass, measure: Measure) -> float | None:
 def held_against(sides: Sequence[Side]) -> list[tuple[Side, Side]]:
     """Which sides are compared, as (numerator, denominator): inline with deferred, other filesystems with deferred,
     the floor with deferred and with inline. Where a role comes up several times, the first belongs to the first, and so
-    on; one floor serves all.
+    on; one floor serves all. Where deferfs is none of them, the others are held against the floor.
     """
     by_role: dict[Role, list[Side]] = {"inline": [], "deferred": [], "floor": [], "kernel": []}
     for side in sides:
@@ -45,7 +45,7 @@ def held_against(sides: Sequence[Side]) -> list[tuple[Side, Side]]:
     inline, deferred, floors = by_role["inline"], by_role["deferred"], by_role["floor"]
     pairs = list(zip(inline, deferred, strict=False))
     pairs += [(side, deferred[0]) for side in by_role["kernel"] if deferred]
-    for subjects in (deferred, inline):
+    for subjects in (deferred, inline) if deferred or inline else (by_role["kernel"],):
         if floors:
             pairs += [(floors[min(place, len(floors) - 1)], side) for place, side in enumerate(subjects)]
     return pairs

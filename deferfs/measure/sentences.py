@@ -56,12 +56,13 @@ def _sentence(
 ) -> str:
     parts: list[str] = []
     columns = TOLD if _has_percentiles(measure, measures) else TOLD[-1:]
+    ours = any(side.role in ("inline", "deferred") for side in sides)
     for side in sides:
         histogram = pooled(passes, side.name, measure.series, measure.loop)
-        if side.role == "kernel" or not histogram.count:
+        if (side.role == "kernel" and ours) or not histogram.count:
             continue
         alone = sum(other.role == side.role for other in sides) == 1
-        words = ROLE_WORDS[side.role] if alone else side.words
+        words = ROLE_WORDS.get(side.role, side.words) if alone else side.words
         labels = " ({})" if not parts and len(columns) > 1 else ""
         values = [told(histogram, percent) + labels.format(label) for label, percent in columns]
         where = f"{words} " if words.startswith("with ") else ""
