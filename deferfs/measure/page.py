@@ -179,8 +179,8 @@ def section_of(report: Report, result: Result) -> dict[str, Any]:
 
 
 def _subjects(result: Result) -> set[str]:
-    """The sides that the picture of ratios is about: the deferred ones, so that to the right is always the same; what is
-    mounted, where deferfs is none of them."""
+    """The sides that the picture of ratios is about: the deferred ones, so that to the right is always the same; those
+    that are mounted, where deferfs is none of them."""
     deferred = {side.name for side in result.sides if side.role == "deferred"}
     return deferred or {side.name for side in result.sides if side.role != "floor"}
 
