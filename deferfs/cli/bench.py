@@ -2,112 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 
-@click.command("bench")
-@click.argument("scenario", type=click.Choice(["churn"]), default="churn")
+class Bench(click.Command):
+    """Scenarios are arguments, and a few words are commands of their own: `deferfs bench list`. No scenario has one of
+    these names.
+    """
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context of the command that the first word names, or of this one."""
+        if args and args[0] in SUBCOMMANDS:
+            name, *rest = args
+            return SUBCOMMANDS[name].make_context(f"{info_name} {name}", rest, parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, after the options."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in SUBCOMMANDS.items()])
+
+
+SUBCOMMANDS: dict[str, click.Command] = {}
+
+
+def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
+    def register(function: Callable[..., object]) -> click.Command:
+        made = click.command(name)(function)
+        SUBCOMMANDS[name] = made
+        return made
+
+    return register
+
+
+@click.command("bench", cls=Bench)
+@click.argument("scenarios", metavar="[SCENARIO...]", nargs=-1)
+@click.option("--full", is_flag=True, help="The sweeps of the scenarios, with long passes.")
+@click.option("--pairs", type=click.IntRange(min=1), help="Pairs of passes; the default is the scenario's own.")
+@click.option(
+    "--disk",
+    metavar="PRESET",
+    help="The slow disk below every side; `deferfs bench disk` lists the presets.  [default: the scenario's own]",
+)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the scenario.")
 @click.option(
     "--target",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Work in DIR, on whatever is mounted there, instead of on a scratch image.",
+    help="Work in DIR, on whatever is mounted there (churn).",
 )
-@click.option("--pairs", type=click.IntRange(min=1), default=3, show_default=True, help="Pairs of runs.")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0.5),
-    default=6.0,
-    show_default=True,
-    help="How long one run should take; its amount of work follows from that.",
-)
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=0, max=1000),
-    default=0,
-    help="Amount of work of one run, instead of --seconds.",
-)
-@click.option(
-    "--memory-limit",
-    default="24M",
-    show_default=True,
-    metavar="SIZE",
-    help="Memory cgroup of workload and probes; `none` for no limit.",
-)
-@click.option("--daemon-inside", is_flag=True, help="Put the daemon into the memory cgroup too.")
-@click.option(
-    "--tree-files",
-    type=click.IntRange(min=200),
-    default=16_000,
-    show_default=True,
-    help="Cold files: more than the cgroup holds dentries for.",
-)
-@click.option(
-    "-o",
-    "options",
-    multiple=True,
-    metavar="OPTIONS",
-    default=("memory=16M",),
-    show_default=True,
-    help="Mount options for every run on a scratch image.",
-)
+@click.option("--aa", is_flag=True, help="One side against itself: how often is there a difference?")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the sides, and of the work.")
 @click.option(
     "--scratch",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     metavar="DIR",
-    help="Where to put scratch images.",
+    help="Where to put images.  [default: the directory for temporary files]",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write all results to FILE.",
-)
-@click.option(
-    "--html",
-    "html_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write a page with plots to FILE.",
-)
-def command(
-    scenario: str,
-    target: Path | None,
-    pairs: int,
-    seconds: float,
-    rounds: int,
-    memory_limit: str,
-    daemon_inside: bool,
-    tree_files: int,
-    options: tuple[str, ...],
-    scratch: Path | None,
-    json_file: Path | None,
-    html_file: Path | None,
-) -> None:
-    """Compare inline with deferred eviction, pair by pair.
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the result to FILE.")
+@click.option("--html", "html_file", type=click.Path(path_type=Path), metavar="FILE", help="Write a page to FILE.")
+def command(**options: Any) -> int:
+    """Who waits for the eviction of inodes, and how long: inline against deferred, on a slow disk.
 
-    A workload creates, writes, stats, reopens and deletes files inside a memory cgroup that is
-    too small for the tree it works on, while probes record how long create, stat, a 4 KiB write,
-    fsync and touching fresh memory take. A control that has nothing to clean up is the floor.
+    Each SCENARIO isolates one mechanism; without any, allocation and direct-reclaim are run. Its sides take turns, in
+    random order, pair after pair, from the same state each time. Ends with sentences, the ratios that they rest on with
+    their 95 % intervals, and where the time went. Ctrl-C ends it with what is finished.
     """
-    from deferfs.cli.bench_churn import Request, run_benchmark
+    from deferfs.cli.bench_run import Request, run_benchmark
 
-    assert scenario == "churn", scenario
-    run_benchmark(
-        Request(
-            target=target,
-            pairs=pairs,
-            seconds=seconds,
-            rounds=rounds,
-            memory_limit=memory_limit,
-            daemon_inside=daemon_inside,
-            tree_files=tree_files,
-            options=options,
-            scratch=scratch,
-            json_file=json_file,
-            html_file=html_file,
-        )
-    )
+    return run_benchmark(Request(**options))
+
+
+@_subcommand("list")
+def list_command() -> None:
+    """List the scenarios, what each isolates, and its parameters."""
+    from deferfs.cli.bench_show import list_scenarios
+
+    list_scenarios()
+
+
+@_subcommand("disk")
+@click.argument("preset", required=False)
+def disk_command(preset: str | None) -> int:
+    """Measure the slow disk by itself, or list its presets.
+
+    Is it as slow as its PRESET says? Ends in 1 when anything was faster than stated.
+    """
+    from deferfs.cli.bench_show import check_disk
+
+    return check_disk(preset)
+
+
+@_subcommand("compare")
+@click.argument("before", metavar="A.json", type=click.Path(path_type=Path))
+@click.argument("after", metavar="B.json", type=click.Path(path_type=Path))
+def compare_command(before: Path, after: Path) -> None:
+    """Compare two results of `--json`: A divided by B, so above 1 B is faster."""
+    from deferfs.cli.bench_show import compare_files
+
+    compare_files(before, after)
+
+
+@_subcommand("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of `--json`."""
+    from deferfs.cli.bench_show import print_schema
+
+    print_schema()

@@ -13,7 +13,7 @@ def usable_hierarchy(limit_bytes: int, root: Path = CGROUP_ROOT) -> tuple[Hierar
     """The hierarchy for a memory cgroup of this size, tried out; or None and one line that says
     what is missing.
     """
-    missing = "every run is without a memory limit, so the kernel drops dentries only by chance"
+    missing = "what needs one is not run, or without a memory limit"
     hierarchy = find_hierarchy(root)
     if hierarchy is None:
         return None, f"no memory cgroup controller under {root}: {missing}"
@@ -27,12 +27,12 @@ def usable_hierarchy(limit_bytes: int, root: Path = CGROUP_ROOT) -> tuple[Hierar
     return hierarchy, ""
 
 
-def check_fuse(device: Path = Path("/dev/fuse")) -> None:
-    """EnvironmentProblem when nothing can be mounted here."""
+def missing_for_mounts(device: Path = Path("/dev/fuse")) -> str:
+    """What this machine lacks for mounting anything, in one line; empty if nothing."""
     if not device.exists():
-        raise EnvironmentProblem(
-            f"{device} is missing, so deferfs cannot be mounted; load the fuse module, "
-            "or measure a mounted filesystem by --target DIR"
-        )
+        return f"{device} is missing; load the fuse module"
     if not os.access(device, os.R_OK | os.W_OK):
-        raise EnvironmentProblem(f"{device} may not be opened by this user; run as root")
+        return f"{device} may not be opened by this user; run as root"
+    if os.geteuid() != 0:
+        return "not root"
+    return ""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import deferfs
@@ -47,31 +45,6 @@ def process_cpu_seconds(pid: int) -> float:
         return 0.0
     fields = text.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def busy_cpu_seconds() -> float:
-    """Time that all processors together have spent doing anything for any process, in seconds."""
-    with open("/proc/stat", encoding="ascii") as file:
-        user, nice, system = map(int, file.readline().split()[1:4])
-    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
-
-
-class ForeignLoad:
-    """How much of the processors goes to others than the processes `pids`, from the making on."""
-
-    def __init__(self, pids: Iterable[int]) -> None:
-        self._pids = tuple(pids)
-        self._start = time.monotonic()
-        self._foreign = self._foreign_seconds()
-
-    def fraction(self) -> float:
-        """Part of all processors since the making: 0 alone, 1 when there was nothing left for us."""
-        elapsed = (time.monotonic() - self._start) * (os.cpu_count() or 1)
-        used = self._foreign_seconds() - self._foreign
-        return min(max(used / elapsed, 0.0), 1.0) if elapsed else 0.0
-
-    def _foreign_seconds(self) -> float:
-        return busy_cpu_seconds() - sum(map(process_cpu_seconds, self._pids))
 
 
 def process_memory_bytes(pid: int, field: str = "VmHWM") -> int:

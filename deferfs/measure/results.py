@@ -1,44 +1,20 @@
-"""The result of a benchmark, as `--json` writes it. `docs/benchmarking.md` describes every field.
+"""The result of `deferfs bench`, as `--json` writes it. `docs/benchmarking.md` describes every field.
 
 A change that a reader of the file would notice changes `SCHEMA`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
-from deferfs.measure.cgroup import MemoryReading
-from deferfs.measure.histogram import Histogram
-from deferfs.measure.pressure import Pressure
-from deferfs.measure.probes import ProbeResult
-from deferfs.measure.statistics import RatioSummary
-from deferfs.measure.tracing import ReclaimTotals
-from deferfs.measure.workload import WorkloadResult
+from deferfs.errors import DeferfsError, UsageError
+from deferfs.measure.scenario import Loop, Measure, Pass, Side
+from deferfs.measure.statistics import RatioSummary, Verdict
 
-SCHEMA: Final = "deferfs-bench/1"
-CONTROL: Final = "none"
-PERCENTILES: Final = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
-
-
-class Settings(msgspec.Struct, frozen=True):
-    """How the benchmark was run: the same for each of its runs."""
-
-    scenario: str
-    target: str
-    baseline: str
-    """The mode in the numerator of each ratio."""
-    candidate: str
-    """The mode in the denominator."""
-    pairs: int
-    rounds: int
-    memory_limit_bytes: int | None
-    cgroup_version: int | None
-    daemon_inside: bool
-    tree_files: int
-    seed: int
-    mount_options: str
+SCHEMA: Final = "deferfs-bench/2"
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -50,90 +26,114 @@ class Machine(msgspec.Struct, frozen=True):
     python: str
     deferfs: str
     scratch_filesystem: str
-    """Type of the filesystem that holds the image or the tree: fsync costs nothing on tmpfs."""
-
-
-class Drain(msgspec.Struct, frozen=True):
-    """The debt at the end of the workload, and what paying it took. Inactivation that was put off
-    ends here.
-    """
-
-    queued: int
-    pending_bytes: int
-    seconds: float
-    sync_seconds: float
-    complete: bool
-    """False when the backlog was still there at the deadline."""
-
-
-class Daemon(msgspec.Struct, frozen=True):
-    """The filesystem's own account: `deferfs stat --json` before and after, and its process."""
-
-    before: dict[str, Any]
-    after: dict[str, Any]
-    cpu_seconds: float
-    resident_bytes_max: int
-
-
-class Memory(msgspec.Struct, frozen=True):
-    """The memory cgroup after the workload; `pressure` (us) and `limit_hits` count from the start
-    of the workload.
-    """
-
-    reading: MemoryReading
-    limit_hits: int
-    pressure: dict[str, Pressure]
-
-
-class Run(msgspec.Struct, frozen=True):
-    """One run of the scenario in one mode. `total_seconds` is workload, drain and sync together."""
-
-    pair: int
-    mode: str
-    total_seconds: float
-    workload: WorkloadResult
-    probes: dict[str, ProbeResult]
-    drain: Drain
-    stop_seconds: float
-    foreign_cpu_fraction: float
-    """Part of all processors that went to processes which do not belong to the run."""
-    daemon: Daemon | None
-    memory: Memory | None
-    reclaim: dict[str, ReclaimTotals]
+    """Type of the filesystem that holds the images: fsync costs nothing on tmpfs."""
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """Ratios baseline/candidate, so above 1 the candidate is faster.
+    """One measure of two sides: `numerator` divided by `denominator` (names of sides), so above 1 the denominator is
+    faster.
 
-    `probes` maps probe -> percentile -> ratios of response times; `control` is candidate/control
-    in the same shape: 1 means that the candidate is as fast as having nothing to clean up.
-    `total_seconds` compares the time for the whole work, debt included; `throughput` the
-    operations per second of the workload alone, turned round so that above 1 the candidate is
-    faster here too.
+    `ratio` is None where there is no pair of which both passes have the measure. `faster` names the faster side where
+    the verdict is `faster`. `pairs_used` are those that the ratio is of; `pairs_busy` and `pairs_unfinished` were left
+    out because other programs used the processors, or because a pass did not finish.
     """
 
-    probes: dict[str, dict[str, RatioSummary]]
-    control: dict[str, dict[str, RatioSummary]]
-    total_seconds: RatioSummary | None
-    throughput: RatioSummary | None
+    measure: Measure
+    numerator: str
+    denominator: str
+    ratio: RatioSummary | None
+    verdict: Verdict
+    faster: str = ""
+    pairs_used: int = 0
+    pairs_busy: int = 0
+    pairs_unfinished: int = 0
+
+
+class Resampled(msgspec.Struct, frozen=True):
+    """An A/A run of one measure: in how many of `of` random pairings of the passes of one side with each other the
+    verdict was `no difference`.
+    """
+
+    measure: Measure
+    no_difference: int
+    of: int
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One scenario with one set of parameters.
+
+    `missing`: side -> why it could not be run. `disk`: the preset of the slow disk. `passes`: in the order they were
+    done, without the warm-up. `aa`: filled by an A/A run, which has no comparisons.
+    """
+
+    scenario: str
+    mechanism: str
+    parameters: dict[str, Any]
+    disk: str
+    sides: list[Side]
+    missing: dict[str, str]
+    measures: list[Measure]
+    passes: list[Pass]
+    comparisons: list[Comparison]
+    sentences: list[str]
+    aa: list[Resampled] = []
+
+    def of_side(self, name: str, loop: Loop | None = None) -> list[Pass]:
+        """The passes of one side, in order of the pairs; of one kind, or of both."""
+        found = [one for one in self.passes if one.side == name and loop in (None, one.loop)]
+        return sorted(found, key=lambda one: one.pair)
+
+    @property
+    def ran(self) -> list[Side]:
+        """The sides that have passes."""
+        names = {one.side for one in self.passes}
+        return [side for side in self.sides if side.name in names]
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Everything about one benchmark. `notes` are the things a reader must know, one line each."""
+    """Everything about one run of `deferfs bench`.
+
+    `created`: ISO 8601, UTC. `busy`: others used the processors so much that some comparison has no verdict.
+    `notes`: lines that a reader must know. `interrupted`: not everything that was asked for is here.
+    """
 
     schema: str
     created: str
     machine: Machine
-    settings: Settings
+    busy: bool
+    results: list[Result]
     notes: list[str]
-    runs: list[Run]
-    comparison: Comparison
-
-    def of_mode(self, mode: str) -> list[Run]:
-        """The runs in `mode`, in order of the pairs."""
-        return sorted((run for run in self.runs if run.mode == mode), key=lambda run: run.pair)
+    seed: int = 0
+    interrupted: bool = False
 
 
-def response_of(run: Run, probe: str) -> Histogram:
-    """The response times of one probe in one run."""
-    return run.probes[probe].response
+def encode_report(report: Report) -> bytes:
+    """The JSON file of a report."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+
+
+def decode_report(data: bytes, name: str) -> Report:
+    """The report in a file called `name`. UsageError when it is none, or one of another version."""
+    try:
+        head = msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{name}: not JSON: {error}") from error
+    found = head.get("schema") if isinstance(head, dict) else None
+    if not isinstance(found, str) or not found.startswith("deferfs-bench/"):
+        raise UsageError(f"{name}: not a result of `deferfs bench --json`")
+    if found != SCHEMA:
+        raise UsageError(f"{name}: has the schema {found}; this version reads {SCHEMA}")
+    try:
+        return msgspec.json.decode(data, type=Report)
+    except (msgspec.ValidationError, DeferfsError) as error:
+        raise UsageError(f"{name}: not as its schema {SCHEMA} has it: {error}") from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a report."""
+    return msgspec.json.schema(Report)
+
+
+def series_names(passes: Sequence[Pass]) -> list[str]:
+    """All series of some passes, in the order in which they come up."""
+    return list(dict.fromkeys(name for one in passes for name in one.series))

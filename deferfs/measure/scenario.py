@@ -44,7 +44,8 @@ class Side(msgspec.Struct, frozen=True):
 
 class Measure(msgspec.Struct, frozen=True):
     """What is compared. `statistic` is a percentile label of `PERCENTILES` of the latencies in `series`, or `value`:
-    the counter (or `seconds`) that `series` names. Less is better, always.
+    the counter (or `seconds`) that `series` names. Less is better, always. `words`: the operation or the value, as a
+    sentence has it ("an operation that needed memory").
     """
 
     series: str
@@ -91,7 +92,8 @@ class Pass(msgspec.Struct, frozen=True):
     """One pass of one side.
 
     `seconds`: the whole work, until nothing is owed. `counters`: named with their unit at the end (`_bytes`,
-    `_seconds`, `_ns`, `_total`). `waits`: by cause. `foreign_cpu_fraction`: the part of all processors that went to
+    `_seconds`, `_ns`, `_total`). `waits`: by cause. `broken`: promises that were not kept, one line each; the run then
+    ends in 1. `foreign_cpu_fraction`: the part of all processors that went to
     processes which do not belong to the pass; the harness fills it in, as it does `pair`.
     """
 
@@ -104,6 +106,7 @@ class Pass(msgspec.Struct, frozen=True):
     waits: dict[str, Wait] = {}
     stalls: list[Stall] = []
     notes: list[str] = []
+    broken: list[str] = []
     pair: int = 0
     foreign_cpu_fraction: float = 0.0
 
@@ -138,7 +141,11 @@ class Prepared(Protocol):
 class Scenario(Protocol):
     """One mechanism, isolated.
 
-    `parameters` is a msgspec struct whose defaults are those of a short run; `--set NAME=VALUE` changes a field.
+    `parameters` is a msgspec struct whose defaults are those of a short run; `--set NAME=VALUE` changes a field. One
+    called `target` is set by `--target DIR`.
+
+    A scenario may have two more attributes: `disk`, the slow disk that it wants (a preset, or key=value words; empty:
+    it uses none), and `warm_up`, False where a pass that is discarded would cost more than it brings.
     """
 
     name: str

@@ -31,12 +31,12 @@ def times(value: float) -> str:
 
 
 def spread(summary: RatioSummary | None) -> str:
-    """A ratio with the least and the most of its pairs: `1.93x (1.20-3.41)`; a dash when there is
+    """A ratio with its 95 % interval: `1.93x (1.20-3.41)`; a dash when there is
     none.
     """
     if summary is None:
         return "-"
-    return f"{times(summary.geomean)} ({three_digits(summary.low)}-{three_digits(summary.high)})"
+    return f"{times(summary.middle)} ({three_digits(summary.low)}-{three_digits(summary.high)})"
 
 
 def size(count: float) -> str:
@@ -49,3 +49,14 @@ def size(count: float) -> str:
         if value < 1000 or unit == "GiB":
             break
     return f"{three_digits(value)} {unit}"
+
+
+def amount(name: str, value: float) -> str:
+    """The value of a counter, by the unit at the end of its name."""
+    if name.endswith("_bytes"):
+        return size(value)
+    if name.endswith("_seconds"):
+        return latency(value * 1e9)
+    if name.endswith("_ns"):
+        return latency(value)
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else three_digits(value)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.scenarios.deadlock import MKFS, MOUNT, fill_memory, make_files, write_attributes
+from deferfs.cli.bench_run import ask
+from deferfs.measure.scenarios.deadlock import MKFS, MOUNT, fill_memory, make_files, write_attributes
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.scratch import deferfs
 
@@ -18,10 +19,10 @@ def test_an_operation_that_holds_log_space_and_reclaims_memory(make_scratch: Mak
     scratch = make_scratch(evict=evict, size="256M", format_options=MKFS)
     mount = scratch.mount(MOUNT)
     make_files(mount)
-    fill_memory(mount)  # what is read now was still in the page cache
+    fill_memory(mount, ask)  # what is read now was still in the page cache
     for number in range(ROUNDS_MAX):
-        fill_memory(mount)
-        write_attributes(mount)
+        fill_memory(mount, ask)
+        write_attributes(mount, ask)
         broken = scratch.statistics()["reclaim_context"]["circular_waits_broken_total"]
         if broken or (number and evict == "deferred"):
             break

@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.errors import EnvironmentProblem
-from deferfs.measure.environment import check_fuse, usable_hierarchy
+from deferfs.measure.environment import missing_for_mounts, usable_hierarchy
 
 
 def test_a_machine_without_cgroups(tmp_path: Path) -> None:
@@ -30,8 +29,11 @@ def test_a_cgroup_that_cannot_be_made_is_a_problem_of_one_line(tmp_path: Path) -
     assert "\n" not in problem
 
 
-def test_no_fuse_points_to_another_way(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentProblem, match="--target DIR"):
-        check_fuse(tmp_path / "fuse")
-    (tmp_path / "fuse").touch()
-    check_fuse(tmp_path / "fuse")
+def test_what_is_missing_for_a_mount_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = tmp_path / "fuse"
+    assert missing_for_mounts(device) == f"{device} is missing; load the fuse module"
+    device.touch()
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert missing_for_mounts(device) == "not root"
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert missing_for_mounts(device) == ""

@@ -3,49 +3,49 @@ import itertools
 import pytest
 
 from deferfs.measure import plot
-from deferfs.measure.histogram import EMPTY, fold
-from deferfs.measure.statistics import RatioSummary
+from deferfs.measure.histogram import fold
 
 
-def test_the_maximum_lies_at_the_last_nine() -> None:
-    histogram = fold(range(1000, 2000))
-    drawn = plot.distribution("stat", {"inline": histogram}, [("inline", histogram)])
-    assert drawn is not None
-    (curve,) = drawn.pooled
-    assert curve.end_x == pytest.approx(plot.WIDTH - plot.RIGHT)
-    assert curve.label == "2.00 us"
-    assert [tick.text for tick in drawn.x_ticks] == ["0", "50", "90", "99", "99.9"]
-    assert all(plot.TOP <= tick.at <= plot.HEIGHT - plot.BOTTOM for tick in drawn.y_ticks)
+def test_an_axis_of_latencies_has_whole_decades() -> None:
+    axis = plot.log_axis([2e6, 3e9])
+    assert [tick.text for tick in axis.ticks] == ["1.00 ms", "10.0 ms", "100 ms", "1.00 s", "10.0 s"]
+    assert axis.at(1e6) == 0 and axis.at(1e10) == 100
+    assert axis.at(1e8) == pytest.approx(50)
 
 
-def test_labels_do_not_lie_on_each_other() -> None:
-    one, other = fold([1000, 5000]), fold([1000, 5001])
-    drawn = plot.distribution("stat", {"a": one, "b": other, "c": one}, [])
-    assert drawn is not None
-    heights = [curve.label_y for curve in drawn.pooled]
-    assert all(below - above >= plot.LABEL_GAP for above, below in itertools.pairwise(heights))
+def test_the_smallest_bar_can_be_seen() -> None:
+    axis = plot.bar_axis([1e6, 1e7])
+    assert axis.at(1e6) > 0
 
 
-def test_nothing_to_draw() -> None:
-    assert plot.distribution("stat", {"inline": EMPTY}, []) is None
-    assert plot.forest({"stat": {}}) is None
+def test_a_ratio_and_its_inverse_are_equally_far_from_the_middle() -> None:
+    place, ticks = plot.ratio_axis([0.5, 4.0])
+    assert place(1.0) == 50
+    assert place(4.0) - 50 == pytest.approx(50 - place(0.25))
+    assert [tick.text for tick in ticks if tick.at == 50] == ["1x"]
+    assert all(0 <= tick.at <= 100 for tick in ticks)
 
 
-def test_equal_lies_in_the_middle_and_verdicts_need_every_pair() -> None:
-    drawn = plot.forest(
-        {
-            "stat": {
-                "p50": RatioSummary([1.2, 3], 1.9, 1.2, 3),
-                "p99": RatioSummary([0.9, 3], 1.6, 0.9, 3),
-                "max": RatioSummary([0.5, 0.6], 0.55, 0.5, 0.6),
-            }
-        }
-    )
-    assert drawn is not None
-    assert [row.verdict for row in drawn.rows] == ["faster", "even", "slower"]
-    assert [row.group for row in drawn.rows] == ["stat", "", ""]
-    middle = (plot.FOREST_LEFT + plot.FOREST_WIDTH - plot.FOREST_RIGHT) / 2
-    assert drawn.one == pytest.approx(middle)
-    assert all(row.low <= row.middle <= row.high for row in drawn.rows)
-    ticks = sorted(tick.at for tick in drawn.ticks)
-    assert all(b - a >= plot.TICK_GAP for a, b in itertools.pairwise(ticks))
+def test_an_astray_ratio_does_not_squeeze_the_others() -> None:
+    place, _ = plot.ratio_axis([1e9])
+    assert place(1e9) == 100
+    assert place(10.0) > 60
+
+
+def test_all_sides_of_a_distribution_share_their_axes() -> None:
+    found = plot.distributions({"a": [(1, fold([10**6] * 50))], "b": [(1, fold([10**9] * 50)), (2, fold([]))], "c": []})
+    assert set(found) == {"a", "b"}
+    assert found["a"].y_ticks == found["b"].y_ticks
+    assert found["a"].pooled.end_y > found["b"].pooled.end_y
+    assert len(found["b"].pairs) == 1
+
+
+def test_labels_do_not_lie_on_each_other_and_stay_in_the_plot() -> None:
+    (drawn,) = plot.distributions({"a": [(pair, fold([10**6] * 50)) for pair in range(1, 11)]}).values()
+    places = sorted(curve.label_y for curve in drawn.pairs)
+    assert all(after - before >= plot.LABEL_GAP - 1e-6 for before, after in itertools.pairwise(places))
+    assert places[-1] <= plot.HEIGHT - plot.BOTTOM
+
+
+def test_without_samples_there_is_no_plot() -> None:
+    assert plot.distributions({"a": [(1, fold([]))]}) == {}

@@ -3,37 +3,7 @@ from pathlib import Path
 import pytest
 
 from deferfs.errors import DeferfsError, EnvironmentProblem
-from deferfs.measure.targets import DirectoryTarget, copy_image, run_command
-
-
-def test_a_directory_is_left_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("stays")
-    target = DirectoryTarget(tmp_path)
-    target.prepare(200, 16)
-    with target.opened("as-mounted") as opened:
-        (opened.root / "churn").mkdir()
-        (opened.root / "churn/file").touch()
-        (opened.root / "probe-write").touch()
-        assert opened.statistics() is None
-        assert (opened.root / "victims/0000/15").exists()
-    assert [entry.name for entry in target.scratch.iterdir()] == ["tree"]
-    target.close()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["mine"]
-
-
-def test_a_live_mount_is_switched_for_each_mode(tmp_path: Path) -> None:
-    switched: list[str] = []
-    target = DirectoryTarget(tmp_path, lambda path: {"pid": 1}, lambda path, policy: switched.append(policy))
-    assert (target.baseline, target.candidate) == ("inline", "deferred")
-    for mode in ("inline", "deferred", "none"):
-        with target.opened(mode) as opened:
-            assert opened.statistics() == {"pid": 1}
-    assert switched == ["inline", "deferred", "deferred"]
-
-
-def test_a_target_must_be_a_directory(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentProblem, match="is not a directory"):
-        DirectoryTarget(tmp_path / "missing")
+from deferfs.measure.targets import copy_image, run_command
 
 
 def test_a_copy_keeps_contents_and_holes(tmp_path: Path) -> None:

@@ -1,1 +1,0 @@
-"""Benchmarks of the repository; bench/run starts them."""

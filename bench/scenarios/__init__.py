@@ -1,1 +1,0 @@
-"""One module for each scenario; those that are commands have a `command`."""

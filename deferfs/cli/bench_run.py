@@ -1,0 +1,164 @@
+"""`deferfs bench SCENARIO...`: checks first, then the run, then the report."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from deferfs.cli.output import report as report_line
+from deferfs.cli.output import tell
+from deferfs.cli.scratch import keep_mounts_private
+from deferfs.errors import EnvironmentProblem, UsageError
+from deferfs.measure import catalogue
+from deferfs.measure.cgroup import Hierarchy
+from deferfs.measure.environment import usable_hierarchy
+from deferfs.measure.harness import Conditions, Plan, run
+from deferfs.measure.interrupts import Interrupts
+from deferfs.measure.page import check_renderer, render_page
+from deferfs.measure.parameters import has_parameter, make_parameters
+from deferfs.measure.results import Report, encode_report
+from deferfs.measure.scenario import Scenario
+from deferfs.measure.slow_disk import preset_of
+from deferfs.measure.table import print_report
+from deferfs.mount import control_client
+from deferfs.mount.output_file import check_replaceable, write_results
+
+DEFAULT: Final = ("allocation", "direct-reclaim")
+"""What a run without arguments is of."""
+PACKAGES: Final = (catalogue.PACKAGE, "deferfs.cli.scenarios")
+"""Scenarios that drive a filesystem through its mount, and those that need the inside of the daemon."""
+TRIAL_BYTES: Final = 64 << 20
+"""Limit of the cgroup that is made to see whether one can be made."""
+DISK: Final = "network"
+"""The slow disk of a scenario that asks for no other."""
+TARGET: Final = "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `deferfs bench` was asked for."""
+
+    scenarios: tuple[str, ...]
+    full: bool
+    pairs: int | None
+    disk: str | None
+    settings: tuple[str, ...]
+    target: Path | None
+    aa: bool
+    seed: int
+    scratch: Path | None
+    json_file: Path | None
+    html_file: Path | None
+
+
+def run_benchmark(request: Request) -> int:
+    """Measure and report. What is wrong with the request, and what is missing, is said before anything starts."""
+    plans = make_plans(request)
+    _check_files(request)
+    hierarchy, notes = _cgroups()
+    interrupts = Interrupts(tell)
+    with interrupts.installed():
+        keep_mounts_private()
+        report = run(
+            plans,
+            Conditions(
+                scratch=request.scratch or Path(tempfile.gettempdir()),
+                seed=request.seed,
+                hierarchy=hierarchy,
+                ask=ask,
+                tell=tell,
+                aa=request.aa,
+                interrupts=interrupts,
+                notes=notes,
+            ),
+        )
+        _publish(report, request)
+    if interrupts.number:
+        return 128 + interrupts.number
+    return _exit_code(report)
+
+
+def make_plans(request: Request) -> list[Plan]:
+    """What to run. UsageError when the words do not fit together."""
+    scenarios = catalogue.find_scenarios(PACKAGES)
+    names = request.scenarios or tuple(name for name in DEFAULT if name in scenarios)
+    if len(set(names)) < len(names):
+        raise UsageError("a scenario is named twice")
+    if request.settings and len(names) > 1:
+        raise UsageError("--set belongs to one scenario; name that one")
+    plans = []
+    for name in names:
+        scenario = catalogue.find(name, scenarios)
+        settings = [*request.settings, *_target_setting(request.target, scenario)]
+        parameters = make_parameters(scenario, settings)
+        points = scenario.sweep(parameters) if request.full else [parameters]
+        disk = _disk_of(scenario, request.disk)
+        plans += [Plan(scenario, point, request.pairs, disk) for point in points]
+    if not plans:
+        raise EnvironmentProblem("no scenario to run")
+    return plans
+
+
+def _disk_of(scenario: Scenario, wanted: str | None) -> str:
+    """The preset of the slow disk; empty for a scenario that uses none."""
+    own = str(getattr(scenario, "disk", DISK))
+    if wanted and not own:
+        raise UsageError(f"--disk: the scenario {scenario.name} uses no slow disk")
+    return preset_of(wanted or own).name if own else ""
+
+
+def _target_setting(target: Path | None, scenario: Scenario) -> list[str]:
+    if target is None:
+        return []
+    if not has_parameter(scenario, TARGET):
+        raise UsageError(f"--target: the scenario {scenario.name} makes its own filesystems")
+    if not target.is_dir():
+        raise UsageError(f"--target: {target} is not a directory")
+    return [f"{TARGET}={target.resolve()}"]
+
+
+def _check_files(request: Request) -> None:
+    for output in (request.json_file, request.html_file):
+        if output is not None:
+            check_replaceable(str(output))
+    if request.html_file is not None:
+        check_renderer()
+
+
+def _cgroups() -> tuple[Hierarchy | None, tuple[str, ...]]:
+    hierarchy, problem = usable_hierarchy(TRIAL_BYTES)
+    if problem:
+        tell(problem)
+    return hierarchy, (problem,) if problem else ()
+
+
+def _exit_code(report: Report) -> int:
+    """1 when a promise was broken or a scenario not finished, 2 when nothing could be run at all."""
+    if not any(result.passes for result in report.results):
+        return 2
+    broken = any(one.broken for result in report.results for one in result.passes)
+    return int(broken or any(": gave up on " in note for note in report.notes))
+
+
+def _publish(report: Report, request: Request) -> None:
+    """The report first: should a file be refused by now, the numbers are not lost."""
+    print_report(report, sys.stdout)
+    sys.stdout.flush()
+    outputs: tuple[tuple[Path | None, Callable[[Report], bytes]], ...] = (
+        (request.json_file, encode_report),
+        (request.html_file, lambda found: render_page(found).encode()),
+    )
+    for path, render in outputs:
+        if path is not None:
+            write_results(str(path), render(report))
+            report_line(f"deferfs: wrote {path}")
+
+
+def ask(root: Path, request: str, **fields: Any) -> Any:
+    """The answer of the daemon behind the mountpoint `root`."""
+    mount = control_client.find_mount(str(root))
+    return control_client.ask(mount, request, **{key: str(value) for key, value in fields.items()})

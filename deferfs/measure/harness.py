@@ -1,0 +1,317 @@
+"""The harness: runs scenarios, and holds their sides against each other.
+
+What this machine lacks is asked first, said at once, and the rest is done. Then for each scenario: prepare once;
+a warm-up pass of each side, which is discarded; then pair after pair, each with one pass of every side, in an order
+that a seed shuffles. A closed loop and an open one are passes of their own. An interrupt ends the measuring wherever it
+is; what is finished becomes the report, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from deferfs.errors import DeferfsError
+from deferfs.measure.cgroup import Hierarchy
+from deferfs.measure.comparing import compare_all, is_busy, resample
+from deferfs.measure.interrupts import Interrupts
+from deferfs.measure.load import FOREIGN_FRACTION, ForeignLoad, OwnProcesses
+from deferfs.measure.machine import describe_machine
+from deferfs.measure.results import SCHEMA, Report, Resampled, Result
+from deferfs.measure.scenario import Ask, Loop, Pass, Prepared, Scenario, Side, Surroundings
+from deferfs.measure.sentences import latency_sentences
+from deferfs.measure.sweep import sweep
+from deferfs.measure.watcher import Watcher
+
+SATURATED_FRACTION: Final = 0.9
+"""A series that did less than this part of what was due could not keep its pace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One scenario to run with one set of parameters. `pairs` None: as many as the scenario has in a short run.
+    `disk`: the preset of the slow disk.
+    """
+
+    scenario: Scenario
+    parameters: msgspec.Struct
+    pairs: int | None = None
+    disk: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What all plans of a run have in common. `scratch`: the directory in which each gets one of its own. `load`: makes
+    what watches the processors (for tests)."""
+
+    scratch: Path
+    seed: int
+    hierarchy: Hierarchy | None
+    ask: Ask
+    tell: Callable[[str], None]
+    aa: bool = False
+    interrupts: Interrupts | None = None
+    notes: tuple[str, ...] = ()
+    load: Callable[[OwnProcesses], ForeignLoad] = ForeignLoad
+
+
+@dataclass(slots=True)
+class Collected:
+    """What there is of one plan so far."""
+
+    plan: Plan
+    sides: list[Side]
+    missing: dict[str, str]
+    passes: list[Pass] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def able(self) -> list[Side]:
+        """The sides that this machine can run."""
+        return [side for side in self.sides if side.name not in self.missing]
+
+
+def run(plans: Sequence[Plan], conditions: Conditions) -> Report:
+    """Run all plans, as far as this machine and the user let them be run."""
+    collected = [_ask_what_is_missing(plan, conditions) for plan in plans]
+    interrupted = False
+    begun: list[Collected] = []
+    try:
+        for one in collected:
+            begun.append(one)
+            if one.able:
+                _run_plan(one, conditions)
+    except KeyboardInterrupt:
+        interrupted = True
+        conditions.tell("interrupted: what is finished follows")
+    results = [_result(one, conditions) for one in begun]
+    return Report(
+        schema=SCHEMA,
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        machine=describe_machine(conditions.scratch),
+        busy=_refused(results, begun),
+        results=results,
+        notes=[*conditions.notes, *_notes(begun, results)],
+        seed=conditions.seed,
+        interrupted=interrupted,
+    )
+
+
+def _notes(collected: Sequence[Collected], results: Sequence[Result]) -> list[str]:
+    """All observations, but for what a sentence says already."""
+    said = {sentence for result in results for sentence in result.sentences}
+    notes = dict.fromkeys(note for one in collected for note in observations(one))
+    return [note for note in notes if note.partition(": ")[2] not in said]
+
+
+def _ask_what_is_missing(plan: Plan, conditions: Conditions) -> Collected:
+    sides = list(plan.scenario.sides(plan.parameters))
+    missing: dict[str, str] = {}
+    if conditions.aa:
+        sides = sides_of_aa(sides)
+    for side in sides:
+        line = plan.scenario.missing(side, plan.parameters)
+        if line:
+            missing[side.name] = line
+            conditions.tell(f"{plan.scenario.name}: cannot run {side.words}: {line}")
+    return Collected(plan, sides, missing)
+
+
+def sides_of_aa(sides: Sequence[Side]) -> list[Side]:
+    """The one side that an A/A run is of: the first deferred one, or else the first."""
+    return [side for side in sides if side.role == "deferred"][:1] or list(sides[:1])
+
+
+def _run_plan(one: Collected, conditions: Conditions) -> None:
+    scenario, parameters = one.plan.scenario, one.plan.parameters
+    scratch = Path(tempfile.mkdtemp(prefix="deferfs-bench-", dir=conditions.scratch))
+    watcher = Watcher()  # before the scenario opens anything, which a process that is forked would hold open
+    own = OwnProcesses(watcher)
+    surroundings = Surroundings(
+        scratch=scratch,
+        disk=one.plan.disk,
+        seed=conditions.seed,
+        hierarchy=conditions.hierarchy,
+        ask=conditions.ask,
+        tell=lambda text: conditions.tell(f"{scenario.name}: {text}"),
+        own=own.note,
+    )
+    try:
+        start = time.monotonic()
+        conditions.tell(f"{scenario.name}: preparing")
+        with scenario.prepared(parameters, surroundings) as prepared:
+            conditions.tell(f"{scenario.name}: prepared in {time.monotonic() - start:.0f} s")
+            _Passes(one, conditions, prepared, own).do_all()
+    except (DeferfsError, OSError) as problem:
+        _give_up(one, one.able, f"{problem}", conditions)
+    finally:
+        watcher.close()
+        _sweep(scratch, conditions)
+
+
+def _sweep(scratch: Path, conditions: Conditions) -> None:
+    if conditions.interrupts is None:
+        sweep(scratch, conditions.hierarchy, conditions.tell)
+        return
+    with conditions.interrupts.held():
+        sweep(scratch, conditions.hierarchy, conditions.tell)
+
+
+def _give_up(one: Collected, sides: Sequence[Side], problem: str, conditions: Conditions) -> None:
+    """The rest of the run goes on without `sides`."""
+    words = ", ".join(side.words for side in sides)
+    line = f"{one.plan.scenario.name}: gave up on {words}: {problem}"
+    conditions.tell(line)
+    one.problems.append(line)
+    one.missing.update((side.name, problem) for side in sides)
+
+
+class _Passes:
+    """The passes of one plan, in order."""
+
+    def __init__(self, one: Collected, conditions: Conditions, prepared: Prepared, own: OwnProcesses) -> None:
+        self._one, self._conditions, self._prepared, self._own = one, conditions, prepared, own
+        self._chance = random.Random(conditions.seed)
+        self._done = 0
+        self._taken = 0.0
+
+    def do_all(self) -> None:
+        """The warm-up, then all pairs of each kind of loop."""
+        scenario, plan = self._one.plan.scenario, self._one.plan
+        pairs = plan.pairs or scenario.pairs
+        if self._conditions.aa:
+            pairs *= 2  # as each pass is one half of a pair
+        warm_up = self._one.able if getattr(scenario, "warm_up", True) else []
+        left = len(warm_up) + pairs * len(scenario.loops) * len(self._one.able)
+        for side in warm_up:
+            self._do(side, scenario.loops[0], 0, f"warming up: {side.words}", left)
+            left -= 1
+        for loop in scenario.loops:
+            for pair in range(1, pairs + 1):
+                sides = self._one.able
+                self._chance.shuffle(sides)
+                for side in sides:
+                    kind = f"{loop} loop, " if len(scenario.loops) > 1 else ""
+                    done = self._do(side, loop, pair, f"{kind}pair {pair} of {pairs}: {side.words}", left)
+                    left -= 1
+                    if done is not None:
+                        self._one.passes.append(done)
+
+    def _do(self, side: Side, loop: Loop, pair: int, words: str, left: int) -> Pass | None:
+        mean = self._taken / self._done if self._done else 0.0
+        rest = f" (about {_duration(mean * left)} left)" if mean else ""
+        self._conditions.tell(f"{self._one.plan.scenario.name}: {words}{rest}")
+        load = self._conditions.load(self._own)
+        start = time.monotonic()
+        try:
+            done = self._prepared.perform(side, loop, pair)
+        except (DeferfsError, OSError) as problem:
+            _give_up(self._one, [side], str(problem), self._conditions)
+            return None
+        foreign = load.fraction()
+        self._taken += time.monotonic() - start
+        self._done += 1
+        return msgspec.structs.replace(done, pair=pair, loop=loop, side=side.name, foreign_cpu_fraction=foreign)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _result(one: Collected, conditions: Conditions) -> Result:
+    scenario, parameters = one.plan.scenario, one.plan.parameters
+    measures = list(scenario.measures)
+    comparisons = [] if conditions.aa else compare_all(measures, one.sides, one.passes)
+    sentences: list[str] = []
+    if one.passes and not conditions.aa:
+        sentences = [
+            *scenario.sentences(one.passes, parameters),
+            *latency_sentences(measures, one.sides, one.passes, comparisons),
+        ]
+    encoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(parameters))  # as a reader of the file has it
+    return Result(
+        scenario=scenario.name,
+        mechanism=scenario.mechanism,
+        parameters=encoded,
+        disk=one.plan.disk,
+        sides=one.sides,
+        missing=one.missing,
+        measures=measures,
+        passes=one.passes,
+        comparisons=comparisons,
+        sentences=sentences,
+        aa=_aa(one, conditions) if conditions.aa else [],
+    )
+
+
+def _aa(one: Collected, conditions: Conditions) -> list[Resampled]:
+    quiet = [done for done in one.passes if not is_busy(done)]
+    loops = {done.loop for done in quiet}
+    return [
+        resample(measure, quiet, conditions.seed) for measure in one.plan.scenario.measures if measure.loop in loops
+    ]
+
+
+def _refused(results: Sequence[Result], collected: Sequence[Collected]) -> bool:
+    """Whether company on the machine cost a verdict."""
+    if any(comparison.verdict == "machine too busy" for result in results for comparison in result.comparisons):
+        return True
+    passes = [done for one in collected for done in one.passes]
+    return sum(map(is_busy, passes)) > len(passes) / 2
+
+
+def observations(one: Collected) -> list[str]:
+    """What a reader of the numbers must know about the passes of a plan, one line each."""
+    name = one.plan.scenario.name
+    notes = [f"{name}: {line}: not run" for line in _grouped_missing(one)]
+    notes += one.problems
+    busy = [done for done in one.passes if is_busy(done)]
+    if busy:
+        most = max(done.foreign_cpu_fraction for done in busy)
+        notes.append(
+            f"{name}: other programs took up to {most:.0%} of the processors (more than {FOREIGN_FRACTION:.0%}) in "
+            f"{len(busy)} of {len(one.passes)} passes"
+        )
+    for side in one.sides:
+        ours = [done for done in one.passes if done.side == side.name]
+        notes += _of_side(name, side, ours)
+    return notes
+
+
+def _grouped_missing(one: Collected) -> list[str]:
+    """Reason by reason, the sides that it keeps from running."""
+    given_up = set(one.problems)
+    lines: dict[str, list[str]] = {}
+    for side in one.sides:
+        reason = one.missing.get(side.name)
+        if reason and not any(problem.endswith(reason) for problem in given_up):
+            lines.setdefault(reason, []).append(side.words)
+    return [f"{reason}: {', '.join(words)}" for reason, words in lines.items()]
+
+
+def _of_side(name: str, side: Side, passes: Sequence[Pass]) -> list[str]:
+    notes = []
+    for outcome, words in (("oom-killed", "ended in an OOM kill"), ("unfinished", "did not finish in time")):
+        count = sum(done.outcome == outcome for done in passes)
+        if count:
+            notes.append(f"{name}, {side.words}: {count} of {len(passes)} passes {words}")
+    for series in dict.fromkeys(key for done in passes for key in done.series):
+        found = [done.series[series] for done in passes if series in done.series and done.outcome == "finished"]
+        due = sum(one.due for one in found)
+        did = sum(one.latency.count for one in found)
+        failed = sum(one.failed for one in found)
+        if failed:
+            notes.append(f"{name}, {side.words}: {failed} of {did + failed} operations failed: {series}")
+        if did + failed < due * SATURATED_FRACTION:
+            notes.append(f"{name}, {side.words}: kept only {(did + failed) / due:.0%} of the pace: {series}")
+    notes += [f"{name}, {side.words}: not kept: {line}" for done in passes for line in done.broken]
+    notes += [f"{name}, {side.words}: {note}" for note in dict.fromkeys(note for done in passes for note in done.notes)]
+    return notes

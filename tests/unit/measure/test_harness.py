@@ -1,0 +1,165 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from deferfs.errors import DeferfsError
+from deferfs.measure.harness import Plan, run
+from deferfs.measure.results import Report, decode_report, encode_report
+from deferfs.measure.scenario import Loop, Side, Surroundings
+from tests.unit.measure.fakes import SIDES, Fake, HeavyLoad, Parameters, StillLoad, conditions, report
+
+
+def test_every_side_is_warmed_up_and_then_has_a_pass_of_each_loop_in_every_pair(tmp_path: Path) -> None:
+    fake = Fake()
+    found = report(tmp_path, fake, pairs=2)
+    assert fake.log[0] == "prepared" and fake.log[-1] == "removed"
+    assert fake.log[1:5] == [f"closed 0 {side.name}" for side in SIDES]
+    (result,) = found.results
+    told = {(one.side, one.loop, one.pair) for one in result.passes}
+    assert told == {(side.name, loop, pair) for side in SIDES for loop in ("closed", "open") for pair in (1, 2)}
+    assert not any(one.pair == 0 for one in result.passes)
+
+
+def test_the_order_of_the_sides_is_shuffled_by_the_seed(tmp_path: Path) -> None:
+    orders = []
+    for seed in (1, 1, 2):
+        fake = Fake(loops=("open",))
+        report(tmp_path, fake, pairs=8, seed=seed)
+        orders.append(fake.log)
+    assert orders[0] == orders[1] != orders[2]
+    pairs = [tuple(line.split()[2] for line in orders[0][5:-1][start : start + 4]) for start in range(0, 32, 4)]
+    assert len(set(pairs)) > 1
+    assert all(sorted(pair) == sorted(side.name for side in SIDES) for pair in pairs)
+
+
+def test_what_is_missing_is_said_at_once_and_the_rest_is_done(tmp_path: Path) -> None:
+    fake = Fake(lacking={"ext4": "mkfs.ext4 is not installed", "floor": "no luck"})
+    said: list[str] = []
+    found = report(tmp_path, fake, pairs=1, tell=said.append)
+    assert said[:2] == [
+        "fake: cannot run deferfs, noatime: no luck",
+        "fake: cannot run ext4: mkfs.ext4 is not installed",
+    ]
+    (result,) = found.results
+    assert result.missing == {"ext4": "mkfs.ext4 is not installed", "floor": "no luck"}
+    assert {one.side for one in result.passes} == {"inline", "deferred"}
+    assert "fake: mkfs.ext4 is not installed: ext4: not run" in found.notes
+
+
+def test_where_no_side_can_be_run_nothing_is_prepared(tmp_path: Path) -> None:
+    fake = Fake(lacking={side.name: "not root" for side in SIDES})
+    found = report(tmp_path, fake)
+    assert fake.log == []
+    assert found.results[0].passes == []
+    assert len([note for note in found.notes if "not root" in note]) == 1
+
+
+def test_a_side_that_fails_is_given_up_and_the_rest_goes_on(tmp_path: Path) -> None:
+    def fail(side: Side, loop: Loop, number: int) -> None:
+        if side.name == "ext4" and number == 2:
+            raise DeferfsError("mkfs.ext4: no space")
+
+    fake = Fake(before=fail, loops=("open",))
+    found = report(tmp_path, fake, pairs=3)
+    (result,) = found.results
+    assert len(result.of_side("ext4")) == 1
+    assert len(result.of_side("inline")) == len(result.of_side("deferred")) == 3
+    assert found.notes == ["fake: gave up on ext4: mkfs.ext4: no space"]
+
+
+def test_a_preparation_that_fails_costs_only_its_own_scenario(tmp_path: Path) -> None:
+    class Broken(Fake):
+        @contextmanager
+        def prepared(self, parameters: Any, surroundings: Surroundings) -> Iterator[Fake]:
+            if surroundings.scratch.exists():
+                raise DeferfsError("no space")
+            yield self
+
+    fine = Fake()
+    found = run([Plan(Broken(name="broken"), Parameters()), Plan(fine, Parameters(), 1)], conditions(tmp_path))
+    assert [bool(result.passes) for result in found.results] == [False, True]
+    assert found.notes[0].startswith("broken: gave up on deferfs, inline") and found.notes[0].endswith("no space")
+
+
+@pytest.mark.parametrize("stop", [("closed", 0, "deferred"), ("closed", 2, "inline"), ("open", 1, "floor")])
+def test_an_interrupt_gives_what_is_finished_and_leaves_nothing(tmp_path: Path, stop: tuple[str, int, str]) -> None:
+    done = []
+
+    def interrupt(side: Side, loop: Loop, number: int) -> None:
+        if (loop, number, side.name) == stop:
+            raise KeyboardInterrupt
+        if number:
+            done.append(side.name)
+
+    fake, second = Fake(before=interrupt), Fake(name="second")
+    found = run([Plan(fake, Parameters(), 2), Plan(second, Parameters())], conditions(tmp_path))
+    assert found.interrupted
+    assert fake.log[-1] == "removed"
+    assert [result.scenario for result in found.results] == ["fake"]
+    assert [one.side for one in found.results[0].passes] == done
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_in_the_scratch_directory(tmp_path: Path) -> None:
+    fake = Fake()
+    report(tmp_path, fake, pairs=1)
+    assert fake.scratch is not None and fake.scratch.parent == tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_quiet_machine_there_is_a_verdict(tmp_path: Path) -> None:
+    found = report(tmp_path)
+    first = found.results[0].comparisons[0]
+    assert (first.verdict, first.faster) == ("faster", "deferred")
+    assert first.ratio is not None and first.ratio.middle == pytest.approx(3, rel=0.1)
+    assert not found.busy
+
+
+def test_a_machine_that_others_use_gets_no_verdict(tmp_path: Path) -> None:
+    found = report(tmp_path, load=HeavyLoad)
+    assert {one.verdict for one in found.results[0].comparisons} == {"machine too busy"}
+    assert found.busy
+    assert any("other programs took up to 40% of the processors" in note for note in found.notes)
+
+
+def test_company_in_one_pair_of_many_costs_that_pair_alone(tmp_path: Path) -> None:
+    class Once(StillLoad):
+        calls = 0
+
+        def fraction(self, elapsed: float | None = None) -> float:
+            Once.calls += 1
+            return 0.5 if Once.calls == 9 else 0.0
+
+    found = report(tmp_path, Fake(loops=("open",)), pairs=10, load=Once)
+    first = found.results[0].comparisons[0]
+    assert first.verdict == "faster"
+    assert sum(one.foreign_cpu_fraction > 0 for one in found.results[0].passes) == 1
+    assert not found.busy
+
+
+def test_an_oom_kill_is_an_outcome_and_no_ratio(tmp_path: Path) -> None:
+    found = report(tmp_path, Fake(killed=("inline",), loops=("open",)), pairs=6)
+    first = found.results[0].comparisons[0]
+    assert (first.ratio, first.pairs_unfinished, first.verdict) == (None, 6, "not enough samples")
+    assert "fake, deferfs, inline: 6 of 6 passes ended in an OOM kill" in found.notes
+
+
+def test_the_same_side_against_itself_shows_no_difference(tmp_path: Path) -> None:
+    fake = Fake()
+    found = report(tmp_path, fake, pairs=10, aa=True)
+    (result,) = found.results
+    assert {one.side for one in result.passes} == {"deferred"}
+    assert len(result.of_side("deferred", "open")) == 20
+    assert result.comparisons == []
+    assert [one.of for one in result.aa] == [100] * 4
+    assert min(one.no_difference for one in result.aa) >= 90
+
+
+def test_the_report_survives_its_file(tmp_path: Path) -> None:
+    found = report(tmp_path, pairs=2)
+    assert decode_report(encode_report(found), "a.json") == found
+    assert msgspec.json.decode(encode_report(found), type=Report) == found
