@@ -10,12 +10,14 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from deferfs.mount import syscalls
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.expect import fails_with
+from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, deferfs, run
 
 pytestmark = pytest.mark.mounted
@@ -256,3 +258,24 @@ def test_the_next_mount_keeps_its_control_socket(make_scratch: MakeScratch) -> N
     assert second.pid != pid
     second.unmount_and_check()
     first.check()
+
+
+def test_one_handler(plain: Scratch) -> None:
+    """A request that waits (here: for a thaw) keeps all others waiting, even one that needs nothing."""
+    mount = plain.mount("handlers=1")
+    connection = Path(f"/sys/fs/fuse/connections/{os.minor(mount.stat().st_dev)}/waiting")
+    plain.control("freeze=1")
+    before = plain.statistics()
+    assert before["handlers"] == 1
+    threads = [Thread(target=(mount / "file").touch), Thread(target=os.statvfs, args=(mount,))]
+    threads[0].start()
+    wait_until(lambda: plain.statistics()["freeze"]["waiting"] == 1, "a request that waits")
+    threads[1].start()
+    wait_until(lambda: int(connection.read_text()) == 2, "one behind it")
+    name = "statfs"
+    assert plain.statistics()["requests"].get(name) == before["requests"].get(name)
+    plain.control("thaw=1")
+    for thread in threads:
+        thread.join()
+    assert plain.statistics()["requests"][name]["count"] > before["requests"].get(name, {}).get("count", 0)
+    plain.unmount_and_check()
