@@ -72,9 +72,11 @@ class Target(Protocol):
         """Remove everything that was made."""
 
 
-def run_command(command: Sequence[str]) -> str:
+def run_command(
+    command: Sequence[str], seconds_max: float = COMMAND_SECONDS_MAX, enter: Callable[[], None] | None = None
+) -> str:
     """Run a command to its end and return what it prints; its last line of stderr becomes the
-    error.
+    error. `enter` is called in the new process before the command starts, as to join a cgroup.
     """
     try:
         done = subprocess.run(
@@ -83,13 +85,14 @@ def run_command(command: Sequence[str]) -> str:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=COMMAND_SECONDS_MAX,
+            timeout=seconds_max,
+            preexec_fn=enter,
             start_new_session=True,  # Ctrl-C is for the benchmark, which then unmounts in order
         )
     except OSError as error:
         raise EnvironmentProblem(f"cannot run {command[0]}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise DeferfsError(f"`{' '.join(command)}` did not end in {COMMAND_SECONDS_MAX} s") from error
+        raise DeferfsError(f"`{' '.join(command)}` did not end in {seconds_max:.0f} s") from error
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise DeferfsError(f"`{' '.join(command)}` failed with code {done.returncode}: {said}")
