@@ -116,13 +116,3 @@ def _leave(root: Path, disk: SlowDisk) -> None:
     except BaseException:
         subprocess.run(["umount", "--lazy", str(root)], check=False, capture_output=True)
         raise
-
-
-def waits_between(before: Statistics, after: Statistics) -> dict[str, Wait]:
-    """The daemon's waits by cause; those that did not occur are left out. The longest is that since the mount."""
-    found = {}
-    for cause, now in after["waits"].items():
-        then = before["waits"].get(cause, {"count": 0, "total_ns": 0})
-        if count := now["count"] - then["count"]:
-            found[cause] = Wait(count, now["total_ns"] - then["total_ns"], now["max_ns"])
-    return found

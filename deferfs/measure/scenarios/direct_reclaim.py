@@ -1,8 +1,12 @@
 """Direct reclaim inside of deferfs: an operation that needs memory reclaims it, and meets inodes that owe something.
 
-Files that have not been read for days are read once, so that each owes an access time. The workload lives in a memory
-cgroup that is too small for their names, so the kernel forgets them as it goes, and they become idle in the daemon.
-More files are read and others looked up, which takes memory from a budget that is used up by then.
+Files that have not been read for days are read once, so that each owes an access time. The budget does not hold all of
+them: the daemon asks the kernel to forget some (or the kernel does so for want of memory of its own), they become idle,
+and memory is to be had only by writing what they owe.
+
+- *closed*: files are read one after the other, others looked up, then all that is owed is paid: the time of all.
+- *open*: a process reads files one after the other, as fast as it can; beside it others are read and looked up at a
+  fixed pace, and so is a neighbour, which opens a file that is open already, for which no memory is needed.
 """
 
 from __future__ import annotations
@@ -10,25 +14,30 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from deferfs.measure import race, slow_disk
+from deferfs.measure.account import Account
 from deferfs.measure.cgroup import MemoryCgroup
+from deferfs.measure.histogram import merge
 from deferfs.measure.paced import Load
-from deferfs.measure.scenario import Loop, Measure, Pass, Prepared, Scenario, Side, Surroundings
-from deferfs.measure.slow_mount import SlowMount, prepared_image, slow_mount, waits_between
+from deferfs.measure.scenario import PERCENTILES, Loop, Measure, Pass, Prepared, Scenario, Side, Surroundings
+from deferfs.measure.slow_mount import prepared_image, slow_mount
 
 DIRECTORIES: Final = 20
 CONTENT: Final = b"x" * 3000
 UNREAD_SECONDS: Final = 3 * 86_400
 """relatime updates an access time that is older than a day."""
-IMAGE_SIZE: Final = "1G"
+IMAGE_SIZE: Final = "2G"
+FILES_PER_MIB: Final = 2500
+"""Of the budget: their in-core inodes take three quarters of it."""
 PASS_SECONDS_MAX: Final = 300.0
+READS_PER_SECOND: Final = 300.0
+LOOKS_PER_SECOND: Final = 600.0
 NEIGHBOURS_PER_SECOND: Final = 200.0
 MIB: Final = 1 << 20
 SIDES: Final = (
@@ -42,59 +51,98 @@ OPTIONS: Final = {"inline": ("evict=inline",), "deferred": ("evict=deferred",), 
 
 class Parameters(msgspec.Struct, frozen=True):
     """`memory_mib`: the budget; 0: that of a memory cgroup of `cgroup_mib` around daemon and workload. `background`:
-    whether the background reclaimer works. `files` are read, `others` looked up in the same time. `kernel_mib`: the
-    memory cgroup of the workload, which bounds what the kernel remembers; 0: the kernel has all the memory there is.
-    `reads_per_second`: pace of the open loop.
+    whether the background reclaimer works; without it only `kernel_mib`, the memory cgroup of the workload, makes the
+    kernel forget (0: there is none). `files` are read by the load, up to `others` are read and looked up beside it.
     """
 
-    memory_mib: int = 8
+    memory_mib: int = 4
     background: bool = True
-    files: int = 6000
-    others: int = 1000
-    reads_per_second: float = 3000.0
-    kernel_mib: int = 24
+    files: int = 10_000
+    others: int = 2_000
+    kernel_mib: int = 0
     cgroup_mib: int = 96
 
 
 def file_path(root: str, number: int) -> str:
-    """A file that is read."""
-    return f"{root}/read{number % DIRECTORIES}/{number}"
+    """A file that the load reads."""
+    return f"{root}/files{number % DIRECTORIES}/{number}"
 
 
-def other_path(root: str, number: int) -> str:
-    """A file that is looked up."""
-    return f"{root}/stat{number % DIRECTORIES}/{number}"
+def other_path(root: str, kind: str, number: int) -> str:
+    """A file that is read (`read`) or looked up (`stat`) beside it."""
+    return f"{root}/{kind}{number % DIRECTORIES}/{number}"
 
 
 def make_files(root: Path, parameters: Parameters) -> None:
     """All that is read or looked up, last read days ago."""
-    for number in range(DIRECTORIES):
-        for kind in ("read", "stat"):
+    for kind in ("files", "read", "stat"):
+        for number in range(DIRECTORIES):
             (root / f"{kind}{number}").mkdir()
     then = time.time() - UNREAD_SECONDS
-    for path_of, count in ((file_path, parameters.files), (other_path, parameters.others)):
+    for kind, count in (("files", parameters.files), ("read", parameters.others), ("stat", parameters.others)):
         for number in range(count):
-            path = path_of(str(root), number)
+            path = other_path(str(root), kind, number)
             Path(path).write_bytes(CONTENT)
             os.utime(path, (then, then))
     (root / "hot").write_bytes(CONTENT)
 
 
-def reading(root: str) -> Callable[[int], object]:
-    """open, read to the end, close."""
-
-    def read(number: int) -> None:
-        descriptor = os.open(file_path(root, number), os.O_RDONLY)
-        try:
-            os.read(descriptor, len(CONTENT) + 1)
-        finally:
-            os.close(descriptor)
-
-    return read
+def read(path: str) -> None:
+    """open(2), read(2) to the end, close(2)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.read(descriptor, len(CONTENT) + 1)
+    finally:
+        os.close(descriptor)
 
 
-class Images:
-    """The prepared image, and the passes on copies of it."""
+def warm(root: str) -> None:
+    """Have the daemon read each directory, by a look-up in vain: no pass begins with a burst of cold ones."""
+    for kind in ("files", "read", "stat"):
+        for number in range(DIRECTORIES):
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(other_path(root, kind, number) + ".none")
+
+
+class Files:
+    """The operations on the filesystem at `root`."""
+
+    def __init__(self, root: Path, parameters: Parameters) -> None:
+        self._root = str(root)
+        self._parameters = parameters
+
+    def closed(self) -> tuple[list[Load], list[Load]]:
+        """Reads, then look-ups, in one process each; look-ups begin with the reads."""
+        files, others = self._parameters.files, self._parameters.others
+        return [self._load(files), Load("stat", self._look, count=others)], []
+
+    def open(self) -> tuple[list[Load], list[Load]]:
+        """The load, and what is beside it until it ends."""
+        return [self._load(self._parameters.files)], [
+            Load("read", self._read, per_second=READS_PER_SECOND),
+            Load("stat", self._look, per_second=LOOKS_PER_SECOND),
+            Load("neighbour", self._open_hot, per_second=NEIGHBOURS_PER_SECOND, first=lambda: self._open_hot(0)),
+        ]
+
+    def _load(self, count: int) -> Load:
+        return Load("load", lambda number: read(file_path(self._root, number)), count=count, first=self._warm)
+
+    def _warm(self) -> None:
+        warm(self._root)
+
+    # A pass that takes so long that all have had their turn goes round again.
+    def _read(self, number: int) -> None:
+        read(other_path(self._root, "read", number % self._parameters.others))
+
+    def _look(self, number: int) -> None:
+        os.stat(other_path(self._root, "stat", number % self._parameters.others))
+
+    def _open_hot(self, _: int) -> None:
+        os.close(os.open(f"{self._root}/hot", os.O_RDONLY))
+
+
+class Passes:
+    """Passes on copies of the prepared image."""
 
     def __init__(self, image: Path, parameters: Parameters, surroundings: Surroundings) -> None:
         self._image = image
@@ -102,55 +150,38 @@ class Images:
         self._surroundings = surroundings
 
     def perform(self, side: Side, loop: Loop, number: int) -> Pass:
-        """One pass: the loads, then an unmount that pays what is owed."""
+        """As `Prepared.perform`."""
+        surroundings, parameters = self._surroundings, self._parameters
         with contextlib.ExitStack() as stack:
             cgroup = self._enter_cgroup(stack)
-            mount = stack.enter_context(
-                slow_mount(self._image, self._options(side), self._surroundings, self._daemon_cgroup(cgroup))
-            )
-            before = mount.statistics()
-            disk_before = mount.disk.counters()
-            used = [0.0]
-            with race.ready(*self._loads(mount.root, loop), self._surroundings.own, cgroup) as loads:
-                raced = loads.run(
-                    PASS_SECONDS_MAX, lambda: used.append(mount.statistics()["memory"]["used_bytes"])
-                )
-            after = mount.statistics()
-            owed_seconds = mount.close()
-            counters = mount.disk.counters()
-            memory, gc = after["memory"], after["gc"]
+            inside = None if parameters.memory_mib else cgroup
+            mount = stack.enter_context(slow_mount(self._image, self._options(side), surroundings, inside))
+            hot = os.open(mount.root / "hot", os.O_RDONLY)
+            try:
+                account = Account(mount)
+                files = Files(mount.root, parameters)
+                main, beside = files.open() if loop == "open" else files.closed()
+                with race.ready(main, beside, surroundings.own, cgroup) as loads:
+                    raced = loads.run(PASS_SECONDS_MAX, account.watch)
+            finally:
+                os.close(hot)
+            account.settle()
             return Pass(
                 side=side.name,
                 loop=loop,
                 outcome=raced.outcome,
-                seconds=raced.seconds + owed_seconds,
+                seconds=raced.seconds + account.owed_seconds,
                 series=raced.series,
-                counters={
-                    "owed_seconds": owed_seconds,
-                    "budget_bytes": memory["budget_bytes"],
-                    "used_highest_bytes": max(*used, memory["used_bytes"]),
-                    "resident_highest_bytes": mount.resident_highest_bytes,
-                    "promised_bytes": memory["promised_bytes"],
-                    "direct_reclaims_total": memory["direct_reclaims_total"] - before["memory"]["direct_reclaims_total"],
-                    "inactivated_total": gc["inactivated_total"] - before["gc"]["inactivated_total"],
-                    "idle_at_end": after["inodes"]["idle"], "queued_at_end": gc["queued"],
-                    "written_bytes": counters["write_bytes"] - disk_before["write_bytes"],
-                    "read_bytes": counters["read_bytes"] - disk_before["read_bytes"],
-                    "flushes_total": counters["flushes"] - disk_before["flushes"],
-                    "load_seconds": raced.seconds,
-                },
-                waits=waits_between(before, after),
+                counters={"load_seconds": raced.seconds, **account.counters()},
+                waits=account.waits(),
             )
 
-    def _enter_cgroup(self, stack):
-        hierarchy = self._surroundings.hierarchy
-        mib = self._parameters.kernel_mib if self._parameters.memory_mib else self._parameters.cgroup_mib
+    def _enter_cgroup(self, stack: contextlib.ExitStack) -> MemoryCgroup | None:
+        parameters, hierarchy = self._parameters, self._surroundings.hierarchy
+        mib = parameters.kernel_mib if parameters.memory_mib else parameters.cgroup_mib
         if hierarchy is None or not mib:
             return None
         return stack.enter_context(MemoryCgroup(hierarchy, f"deferfs-bench-{os.getpid()}", mib * MIB))
-
-    def _daemon_cgroup(self, cgroup):
-        return None if self._parameters.memory_mib else cgroup
 
     def _options(self, side: Side) -> list[str]:
         options = [*OPTIONS[side.name], f"background_reclaim={'on' if self._parameters.background else 'off'}"]
@@ -158,38 +189,87 @@ class Images:
             options.append(f"memory={self._parameters.memory_mib}M")
         return options
 
-    def _loads(self, directory: Path, loop: Loop) -> tuple[list[Load], list[Load]]:
-        parameters, root = self._parameters, str(directory)
-        pace = parameters.reads_per_second if loop == "open" else 0.0
-        descriptor = os.open(directory / "hot", os.O_RDONLY)
-
-        main = [
-            Load("read", reading(root), count=parameters.files, per_second=pace),
-            Load(
-                "stat",
-                lambda number: os.stat(other_path(root, number)),
-                count=parameters.others,
-                per_second=pace * parameters.others / parameters.files,
-            ),
-        ]
-        os.close(descriptor)
-        def neighbour(number): os.close(os.open(f"{root}/hot", os.O_RDONLY))
-        return main, [Load("neighbour", neighbour, per_second=NEIGHBOURS_PER_SECOND, first=lambda: neighbour(0))]
-
 
 class DirectReclaim:
-    name = "direct-reclaim"
-    mechanism = ""
-    parameters = Parameters
-    loops = ("open", "closed")
-    pairs = 10
-    def sides(self, parameters): return SIDES
-    @contextlib.contextmanager
-    def prepared(self, parameters, surroundings):
-        image = surroundings.scratch / "prepared.img"
-        with prepared_image(image, IMAGE_SIZE) as root:
-            make_files(root, parameters)
-        yield Images(image, parameters, surroundings)
-    def sentences(self, passes, parameters): return []
+    """The scenario: see the head of this module."""
 
-SCENARIO = DirectReclaim()
+    name = "direct-reclaim"
+    mechanism = (
+        "an operation that needs memory from deferfs's own budget waits for what inodes owe: inline for their"
+        " inactivation, deferred for the memory that inactivations take"
+    )
+    parameters = Parameters
+    measures = (
+        Measure("read", "p50", "open, read and close of a file, half of them"),
+        Measure("read", "p99", "open, read and close of a file, all but 1 %"),
+        Measure("read", "max", "open, read and close of a file, the longest"),
+        Measure("load", "max", "the same by a process that reads as fast as it can, the longest"),
+        Measure("stat", "max", "look-up of a file, the longest"),
+        Measure("neighbour", "max", "open and close of a hot file, which needs no memory, the longest"),
+        Measure("seconds", "value", "all of the work until nothing is owed", "closed"),
+        Measure("owed_seconds", "value", "from the end of the load until nothing is owed", "closed"),
+        Measure("disk_written_bytes", "value", "written to the disk until nothing is owed", "closed"),
+    )
+    loops: tuple[Loop, ...] = ("open", "closed")
+    pairs = 5
+
+    def sweep(self, parameters: Parameters) -> Sequence[Parameters]:
+        """Budgets of 8, 16 and 64 MiB with four times the files that fit, and that of a cgroup, with a background
+        reclaimer; and 8 and 16 MiB without one.
+        """
+
+        def point(memory_mib: int, budget_mib: int, kernel_mib: int = 0) -> Parameters:
+            return Parameters(
+                memory_mib=memory_mib,
+                background=not kernel_mib,
+                files=FILES_PER_MIB * budget_mib,
+                kernel_mib=kernel_mib,
+                cgroup_mib=parameters.cgroup_mib,
+            )
+
+        budget_of_cgroup = min(parameters.cgroup_mib // 2, parameters.cgroup_mib - 64)
+        return [
+            *(point(mib, mib) for mib in (8, 16, 64)),
+            point(0, budget_of_cgroup),
+            *(point(mib, mib, kernel_mib=24) for mib in (8, 16)),
+        ]
+
+    def sides(self, parameters: Parameters) -> Sequence[Side]:
+        """Always the same three."""
+        return SIDES
+
+    def missing(self, side: Side, parameters: Parameters) -> str:
+        """As `Scenario.missing`."""
+        return slow_disk.missing()
+
+    @contextlib.contextmanager
+    def prepared(self, parameters: Parameters, surroundings: Surroundings) -> Iterator[Prepared]:
+        """As `Scenario.prepared`."""
+        image = surroundings.scratch / "direct-reclaim.img"
+        surroundings.tell(f"making {parameters.files + 2 * parameters.others:,} files")
+        try:
+            with prepared_image(image, IMAGE_SIZE) as root:
+                make_files(root, parameters)
+            yield Passes(image, parameters, surroundings)
+        finally:
+            image.unlink(missing_ok=True)
+
+    def sentences(self, passes: Sequence[Pass], parameters: Parameters) -> list[str]:
+        """Who waited how long, in ms; how far the budget was overrun; what it took until nothing was owed."""
+        waited = [words for side in SIDES if (words := _waited(passes, side))]
+        sentences = []
+        if waited:
+            sentences.append(f"an operation that needed memory waited (p50, p99, worst) {'; '.join(waited)}")
+        return sentences
+
+
+def _waited(passes: Sequence[Pass], side: Side) -> str:
+    found = [one for one in passes if one.side == side.name and one.loop == "open"]
+    reads = merge(one.series["read"].latency for one in found if "read" in one.series)
+    if not reads.count:
+        return ""
+    times = ", ".join(f"{reads.percentile(PERCENTILES[label]) / 1e6:.1f}" for label in ("p50", "p99", "max"))
+    return f"{times} ms in {side.words}"
+
+
+SCENARIO: Scenario = DirectReclaim()
