@@ -84,4 +84,4 @@ class Load:
             due += interval
         if self._count is not None:
             return Series(fold(latencies), self._count, failed)
-        return Series(fold(latencies), number + max(0, (clock() - due) // interval), failed)
+        return Series(fold(latencies), number + max(0, (clock() - due) // interval + 1), failed)

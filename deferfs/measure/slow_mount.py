@@ -18,7 +18,7 @@ from typing import Any, Final
 from deferfs.errors import DeferfsError
 from deferfs.measure.cgroup import MemoryCgroup
 from deferfs.measure.machine import process_memory_bytes
-from deferfs.measure.scenario import Surroundings, Wait
+from deferfs.measure.scenario import Surroundings
 from deferfs.measure.slow_disk import SlowDisk
 from deferfs.measure.targets import copy_image, deferfs_command, run_command
 

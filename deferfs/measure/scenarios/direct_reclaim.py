@@ -4,7 +4,8 @@ Files that have not been read for days are read once, so that each owes an acces
 them: the daemon asks the kernel to forget some (or the kernel does so for want of memory of its own), they become idle,
 and memory is to be had only by writing what they owe.
 
-- *closed*: files are read one after the other, others looked up, then all that is owed is paid: the time of all.
+- *closed*: one process reads files, another looks others up, each one after the other; then all that is owed is paid:
+  the time of all.
 - *open*: a process reads files one after the other, as fast as it can; beside it others are read and looked up at a
   fixed pace, and so is a neighbour, which opens a file that is open already, for which no memory is needed.
 """
@@ -16,16 +17,16 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import msgspec
 
 from deferfs.measure import race, slow_disk
 from deferfs.measure.account import Account
-from deferfs.measure.cgroup import MemoryCgroup
-from deferfs.measure.histogram import merge
+from deferfs.measure.cgroup import MemoryCgroup, find_hierarchy
 from deferfs.measure.paced import Load
-from deferfs.measure.scenario import PERCENTILES, Loop, Measure, Pass, Prepared, Scenario, Side, Surroundings
+from deferfs.measure.scenario import Loop, Measure, Pass, Prepared, Scenario, Side, Surroundings
 from deferfs.measure.slow_mount import prepared_image, slow_mount
 
 DIRECTORIES: Final = 20
@@ -38,13 +39,17 @@ FILES_PER_MIB: Final = 2500
 PASS_SECONDS_MAX: Final = 300.0
 READS_PER_SECOND: Final = 300.0
 LOOKS_PER_SECOND: Final = 600.0
+KERNEL_MIB: Final = 12
+"""A memory cgroup for the workload in which the kernel keeps forgetting, where deferfs does not ask it to."""
 NEIGHBOURS_PER_SECOND: Final = 200.0
 MIB: Final = 1 << 20
+READ_WORDS: Final = "an operation that needed memory (open, read and close of a file)"
 SIDES: Final = (
     Side("inline", "deferfs, inline", "inline"),
     Side("deferred", "deferfs, deferred", "deferred"),
     Side("floor", "deferfs with noatime, where nothing is owed", "floor"),
 )
+ROLE_WORDS: Final = {"inline": "inline", "deferred": "deferred", "floor": "with nothing owed"}
 OPTIONS: Final = {"inline": ("evict=inline",), "deferred": ("evict=deferred",), "floor": ("evict=deferred", "noatime")}
 """With nothing owed, the policies do not differ."""
 
@@ -112,7 +117,7 @@ class Files:
         self._parameters = parameters
 
     def closed(self) -> tuple[list[Load], list[Load]]:
-        """Reads, then look-ups, in one process each; look-ups begin with the reads."""
+        """Reads and look-ups, by a process each."""
         files, others = self._parameters.files, self._parameters.others
         return [self._load(files), Load("stat", self._look, count=others)], []
 
@@ -198,20 +203,24 @@ class DirectReclaim:
         "an operation that needs memory from deferfs's own budget waits for what inodes owe: inline for their"
         " inactivation, deferred for the memory that inactivations take"
     )
-    parameters = Parameters
-    measures = (
-        Measure("read", "p50", "open, read and close of a file, half of them"),
-        Measure("read", "p99", "open, read and close of a file, all but 1 %"),
-        Measure("read", "max", "open, read and close of a file, the longest"),
+    parameters: type[msgspec.Struct] = Parameters
+    measures: tuple[Measure, ...] = (
+        Measure("read", "p50", READ_WORDS),
+        Measure("read", "p99", READ_WORDS),
+        Measure("read", "max", READ_WORDS),
         Measure("load", "max", "the same by a process that reads as fast as it can, the longest"),
-        Measure("stat", "max", "look-up of a file, the longest"),
-        Measure("neighbour", "max", "open and close of a hot file, which needs no memory, the longest"),
-        Measure("seconds", "value", "all of the work until nothing is owed", "closed"),
-        Measure("owed_seconds", "value", "from the end of the load until nothing is owed", "closed"),
-        Measure("disk_written_bytes", "value", "written to the disk until nothing is owed", "closed"),
+        Measure("stat", "p99", "a look-up"),
+        Measure("stat", "max", "a look-up"),
+        Measure("neighbour", "p99", "a neighbour that needed no memory (open and close of a hot file)"),
+        Measure("neighbour", "max", "a neighbour that needed no memory (open and close of a hot file)"),
+        Measure("seconds", "value", "the whole work until nothing was owed, seconds", "closed"),
+        Measure("owed_seconds", "value", "from the end of the load until nothing was owed, seconds", "closed"),
+        Measure("disk_written_bytes", "value", "bytes written to the disk until nothing was owed", "closed"),
     )
     loops: tuple[Loop, ...] = ("open", "closed")
     pairs = 5
+    disk = "read=2,write=2,flush=5"
+    """2 ms a request, 5 ms a flush, where the command line names no other."""
 
     def sweep(self, parameters: Parameters) -> Sequence[Parameters]:
         """Budgets of 8, 16 and 64 MiB with four times the files that fit, and that of a cgroup, with a background
@@ -231,7 +240,7 @@ class DirectReclaim:
         return [
             *(point(mib, mib) for mib in (8, 16, 64)),
             point(0, budget_of_cgroup),
-            *(point(mib, mib, kernel_mib=24) for mib in (8, 16)),
+            *(point(mib, mib, kernel_mib=KERNEL_MIB) for mib in (8, 16)),
         ]
 
     def sides(self, parameters: Parameters) -> Sequence[Side]:
@@ -240,6 +249,8 @@ class DirectReclaim:
 
     def missing(self, side: Side, parameters: Parameters) -> str:
         """As `Scenario.missing`."""
+        if (not parameters.memory_mib or parameters.kernel_mib) and find_hierarchy() is None:
+            return "these parameters want a memory cgroup, and there is no memory controller"
         return slow_disk.missing()
 
     @contextlib.contextmanager
@@ -255,21 +266,28 @@ class DirectReclaim:
             image.unlink(missing_ok=True)
 
     def sentences(self, passes: Sequence[Pass], parameters: Parameters) -> list[str]:
-        """Who waited how long, in ms; how far the budget was overrun; what it took until nothing was owed."""
-        waited = [words for side in SIDES if (words := _waited(passes, side))]
-        sentences = []
-        if waited:
-            sentences.append(f"an operation that needed memory waited (p50, p99, worst) {'; '.join(waited)}")
-        return sentences
+        """How often and how long a pass waited for memory, and how far its budget was overrun."""
+        found = {side: [one for one in passes if one.side == side.name and one.loop == "open"] for side in SIDES}
+        told = {side: ours for side, ours in found.items() if ours}
+        if not told:
+            return []
+        waits = "; ".join(f"{_memory_waits(ours)} {ROLE_WORDS[side.role]}" for side, ours in told.items())
+        used = "; ".join(f"{_used_share(ours):.0%} {ROLE_WORDS[side.role]}" for side, ours in told.items())
+        return [
+            f"requests waited for memory, in the median pass with a load: {waits}",
+            f"of the budget, up to this much was in use: {used}",
+        ]
 
 
-def _waited(passes: Sequence[Pass], side: Side) -> str:
-    found = [one for one in passes if one.side == side.name and one.loop == "open"]
-    reads = merge(one.series["read"].latency for one in found if "read" in one.series)
-    if not reads.count:
-        return ""
-    times = ", ".join(f"{reads.percentile(PERCENTILES[label]) / 1e6:.1f}" for label in ("p50", "p99", "max"))
-    return f"{times} ms in {side.words}"
+def _memory_waits(passes: Sequence[Pass]) -> str:
+    waits = [one.waits["memory"] for one in passes if "memory" in one.waits]
+    together = median([wait.total_ns for wait in waits] + [0] * (len(passes) - len(waits)))
+    count = median([wait.count for wait in waits] + [0] * (len(passes) - len(waits)))
+    return f"{count:.0f} times, {together / 1e9:.1f} s together"
+
+
+def _used_share(passes: Sequence[Pass]) -> float:
+    return max(one.counters["used_highest_bytes"] / one.counters["budget_bytes"] for one in passes)
 
 
 SCENARIO: Scenario = DirectReclaim()
