@@ -97,7 +97,7 @@ class Machine:
     def surroundings(self, scratch: Path, hierarchy: Hierarchy | None = None) -> Surroundings:
         return Surroundings(
             scratch=scratch,
-            disk="none",
+            disk="the disk",
             seed=1,
             hierarchy=hierarchy,
             ask=self.ask,

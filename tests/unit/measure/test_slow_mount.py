@@ -34,7 +34,7 @@ def test_a_pass_works_on_a_copy_and_unmounts_before_the_end(machine: Machine, im
     assert machine.commands == [f"mount {device} {root} -o evict=inline,noatime", f"umount {root}"]
     assert machine.settings == [("drain", str(DRAIN_SECONDS))]
     assert not machine.disks[0].is_attached()
-    assert machine.disks[0].presets == ["none"]
+    assert machine.disks[0].presets == ["the disk"]
     assert list(scratch.iterdir()) == []
 
 
@@ -57,7 +57,7 @@ def test_nothing_is_left_when_a_step_fails(
     assert not machine.mounted
     assert list(scratch.iterdir()) == []
     assert not machine.disks[0].is_attached()
-    assert machine.disks[0].presets == (["none"] if command == "mount" else ["none", "none"])
+    assert machine.disks[0].presets == ["the disk", "none"][: 1 if command == "mount" else 2]
 
 
 @pytest.mark.parametrize("failure", FAILURES)
