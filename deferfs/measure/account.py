@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Final, Protocol
+
 from deferfs.measure.scenario import Wait
-from deferfs.measure.slow_mount import SlowMount, Statistics
+from deferfs.measure.slow_mount import Statistics
+
+
+class Accountable(Protocol):
+    """A mount that can be asked. `resident_highest_bytes` is known once it has been closed."""
+
+    resident_highest_bytes: int
+
+    def statistics(self) -> Statistics | None:
+        """What its daemon says about itself; None when it is no deferfs."""
+
+    def disk_counters(self) -> dict[str, int]:
+        """What its disk has done; empty when no slow disk is below it. Also after `close`."""
+
+    def close(self) -> float:
+        """Pay all that is owed and bring it home; how long that took, in seconds."""
 
 
 class Account:
-    """From its making on. `watch` while the load runs, `settle` when it has ended, then `close` the mount."""
+    """From its making on. `watch` while the load runs, `settle` when it has ended."""
 
-    def __init__(self, mount: SlowMount) -> None:
+    def __init__(self, mount: Accountable) -> None:
         self._mount = mount
         self._before = self._after = mount.statistics()
-        self._disk_before = mount.disk.counters()
+        self._disk_before = mount.disk_counters()
         self._used_highest = self._used()
         self._owed_seconds = 0.0
 
@@ -22,7 +39,7 @@ class Account:
         self._used_highest = max(self._used_highest, self._used())
 
     def settle(self) -> None:
-        """The load has ended: unmount, which pays all that is owed."""
+        """The load has ended: close the mount, which pays all that is owed."""
         self.watch()
         self._owed_seconds = self._mount.close()
 
@@ -33,39 +50,42 @@ class Account:
 
     def waits(self) -> dict[str, Wait]:
         """The daemon's waits during the load, by cause; see `waits_between`."""
+        if self._before is None or self._after is None:
+            return {}
         return waits_between(self._before, self._after)
 
     def counters(self) -> dict[str, float]:
-        """As `Pass.counters` has them. The disk's are those of load and unmount together. `used_highest_bytes` is the
+        """As `Pass.counters` has them. The disk's are those of load and payment together. `used_highest_bytes` is the
         most that was seen; `resident_highest_bytes` is exact, and holds the mount too; `queued_total` waited for
         their inactivation when the load ended.
         """
-        memory, gc = self._after["memory"], self._after["gc"]
-        disk = self._mount.disk.counters()
-        counters = {
-            "owed_seconds": self._owed_seconds,
-            "queued_total": gc["queued"],
-            "inactivated_total": gc["inactivated_total"] - self._before["gc"]["inactivated_total"],
-            "direct_reclaims_total": self._grown("memory", "direct_reclaims_total"),
-            "reclaim_waits_total": self._grown("reclaim_context", "violations_total"),
-            "commits_total": self._grown("journal", "commits_total"),
-            "budget_bytes": memory["budget_bytes"],
-            "used_highest_bytes": self._used_highest,
-            "resident_highest_bytes": self._mount.resident_highest_bytes,
-            "promised_bytes": memory["promised_bytes"],
-        }
+        counters: dict[str, float] = {"owed_seconds": self._owed_seconds}
+        before, after, disk = self._before, self._after, self._mount.disk_counters()
+        if before is not None and after is not None:
+            for name, (section, key) in DAEMON_COUNTERS.items():
+                counters[name] = after[section][key] - before[section][key]
+            counters["queued_total"] = after["gc"]["queued"]
+            counters["budget_bytes"] = after["memory"]["budget_bytes"]
+            counters["promised_bytes"] = after["memory"]["promised_bytes"]
+            counters["used_highest_bytes"] = self._used_highest
+            counters["resident_highest_bytes"] = self._mount.resident_highest_bytes
         for name, field in DISK_COUNTERS.items():
-            counters[name] = disk[field] - self._disk_before[field]
+            if field in disk:
+                counters[name] = disk[field] - self._disk_before[field]
         return counters
 
     def _used(self) -> int:
-        return int(self._after["memory"]["used_bytes"])
-
-    def _grown(self, section: str, key: str) -> int:
-        return int(self._after[section][key] - self._before[section][key])
+        return int(self._after["memory"]["used_bytes"]) if self._after is not None else 0
 
 
-DISK_COUNTERS = {
+DAEMON_COUNTERS: Final = {
+    "inactivated_total": ("gc", "inactivated_total"),
+    "direct_reclaims_total": ("memory", "direct_reclaims_total"),
+    "reclaim_waits_total": ("reclaim_context", "violations_total"),
+    "commits_total": ("journal", "commits_total"),
+}
+"""Name in a pass: section and name in the daemon's statistics."""
+DISK_COUNTERS: Final = {
     "disk_reads_total": "reads",
     "disk_writes_total": "writes",
     "disk_flushes_total": "flushes",

@@ -13,12 +13,20 @@ import time
 from array import array
 from collections.abc import Callable
 
+import msgspec
+
 from deferfs.measure.histogram import fold
 from deferfs.measure.processes import StopFlag
 from deferfs.measure.scenario import Series
 
 Operation = Callable[[int], object]
 """Carries out operation number k, from 0 on. Raises OSError."""
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What one process saw, by name of its operations."""
+
+    series: dict[str, Series]
 
 
 class Load:
@@ -45,9 +53,9 @@ class Load:
         """Everything that must not be measured."""
         self._first()
 
-    def measure(self, stop: StopFlag) -> Series:
+    def measure(self, stop: StopFlag) -> Measured:
         """Carry out the operations; `stop` ends them early."""
-        return self._open(stop) if self._interval_ns else self._closed(stop)
+        return Measured({self.name: self._open(stop) if self._interval_ns else self._closed(stop)})
 
     def _closed(self, stop: StopFlag) -> Series:
         operation, clock, latencies = self._operation, time.monotonic_ns, array("Q")

@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 
 from deferfs.measure.cgroup import MemoryCgroup
-from deferfs.measure.paced import Load
-from deferfs.measure.processes import StopFlag, Worker, WorkerError
+from deferfs.measure.paced import Measured
+from deferfs.measure.processes import Job, StopFlag, Worker, WorkerError
 from deferfs.measure.scenario import Outcome, Series
 
 WATCH_SECONDS: Final = 0.25
@@ -53,22 +53,26 @@ class Loads:
                     worker.has_answer(STOP_SECONDS_MAX)
         seconds = time.monotonic() - start
         self._stop.raise_()
-        series = {}
+        series: dict[str, Series] = {}
         for worker in (*self._main, *self._beside):
             try:
-                series[worker.name] = msgspec.convert(worker.result(STOP_SECONDS_MAX), Series, strict=False)
+                answer = worker.result(STOP_SECONDS_MAX)
             except WorkerError:
                 if self._cgroup is None or not self._cgroup.read().oom_kills:
                     raise
                 outcome = "oom-killed"
+            else:
+                series.update(msgspec.convert(answer, Measured, strict=False).series)
         return Raced(outcome, seconds, series)
 
 
 @contextlib.contextmanager
 def ready(
-    main: Sequence[Load], beside: Sequence[Load], own: Callable[[int], None], cgroup: MemoryCgroup | None = None
+    main: Sequence[Job], beside: Sequence[Job], own: Callable[[int], None], cgroup: MemoryCgroup | None = None
 ) -> Iterator[Loads]:
-    """The processes of the loads, prepared, in `cgroup`. They are gone after the block."""
+    """The processes of the loads, each of which answers with a `Measured`; prepared, in `cgroup`. They are gone after
+    the block.
+    """
     stop = StopFlag()
     with contextlib.ExitStack() as stack:
         workers = []

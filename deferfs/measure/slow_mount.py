@@ -52,6 +52,10 @@ class SlowMount:
         """As `deferfs ctl KEY=VALUE`."""
         self._surroundings.ask(self.root, "set", key=key, value=value)
 
+    def disk_counters(self) -> dict[str, int]:
+        """What the disk has done since its start."""
+        return self.disk.counters()
+
     def close(self) -> float:
         """Unmount, which pays all that is owed and brings it home; how long that took, in seconds. `DeferfsError` when
         the image is not clean afterwards.

@@ -48,7 +48,7 @@ def lasting(clock: FakeTime, *times: int, after: Callable[[], None] = lambda: No
 
 def measured(load: Load, stop: StopFlag | None = None) -> Series:
     load.prepare()
-    return load.measure(StopFlag() if stop is None else stop)
+    return load.measure(StopFlag() if stop is None else stop).series[load.name]
 
 
 def test_a_closed_load_begins_when_the_one_before_has_ended(clock: FakeTime) -> None:

@@ -26,7 +26,7 @@ def test_every_load_finds_its_files_and_they_were_not_read_for_days(tmp_path: Pa
     stop = StopFlag()
     for load in files.closed()[0]:
         load.prepare()
-        series = load.measure(stop)
+        series = load.measure(stop).series[load.name]
         assert (series.failed, series.latency.count) == (0, series.due)
 
 

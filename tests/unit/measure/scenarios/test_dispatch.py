@@ -33,7 +33,7 @@ def test_files_are_deleted_before_the_clock_starts_and_closed_by_the_load(loop: 
     for load in loads(tmp_path, loop, SMALL):
         load.prepare()
         assert list(tmp_path.rglob("held*/*")) == []
-        series = load.measure(StopFlag())
+        series = load.measure(StopFlag()).series[load.name]
         assert (series.failed, series.latency.count) == (0, series.due)
 
 
