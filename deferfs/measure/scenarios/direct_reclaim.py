@@ -214,6 +214,7 @@ class DirectReclaim:
         Measure("neighbour", "p99", "a neighbour that needed no memory (open and close of a hot file)"),
         Measure("neighbour", "max", "a neighbour that needed no memory (open and close of a hot file)"),
         Measure("seconds", "value", "the whole work until nothing was owed, seconds", "closed"),
+        Measure("load", "max", "an operation that needed memory, by the one process that reads", "closed"),
         Measure("owed_seconds", "value", "from the end of the load until nothing was owed, seconds", "closed"),
         Measure("disk_written_bytes", "value", "bytes written to the disk until nothing was owed", "closed"),
     )
