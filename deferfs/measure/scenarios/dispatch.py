@@ -1,19 +1,21 @@
 """Few dispatchers: a FUSE daemon has some handlers of requests, and an inline evict holds one of them while it waits.
 
-A process holds deleted files open and closes them all at once, as it does when it exits. The kernel sends RELEASEs and
-FORGETs for them and waits for none. Inline, each handler that takes one waits for the disk until the files in it are
-cleaned up; while all handlers do that, requests of other processes find none. Deferred, a handler only queues.
+A process closes deleted files, one after the other, at a pace. The kernel sends a RELEASE and a FORGET for each and
+waits for neither. Inline, the handler that takes one waits for the disk until the file is cleaned up, which needs a
+cold block; when files come faster than the handlers can wait, requests of other processes find none that is free.
+Deferred, a handler only queues.
 
-- *closed*: the files are closed and a file is opened and closed meanwhile, each one after the other; then all that is
-  owed is paid: the time of all.
-- *open*: the files are closed as fast as it can be; from then on a hot file is opened and closed, and the filesystem's
-  size asked for, at a fixed pace.
+- *closed*: the files are closed and a hot file is opened and closed meanwhile, each one after the other; then all that
+  is owed is paid: the time of all.
+- *open*: files are closed at a fixed pace; beside it a hot file is opened and closed, and the filesystem's size asked
+  for, at a fixed pace too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,13 +49,15 @@ OPEN_WORDS: Final = "a request beside the storm (open and close of a hot file)"
 
 
 class Parameters(msgspec.Struct, frozen=True):
-    """`handlers`: how many requests the daemon handles at once. `files` are deleted and closed, each of `extents`
-    extents. `seconds`: how long the pace of the open loop lasts.
+    """`handlers`: how many requests the daemon handles at once. `files` are deleted, each of `extents` extents, and
+    closed at a pace of `closes_per_second` in the open loop (0: as fast as can be; few FORGET messages carry all of
+    them then, and few handlers are held). `seconds`: how long the requests beside them go on.
     """
 
     handlers: int = 4
-    files: int = 300
-    extents: int = 64
+    files: int = 600
+    extents: int = 24
+    closes_per_second: float = 1500.0
     seconds: float = 1.0
 
 
@@ -83,10 +87,11 @@ class Holder:
         self._descriptors: list[int] = []
 
     def take(self) -> None:
-        """Open and delete all files, and make that durable."""
+        """Open and delete all files, in an order that no read-ahead helps, and make that durable."""
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, self._files + DESCRIPTORS_OF_ITS_OWN), hard))
         paths = [file_path(self._root, number) for number in range(self._files)]
+        random.Random(self._files).shuffle(paths)
         self._descriptors = [os.open(path, os.O_RDONLY) for path in paths]
         for path in paths:
             os.unlink(path)
@@ -108,7 +113,8 @@ def loads(root: Path, loop: Loop, parameters: Parameters) -> list[Load]:
     def open_hot(_: int) -> None:
         os.close(os.open(hot, os.O_RDONLY))
 
-    storm = Load("close", holder.close, count=parameters.files, first=holder.take)
+    pace = parameters.closes_per_second if loop == "open" else 0.0
+    storm = Load("close", holder.close, count=parameters.files, per_second=pace, first=holder.take)
     if loop == "closed":
         return [storm, Load("open", open_hot, count=count, first=lambda: open_hot(0))]
     return [
