@@ -54,7 +54,7 @@ class Parameters(msgspec.Struct, frozen=True):
     them then, and few handlers are held). `seconds`: how long the requests beside them go on.
     """
 
-    handlers: int = 4
+    handlers: int = 1
     files: int = 600
     extents: int = 24
     closes_per_second: float = 1500.0

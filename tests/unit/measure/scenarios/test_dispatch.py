@@ -14,7 +14,7 @@ from deferfs.measure.scenario import Loop
 from deferfs.measure.scenarios.dispatch import HANDLERS, SCENARIO, SIDES, Parameters, Passes, loads, make_files
 from tests.unit.measure.slow_mounts import fake_machine
 
-SMALL = Parameters(files=20, extents=4, closes_per_second=500, seconds=0.05)
+SMALL = Parameters(handlers=4, files=20, extents=4, closes_per_second=500, seconds=0.05)
 
 
 def test_each_block_of_a_file_stands_alone(tmp_path: Path) -> None:
