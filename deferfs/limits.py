@@ -139,6 +139,8 @@ UNMOUNT_DRAIN_SECONDS: Final = 30.0
 
 
 # --- requests ---------------------------------------------------------------------------------
+HANDLERS_MAX: Final = 99
+"""Requests that are handled at once; those that only wait for the next one are among them."""
 POLL_US_DEFAULT: Final = 50
 """Longest time that the next request is looked out for: about what a client takes between two requests."""
 POLL_US_MAX: Final = 1000

@@ -11,8 +11,9 @@ import click
     "ctl",
     short_help="Change settings of a mounted filesystem.",
     epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, gc_delay=SECONDS, gc_rate=N, memory=SIZE, "
-    "poll=MICROSECONDS, throttle_inodes=N, throttle_bytes=SIZE, throttle_extents=N, throttle_age=SECONDS, "
-    "throttle_deadline=SECONDS, preallocation_lifetime=SECONDS, drain=SECONDS, freeze_limit=SECONDS, ro=1|0. "
+    "background_reclaim=on|off, poll=MICROSECONDS, throttle_inodes=N, throttle_bytes=SIZE, throttle_extents=N, "
+    "throttle_age=SECONDS, throttle_deadline=SECONDS, preallocation_lifetime=SECONDS, drain=SECONDS, "
+    "freeze_limit=SECONDS, ro=1|0. "
     "Actions: sync, gc=push (start cleaning up now), gc=flush (and wait for it), gc=flush:INODE, gc=flush-below:INODE, "
     "gc=stop, gc=start, gc=retry, freeze=1 (the image is clean until thaw=1), thaw=1, drop_caches=1, "
     "lockdep=report (which waits happen while what is held), trace=FILE and trace=off (a timeline for "

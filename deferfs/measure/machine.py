@@ -37,6 +37,11 @@ def filesystem_type(path: Path, mountinfo: str) -> str:
     return found
 
 
+def is_deferfs(path: Path) -> bool:
+    """Whether `path` is in a mounted deferfs."""
+    return filesystem_type(path, os.fsdecode(Path("/proc/self/mountinfo").read_bytes())) == "fuse.deferfs"
+
+
 def process_cpu_seconds(pid: int) -> float:
     """User and system time of process `pid` with all its threads, in seconds; 0 when it is gone."""
     try:

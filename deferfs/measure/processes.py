@@ -92,6 +92,10 @@ class Worker:
         """Start the measured part. WorkerError when it has died."""
         self._order(b"g")
 
+    def has_answer(self, seconds_max: float) -> bool:
+        """Whether there is an answer (or the end of the process) to read, waited for at most so long."""
+        return bool(select.select([self._answers], [], [], seconds_max)[0])
+
     def result(self, seconds_max: float) -> Any:
         """Wait for the result, as the plain objects that JSON gives. Raises `WorkerError`."""
         return self._answer(seconds_max)
@@ -125,8 +129,7 @@ class Worker:
             pass
 
     def _answer(self, seconds_max: float) -> Any:
-        ready, _, _ = select.select([self._answers], [], [], seconds_max)
-        if not ready:
+        if not self.has_answer(seconds_max):
             raise WorkerError(
                 f"the {self.name} process gave no answer within {seconds_max:.0f} s; the filesystem may hang"
             )

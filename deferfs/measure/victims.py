@@ -33,3 +33,10 @@ def make_victims(root: Path, count: int) -> None:
         for extent in range(VICTIM_EXTENTS):
             os.pwrite(descriptor, BLOCK, 2 * extent * len(BLOCK))
         os.close(descriptor)
+
+
+def name_victims_twice(root: Path, count: int) -> None:
+    """Give each victim a second name, so that deleting it leaves nothing to clean up."""
+    (root / "spared").mkdir()
+    for index in range(count):
+        os.link(victim_path(str(root), index), f"{root}/spared/{index}")

@@ -67,6 +67,8 @@ class Work(msgspec.Struct, frozen=True):
     seed: int
     keep_links: bool
     """The control: rename instead of unlink."""
+    second_names: bool = False
+    """Each file that is made gets a second name at once, untimed, so that its deletion leaves nothing to clean up."""
 
 
 class Churn:
@@ -136,7 +138,11 @@ class Churn:
             self._close(descriptor)
 
     def _create(self, path: str) -> int:
-        return self._timed("create", lambda: os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))
+        descriptor = self._timed("create", lambda: os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))
+        if self._work.second_names:
+            os.link(path, f"{self._root}/graveyard/{self._graves}")
+            self._graves += 1
+        return descriptor
 
     def _open(self, path: str) -> int:
         return self._timed("open", lambda: os.open(path, os.O_RDONLY))

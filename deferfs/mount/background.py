@@ -43,11 +43,13 @@ _PRESSURE_SHARE = 8
 class Background:
     """Tasks around one runtime. Durations in seconds."""
 
-    def __init__(self, runtime: Runtime, *, commit_seconds: float, discard: bool) -> None:
+    def __init__(self, runtime: Runtime, *, commit_seconds: float, discard: bool, reclaims: bool = True) -> None:
         self.runtime = runtime
         self.store = runtime.store
         self.commit_seconds = commit_seconds
         self.discard = discard
+        self.reclaims = reclaims
+        """Whether the reclaimer works. Off, all reclaim is direct, as in a memory cgroup, which has no kswapd."""
         self.drain_seconds: float = UNMOUNT_DRAIN_SECONDS
         self.kernel_cache: KernelCache | None = None
         """Asks the kernel to drop entries when the in-core inodes it holds exceed the budget."""
@@ -96,7 +98,7 @@ class Background:
                 self._commit_asked.set()
                 if journal.pending_home:
                     self._checkpoint_asked.set()
-            if memory.used > _RECLAIM_START * (memory.limit_bytes - memory.reserve_bytes):
+            if self.reclaims and memory.used > _RECLAIM_START * (memory.limit_bytes - memory.reserve_bytes):
                 self._reclaim_asked.set()
 
     async def commit_all(self) -> None:
@@ -257,7 +259,7 @@ class Background:
         while True:
             await self._reclaim_asked.wait()
             self._reclaim_asked = trio.Event()
-            while True:
+            while self.reclaims:
                 goal = int(_RECLAIM_STOP * (memory.limit_bytes - memory.reserve_bytes))
                 if self._pressed_to:
                     goal = min(goal, self._pressed_to)
@@ -275,8 +277,15 @@ class Background:
                     break
             self._pressed_to = 0
 
+    def set_reclaims(self, reclaims: bool) -> None:
+        """Switch the reclaimer on or off; on, it looks at once."""
+        self.reclaims = reclaims
+        if reclaims:
+            self._reclaim_asked.set()
+
     def under_pressure(self) -> None:
-        """The kernel is short of memory: give a part of ours back, and clean up without delay."""
+        """The kernel is short of memory: give a part of ours back, and clean up without delay. With the reclaimer off
+        the memory stays, until an operation needs it."""
         self._pressed_to = max(1, self.store.memory.used * (_PRESSURE_SHARE - 1) // _PRESSURE_SHARE)
         self._reclaim_asked.set()
         self.runtime.workers.push()

@@ -81,6 +81,13 @@ async def _poll(runtime: Runtime, key: str, value: str) -> None:
     runtime.busy_poll.set_limit(integer(key, value, 0, POLL_US_MAX))
 
 
+async def _background_reclaim(runtime: Runtime, key: str, value: str) -> None:
+    """on | off"""
+    if value not in ("on", "off"):
+        raise UsageError(f"{key} must be on or off, not {value!r}")
+    runtime.background.set_reclaims(value == "on")
+
+
 async def _memory(runtime: Runtime, key: str, value: str) -> None:
     size = parse_size(value)
     if size < MEMORY_BYTES_MIN:
@@ -177,6 +184,7 @@ CONTROLS: Final[dict[str, Control]] = {
     "gc_delay": _gc_delay,
     "gc_rate": _gc_rate,
     "memory": _memory,
+    "background_reclaim": _background_reclaim,
     "poll": _poll,
     "gc": _gc,
     "drop_caches": _drop_caches,

@@ -15,6 +15,7 @@ from deferfs.limits import (
     COMMIT_SECONDS_DEFAULT,
     GC_WORKERS_DEFAULT,
     GC_WORKERS_MAX,
+    HANDLERS_MAX,
     MEMORY_BYTES_MIN,
     POLL_US_DEFAULT,
     POLL_US_MAX,
@@ -37,7 +38,8 @@ MAX_READ_BYTES_MIN: Final = 4096
 class MountOptions:
     """How to mount. `memory_bytes` None means: from the memory limit of the daemon's cgroup.
 
-    `poll_us`: how long the next request is looked out for at most, 0 never. `flags` are those of
+    `handlers`: requests handled at once, None: as many as the budget has room for. `poll_us`: how long the next
+    request is looked out for at most, 0 never. `flags` are those of
     mount(2); `log` is a file for the daemon's log instead of syslog.
     """
 
@@ -45,6 +47,8 @@ class MountOptions:
     commit_seconds: float = COMMIT_SECONDS_DEFAULT
     gc_workers: int = GC_WORKERS_DEFAULT
     memory_bytes: int | None = None
+    background_reclaim: bool = True
+    handlers: int | None = None
     discard: bool = False
     writeback_cache: bool = True
     poll_us: int = POLL_US_DEFAULT
@@ -299,6 +303,8 @@ _VALUES: Final[dict[str, tuple[str, Callable[[str, str], object]]]] = {
     "commit": ("commit_seconds", _number(COMMIT_SECONDS_MIN, COMMIT_SECONDS_MAX)),
     "gc_workers": ("gc_workers", _integer(1, GC_WORKERS_MAX)),
     "memory": ("memory_bytes", _memory),
+    "background_reclaim": ("background_reclaim", _on_off),
+    "handlers": ("handlers", _integer(1, HANDLERS_MAX)),
     "writeback_cache": ("writeback_cache", _on_off),
     "entry_timeout": ("entry_timeout", _number(0, TIMEOUT_SECONDS_MAX)),
     "attr_timeout": ("attr_timeout", _number(0, TIMEOUT_SECONDS_MAX)),

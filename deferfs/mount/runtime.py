@@ -64,6 +64,7 @@ class Runtime:
         gc_workers: int = 2,
         poll_us: int = POLL_US_DEFAULT,
         discard: bool = False,
+        background_reclaim: bool = True,
         strict: bool = False,
     ) -> None:
         self.device = device
@@ -79,7 +80,7 @@ class Runtime:
         self.direct_reclaims_total = 0
         self.corruptions_total = 0
         self.busy_poll = BusyPoll(poll_us)
-        self.background = Background(self, commit_seconds=commit_seconds, discard=discard)
+        self.background = Background(self, commit_seconds=commit_seconds, discard=discard, reclaims=background_reclaim)
         self.workers = GcWorkers(self, gc_workers)
         self.blockgc = BlockGc(self)
         self.forgets = Forgets(self)

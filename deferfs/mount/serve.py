@@ -19,7 +19,7 @@ import trio
 
 from deferfs.device import FileDevice
 from deferfs.errors import DeferfsError, FsError, MountFailedError
-from deferfs.limits import MIB
+from deferfs.limits import HANDLERS_MAX, MIB
 from deferfs.mount import controls, diagnostics, heap, status, why
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.control import ControlServer
@@ -39,7 +39,6 @@ _log: Final = logging.getLogger(__name__)
 
 TASKS_MIN: Final = 8
 """Idle readers that pyfuse3 keeps: starting one for each request costs more than keeping it."""
-TASKS_MAX: Final = 99
 READER_BYTES: Final = 2 * MIB
 """What a reader of requests may hold while its WRITE waits: libfuse's buffer, and pyfuse3's copy."""
 READERS_FEW: Final = 24
@@ -55,7 +54,7 @@ EXTEND_POLL_SECONDS: Final = 10.0
 
 def readers_max(budget_bytes: int) -> int:
     """How many requests may be under way, so that their buffers fit into the budget."""
-    return max(READERS_FEW, min(TASKS_MAX, budget_bytes // READER_BYTES))
+    return max(READERS_FEW, min(HANDLERS_MAX, budget_bytes // READER_BYTES))
 
 
 class Server:
@@ -69,8 +68,12 @@ class Server:
         mount: KernelMount,
         handshake: Handshake,
         notifier: Notifier,
+        *,
+        handlers: int | None = None,
     ) -> None:
+        """`handlers`: how many requests are handled at once at most; None: as many as the budget has room for."""
         self._runtime = runtime
+        self._handlers = handlers or readers_max(runtime.store.memory.limit_bytes)
         self._adapter = adapter
         self._image = image
         self._mount = mount
@@ -114,7 +117,7 @@ class Server:
 
     async def _serve_requests(self, scope: trio.CancelScope) -> None:
         with ReadTimer() as timer, cheap_turns(self._runtime.busy_poll, timer.start):
-            await pyfuse3.main(TASKS_MIN, readers_max(self._runtime.store.memory.limit_bytes))
+            await pyfuse3.main(min(TASKS_MIN, self._handlers), self._handlers)
         scope.cancel()
 
     async def _announce(self, nursery: trio.Nursery) -> None:
@@ -183,6 +186,7 @@ class Server:
             "mountpoint": self._mount.mountpoint,
             "pid": os.getpid(),
             "uptime_seconds": time.monotonic() - self._started,
+            "handlers": self._handlers,
             **status.snapshot(self._runtime),
         }
 

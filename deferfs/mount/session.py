@@ -77,6 +77,7 @@ def serve_mount(
             gc_workers=options.gc_workers,
             poll_us=options.poll_us,
             discard=options.discard,
+            background_reclaim=options.background_reclaim,
         )
         adapter = Adapter(
             runtime,
@@ -97,7 +98,7 @@ def serve_mount(
         if runtime.store.superblock.state & STATE_ERRORS:
             advice = f"{image}: marked as having errors; unmount it and repair it: deferfs fsck -y {image}"
             _warn(advice, notice=notice, foreground=foreground)
-        server = Server(runtime, adapter, device, mount, handshake, notifier)
+        server = Server(runtime, adapter, device, mount, handshake, notifier, handlers=options.handlers)
         collect_seldom()
         try:
             trio.run(server.run)

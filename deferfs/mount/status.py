@@ -79,6 +79,7 @@ def _memory(runtime: Runtime) -> Section:
             memory.budget_bytes, runtime.volume.inodes.highest, runtime.volume.directories_highest
         ),
         "reserve_bytes": memory.reserve_bytes,
+        "background_reclaim": runtime.background.reclaims,
         "direct_reclaims_total": runtime.direct_reclaims_total,
         "pressure_events_total": sum(runtime.pressure.events.values()),
         "pressure_sources": runtime.pressure.events,

@@ -12,12 +12,17 @@ from tests.cli.conftest import Command, Outcome, is_one_line
 
 @pytest.mark.mounted
 def test_settings_change_live_and_in_order(mounted: Path, program: Command) -> None:
-    outcome = program("ctl", mounted, "evict=inline", "commit=2", "gc_workers=3", "memory=64M", "poll=20")
-    assert outcome == Outcome(0, "evict=inline\ncommit=2\ngc_workers=3\nmemory=64M\npoll=20\n", "")
+    outcome = program(
+        "ctl", mounted, "evict=inline", "commit=2", "gc_workers=3", "memory=64M", "poll=20", "background_reclaim=off"
+    )
+    assert outcome == Outcome(
+        0, "evict=inline\ncommit=2\ngc_workers=3\nmemory=64M\npoll=20\nbackground_reclaim=off\n", ""
+    )
     found = json.loads(program("stat", mounted, "--json").out)
     assert found["evict"] == "inline"
     assert found["gc"]["workers"] == 3
     assert found["memory"]["budget_bytes"] == 64 << 20
+    assert found["memory"]["background_reclaim"] is False
     assert found["poll"]["limit_us"] == 20
     answers = json.loads(program("ctl", mounted, "evict=deferred", "--json").out)
     assert answers == {"evict": "deferred"}
@@ -61,6 +66,7 @@ def test_actions(mounted: Path, program: Command) -> None:
         ("memory=lots", 1, "'lots' is not a size"),
         ("poll=1001", 1, "poll must be a whole number from 0 to 1000"),
         ("poll=20.7", 1, "poll must be a whole number from 0 to 1000"),
+        ("background_reclaim=1", 1, "background_reclaim must be on or off, not '1'"),
         ("lockdep=off", 1, "lockdep must be report"),
         ("gc=dance", 1, "'dance'"),
     ],

@@ -10,12 +10,14 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from deferfs.mount import syscalls
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.expect import fails_with
+from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, deferfs, run
 
 pytestmark = pytest.mark.mounted
@@ -256,3 +258,31 @@ def test_the_next_mount_keeps_its_control_socket(make_scratch: MakeScratch) -> N
     assert second.pid != pid
     second.unmount_and_check()
     first.check()
+
+
+def test_one_handler(plain: Scratch, tmp_path: Path) -> None:
+    """A request that waits (here: for a thaw) keeps all others waiting, even one that needs nothing."""
+    mount = plain.mount("handlers=1")
+    device = mount.stat().st_dev
+    plain.control("freeze=1")
+    before = plain.statistics()
+    assert before["handlers"] == 1
+    answered = before["requests"].get("statfs")
+    threads = [Thread(target=(mount / "file").touch), Thread(target=os.statvfs, args=(mount,))]
+    threads[0].start()
+    wait_until(lambda: plain.statistics()["freeze"]["waiting"] == 1, "a request that waits")
+    connections = tmp_path / "fusectl"
+    connections.mkdir()
+    run("mount", "-t", "fusectl", "fusectl", connections)
+    try:
+        unanswered = connections / str(os.minor(device)) / "waiting"
+        threads[1].start()
+        wait_until(lambda: int(unanswered.read_text()) == 2, "one behind it")
+        assert plain.statistics()["requests"].get("statfs") == answered
+    finally:
+        run("umount", connections)
+        plain.control("thaw=1")
+        for thread in threads:
+            thread.join()
+    assert plain.statistics()["requests"].get("statfs") != answered
+    plain.unmount_and_check()

@@ -18,11 +18,11 @@ from typing import Final
 import pyfuse3
 import trio
 
-from deferfs.limits import POLL_US_DEFAULT
+from deferfs.limits import HANDLERS_MAX, POLL_US_DEFAULT
 from deferfs.mount.busy_poll import BusyPoll
 from deferfs.mount.options import TIMEOUT_SECONDS_DEFAULT
 from deferfs.mount.readers import cheap_turns
-from deferfs.mount.serve import TASKS_MAX, TASKS_MIN
+from deferfs.mount.serve import TASKS_MIN
 
 BLOCK_BYTES: Final = 4096
 
@@ -172,7 +172,7 @@ class NullFilesystem(pyfuse3.Operations):
 async def serve() -> None:
     """Until it is unmounted."""
     with cheap_turns(BusyPoll(POLL_US_DEFAULT)):
-        await pyfuse3.main(TASKS_MIN, TASKS_MAX)
+        await pyfuse3.main(TASKS_MIN, HANDLERS_MAX)
 
 
 def main(mountpoint: str) -> None:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 import trio
+import trio.testing
 
 from deferfs.device import DelayingDevice, Delays, FailingDevice, Fault, MemoryDevice
 from deferfs.device.fail import Request
@@ -19,6 +20,7 @@ from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
 from deferfs.volume import namespace
 from deferfs.volume.volume import Volume
+from tests.unit.runtimes import make_file, running
 from tests.unit.volumes import FILE, ROOT, fresh_device
 
 KINDS = {"flush": Request.FLUSH, "write": Request.WRITE}
@@ -110,3 +112,27 @@ async def test_a_slow_device_makes_everybody_slow_and_nobody_wrong(delays: Delay
             found = await again.run(namespace.lookup, again.volume, ROOT, name)
             assert await again.read(found.ino, 0, 9999) == data
     assert runtime.store.orphans.count == 0
+
+
+async def test_without_a_background_reclaimer_memory_stays_until_an_operation_needs_it() -> None:
+    """Neither a budget that is nearly used up nor the kernel's pressure gives anything back; switched on again, the
+    reclaimer looks at once."""
+    async with running() as runtime:
+        memory, background = runtime.store.memory, runtime.background
+        for number in range(400):
+            await make_file(runtime, b"f%d" % number, b"x" * 2000)
+        await runtime.forget([(ino, 1) for ino in list(runtime.volume.inodes.table)])
+        await background.write_back()
+        await runtime.control("background_reclaim", "off")
+        before = memory.used
+        memory.set_limit(before * 16 // 15)  # all but the reserve is in use
+        background.under_pressure()
+        for _ in range(32):
+            background.after_operation()
+        await trio.testing.wait_all_tasks_blocked()
+        assert memory.used == before
+        assert runtime.direct_reclaims_total == 0
+        await runtime.control("background_reclaim", "on")
+        await trio.testing.wait_all_tasks_blocked()
+        assert memory.used < 0.9 * before
+        assert runtime.snapshot()["memory"]["background_reclaim"] is True  # type: ignore[index]

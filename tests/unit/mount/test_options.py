@@ -20,7 +20,11 @@ def test_without_options_the_defaults_are_safe() -> None:
 
 def test_our_own_options() -> None:
     options = parse_options(
-        ["evict=inline,commit=0.5,gc_workers=4", "memory=64M,discard,writeback_cache=off,poll=20"],
+        [
+            "evict=inline,commit=0.5,gc_workers=4",
+            "memory=64M,discard,writeback_cache=off,poll=20",
+            "background_reclaim=off,handlers=4",
+        ],
     )
     assert options.evict == "inline"
     assert options.commit_seconds == 0.5
@@ -29,6 +33,8 @@ def test_our_own_options() -> None:
     assert options.discard
     assert not options.writeback_cache
     assert options.poll_us == 20
+    assert not options.background_reclaim
+    assert options.handlers == 4
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,9 @@ def test_what_is_meant_for_others_is_ignored(text: str) -> None:
     ("text", "message"),
     [
         ("evict=lazy", "evict=lazy: must be deferred or inline"),
+        ("background_reclaim=no", "background_reclaim=no: must be on or off"),
+        ("handlers=0", "handlers=0: must be a whole number from 1 to 99"),
+        ("handlers=100", "handlers=100: must be a whole number from 1 to 99"),
         ("evict", "evict needs a value"),
         ("evict=", "evict needs a value"),
         ("commit=never", "commit=never: must be a number from 0.1 to 300"),

@@ -1,0 +1,251 @@
+"""Churn: files come and go in a tree that no cache holds, and operations at a fixed pace tell what that does to others.
+
+A workload creates, writes, looks up, opens again and deletes files, many of them of many extents and half of them while
+they are open (`deferfs.measure.workload`), inside a memory cgroup that is too small for the names of the tree, so that
+the kernel keeps forgetting inodes. It is a mixture: see `direct-reclaim` and `dispatch` for one mechanism each.
+
+- *closed*: the workload alone, then all that is owed is paid: the time of all.
+- *open*: beside it probes create, look up, write, fsync, and touch fresh memory, at a fixed pace (`probes`).
+
+The floor is the same work with inodegc stopped until the clock has stopped. With `target` the scenario works in a new
+directory of a mounted filesystem; one that is no deferfs has no inodegc to stop, and there the floor is the same work
+where each file has a second name, so that its end leaves nothing to clean up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from deferfs.measure import race, slow_disk
+from deferfs.measure.account import Account, Accountable
+from deferfs.measure.cgroup import MemoryCgroup
+from deferfs.measure.machine import is_deferfs
+from deferfs.measure.paced import Measured
+from deferfs.measure.probes import Probe, standard_probes
+from deferfs.measure.processes import Job, StopFlag
+from deferfs.measure.scenario import Loop, Measure, Pass, Prepared, Scenario, Series, Side, Surroundings
+from deferfs.measure.slow_mount import prepared_image, slow_mount
+from deferfs.measure.standing_mount import StandingMount, temporary_directory
+from deferfs.measure.tree import make_tree
+from deferfs.measure.victims import make_victims
+from deferfs.measure.workload import VICTIMS_PER_ROUND, Churn, Work
+
+IMAGE_SIZE: Final = "2G"
+PASS_SECONDS_MAX: Final = 300.0
+MIB: Final = 1 << 20
+INLINE: Final = Side("inline", "deferfs, inline", "inline")
+DEFERRED: Final = Side("deferred", "deferfs, deferred", "deferred")
+FLOOR: Final = Side("floor", "deferfs with inodegc stopped until the clock has stopped", "floor")
+AS_MOUNTED: Final = Side("as-mounted", "the filesystem as it is mounted", "kernel")
+KEPT: Final = Side("kept", "the same where each file has a second name", "floor")
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    """`rounds` of the workload on a tree of `tree_files`. `memory_mib`: the daemon's budget. `kernel_mib`: the memory
+    cgroup of workload and probes; 0: none. `target`: a directory of a mounted filesystem, instead of an image.
+    """
+
+    rounds: int = 20
+    tree_files: int = 16_000
+    memory_mib: int = 16
+    kernel_mib: int = 24
+    target: str = ""
+
+
+class Workload:
+    """The churn, as a load."""
+
+    name = "workload"
+
+    def __init__(self, root: Path, work: Work) -> None:
+        self._churn = Churn(root, work)
+
+    def prepare(self) -> None:
+        """Fill the cgroup with the names of the tree."""
+        self._churn.prepare()
+
+    def measure(self, stop: StopFlag) -> Measured:
+        """All rounds. Operations are told as `churn-KIND`."""
+        result = self._churn.measure(stop)
+        return Measured({f"churn-{kind}": Series(one, one.count) for kind, one in result.kinds.items()})
+
+
+class Beside:
+    """A probe, as a load: its latencies from when each operation was due."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.name = probe.name
+        self._probe = probe
+
+    def prepare(self) -> None:
+        """As the probe does."""
+        self._probe.prepare()
+
+    def measure(self, stop: StopFlag) -> Measured:
+        """Until it is stopped."""
+        result = self._probe.measure(stop)
+        return Measured({self.name: Series(result.response, result.due, result.failed)})
+
+
+def loads(
+    root: Path, loop: Loop, parameters: Parameters, seed: int, *, second_names: bool = False
+) -> tuple[list[Job], list[Job]]:
+    """The workload, and what is beside it."""
+    work = Work(
+        rounds=parameters.rounds,
+        seconds=0.0,
+        tree_files=parameters.tree_files,
+        victims=victims(parameters),
+        seed=seed,
+        keep_links=False,
+        second_names=second_names,
+    )
+    probes = standard_probes(root, parameters.tree_files, seed) if loop == "open" else []
+    return [Workload(root, work)], [Beside(probe) for probe in probes]
+
+
+def victims(parameters: Parameters) -> int:
+    """Files that the workload finds ready to delete."""
+    return VICTIMS_PER_ROUND * parameters.rounds
+
+
+class Passes:
+    """What passes on an image and in a directory have in common."""
+
+    def __init__(self, parameters: Parameters, surroundings: Surroundings) -> None:
+        self.parameters = parameters
+        self.surroundings = surroundings
+
+    def passed(
+        self, side: Side, loop: Loop, mount: Accountable, root: Path, start: Callable[[], object] = lambda: None
+    ) -> Pass:
+        """The workload and the probes, in a memory cgroup, then the payment. `start` is called when all are ready."""
+        surroundings = self.surroundings
+        with contextlib.ExitStack() as stack:
+            cgroup = self._enter_cgroup(stack)
+            main, beside = loads(root, loop, self.parameters, surroundings.seed, second_names=side == KEPT)
+            ready = stack.enter_context(race.ready(main, beside, surroundings.own, cgroup))
+            start()
+            account = Account(mount)
+            raced = ready.run(PASS_SECONDS_MAX, account.watch)
+        account.settle()
+        return Pass(
+            side=side.name,
+            loop=loop,
+            outcome=raced.outcome,
+            seconds=raced.seconds + account.owed_seconds,
+            series=raced.series,
+            counters={"load_seconds": raced.seconds, **account.counters()},
+            waits=account.waits(),
+        )
+
+    def _enter_cgroup(self, stack: contextlib.ExitStack) -> MemoryCgroup | None:
+        hierarchy, mib = self.surroundings.hierarchy, self.parameters.kernel_mib
+        if hierarchy is None or not mib:
+            return None
+        return stack.enter_context(MemoryCgroup(hierarchy, f"deferfs-bench-{os.getpid()}", mib * MIB))
+
+
+class ImagePasses(Passes):
+    """Passes on copies of a prepared image."""
+
+    def __init__(self, image: Path, parameters: Parameters, surroundings: Surroundings) -> None:
+        super().__init__(parameters, surroundings)
+        self._image = image
+
+    def perform(self, side: Side, loop: Loop, number: int) -> Pass:
+        """As `Prepared.perform`. The disk is quick while the tree is walked: the caches are the same afterwards."""
+        evict = "inline" if side == INLINE else "deferred"
+        options = [f"evict={evict}", f"memory={self.parameters.memory_mib}M"]
+        with slow_mount(self._image, options, self.surroundings) as mount:
+            if side == FLOOR:
+                mount.set("gc", "stop")
+            mount.disk.set_preset("none")
+            return self.passed(side, loop, mount, mount.root, lambda: mount.disk.set_preset(self.surroundings.disk))
+
+
+class DirectoryPasses(Passes):
+    """Passes in a directory of a mounted filesystem, with the tree in it."""
+
+    def __init__(self, root: Path, parameters: Parameters, surroundings: Surroundings) -> None:
+        super().__init__(parameters, surroundings)
+        self._root = root
+
+    def perform(self, side: Side, loop: Loop, number: int) -> Pass:
+        """As `Prepared.perform`: victims are made anew, and all but the tree is removed."""
+        with StandingMount(self._root, self.surroundings, victims(self.parameters)) as mount:
+            if side == KEPT:
+                mount.name_victims_twice()
+            if side in (INLINE, DEFERRED, FLOOR):
+                mount.set("evict", "inline" if side == INLINE else "deferred")
+            if side == FLOOR:
+                mount.set("gc", "stop")
+            return self.passed(side, loop, mount, self._root)
+
+
+class ChurnScenario:
+    """The scenario: see the head of this module."""
+
+    name = "churn"
+    mechanism = "a mixture of work on a tree that no cache holds; whatever an eviction holds up shows in the probes"
+    parameters: type[msgspec.Struct] = Parameters
+    measures: tuple[Measure, ...] = (
+        Measure("create", "p99", "a create"),
+        Measure("create", "max", "a create"),
+        Measure("stat", "p99", "a look-up"),
+        Measure("stat", "max", "a look-up"),
+        Measure("write", "p99", "a write of 4 KiB"),
+        Measure("fsync", "p50", "an fsync"),
+        Measure("memory", "p99", "touching 256 KiB of fresh memory"),
+        Measure("memory", "max", "touching 256 KiB of fresh memory"),
+        Measure("load_seconds", "value", "the workload, seconds", "closed"),
+        Measure("seconds", "value", "the workload until nothing was owed, seconds", "closed"),
+        Measure("owed_seconds", "value", "from the end of the workload until nothing was owed, seconds", "closed"),
+    )
+    loops: tuple[Loop, ...] = ("open", "closed")
+    pairs = 5
+
+    def sweep(self, parameters: Parameters) -> Sequence[Parameters]:
+        """One long pass."""
+        return [msgspec.structs.replace(parameters, rounds=160)]
+
+    def sides(self, parameters: Parameters) -> Sequence[Side]:
+        """Of a filesystem that is no deferfs, what it does and its floor."""
+        if parameters.target and not is_deferfs(Path(parameters.target)):
+            return AS_MOUNTED, KEPT
+        return INLINE, DEFERRED, FLOOR
+
+    def missing(self, side: Side, parameters: Parameters) -> str:
+        """As `Scenario.missing`."""
+        return "" if parameters.target else slow_disk.missing()
+
+    @contextlib.contextmanager
+    def prepared(self, parameters: Parameters, surroundings: Surroundings) -> Iterator[Prepared]:
+        """As `Scenario.prepared`."""
+        surroundings.tell(f"making {parameters.tree_files:,} cold files and {victims(parameters):,} to delete")
+        if parameters.target:
+            with temporary_directory(Path(parameters.target)) as root:
+                make_tree(root, parameters.tree_files)
+                yield DirectoryPasses(root, parameters, surroundings)
+            return
+        image = surroundings.scratch / "churn.img"
+        try:
+            with prepared_image(image, IMAGE_SIZE) as root:
+                make_tree(root, parameters.tree_files)
+                make_victims(root, victims(parameters))
+            yield ImagePasses(image, parameters, surroundings)
+        finally:
+            image.unlink(missing_ok=True)
+
+    def sentences(self, passes: Sequence[Pass], parameters: Parameters) -> list[str]:
+        """What the operations of the workload tell is in the JSON; the sentences are those of the measures."""
+        return []
+
+
+SCENARIO: Scenario = ChurnScenario()

@@ -1,0 +1,64 @@
+"""Scenarios of `deferfs bench` on the real thing, small: what they need around them, and what they must not leave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deferfs.measure import slow_disk
+from deferfs.measure.cgroup import find_hierarchy
+from deferfs.measure.scenario import Pass, Surroundings
+from deferfs.mount import control_client
+from tests.mounted.polling import wait_until
+
+DISK = "read=0.1,write=0.1,flush=0.2"
+
+
+def ask(root: Path, request: str, **fields: str) -> Any:
+    """The daemon behind the mountpoint."""
+    return control_client.ask(control_client.find_mount(str(root)), request, **fields)
+
+
+def surroundings(scratch: Path, own: Callable[[int], None] = lambda pid: None) -> Surroundings:
+    """A quick slow disk; the test is skipped where there is none."""
+    if lack := slow_disk.missing():
+        pytest.skip(lack)
+    scratch.mkdir()
+    return Surroundings(
+        scratch=scratch, disk=DISK, seed=1, hierarchy=find_hierarchy(), ask=ask, tell=lambda text: None, own=own
+    )
+
+
+def check_nothing_left(scratch: Path, pids: list[int]) -> None:
+    """No mount, no loop device, no cgroup, no process, no file."""
+    assert str(scratch) not in Path("/proc/self/mountinfo").read_text()
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        assert str(scratch) not in backing.read_text()
+    hierarchy = find_hierarchy()
+    assert hierarchy is None or not list(hierarchy.memory.glob(f"deferfs-bench-*{os.getpid()}*"))
+    wait_until(lambda: not any(map(_runs, pids)), "all processes to end")  # a daemon may, after its image is clean
+    assert list(scratch.iterdir()) == []
+
+
+def _runs(pid: int) -> bool:
+    """A container may have no process that collects those whose parent is gone: they stay as zombies."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
+
+
+def check_pass(found: Pass, *series: str) -> None:
+    """Each operation has been done, and none has failed."""
+    assert found.outcome == "finished"
+    assert set(found.series) == set(series)
+    for name, one in found.series.items():
+        assert one.failed == 0, name
+        assert one.latency.count > 0, name
+    assert found.seconds > 0
+    assert found.counters["disk_reads_total"] > 0
+    assert found.counters["queued_total"] >= 0

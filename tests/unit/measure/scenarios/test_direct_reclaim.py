@@ -1,0 +1,99 @@
+"""The scenario without a mount: its files and operations on a plain directory, its points and sentences."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from deferfs.errors import DeferfsError
+from deferfs.measure.histogram import fold
+from deferfs.measure.processes import StopFlag
+from deferfs.measure.scenario import Pass, Series, Wait
+from deferfs.measure.scenarios import direct_reclaim
+from deferfs.measure.scenarios.direct_reclaim import SCENARIO, SIDES, Files, Parameters, make_files
+from tests.unit.measure.slow_mounts import Machine, fake_machine
+
+SMALL = Parameters(files=30, others=25)
+
+
+def test_every_load_finds_its_files_and_they_were_not_read_for_days(tmp_path: Path) -> None:
+    make_files(tmp_path, SMALL)
+    stale = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_atime < time.time() - 86_400]
+    assert len(stale) == 30 + 2 * 25
+    files = Files(tmp_path, SMALL)
+    stop = StopFlag()
+    for load in files.closed()[0]:
+        load.prepare()
+        series = load.measure(stop).series[load.name]
+        assert (series.failed, series.latency.count) == (0, series.due)
+
+
+def test_what_is_beside_the_load_goes_round_its_files(tmp_path: Path) -> None:
+    make_files(tmp_path, SMALL)
+    main, beside = Files(tmp_path, SMALL).open()
+    assert [load.name for load in main] == ["load"]
+    assert [load.name for load in beside] == ["read", "stat", "neighbour"]
+    for load in beside:
+        for number in (0, SMALL.others - 1, SMALL.others, 5 * SMALL.others):
+            load._operation(number)
+
+
+def test_the_sweep_has_more_files_than_the_budget_holds() -> None:
+    points = SCENARIO.sweep(Parameters())
+    assert [(point.memory_mib, point.background) for point in points] == [  # type: ignore[attr-defined]
+        (8, True), (16, True), (64, True), (0, True), (8, False), (16, False)
+    ]  # fmt: skip
+    assert Parameters(memory_mib=16, files=40_000) in points
+    for point in points:
+        assert isinstance(point, Parameters)
+        assert point.background is not bool(point.kernel_mib)
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deferfs.measure.slow_disk.missing", lambda: "no disk")
+    monkeypatch.setattr(direct_reclaim, "find_hierarchy", lambda: None)
+    assert SCENARIO.missing(SIDES[0], Parameters()) == "no disk"
+    assert "memory cgroup" in SCENARIO.missing(SIDES[0], Parameters(memory_mib=0))
+    assert "memory cgroup" in SCENARIO.missing(SIDES[0], Parameters(kernel_mib=12, background=False))
+
+
+def one_pass(side: str, waits: int, used: int) -> Pass:
+    return Pass(
+        side=side,
+        loop="open",
+        outcome="finished",
+        seconds=1.0,
+        series={"read": Series(fold([1, 2]), 2)},
+        counters={"used_highest_bytes": used, "budget_bytes": 100},
+        waits={"memory": Wait(waits, waits * 500_000_000)} if waits else {},
+    )
+
+
+def test_sentences() -> None:
+    passes = [
+        one_pass("inline", 4, 80),
+        one_pass("deferred", 9, 130),
+        one_pass("deferred", 2, 90),
+        one_pass("floor", 0, 70),
+    ]
+    memory, budget = SCENARIO.sentences(passes, Parameters())
+    assert memory == (
+        "requests waited for memory, in the median pass with a load: 4 times, 2.0 s together inline;"
+        " 6 times, 2.8 s together deferred; 0 times, 0.0 s together with nothing owed"
+    )
+    assert budget == "of the budget, up to this much was in use: 80% inline; 130% deferred; 70% with nothing owed"
+    assert SCENARIO.sentences([], Parameters()) == []
+
+
+@pytest.mark.parametrize("failure", [DeferfsError("no"), KeyboardInterrupt()])
+@pytest.mark.parametrize("command", ["mkfs", "mount", "umount"])
+def test_nothing_is_left_of_an_image_that_could_not_be_made(
+    command: str, failure: BaseException, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine: Machine = fake_machine(monkeypatch)
+    machine.failures[command] = failure
+    with pytest.raises(type(failure)), SCENARIO.prepared(SMALL, machine.surroundings(tmp_path)):
+        pass
+    assert not list(tmp_path.glob("*.img"))
