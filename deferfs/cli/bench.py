@@ -41,7 +41,7 @@ def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
     return register
 
 
-@click.command("bench", cls=Bench)
+@click.command("bench", cls=Bench, short_help="Measure who waits for the eviction of inodes.")
 @click.argument("scenarios", metavar="[SCENARIO...]", nargs=-1)
 @click.option("--full", is_flag=True, help="The sweeps of the scenarios, with long passes.")
 @click.option("--pairs", type=click.IntRange(min=1), help="Pairs of passes; the default is the scenario's own.")

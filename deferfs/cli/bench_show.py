@@ -26,7 +26,7 @@ def list_scenarios() -> None:
     for name, scenario in find_scenarios(PACKAGES).items():
         parameters = scenario.parameters()
         say(name)
-        sides = ", ".join(side.words for side in scenario.sides(parameters))
+        sides = "; ".join(side.words for side in scenario.sides(parameters))
         values = ", ".join(
             f"{field.name}={_plain(getattr(parameters, field.name))}"
             for field in msgspec.structs.fields(scenario.parameters)

@@ -167,7 +167,7 @@ def _sweep(scratch: Path, conditions: Conditions) -> None:
 
 def _give_up(one: Collected, sides: Sequence[Side], problem: str, conditions: Conditions) -> None:
     """The rest of the run goes on without `sides`."""
-    words = ", ".join(side.words for side in sides)
+    words = "; ".join(side.words for side in sides)
     line = f"{one.plan.scenario.name}: gave up on {words}: {problem}"
     conditions.tell(line)
     one.problems.append(line)
@@ -294,7 +294,7 @@ def _grouped_missing(one: Collected) -> list[str]:
         reason = one.missing.get(side.name)
         if reason and not any(problem.endswith(reason) for problem in given_up):
             lines.setdefault(reason, []).append(side.words)
-    return [f"{reason}: {', '.join(words)}" for reason, words in lines.items()]
+    return [f"{reason}: {'; '.join(words)}" for reason, words in lines.items()]
 
 
 def _of_side(name: str, side: Side, passes: Sequence[Pass]) -> list[str]:
