@@ -193,7 +193,7 @@ class ChurnScenario:
     """The scenario: see the head of this module."""
 
     name = "churn"
-    mechanism = "a mixture of work on a tree that no cache holds; whatever an eviction holds up shows in the probes"
+    mechanism = "A mixture of work on a tree that no cache holds; whatever an eviction holds up shows in the probes."
     parameters: type[msgspec.Struct] = Parameters
     measures: tuple[Measure, ...] = (
         Measure("create", "p99", "a create"),

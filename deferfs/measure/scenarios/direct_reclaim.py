@@ -200,7 +200,7 @@ class DirectReclaim:
 
     name = "direct-reclaim"
     mechanism = (
-        "an operation that needs memory from deferfs's own budget waits for what inodes owe: inline for their"
+        "An operation that needs memory from deferfs's own budget waits for what inodes owe: inline for their"
         " inactivation, deferred for the memory that inactivations take"
     )
     parameters: type[msgspec.Struct] = Parameters
