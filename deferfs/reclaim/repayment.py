@@ -3,9 +3,10 @@ with whatever else changes the block."""
 
 from __future__ import annotations
 
+import errno
 from functools import partial
 
-from deferfs.ondisk.inode import InodeBlock
+from deferfs.errors import CorruptionError, FsError
 from deferfs.reclaim.debts import TimeDebts
 from deferfs.store.plan import Plan
 
@@ -19,40 +20,39 @@ class Repayment:
         """Updates that were made for nothing else."""
 
     def pay(self, plan: Plan, first: int) -> None:
-        """An operation: write what the inodes of one table block owe; `first` is the one in front."""
-        address, _ = plan.store.inodes.locate(plan, first)
-        if not self._owed(plan, address, first):
-            return
-        block = plan.modify(address, InodeBlock)
-        self.go_along(plan, address, block, first)
-        plan.on_apply.append(self._count_block)
+        """An operation: write what the inodes of one table block owe; `first` is the one in front. CorruptionError when
+        one of their records is damaged."""
+        for ino, generation, time in self._owed(plan, first):
+            self._write(plan, ino, generation, time)
+        if plan.staged:
+            plan.on_apply.append(self._count_block)
+
+    def go_along(self, plan: Plan, first: int) -> None:
+        """The table block with inode `first` in front is changed in any case: what its inodes owe goes along. Damage to
+        one of them is not the business of the operation that changes another."""
+        for ino, generation, time in self._owed(plan, first):
+            try:
+                self._write(plan, ino, generation, time)
+            except CorruptionError:
+                continue
+
+    def _owed(self, plan: Plan, first: int) -> list[tuple[int, int, int]]:
+        found = self.debts.of_block(first, plan.store.fmt.inodes_per_block)
+        return [debt for debt in found if debt[0] not in plan.inodes] if found else found
+
+    def _write(self, plan: Plan, ino: int, generation: int, time: int) -> None:
+        """The debt of one inode; what it owed is void when it is gone by now."""
+        inodes = plan.store.inodes
+        try:
+            alive = inodes.get(plan, ino).generation == generation
+        except FsError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            alive = False
+        if alive:
+            record = inodes.modify(plan, ino)
+            record.atime = max(record.atime, time)
+        plan.on_apply.append(partial(self.debts.settle, ino, time))
 
     def _count_block(self) -> None:
         self.blocks_total += 1
-
-    def _owed(self, plan: Plan, address: int, first: int) -> bool:
-        """Whether anything is to be written there. What inodes owed that are gone by now is void."""
-        fmt = plan.store.fmt
-        owed = False
-        for ino, generation, time in self.debts.of_block(first, fmt.inodes_per_block):
-            record = plan.get(address, InodeBlock).record(fmt, address, ino - first) if address else None
-            if record is not None and record.mode and record.generation == generation:
-                owed = True
-            else:
-                plan.on_apply.append(partial(self.debts.settle, ino, time))
-        return owed
-
-    def go_along(self, plan: Plan, address: int, block: InodeBlock, first: int) -> None:
-        """The staged table block with inode `first` in front is changed in any case: what its inodes owe goes along."""
-        fmt = plan.store.fmt
-        for ino, generation, time in self.debts.of_block(first, fmt.inodes_per_block):
-            if ino in plan.inodes:
-                continue
-            record = block.record(fmt, address, ino - first)
-            if not record.mode or record.generation != generation:
-                continue
-            if time > record.atime:
-                changed = record.copy()
-                changed.atime = time
-                block.records[ino - first] = changed
-            plan.on_apply.append(partial(self.debts.settle, ino, time))

@@ -30,7 +30,7 @@ _TYPES = frozenset(
 """Of a mode shifted right by 12: the kernel makes an inode of no other."""
 
 
-def _nothing(plan: Plan, address: int, block: InodeBlock, first: int) -> None:
+def _nothing(plan: Plan, first: int) -> None:
     """Nothing goes along."""
 
 
@@ -47,9 +47,9 @@ class InodeTable:
         """Inode groups that may be mapped; the first one is."""
         self.used = 0
         """Inodes in use, the reserved ones included."""
-        self.on_modified: Callable[[Plan, int, InodeBlock, int], None] = _nothing
-        """Called with each table block that a plan changes for a record in it, its address, and its first inode: what
-        else is to be written there goes along."""
+        self.on_change: Callable[[Plan, int], None] = _nothing
+        """Called when a plan first changes a record in a table block, with the first inode of that block: what else is
+        to be written there goes along."""
 
     @property
     def resident_bytes(self) -> int:
@@ -112,10 +112,11 @@ class InodeTable:
         if copy.orphan_slot:
             plan.store.orphans.look(plan, copy)
             plan.orphans.append(copy)
+        first_change = address not in plan.staged
+        plan.modify(address, InodeBlock).records[slot] = copy
         plan.inodes[ino] = copy
-        block = plan.modify(address, InodeBlock)
-        block.records[slot] = copy
-        self.on_modified(plan, address, block, ino - slot)
+        if first_change:
+            self.on_change(plan, ino - slot)
         return copy
 
     # --- allocation ---

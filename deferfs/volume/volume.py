@@ -52,7 +52,7 @@ class Volume:
         self.inodes.on_freed = self._freed
         store.orphans.on_change = self.inodes.orphan_holds
         self.repayment = Repayment(self.inodes.debts)
-        store.inodes.on_modified = self.repayment.go_along
+        store.inodes.on_change = self.repayment.go_along
         store.memory.add_account("debts", lambda: self.inodes.debts.resident_bytes)
         store.memory.add_account("inodes", self._inode_bytes, lambda: len(self.inodes.lru) * INODE_COST_BYTES)
 
