@@ -259,7 +259,8 @@ class Journal:
         """These images, of blocks from `first` on, are written at home, durable there by the next flush. Newer ones
         stay."""
         for address, image in enumerate(written, first):
-            if self.pending_home.get(address) is image:
+            newest = self.pending_home.get(address)
+            if newest is not None and newest[1] is image[1]:  # compiled code unpacks tuples: they have no identity
                 del self.pending_home[address]
                 self._settle(address, image[1])
         self.on_home()
