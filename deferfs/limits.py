@@ -84,6 +84,15 @@ DIRECTORY_COST_BYTES: Final = 160
 """What an in-core directory takes more: its place in the list of directories that the kernel knows."""
 PAST_EOF_COST_BYTES: Final = 240
 """A file in the list of those with blocks past EOF."""
+DEBTS_FRACTION: Final = 16
+"""At most this part of the budget is for access times that inodes owe which are not in core any more."""
+DEBTS_PLACES_A_TURN: Final = 1024
+"""Places of the table of debts that are looked at in one go."""
+CLEANUP_DIRTY_FRACTION: Final = 8
+"""Cleanup that nobody waits for adds no dirt while more than this part of the budget is dirty: half of what stops an
+operation."""
+DIRTY_WAIT_SECONDS_MAX: Final = 1.0
+"""An operation that changes something waits for write-back no longer than this."""
 INACTIVATION_EXTENTS_STEP: Final = 64
 """Extents freed by one inactivation transaction: bounds its credits and its time."""
 INACTIVATION_RETRIES_MAX: Final = 5

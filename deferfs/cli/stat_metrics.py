@@ -110,6 +110,7 @@ def _memory(make: _Families, found: Statistics) -> Iterator[Metric]:
             ("blocks", "block_bytes"),
             ("superseded", "superseded_bytes"),
             ("tables", "table_bytes"),
+            ("debts", "debt_bytes"),
             ("buffers", "buffer_bytes"),
         )
     ]
@@ -138,6 +139,7 @@ def _gc(make: _Families, found: Statistics) -> Iterator[Metric]:
     yield make.gauge("gc_backlog_inodes", "Inodes that wait for cleanup, or are being cleaned up.", gc["queued"])
     yield make.gauge("gc_pending_bytes", "Space that cleanups will free.", gc["pending_bytes"])
     yield make.gauge("gc_oldest_seconds", "Age of the oldest queued inode.", gc["oldest_seconds"])
+    yield make.gauge("gc_times_owed", "Access times that inodes owe which are not in memory.", gc["times_owed"])
     yield make.gauge("gc_workers", "Size of the pool.", gc["workers"])
     queues = list(enumerate(gc["queues"]))
     for key, name in (("depth", "inodes"), ("bytes", "bytes"), ("oldest_seconds", "oldest_seconds")):
@@ -150,6 +152,7 @@ def _gc(make: _Families, found: Statistics) -> Iterator[Metric]:
         ("errors", "Failed attempts."),
         ("quarantined", "Inodes given up."),
         ("batches", "Batches taken."),
+        ("times_paid", "Access times written for inodes that were not in memory."),
     ):
         yield make.counter(f"gc_{name}", help_text, gc[f"{name}_total"])
     yield make.histogram("gc_inactivation_seconds", "Duration of each cleanup.", [((), gc["inactivation"])])

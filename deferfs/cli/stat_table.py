@@ -114,6 +114,10 @@ def _reclaim(statistics: Statistics) -> Iterator[str]:
     pace = f" (at most {gc['rate']:g}/s)" if gc["rate"] else ""
     yield (f"         workers {gc['workers']}{pace}  queued in all {gc['queued_total']}  batches {gc['batches_total']}")
     yield f"         errors {gc['errors_total']}  to be tried again {gc['delayed']}"
+    yield (
+        f"         access times owed {gc['times_owed']} of at most {gc['times_owed_max']}"
+        f"  written {gc['times_paid_total']} by {gc['time_updates_total']} updates of their own"
+    )
     if len(gc["queues"]) > 1:
         for number, queue in enumerate(gc["queues"]):
             yield (

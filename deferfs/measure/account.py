@@ -57,14 +57,14 @@ class Account:
     def counters(self) -> dict[str, float]:
         """As `Pass.counters` has them. The disk's are those of load and payment together. `used_highest_bytes` is the
         most that was seen; `resident_highest_bytes` is exact, and holds the mount too; `queued_total` waited for
-        their inactivation when the load ended.
+        their inactivation, or owed an access time, when the load ended.
         """
         counters: dict[str, float] = {"owed_seconds": self._owed_seconds}
         before, after, disk = self._before, self._after, self._mount.disk_counters()
         if before is not None and after is not None:
             for name, (section, key) in DAEMON_COUNTERS.items():
                 counters[name] = after[section][key] - before[section][key]
-            counters["queued_total"] = after["gc"]["queued"]
+            counters["queued_total"] = after["gc"]["queued"] + after["gc"]["times_owed"]
             counters["budget_bytes"] = after["memory"]["budget_bytes"]
             counters["promised_bytes"] = after["memory"]["promised_bytes"]
             counters["used_highest_bytes"] = self._used_highest

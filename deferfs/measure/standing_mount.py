@@ -108,7 +108,8 @@ class StandingMount:
     def _wait_paid(self, start: float) -> None:
         while statistics := self.statistics():
             self.resident_highest_bytes = process_memory_bytes(int(statistics["pid"]))
-            if not int(statistics["gc"]["queued"]) + int(statistics["inodes"]["inactivating"]):
+            gc, inodes = statistics["gc"], statistics["inodes"]
+            if not int(gc["queued"]) + int(gc["times_owed"]) + int(inodes["inactivating"]):
                 return
             if time.monotonic() - start > OWED_SECONDS_MAX:
                 raise DeferfsError(f"{self.root}: after {OWED_SECONDS_MAX:.0f} s there is still something to clean up")

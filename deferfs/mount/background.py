@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from deferfs.errors import FsError
-from deferfs.limits import UNMOUNT_DRAIN_SECONDS
+from deferfs.limits import DIRTY_WAIT_SECONDS_MAX, UNMOUNT_DRAIN_SECONDS
 from deferfs.mount.jobs import flush_device, run_job
 from deferfs.mount.log_space import CircularWaitError
 from deferfs.reclaim.lockdep import CHECKPOINT, COMMIT, LOG_SPACE
@@ -59,6 +59,9 @@ class Background:
         self._checkpointed = trio.Event()
         self._released = trio.Event()
         """The end of a commit or of a checkpoint: either may make freed blocks reusable."""
+        self._homeward = trio.Event()
+        """Something has come home: less may be dirty."""
+        self.store.journal.on_home = self._wake_homeward
         self._commit_turn, self._checkpoint_turn = trio.Lock(), trio.Lock()
         self._grants: dict[Grant, trio.Event] = {}
         self._reclaim_asked = trio.Event()
@@ -143,6 +146,27 @@ class Background:
             self.runtime.checker.might_wait("checkpoint")
             await self._checkpointed.wait()
 
+    async def less_dirty(self, bytes_max: int) -> None:
+        """Wait until no more than `bytes_max` are dirty, or nothing is left that could come home, and not longer than
+        DIRTY_WAIT_SECONDS_MAX."""
+        journal = self.store.journal
+        if self.store.dirty_bytes <= bytes_max:
+            return
+        self.runtime.checker.might_wait("checkpoint")
+        with trio.move_on_after(DIRTY_WAIT_SECONDS_MAX):
+            while self.store.dirty_bytes > bytes_max and journal.aborted is None and not self.stopped:
+                if journal.pending_home:
+                    self._checkpoint_asked.set()
+                elif not journal.running.empty or journal.committing is not None:
+                    self._commit_asked.set()
+                else:
+                    return
+                await self._homeward.wait()
+
+    def _wake_homeward(self) -> None:
+        event, self._homeward = self._homeward, trio.Event()
+        event.set()
+
     async def flush(self) -> None:
         """A barrier on the device; a failure aborts the journal."""
         journal = self.store.journal
@@ -192,6 +216,7 @@ class Background:
         event, self._committed = self._committed, trio.Event()
         event.set()
         self._wake_released()
+        self._wake_homeward()
 
     def _wake_released(self) -> None:
         event, self._released = self._released, trio.Event()

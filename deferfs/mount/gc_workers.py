@@ -57,6 +57,7 @@ class GcWorkers:
     def __init__(self, runtime: Runtime, count: int) -> None:
         self.runtime = runtime
         self.gc = runtime.volume.gc
+        self.debts = runtime.volume.inodes.debts
         self.store = runtime.store
         self.count = count
         self.stopped = False
@@ -118,6 +119,10 @@ class GcWorkers:
         self._resumed.set()
         self.push()
 
+    async def resumed(self) -> None:
+        """Wait for the `resume` after a `stop`."""
+        await self._resumed.wait()
+
     def watch_requests(self, fd: int) -> None:
         """`fd` is readable while requests wait: workers let them go first."""
         self._requests.register(fd, select.POLLIN)
@@ -139,7 +144,8 @@ class GcWorkers:
             self._gathered.set()
 
     def push(self) -> None:
-        """Have what is queued, or is being worked on, done without delay. What has failed keeps its pause."""
+        """Have what is queued, owed, or being worked on, done without delay. What has failed keeps its pause."""
+        self.runtime.payer.hurry()
         if not self.gc.queued and not self.gc.running and not self.store.recovered:
             return
         self._hurry.set()
@@ -160,12 +166,15 @@ class GcWorkers:
     async def flush(self) -> None:
         """Wait until nothing is queued, nor waits to be tried again."""
         self.runtime.checker.might_wait("drain")
-        while self.has_work:
+        while self.has_work or self.debts.count:
             self.push()
             await self._progress.wait()
 
     async def flush_inode(self, ino: int) -> None:
         """Wait until one inode waits for nothing; the others keep their places."""
+        while self.debts.owes(ino) and not self.stopped:
+            self.push()
+            await self._progress.wait()
         inode = self.runtime.volume.inodes.table.get(ino)
         if inode is not None:
             await self._flush_inode(inode)
@@ -264,14 +273,14 @@ class GcWorkers:
         if not batch:
             if not self.gc.queued and not self.gc.running and (self._hurry.is_set() or self._gathered.is_set()):
                 self._hurry, self._gathered = trio.Event(), trio.Event()
-            self._tell()
+            self.tell()
             return False
         with trio.CancelScope(shield=True), self.runtime.checker.holding("inodegc worker", GC_DRAIN):
             for inode in batch:
                 await self._inactivate_taken(inode)
         return True
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """Wake whoever waits for progress, or until the backlog is shorter."""
         if self.runtime.throttle.waiting:
             self.runtime.throttle.progress()
@@ -294,17 +303,17 @@ class GcWorkers:
                 self.gc.enqueue(due)
 
     @contextmanager
-    def _at_work(self) -> Iterator[None]:
+    def at_work(self) -> Iterator[None]:
         """What a stop waits for."""
         self._busy += 1
         try:
             yield
         finally:
             self._busy -= 1
-            self._tell()
+            self.tell()
 
     async def _inactivate_taken(self, inode: InCoreInode) -> None:
-        with self._at_work():
+        with self.at_work():
             await self._keep_pace()
             await self._try_taken(inode)
 
@@ -367,20 +376,20 @@ class GcWorkers:
             return True
         start = time.perf_counter_ns()
         while not await self.runtime.run_reserved(inactivation.step):
-            self._tell()
-            await self._end_turn(background=background)
+            self.tell()
+            await self.end_turn(background=background)
             if background:
                 self.pace.spend()
                 await self._keep_pace()
             if self._told_to_stop():
                 return False
         inactivation.finish()
-        self._tell()
+        self.tell()
         self.inactivations.add(time.perf_counter_ns() - start)
         self.runtime.activity.inactivated(inode, start, self.gc.clock())
         if background:
             self.pace.spend()
-        await self._end_turn(background=background)
+        await self.end_turn(background=background)
         return True
 
     def _told_to_stop(self) -> bool:
@@ -388,7 +397,7 @@ class GcWorkers:
 
     async def inactivate_or_queue(self, inode: InCoreInode) -> None:
         """Inline: the caller waits. What fails, or may not run now, is left to inodegc, so that no inode is lost."""
-        with self._at_work():
+        with self.at_work():
             await self._try_inline(inode)
 
     async def _try_inline(self, inode: InCoreInode) -> None:
@@ -405,7 +414,7 @@ class GcWorkers:
             if inode.state is State.NEED_INACTIVE:
                 self.gc.enqueue(inode)
 
-    async def _end_turn(self, *, background: bool) -> None:
+    async def end_turn(self, *, background: bool) -> None:
         """Between two transactions: when the turn has lasted long enough, waiting requests run first, for a bounded
         number of turns. In the background they need not wait for the end of a turn, nor does a commit."""
         waits = background and (self._requests.poll(0) or self.store.journal.committing is not None)

@@ -29,6 +29,7 @@ from deferfs.mount.freezer import Freezer
 from deferfs.mount.gc_workers import GcWorkers
 from deferfs.mount.jobs import read_device
 from deferfs.mount.log_space import CircleBreaker, CircularWaitError
+from deferfs.mount.payer import Payer
 from deferfs.mount.pressure import PressureWatch
 from deferfs.mount.room import Room
 from deferfs.mount.throttle import Throttle
@@ -82,6 +83,7 @@ class Runtime:
         self.busy_poll = BusyPoll(poll_us)
         self.background = Background(self, commit_seconds=commit_seconds, discard=discard, reclaims=background_reclaim)
         self.workers = GcWorkers(self, gc_workers)
+        self.payer = Payer(self)
         self.blockgc = BlockGc(self)
         self.forgets = Forgets(self)
         self.throttle = Throttle(self)
@@ -96,6 +98,7 @@ class Runtime:
         nursery.start_soon(self.timeline.run)
         if not self.store.read_only:
             self.workers.start(nursery)
+            nursery.start_soon(self.payer.run)
             nursery.start_soon(self.blockgc.run)
             nursery.start_soon(self.freezer.run)
 
@@ -217,12 +220,12 @@ class Runtime:
                     with self.waits.measure("gc"):
                         await self.blockgc.trim(inode.ino, inode.generation)
 
-    async def direct_reclaim(self, wanted_bytes: int) -> None:
-        """The operation that needs memory runs the shrinkers itself, and waits if the policy says so."""
+    async def direct_reclaim(self, wanted_bytes: int) -> int:
+        """The operation that needs memory runs the shrinkers itself, and waits if the policy says so. Bytes freed."""
         self.direct_reclaims_total += 1
         self.checker.might_need("memory")
         with self.checker.enter("direct_reclaim"):
-            await self.shrink(wanted_bytes)
+            return await self.shrink(wanted_bytes)
 
     async def background_reclaim(self, wanted_bytes: int) -> int:
         """The same by a task of its own, which may wait: nobody waits for it but for want of memory. Bytes freed."""
@@ -237,7 +240,9 @@ class Runtime:
 
     async def shrink(self, wanted_bytes: int) -> int:
         """Run the shrinkers: inodes first (they may hold blocks dirty), then blocks. Bytes freed."""
-        freed, due = self.volume.inodes.shrink(wanted_bytes, SHRINK_BATCH)
+        defer = self.workers.stopped or not self.volume.policy.waits
+        freed, due = self.volume.inodes.shrink(wanted_bytes, SHRINK_BATCH, defer=defer)
+        self.payer.noted()
         if freed < wanted_bytes:
             freed += self.store.cache.shrink(wanted_bytes - freed)
         if due:

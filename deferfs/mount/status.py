@@ -72,6 +72,7 @@ def _memory(runtime: Runtime) -> Section:
         "dirty_bytes": runtime.store.dirty_bytes,
         "superseded_bytes": memory.accounts["superseded"],
         "table_bytes": memory.accounts["tables"],
+        "debt_bytes": memory.accounts["debts"],
         "buffer_bytes": memory.accounts.get("buffers", 0),
         "resident_bytes": process.now_bytes,
         "resident_highest_bytes": process.highest_bytes,
@@ -102,13 +103,17 @@ def _inodes(runtime: Runtime) -> Section:
 
 
 def _gc(runtime: Runtime) -> Section:
-    store, workers = runtime.store, runtime.workers
+    store, workers, debts = runtime.store, runtime.workers, runtime.volume.inodes.debts
     inodes, gc = runtime.volume.inodes.statistics(), runtime.volume.gc.statistics()
     size = store.fmt.block_size
     return {
         "queued": runtime.volume.gc.backlog + len(store.recovered),
         "pending_bytes": (inodes.pending_blocks + store.recovered.held_blocks) * size,
         "pending_extents": gc.extents,
+        "times_owed": debts.count,
+        "times_owed_max": debts.count_max,
+        "times_paid_total": debts.paid_total,
+        "time_updates_total": runtime.volume.repayment.blocks_total,
         "delayed": gc.delayed,
         "queued_total": gc.queued_total,
         "inactivated_total": inodes.inactivated_total,

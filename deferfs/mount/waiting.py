@@ -13,7 +13,16 @@ import trio
 
 from deferfs.errors import CorruptionError, FsError
 from deferfs.mount.log_space import Reservation
-from deferfs.store.needs import Need, NeedBlocks, NeedData, NeedFreeSpace, NeedLogSpace, NeedMemory, NeedThaw
+from deferfs.store.needs import (
+    Need,
+    NeedBlocks,
+    NeedData,
+    NeedFreeSpace,
+    NeedLogSpace,
+    NeedMemory,
+    NeedThaw,
+    NeedWriteBack,
+)
 from deferfs.store.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ _ROUNDS_MAX: Final = 10_000
 class Waiting:
     """What one operation holds over its retries: fetched blocks, data, a grant."""
 
-    __slots__ = ("_blocks", "_log", "_reserve", "_rounds", "_runtime", "_supplied", "_warmed")
+    __slots__ = ("_blocks", "_log", "_reserve", "_rounds", "_runtime", "_supplied", "_throttled", "_warmed")
 
     def __init__(self, runtime: Runtime, *, reserve: bool) -> None:
         self._runtime = runtime
@@ -36,11 +45,13 @@ class Waiting:
         self._warmed: set[int] = set()
         self._log = Reservation(runtime)
         self._rounds = 0
+        self._throttled = reserve
 
     def plan(self) -> Plan:
         """A plan with what was waited for. The operation has been through direct reclaim: no NeedMemory again."""
         plan = Plan(self._runtime.store, reserve=self._reserve, grant=self._log.grant)
         plan.supplied = self._supplied
+        plan.throttled = plan.throttled or self._throttled
         return plan
 
     def end(self) -> None:
@@ -64,6 +75,10 @@ class Waiting:
             await self._log_space(need.credits)
         elif isinstance(need, NeedMemory):
             await self._memory(need.bytes_over)
+        elif isinstance(need, NeedWriteBack):
+            self._throttled = True
+            with self._runtime.waits.measure("memory"):
+                await self._runtime.background.less_dirty(self._runtime.store.memory.dirty_bytes_max)
         elif isinstance(need, NeedFreeSpace):
             self._rounds += 1
             if self._rounds > _ROUNDS_MAX:
@@ -85,12 +100,10 @@ class Waiting:
             runtime.store.cache.shrink(bytes_over)
             return
         with runtime.waits.measure("memory"):
-            await runtime.direct_reclaim(bytes_over)
-            if self._log.grant is not None:
-                return  # others wait for what it holds: no throttling now
-            if runtime.store.memory.too_dirty:
-                # that is not reclaim but throttling, and outside the reclaim context
-                await runtime.background.write_back()
+            freed = await runtime.direct_reclaim(bytes_over)
+            if not freed and runtime.volume.inodes.debts.full and self._log.grant is None:
+                # not reclaim but throttling, and outside the reclaim context
+                await runtime.payer.room()
 
     async def _read(self, offset: int, length: int) -> bytes | None:
         """Bytes as they are at this moment. None when they had to be waited for: what was read then may be out of date,

@@ -14,8 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from deferfs.limits import INODE_COST_BYTES
+from deferfs.reclaim.debts import TimeDebts
 from deferfs.reclaim.inode import ActiveReference, InCoreInode, PassiveReference
 from deferfs.reclaim.states import State
+
+_PLACES = 64
+"""For a cache whose owner does not say how much may be owed."""
 
 
 def _nothing(ino: int) -> None:
@@ -42,7 +46,9 @@ class InodeStatistics:
 class InodeCache:
     """In-core inodes by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, debts: TimeDebts | None = None) -> None:
+        self.debts = TimeDebts(_PLACES) if debts is None else debts
+        """What linked inodes owe that are not in core any more."""
         self.table: dict[int, InCoreInode] = {}
         self.highest = 0
         """The most in-core inodes that there have been."""
@@ -85,6 +91,7 @@ class InodeCache:
     def _new(self, ino: int, generation: int) -> InCoreInode:
         inode = self.table[ino] = InCoreInode(ino, generation)
         inode.passive += 1
+        inode.lazy_atime = self.debts.take(ino, generation)
         if len(self.table) > self.highest:
             self.highest = len(self.table)
         return inode
@@ -222,6 +229,12 @@ class InodeCache:
         if inode is not None and inode.orphan and inode.state is State.LIVE:
             inode.pending_blocks = blocks
 
+    def unpaid(self, ino: int, generation: int) -> InCoreInode:
+        """A debt that could not be paid with those beside it comes back into core, to be inactivated by itself."""
+        inode = self._new(ino, generation)
+        inode.move(State.NEED_INACTIVE)
+        return inode
+
     # --- the inactivation's side ---
     def begin(self, inode: InCoreInode) -> bool:
         """Start inactivating; False when somebody made the inode live again meanwhile."""
@@ -295,13 +308,23 @@ class InodeCache:
             inode = above
 
     # --- the shrinker ---
-    def shrink(self, wanted_bytes: int, due_max: int) -> tuple[int, list[InCoreInode]]:
+    def shrink(self, wanted_bytes: int, due_max: int, *, defer: bool = False) -> tuple[int, list[InCoreInode]]:
         """Drop idle inodes, coldest first, until `wanted_bytes` are free or `due_max` of them turned out to need
-        inactivation: (bytes freed, those, moved to NEED_INACTIVE for the policy)."""
+        inactivation: (bytes freed, those, moved to NEED_INACTIVE for the policy).
+
+        With `defer` those that owe no more than an access time leave it in `debts` and are gone; they stay as they
+        are while that is full.
+        """
         freed = 0
         due: list[InCoreInode] = []
         while self.lru and freed < wanted_bytes and len(due) < due_max:
             _, inode = self.lru.popitem(last=False)
+            if defer and inode.lazy_atime and not inode.orphan and not inode.preallocated:
+                if not self.debts.add(inode.ino, inode.generation, inode.lazy_atime):
+                    self.lru[inode.ino] = inode
+                    self.lru.move_to_end(inode.ino, last=False)
+                    break
+                inode.lazy_atime = 0
             if inode.needs_inactivation:
                 inode.move(State.NEED_INACTIVE)
                 due.append(inode)
@@ -321,7 +344,7 @@ class InodeCache:
                 if found is not None:
                     due.append(found)
         while self.lru:
-            due.extend(self.shrink(1 << 62, 1 << 62)[1])
+            due.extend(self.shrink(1 << 62, 1 << 62, defer=not self.debts.full)[1])
         return due
 
     def statistics(self) -> InodeStatistics:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 
 from deferfs.errors import FsError
-from deferfs.ondisk.format import Block
 from deferfs.ondisk.superblock import STATE_CLEAN
 from deferfs.store.io import Flush, Job, Write, runs_of
-from deferfs.store.journal import Journal
+from deferfs.store.journal import Home, Journal
 
 _WRITE_BLOCKS = 64
 
@@ -39,7 +38,7 @@ def _checkpoint(journal: Journal, now_ns: int, clean: bool) -> Job[int]:
     store = journal.store
     last = journal.committed[-1].tid if journal.committed else 0
     count = len(journal.committed)
-    written = yield from _write_home(journal, last)
+    yield from _write_home(journal, last)
     yield Flush()
     freed = sum(journal.committed[i].log_blocks for i in range(count))
     tail = (journal.tail + freed) % journal.blocks
@@ -50,7 +49,6 @@ def _checkpoint(journal: Journal, now_ns: int, clean: bool) -> Job[int]:
         changes["tail_tid"] = journal.running.tid
         changes["state"] = store.superblock.state | STATE_CLEAN
     yield from store.write_superblock(**changes)
-    journal.came_home(written)
     for _ in range(count):
         journal.committed.popleft()
     journal.tail = tail
@@ -59,25 +57,32 @@ def _checkpoint(journal: Journal, now_ns: int, clean: bool) -> Job[int]:
     return freed
 
 
-def _write_home(journal: Journal, last: int) -> Job[dict[int, tuple[int, Block]]]:
-    """Write every image committed up to `last` that is still the newest; what was written."""
+def _write_home(journal: Journal, last: int) -> Job[None]:
+    """Write every image committed up to `last` that is still the newest.
+
+    A block has come home when its write has returned: a read finds it there, and the cache may let go of it, long
+    before the flush after which the log may let go of it too.
+    """
     fmt, pending = journal.store.fmt, journal.pending_home
     addresses = sorted(address for address, (tid, _) in pending.items() if tid <= last)
-    written: dict[int, tuple[int, Block]] = {}
     for first, length in runs_of(addresses):
         for at in range(first, first + length, _WRITE_BLOCKS):
-            images: list[bytes] = []
-            start = at
-            for address in range(at, min(at + _WRITE_BLOCKS, first + length)):
-                image = pending.get(address)
-                if image is None or image[0] > last:
-                    # freed, or committed again, while this job was writing
-                    if images:
-                        yield Write(start * fmt.block_size, images)
-                    images, start = [], address + 1
-                    continue
-                images.append(image[1].encode(fmt, address))
-                written[address] = image
-            if images:
-                yield Write(start * fmt.block_size, images)
-    return written
+            for start, images in _runs_to_write(journal, at, min(at + _WRITE_BLOCKS, first + length), last):
+                yield Write(start * fmt.block_size, [obj.encode(fmt, start + i) for i, (_, obj) in enumerate(images)])
+                journal.came_home(start, images)
+
+
+def _runs_to_write(journal: Journal, first: int, end: int, last: int) -> list[tuple[int, list[Home]]]:
+    """(address, images) of what is still to be written of the blocks from `first` to `end`: some were freed, or
+    committed again, while this job was writing."""
+    runs: list[tuple[int, list[Home]]] = []
+    following = -1
+    for address in range(first, end):
+        image = journal.pending_home.get(address)
+        if image is None or image[0] > last:
+            continue
+        if address != following:
+            runs.append((address, []))
+        runs[-1][1].append(image)
+        following = address + 1
+    return runs

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections.abc import Callable
 
 from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import FILE_BYTES_MAX
@@ -29,6 +30,10 @@ _TYPES = frozenset(
 """Of a mode shifted right by 12: the kernel makes an inode of no other."""
 
 
+def _nothing(plan: Plan, first: int) -> None:
+    """Nothing goes along."""
+
+
 class InodeTable:
     """Finds, changes, allocates and frees inode records."""
 
@@ -42,6 +47,9 @@ class InodeTable:
         """Inode groups that may be mapped; the first one is."""
         self.used = 0
         """Inodes in use, the reserved ones included."""
+        self.on_change: Callable[[Plan, int], None] = _nothing
+        """Called when a plan first changes a record in a table block, with the first inode of that block: what else is
+        to be written there goes along."""
 
     @property
     def resident_bytes(self) -> int:
@@ -64,7 +72,7 @@ class InodeTable:
                 self.memo[logical] = address
         return address
 
-    def _locate(self, plan: Plan, ino: int) -> tuple[int, int]:
+    def locate(self, plan: Plan, ino: int) -> tuple[int, int]:
         """(address of the table block, index in it); address 0 when the chunk is not mapped."""
         fmt = plan.store.fmt
         group, index = divmod(ino, fmt.inodes_per_group)
@@ -79,7 +87,7 @@ class InodeTable:
             return found
         found = plan.looked_up.get(ino)
         if found is None:
-            found = plan.looked_up[ino] = self._record(plan, ino, *self._locate(plan, ino))
+            found = plan.looked_up[ino] = self._record(plan, ino, *self.locate(plan, ino))
         return found
 
     def _record(self, plan: Plan, ino: int, address: int, slot: int) -> Inode:
@@ -99,13 +107,16 @@ class InodeTable:
         found = plan.inodes.get(ino)
         if found is not None:
             return found
-        address, slot = self._locate(plan, ino)
+        address, slot = self.locate(plan, ino)
         copy = self._record(plan, ino, address, slot).copy()
         if copy.orphan_slot:
             plan.store.orphans.look(plan, copy)
             plan.orphans.append(copy)
+        first_change = address not in plan.staged
         plan.modify(address, InodeBlock).records[slot] = copy
         plan.inodes[ino] = copy
+        if first_change:
+            self.on_change(plan, ino - slot)
         return copy
 
     # --- allocation ---
@@ -123,10 +134,10 @@ class InodeTable:
         else:
             raise FsError(errno.ENOSPC)
         ino = group * fmt.inodes_per_group + index
-        if not self._locate(plan, ino)[0]:
+        if not self.locate(plan, ino)[0]:
             self._grow_chunk(plan, ino)
         plan.modify(bitmap_address, Bitmap).bits[index] = 1
-        address, slot = self._locate(plan, ino)
+        address, slot = self.locate(plan, ino)
         record = Inode(ino, mode, generation)
         plan.modify(address, InodeBlock).records[slot] = record
         plan.inodes[ino] = record
@@ -177,7 +188,7 @@ class InodeTable:
         fmt = plan.store.fmt
         record = self.modify(plan, ino)
         generation = record.generation
-        address, slot = self._locate(plan, ino)
+        address, slot = self.locate(plan, ino)
         plan.modify(address, InodeBlock).records[slot] = Inode(ino, 0, generation)
         del plan.inodes[ino]
         plan.looked_up.pop(ino, None)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
     from deferfs.store.store import Store
 
 T = TypeVar("T")
+Home = tuple[int, Block]
+"""A committed image that is not at home: (transaction, image)."""
+
+
+def _nothing() -> None:
+    """Nobody waits for blocks to come home."""
 
 
 class Transaction:
@@ -113,8 +120,10 @@ class Journal:
         self.committed: deque[Transaction] = deque()
         """Committed transactions still in the log, oldest first."""
         self.committed_tid = next_tid - 1
-        self.pending_home: dict[int, tuple[int, Block]] = {}
-        """address -> (tid, image): the newest committed image that is not at home."""
+        self.pending_home: dict[int, Home] = {}
+        """The newest committed image of each block that is not at home, by address."""
+        self.on_home: Callable[[], None] = _nothing
+        """Called when blocks have come home, and whenever less may be dirty."""
         self.superseded_bytes = 0
         """Estimated bytes of images in `committing` and `pending_home` that are not the cache's any more."""
         self.checkpointing = False
@@ -246,12 +255,15 @@ class Journal:
             return []
         return freed
 
-    def came_home(self, written: dict[int, tuple[int, Block]]) -> None:
-        """These images are durable at home: (transaction, image) by address. Newer ones stay."""
-        for address, image in written.items():
-            if self.pending_home.get(address) == image:
+    def came_home(self, first: int, written: list[Home]) -> None:
+        """These images, of blocks from `first` on, are written at home, durable there by the next flush. Newer ones
+        stay."""
+        for address, image in enumerate(written, first):
+            newest = self.pending_home.get(address)
+            if newest is not None and newest[1] is image[1]:  # compiled code unpacks tuples: they have no identity
                 del self.pending_home[address]
                 self._settle(address, image[1])
+        self.on_home()
 
     def ask(self, credits: int, outer: Grant | None = None) -> Grant:
         """Queue for log space, in order of arrival. `outer`: what the asker holds on to meanwhile."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 DIRTY_FRACTION = 4
-"""An operation that needs memory waits for write-back while more than a quarter of the budget is dirty."""
+"""An operation that changes something waits for write-back while more than a quarter of the budget is dirty."""
 
 
 def _nothing() -> int:
@@ -57,22 +57,25 @@ class Memory:
 
     def excess(self, *, reserve: bool) -> int:
         """Bytes over what an operation may find in use (the limit less the reserve, or the whole limit), as far as
-        they are to be had: by shrinkers, or by writing home, for which only those wait who may use no reserve, and not
-        for less than DIRTY_FRACTION of the budget. What the kernel holds is not to be had by direct reclaim."""
+        shrinkers can give them back without a wait. What is dirty or held by the kernel is not to be had by direct
+        reclaim."""
         over = self.used - (self.limit_bytes if reserve else self.limit_bytes - self.reserve_bytes)
         if over <= 0:
             return 0
         to_be_had = 0
         for account in self.shrinkable.values():
             to_be_had += account()
-        if not reserve and self.too_dirty:
-            to_be_had += self.dirty()
         return min(over, to_be_had)
 
     @property
     def too_dirty(self) -> bool:
         """Whether more than its share of the budget waits to be written home."""
-        return self.dirty() > self.limit_bytes // DIRTY_FRACTION
+        return self.dirty() > self.dirty_bytes_max
+
+    @property
+    def dirty_bytes_max(self) -> int:
+        """How much may be dirty before operations that change something wait."""
+        return self.limit_bytes // DIRTY_FRACTION
 
     def statistics(self) -> MemoryStatistics:
         return MemoryStatistics(

@@ -44,6 +44,10 @@ class NeedMemory(Need):
         self.bytes_over = bytes_over
 
 
+class NeedWriteBack(Need):
+    """More than its share of the budget is dirty, and the operation would add to it: some of it must go home first."""
+
+
 class NeedFreeSpace(Need):
     """Not one of so many blocks is to be had now; committing or inactivating may free some."""
 

@@ -20,7 +20,7 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Block
 from deferfs.ondisk.inode import Inode
-from deferfs.store.needs import NeedBlocks, NeedData, NeedThaw
+from deferfs.store.needs import NeedBlocks, NeedData, NeedThaw, NeedWriteBack
 
 if TYPE_CHECKING:
     from deferfs.store.journal import Grant
@@ -34,7 +34,7 @@ class Plan:
 
     __slots__ = (
         "data_sync", "data_writes", "freed", "grant", "held", "inodes", "looked_up", "on_apply", "orphans", "reserve",
-        "revoked", "staged", "stamp", "store", "supplied", "tid",
+        "revoked", "staged", "stamp", "store", "supplied", "throttled", "tid",
     )  # fmt: skip
 
     def __init__(self, store: Store, *, reserve: bool = False, grant: Grant | None = None) -> None:
@@ -51,6 +51,8 @@ class Plan:
         self.held: list[tuple[int, int]] = []
         self.freed: list[tuple[int, int]] = []
         self.revoked: list[int] = []
+        self.throttled = reserve or grant is not None
+        """Write-back is not waited for: it was, or others wait for what this operation holds or gives back."""
         self.data_writes: list[tuple[int, Buffer]] = []
         """(byte offset, bytes) of file data, written by the driver just before `apply`."""
         self.supplied: dict[tuple[int, int], bytes] = {}
@@ -95,8 +97,9 @@ class Plan:
     def modify(self, address: int, kind: type[B]) -> B:
         """A private copy of the block, the same one each time.
 
-        EROFS when nothing may be changed (any more), NeedThaw while nothing may be: known here, before the driver
-        writes the data of the operation.
+        EROFS when nothing may be changed (any more), NeedThaw while nothing may be, NeedWriteBack while too much is
+        dirty already: known here, before the driver writes the data of the operation. What only looks gets none of
+        them.
         """
         found = self.staged.get(address)
         if found is not None:
@@ -107,6 +110,8 @@ class Plan:
             raise FsError(errno.EROFS)
         if self.store.frozen:
             raise NeedThaw
+        if not self.throttled and self.store.memory.too_dirty:
+            raise NeedWriteBack
         copy = self.get(address, kind).copy()
         self.staged[address] = copy
         return copy

@@ -38,7 +38,8 @@ def getattr(plan: Plan, volume: Volume, ino: int) -> Inode:
 def atime_ns(volume: Volume, record: Inode) -> int:
     """The access time, with what is kept lazily."""
     inode = _in_core(volume, record)
-    return record.atime if inode is None or not inode.lazy_atime else max(record.atime, inode.lazy_atime)
+    owed = volume.inodes.debts.look(record.ino, record.generation) if inode is None else inode.lazy_atime
+    return max(record.atime, owed) if owed else record.atime
 
 
 def _in_core(volume: Volume, record: Inode) -> InCoreInode | None:
@@ -108,6 +109,8 @@ def _forget_lazy(volume: Volume, ino: int) -> None:
     inode = volume.inodes.table.get(ino)
     if inode is not None:
         inode.lazy_atime = 0
+    else:
+        volume.inodes.debts.void(ino)
 
 
 def _in_range(time_ns: int) -> int:

@@ -17,7 +17,7 @@ from deferfs.store.checkpoint import checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.io import Job, run_job
 from deferfs.store.memory import Memory
-from deferfs.store.needs import Need, NeedBlocks, NeedData, NeedFreeSpace, NeedLogSpace, NeedMemory
+from deferfs.store.needs import Need, NeedBlocks, NeedData, NeedFreeSpace, NeedLogSpace, NeedMemory, NeedWriteBack
 from deferfs.store.plan import Plan
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import close_store, open_store
@@ -74,11 +74,12 @@ class Driver:
         journal = self.volume.store.journal
         supplied: dict[tuple[int, int], bytes] = {}
         grant: Grant | None = None
+        throttled = reserve
         self._reclaim_if_needed(reserve=reserve)
         try:
             while True:
                 plan = Plan(self.volume.store, reserve=reserve)
-                plan.supplied, plan.grant = supplied, grant
+                plan.supplied, plan.grant, plan.throttled = supplied, grant, throttled
                 try:
                     result = op(plan)
                     for offset, data in plan.data_writes:
@@ -96,6 +97,11 @@ class Driver:
                     supplied[need.offset, need.length] = self.device.read(need.offset, need.length)
                 elif isinstance(need, NeedLogSpace):
                     grant = self._log_space(grant, need.credits)
+                    throttled = True
+                elif isinstance(need, NeedWriteBack):
+                    self.commit()
+                    self.checkpoint()
+                    throttled = True
                 elif isinstance(need, NeedFreeSpace):
                     self._free_space(reserve=reserve)
                 else:
@@ -157,7 +163,8 @@ class Driver:
     def _reclaim(self, wanted_bytes: int) -> None:
         """Direct reclaim by the operation that needs memory."""
         with self.checker.enter("direct_reclaim"):
-            freed, due = self.volume.inodes.shrink(wanted_bytes, SHRINK_BATCH)
+            volume = self.volume
+            freed, due = volume.inodes.shrink(wanted_bytes, SHRINK_BATCH, defer=not volume.policy.waits)
             if freed < wanted_bytes:
                 self.volume.store.cache.shrink(wanted_bytes - freed)
             self._place(due)
@@ -199,6 +206,14 @@ class Driver:
                 self.volume.gc.done(inode)
                 count += 1
         return count
+
+    def pay(self) -> None:
+        """Write all the access times that are owed."""
+        volume = self.volume
+        debts, fmt = volume.inodes.debts, volume.store.fmt
+        for ino in debts.debtors(0, debts.places):
+            first = ino - ino % fmt.inodes_per_group % fmt.inodes_per_block
+            self._run(lambda plan, first=first: volume.repayment.pay(plan, first), reserve=True)  # type: ignore[misc]
 
     def adopt_orphans(self) -> int:
         """Queue what the orphan table held when the volume was opened."""
@@ -243,6 +258,7 @@ class Driver:
             for inode in self.volume.inodes.drop_all():
                 self.volume.gc.enqueue(inode)
             self.collect()
+            self.pay()
             self.commit()
             self.job(close_store(self.volume.store))
         self.device.close()

@@ -7,12 +7,14 @@ import stat
 from collections import OrderedDict
 
 from deferfs.errors import FsError
-from deferfs.limits import DIRECTORY_COST_BYTES, INODE_COST_BYTES, NAME_BYTES_MAX, PAST_EOF_COST_BYTES
+from deferfs.limits import DEBTS_FRACTION, DIRECTORY_COST_BYTES, INODE_COST_BYTES, NAME_BYTES_MAX, PAST_EOF_COST_BYTES
 from deferfs.ondisk.inode import FLAG_PREALLOCATED, FLAG_TRUNCATING, INODE_FILE_INO, ORPHAN_FILE_INO, Inode
 from deferfs.reclaim.cache import InodeCache
+from deferfs.reclaim.debts import TimeDebts, places_for
 from deferfs.reclaim.gc import InodeGc
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.policy import EvictPolicy, make_policy
+from deferfs.reclaim.repayment import Repayment
 from deferfs.store.plan import Plan
 from deferfs.store.store import Store
 
@@ -30,7 +32,7 @@ class Volume:
         content_times: bool = True,
     ) -> None:
         self.store = store
-        self.inodes = InodeCache()
+        self.inodes = InodeCache(TimeDebts(places_for(store.memory.limit_bytes // DEBTS_FRACTION)))
         self.gc = InodeGc(self.inodes, store.clock, span=store.fmt.inodes_per_chunk)
         self.policy: EvictPolicy = make_policy(evict, self.gc)
         self.atime = atime
@@ -49,6 +51,9 @@ class Volume:
         """The most that there have been."""
         self.inodes.on_freed = self._freed
         store.orphans.on_change = self.inodes.orphan_holds
+        self.repayment = Repayment(self.inodes.debts)
+        store.inodes.on_change = self.repayment.go_along
+        store.memory.add_account("debts", lambda: self.inodes.debts.resident_bytes)
         store.memory.add_account("inodes", self._inode_bytes, lambda: len(self.inodes.lru) * INODE_COST_BYTES)
 
     def _inode_bytes(self) -> int:

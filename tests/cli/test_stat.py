@@ -20,7 +20,8 @@ STATISTICS: dict[str, Any] = {
     "memory": {
         "budget_bytes": 256 << 20, "used_bytes": 255 << 20, "inode_bytes": 100 << 20,
         "block_bytes": 155 << 20, "reserve_bytes": 16 << 20, "direct_reclaims_total": BIG, "dirty_bytes": 99 << 20,
-        "buffer_bytes": 198 << 20, "superseded_bytes": 99 << 20, "table_bytes": 9 << 20, "resident_bytes": 300 << 20,
+        "buffer_bytes": 198 << 20, "superseded_bytes": 99 << 20, "table_bytes": 9 << 20, "debt_bytes": 0,
+        "resident_bytes": 300 << 20,
         "resident_highest_bytes": 310 << 20, "promised_bytes": 320 << 20,
     },
     "inodes": {
@@ -29,6 +30,7 @@ STATISTICS: dict[str, Any] = {
     },
     "gc": {
         "queued": BIG, "pending_bytes": 999 << 30, "queued_total": BIG, "inactivated_total": BIG,
+        "times_owed": 1 << 20, "times_owed_max": 1 << 20, "times_paid_total": BIG, "time_updates_total": BIG,
         "cancelled_total": BIG, "errors_total": BIG, "batches_total": BIG, "oldest_seconds": 12.3,
         "quarantined_total": BIG, "workers": 64, "stopped": False, "rate": 1e9, "delay_seconds": 0.004, "delayed": BIG,
         "queues": [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deferfs.ondisk.bitmap import Bitmap
-from deferfs.ondisk.format import SUPERBLOCK_OFFSETS, Block
+from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.inode import Inode
 from deferfs.ondisk.journal import peek
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
@@ -64,18 +64,17 @@ def the_superblocks_do_not_take_turns(patch: pytest.MonkeyPatch) -> None:
 def a_checkpoint_leaves_one_image_behind(patch: pytest.MonkeyPatch) -> None:
     original = checkpoint._write_home
 
-    def write_home(journal: Journal, last: int) -> Job[dict[int, tuple[int, Block]]]:
+    def write_home(journal: Journal, last: int) -> Job[None]:
         pending = journal.pending_home
         left = max((address for address, (tid, _) in pending.items() if tid <= last), default=None)
         held = None if left is None else pending.pop(left)
         try:
-            written = yield from original(journal, last)
+            yield from original(journal, last)
         finally:
             if left is not None and held is not None:
                 pending.setdefault(left, held)
         if left is not None and held is not None:
-            written[left] = held
-        return written
+            journal.came_home(left, [held])
 
     patch.setattr(checkpoint, "_write_home", write_home)
 

@@ -128,11 +128,11 @@ def reuse_during_checkpoint(held_steps: int) -> int:
     world = World(TIGHT, held_steps)
     twin = world.twin
     ino, other = _attributes_in_blocks(world)
+    freed = attribute_blocks(world)
     twin.driver.begin_checkpoint()
     for _ in range(held_steps):
         if twin.driver.checkpointing is not None:
             twin.driver.checkpointing.step()
-    freed = attribute_blocks(world)
     twin.removexattr(ino, b"user.0")
     first = twin.position
     twin.sync()

@@ -201,7 +201,7 @@ class DirectReclaim:
     name = "direct-reclaim"
     mechanism = (
         "An operation that needs memory from deferfs's own budget waits for what inodes owe: inline for their"
-        " inactivation, deferred for the memory that inactivations take"
+        " inactivation, deferred for the memory that inactivations take."
     )
     parameters: type[msgspec.Struct] = Parameters
     measures: tuple[Measure, ...] = (

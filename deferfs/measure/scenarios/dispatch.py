@@ -177,7 +177,7 @@ class Dispatch:
 
     name = "dispatch"
     mechanism = (
-        "A request waits until a handler of the daemon is free; inline, those of FORGET and RELEASE wait for the disk"
+        "A request waits until a handler of the daemon is free; inline, those of FORGET and RELEASE wait for the disk."
     )
     parameters: type[msgspec.Struct] = Parameters
     measures: tuple[Measure, ...] = (

@@ -292,7 +292,7 @@ async def test_a_forget_of_a_name_alone_is_told_from_those_of_the_inode(mount: M
     assert inodes.alone == {mount.ino: 2}
 
     def mend(plan: Plan) -> None:
-        address, slot = plan.store.inodes._locate(plan, mount.ino)
+        address, slot = plan.store.inodes.locate(plan, mount.ino)
         plan.get(address, InodeBlock).record(plan.store.fmt, address, slot).mode = mode
 
     await mount.runtime.run(mend)

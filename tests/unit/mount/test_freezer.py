@@ -69,12 +69,13 @@ async def test_forgets_only_queue_and_a_lookup_revives_in_no_time(evict: str) ->
         await runtime.freezer.freeze()
         await runtime.forget([(gone, 1), (kept, 1)])
         await runtime.shrink(1 << 20)
-        table = runtime.volume.inodes.table
-        assert (table[gone].state, table[kept].state) == (State.QUEUED, State.QUEUED)
+        table, debts = runtime.volume.inodes.table, runtime.volume.inodes.debts
+        assert table[gone].state is State.QUEUED
+        assert (kept in table, debts.owes(kept)) == (False, True)
         await turns()
         assert table[gone].state is State.QUEUED
         runtime.volume.lookup_count(record_of(runtime.volume, kept))
-        assert table[kept].state is State.LIVE
+        assert (table[kept].state, table[kept].lazy_atime, debts.count) == (State.LIVE, 5, 0)
         await runtime.freezer.thaw()
         await runtime.workers.flush()
         assert gone not in table

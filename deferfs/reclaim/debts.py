@@ -1,0 +1,144 @@
+"""What linked inodes that have left memory still owe: an access time, a few bytes each.
+
+An idle inode whose only debt is its lazily kept access time leaves memory at once; number, generation and time go into
+this table, and are written later, all that is owed to one block of the inode table together.
+
+**Invariants**
+- An inode is in core or in here, never both: whatever brings it into core takes its debt over.
+- The table never grows: an open-addressing hash table of packed integers, mapped once, at most COUNT_SHARE of it full.
+  Adding allocates nothing and never waits; a full table refuses, and the inode stays in core. An empty table takes no
+  memory: its pages go back to the kernel.
+- The inodes of one table block start from neighbouring places, and no chain has a gap: removing closes it.
+
+A debt costs 20 bytes in a table that is at most three quarters full: 27 bytes.
+"""
+
+from __future__ import annotations
+
+from mmap import MADV_DONTNEED, MAP_ANONYMOUS, MAP_PRIVATE, mmap
+
+PLACE_BYTES = 8 + 4 + 8
+"""Inode number (0: the place is free), generation, time."""
+COUNT_SHARE = 0.75
+_NEIGHBOURS = 8
+"""Inodes that start from places side by side: those of one table block of 4 KiB."""
+_MIX = 0x9E3779B97F4A7C15
+"""Fibonacci hashing: 2^64 divided by the golden ratio."""
+
+
+def places_for(budget_bytes: int) -> int:
+    """The size of a table that takes at most `budget_bytes`: a power of two."""
+    return 1 << max(6, (budget_bytes // PLACE_BYTES).bit_length() - 1)
+
+
+class TimeDebts:
+    """Access times owed, by inode number. `places` is a power of two."""
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self.count = 0
+        self.count_max = int(places * COUNT_SHARE)
+        self.paid_total = 0
+        """Debts written, by whichever update of their blocks."""
+        self._pages = mmap(-1, PLACE_BYTES * places, MAP_PRIVATE | MAP_ANONYMOUS)
+        view = memoryview(self._pages)
+        self._inos = view[: 8 * places].cast("Q")
+        self._times = view[8 * places : 16 * places].cast("q")
+        self._generations = view[16 * places :].cast("I")
+
+    @property
+    def resident_bytes(self) -> int:
+        return self.places * PLACE_BYTES if self.count else 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the next inode has to stay in core."""
+        return self.count >= self.count_max
+
+    def _home(self, ino: int) -> int:
+        """Where the search for an inode starts."""
+        block, index = divmod(ino, _NEIGHBOURS)
+        return ((block * _MIX >> 24) * _NEIGHBOURS + index) & (self.places - 1)
+
+    def _find(self, ino: int) -> int:
+        """The place of the inode, or the free one where it would go."""
+        inos, mask = self._inos, self.places - 1
+        at = self._home(ino)
+        while (there := inos[at]) and there != ino:
+            at = (at + 1) & mask
+        return at
+
+    def add(self, ino: int, generation: int, atime_ns: int) -> bool:
+        """The inode leaves core and owes `atime_ns`. False when the table is full."""
+        if self.count >= self.count_max:
+            return False
+        at = self._find(ino)
+        if not self._inos[at]:
+            self._inos[at] = ino
+            self.count += 1
+        self._generations[at] = generation
+        self._times[at] = atime_ns
+        return True
+
+    def look(self, ino: int, generation: int) -> int:
+        """What the inode owes, in ns; 0 when nothing."""
+        if not self.count:
+            return 0
+        at = self._find(ino)
+        return self._times[at] if self._inos[at] and self._generations[at] == generation else 0
+
+    def owes(self, ino: int) -> bool:
+        """Whether an inode of this number owes anything."""
+        return bool(self.count and self._inos[self._find(ino)])
+
+    def take(self, ino: int, generation: int) -> int:
+        """As `look`; the debt is the caller's from now on. What another generation owed is void."""
+        if not self.count:
+            return 0
+        at = self._find(ino)
+        if not self._inos[at]:
+            return 0
+        time = self._times[at] if self._generations[at] == generation else 0
+        self._remove(at)
+        return time
+
+    def void(self, ino: int) -> None:
+        """The inode got another access time: it owes nothing any more."""
+        self.take(ino, 0)
+
+    def _remove(self, at: int) -> None:
+        """Free a place, and move up what had to go past it."""
+        inos, mask = self._inos, self.places - 1
+        free = at
+        while True:
+            at = (at + 1) & mask
+            ino = inos[at]
+            if not ino:
+                break
+            if (at - self._home(ino)) & mask >= (at - free) & mask:
+                inos[free] = ino
+                self._generations[free] = self._generations[at]
+                self._times[free] = self._times[at]
+                free = at
+        inos[free] = 0
+        self.count -= 1
+        if not self.count:
+            self._pages.madvise(MADV_DONTNEED)
+
+    def debtors(self, place: int, places: int) -> list[int]:
+        """The inodes in `places` places from `place` on: a part of the whole, for one turn."""
+        return [ino for ino in self._inos[place : place + places] if ino]
+
+    def of_block(self, first: int, count: int) -> list[tuple[int, int, int]]:
+        """(inode, generation, time) of those of the `count` inodes from `first` on that owe."""
+        if not self.count:
+            return []
+        places = [self._find(ino) for ino in range(first, first + count)]
+        return [(self._inos[at], self._generations[at], self._times[at]) for at in places if self._inos[at]]
+
+    def settle(self, ino: int, time: int) -> None:
+        """The inode does not owe `time` any more: it is on its way to the disk, or void. A later one stays."""
+        at = self._find(ino)
+        if self._inos[at] and self._times[at] == time:
+            self._remove(at)
+            self.paid_total += 1

@@ -1,0 +1,133 @@
+"""Access times that are owed: written together, along with other changes, exactly, and not for inodes that are gone."""
+
+from __future__ import annotations
+
+import pytest
+
+from deferfs.errors import CorruptionError
+from deferfs.volume import attributes
+from deferfs.volume.driver import Driver
+from tests.unit.volumes import assert_sound, fresh_driver, look_up, make, remounted, unlink
+
+COUNT = 40
+
+
+@pytest.fixture
+def driver() -> Driver:
+    return fresh_driver()
+
+
+def owing(driver: Driver, count: int = COUNT) -> list[int]:
+    """Files that owe an access time each, 1,000,000 ns and their number, and are not in core."""
+    inos = []
+    for number in range(count):
+        ino = make(driver, b"f%d" % number)
+        driver.volume.lookup_count(look_up(driver, b"f%d" % number))
+        driver.volume.inodes.table[ino].lazy_atime = 1_000_000 + ino
+        driver.forget(ino, 1)
+        inos.append(ino)
+    driver.commit()
+    driver.checkpoint()
+    driver._reclaim(1 << 20)
+    assert driver.volume.inodes.debts.count == count
+    assert not driver.volume.inodes.table
+    return inos
+
+
+def test_what_is_owed_to_a_block_is_one_update(driver: Driver) -> None:
+    inos = owing(driver)
+    per = driver.volume.store.fmt.inodes_per_block
+    driver.pay()
+    assert driver.volume.repayment.blocks_total == len({ino // per for ino in inos})
+    assert len(driver.volume.store.journal.running.images) == driver.volume.repayment.blocks_total
+    assert driver.volume.inodes.debts.count == 0
+    driver = remounted(driver)
+    assert [look_up(driver, b"f%d" % n).atime for n in range(COUNT)] == [1_000_000 + ino for ino in inos]
+    assert_sound(driver)
+
+
+def test_an_update_of_the_block_takes_along_what_its_other_inodes_owe(driver: Driver) -> None:
+    inos = owing(driver)
+    per = driver.volume.store.fmt.inodes_per_block
+    driver.run(attributes.setattr, driver.volume, inos[0], mode=0o600)
+    beside = [ino for ino in inos if ino // per == inos[0] // per]
+    assert not any(driver.volume.inodes.debts.owes(ino) for ino in beside[1:])
+    assert driver.volume.repayment.blocks_total == 0
+    assert [look_up(driver, b"f%d" % n).atime for n in range(1, len(beside))] == [1_000_000 + i for i in beside[1:]]
+
+
+def test_a_debt_is_seen_before_it_is_paid(driver: Driver) -> None:
+    inos = owing(driver)
+    record = look_up(driver, b"f3")
+    assert record.atime < 1_000_000
+    assert attributes.atime_ns(driver.volume, record) == 1_000_000 + inos[3]
+
+
+def test_who_comes_back_into_core_takes_the_debt_over(driver: Driver) -> None:
+    inos = owing(driver)
+    driver.volume.lookup_count(look_up(driver, b"f3"))
+    assert driver.volume.inodes.table[inos[3]].lazy_atime == 1_000_000 + inos[3]
+    assert not driver.volume.inodes.debts.owes(inos[3])
+    driver.forget(inos[3], 1)
+    assert look_up(remounted(driver), b"f3").atime == 1_000_000 + inos[3]
+
+
+def test_a_time_that_is_set_meanwhile_wins(driver: Driver) -> None:
+    inos = owing(driver)
+    driver.run(attributes.setattr, driver.volume, inos[3], atime_ns=5)
+    driver.pay()
+    assert look_up(driver, b"f3").atime == 5
+
+
+def test_a_later_time_on_the_disk_stays(driver: Driver) -> None:
+    inos = owing(driver)
+    driver.volume.inodes.debts.add(inos[3], look_up(driver, b"f3").generation, -7)
+    before = look_up(driver, b"f3").atime
+    driver.pay()
+    assert (look_up(driver, b"f3").atime, driver.volume.inodes.debts.count) == (before, 0)
+
+
+def test_deleted_files_owe_nothing(driver: Driver) -> None:
+    """Nor does the next inode of that number."""
+    inos = owing(driver)
+    unlink(driver, b"f3")
+    driver.collect()
+    assert not driver.volume.inodes.debts.owes(inos[3])
+    debts = driver.volume.inodes.debts
+    debts.add(inos[3], 12345, 1_000_000)  # as it would be, had the debt outlived its inode
+    reused = make(driver, b"next")
+    assert reused == inos[3]
+    before = look_up(driver, b"next").atime
+    driver.pay()
+    assert (debts.count, look_up(driver, b"next").atime) == (0, before)
+
+
+def test_a_block_that_cannot_be_read_keeps_its_debts(driver: Driver) -> None:
+    inos = owing(driver)
+    address = driver.run(lambda plan: driver.volume.store.inodes.locate(plan, inos[3])[0])
+    driver.volume.store.cache.drop(address)
+    size = driver.volume.store.fmt.block_size
+    good = driver.device.read(address * size, size)
+    driver.device.write(address * size, bytes(size))
+    with pytest.raises(CorruptionError):
+        driver.pay()
+    assert driver.volume.inodes.debts.owes(inos[3])
+    driver.volume.store.cache.drop(address)
+    driver.device.write(address * size, good)
+    driver.pay()
+    assert driver.volume.inodes.debts.count == 0
+
+
+def test_a_full_table_leaves_inodes_in_core(driver: Driver) -> None:
+    debts = driver.volume.inodes.debts
+    debts.count_max = 10
+    inos = []
+    for number in range(COUNT):
+        inos.append(make(driver, b"f%d" % number))
+        driver.volume.lookup_count(look_up(driver, b"f%d" % number))
+        driver.volume.inodes.table[inos[-1]].lazy_atime = 1_000_000 + inos[-1]
+        driver.forget(inos[-1], 1)
+    driver._reclaim(1 << 20)
+    assert (debts.count, len(driver.volume.inodes.table), len(driver.volume.inodes.lru)) == (10, 30, 30)
+    again = remounted(driver)
+    assert [look_up(again, b"f%d" % n).atime for n in range(COUNT)] == [1_000_000 + ino for ino in inos]
