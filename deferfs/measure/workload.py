@@ -7,9 +7,8 @@ them while they are open. Between that, cold files of the big tree are looked up
 cgroup with dentries and makes the kernel drop others; a few are opened again and changed.
 
 Everything follows from the seed and the number of the round, so two runs with the same number of
-rounds do the same work. In the control each `unlink` is a `rename` into a graveyard: one request
-for one request, on the same directory, but the inode keeps its link, so that its eviction has no
-blocks and no inode to free.
+rounds do the same work. With `second_names` each file has a second name when it is deleted: the
+same requests, but the inode keeps a link, so that its eviction has no blocks and no inode to free.
 """
 
 from __future__ import annotations
@@ -65,8 +64,6 @@ class Work(msgspec.Struct, frozen=True):
     tree_files: int
     victims: int
     seed: int
-    keep_links: bool
-    """The control: rename instead of unlink."""
     second_names: bool = False
     """Each file that is made gets a second name at once, untimed, so that its deletion leaves nothing to clean up."""
 
@@ -175,12 +172,7 @@ class Churn:
         self._timed("close", lambda: os.close(descriptor))
 
     def _delete(self, path: str) -> None:
-        if self._work.keep_links:
-            grave = f"{self._root}/graveyard/{self._graves}"
-            self._graves += 1
-            self._timed("delete", lambda: os.rename(path, grave))
-        else:
-            self._timed("delete", lambda: os.unlink(path))
+        self._timed("delete", lambda: os.unlink(path))
 
     def _timed(self, kind: str, operation: Callable[[], T]) -> T:
         start = time.monotonic_ns()

@@ -103,7 +103,6 @@ def loads(
         tree_files=parameters.tree_files,
         victims=victims(parameters),
         seed=seed,
-        keep_links=False,
         second_names=second_names,
     )
     probes = standard_probes(root, parameters.tree_files, seed) if loop == "open" else []

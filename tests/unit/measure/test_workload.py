@@ -6,11 +6,11 @@ import pytest
 from deferfs.errors import DeferfsError
 from deferfs.measure.processes import StopFlag
 from deferfs.measure.tree import make_tree
-from deferfs.measure.victims import VICTIM_EXTENTS, make_victims
+from deferfs.measure.victims import VICTIM_EXTENTS, make_victims, name_victims_twice
 from deferfs.measure.workload import KINDS, NEW_BLOCKS, VICTIMS_PER_ROUND, Churn, Work
 
-WORK = Work(rounds=3, seconds=0, tree_files=400, victims=64, seed=7, keep_links=False)
-CONTROL = msgspec.structs.replace(WORK, keep_links=True)
+WORK = Work(rounds=3, seconds=0, tree_files=400, victims=64, seed=7)
+KEPT = msgspec.structs.replace(WORK, second_names=True)
 DELETED = WORK.rounds * (len(NEW_BLOCKS) + VICTIMS_PER_ROUND)
 
 
@@ -55,19 +55,23 @@ def test_a_round_deletes_all_that_it_makes_and_its_share_of_the_victims(prepared
     assert len(left) == WORK.tree_files + len(victims)
 
 
-def test_the_control_does_the_same_operations_and_keeps_every_link(tmp_path: Path, prepared: Path) -> None:
-    assert run(prepare(tmp_path / "control"), CONTROL) == run(prepared, WORK)
-    graves = [size for name, size in files_of(tmp_path / "control").items() if name.startswith("graveyard/")]
+def test_with_second_names_the_operations_are_the_same_and_every_file_stays(tmp_path: Path, prepared: Path) -> None:
+    kept = prepare(tmp_path / "kept")
+    name_victims_twice(kept, WORK.victims)
+    assert run(kept, KEPT) == run(prepared, WORK)
+    left = files_of(kept)
+    graves = [size for name, size in left.items() if name.startswith("graveyard/")]
     # every block is followed by a hole, but for the last
-    blocks = (*NEW_BLOCKS * WORK.rounds, *[VICTIM_EXTENTS] * VICTIMS_PER_ROUND * WORK.rounds)
-    assert sorted(graves) == sorted((2 * count - 1) * 4096 for count in blocks)
+    assert sorted(graves) == sorted((2 * count - 1) * 4096 for count in NEW_BLOCKS * WORK.rounds)
+    spared = [size for name, size in left.items() if name.startswith("spared/")]
+    assert spared == [(2 * VICTIM_EXTENTS - 1) * 4096] * WORK.victims
 
 
 def test_the_same_seed_does_the_same_work(tmp_path: Path) -> None:
     found = []
     for name in ("first", "second"):
         root = prepare(tmp_path / name)
-        run(root, CONTROL)
+        run(root, KEPT)
         found.append(files_of(root))
     assert found[0] == found[1]
 
