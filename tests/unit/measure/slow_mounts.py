@@ -20,7 +20,7 @@ STATISTICS: dict[str, Any] = {
     "memory": {
         "budget_bytes": 4 << 20, "used_bytes": 0, "promised_bytes": 70 << 20, "direct_reclaims_total": 0
     },
-    "gc": {"queued": 0, "inactivated_total": 0},
+    "gc": {"queued": 0, "times_owed": 0, "inactivated_total": 0},
     "inodes": {"inactivating": 0},
     "journal": {"commits_total": 0},
     "reclaim_context": {"violations_total": 0},

@@ -96,7 +96,8 @@ class FakeDaemon:
             self.settings.append((fields["key"], fields["value"]))
             return ""
         self.left -= 1
-        return {"pid": 0, "evict": "inline", "gc": {"queued": max(self.left, 0)}, "inodes": {"inactivating": 0}}
+        gc = {"queued": max(self.left, 0), "times_owed": 0}
+        return {"pid": 0, "evict": "inline", "gc": gc, "inodes": {"inactivating": 0}}
 
 
 def standing(daemon: FakeDaemon, root: Path, monkeypatch: pytest.MonkeyPatch) -> StandingMount:
