@@ -1,0 +1,98 @@
+"""Access times that inodes owe which have left memory: exact while mounted, after an unmount, and in both policies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.mounted.conftest import MakeScratch
+from tests.mounted.polling import wait_until
+from tests.mounted.scratch import Scratch, drop_kernel_caches
+
+pytestmark = pytest.mark.mounted
+
+FILES: Final = 6000
+OLD_NS: Final = 1_500_000_000_000_000_000
+AMPLE: Final = "memory=16M"
+SHORT: Final = "memory=4M"
+"""While the files are made and read; and then, when most of them have to leave memory."""
+
+
+def read_all(scratch: Scratch, root: Path) -> None:
+    """Each file owes an access time; the kernel is made to forget them, and memory is short then."""
+    for number in range(FILES):
+        path = root / f"{number % 20}" / f"{number}"
+        os.utime(path, ns=(OLD_NS, OLD_NS))
+    scratch.sync()
+    for number in range(FILES):
+        (root / f"{number % 20}" / f"{number}").read_bytes()
+    drop_kernel_caches()
+    scratch.control(SHORT)
+
+
+def gone(scratch: Scratch) -> bool:
+    """Whether a good part of the inodes has left memory with what it owed: others need the memory."""
+    for _ in range(32):
+        (scratch.mountpoint / "other").touch()
+        (scratch.mountpoint / "other").unlink()
+    gc = scratch.statistics()["gc"]
+    return bool(gc["times_owed"] + gc["times_paid_total"] > FILES // 4)
+
+
+def times(root: Path) -> list[int]:
+    return [os.stat(root / f"{number % 20}" / f"{number}").st_atime_ns for number in range(FILES)]
+
+
+def made(scratch: Scratch, *options: str) -> Path:
+    root = scratch.mount(AMPLE, *options)
+    for number in range(20):
+        (root / f"{number}").mkdir()
+    for number in range(FILES):
+        (root / f"{number % 20}" / f"{number}").write_bytes(b"x" * 3000)
+    scratch.sync()
+    return root
+
+
+def test_no_time_is_lost_or_rounded(make_scratch: MakeScratch, evict: str) -> None:
+    scratch = make_scratch(evict=evict)
+    root = made(scratch)
+    read_all(scratch, root)
+    if evict == "deferred":
+        wait_until(lambda: gone(scratch), "inodes that owe to leave memory")
+    before = times(root)
+    assert min(before) > OLD_NS
+    root = scratch.remount(AMPLE)
+    assert times(root) == before
+    scratch.unmount_and_check()
+
+
+def test_what_is_owed_is_paid_without_an_unmount(make_scratch: MakeScratch) -> None:
+    scratch = make_scratch()
+    root = made(scratch, "commit=1")
+    read_all(scratch, root)
+    wait_until(lambda: gone(scratch), "inodes that owe to leave memory")
+    wait_until(lambda: scratch.statistics()["gc"]["times_paid_total"] > 0, "the first debts to be paid")
+    scratch.control("gc=flush")
+    found = scratch.statistics()["gc"]
+    assert found["times_owed"] == 0
+    assert found["time_updates_total"] < found["times_paid_total"] / 2, "those of one block together"
+    scratch.unmount_and_check()
+
+
+def test_nothing_is_owed_twice_when_the_table_is_full(make_scratch: MakeScratch) -> None:
+    """With inodegc stopped debts pile up until no more fit: inodes stay in memory then, and nothing is lost."""
+    scratch = make_scratch()
+    root = made(scratch)
+    scratch.control("gc=stop")
+    read_all(scratch, root)
+    before = times(root)
+    gc = scratch.statistics()["gc"]
+    assert gc["times_owed"] <= gc["times_owed_max"]
+    assert gc["times_paid_total"] < FILES
+    scratch.control("gc=start")
+    root = scratch.remount(AMPLE)
+    assert times(root) == before
+    scratch.unmount_and_check()
