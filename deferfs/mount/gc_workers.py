@@ -166,13 +166,13 @@ class GcWorkers:
     async def flush(self) -> None:
         """Wait until nothing is queued, nor waits to be tried again."""
         self.runtime.checker.might_wait("drain")
-        while self.has_work or self.debts.count:
+        while self.has_work or self.runtime.payer.has_work:
             self.push()
             await self._progress.wait()
 
     async def flush_inode(self, ino: int) -> None:
         """Wait until one inode waits for nothing; the others keep their places."""
-        while self.debts.owes(ino) and not self.stopped:
+        while self.debts.owes(ino) and self.runtime.payer.has_work and not self.stopped:
             self.push()
             await self._progress.wait()
         inode = self.runtime.volume.inodes.table.get(ino)

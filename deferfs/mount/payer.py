@@ -39,6 +39,11 @@ class Payer:
         self._at = 0
         """The place in the table at which the last sweep left off."""
 
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is owed that can still be paid."""
+        return bool(self.debts.count) and self.runtime.store.journal.aborted is None
+
     def noted(self) -> None:
         """Cheap: called when inodes may have left debts."""
         if self.debts.count and (not self._wake.is_set()) and (self.debts.count * 2 > self.debts.count_max):
@@ -59,7 +64,7 @@ class Payer:
         workers = self.runtime.workers
         self.runtime.checker.might_wait("gc")
         with trio.move_on_after(DIRTY_WAIT_SECONDS_MAX):
-            while self.debts.full and not workers.stopped:
+            while self.debts.full and not workers.stopped and self.runtime.store.journal.aborted is None:
                 self._wake.set()
                 await self._progress.wait()
 
@@ -70,17 +75,19 @@ class Payer:
         while True:
             with trio.move_on_after(self.runtime.background.commit_seconds) as patience:
                 await self._wake.wait()
-            self._wake = trio.Event()
+            if not self._hurried:
+                self._wake = trio.Event()  # in a hurry one sweep follows the other until nothing is left
             if not self.debts.count:
-                self._hurried = False
+                self._hurried, self._wake = False, trio.Event()
                 continue
+            if self.runtime.store.journal.aborted is not None:
+                return  # nothing is written any more
             if workers.stopped:
                 await workers.resumed()
             goal = 0 if self._hurried or patience.cancelled_caught else self.debts.count_max // 4
             with workers.at_work():
                 await self._sweep(goal)
-            if not self.debts.count:
-                self._hurried = False
+            await trio.lowlevel.checkpoint()
 
     async def _sweep(self, goal: int) -> None:
         """Go once through the table at most, until no more than `goal` debts are left."""

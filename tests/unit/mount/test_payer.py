@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
+from deferfs.limits import DEBTS_PLACES_A_TURN
 from deferfs.mount.runtime import Runtime
 from deferfs.reclaim.states import State
 from deferfs.volume import files, namespace
@@ -162,3 +164,27 @@ async def test_a_reader_waits_for_room_in_a_full_table_but_not_for_ever() -> Non
         assert debts.count == len(inos) == debts.count_max
         await runtime.payer.room()
         assert debts.count < debts.count_max
+
+
+async def test_a_flush_does_not_end_with_one_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removing a debt may move another one to where the sweep has been already."""
+    async with running() as runtime:
+        await owing(runtime)
+        debts = runtime.volume.inodes.debts
+        hidden = iter(range(debts.places // DEBTS_PLACES_A_TURN))
+        look = debts.debtors
+        monkeypatch.setattr(
+            debts, "debtors", lambda at, count: [] if next(hidden, None) is not None else look(at, count)
+        )
+        await runtime.workers.flush()
+        assert debts.count == 0
+
+
+async def test_after_an_abort_nobody_waits_for_what_cannot_be_paid() -> None:
+    async with running(close=False) as runtime:
+        await owing(runtime)
+        runtime.store.journal.abort(OSError("no disk"))
+        with trio.fail_after(5):
+            await runtime.workers.flush()
+            runtime.volume.inodes.debts.count_max = COUNT
+            await runtime.payer.room()
