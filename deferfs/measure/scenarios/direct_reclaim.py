@@ -219,7 +219,7 @@ class DirectReclaim:
         Measure("disk_written_bytes", "value", "bytes written to the disk until nothing was owed", "closed"),
     )
     loops: tuple[Loop, ...] = ("open", "closed")
-    pairs = 5
+    pairs = 6
     disk = "read=2,write=2,flush=5"
     """2 ms a request, 5 ms a flush, where the command line names no other."""
 
