@@ -101,8 +101,7 @@ class Background:
                 self._commit_asked.set()
                 if journal.pending_home:
                     self._checkpoint_asked.set()
-            if self.reclaims and memory.used > _RECLAIM_START * (memory.limit_bytes - memory.reserve_bytes):
-                self._reclaim_asked.set()
+            self._look_at_memory()
 
     async def commit_all(self) -> None:
         """Wait until everything applied before this call is durable. Joins the running commit; EIO after an abort."""
@@ -259,26 +258,39 @@ class Background:
         while True:
             await self._checkpoint_asked.wait()
             self._checkpoint_asked = trio.Event()
-            await self._checkpoint_once()
+            if await self._checkpoint_once():
+                self._look_at_memory()  # what was dirty can go now
             event, self._checkpointed = self._checkpointed, trio.Event()
             event.set()
             self._wake_released()
             self.serve_grants()
             self.kick()
 
-    async def _checkpoint_once(self) -> None:
+    async def _checkpoint_once(self) -> bool:
+        """One checkpoint. Whether there was anything to bring home."""
         journal = self.store.journal
         async with self._checkpoint_turn:
             if not journal.committed or journal.aborted is not None or self.stopped:
-                return
+                return False
             try:
                 with self.runtime.working("checkpoint", CHECKPOINT, LOG_SPACE):
                     await run_job(self.runtime.device, checkpoint(journal, self.store.clock()))
             except FsError as error:
                 log.error("%s; the filesystem is read-only from now on", error.detail)
                 self._wake_committed()
+        return True
 
     # --- memory ---
+    def _look_at_memory(self) -> None:
+        memory = self.store.memory
+        if self.reclaims and memory.used > _RECLAIM_START * (memory.limit_bytes - memory.reserve_bytes):
+            self._reclaim_asked.set()
+
+    def set_memory(self, limit_bytes: int) -> None:
+        """Set the budget; one below what is in use is reached by the reclaimer, and needs no operation for it."""
+        self.store.memory.set_limit(limit_bytes)
+        self._look_at_memory()
+
     async def _reclaimer(self) -> None:
         memory = self.store.memory
         while True:

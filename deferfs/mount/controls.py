@@ -92,7 +92,7 @@ async def _memory(runtime: Runtime, key: str, value: str) -> None:
     size = parse_size(value)
     if size < MEMORY_BYTES_MIN:
         raise UsageError(f"memory must be at least {MEMORY_BYTES_MIN} bytes, not {value!r}")
-    runtime.store.memory.set_limit(size)
+    runtime.background.set_memory(size)
 
 
 async def _gc(runtime: Runtime, key: str, value: str) -> None:

@@ -66,14 +66,14 @@ def test_the_mode_can_be_switched(plain: Scratch) -> None:
 
 
 def test_little_memory(scratch: Scratch) -> None:
-    """More metadata than the budget, and more for each request than a background reclaimer can be ahead of that looks
-    after every sixteenth: requests reclaim by themselves, and all of it is still right."""
+    """More metadata than the budget, and no background reclaimer that could work ahead: requests reclaim by themselves,
+    and all of it is still right."""
     names = [f"user.number{i}" for i in range(4)]
 
     def value(number: int) -> bytes:
         return bytes([number]) * 60_000
 
-    mount = scratch.mount("memory=4M")
+    mount = scratch.mount("memory=4M,background_reclaim=off")
     for number in range(60):
         path = mount / f"file{number}"
         path.touch()
@@ -89,8 +89,9 @@ def test_little_memory(scratch: Scratch) -> None:
     assert memory["direct_reclaims_total"] > 0
     if scratch.evict == "deferred":
         assert statistics["reclaim_context"]["violations_total"] == 0
+    scratch.control("background_reclaim=on")
     wait_until(lambda: scratch.statistics()["memory"]["used_bytes"] <= 4 << 20, "memory to be within the budget again")
-    scratch.remount("memory=4M")
+    scratch.remount("memory=4M,background_reclaim=off")
     for number in range(0, 60, 7):
         assert all(os.getxattr(mount / f"file{number}", name) == value(number) for name in names)
     scratch.unmount_and_check()

@@ -13,12 +13,13 @@ import trio.testing
 from deferfs.device import DelayingDevice, Delays, FailingDevice, Fault, MemoryDevice
 from deferfs.device.fail import Request
 from deferfs.errors import FsError
+from deferfs.limits import MEMORY_BYTES_MIN
 from deferfs.mount.runtime import Runtime
 from deferfs.store.io import run_job
 from deferfs.store.memory import Memory
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
-from deferfs.volume import namespace
+from deferfs.volume import namespace, xattrs
 from deferfs.volume.volume import Volume
 from tests.unit.runtimes import make_file, running
 from tests.unit.volumes import FILE, ROOT, fresh_device
@@ -136,3 +137,22 @@ async def test_without_a_background_reclaimer_memory_stays_until_an_operation_ne
         await trio.testing.wait_all_tasks_blocked()
         assert memory.used < 0.9 * before
         assert runtime.snapshot()["memory"]["background_reclaim"] is True  # type: ignore[index]
+
+
+async def test_a_smaller_budget_is_reached_without_an_operation() -> None:
+    """Lowered by `ctl memory=`: idle inodes and clean blocks go at once, dirty blocks when they have come home."""
+    async with running(size=64 << 20) as runtime:
+        memory = runtime.store.memory
+        for number in range(100):
+            ino = await make_file(runtime, b"f%d" % number)
+            await runtime.run(xattrs.setxattr, runtime.volume, ino, b"user.large", bytes(60_000))
+        await runtime.forget([(ino, 1) for ino in list(runtime.volume.inodes.table)])
+        assert runtime.store.dirty_bytes > MEMORY_BYTES_MIN
+        assert memory.used > MEMORY_BYTES_MIN
+        await runtime.control("memory", str(MEMORY_BYTES_MIN))
+        for _ in range(200):
+            if memory.used <= MEMORY_BYTES_MIN:
+                break
+            await trio.testing.wait_all_tasks_blocked(cushion=0.05)
+        assert memory.used <= MEMORY_BYTES_MIN
+        assert runtime.direct_reclaims_total == 0
