@@ -109,6 +109,10 @@ GC_BATCH: Final = 64
 """Inodes a worker takes at a time: one chunk of the inode table."""
 GC_DELAY_SECONDS: Final = 0.004
 """How long a batch may gather: one jiffy at 250 Hz, as XFS."""
+GC_IN_CORE_MAX: Final = 256
+"""In-core inodes in inodegc's queues beyond which orphans wait in the orphan table alone: four batches."""
+GC_IN_CORE_LIMIT: Final = 1_000_000
+"""The most that it can be set to."""
 GC_RETRY_NS: Final = 10_000_000
 """Wait before a failed inactivation is tried again; four times as long after each further failure ...."""
 GC_RETRY_NS_MAX: Final = 10_000_000_000

@@ -10,7 +10,8 @@ import click
 @click.command(
     "ctl",
     short_help="Change settings of a mounted filesystem.",
-    epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, gc_delay=SECONDS, gc_rate=N, memory=SIZE, "
+    epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, gc_in_core=N, gc_delay=SECONDS, gc_rate=N, "
+    "memory=SIZE, "
     "background_reclaim=on|off, poll=MICROSECONDS, throttle_inodes=N, throttle_bytes=SIZE, throttle_extents=N, "
     "throttle_age=SECONDS, throttle_deadline=SECONDS, preallocation_lifetime=SECONDS, drain=SECONDS, "
     "freeze_limit=SECONDS, ro=1|0. "

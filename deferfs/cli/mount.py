@@ -10,7 +10,7 @@ from deferfs import __version__
 @click.command(
     "mount",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Mount options of deferfs: evict=deferred|inline, commit=SECONDS, gc_workers=N, memory=SIZE, "
+    epilog="Mount options of deferfs: evict=deferred|inline, commit=SECONDS, gc_workers=N, gc_in_core=N, memory=SIZE, "
     "background_reclaim=on|off, handlers=N, discard, writeback_cache=on|off, poll=MICROSECONDS, "
     "entry_timeout=SECONDS, attr_timeout=SECONDS, log=FILE; "
     "and allow_other, allow_root, ro, suid, dev and the others that mount(8) describes.",

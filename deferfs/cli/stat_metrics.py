@@ -137,6 +137,7 @@ def _inodes(make: _Families, found: Statistics) -> Iterator[Metric]:
 def _gc(make: _Families, found: Statistics) -> Iterator[Metric]:
     gc = found["gc"]
     yield make.gauge("gc_backlog_inodes", "Inodes that wait for cleanup, or are being cleaned up.", gc["queued"])
+    yield make.gauge("gc_in_table_inodes", "Those of them that wait in the orphan table alone.", gc["in_table"])
     yield make.gauge("gc_pending_bytes", "Space that cleanups will free.", gc["pending_bytes"])
     yield make.gauge("gc_oldest_seconds", "Age of the oldest queued inode.", gc["oldest_seconds"])
     yield make.gauge("gc_times_owed", "Access times that inodes owe which are not in memory.", gc["times_owed"])

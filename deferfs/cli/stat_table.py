@@ -113,6 +113,10 @@ def _reclaim(statistics: Statistics) -> Iterator[str]:
     yield gc_line(statistics)
     pace = f" (at most {gc['rate']:g}/s)" if gc["rate"] else ""
     yield (f"         workers {gc['workers']}{pace}  queued in all {gc['queued_total']}  batches {gc['batches_total']}")
+    yield (
+        f"         queued in memory {gc['in_core']} of at most {gc['in_core_max']}"
+        f"  in the orphan table alone {gc['in_table']}"
+    )
     yield f"         errors {gc['errors_total']}  to be tried again {gc['delayed']}"
     yield (
         f"         access times owed {gc['times_owed']} of at most {gc['times_owed_max']}"

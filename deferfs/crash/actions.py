@@ -276,7 +276,10 @@ def _inactivation_step(world: World, n: Numbers) -> None:
     """Single steps of up to three inactivations at a time, as concurrent workers take them."""
     driver, gc = world.twin.driver, world.twin.volume.gc
     if len(driver.inactivations) < 1 + n[1] % 3:
-        for inode in gc.take(1):
+        taken = gc.take(1)
+        if not taken and driver.reload(1 + n[0] % 3):
+            taken = gc.take(1)
+        for inode in taken:
             begun = driver.begin_inactivation(inode)
             if begun is None:
                 gc.done(inode)
@@ -287,6 +290,11 @@ def _inactivation_step(world: World, n: Numbers) -> None:
         if driver.step_inactivation(chosen):
             driver.inactivations.remove(chosen)
             gc.done(chosen.inode)
+
+
+def _bound_in_core(world: World, n: Numbers) -> None:
+    """Orphans beyond none, one or two are left to the orphan table alone."""
+    world.twin.volume.gc.in_core_max = n[0] % 3
 
 
 def _remount(world: World, n: Numbers) -> None:
@@ -333,6 +341,7 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "collect_all": _collect_all,
     "inactivation_step": _inactivation_step,
     "policy": _policy,
+    "bound_in_core": _bound_in_core,
     "remount": _remount,
 }
 

@@ -19,7 +19,12 @@ def times_of(record: Inode) -> tuple[int, int, int, int]:
 
 def orphans_of(driver: Driver) -> set[int]:
     """Inodes without a name that wait for their inactivation."""
-    return {ino for ino, inode in driver.volume.inodes.table.items() if inode.orphan}
+    table = driver.volume.store.orphans
+
+    def look(plan: Plan) -> set[int]:
+        return {slot.ino for number in range(len(table.used)) for slot in table.slots(plan, number) if slot.ino}
+
+    return driver.run(look)
 
 
 def read_tree(driver: Driver) -> dict[int, Node]:

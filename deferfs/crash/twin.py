@@ -279,7 +279,7 @@ class Twin:
     def open(self, ino: int) -> None:
         """A handle."""
         record = self.driver.run(attributes.getattr, self.volume, ino)
-        self.handles.append(self.volume.inodes.hold(ino, record.generation))
+        self.handles.append(self.volume.hold(record))
 
     def release(self, number: int) -> None:
         """Close a handle; what the last one leaves is placed by the policy or trimmed."""

@@ -85,7 +85,7 @@ class Adapter(pyfuse3.Operations):
         """Of the data of READ and WRITE requests under way. libfuse has received a WRITE into a buffer of its own,
         which pyfuse3 has copied."""
         runtime.store.memory.add_account("buffers", lambda: self.buffer_bytes)
-        self._handles = Handles(runtime.volume.inodes, self.anomalies, writeback_cache=self.enable_writeback_cache)
+        self._handles = Handles(runtime.volume, self.anomalies, writeback_cache=self.enable_writeback_cache)
 
     # --- names ---
     def _names(

@@ -344,7 +344,7 @@ class Background:
                 await self.runtime.workers.flush()
             await self.runtime.workers.stop()
             await self.runtime.blockgc.stop()
-            left = self.runtime.workers.gc.backlog + len(self.store.recovered)
+            left = self.runtime.workers.gc.backlog
             if left:
                 log.info("%d deleted files are left to the next mount", left)
             await self._close_image()

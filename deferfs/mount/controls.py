@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from deferfs.errors import UsageError
-from deferfs.limits import GC_RATE_MIN, GC_WORKERS_MAX, MEMORY_BYTES_MIN, POLL_US_MAX
+from deferfs.limits import GC_IN_CORE_LIMIT, GC_RATE_MIN, GC_WORKERS_MAX, MEMORY_BYTES_MIN, POLL_US_MAX
 from deferfs.mount.options import COMMIT_SECONDS_MAX, COMMIT_SECONDS_MIN
 from deferfs.mount.units import parse_size
 
@@ -64,6 +64,10 @@ async def _commit(runtime: Runtime, key: str, value: str) -> None:
 
 async def _gc_workers(runtime: Runtime, key: str, value: str) -> None:
     runtime.workers.set_count(integer(key, value, 1, GC_WORKERS_MAX))
+
+
+async def _gc_in_core(runtime: Runtime, key: str, value: str) -> None:
+    runtime.volume.gc.in_core_max = integer(key, value, 0, GC_IN_CORE_LIMIT)
 
 
 async def _gc_delay(runtime: Runtime, key: str, value: str) -> None:
@@ -181,6 +185,7 @@ CONTROLS: Final[dict[str, Control]] = {
     "evict": _evict,
     "commit": _commit,
     "gc_workers": _gc_workers,
+    "gc_in_core": _gc_in_core,
     "gc_delay": _gc_delay,
     "gc_rate": _gc_rate,
     "memory": _memory,

@@ -21,6 +21,7 @@ import trio
 
 from deferfs.errors import FsError
 from deferfs.limits import (
+    CLEANUP_DIRTY_FRACTION,
     GC_BATCH,
     GC_DELAY_SECONDS,
     GC_LOOK_SECONDS,
@@ -28,14 +29,15 @@ from deferfs.limits import (
     GC_STAND_BACK_INODES,
     GC_TURN_NS,
 )
+from deferfs.mount import quarantine
 from deferfs.mount.waits import Timing
-from deferfs.ondisk.orphan import ORPHAN_QUARANTINED
 from deferfs.reclaim.gc import unfinished
 from deferfs.reclaim.inactivation import Inactivation
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.lockdep import GC_DRAIN
 from deferfs.reclaim.pace import Pace
 from deferfs.reclaim.states import State
+from deferfs.volume import orphans
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime import Runtime
@@ -58,6 +60,7 @@ class GcWorkers:
         self.runtime = runtime
         self.gc = runtime.volume.gc
         self.debts = runtime.volume.inodes.debts
+        self.spill = runtime.volume.spill
         self.store = runtime.store
         self.count = count
         self.stopped = False
@@ -86,6 +89,7 @@ class GcWorkers:
         """Start the workers."""
         self._nursery = nursery
         self.gc.wake = self._queued
+        quarantine.tell(self.runtime)
         self.set_count(self.count)
 
     def set_count(self, count: int) -> None:
@@ -138,26 +142,26 @@ class GcWorkers:
     # --- the queues ---
     def _queued(self, number: int) -> None:
         self._wakes[number % len(self._wakes)].set()
-        if self.gc.urgent:
+        if self.gc.wanted_out_of_turn:
             self._hurry.set()
-        if self.gc.urgent or self.gc.queues[number % len(self.gc.queues)].depth >= GC_BATCH:
+        if self.gc.wanted_out_of_turn or self.gc.queues[number % len(self.gc.queues)].depth >= GC_BATCH:
             self._gathered.set()
 
     def push(self) -> None:
         """Have what is queued, owed, or being worked on, done without delay. What has failed keeps its pause."""
         self.runtime.payer.hurry()
-        if not self.gc.queued and not self.gc.running and not self.store.recovered:
+        if not self.gc.queued and not self.gc.running:
             return
         self._hurry.set()
         self._gathered.set()
-        if self.gc.queued or self.store.recovered:
+        if self.gc.queued:
             for wake in self._wakes:
                 wake.set()
 
     @property
     def has_work(self) -> bool:
         """Whether anything is queued or being cleaned up."""
-        return bool(self.gc.backlog or self._busy or self.store.recovered)
+        return bool(self.gc.backlog or self._busy)
 
     async def progress(self) -> None:
         """Wait until a step of an inactivation has been applied, or one has ended."""
@@ -175,23 +179,37 @@ class GcWorkers:
         while self.debts.owes(ino) and self.runtime.payer.has_work and not self.stopped:
             self.push()
             await self._progress.wait()
-        inode = self.runtime.volume.inodes.table.get(ino)
-        if inode is not None:
-            await self._flush_inode(inode)
-
-    async def flush_below(self, ino: int) -> None:
-        """Wait for what was deleted in directory `ino`, and in directories below it that were deleted too."""
-        ancestor = self.runtime.volume.inodes.table.get(ino)
-        found = self.gc.below(ancestor) if ancestor is not None else []
-        self.gc.hasten(found)
-        for inode in found:
-            await self._flush_inode(inode)
-
-    async def _flush_inode(self, inode: InCoreInode) -> None:
-        while unfinished(inode):
+        while True:
+            inode = self.runtime.volume.inodes.table.get(ino)
+            if inode is None and not await self._reload_one(ino):
+                return
+            if inode is None:
+                continue
+            if not unfinished(inode):
+                return
             if not self.gc.hasten([inode]):
                 self.push()  # a worker has it
             await self._progress.wait()
+
+    async def flush_below(self, ino: int) -> None:
+        """Wait for what was deleted in directory `ino`, and in directories below it that were deleted too. Where names
+        were is not known of what waits in the orphan table alone: all of that is waited for."""
+        while self.spill.count:
+            self.push()
+            await self._progress.wait()
+        found = self.gc.below(ino)
+        self.gc.hasten(found)
+        for inode in found:
+            await self.flush_inode(inode.ino)
+
+    async def _reload_one(self, ino: int) -> bool:
+        """Have an inode of which nothing is in core queued out of turn; False when it waits for no inactivation."""
+        if not self.spill.count:
+            return False
+        try:
+            return await self.runtime.run_reserved(partial(orphans.reload_one, volume=self.runtime.volume, ino=ino))
+        except FsError:
+            return False  # there is no such inode
 
     # --- the workers ---
     async def _worker(self, number: int, scope: trio.CancelScope) -> None:
@@ -217,14 +235,17 @@ class GcWorkers:
 
     def _short(self) -> bool:
         """Whether memory or space is short."""
-        memory, space = self.store.memory, self.store.space
-        return (
-            memory.used > _SHORT_OF_MEMORY * memory.limit_bytes or space.free_blocks < space.blocks // _SHORT_OF_SPACE
-        )
+        memory = self.store.memory
+        return memory.used > _SHORT_OF_MEMORY * memory.limit_bytes or self._short_of_space()
+
+    def _short_of_space(self) -> bool:
+        return self.store.space.free_blocks < self.store.space.blocks // _SHORT_OF_SPACE
 
     def _wanted(self) -> bool:
         """Whether somebody waits for cleanups, or for what they give back."""
-        return bool(self._hurry.is_set() or self.gc.urgent or self.runtime.throttle.waiting or self._short())
+        return bool(
+            self._hurry.is_set() or self.gc.wanted_out_of_turn or self.runtime.throttle.waiting or self._short()
+        )
 
     def _pressed(self) -> bool:
         """Whether somebody waits for cleanups, or will soon."""
@@ -233,7 +254,7 @@ class GcWorkers:
     async def _stand_back(self, number: int) -> None:
         """While requests stream in, cleaning up can wait: until they pause or it is pressed for, and only for so many
         looks."""
-        if not self.gc.has_work(number) and not self.store.recovered:
+        if not self.gc.has_work(number):
             return
         requests = self.runtime.requests
         for _ in range(GC_LOOKS_MAX):
@@ -248,6 +269,13 @@ class GcWorkers:
         while (left_ns := self.pace.wait_ns()) and not self._wanted() and not self.stopped:
             with trio.move_on_after(min(left_ns / 1e9, _PACE_LOOK_SECONDS)):
                 await self._hurry.wait()
+
+    async def _within_means(self) -> None:
+        """Before a transaction, with nothing held: wait until no more than the share of cleanup is dirty, unless an
+        operation waits for it, or space is short."""
+        urgent = self._hurry.is_set() or self.gc.wanted_out_of_turn or self.runtime.throttle.waiting
+        if not urgent and not self._short_of_space() and not self.stopped:
+            await self.runtime.background.less_dirty(self.store.memory.limit_bytes // CLEANUP_DIRTY_FRACTION)
 
     async def _gather(self, number: int) -> None:
         """Let a batch come together, unless somebody waits, or memory or space is short."""
@@ -264,13 +292,11 @@ class GcWorkers:
     async def _work_once(self, number: int) -> bool:
         """Take a batch and clean it up; False when there is nothing to do."""
         self.gc.retry_due()
-        if self.store.recovered and not self.gc.has_work(number):
-            self._adopt_orphans()
-            if self.store.recovered and not self.gc.has_work(number):
-                await trio.lowlevel.checkpoint()
-                return True
         batch = self.gc.take(GC_BATCH if self._wanted() else self.pace.batch(GC_BATCH), number)
         if not batch:
+            if self.spill.count:
+                await self._reload()
+                return True
             if not self.gc.queued and not self.gc.running and (self._hurry.is_set() or self._gathered.is_set()):
                 self._hurry, self._gathered = trio.Event(), trio.Event()
             self.tell()
@@ -288,19 +314,15 @@ class GcWorkers:
             event, self._progress = self._progress, trio.Event()
             event.set()
 
-    def _adopt_orphans(self) -> None:
-        """Queue a part of what the orphan table held at mount: the rest costs no in-core inode yet."""
-        inodes = self.runtime.volume.inodes
-        for number, slot in self.store.recovered.take(GC_BATCH):
-            due = inodes.orphaned(slot.ino, slot.generation, slot.blocks, slot=number)
-            if due is None:
-                continue
-            if slot.flags & ORPHAN_QUARANTINED:
-                inodes.begin(due)
-                inodes.quarantine(due)
-                log.warning("inode %d is in quarantine since an earlier mount; see deferfs fsck", slot.ino)
-            else:
-                self.gc.enqueue(due)
+    async def _reload(self) -> None:
+        """Queue a batch of what waits in the orphan table alone."""
+        with self.runtime.checker.holding("inodegc worker", GC_DRAIN):
+            try:
+                await self.runtime.run_reserved(partial(orphans.reload, volume=self.runtime.volume, count_max=GC_BATCH))
+            except FsError as error:
+                log.error("%s", orphans.give_up(self.runtime.volume, error))
+        await trio.lowlevel.checkpoint()
+        self.tell()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -315,57 +337,32 @@ class GcWorkers:
     async def _inactivate_taken(self, inode: InCoreInode) -> None:
         with self.at_work():
             await self._keep_pace()
+            await self._within_means()
             await self._try_taken(inode)
 
     async def _try_taken(self, inode: InCoreInode) -> None:
         try:
-            finished = await self.inactivate(inode, background=not self._pressed())
+            finished = await self.inactivate(inode, background=not self._pressed(), deferred=True)
         except FsError as error:
             log.warning("inactivation of inode %d failed: %s", inode.ino, error)
             if self.gc.failed(inode):
-                await self._remember_quarantine(inode)
+                await quarantine.remember(self.runtime, inode)
         else:
             if finished:
                 self.gc.done(inode)
             else:
                 self.gc.leave_off(inode)
 
-    async def _remember_quarantine(self, inode: InCoreInode) -> None:
-        """So that the next mount leaves it alone too, and fsck reports it."""
-        log.error("inode %d is in quarantine: its cleanup failed %d times", inode.ino, inode.failures)
-        if not inode.orphan or inode.slot < 0:
-            return
-        note = partial(
-            self.store.orphans.set_quarantine,
-            slot=inode.slot,
-            ino=inode.ino,
-            generation=inode.generation,
-            quarantined=True,
-        )
-        try:
-            await self.runtime.run_reserved(note)
-        except FsError as error:
-            log.warning("quarantine of inode %d could not be written down: %s", inode.ino, error)
-
     async def release_quarantine(self) -> None:
         """Try everything in quarantine once more, now or at the next mount."""
-        orphans = self.store.orphans
-        for inode in list(self.runtime.volume.inodes.table.values()):
-            if inode.state is State.QUARANTINED and inode.orphan and inode.slot >= 0:
-                lift = partial(
-                    orphans.set_quarantine,
-                    slot=inode.slot,
-                    ino=inode.ino,
-                    generation=inode.generation,
-                    quarantined=False,
-                )
-                await self.runtime.run_reserved(lift)
+        await quarantine.release(self.runtime)
         self.gc.release_quarantine()
 
     # --- the inactivation ---
-    async def inactivate(self, inode: InCoreInode, *, background: bool = False) -> bool:
+    async def inactivate(self, inode: InCoreInode, *, background: bool = False, deferred: bool = False) -> bool:
         """Run one inactivation to its end, yielding between transactions when its turn is over; in the `background`,
-        where nobody waits for it, to whoever waits for anything.
+        where nobody waits for it, to whoever waits for anything. One that is `deferred` keeps to its share of dirty
+        blocks.
 
         False when the pool was told to stop before: the inode is INACTIVATING still, or was not begun.
         """
@@ -381,6 +378,8 @@ class GcWorkers:
             if background:
                 self.pace.spend()
                 await self._keep_pace()
+            if deferred:
+                await self._within_means()
             if self._told_to_stop():
                 return False
         inactivation.finish()
@@ -407,7 +406,7 @@ class GcWorkers:
         except FsError as error:
             log.warning("inactivation of inode %d failed: %s", inode.ino, error)
             if self.gc.failed_inline(inode):
-                await self._remember_quarantine(inode)
+                await quarantine.remember(self.runtime, inode)
             return
         if not finished:
             inodes.interrupt(inode)

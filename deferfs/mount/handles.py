@@ -15,8 +15,8 @@ from deferfs.errors import FsError
 if TYPE_CHECKING:
     from deferfs.mount.anomalies import Anomalies
     from deferfs.ondisk.inode import Inode
-    from deferfs.reclaim.cache import InodeCache
     from deferfs.reclaim.inode import ActiveReference
+    from deferfs.volume.volume import Volume
 
 
 @dataclass(slots=True, frozen=True)
@@ -35,8 +35,8 @@ class Handle:
 class Handles:
     """The open files of one mount. What the kernel has made up is counted in `anomalies`."""
 
-    def __init__(self, inodes: InodeCache, anomalies: Anomalies, *, writeback_cache: bool) -> None:
-        self._inodes = inodes
+    def __init__(self, volume: Volume, anomalies: Anomalies, *, writeback_cache: bool) -> None:
+        self._volume = volume
         self._anomalies = anomalies
         self._writeback_cache = writeback_cache
         self._open: dict[int, Handle] = {}
@@ -47,7 +47,7 @@ class Handles:
         self._last += 1
         self._open[self._last] = Handle(
             record.ino,
-            self._inodes.hold(record.ino, record.generation),
+            self._volume.hold(record),
             bool(flags & (os.O_SYNC | os.O_DSYNC)) and not self._writeback_cache,
             bool(flags & os.O_NOATIME) or flags & os.O_ACCMODE == os.O_WRONLY,
         )

@@ -13,6 +13,8 @@ from typing import Any, Final, Literal
 from deferfs.errors import UsageError
 from deferfs.limits import (
     COMMIT_SECONDS_DEFAULT,
+    GC_IN_CORE_LIMIT,
+    GC_IN_CORE_MAX,
     GC_WORKERS_DEFAULT,
     GC_WORKERS_MAX,
     HANDLERS_MAX,
@@ -46,6 +48,7 @@ class MountOptions:
     evict: EvictMode = "deferred"
     commit_seconds: float = COMMIT_SECONDS_DEFAULT
     gc_workers: int = GC_WORKERS_DEFAULT
+    gc_in_core: int = GC_IN_CORE_MAX
     memory_bytes: int | None = None
     background_reclaim: bool = True
     handlers: int | None = None
@@ -302,6 +305,7 @@ _VALUES: Final[dict[str, tuple[str, Callable[[str, str], object]]]] = {
     "evict": ("evict", _choice("deferred", "inline")),
     "commit": ("commit_seconds", _number(COMMIT_SECONDS_MIN, COMMIT_SECONDS_MAX)),
     "gc_workers": ("gc_workers", _integer(1, GC_WORKERS_MAX)),
+    "gc_in_core": ("gc_in_core", _integer(0, GC_IN_CORE_LIMIT)),
     "memory": ("memory_bytes", _memory),
     "background_reclaim": ("background_reclaim", _on_off),
     "handlers": ("handlers", _integer(1, HANDLERS_MAX)),

@@ -148,6 +148,7 @@ def load_volume(
     return Volume(
         store,
         evict=options.evict,
+        gc_in_core=options.gc_in_core,
         atime=_atime_policy(options.flags),
         atime_of_directories=not options.flags & syscalls.MS_NODIRATIME,
         content_times=not options.writeback_cache or options.read_only,

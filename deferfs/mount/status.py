@@ -107,8 +107,11 @@ def _gc(runtime: Runtime) -> Section:
     inodes, gc = runtime.volume.inodes.statistics(), runtime.volume.gc.statistics()
     size = store.fmt.block_size
     return {
-        "queued": runtime.volume.gc.backlog + len(store.recovered),
-        "pending_bytes": (inodes.pending_blocks + store.recovered.held_blocks) * size,
+        "queued": runtime.volume.gc.backlog,
+        "in_core": gc.in_core,
+        "in_core_max": runtime.volume.gc.in_core_max,
+        "in_table": runtime.volume.spill.count,
+        "pending_bytes": inodes.pending_blocks * size,
         "pending_extents": gc.extents,
         "times_owed": debts.count,
         "times_owed_max": debts.count_max,
@@ -173,7 +176,7 @@ def _journal(runtime: Runtime) -> Section:
 
 def _space(runtime: Runtime) -> Section:
     store, space = runtime.store, statfs(runtime.volume)
-    pending = store.space.pending_blocks + runtime.volume.inodes.pending_blocks + store.recovered.held_blocks
+    pending = store.space.pending_blocks + runtime.volume.inodes.pending_blocks
     return {
         "block_size": space.block_size,
         "blocks": space.blocks,

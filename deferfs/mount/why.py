@@ -105,7 +105,8 @@ def _reasons(
         yield f"it has {record.nlink} names: only the in-core inode can go"
     if inode is None:
         if record is not None and not record.nlink:
-            yield "it is in the orphan table and waits to be taken up by inodegc, as after a crash"
+            stopped = "; inodegc is stopped" if runtime.workers.stopped else ""
+            yield f"it waits in the orphan table, not in memory, until inodegc takes it up{stopped}"
         elif record is not None:
             yield "it is not in memory"
         return

@@ -12,13 +12,15 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, Literal, NamedTuple
 
 from deferfs.ondisk.format import HEADER_BYTES, ORPHAN_SLOT_BYTES, Format
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 
 _SLOT: Final = struct.Struct("<QIIQQ")
 assert _SLOT.size == ORPHAN_SLOT_BYTES
+_FLAGS_AT: Final = 12
+_BLOCKS_AT: Final = 24
 
 
 class OrphanSlot(NamedTuple):
@@ -33,6 +35,14 @@ class OrphanSlot(NamedTuple):
 
 FREE_SLOT: Final = OrphanSlot(0, 0, 0, 0)
 ORPHAN_QUARANTINED: Final = 1
+
+
+def _numbers(fmt: Format, data: bytes, code: Literal["I", "Q"]) -> array[int]:
+    """The slots of a block as unsigned integers of 4 or 8 bytes."""
+    numbers = array(code, data[HEADER_BYTES : HEADER_BYTES + fmt.orphans_per_block * ORPHAN_SLOT_BYTES])
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
 
 
 class OrphanBlock:
@@ -56,11 +66,12 @@ class OrphanBlock:
     @classmethod
     def total_blocks(cls, fmt: Format, data: bytes) -> int:
         """Blocks held by all the inodes of a sealed block that is sound, without decoding it."""
-        end = HEADER_BYTES + fmt.orphans_per_block * ORPHAN_SLOT_BYTES
-        numbers = array("Q", data[HEADER_BYTES:end])
-        if sys.byteorder == "big":
-            numbers.byteswap()
-        return sum(numbers[ORPHAN_SLOT_BYTES // 8 - 1 :: ORPHAN_SLOT_BYTES // 8])
+        return sum(_numbers(fmt, data, "Q")[_BLOCKS_AT // 8 :: ORPHAN_SLOT_BYTES // 8])
+
+    @classmethod
+    def flagged(cls, fmt: Format, data: bytes) -> bool:
+        """Whether any slot of a sealed block that is sound has a flag, without decoding it."""
+        return any(_numbers(fmt, data, "I")[_FLAGS_AT // 4 :: ORPHAN_SLOT_BYTES // 4])
 
     @classmethod
     def decode(cls, fmt: Format, address: int, data: bytes) -> OrphanBlock:

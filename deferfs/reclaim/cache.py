@@ -235,6 +235,22 @@ class InodeCache:
         inode.move(State.NEED_INACTIVE)
         return inode
 
+    # --- orphans that the orphan table alone remembers ---
+    def leave_to_table(self, inode: InCoreInode) -> None:
+        """A due orphan leaves memory: its slot in the orphan table tells all that is needed. What it holds stays
+        pending."""
+        inode.move(State.RECLAIMABLE)
+        self._free(inode)
+
+    def reload(self, ino: int, generation: int, slot: int, blocks: int) -> InCoreInode:
+        """It comes back, due as it was; `blocks`, which it holds, are pending already."""
+        inode = self._new(ino, generation)
+        inode.orphan = inode.reloaded = True
+        inode.slot = slot
+        inode.pending_blocks = blocks
+        inode.move(State.NEED_INACTIVE)
+        return inode
+
     # --- the inactivation's side ---
     def begin(self, inode: InCoreInode) -> bool:
         """Start inactivating; False when somebody made the inode live again meanwhile."""

@@ -1,8 +1,9 @@
-"""inodegc: what waits for its inactivation, in one queue for each worker, and who takes from them.
+"""inodegc: what waits for its inactivation, in one queue for each worker, and who takes from them. Beyond a bound,
+orphans wait in the orphan table alone (`spill`).
 
 **Invariants**
-- An inode waits in at most one place: its queue, `urgent` (taken out of turn) or `delayed` (failed, tried again
-  later). Each place holds a passive reference.
+- An inode waits in at most one place: its queue, `urgent` (taken out of turn), `delayed` (failed, tried again
+  later) or `spill`. Each but the last holds a passive reference; what is in the last is not in core.
 - The queue of an inode follows from its number, so that inodes whose records share a block meet in one batch.
 - `running` counts the inodes taken and not yet finished. `backlog` is everything that is still to be done; no inode
   leaves it but by `done`, by quarantine, or by becoming live again.
@@ -16,10 +17,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
-from deferfs.limits import GC_RETRY_NS, GC_RETRY_NS_MAX, INACTIVATION_RETRIES_MAX
+from deferfs.limits import GC_IN_CORE_MAX, GC_RETRY_NS, GC_RETRY_NS_MAX, INACTIVATION_RETRIES_MAX
 from deferfs.reclaim.cache import InodeCache
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.queue import GcQueue, QueueStatistics
+from deferfs.reclaim.spill import NONE, Spill, Spilled
 from deferfs.reclaim.states import State
 
 
@@ -28,6 +30,7 @@ class GcStatistics:
     """Gauges and totals of inodegc; `oldest_ns` is the age of the oldest queued inode."""
 
     queued: int
+    in_core: int
     delayed: int
     running: int
     blocks: int
@@ -44,13 +47,20 @@ class GcStatistics:
 class InodeGc:
     """The backlog. `wake(n)` is called when queue `n` has something to take and nobody knows yet.
 
-    `span` neighbouring inode numbers go to the same queue. `clock` returns ns.
+    `span` neighbouring inode numbers go to the same queue. `clock` returns ns. `spill` takes what is beyond
+    `in_core_max`; without it everything stays in core.
     """
 
-    def __init__(self, cache: InodeCache, clock: Callable[[], int], *, span: int = 64) -> None:
+    def __init__(
+        self, cache: InodeCache, clock: Callable[[], int], *, span: int = 64, spill: Spill | None = None
+    ) -> None:
         self.cache = cache
         self.clock = clock
         self.span = span
+        self.spill = Spill(1) if spill is None else spill
+        self._has_table = spill is not None
+        self.in_core_max = GC_IN_CORE_MAX
+        """In-core inodes that the queues hold before orphans are left to the orphan table."""
         self.queues = [GcQueue(0)]
         self.urgent: deque[InCoreInode] = deque()
         """Wanted out of turn: somebody waits for them, or for the space they hold."""
@@ -66,6 +76,11 @@ class InodeGc:
     @property
     def queued(self) -> int:
         """Inodes that wait for a worker."""
+        return self.in_core + self.spill.count
+
+    @property
+    def in_core(self) -> int:
+        """Those of them that are in core."""
         total = len(self.urgent)
         for queue in self.queues:
             total += queue.depth
@@ -79,7 +94,7 @@ class InodeGc:
     @property
     def extents(self) -> int:
         """Extents that those in the queues hold, as far as is known."""
-        total = 0
+        total = self.spill.extents
         for queue in self.queues:
             total += queue.extents
         return total
@@ -88,6 +103,8 @@ class InodeGc:
         """When the oldest inode that waits was queued; 0 when none does."""
         stamps = [stamp for queue in self.queues if (stamp := queue.oldest_ns())]
         stamps.extend(inode.queued_ns for inode in self.urgent)
+        if self.spill.count:
+            stamps.append(self.spill.oldest_ns())
         return min(stamps) if stamps else 0
 
     # --- coming in ---
@@ -98,6 +115,13 @@ class InodeGc:
 
     def enqueue(self, inode: InCoreInode) -> None:
         """Queue an inode in NEED_INACTIVE. Allocates nothing, waits for nothing."""
+        if self._spills(inode):
+            self._spill(inode)
+        else:
+            self.queue(inode)
+
+    def queue(self, inode: InCoreInode) -> None:
+        """The same, in core whatever else is there."""
         inode.move(State.QUEUED)
         if inode.queue is not None:
             # cancelled earlier and still linked
@@ -108,6 +132,26 @@ class InodeGc:
         queue = self.queue_of(inode.ino)
         queue.push(inode)
         self.wake(queue.number)
+
+    def _spill(self, inode: InCoreInode) -> None:
+        """Leave it to the orphan table."""
+        queue = self.queue_of(inode.ino)
+        queue.queued_total += 1
+        self.spill.put(inode.slot, inode.pending_blocks, inode.pending_extents, self.clock())
+        self.cache.leave_to_table(inode)
+        self.wake(queue.number)
+
+    def _spills(self, inode: InCoreInode) -> bool:
+        """Whether the orphan table is to be all that remembers it: it stands there, nothing else is kept of it, and so
+        many are in core already, or others wait there before it."""
+        return (
+            self._has_table
+            and inode.orphan
+            and inode.slot >= 0
+            and inode.queue is None
+            and not inode.failures
+            and (self.spill.count > 0 or self.in_core >= self.in_core_max)
+        )
 
     def resize(self, count: int) -> None:
         """Have `count` queues, one for each worker; what waits is dealt out again in its order of arrival."""
@@ -131,6 +175,41 @@ class InodeGc:
         for number in range(count):
             self.wake(number)
 
+    # --- back from the orphan table ---
+    def reload(self, number: int, found: list[Spilled]) -> None:
+        """Queue these, which block `number` of the orphan table names and which are not in core. When it was wanted out
+        of turn, so are they. With none it is a block that names none of those that should be there: they are given up.
+        """
+        if not found:
+            self.cache.pending_blocks -= self.spill.settle(number)
+            return
+        urgent, since = self.spill.is_hastened(number), self.spill.since(number)
+        for one in found:
+            inode = self._back(one)
+            inode.move(State.QUEUED)
+            inode.queued_ns = since
+            if urgent:
+                inode.passive += 1
+                self.urgent.append(inode)
+            else:
+                queue = self.queue_of(inode.ino)
+                queue.push(inode)
+                queue.queued_total -= 1  # it has been counted
+                self.wake(queue.number)
+        if urgent:
+            self.wake(0)
+
+    def recall(self, one: Spilled) -> InCoreInode:
+        """This one is in core again, due, and in no queue: it is looked up, or wanted by itself."""
+        return self._back(one)
+
+    def _back(self, one: Spilled) -> InCoreInode:
+        if self.spill.waits_in(one.slot // self.spill.per_block):
+            self.cache.pending_blocks -= self.spill.leave(one.slot, one.blocks)
+        else:
+            self.cache.pending_blocks += one.blocks  # given up before
+        return self.cache.reload(one.ino, one.generation, one.slot, one.blocks)
+
     # --- out of turn ---
     def hasten(self, inodes: Iterable[InCoreInode]) -> int:
         """Have these taken before all others; how many of them were waiting."""
@@ -148,26 +227,32 @@ class InodeGc:
 
     def hasten_space(self, blocks: int) -> int:
         """Have inodes taken out of turn, cheapest first, until those that are hold at least `blocks` together: cheap is
-        what holds many blocks for each extent. Returns the blocks they hold; 0 when nothing that waits is known to hold
-        any."""
-        taken = 0
+        what holds many blocks for each extent; what waits in the orphan table goes by the cheapest in the same block of
+        the table. Returns the blocks they hold; 0 when nothing that waits is known to hold any."""
+        taken = self.spill.hastened_blocks()
         for inode in self.urgent:
             taken += inode.pending_blocks
         if taken >= blocks:
             return taken
         found = [
-            inode
+            (_price(inode), inode.pending_blocks, NONE, inode)
             for queue in self.queues
             for inode in _linked(queue)
             if inode.waiting and inode.state is State.QUEUED and inode.pending_blocks
         ]
-        found.sort(key=_price)
-        for index, inode in enumerate(found):
-            taken += inode.pending_blocks
+        spilled = [(one.price, one.blocks, one.number, None) for one in self.spill.candidates()]
+        hastened: list[InCoreInode] = []
+        for _, held, number, waiting in sorted([*found, *spilled], key=_first):
+            if waiting is None:
+                self.spill.hasten(number)
+            else:
+                hastened.append(waiting)
+            taken += held
             if taken >= blocks:
-                del found[index + 1 :]
                 break
-        self.hasten(found)
+        self.hasten(hastened)
+        if self.spill.urgent:
+            self.wake(0)
         return taken
 
     # --- the workers' side ---
@@ -202,7 +287,12 @@ class InodeGc:
 
     def has_work(self, number: int) -> bool:
         """Whether the worker of queue `number` would find something to take."""
-        return bool(self.urgent or self.queues[number].head is not None)
+        return bool(self.urgent or self.queues[number].head is not None or self.spill.count)
+
+    @property
+    def wanted_out_of_turn(self) -> bool:
+        """Whether an operation waits for some of what is queued."""
+        return bool(self.urgent or self.spill.urgent)
 
     def retry_due(self) -> int:
         """Queue again what failed and has waited long enough; ns until the next one is due, 0 when none is left."""
@@ -214,7 +304,7 @@ class InodeGc:
             heappop(self.delayed)
             self.cache.put_passive(inode)
             if inode.state is State.NEED_INACTIVE:
-                self.enqueue(inode)
+                self.queue(inode)
         return 0
 
     def retry_now(self) -> None:
@@ -234,7 +324,7 @@ class InodeGc:
         self.running -= 1
         self.cache.put_passive(inode)
         if self.cache.interrupt(inode):
-            self.enqueue(inode)
+            self.queue(inode)
         elif inode.state is State.QUEUED and not inode.waiting:
             # it had not been begun
             if inode.queue is None:
@@ -277,10 +367,14 @@ class InodeGc:
         return count
 
     # --- who is meant ---
-    def below(self, ancestor: InCoreInode) -> list[InCoreInode]:
-        """The inodes still to be inactivated that lost their last name in `ancestor` or in a directory below it that
-        was deleted too; `ancestor` itself included."""
-        return [inode for inode in self.cache.table.values() if unfinished(inode) and _descends(inode, ancestor)]
+    def below(self, ancestor: int) -> list[InCoreInode]:
+        """The in-core inodes still to be inactivated that lost their last name in directory `ancestor` or in one below
+        it that was deleted too, itself included; and those of which that is not known any more."""
+        return [
+            inode
+            for inode in self.cache.table.values()
+            if unfinished(inode) and (inode.reloaded or _descends(inode, ancestor))
+        ]
 
     def statistics(self) -> GcStatistics:
         now = self.clock()
@@ -288,10 +382,11 @@ class InodeGc:
         oldest = self.oldest_ns()
         return GcStatistics(
             self.queued,
+            self.in_core,
             len(self.delayed),
             self.running,
-            sum(queue.blocks for queue in queues),
-            sum(queue.extents for queue in queues),
+            sum(queue.blocks for queue in queues) + self.spill.blocks,
+            self.extents,
             sum(queue.queued_total for queue in queues),
             self.inactivated_total,
             self.errors_total,
@@ -307,10 +402,10 @@ def unfinished(inode: InCoreInode) -> bool:
     return inode.state in (State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING)
 
 
-def _descends(inode: InCoreInode, ancestor: InCoreInode) -> bool:
+def _descends(inode: InCoreInode, ancestor: int) -> bool:
     at: InCoreInode | None = inode
     while at is not None:
-        if at is ancestor:
+        if at.ino == ancestor:
             return True
         at = at.parent
     return False
@@ -331,6 +426,10 @@ def _number(inode: InCoreInode) -> int:
 
 def _arrival(inode: InCoreInode) -> int:
     return inode.queued_ns
+
+
+def _first(entry: tuple[float, int, int, InCoreInode | None]) -> float:
+    return entry[0]
 
 
 def _price(inode: InCoreInode) -> float:

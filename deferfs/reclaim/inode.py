@@ -24,14 +24,15 @@ class InCoreInode:
 
     `pending_blocks` are the blocks that its inactivation will free, `pending_extents` the extents they lie in, as far
     as that is known; `slot` is its place in the orphan table (-1: none known); `parent` the directory in which an
-    orphan lost its last name; `lazy_atime` (ns, 0: none) a time not yet journaled. `following` links it into `queue`:
-    queueing allocates nothing; `waiting` tells whether it counts there, or has only left its link behind.
+    orphan lost its last name, which is not known when it was `reloaded` from the table; `lazy_atime` (ns, 0: none) a
+    time not yet journaled. `following` links it into `queue`: queueing allocates nothing; `waiting` tells whether it
+    counts there, or has only left its link behind.
     """
 
     __slots__ = (
         "active_tokens", "failures", "following", "generation", "ino", "lazy_atime", "lookups", "orphan", "parent",
-        "passive", "pending_blocks", "pending_extents", "preallocated", "queue", "queued_ns", "slot", "state",
-        "waiting",
+        "passive", "pending_blocks", "pending_extents", "preallocated", "queue", "queued_ns", "reloaded", "slot",
+        "state", "waiting",
     )  # fmt: skip
 
     def __init__(self, ino: int, generation: int) -> None:
@@ -49,6 +50,7 @@ class InCoreInode:
         self.queued_ns = 0
         self.failures = 0
         self.slot = -1
+        self.reloaded = False
         self.parent: InCoreInode | None = None
         self.queue: GcQueue | None = None
         self.waiting = False

@@ -23,7 +23,8 @@ class State(Enum):
     IDLE = auto()
     """No active reference; cached in case it is wanted again. On the LRU list."""
     NEED_INACTIVE = auto()
-    """No active reference, and cleanup is due: the policy decides who does it."""
+    """No active reference, and cleanup is due: the policy decides who does it. An orphan that is left to the orphan
+    table becomes reclaimable, and comes back in this state."""
     QUEUED = auto()
     """In a queue of inodegc, under a passive reference."""
     INACTIVATING = auto()
@@ -40,7 +41,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
     State.NEW: frozenset({State.LIVE, State.NEED_INACTIVE}),
     State.LIVE: frozenset({State.IDLE, State.NEED_INACTIVE}),
     State.IDLE: frozenset({State.LIVE, State.NEED_INACTIVE, State.RECLAIMABLE}),
-    State.NEED_INACTIVE: frozenset({State.LIVE, State.QUEUED, State.INACTIVATING}),
+    State.NEED_INACTIVE: frozenset({State.LIVE, State.QUEUED, State.INACTIVATING, State.RECLAIMABLE}),
     State.QUEUED: frozenset({State.LIVE, State.INACTIVATING}),
     State.INACTIVATING: frozenset({State.LIVE, State.NEED_INACTIVE, State.RECLAIMABLE, State.QUARANTINED}),
     State.RECLAIMABLE: frozenset({State.FREED}),

@@ -1,11 +1,12 @@
 """The orphan table: inodes without a name that wait to be inactivated, durable in the transaction of the unlink.
 
 **Invariants:** every inode with nlink 0 has exactly one slot, which its record names (`orphan_slot` = slot + 1); the
-table's file has no holes and its last block holds a used slot; `free` and `used` agree with the published blocks.
+table's file has no holes and its last block holds a used slot; `roomy` and `used` agree with the published blocks.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from functools import partial
 from heapq import heapify, heappop, heappush
@@ -18,57 +19,8 @@ from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
 
-_NUMBER_BYTES = 40
-"""Of an integer in a list."""
-_SLOT_BYTES = 320
-"""Of a decoded slot with its number, measured with tracemalloc."""
-
-
-class RecoveredOrphans:
-    """The orphans that the table held when it was opened and that inodegc has not taken yet.
-
-    It holds the blocks of the table as they are on disk until their slots are taken: 33 bytes an orphan, or a block of
-    the table for each that is used in part.
-
-    **Invariant:** a slot is in here until it is taken, and nobody else changes it before: only its inactivation does.
-    """
-
-    def __init__(self, fmt: Format) -> None:
-        self._fmt = fmt
-        self._blocks: list[tuple[int, int, bytes]] = []
-        """(first slot, address, content) of the blocks that are not decoded yet."""
-        self._slots: list[tuple[int, OrphanSlot]] = []
-        self._count = 0
-        self.held_blocks = 0
-        """Blocks that the inodes not taken yet hold."""
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def resident_bytes(self) -> int:
-        """Estimated resident bytes."""
-        return len(self._blocks) * (self._fmt.block_size + 200) + len(self._slots) * _SLOT_BYTES
-
-    def add(self, first: int, used: int, address: int, data: bytes) -> None:
-        """One block of the table, with `used` used slots from slot `first` on."""
-        if used:
-            self._blocks.append((first, address, data))
-            self._count += used
-            self.held_blocks += OrphanBlock.total_blocks(self._fmt, data)
-
-    def take(self, count_max: int) -> list[tuple[int, OrphanSlot]]:
-        """Up to `count_max` of them: (slot, content). Those in quarantine are among them."""
-        while self._blocks and len(self._slots) < count_max:
-            first, address, data = self._blocks.pop()
-            slots = OrphanBlock.decode(self._fmt, address, data).slots
-            self._slots.extend((first + i, slot) for i, slot in enumerate(slots) if slot.ino)
-        taken = self._slots[-count_max:]
-        del self._slots[-count_max:]
-        self._count -= len(taken)
-        for _, slot in taken:
-            self.held_blocks -= slot.blocks
-        return taken
+_NUMBER_BYTES = 16
+"""Of a small integer in a list."""
 
 
 class OrphanTable:
@@ -78,10 +30,16 @@ class OrphanTable:
         self.per_block = slots_per_block
         self.used: list[int] = []
         """Used slots of each block of the table."""
-        self.free: list[int] = []
-        """Heap of free slots in mapped blocks (and, until they are popped, in unmapped ones)."""
+        self.roomy: list[int] = []
+        """Heap of the blocks of the table that have a free slot, each once."""
+        self.held = array("Q")
+        """As found when the table was opened: blocks held by the inodes that each block of the table names."""
+        self.quarantined: list[tuple[int, OrphanSlot]] = []
+        """As found then: (slot, content) of those whose inactivation is not to be tried again."""
         self.on_change: Callable[[int, int], None] = _nobody
         """Called with an orphan's number and the blocks it holds now, when an operation has changed them."""
+        self.on_grow: Callable[[int], None] = _nothing
+        """Called with the number of blocks of the table when there are more."""
 
     @property
     def count(self) -> int:
@@ -90,51 +48,49 @@ class OrphanTable:
     @property
     def resident_bytes(self) -> int:
         """Estimated resident bytes."""
-        return (len(self.used) + len(self.free)) * _NUMBER_BYTES
+        return (len(self.used) + len(self.roomy)) * _NUMBER_BYTES + 8 * len(self.held)
 
-    def load(self, fmt: Format, blocks: list[tuple[int, bytes]]) -> RecoveredOrphans:
-        """Take in the table as it is on disk, block by block (address, content). CorruptionError.
+    def load(self, fmt: Format, address: int, data: bytes) -> None:
+        """Take in the next block of the table as it is on disk. CorruptionError.
 
-        Full blocks, which are nearly all of a long table, are only counted: a mount must not take longer for them.
+        Only counted, but for what is in quarantine: a mount must not take longer, or more memory, for a long table.
         """
-        found = RecoveredOrphans(fmt)
-        for number, (address, data) in enumerate(blocks):
-            first = number * self.per_block
-            used = OrphanBlock.count(fmt, address, data)
-            if used < self.per_block:
-                slots = OrphanBlock.decode(fmt, address, data).slots
-                self.free.extend(first + i for i, slot in enumerate(slots) if not slot.ino)
-            self.used.append(used)
-            found.add(first, used, address, data)
-        heapify(self.free)
-        return found
+        used = OrphanBlock.count(fmt, address, data)
+        if OrphanBlock.flagged(fmt, data):
+            first = len(self.used) * self.per_block
+            slots = enumerate(OrphanBlock.decode(fmt, address, data).slots, first)
+            self.quarantined.extend((number, slot) for number, slot in slots if slot.flags & ORPHAN_QUARANTINED)
+        if used < self.per_block:
+            self.roomy.append(len(self.used))  # ascending: a heap
+        self.used.append(used)
+        self.held.append(OrphanBlock.total_blocks(fmt, data) if used else 0)
+
+    def slots(self, plan: Plan, number: int) -> list[OrphanSlot]:
+        """The slots of a block of the table, to look at."""
+        return plan.get(self._address(plan, number), OrphanBlock).slots
 
     def add(self, plan: Plan, inode: Inode) -> None:
         """Enter an inode that lost its last name; `inode` is the plan's own copy."""
-        limit = len(self.used) * self.per_block
-        while self.free and self.free[0] >= limit:
-            heappop(self.free)
-        grow = not self.free
-        slot = limit if grow else self.free[0]
-        number, index = divmod(slot, self.per_block)
+        grow = not self.roomy
+        number = len(self.used) if grow else self.roomy[0]
         if grow:
             address, _ = plan.allocate(0, 1)
             plan.create(address, OrphanBlock.fresh(plan.store.fmt))
             extents.insert(plan, plan.store.inodes.modify(plan, ORPHAN_FILE_INO), Mapping(number, address, 1, False))
-        block = plan.modify(self._address(plan, number), OrphanBlock)
-        block.slots[index] = OrphanSlot(inode.ino, inode.generation, 0, 0, inode.blocks)
-        inode.orphan_slot = slot + 1
-        plan.on_apply.append(lambda: self._added(slot, grow=grow))
+        slots = plan.modify(self._address(plan, number), OrphanBlock).slots
+        index = _free_slot(slots)
+        slots[index] = OrphanSlot(inode.ino, inode.generation, 0, 0, inode.blocks)
+        inode.orphan_slot = number * self.per_block + index + 1
+        plan.on_apply.append(lambda: self._added(number, grow=grow))
 
-    def _added(self, slot: int, *, grow: bool) -> None:
-        number = slot // self.per_block
+    def _added(self, number: int, *, grow: bool) -> None:
         if grow:
             self.used.append(0)
-            for free in range(slot + 1, slot + self.per_block):
-                heappush(self.free, free)
-        else:
-            heappop(self.free)
+            heappush(self.roomy, number)
+            self.on_grow(len(self.used))
         self.used[number] += 1
+        if self.used[number] == self.per_block:
+            heappop(self.roomy)
 
     def progress(self, plan: Plan, inode: Inode, cursor: int) -> None:
         """A step of the inactivation is done: `cursor` logical blocks are left to look at."""
@@ -185,13 +141,16 @@ class OrphanTable:
             for piece in extents.remove(plan, table, keep, len(self.used)):
                 for address in range(piece.physical, piece.physical + piece.length):
                     plan.free_metadata(address)
-        plan.on_apply.append(lambda: self._cleared(slot, keep))
+        plan.on_apply.append(lambda: self._cleared(number, keep))
 
-    def _cleared(self, slot: int, keep: int) -> None:
-        self.used[slot // self.per_block] -= 1
-        del self.used[keep:]
-        if slot < keep * self.per_block:
-            heappush(self.free, slot)
+    def _cleared(self, number: int, keep: int) -> None:
+        if self.used[number] == self.per_block:
+            heappush(self.roomy, number)
+        self.used[number] -= 1
+        if keep < len(self.used):
+            del self.used[keep:]
+            self.roomy = [number for number in self.roomy if number < keep]
+            heapify(self.roomy)
 
     def _slots_of(self, plan: Plan, number: int) -> list[OrphanSlot]:
         """The plan's own copy of the slots of a block of the table."""
@@ -204,5 +163,17 @@ class OrphanTable:
         return extents.map_range(plan, table, number, 1)[0].physical
 
 
+def _free_slot(slots: list[OrphanSlot]) -> int:
+    """The first that is free. CorruptionError."""
+    for index, slot in enumerate(slots):
+        if not slot.ino:
+            return index
+    raise CorruptionError("a block of the orphan table has fewer free slots than its header says")
+
+
 def _nobody(ino: int, blocks: int) -> None:
     """Nobody wants to know."""
+
+
+def _nothing(blocks: int) -> None:
+    """Nothing is kept for each block of the table."""

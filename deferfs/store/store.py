@@ -13,7 +13,6 @@ from deferfs.limits import OPERATION_BLOCKS_MIN, OPERATION_FRACTION
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Block, Format
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, InodeBlock
-from deferfs.ondisk.orphan import OrphanBlock
 from deferfs.ondisk.superblock import (
     COUNTER_SANE_MAX,
     FEATURES_READ_ONLY,
@@ -30,7 +29,7 @@ from deferfs.store.io import Flush, Job, Read, Write
 from deferfs.store.journal import Journal
 from deferfs.store.memory import Memory
 from deferfs.store.needs import NeedBlocks, NeedMemory
-from deferfs.store.orphans import OrphanTable, RecoveredOrphans
+from deferfs.store.orphans import OrphanTable
 from deferfs.store.plan import Plan
 from deferfs.store.recovery import read_log, recover, superblock_offset
 from deferfs.store.space import FreeSpace
@@ -47,8 +46,7 @@ class Store:
 
     `clock` and `stamp` return ns since the epoch: `stamp` the time that an operation gives to files (read once each,
     see `Plan.now`), `clock` that of all else, which is cheap to read: of the journal, of queues and their ages, of
-    access times that are kept in memory. `entropy` returns 32 random bits for inode generations. `recovered` lists
-    (slot, content) of the orphan table as it was found: work for inodegc.
+    access times that are kept in memory. `entropy` returns 32 random bits for inode generations.
     """
 
     def __init__(
@@ -76,7 +74,6 @@ class Store:
         self.inodes = InodeTable(superblock.inode_root)
         self.orphans = OrphanTable(self.fmt.orphans_per_block)
         self.journal = Journal(self, superblock.tail_tid, superblock.journal_tail)
-        self.recovered = RecoveredOrphans(self.fmt)
         self.pinned_bytes = 0
         """Of the cached blocks that stay as long as the store is open."""
         self.block_reads = max(1, _READ_BYTES // self.fmt.block_size)
@@ -87,12 +84,7 @@ class Store:
         memory.dirty = lambda: self.dirty_bytes
 
     def _table_bytes(self) -> int:
-        return (
-            self.space.resident_bytes
-            + self.inodes.resident_bytes
-            + self.orphans.resident_bytes
-            + self.recovered.resident_bytes
-        )
+        return self.space.resident_bytes + self.inodes.resident_bytes + self.orphans.resident_bytes
 
     @property
     def dirty_bytes(self) -> int:
@@ -270,7 +262,6 @@ def _load_orphans(store: Store) -> Job[None]:
         return [(m.physical, m.length) for m in extents.map_range(plan, table, 0, last.end)]
 
     runs = yield from store.look(mapped)
-    blocks: list[tuple[int, bytes]] = []
     size = store.fmt.block_size
     for first, length in runs:
         if not first:
@@ -279,10 +270,8 @@ def _load_orphans(store: Store) -> Job[None]:
             count = min(store.block_reads, first + length - at)
             data = yield Read(at * size, count * size)
             assert data is not None
-            found = [(at + i, data[i * size : (i + 1) * size]) for i in range(count)]
-            OrphanBlock.count(store.fmt, *found[0])  # what only claims to be a table ends here
-            blocks.extend(found)
-    store.recovered = store.orphans.load(store.fmt, blocks)
+            for i in range(count):
+                store.orphans.load(store.fmt, at + i, data[i * size : (i + 1) * size])
 
 
 def close_store(store: Store) -> Job[None]:

@@ -124,7 +124,7 @@ def statfs(volume: Volume) -> Statfs:
     """Space and inodes, exact: what queued inactivations will free is free."""
     store = volume.store
     free, available = store.statfs_blocks()
-    pending = volume.inodes.pending_blocks + store.recovered.held_blocks
+    pending = volume.inodes.pending_blocks
     free = min(free + pending, store.superblock.blocks)
     available = min(available + pending, free)
     files_free = free * store.fmt.inodes_per_block

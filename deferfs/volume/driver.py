@@ -21,7 +21,7 @@ from deferfs.store.needs import Need, NeedBlocks, NeedData, NeedFreeSpace, NeedL
 from deferfs.store.plan import Plan
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import close_store, open_store
-from deferfs.volume import files
+from deferfs.volume import files, orphans
 from deferfs.volume.volume import Volume
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ class Driver:
         memory = Memory(memory_bytes)
         job = open_store(superblock, memory, clock=clock, entropy=entropy, stamp=stamp, read_only=read_only)
         store = run_job(device, job)
-        driver = cls(device, Volume(store, evict=evict))
-        driver.adopt_orphans()
-        return driver
+        return cls(device, Volume(store, evict=evict))
 
     # --- operations ---
     def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -200,6 +198,8 @@ class Driver:
         while count < count_max:
             batch = self.volume.gc.take(min(_GC_BATCH, count_max - count))
             if not batch:
+                if self.reload():
+                    continue
                 break
             for inode in batch:
                 self.inactivate(inode)
@@ -215,15 +215,9 @@ class Driver:
             first = ino - ino % fmt.inodes_per_group % fmt.inodes_per_block
             self._run(lambda plan, first=first: volume.repayment.pay(plan, first), reserve=True)  # type: ignore[misc]
 
-    def adopt_orphans(self) -> int:
-        """Queue what the orphan table held when the volume was opened."""
-        volume = self.volume
-        found = volume.store.recovered.take(len(volume.store.recovered))
-        for number, slot in found:
-            due = volume.inodes.orphaned(slot.ino, slot.generation, slot.blocks, slot=number)
-            if due is not None:
-                volume.gc.enqueue(due)
-        return len(found)
+    def reload(self, count_max: int = _GC_BATCH) -> int:
+        """Queue some of what waits in the orphan table alone; 0 when nothing does."""
+        return self._run(lambda plan: orphans.reload(plan, self.volume, count_max), reserve=True)
 
     # --- durability ---
     def job(self, job: Job[Any]) -> Any:

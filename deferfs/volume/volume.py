@@ -7,16 +7,25 @@ import stat
 from collections import OrderedDict
 
 from deferfs.errors import FsError
-from deferfs.limits import DEBTS_FRACTION, DIRECTORY_COST_BYTES, INODE_COST_BYTES, NAME_BYTES_MAX, PAST_EOF_COST_BYTES
+from deferfs.limits import (
+    DEBTS_FRACTION,
+    DIRECTORY_COST_BYTES,
+    GC_IN_CORE_MAX,
+    INODE_COST_BYTES,
+    NAME_BYTES_MAX,
+    PAST_EOF_COST_BYTES,
+)
 from deferfs.ondisk.inode import FLAG_PREALLOCATED, FLAG_TRUNCATING, INODE_FILE_INO, ORPHAN_FILE_INO, Inode
 from deferfs.reclaim.cache import InodeCache
 from deferfs.reclaim.debts import TimeDebts, places_for
 from deferfs.reclaim.gc import InodeGc
-from deferfs.reclaim.inode import InCoreInode
+from deferfs.reclaim.inode import ActiveReference, InCoreInode
 from deferfs.reclaim.policy import EvictPolicy, make_policy
 from deferfs.reclaim.repayment import Repayment
+from deferfs.reclaim.spill import Spill
 from deferfs.store.plan import Plan
 from deferfs.store.store import Store
+from deferfs.volume import orphans
 
 
 class Volume:
@@ -27,13 +36,16 @@ class Volume:
         store: Store,
         *,
         evict: str = "deferred",
+        gc_in_core: int = GC_IN_CORE_MAX,
         atime: str = "relative",
         atime_of_directories: bool = True,
         content_times: bool = True,
     ) -> None:
         self.store = store
         self.inodes = InodeCache(TimeDebts(places_for(store.memory.limit_bytes // DEBTS_FRACTION)))
-        self.gc = InodeGc(self.inodes, store.clock, span=store.fmt.inodes_per_chunk)
+        self.spill = Spill(store.fmt.orphans_per_block)
+        self.gc = InodeGc(self.inodes, store.clock, span=store.fmt.inodes_per_chunk, spill=self.spill)
+        self.gc.in_core_max = gc_in_core
         self.policy: EvictPolicy = make_policy(evict, self.gc)
         self.atime = atime
         """When reading changes the access time: `relative` (relatime), `strict` or `none`."""
@@ -51,6 +63,8 @@ class Volume:
         """The most that there have been."""
         self.inodes.on_freed = self._freed
         store.orphans.on_change = self.inodes.orphan_holds
+        store.orphans.on_grow = self.spill.reserve
+        orphans.take_up(store.orphans, self.spill, self.inodes, store.clock())
         self.repayment = Repayment(self.inodes.debts)
         store.inodes.on_change = self.repayment.go_along
         store.memory.add_account("debts", lambda: self.inodes.debts.resident_bytes)
@@ -58,7 +72,7 @@ class Volume:
 
     def _inode_bytes(self) -> int:
         lists = len(self.directories) * DIRECTORY_COST_BYTES + len(self.past_eof) * PAST_EOF_COST_BYTES
-        return self.inodes.bytes + lists
+        return self.inodes.bytes + lists + self.spill.resident_bytes
 
     def _freed(self, ino: int) -> None:
         self.directories.pop(ino, None)
@@ -69,6 +83,8 @@ class Volume:
 
     def lookup_count(self, record: Inode, count: int = 1) -> None:
         """The kernel was told of the inode."""
+        if not record.nlink:
+            orphans.recall(self, record)
         inode = self.inodes.lookup(record.ino, record.generation, count)
         if record.flags & (FLAG_PREALLOCATED | FLAG_TRUNCATING) and not inode.preallocated:
             self.note_past_eof(record.ino)
@@ -76,6 +92,12 @@ class Volume:
             self.directories[record.ino] = None
             if len(self.directories) > self.directories_highest:
                 self.directories_highest = len(self.directories)
+
+    def hold(self, record: Inode) -> ActiveReference:
+        """An active reference for an open handle or an operation in flight."""
+        if not record.nlink:
+            orphans.recall(self, record)
+        return self.inodes.hold(record.ino, record.generation)
 
     def note_past_eof(self, ino: int) -> None:
         """The file has blocks past EOF, speculative or left by a truncate that is not done."""

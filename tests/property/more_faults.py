@@ -11,13 +11,14 @@ from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.inode import Inode
 from deferfs.ondisk.journal import peek
-from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
+from deferfs.ondisk.orphan import OrphanBlock
 from deferfs.reclaim import inactivation
 from deferfs.reclaim.inactivation import Inactivation
+from deferfs.reclaim.spill import Spill
 from deferfs.store import checkpoint, commit, extents, recovery, store, xattrs
 from deferfs.store.io import Flush, Job
 from deferfs.store.journal import Journal
-from deferfs.store.orphans import OrphanTable, RecoveredOrphans
+from deferfs.store.orphans import OrphanTable
 from deferfs.store.plan import Plan
 from deferfs.store.recovery import LogReader, Transaction, _NewestImages
 from deferfs.store.space import FreeSpace
@@ -205,9 +206,9 @@ def the_mount_counts_a_free_block_too_few(patch: pytest.MonkeyPatch) -> None:
 
 @fault("many_orphans")
 def the_mount_takes_up_one_orphan_less(patch: pytest.MonkeyPatch) -> None:
-    original = RecoveredOrphans.take
+    original = Spill.found
 
-    def take(recovered: RecoveredOrphans, count_max: int) -> list[tuple[int, OrphanSlot]]:
-        return original(recovered, count_max)[1:]
+    def found(spill: Spill, number: int, count: int, blocks: int, now_ns: int) -> None:
+        original(spill, number, count - 1, blocks, now_ns)
 
-    patch.setattr(RecoveredOrphans, "take", take)
+    patch.setattr(Spill, "found", found)

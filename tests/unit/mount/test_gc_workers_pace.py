@@ -9,7 +9,11 @@ import pytest
 import trio
 import trio.testing
 
+from deferfs.limits import CLEANUP_DIRTY_FRACTION
+from deferfs.mount import background
 from deferfs.mount.runtime import Runtime
+from deferfs.reclaim.inactivation import Inactivation
+from deferfs.store.plan import Plan
 from tests.unit.runtimes import delete_and_forget, delete_unheld, done, make_file, running
 
 RATE = 10
@@ -43,7 +47,8 @@ def a_caller_that_is_throttled(runtime: Runtime) -> None:
 
 
 def little_memory(runtime: Runtime) -> None:
-    runtime.store.memory.set_limit(runtime.store.memory.used // 2)
+    memory = runtime.store.memory
+    memory.add_account("ballast", lambda: memory.limit_bytes)
 
 
 @pytest.mark.parametrize("press", [barrier, a_caller_that_is_throttled, little_memory])
@@ -102,3 +107,27 @@ async def test_a_stop_does_not_wait_for_it(runtime: Runtime, autojump_clock: tri
     runtime.workers.resume()
     await runtime.workers.flush()
     assert done(runtime) == 1
+
+
+async def test_a_worker_keeps_to_its_share_of_dirty_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before each step no more than an eighth of the budget is dirty, though operations may make more so."""
+    dirty: dict[tuple[int, int], int] = {}
+    step = Inactivation.step
+    monkeypatch.setattr(background, "DIRTY_WAIT_SECONDS_MAX", inf)
+    async with running(gc_workers=1, size=64 << 20) as runtime:
+
+        def noted(self: Inactivation, plan: Plan) -> bool:
+            # not when it is tried again: it holds what it lacked
+            dirty.setdefault((self.inode.ino, self.steps), runtime.store.dirty_bytes)
+            return step(self, plan)
+
+        inos = [await make_file(runtime, b"%d" % number, b"x" * 2000) for number in range(1500)]
+        await runtime.background.write_back()
+        runtime.store.memory.set_limit(2 << 20)
+        monkeypatch.setattr(Inactivation, "step", noted)
+        for number, ino in enumerate(inos):
+            await delete_and_forget(runtime, b"%d" % number, ino)
+        while runtime.volume.gc.backlog:
+            await runtime.workers.progress()
+    assert len(dirty) >= 1500
+    assert max(dirty.values()) <= (2 << 20) // CLEANUP_DIRTY_FRACTION

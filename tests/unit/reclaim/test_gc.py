@@ -223,8 +223,8 @@ class TestBelow:
             found = cache.forget(directory, 1)
             assert found is not None
             gc.enqueue(found)
-        assert [inode.ino for inode in gc.below(cache.table[20])] == [20, 21, 8]
-        assert [inode.ino for inode in gc.below(cache.table[30])] == [9]
+        assert [inode.ino for inode in gc.below(20)] == [20, 21, 8]
+        assert [inode.ino for inode in gc.below(30)] == [9]
 
     def test_the_child_holds_its_parent_passively(self, gc: InodeGc) -> None:
         directory = gc.cache.lookup(20, 1)
@@ -251,7 +251,7 @@ class TestBelow:
         cache.begin(inner)
         cache.finish(inner)
         assert inner.state is State.FREED
-        assert [inode.ino for inode in gc.below(top)] == [8]
+        assert [inode.ino for inode in gc.below(20)] == [8]
         (leaf,) = gc.take(9)
         cache.begin(leaf)
         cache.finish(leaf)

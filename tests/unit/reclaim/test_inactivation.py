@@ -38,6 +38,7 @@ def scattered(driver: Driver, name: bytes, count: int) -> int:
 
 def begun(driver: Driver) -> Inactivation:
     """The inactivation of the one inode that is queued."""
+    driver.reload()
     (inode,) = driver.volume.gc.take(9)
     inactivation = Inactivation(driver.volume.inodes, inode)
     assert inactivation.begin()

@@ -115,9 +115,9 @@ def cut_off(driver: Driver, ino: int, free: int) -> Driver:
     ticks = itertools.count(1 << 20).__next__
     store = run_job(device, open_store(superblock, Memory(64 * MIB), clock=ticks, entropy=ticks, read_only=False))
     crashed = Driver(device, Volume(store, evict="deferred"))
-    assert store.recovered.held_blocks == stood.blocks == record(crashed, ino).blocks
+    assert crashed.volume.inodes.pending_blocks == stood.blocks == record(crashed, ino).blocks
     assert free_blocks(crashed) == free
-    crashed.adopt_orphans()
+    crashed.reload()
     assert slot_of(crashed, ino) == stood
     assert free_blocks(crashed) == free
     return crashed
