@@ -14,7 +14,7 @@ from deferfs.crash.runs import random_world
 from deferfs.crash.twin import TwinError
 from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.errors import CorruptionError
-from tests.property import large_sweeps, mount_sweeps, sweeps
+from tests.property import large_sweeps, mount_sweeps, spill_sweeps, sweeps
 
 SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "reuse_with_images_in_the_log": lambda seed: sweeps.reuse_with_images_in_the_log(),
@@ -37,6 +37,7 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "discarded": sweeps.discarded,
     "little_memory": sweeps.little_memory,
     "full_log": sweeps.full_log,
+    "orphans_in_the_table": spill_sweeps.orphans_in_the_table,
 }
 
 

@@ -16,7 +16,7 @@ from deferfs.crash.campaign import Summary, numbered, processes, run_campaign
 from deferfs.crash.exploration import EVICT_MODES, Finding, Task, judge_finding, place_of, run_task
 from deferfs.crash.reproducer import crash_image, read_finding, replay, write_finding
 from deferfs.crash.shrinking import shrink
-from tests.property.log_faults import FAULTS
+from tests.property.spill_faults import FAULTS
 
 pytestmark = pytest.mark.timeout(600)
 FIXED_RUNS = 20

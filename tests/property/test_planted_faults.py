@@ -12,7 +12,7 @@ from deferfs.crash.exploration import Task
 from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.store.space import FreeSpace
 from tests.property.hunt import SWEEPS, hunt
-from tests.property.log_faults import FAULTS
+from tests.property.spill_faults import FAULTS
 
 STATES_MAX = 4000
 """Crash states within which the sweep made for a fault has found it."""
