@@ -26,7 +26,7 @@ PACKAGE: Final = "deferfs"
 ROOMS: Final = ("ondisk", "store", "reclaim", "volume")
 PLAIN: Final = ("reclaim/context.py", "reclaim/lockdep.py", "volume/driver.py")
 """Around the core: the checker of the runtime, whose stacks are those of Python, and the driver that crash exploration
-derives its own from."""
+derives its own from. The packages themselves stay plain as well: they only export names, and keep their docstrings."""
 COMPILER: Final = ("mypy[mypyc]>=1.13,<3", "setuptools")
 SETUP: Final = """\
 import sys
@@ -42,7 +42,7 @@ def core_modules(root: Path) -> list[str]:
     package = root / PACKAGE
     paths = [path for room in ROOMS for path in sorted((package / room).rglob("*.py"))]
     plain = {package / name for name in PLAIN}
-    return [str(path.relative_to(root)) for path in paths if path not in plain]
+    return [str(path.relative_to(root)) for path in paths if path not in plain and path.name != "__init__.py"]
 
 
 def fingerprint(root: Path) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from deferfs.cli.output import Whole
+
 
 class Bench(click.Command):
     """Scenarios are arguments, and a few words are commands of their own: `deferfs bench list`. No scenario has one of
@@ -44,7 +46,7 @@ def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
 @click.command("bench", cls=Bench, short_help="Measure who waits for the eviction of inodes.")
 @click.argument("scenarios", metavar="[SCENARIO...]", nargs=-1)
 @click.option("--full", is_flag=True, help="The sweeps of the scenarios, with long passes.")
-@click.option("--pairs", type=click.IntRange(min=1), help="Pairs of passes; the default is the scenario's own.")
+@click.option("--pairs", type=Whole(min=1), help="Pairs of passes; the default is the scenario's own.")
 @click.option(
     "--disk",
     metavar="PRESET",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deferfs.cli.output import SIZE
+from deferfs.cli.output import SIZE, Number, Whole
 
 
 @click.group(
@@ -17,17 +17,17 @@ def command() -> None:
 @command.command(short_help="Volume and model together, every crash.")
 @click.option("--workload", default="random", show_default=True, help="random, or all of seq-1, seq-2, seq-3 (ACE).")
 @click.option("--operations", default="", metavar="WORDS", help="Draw only these, separated by commas.")
-@click.option("--length", type=click.IntRange(1, 100_000), default=120, show_default=True, help="Actions of a run.")
-@click.option("--seed", type=click.IntRange(0), default=None, help="Of the first run; the others follow. Default: 0.")
-@click.option("--time", "seconds", type=click.FloatRange(0, min_open=True), help="Stop after this many seconds.")
-@click.option("--runs", type=click.IntRange(1), help="Stop after so many runs. Default: 60 seconds.")
-@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
+@click.option("--length", type=Whole(1, 100_000), default=120, show_default=True, help="Actions of a run.")
+@click.option("--seed", type=Whole(0), default=None, help="Of the first run; the others follow. Default: 0.")
+@click.option("--time", "seconds", type=Number(0, min_open=True), help="Stop after this many seconds.")
+@click.option("--runs", type=Whole(1), help="Stop after so many runs. Default: 60 seconds.")
+@click.option("--jobs", type=Whole(1, 256), default=1, show_default=True, help="Processes.")
 @click.option("--scheduler", metavar="ADDRESS", help="Use the workers of this Dask scheduler.")
 @click.option("--evict", type=click.Choice(["deferred", "inline"]), help="Default: each in turn.")
 @click.option("-b", "--block-size", type=SIZE, default=1024, show_default=True)
-@click.option("--torn", type=click.IntRange(0), default=24, show_default=True, help="States with one write torn, each.")
+@click.option("--torn", type=Whole(0), default=24, show_default=True, help="States with one write torn, each.")
 @click.option("--output", default=".", metavar="DIR", help="Where a failure is written.")
-@click.option("--shrink", "shrink_seconds", type=click.FloatRange(0), default=60, show_default=True, metavar="SECONDS")
+@click.option("--shrink", "shrink_seconds", type=Number(0), default=60, show_default=True, metavar="SECONDS")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explore(
@@ -77,9 +77,9 @@ def replay(failure: str, as_json: bool) -> int:
 
 @command.command(short_help="Crashes of ext4, xfs, btrfs or deferfs.")
 @click.argument("filesystem")
-@click.option("--states", type=click.IntRange(1), default=200, show_default=True, help="Crash states to mount.")
-@click.option("--steps", type=click.IntRange(1, 10_000), default=60, show_default=True, help="Operations of the work.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--states", type=Whole(1), default=200, show_default=True, help="Crash states to mount.")
+@click.option("--steps", type=Whole(1, 10_000), default=60, show_default=True, help="Operations of the work.")
+@click.option("--seed", type=Whole(0), default=0, show_default=True)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def other(filesystem: str, states: int, steps: int, seed: int, quiet: bool) -> int:
     """Record what ext4, xfs, btrfs or deferfs writes, mount what crashes leave, and check what fsync promised.

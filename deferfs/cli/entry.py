@@ -32,6 +32,9 @@ def _start(name: str, interrupted: int) -> NoReturn:
     try:
         import importlib
 
+        from deferfs.cli.standard_streams import open_closed_ones
+
+        open_closed_ones()
         getattr(importlib.import_module("deferfs.cli.main"), name)()
         raise AssertionError(f"{name} has returned")
     except KeyboardInterrupt:

@@ -28,11 +28,13 @@ def command(target: str, as_json: bool) -> None:
         if known is not None and not (os.path.exists(image) and identity_of(image) == known):
             raise ImageError(f"{image}: the image of {mount.mountpoint} was moved, replaced or deleted meanwhile")
     superblock = peek_superblock(image)
-    state = state_of(superblock) if mount is None else "mounted"
+    state = state_of(superblock) if mount is None else "dead" if control_client.has_died(mount) else "mounted"
     if as_json:
         description = geometry_json(image, superblock, state)
         description["mountpoint"] = None if mount is None else mount.mountpoint
         say_json(description)
         return
+    if mount is not None and state == "dead":
+        state = f"dead: its daemon has died; deferfs umount {mount.mountpoint} detaches the mount"
     for line in geometry_lines(image, superblock, state):
         say(line)

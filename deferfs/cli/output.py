@@ -38,6 +38,22 @@ class Size(click.ParamType[int]):
 SIZE = Size()
 
 
+class Whole(click.IntRange):
+    """A whole number between bounds, which messages call so; click says "integer range" for a word that is none."""
+
+    name = "whole number"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """How help texts show it."""
+        return "N"
+
+
+class Number(click.FloatRange):
+    """A number between bounds, fractions included."""
+
+    name = "number"
+
+
 def say(text: str = "") -> None:
     """One line for people."""
     click.echo(printable(text).encode())

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deferfs.cli.output import Number, Whole
+
 if TYPE_CHECKING:
     from deferfs.mount.mountinfo import Mount
 
@@ -18,13 +20,11 @@ if TYPE_CHECKING:
 @click.option(
     "--watch",
     "seconds",
-    type=click.FloatRange(min=0.1, max=86_400),
+    type=Number(min=0.1, max=86_400),
     metavar="SECONDS",
     help="Print again every SECONDS until interrupted or unmounted.",
 )
-@click.option(
-    "--inode", type=click.IntRange(min=1), metavar="INO", help="Everything about one inode, and why it is not freed."
-)
+@click.option("--inode", type=Whole(min=1), metavar="INO", help="Everything about one inode, and why it is not freed.")
 @click.option("--prometheus", is_flag=True, help="Print metrics in the text format of Prometheus.")
 @click.option(
     "--listen",

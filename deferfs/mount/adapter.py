@@ -281,19 +281,29 @@ class Adapter(pyfuse3.Operations):
 
     @handler
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """READDIRPLUS: the cookie of an entry is its key in the directory."""
-        full = False
+        """READDIRPLUS: the cookie of an entry is its key in the directory.
+
+        An error is the whole reply. Once entries are in it, whose lookups are counted, they are the reply, and the
+        error is that to the next request.
+        """
+        full = begun = False
 
         def accept(entry: DirectoryEntry, record: Inode | None) -> bool:
-            nonlocal full
+            nonlocal full, begun
             attributes = self._attributes
             found = attributes.of_name(entry.ino, entry.file_type) if record is None else attributes.of(record)
             full = not pyfuse3.readdir_reply(token, entry.name, found, entry.key)
+            begun = begun or not full
             return not full
 
         after: int | None = start_id
         while after is not None and not full:
-            after = await self._runtime.run(operations.readdir, self._volume, fh, after, accept, self._runtime.note)
+            try:
+                after = await self._runtime.run(operations.readdir, self._volume, fh, after, accept, self._runtime.note)
+            except FsError:
+                if begun:
+                    return
+                raise
 
     @handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:

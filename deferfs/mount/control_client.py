@@ -84,6 +84,17 @@ def find_daemon(mount: mountinfo.Mount) -> Daemon:
         return Daemon(mount, _peer(client)[0])
 
 
+def has_died(mount: mountinfo.Mount) -> bool:
+    """Whether nothing listens behind `mount`. A daemon that this user may not ask lives, for all that is known."""
+    try:
+        find_daemon(mount)
+    except NoDaemonError:
+        return True
+    except ControlError:
+        pass
+    return False
+
+
 class Ending:
     """A daemon that has been asked to tell, over this one connection, what became of its image: the device number of
     the mount may be another's when it does."""

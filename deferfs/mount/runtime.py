@@ -43,7 +43,7 @@ from deferfs.store.plan import Plan
 from deferfs.volume import attributes, files
 
 if TYPE_CHECKING:
-    from deferfs.device.base import Device
+    from deferfs.device.base import Buffer, Device
     from deferfs.mount.callers import Caller
     from deferfs.reclaim.inode import ActiveReference, InCoreInode
     from deferfs.volume.volume import Volume
@@ -296,18 +296,32 @@ class Runtime:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def write(self, ino: int, offset: int, data: bytes) -> int:
-        """Write everything; bytes written. When space runs out in between, what was written so far."""
-        done = await self.run(files.write, self.volume, ino, offset, data)
-        view = memoryview(data)
-        while done < len(data):
+        """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing."""
+        done = 0
+        rest: Buffer = data
+        while True:
             try:
-                done += await self.run(files.write, self.volume, ino, offset + done, view[done:])
-            except FsError:
-                if done:
+                done += await self.run(files.write, self.volume, ino, offset + done, rest)
+            except FsError as error:
+                fits = await self._write_what_fits(ino, offset + done, rest) if error.errno == errno.ENOSPC else 0
+                done += fits
+                if not done:
+                    raise
+                if not fits:
                     return done
-                raise
+            if done >= len(data):
+                return done
+            rest = memoryview(data)[done:]
             await trio.lowlevel.checkpoint()
-        return done
+
+    async def _write_what_fits(self, ino: int, offset: int, data: Buffer) -> int:
+        for blocks in files.fresh_blocks_to_try(self.volume):
+            try:
+                return await self.run(files.write, self.volume, ino, offset, data, blocks)
+            except FsError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+        return 0
 
     async def truncate(self, ino: int, length: int, caller: Caller) -> None:
         """Set the size; as in `operations.truncate`."""

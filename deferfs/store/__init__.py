@@ -1,8 +1,58 @@
-"""Block cache, transactions, journal, recovery, free space and the structures kept in blocks. Sans-IO."""
+"""Block cache, transactions, journal, recovery, free space and the structures kept in blocks. Sans-IO.
+
+What is exported here is for other programs: making a filesystem, and what a driver of its own needs that runs plans and
+jobs and satisfies needs. See `docs/volume-library.md`.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-COMPILED: Final = not __file__.endswith(".py")
+from deferfs.store import plan
+from deferfs.store.io import Discard, Flush, Job, Read, Request, Write, run_job
+from deferfs.store.memory import Memory
+from deferfs.store.mkfs import Geometry, make_filesystem, plan_geometry
+from deferfs.store.needs import (
+    Need,
+    NeedBlocks,
+    NeedData,
+    NeedFreeSpace,
+    NeedLogSpace,
+    NeedMemory,
+    NeedThaw,
+    NeedWriteBack,
+)
+from deferfs.store.plan import Plan
+from deferfs.store.recovery import read_superblock
+from deferfs.store.store import Store, close_store, open_store
+
+COMPILED: Final = not plan.__file__.endswith(".py")
 """Whether the core runs compiled, or as the Python that it is written in."""
+
+__all__ = [
+    "COMPILED",
+    "Discard",
+    "Flush",
+    "Geometry",
+    "Job",
+    "Memory",
+    "Need",
+    "NeedBlocks",
+    "NeedData",
+    "NeedFreeSpace",
+    "NeedLogSpace",
+    "NeedMemory",
+    "NeedThaw",
+    "NeedWriteBack",
+    "Plan",
+    "Read",
+    "Request",
+    "Store",
+    "Write",
+    "close_store",
+    "make_filesystem",
+    "open_store",
+    "plan_geometry",
+    "read_superblock",
+    "run_job",
+]

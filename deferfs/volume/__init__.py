@@ -1,1 +1,13 @@
-"""POSIX semantics on the store, one module per family. Operations are functions of a plan."""
+"""POSIX semantics on the store, one module per family. Operations are functions of a plan.
+
+What is exported here is for other programs: `Driver` runs operations on a device without a kernel, and the modules
+`attributes`, `files`, `namespace` and `xattrs` have them. See `docs/volume-library.md`.
+"""
+
+from deferfs.volume import attributes, files, namespace, xattrs
+from deferfs.volume.attributes import Statfs
+from deferfs.volume.driver import Driver
+from deferfs.volume.files import Piece, ReadPlan
+from deferfs.volume.volume import Volume
+
+__all__ = ["Driver", "Piece", "ReadPlan", "Statfs", "Volume", "attributes", "files", "namespace", "xattrs"]

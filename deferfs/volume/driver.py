@@ -275,12 +275,29 @@ class Driver:
         )
 
     def write(self, ino: int, offset: int, data: bytes) -> int:
-        """Write everything."""
+        """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing."""
         done = 0
         while True:
-            done += self.run(files.write, self.volume, ino, offset + done, data[done:])
+            try:
+                done += self.run(files.write, self.volume, ino, offset + done, data[done:])
+            except FsError as error:
+                fits = self._write_what_fits(ino, offset + done, data[done:]) if error.errno == errno.ENOSPC else 0
+                done += fits
+                if not done:
+                    raise
+                if not fits:
+                    return done
             if done >= len(data):
                 return done
+
+    def _write_what_fits(self, ino: int, offset: int, data: bytes) -> int:
+        for blocks in files.fresh_blocks_to_try(self.volume):
+            try:
+                return self.run(files.write, self.volume, ino, offset, data, blocks)
+            except FsError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+        return 0
 
     def truncate(self, ino: int, length: int) -> None:
         while not self.run(files.truncate, self.volume, ino, length):

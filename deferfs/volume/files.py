@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import stat
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from deferfs.device.base import Buffer
@@ -90,11 +91,13 @@ def readlink(plan: Plan, volume: Volume, ino: int) -> ReadPlan:
     return read(plan, volume, ino, 0, record.size)
 
 
-def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer) -> int:
+def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer, fresh_max: int = -1) -> int:
     """Write bytes at `offset`; returns how many, which may be fewer than asked (0 too): call again for the rest.
 
     It is fewer when a truncate has still blocks to free, when so many extents are touched that one transaction could
-    not hold them, or when the file would outgrow its limit: then EFBIG comes for the rest. ENOSPC.
+    not hold them, or when the file would outgrow its limit: then EFBIG comes for the rest. ENOSPC when there is no
+    space for all of it. With `fresh_max` it takes so many new blocks for data at the most, writes what these hold, and
+    ENOSPC means not one byte: see `fresh_blocks_to_try`.
     """
     _file_of(plan, ino)
     if offset >= FILE_BYTES_MAX:
@@ -115,7 +118,7 @@ def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer) -> in
         written = length
     else:
         offset, data, skip = _leave_inline(plan, record, offset, data)
-        written = _Writer(plan, volume, record, offset, data).run()
+        written = _Writer(plan, volume, record, offset, data, fresh_max).run()
         end = offset + written
         written = max(0, written - skip)
     if end > record.size:
@@ -123,6 +126,16 @@ def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer) -> in
     plan.data_sync.add(ino)
     _changed(plan, volume, record)
     return written
+
+
+def fresh_blocks_to_try(volume: Volume) -> Iterator[int]:
+    """For a write that had ENOSPC: what to call it with as `fresh_max` until it succeeds, as POSIX wants what there is
+    space for to be written. All that is left, and less where the tree of extents has to grow for it."""
+    left = volume.store.space.available
+    while left:
+        yield left
+        left //= 2
+    yield 0
 
 
 def _changed(plan: Plan, volume: Volume, record: Inode) -> None:
@@ -155,7 +168,9 @@ def _leave_inline(plan: Plan, record: Inode, offset: int, data: Buffer) -> tuple
 class _Writer:
     """One write to a file in blocks."""
 
-    def __init__(self, plan: Plan, volume: Volume, record: Inode, offset: int, data: Buffer) -> None:
+    def __init__(self, plan: Plan, volume: Volume, record: Inode, offset: int, data: Buffer, fresh_max: int) -> None:
+        self.limited = fresh_max >= 0
+        self.fresh_left = fresh_max
         self.plan = plan
         self.volume = volume
         self.record = record
@@ -166,7 +181,7 @@ class _Writer:
         self.credits_max = plan.store.operation_blocks_max
 
     def run(self) -> int:
-        """Plan the whole write, or as much of it as one transaction takes; bytes covered."""
+        """Plan the whole write, or as much of it as one transaction and `fresh_max` take; bytes covered."""
         size = self.size
         zero_tail(self.plan, self.record, self.offset)
         first = self.offset // size
@@ -175,6 +190,10 @@ class _Writer:
             at = mapping
             while at.length:
                 done = self._piece(at)
+                if not done:
+                    if at.logical == first:
+                        raise FsError(errno.ENOSPC)
+                    return at.logical * size - self.offset
                 at = Mapping(
                     at.logical + done, at.physical + done if at.physical else 0, at.length - done, at.unwritten
                 )
@@ -183,7 +202,7 @@ class _Writer:
         return self.end - self.offset
 
     def _piece(self, mapping: Mapping) -> int:
-        """Write to one mapping (or a part of a hole); blocks covered."""
+        """Write to one mapping (or a part of a hole); blocks covered, 0 when there are none for a hole any more."""
         size = self.size
         if mapping.physical and not mapping.unwritten:
             low = max(self.offset, mapping.logical * size)
@@ -195,8 +214,12 @@ class _Writer:
             extents.mark_written(self.plan, self.record, mapping.logical, mapping.length)
             self._fresh(mapping)
             return mapping.length
-        extra = self._preallocation(mapping)
-        first, length = self.plan.allocate(self._goal(mapping.logical), mapping.length + extra)
+        want = min(mapping.length, self.fresh_left) if self.limited else mapping.length + self._preallocation(mapping)
+        if not want:
+            return 0
+        first, length = self.plan.allocate(self._goal(mapping.logical), want)
+        if self.limited:
+            self.fresh_left -= length
         used = Mapping(mapping.logical, first, min(length, mapping.length), False)
         extents.insert(self.plan, self.record, used)
         self._fresh(used)

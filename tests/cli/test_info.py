@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command, environment_of_the_program, is_one_line
+from tests.cli.test_mount import wait_for_end
 
 
 def test_it_prints_what_mkfs_has_printed(tmp_path: Path, command: Command) -> None:
@@ -102,3 +105,17 @@ def test_of_a_mount(mounted: Path, image: Path, program: Command) -> None:
     assert by_directory.out.splitlines()[-1] == "state    mounted"
     assert program("info", image) == by_directory
     assert json.loads(program("info", "--json", mounted).out)["mountpoint"] == str(mounted)
+
+
+@pytest.mark.mounted
+def test_of_a_mount_whose_daemon_has_died(mounted: Path, image: Path, program: Command) -> None:
+    pid = json.loads(program("stat", "--json", mounted).out)["pid"]
+    process = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    wait_for_end(process)
+    said = f"state    dead: its daemon has died; deferfs umount {mounted} detaches the mount"
+    for target in (mounted, image):
+        assert program("info", target).out.splitlines()[-1] == said
+        assert json.loads(program("info", "--json", target).out)["state"] == "dead"
+    assert program("umount", mounted).code == 0
+    assert program("info", image).out.splitlines()[-1] == "state    unclean"

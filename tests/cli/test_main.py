@@ -1,9 +1,11 @@
 """The frame of all commands: help, version, names, and what becomes of errors."""
 
 import errno
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -174,6 +176,26 @@ def test_no_summary_is_cut(command: Command) -> None:
 
 def test_a_word_that_is_no_size_names_all_units(command: Command) -> None:
     assert "K, M, G, T or P" in command("mkfs", "--size", "large", "x").err
+
+
+def options_with_bounds(group: click.Command, words: str) -> Iterator[tuple[str, str]]:
+    """Every option below `group` that takes a number between bounds, after the words of its command."""
+    for param in group.params:
+        if isinstance(param.type, click.IntRange | click.FloatRange):
+            yield words, param.opts[0]
+    for name, found in getattr(group, "commands", {}).items():
+        yield from options_with_bounds(found, f"{words} {name}")
+
+
+@pytest.mark.parametrize(
+    ("words", "option"), [pair for name in main.COMMANDS for pair in options_with_bounds(main.load(name), name)]
+)
+def test_a_word_that_is_no_number_is_called_so(words: str, option: str, command: Command) -> None:
+    found = command(*words.split(), option, "abc")
+    assert found.code == 2
+    assert re.fullmatch(
+        rf"deferfs: invalid value for '{option}': 'abc' is not a valid (whole )?number; .*\n", found.err
+    )
 
 
 @pytest.mark.parametrize(("conventions", "code"), [(ORDINARY, 1), (MOUNT, 32)])

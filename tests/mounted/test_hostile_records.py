@@ -77,3 +77,34 @@ def test_one_bad_record_hides_no_other_name(plain: Scratch) -> None:
     assert (mount / "whole 1").read_text() == "still works"
     assert (mount / "device").stat().st_rdev == os.makedev(1, 5)
     plain.unmount_and_check()
+
+
+def names_until_an_error(directory: Path) -> tuple[list[str], int]:
+    """What a program reads that stops at the first error, and the errno, 0 when there was none."""
+    names: list[str] = []
+    try:
+        with os.scandir(directory) as entries:
+            names.extend(entry.name for entry in entries)
+    except OSError as error:
+        return names, error.errno or 0
+    return names, 0
+
+
+def test_an_entry_that_cannot_be_listed_ends_the_listing_behind_all_others(plain: Scratch) -> None:
+    """And not in their stead: the error is no part of the reply that has them."""
+    mount = plain.mount()
+    for name in NAMES:
+        (mount / name).touch()
+    plain.unmount()
+    device = FileDevice.open(str(plain.image), writable=True)
+    image = Image(device)  # type: ignore[arg-type]
+    root = image.inode(ROOT_INO)
+    root.set_entries(root.form, (*root.entries, (1 << 63, pack_entry(ROOT_INO + 20, 8, b"impossible key"))))
+    image.put_inode(root)
+    device.close()
+    mount = plain.mount()
+    for _ in range(2):
+        listed, error = names_until_an_error(mount)
+        assert (sorted(listed), error) == (sorted(NAMES), errno.EUCLEAN)
+    plain.unmount()
+    deferfs("fsck", "-y", plain.image, code=1)

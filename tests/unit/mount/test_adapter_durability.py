@@ -78,9 +78,13 @@ async def test_after_a_refused_writeback_the_kernel_asks_before_each_write(cache
         told: list[int] = []
         kernel.adapter.invalidate_attributes = told.append
         ino, fh = await kernel.create(b"file")
+        written = 0
         with fails(errno.ENOSPC):
-            for number in range(runtime.device.size >> 16):
-                assert await kernel.adapter.write(fh, number << 16, bytes(1 << 16)) == 1 << 16
+            while written < runtime.device.size:
+                done = await kernel.adapter.write(fh, written, bytes(1 << 16))
+                assert done == 1 << 16 or (done and cache == "off")  # a write(2) may be cut short, a writeback not
+                written += done
+        assert runtime.store.space.available == 0
         if cache == "on":
             assert told == [ino]
         await kernel.adapter.open(ino, os.O_WRONLY | os.O_TRUNC, context())  # no space past its end is taken any more
