@@ -13,10 +13,18 @@ from tests.cli.conftest import Command, Outcome, is_one_line
 @pytest.mark.mounted
 def test_settings_change_live_and_in_order(mounted: Path, program: Command) -> None:
     outcome = program(
-        "ctl", mounted, "evict=inline", "commit=2", "gc_workers=3", "memory=64M", "poll=20", "background_reclaim=off"
+        "ctl",
+        mounted,
+        "evict=inline",
+        "commit=2",
+        "gc_workers=3",
+        "gc_in_core=9",
+        "memory=64M",
+        "poll=20",
+        "background_reclaim=off",
     )
     assert outcome == Outcome(
-        0, "evict=inline\ncommit=2\ngc_workers=3\nmemory=64M\npoll=20\nbackground_reclaim=off\n", ""
+        0, "evict=inline\ncommit=2\ngc_workers=3\ngc_in_core=9\nmemory=64M\npoll=20\nbackground_reclaim=off\n", ""
     )
     found = json.loads(program("stat", mounted, "--json").out)
     assert found["evict"] == "inline"
@@ -58,6 +66,7 @@ def test_actions(mounted: Path, program: Command) -> None:
         ("evict=lazy", 1, "lazy"),
         ("commit=soon", 1, "commit must be a number"),
         ("gc_workers=0", 1, "gc_workers must be a whole number from 1"),
+        ("gc_in_core=-1", 1, "gc_in_core must be a whole number from 0"),
         ("gc_workers=1.5", 1, "gc_workers must be a whole number from 1"),
         ("throttle_inodes=2e3", 1, "throttle_inodes must be a whole number"),
         ("throttle_extents=1.5", 1, "throttle_extents must be a whole number"),

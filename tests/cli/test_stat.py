@@ -30,6 +30,7 @@ STATISTICS: dict[str, Any] = {
     },
     "gc": {
         "queued": BIG, "pending_bytes": 999 << 30, "queued_total": BIG, "inactivated_total": BIG,
+        "in_core": BIG, "in_core_max": BIG, "in_table": BIG,
         "times_owed": 1 << 20, "times_owed_max": 1 << 20, "times_paid_total": BIG, "time_updates_total": BIG,
         "cancelled_total": BIG, "errors_total": BIG, "batches_total": BIG, "oldest_seconds": 12.3,
         "quarantined_total": BIG, "workers": 64, "stopped": False, "rate": 1e9, "delay_seconds": 0.004, "delayed": BIG,

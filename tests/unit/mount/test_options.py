@@ -21,7 +21,7 @@ def test_without_options_the_defaults_are_safe() -> None:
 def test_our_own_options() -> None:
     options = parse_options(
         [
-            "evict=inline,commit=0.5,gc_workers=4",
+            "evict=inline,commit=0.5,gc_workers=4,gc_in_core=7",
             "memory=64M,discard,writeback_cache=off,poll=20",
             "background_reclaim=off,handlers=4",
         ],
@@ -29,6 +29,7 @@ def test_our_own_options() -> None:
     assert options.evict == "inline"
     assert options.commit_seconds == 0.5
     assert options.gc_workers == 4
+    assert options.gc_in_core == 7
     assert options.memory_bytes == 64 << 20
     assert options.discard
     assert not options.writeback_cache
