@@ -21,14 +21,16 @@ from deferfs.measure.interrupts import Interrupts
 from deferfs.measure.page import check_renderer, render_page
 from deferfs.measure.parameters import has_parameter, make_parameters
 from deferfs.measure.results import Report, encode_report
-from deferfs.measure.scenario import Scenario
+from deferfs.measure.scenario import Loop, Scenario
 from deferfs.measure.slow_disk import preset_of
 from deferfs.measure.table import print_report
 from deferfs.mount import control_client
 from deferfs.mount.output_file import check_replaceable, write_results
 
-DEFAULT: Final = ("allocation", "direct-reclaim")
-"""What a run without arguments is of."""
+DEFAULT: Final[dict[str, tuple[Loop, ...]]] = {"allocation": ("closed",), "direct-reclaim": ("open",)}
+"""What a run without arguments is of: what fits into two minutes. The closed loop of direct-reclaim takes as long again,
+and is left to a run that names the scenario.
+"""
 PACKAGES: Final = (catalogue.PACKAGE, "deferfs.cli.scenarios")
 """Scenarios that drive a filesystem through its mount, and those that need the inside of the daemon."""
 TRIAL_BYTES: Final = 64 << 20
@@ -72,7 +74,6 @@ def run_benchmark(request: Request) -> int:
                 ask=ask,
                 tell=tell,
                 aa=request.aa,
-                interrupts=interrupts,
                 notes=notes,
             ),
         )
@@ -86,6 +87,7 @@ def make_plans(request: Request) -> list[Plan]:
     """What to run. UsageError when the words do not fit together."""
     scenarios = catalogue.find_scenarios(PACKAGES)
     names = request.scenarios or tuple(name for name in DEFAULT if name in scenarios)
+    loops = {} if request.scenarios or request.full else DEFAULT
     if len(set(names)) < len(names):
         raise UsageError("a scenario is named twice")
     if request.settings and len(names) > 1:
@@ -97,7 +99,7 @@ def make_plans(request: Request) -> list[Plan]:
         parameters = make_parameters(scenario, settings)
         points = scenario.sweep(parameters) if request.full else [parameters]
         disk = _disk_of(scenario, request.disk)
-        plans += [Plan(scenario, point, request.pairs, disk) for point in points]
+        plans += [Plan(scenario, point, request.pairs, disk, loops.get(name)) for point in points]
     if not plans:
         raise EnvironmentProblem("no scenario to run")
     return plans

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from deferfs.measure.scenario import Wait
+from deferfs.measure.slow_disk.counters import work_between
 from deferfs.measure.slow_mount import Statistics
 
 
@@ -60,7 +61,7 @@ class Account:
         their inactivation, or owed an access time, when the load ended.
         """
         counters: dict[str, float] = {"owed_seconds": self._owed_seconds}
-        before, after, disk = self._before, self._after, self._mount.disk_counters()
+        before, after = self._before, self._after
         if before is not None and after is not None:
             for name, (section, key) in DAEMON_COUNTERS.items():
                 counters[name] = after[section][key] - before[section][key]
@@ -69,10 +70,7 @@ class Account:
             counters["promised_bytes"] = after["memory"]["promised_bytes"]
             counters["used_highest_bytes"] = self._used_highest
             counters["resident_highest_bytes"] = self._mount.resident_highest_bytes
-        for name, field in DISK_COUNTERS.items():
-            if field in disk:
-                counters[name] = disk[field] - self._disk_before[field]
-        return counters
+        return counters | work_between(self._disk_before, self._mount.disk_counters())
 
     def _used(self) -> int:
         return int(self._after["memory"]["used_bytes"]) if self._after is not None else 0
@@ -85,14 +83,6 @@ DAEMON_COUNTERS: Final = {
     "commits_total": ("journal", "commits_total"),
 }
 """Name in a pass: section and name in the daemon's statistics."""
-DISK_COUNTERS: Final = {
-    "disk_reads_total": "reads",
-    "disk_writes_total": "writes",
-    "disk_flushes_total": "flushes",
-    "disk_read_bytes": "read_bytes",
-    "disk_written_bytes": "write_bytes",
-}
-"""Name in a pass: name in `SlowDisk.counters`."""
 
 
 def waits_between(before: Statistics, after: Statistics) -> dict[str, Wait]:

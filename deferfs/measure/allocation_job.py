@@ -14,7 +14,7 @@ import msgspec
 from deferfs.measure.processes import StopFlag
 from deferfs.measure.scattered import BLOCK, make_scattered, scattered_paths
 from deferfs.measure.shared_samples import SharedSamples
-from deferfs.measure.stage import sync_filesystem
+from deferfs.measure.syncing import sync_filesystem
 
 MIB: Final = 1 << 20
 

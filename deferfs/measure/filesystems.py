@@ -18,11 +18,12 @@ from typing import Final
 import msgspec
 
 from deferfs.errors import DeferfsError, EnvironmentProblem
-from deferfs.measure.targets import deferfs_command, run_command
+from deferfs.measure.commands import deferfs_command, run_command
 
 UNMOUNT_ATTEMPTS: Final = 100
 UNMOUNT_PAUSE_SECONDS: Final = 0.05
 """A filesystem may be busy for a moment after the last process that used it has ended: 100 times 50 ms."""
+UNMOUNT_SECONDS_MAX: Final = 900.0
 KNOWN_TO_THE_KERNEL: Final = Path("/proc/filesystems")
 FUSE_DEVICE: Final = Path("/dev/fuse")
 MIB: Final = 1 << 20
@@ -112,20 +113,22 @@ def loop_device(image: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def mounted(filesystem: Filesystem, device: Path, mountpoint: Path, options: str = "") -> Iterator[Path]:
+def mounted(
+    filesystem: Filesystem, device: Path, mountpoint: Path, options: str = "", enter: Callable[[], None] | None = None
+) -> Iterator[Path]:
     """`filesystem` mounted on the directory `mountpoint` for the length of the block, which may leave it busy for a
-    moment. `options` are those of mount -o.
+    moment. `options` are those of mount -o. `enter` is called in the process that mounts, as to join a cgroup.
     """
     added = ["-o", options] if options else []
     if filesystem.name == "deferfs":
-        run_command([*deferfs_command(), "mount", str(device), str(mountpoint), *added])
+        run_command([*deferfs_command(), "mount", str(device), str(mountpoint), *added], enter=enter)
     else:
-        run_command(["mount", "-t", filesystem.module, *added, str(device), str(mountpoint)])
+        run_command(["mount", "-t", filesystem.module, *added, str(device), str(mountpoint)], enter=enter)
     try:
         yield mountpoint
     finally:
         if filesystem.name == "deferfs":
-            unmount(mountpoint, lambda: run_command([*deferfs_command(), "umount", str(mountpoint)]))
+            unmount_deferfs(mountpoint)
         else:
             unmount(mountpoint)
 
@@ -143,8 +146,8 @@ def overlaid(lower: Path, empty: Path, mountpoint: Path) -> Iterator[Path]:
 
 
 def unmount(mountpoint: Path, ordinary: Callable[[], object] | None = None) -> None:
-    """Unmount, again while the mount is busy; then detach it, so that it goes with its last user. Raises DeferfsError
-    when that fails too.
+    """Unmount, again while the mount is busy; then detach it, so that it goes with its last user. DeferfsError when
+    that fails too, or when it is unmounted and something else is wrong.
     """
     problem: DeferfsError | None = None
     for attempt in range(UNMOUNT_ATTEMPTS):
@@ -158,7 +161,14 @@ def unmount(mountpoint: Path, ordinary: Callable[[], object] | None = None) -> N
             else:
                 run_command(["umount", str(mountpoint)])
         except DeferfsError as error:
+            if not os.path.ismount(mountpoint):
+                raise
             problem = error
     if os.path.ismount(mountpoint):
         run_command(["umount", "--lazy", str(mountpoint)])
         raise DeferfsError(f"{mountpoint} stayed busy and was only detached: {problem}")
+
+
+def unmount_deferfs(mountpoint: Path) -> None:
+    """As `unmount`; it pays all that is owed. DeferfsError when the image is not clean afterwards, too."""
+    unmount(mountpoint, lambda: run_command([*deferfs_command(), "umount", str(mountpoint)], UNMOUNT_SECONDS_MAX))

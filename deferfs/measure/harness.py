@@ -22,7 +22,7 @@ import msgspec
 from deferfs.errors import DeferfsError
 from deferfs.measure.cgroup import Hierarchy
 from deferfs.measure.comparing import compare_all, is_busy, resample
-from deferfs.measure.interrupts import Interrupts
+from deferfs.measure.interrupts import uninterrupted
 from deferfs.measure.load import FOREIGN_FRACTION, ForeignLoad, OwnProcesses
 from deferfs.measure.machine import describe_machine
 from deferfs.measure.results import SCHEMA, Report, Resampled, Result
@@ -38,13 +38,14 @@ SATURATED_FRACTION: Final = 0.9
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One scenario to run with one set of parameters. `pairs` None: as many as the scenario has in a short run.
-    `disk`: the preset of the slow disk.
+    `disk`: the preset of the slow disk. `loops`: those of the scenario's that are run; None: all.
     """
 
     scenario: Scenario
     parameters: msgspec.Struct
     pairs: int | None = None
     disk: str = "none"
+    loops: tuple[Loop, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,6 @@ class Conditions:
     ask: Ask
     tell: Callable[[str], None]
     aa: bool = False
-    interrupts: Interrupts | None = None
     notes: tuple[str, ...] = ()
     load: Callable[[OwnProcesses], ForeignLoad] = ForeignLoad
 
@@ -158,10 +158,7 @@ def _run_plan(one: Collected, conditions: Conditions) -> None:
 
 
 def _sweep(scratch: Path, conditions: Conditions) -> None:
-    if conditions.interrupts is None:
-        sweep(scratch, conditions.hierarchy, conditions.tell)
-        return
-    with conditions.interrupts.held():
+    with uninterrupted():
         sweep(scratch, conditions.hierarchy, conditions.tell)
 
 
@@ -190,16 +187,17 @@ class _Passes:
         if self._conditions.aa:
             pairs *= 2  # as each pass is one half of a pair
         warm_up = self._one.able if getattr(scenario, "warm_up", True) else []
-        left = len(warm_up) + pairs * len(scenario.loops) * len(self._one.able)
+        loops = plan.loops or scenario.loops
+        left = len(warm_up) + pairs * len(loops) * len(self._one.able)
         for side in warm_up:
-            self._do(side, scenario.loops[0], 0, f"warming up: {side.words}", left)
+            self._do(side, loops[0], 0, f"warming up: {side.words}", left)
             left -= 1
-        for loop in scenario.loops:
+        for loop in loops:
             for pair in range(1, pairs + 1):
                 sides = self._one.able
                 self._chance.shuffle(sides)
                 for side in sides:
-                    kind = f"{loop} loop, " if len(scenario.loops) > 1 else ""
+                    kind = f"{loop} loop, " if len(loops) > 1 else ""
                     done = self._do(side, loop, pair, f"{kind}pair {pair} of {pairs}: {side.words}", left)
                     left -= 1
                     if done is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
 NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -17,8 +19,6 @@ class Interrupts:
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
-        self._held = 0
-        self._waiting = False
         self.number = 0
         """The signal that came first; 0 when none came."""
 
@@ -32,24 +32,32 @@ class Interrupts:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """A block that is not interrupted; what came meanwhile interrupts at its end."""
-        self._held += 1
-        try:
-            yield
-        finally:
-            self._held -= 1
-            if not self._held and self._waiting:
-                self._waiting = False
-                raise KeyboardInterrupt
-
     def _interrupt(self, number: int, _frame: object) -> None:
         if self.number:
             self._tell("removing what was made; this takes a moment")
             return
         self.number = number
-        if self._held:
-            self._waiting = True
-            return
         raise KeyboardInterrupt
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP take effect at the end of the block. For steps that must not be done by half: what a
+    command has mounted just before its end would be known to nothing that takes it away.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread alone
+        return
+    came: list[int] = []
+
+    def hold_back(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    before = [(number, signal.signal(number, hold_back)) for number in NUMBERS]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+        for first in came[:1]:
+            signal.raise_signal(first)

@@ -22,11 +22,11 @@ from typing import Final
 import msgspec
 
 from deferfs.errors import DeferfsError
+from deferfs.measure.commands import copy_image, deferfs_command, run_command
 from deferfs.measure.rivals import Deferfs, mounted
 from deferfs.measure.scenario import Ask
-from deferfs.measure.small_files import sync
 from deferfs.measure.statistics import RatioSummary, summarize_ratios
-from deferfs.measure.targets import copy_image, deferfs_command, run_command
+from deferfs.measure.syncing import sync_filesystem
 
 DRAIN_SECONDS_MAX: Final = 600.0
 DESCRIPTORS_SPARE: Final = 100
@@ -89,7 +89,7 @@ def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int,
         for _, ready, _ in holders:
             if os.read(ready, 1) != b"+":
                 raise DeferfsError(f"{mountpoint}: the files to orphan could not be made")
-        sync(mountpoint)
+        sync_filesystem(mountpoint)
         if crash:
             _kill(int(ask(mountpoint, "stat")["pid"]))
         else:

@@ -246,7 +246,7 @@ class Probe:
             due += interval
         return ProbeResult(
             interval_ns=interval,
-            due=len(service) + max(0, (clock() - due) // interval),
+            due=len(service) + max(0, (clock() - due) // interval + 1),
             done=len(service) - failed,
             failed=failed,
             response=fold(response),

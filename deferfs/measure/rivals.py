@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from deferfs.errors import DeferfsError, EnvironmentProblem
-from deferfs.measure.targets import deferfs_command, run_command
+from deferfs.measure.commands import deferfs_command, run_command
 
 IMAGE_BYTES: Final = 2 << 30
 MOUNT_SECONDS_MAX: Final = 30.0

@@ -9,25 +9,25 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from deferfs.errors import DeferfsError
+from deferfs.measure.belongings import Belongings
 from deferfs.measure.cgroup import MemoryCgroup
+from deferfs.measure.commands import copy_image, deferfs_command, run_command
+from deferfs.measure.filesystems import FILESYSTEMS, mounted, unmount_deferfs
 from deferfs.measure.machine import process_memory_bytes
 from deferfs.measure.scenario import Surroundings
 from deferfs.measure.slow_disk import SlowDisk
-from deferfs.measure.targets import copy_image, deferfs_command, run_command
 
 Statistics = dict[str, Any]
 """The object that `deferfs stat --json` prints."""
 
 DRAIN_SECONDS: Final = 600
 """An unmount pays everything that is owed, however long that takes."""
-UNMOUNT_SECONDS_MAX: Final = 900.0
+DEFERFS: Final = FILESYSTEMS["deferfs"]
 
 
 class SlowMount:
@@ -62,23 +62,22 @@ class SlowMount:
         """
         self.resident_highest_bytes = process_memory_bytes(self.pid)
         start = time.monotonic()
-        _unmount(self.root)
+        unmount_deferfs(self.root)
         return time.monotonic() - start
 
 
 @contextlib.contextmanager
-def prepared_image(path: Path, size: str) -> Iterator[Path]:
-    """A new image at `path`, mounted inside the block, on a directory that the block gets. The image stays."""
-    run_command([*deferfs_command(), "mkfs", str(path), "--size", size])
-    root = path.with_suffix(".mnt")
-    root.mkdir()
-    try:
-        run_command([*deferfs_command(), "mount", str(path), str(root)])
-        yield root
-    finally:
-        if os.path.ismount(root):
-            _unmount(root)
-    root.rmdir()
+def prepared_image(surroundings: Surroundings, fill: Callable[[Path], object], size: str = "2G") -> Iterator[Path]:
+    """An image of `size` for the length of the block. `fill(root)` makes its files, on a disk without delay."""
+    image, root = surroundings.scratch / "prepared.img", surroundings.scratch / "prepared"
+    with Belongings() as belongings:
+        belongings.callback(image.unlink, missing_ok=True)
+        run_command([*deferfs_command(), "mkfs", str(image), "--size", size])
+        root.mkdir()
+        belongings.callback(root.rmdir)
+        with Belongings() as mounts:
+            fill(mounts.acquire(mounted(DEFERFS, image, root)))
+        yield image
 
 
 @contextlib.contextmanager
@@ -90,33 +89,14 @@ def slow_mount(
     """
     directory = surroundings.scratch / "pass"
     root = directory / "mnt"
-    root.mkdir(parents=True)
-    try:
+    with Belongings() as belongings:
+        root.mkdir(parents=True)
+        belongings.callback(shutil.rmtree, directory)
         copy = directory / "image"
         copy_image(image, copy)
-        with SlowDisk(copy, surroundings.disk, directory, surroundings.own, surroundings.seed) as disk:
-            try:
-                command = [*deferfs_command(), "mount", str(disk.device), str(root), "-o", ",".join(options)]
-                run_command(command, enter=None if cgroup is None else lambda: cgroup.add(os.getpid()))
-                yield SlowMount(root, disk, surroundings)
-            finally:
-                _leave(root, disk)
-    finally:
-        shutil.rmtree(directory)
-
-
-def _unmount(root: Path) -> None:
-    run_command([*deferfs_command(), "umount", str(root)], UNMOUNT_SECONDS_MAX)
-
-
-def _leave(root: Path, disk: SlowDisk) -> None:
-    """After a pass that has failed: unmount, quickly; what cannot be unmounted goes with its last user."""
-    if not os.path.ismount(root):
-        return
-    with contextlib.suppress(DeferfsError):
-        disk.set_preset("none")
-    try:
-        _unmount(root)
-    except BaseException:
-        subprocess.run(["umount", "--lazy", str(root)], check=False, capture_output=True)
-        raise
+        disk = belongings.acquire(SlowDisk(copy, surroundings.disk, directory, surroundings.own, surroundings.seed))
+        enter = None if cgroup is None else lambda: cgroup.add(os.getpid())
+        belongings.acquire(mounted(DEFERFS, disk.device, root, ",".join(options), enter))
+        # before a mount is unmounted after a failure: cleaning up is not what is measured
+        belongings.callback(disk.set_preset, "none")
+        yield SlowMount(root, disk, surroundings)

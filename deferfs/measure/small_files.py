@@ -7,7 +7,6 @@ itself has to answer.
 
 from __future__ import annotations
 
-import ctypes
 import io
 import os
 import random
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from deferfs.measure.syncing import sync_filesystem
 
 CONTENT: Final = random.Random(1).randbytes(4096)
 TAR_SEED: Final = 4
@@ -135,19 +136,9 @@ def make_archive(count: int) -> bytes:
 
 def time_row(row: Row, root: Path, count: int) -> float:
     """Seconds of `row` on `root`."""
-    sync(root)
+    sync_filesystem(root)
     if row.drop:
         Path("/proc/sys/vm/drop_caches").write_text(row.drop)
     start = time.monotonic()
     row.work(root, count)
     return time.monotonic() - start
-
-
-def sync(root: Path) -> None:
-    """Everything that was written is on the disk."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        ctypes.CDLL(None).syncfs(descriptor)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

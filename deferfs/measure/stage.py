@@ -7,22 +7,19 @@ image behind a `SlowDisk`, which is switched to its preset when all that is not 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from deferfs.errors import DeferfsError
 from deferfs.measure import filesystems, slow_disk
 from deferfs.measure.belongings import Belongings
+from deferfs.measure.commands import copy_image
 from deferfs.measure.filesystems import FILESYSTEMS, Filesystem
 from deferfs.measure.namespace import private_mounts
 from deferfs.measure.scenario import Side, Surroundings
 from deferfs.measure.slow_disk import SlowDisk
-from deferfs.measure.targets import run_command
 
 FAST: Final = "none"
 KERNEL_SIDES: Final = (
@@ -64,10 +61,9 @@ class Mounted(msgspec.Struct, frozen=True):
         if self.disk is not None:
             self.disk.set_preset(preset)
 
-    def disk_counters(self) -> dict[str, float]:
-        """What the disk has done so far, by the names of a pass's counters."""
-        counters = self.disk.counters() if self.disk is not None else {}
-        return {f"disk_{name}" if "bytes" in name else f"disk_{name}_total": value for name, value in counters.items()}
+    def disk_counters(self) -> dict[str, int]:
+        """What the disk has done so far; empty where there is none."""
+        return self.disk.counters() if self.disk is not None else {}
 
 
 class Stage:
@@ -115,8 +111,9 @@ class Stage:
             disk = None
             device = Path("tmpfs")
             if filesystem.on_device:
-                copy = self._copy(filesystem)
+                copy = self.surroundings.scratch / "run.img"
                 belongings.callback(copy.unlink, missing_ok=True)
+                copy_image(self._image(filesystem), copy)
                 scratch = self.surroundings.scratch
                 disk = belongings.acquire(SlowDisk(copy, FAST, scratch, self.surroundings.own))
                 device = disk.device
@@ -129,11 +126,6 @@ class Stage:
             if filesystem.name == "deferfs":
                 self._own_daemon(root)
             yield Mounted(root, disk, mounts)
-
-    def _copy(self, filesystem: Filesystem) -> Path:
-        copy = self.surroundings.scratch / "run.img"
-        run_command(["cp", "--sparse=always", "--reflink=auto", str(self._image(filesystem)), str(copy)])
-        return copy
 
     def _image(self, filesystem: Filesystem) -> Path:
         return self.surroundings.scratch / f"{filesystem.name}.img"
@@ -158,16 +150,6 @@ def prepared_stage(
             for directory in (stage.mountpoint, stage.merged, stage.empty):
                 with contextlib.suppress(FileNotFoundError):
                     directory.rmdir()
-
-
-def sync_filesystem(root: Path) -> None:
-    """syncfs(2): what the filesystem at `root` has in memory alone is on its disk afterwards."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
-            raise DeferfsError(f"syncfs of {root}: {os.strerror(ctypes.get_errno())}")
-    finally:
-        os.close(descriptor)
 
 
 def slab_objects(cache: str, text: str | None = None) -> int:

@@ -7,7 +7,6 @@ deferfs, its evict policy is put back.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import tempfile
@@ -20,11 +19,12 @@ from deferfs.errors import DeferfsError, EnvironmentProblem
 from deferfs.measure.machine import is_deferfs, process_memory_bytes
 from deferfs.measure.scenario import Surroundings
 from deferfs.measure.slow_mount import Statistics
-from deferfs.measure.targets import drop_dentries
+from deferfs.measure.syncing import sync_filesystem
 from deferfs.measure.victims import make_victims, name_victims_twice
 
 OWED_SECONDS_MAX: Final = 300.0
 POLL_SECONDS: Final = 0.02
+DROP_CACHES: Final = Path("/proc/sys/vm/drop_caches")
 KEPT: Final = "tree"
 """What stays from pass to pass."""
 
@@ -97,12 +97,7 @@ class StandingMount:
         if self._daemon:
             self.set("gc", "start")
             self._wait_paid(start)
-        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            ctypes.CDLL(None).syncfs(descriptor)  # dirty pages reach the filesystem
-            os.fsync(descriptor)  # and what it made of them reaches the disk
-        finally:
-            os.close(descriptor)
+        sync_filesystem(self.root)
         return time.monotonic() - start
 
     def _wait_paid(self, start: float) -> None:
@@ -123,3 +118,17 @@ class StandingMount:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+
+def drop_dentries() -> None:
+    """Make the tree cold: the workload's cgroup is charged only for entries that it brings in
+    itself.
+
+    Needs root and drops the clean dentries and inodes of the whole machine, once before a run;
+    without root the run goes on with what is cached.
+    """
+    os.sync()
+    try:
+        DROP_CACHES.write_text("2")
+    except OSError:
+        pass

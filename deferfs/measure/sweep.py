@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from deferfs.measure.cgroup import Hierarchy
-from deferfs.measure.targets import deferfs_command
+from deferfs.measure.commands import deferfs_command
 
 ATTEMPTS: Final = 50
 PAUSE_SECONDS: Final = 0.1

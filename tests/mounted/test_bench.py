@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS_MAX = 60.0
 UNTIDY = """\
 import os, pathlib, subprocess, sys, time
-from deferfs.measure import catalogue, targets
+from deferfs.measure import catalogue, commands
 from deferfs.measure.cgroup import MemoryCgroup
 from tests.unit.measure.fakes import Fake
 
@@ -33,8 +33,8 @@ class Untidy(Fake):
             subprocess.run(["truncate", "-s", "64M", scratch / name], check=True)
         (scratch / "a b").mkdir()
         (scratch / "over").mkdir()
-        targets.run_command([*targets.deferfs_command(), "mkfs", "-f", str(scratch / "deferfs.img")])
-        targets.run_command([*targets.deferfs_command(), "mount", str(scratch / "deferfs.img"), str(scratch / "a b")])
+        commands.run_command([*commands.deferfs_command(), "mkfs", "-f", str(scratch / "deferfs.img")])
+        commands.run_command([*commands.deferfs_command(), "mount", str(scratch / "deferfs.img"), str(scratch / "a b")])
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", scratch / "over"], check=True)
         subprocess.run(["losetup", "--find", scratch / "disk.img"], check=True)
         if surroundings.hierarchy:

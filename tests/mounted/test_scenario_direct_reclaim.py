@@ -15,7 +15,7 @@ from tests.mounted.scenario_runs import check_nothing_left, check_pass, surround
 
 pytestmark = pytest.mark.mounted
 
-SMALL = Parameters(files=600, others=200)
+SMALL = Parameters(owing=300, files=300, others=200)
 
 
 def test_each_side_does_the_same_work_and_the_floor_owes_nothing(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_each_side_does_the_same_work_and_the_floor_owes_nothing(tmp_path: Path)
         found = {side.name: prepared.perform(side, "closed", 1) for side in SIDES}
     for one in found.values():
         check_pass(one, "load", "stat")
-        assert one.series["load"].latency.count == 600
+        assert one.series["load"].latency.count == 300
         assert one.counters["budget_bytes"] == 4 << 20
         assert one.seconds >= one.counters["load_seconds"] + one.counters["owed_seconds"]
     assert found["floor"].counters["disk_written_bytes"] < found["inline"].counters["disk_written_bytes"]
@@ -39,7 +39,7 @@ def test_without_a_background_reclaimer_operations_reclaim_for_themselves(side: 
     if find_hierarchy() is None:
         pytest.skip("no memory cgroups")
     around = surroundings(tmp_path / "scratch")
-    parameters = Parameters(background=False, files=6000, others=400, kernel_mib=12)
+    parameters = Parameters(background=False, owing=3000, files=3000, others=400, kernel_mib=12)
     with SCENARIO.prepared(parameters, around) as prepared:
         found = prepared.perform(next(one for one in SIDES if one is side), "open", 1)
     check_pass(found, "load", "read", "stat", "neighbour")

@@ -33,6 +33,7 @@ from deferfs.measure.processes import StopFlag, Worker, WorkerError
 from deferfs.measure.scattered import data_bytes, make_scattered
 from deferfs.measure.scenario import Loop, Measure, Outcome, Pass, Prepared, Series, Side, Surroundings, Wait
 from deferfs.measure.shared_samples import SharedSamples
+from deferfs.measure.slow_disk.counters import work_between
 from deferfs.measure.stacks import StackSampler
 from deferfs.measure.stage import SIDES, Mounted, Stage, filesystem_of, missing, prepared_stage, slab_objects
 from deferfs.measure.tracing import CLEANUP, RECLAIM, EventTrace, count_events, parse_reclaims, totals_by_name
@@ -139,7 +140,7 @@ class _Prepared:
         if loop == "closed":
             mounted.mounts.close()  # evicts the rest: all sides have then paid for all inodes
         seconds = touching + time.monotonic() - start
-        counters |= {name: disk_after[name] - disk_before[name] for name in disk_after if "max" not in name}
+        counters |= work_between(disk_before, disk_after)
         counters |= _cgroup_counters(before, after)
         counters["kernel_when_killed_bytes"] = kernel_memory_when_killed(said, self._name)
         counters |= _event_counters(lines)

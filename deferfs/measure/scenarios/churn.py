@@ -15,20 +15,19 @@ where each file has a second name, so that its end leaves nothing to clean up.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from deferfs.measure import race, slow_disk
-from deferfs.measure.account import Account, Accountable
-from deferfs.measure.cgroup import MemoryCgroup
+from deferfs.measure import slow_disk
+from deferfs.measure.account import Accountable
+from deferfs.measure.loaded_pass import Jobs, loaded_pass, memory_cgroup
 from deferfs.measure.machine import is_deferfs
 from deferfs.measure.paced import Measured
 from deferfs.measure.probes import Probe, standard_probes
-from deferfs.measure.processes import Job, StopFlag
+from deferfs.measure.processes import StopFlag
 from deferfs.measure.scenario import Loop, Measure, Pass, Prepared, Scenario, Series, Side, Surroundings
 from deferfs.measure.slow_mount import prepared_image, slow_mount
 from deferfs.measure.standing_mount import StandingMount, temporary_directory
@@ -36,9 +35,6 @@ from deferfs.measure.tree import make_tree
 from deferfs.measure.victims import make_victims
 from deferfs.measure.workload import VICTIMS_PER_ROUND, Churn, Work
 
-IMAGE_SIZE: Final = "2G"
-PASS_SECONDS_MAX: Final = 300.0
-MIB: Final = 1 << 20
 INLINE: Final = Side("inline", "deferfs, inline", "inline")
 DEFERRED: Final = Side("deferred", "deferfs, deferred", "deferred")
 FLOOR: Final = Side("floor", "deferfs with inodegc stopped until the clock has stopped", "floor")
@@ -93,9 +89,7 @@ class Beside:
         return Measured({self.name: Series(result.response, result.due, result.failed)})
 
 
-def loads(
-    root: Path, loop: Loop, parameters: Parameters, seed: int, *, second_names: bool = False
-) -> tuple[list[Job], list[Job]]:
+def loads(root: Path, loop: Loop, parameters: Parameters, seed: int, *, second_names: bool = False) -> Jobs:
     """The workload, and what is beside it."""
     work = Work(
         rounds=parameters.rounds,
@@ -106,7 +100,7 @@ def loads(
         second_names=second_names,
     )
     probes = standard_probes(root, parameters.tree_files, seed) if loop == "open" else []
-    return [Workload(root, work)], [Beside(probe) for probe in probes]
+    return Jobs([Workload(root, work)], [Beside(probe) for probe in probes])
 
 
 def victims(parameters: Parameters) -> int:
@@ -122,33 +116,13 @@ class Passes:
         self.surroundings = surroundings
 
     def passed(
-        self, side: Side, loop: Loop, mount: Accountable, root: Path, start: Callable[[], object] = lambda: None
+        self, side: Side, loop: Loop, mount: Accountable, root: Path, ready: Callable[[], object] = lambda: None
     ) -> Pass:
-        """The workload and the probes, in a memory cgroup, then the payment. `start` is called when all are ready."""
+        """Workload and probes, in a memory cgroup, then the payment. `ready` is called when all are prepared."""
         surroundings = self.surroundings
-        with contextlib.ExitStack() as stack:
-            cgroup = self._enter_cgroup(stack)
-            main, beside = loads(root, loop, self.parameters, surroundings.seed, second_names=side == KEPT)
-            ready = stack.enter_context(race.ready(main, beside, surroundings.own, cgroup))
-            start()
-            account = Account(mount)
-            raced = ready.run(PASS_SECONDS_MAX, account.watch)
-        account.settle()
-        return Pass(
-            side=side.name,
-            loop=loop,
-            outcome=raced.outcome,
-            seconds=raced.seconds + account.owed_seconds,
-            series=raced.series,
-            counters={"load_seconds": raced.seconds, **account.counters()},
-            waits=account.waits(),
-        )
-
-    def _enter_cgroup(self, stack: contextlib.ExitStack) -> MemoryCgroup | None:
-        hierarchy, mib = self.surroundings.hierarchy, self.parameters.kernel_mib
-        if hierarchy is None or not mib:
-            return None
-        return stack.enter_context(MemoryCgroup(hierarchy, f"deferfs-bench-{os.getpid()}", mib * MIB))
+        jobs = loads(root, loop, self.parameters, surroundings.seed, second_names=side == KEPT)
+        with memory_cgroup(surroundings, self.parameters.kernel_mib) as cgroup:
+            return loaded_pass(side, loop, mount, jobs, surroundings, cgroup=cgroup, ready=ready)
 
 
 class ImagePasses(Passes):
@@ -233,14 +207,13 @@ class ChurnScenario:
                 make_tree(root, parameters.tree_files)
                 yield DirectoryPasses(root, parameters, surroundings)
             return
-        image = surroundings.scratch / "churn.img"
-        try:
-            with prepared_image(image, IMAGE_SIZE) as root:
-                make_tree(root, parameters.tree_files)
-                make_victims(root, victims(parameters))
+
+        def fill(root: Path) -> None:
+            make_tree(root, parameters.tree_files)
+            make_victims(root, victims(parameters))
+
+        with prepared_image(surroundings, fill) as image:
             yield ImagePasses(image, parameters, surroundings)
-        finally:
-            image.unlink(missing_ok=True)
 
     def sentences(self, passes: Sequence[Pass], parameters: Parameters) -> list[str]:
         """What the operations of the workload tell is in the JSON; the sentences are those of the measures."""

@@ -22,6 +22,7 @@ from deferfs.measure.processes import StopFlag, Worker, WorkerError
 from deferfs.measure.scattered import data_bytes, make_file
 from deferfs.measure.scenario import Loop, Measure, Outcome, Pass, Prepared, Series, Side, Surroundings
 from deferfs.measure.shared_samples import SharedSamples
+from deferfs.measure.slow_disk.counters import work_between
 from deferfs.measure.stacks import StackSampler
 from deferfs.measure.stage import SIDES, Mounted, Stage, missing, prepared_stage
 from deferfs.measure.wording import latency
@@ -148,7 +149,7 @@ class _Prepared:
             outcome=outcome,
             seconds=seconds,
             series=sort_samples(latencies, self._parameters),
-            counters={name: after[name] - before[name] for name in after if "max" not in name},
+            counters=work_between(before, after),
             stalls=sampler.stalls("close", latencies),
         )
 

@@ -22,7 +22,8 @@ from deferfs.errors import DeferfsError
 from deferfs.measure.rivals import Deferfs, fresh
 from deferfs.measure.scenario import Ask, Measure, Pass, Side, Stall, Surroundings, Wait
 from deferfs.measure.simple import SimpleScenario, daemon_of, value_pass
-from deferfs.measure.small_files import DROP_NAMES, sync
+from deferfs.measure.small_files import DROP_NAMES
+from deferfs.measure.syncing import sync_filesystem
 
 MKFS: Final = ("-b", "1024", "--journal-size", "256K")
 MOUNT: Final = "relatime"
@@ -49,7 +50,7 @@ def make_files(root: Path) -> None:
         path = root / f"b{number}"
         path.touch()
         os.setxattr(path, "user.large", bytes(ATTRIBUTE_BYTES[0]))
-    sync(root)  # the kernel forgets only what is clean
+    sync_filesystem(root)  # the kernel forgets only what is clean
 
 
 def set_value(root: Path, ask: Ask, key: str, value: str) -> str:

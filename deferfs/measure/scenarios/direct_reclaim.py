@@ -1,8 +1,9 @@
 """Direct reclaim inside of deferfs: an operation that needs memory reclaims it, and meets inodes that owe something.
 
-Files that have not been read for days are read once, so that each owes an access time. The budget does not hold all of
-them: the daemon asks the kernel to forget some (or the kernel does so for want of memory of its own), they become idle,
-and memory is to be had only by writing what they owe.
+Files that have not been read for days are read once, so that each owes an access time. That nearly fills the budget,
+on a disk that is still quick, before the clock starts. Then further files are read and looked up, which needs memory:
+the daemon asks the kernel to forget some (or the kernel does so for want of memory of its own), they become idle, and
+memory is to be had only by writing what they owe.
 
 - *closed*: one process reads files, another looks others up, each one after the other; then all that is owed is paid:
   the time of all.
@@ -16,15 +17,16 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Final
 
 import msgspec
 
-from deferfs.measure import race, slow_disk
-from deferfs.measure.account import Account
-from deferfs.measure.cgroup import MemoryCgroup, find_hierarchy
+from deferfs.measure import slow_disk
+from deferfs.measure.cgroup import find_hierarchy
+from deferfs.measure.loaded_pass import Jobs, loaded_pass, memory_cgroup
 from deferfs.measure.paced import Load
 from deferfs.measure.scenario import Loop, Measure, Pass, Prepared, Scenario, Side, Surroundings
 from deferfs.measure.slow_mount import prepared_image, slow_mount
@@ -33,17 +35,19 @@ DIRECTORIES: Final = 20
 CONTENT: Final = b"x" * 3000
 UNREAD_SECONDS: Final = 3 * 86_400
 """relatime updates an access time that is older than a day."""
-IMAGE_SIZE: Final = "2G"
-FILES_PER_MIB: Final = 2500
-"""Of the budget: their in-core inodes take three quarters of it."""
-PASS_SECONDS_MAX: Final = 300.0
+OWING_PER_MIB: Final = 2125
+"""Of the budget: with their in-core inodes two thirds of it are used, and with the rest of what a daemon needs nearly
+the nine tenths at which the background reclaimer begins."""
+FILES_PER_MIB: Final = 625
+OWERS: Final = 2
+"""Threads that read what shall owe."""
 READS_PER_SECOND: Final = 300.0
 LOOKS_PER_SECOND: Final = 600.0
 KERNEL_MIB: Final = 12
 """A memory cgroup for the workload in which the kernel keeps forgetting, where deferfs does not ask it to."""
 NEIGHBOURS_PER_SECOND: Final = 200.0
-MIB: Final = 1 << 20
-READ_WORDS: Final = "an operation that needed memory (open, read and close of a file)"
+LOAD_WORDS: Final = "an operation that needed memory (open, read and close of a file)"
+READ_WORDS: Final = "the same at a fixed pace beside others that go as fast as they can"
 SIDES: Final = (
     Side("inline", "deferfs, inline", "inline"),
     Side("deferred", "deferfs, deferred", "deferred"),
@@ -57,19 +61,21 @@ OPTIONS: Final = {"inline": ("evict=inline",), "deferred": ("evict=deferred",), 
 class Parameters(msgspec.Struct, frozen=True):
     """`memory_mib`: the budget; 0: that of a memory cgroup of `cgroup_mib` around daemon and workload. `background`:
     whether the background reclaimer works; without it only `kernel_mib`, the memory cgroup of the workload, makes the
-    kernel forget (0: there is none). `files` are read by the load, up to `others` are read and looked up beside it.
+    kernel forget (0: there is none). `owing` files are read before the clock starts, `files` by the load, up to
+    `others` are read and looked up beside it.
     """
 
     memory_mib: int = 4
     background: bool = True
-    files: int = 10_000
+    owing: int = 8_500
+    files: int = 2_500
     others: int = 2_000
     kernel_mib: int = 0
     cgroup_mib: int = 96
 
 
 def file_path(root: str, number: int) -> str:
-    """A file that the load reads."""
+    """A file that is read beforehand (up to `owing`) or by the load (the rest)."""
     return f"{root}/files{number % DIRECTORIES}/{number}"
 
 
@@ -84,7 +90,8 @@ def make_files(root: Path, parameters: Parameters) -> None:
         for number in range(DIRECTORIES):
             (root / f"{kind}{number}").mkdir()
     then = time.time() - UNREAD_SECONDS
-    for kind, count in (("files", parameters.files), ("read", parameters.others), ("stat", parameters.others)):
+    counts = {"files": parameters.owing + parameters.files, "read": parameters.others, "stat": parameters.others}
+    for kind, count in counts.items():
         for number in range(count):
             path = other_path(str(root), kind, number)
             Path(path).write_bytes(CONTENT)
@@ -116,24 +123,38 @@ class Files:
         self._root = str(root)
         self._parameters = parameters
 
-    def closed(self) -> tuple[list[Load], list[Load]]:
+    def closed(self) -> Jobs:
         """Reads and look-ups, by a process each."""
-        files, others = self._parameters.files, self._parameters.others
-        return [self._load(files), Load("stat", self._look, count=others)], []
+        return Jobs([self._load(), Load("stat", self._look, count=self._parameters.others)])
 
-    def open(self) -> tuple[list[Load], list[Load]]:
+    def open(self) -> Jobs:
         """The load, and what is beside it until it ends."""
-        return [self._load(self._parameters.files)], [
-            Load("read", self._read, per_second=READS_PER_SECOND),
-            Load("stat", self._look, per_second=LOOKS_PER_SECOND),
-            Load("neighbour", self._open_hot, per_second=NEIGHBOURS_PER_SECOND, first=lambda: self._open_hot(0)),
-        ]
+        return Jobs(
+            [self._load()],
+            [
+                Load("read", self._read, per_second=READS_PER_SECOND),
+                Load("stat", self._look, per_second=LOOKS_PER_SECOND),
+                Load("neighbour", self._open_hot, per_second=NEIGHBOURS_PER_SECOND, first=lambda: self._open_hot(0)),
+            ],
+        )
 
-    def _load(self, count: int) -> Load:
-        return Load("load", lambda number: read(file_path(self._root, number)), count=count, first=self._warm)
+    def _load(self) -> Load:
+        owing = self._parameters.owing
+        return Load(
+            "load",
+            lambda number: read(file_path(self._root, owing + number)),
+            count=self._parameters.files,
+            first=self._owe,
+        )
 
-    def _warm(self) -> None:
+    def _owe(self) -> None:
         warm(self._root)
+        with ThreadPoolExecutor(OWERS) as owers:
+            list(owers.map(self._owe_from, range(OWERS)))
+
+    def _owe_from(self, first: int) -> None:
+        for number in range(first, self._parameters.owing, OWERS):  # no list: the memory cgroup may be small
+            read(file_path(self._root, number))
 
     # A pass that takes so long that all have had their turn goes round again.
     def _read(self, number: int) -> None:
@@ -157,36 +178,22 @@ class Passes:
     def perform(self, side: Side, loop: Loop, number: int) -> Pass:
         """As `Prepared.perform`."""
         surroundings, parameters = self._surroundings, self._parameters
-        with contextlib.ExitStack() as stack:
-            cgroup = self._enter_cgroup(stack)
-            inside = None if parameters.memory_mib else cgroup
-            mount = stack.enter_context(slow_mount(self._image, self._options(side), surroundings, inside))
-            hot = os.open(mount.root / "hot", os.O_RDONLY)
-            try:
-                account = Account(mount)
-                files = Files(mount.root, parameters)
-                main, beside = files.open() if loop == "open" else files.closed()
-                with race.ready(main, beside, surroundings.own, cgroup) as loads:
-                    raced = loads.run(PASS_SECONDS_MAX, account.watch)
-            finally:
-                os.close(hot)
-            account.settle()
-            return Pass(
-                side=side.name,
-                loop=loop,
-                outcome=raced.outcome,
-                seconds=raced.seconds + account.owed_seconds,
-                series=raced.series,
-                counters={"load_seconds": raced.seconds, **account.counters()},
-                waits=account.waits(),
-            )
-
-    def _enter_cgroup(self, stack: contextlib.ExitStack) -> MemoryCgroup | None:
-        parameters, hierarchy = self._parameters, self._surroundings.hierarchy
         mib = parameters.kernel_mib if parameters.memory_mib else parameters.cgroup_mib
-        if hierarchy is None or not mib:
-            return None
-        return stack.enter_context(MemoryCgroup(hierarchy, f"deferfs-bench-{os.getpid()}", mib * MIB))
+        with memory_cgroup(surroundings, mib) as cgroup:
+            inside = None if parameters.memory_mib else cgroup
+            with slow_mount(self._image, self._options(side), surroundings, inside) as mount:
+                mount.disk.set_preset("none")
+                files = Files(mount.root, parameters)
+                return loaded_pass(
+                    side,
+                    loop,
+                    mount,
+                    files.open() if loop == "open" else files.closed(),
+                    surroundings,
+                    cgroup=cgroup,
+                    hot=mount.root / "hot",
+                    ready=lambda: mount.disk.set_preset(surroundings.disk),
+                )
 
     def _options(self, side: Side) -> list[str]:
         options = [*OPTIONS[side.name], f"background_reclaim={'on' if self._parameters.background else 'off'}"]
@@ -205,13 +212,14 @@ class DirectReclaim:
     )
     parameters: type[msgspec.Struct] = Parameters
     measures: tuple[Measure, ...] = (
+        Measure("load", "p50", LOAD_WORDS),
+        Measure("load", "p99", LOAD_WORDS),
+        Measure("load", "max", LOAD_WORDS),
         Measure("read", "p50", READ_WORDS),
-        Measure("read", "p99", READ_WORDS),
         Measure("read", "max", READ_WORDS),
-        Measure("load", "max", "the same by a process that reads as fast as it can, the longest"),
-        Measure("stat", "p99", "a look-up"),
+        Measure("stat", "p50", "a look-up"),
         Measure("stat", "max", "a look-up"),
-        Measure("neighbour", "p99", "a neighbour that needed no memory (open and close of a hot file)"),
+        Measure("neighbour", "p50", "a neighbour that needed no memory (open and close of a hot file)"),
         Measure("neighbour", "max", "a neighbour that needed no memory (open and close of a hot file)"),
         Measure("seconds", "value", "the whole work until nothing was owed, seconds", "closed"),
         Measure("load", "max", "an operation that needed memory, by the one process that reads", "closed"),
@@ -219,12 +227,12 @@ class DirectReclaim:
         Measure("disk_written_bytes", "value", "bytes written to the disk until nothing was owed", "closed"),
     )
     loops: tuple[Loop, ...] = ("open", "closed")
-    pairs = 6
+    pairs = 10
     disk = "read=2,write=2,flush=5"
     """2 ms a request, 5 ms a flush, where the command line names no other."""
 
     def sweep(self, parameters: Parameters) -> Sequence[Parameters]:
-        """Budgets of 8, 16 and 64 MiB with four times the files that fit, and that of a cgroup, with a background
+        """Budgets of 8, 16 and 64 MiB with as many files for each MiB, and that of a cgroup, with a background
         reclaimer; and 8 and 16 MiB without one.
         """
 
@@ -232,6 +240,7 @@ class DirectReclaim:
             return Parameters(
                 memory_mib=memory_mib,
                 background=not kernel_mib,
+                owing=OWING_PER_MIB * budget_mib,
                 files=FILES_PER_MIB * budget_mib,
                 kernel_mib=kernel_mib,
                 cgroup_mib=parameters.cgroup_mib,
@@ -257,14 +266,9 @@ class DirectReclaim:
     @contextlib.contextmanager
     def prepared(self, parameters: Parameters, surroundings: Surroundings) -> Iterator[Prepared]:
         """As `Scenario.prepared`."""
-        image = surroundings.scratch / "direct-reclaim.img"
-        surroundings.tell(f"making {parameters.files + 2 * parameters.others:,} files")
-        try:
-            with prepared_image(image, IMAGE_SIZE) as root:
-                make_files(root, parameters)
+        surroundings.tell(f"making {parameters.owing + parameters.files + 2 * parameters.others:,} files")
+        with prepared_image(surroundings, lambda root: make_files(root, parameters)) as image:
             yield Passes(image, parameters, surroundings)
-        finally:
-            image.unlink(missing_ok=True)
 
     def sentences(self, passes: Sequence[Pass], parameters: Parameters) -> list[str]:
         """How often and how long a pass waited for memory, and how far its budget was overrun."""

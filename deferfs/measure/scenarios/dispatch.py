@@ -23,20 +23,18 @@ from typing import Final
 
 import msgspec
 
-from deferfs.measure import race, slow_disk
-from deferfs.measure.account import Account
+from deferfs.measure import slow_disk
+from deferfs.measure.loaded_pass import Jobs, loaded_pass
 from deferfs.measure.paced import Load
 from deferfs.measure.scenario import Loop, Measure, Pass, Prepared, Scenario, Side, Surroundings
-from deferfs.measure.slow_mount import SlowMount, prepared_image, slow_mount
+from deferfs.measure.slow_mount import prepared_image, slow_mount
 
 BLOCK: Final = bytes(4096)
 DIRECTORIES: Final = 16
-IMAGE_SIZE: Final = "2G"
 MEMORY: Final = "64M"
 """More than is needed: nothing waits for memory here."""
 OPENS_PER_SECOND: Final = 200.0
 STATFS_PER_SECOND: Final = 200.0
-PASS_SECONDS_MAX: Final = 300.0
 HANDLERS: Final = (1, 4, 10, 99)
 """One; few; as libfuse has it by default; as many as deferfs takes at most."""
 DESCRIPTORS_OF_ITS_OWN: Final = 64
@@ -146,30 +144,15 @@ class Passes:
             mount.disk.set_preset("none")
             if side.role == "floor":
                 mount.set("gc", "stop")
-            with _hot(mount), race.ready(loads(mount.root, loop, parameters), [], surroundings.own) as ready:
-                mount.disk.set_preset(surroundings.disk)
-                account = Account(mount)
-                raced = ready.run(PASS_SECONDS_MAX, account.watch)
-            account.settle()
-            return Pass(
-                side=side.name,
-                loop=loop,
-                outcome=raced.outcome,
-                seconds=raced.seconds + account.owed_seconds,
-                series=raced.series,
-                counters={"load_seconds": raced.seconds, **account.counters()},
-                waits=account.waits(),
+            return loaded_pass(
+                side,
+                loop,
+                mount,
+                Jobs(loads(mount.root, loop, parameters)),
+                surroundings,
+                hot=mount.root / "hot",
+                ready=lambda: mount.disk.set_preset(surroundings.disk),
             )
-
-
-@contextlib.contextmanager
-def _hot(mount: SlowMount) -> Iterator[None]:
-    """The hot file stays open, so that the daemon keeps it."""
-    descriptor = os.open(mount.root / "hot", os.O_RDONLY)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 class Dispatch:
@@ -208,14 +191,9 @@ class Dispatch:
     @contextlib.contextmanager
     def prepared(self, parameters: Parameters, surroundings: Surroundings) -> Iterator[Prepared]:
         """As `Scenario.prepared`."""
-        image = surroundings.scratch / "dispatch.img"
         surroundings.tell(f"making {parameters.files:,} files of {parameters.extents:,} extents")
-        try:
-            with prepared_image(image, IMAGE_SIZE) as root:
-                make_files(root, parameters)
+        with prepared_image(surroundings, lambda root: make_files(root, parameters)) as image:
             yield Passes(image, parameters, surroundings)
-        finally:
-            image.unlink(missing_ok=True)
 
     def sentences(self, passes: Sequence[Pass], parameters: Parameters) -> list[str]:
         """With how many handlers this was."""

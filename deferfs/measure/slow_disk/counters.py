@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import msgspec
 
 from deferfs.measure.slow_disk.model import Service
@@ -47,3 +50,21 @@ class Counters(msgspec.Struct):
         late = max(0, now - service.end)
         self.late_ns += late
         self.late_max_ns = max(self.late_max_ns, late)
+
+
+NAMES: Final = {
+    "disk_reads_total": "reads",
+    "disk_writes_total": "writes",
+    "disk_flushes_total": "flushes",
+    "disk_errors_total": "errors",
+    "disk_read_bytes": "read_bytes",
+    "disk_written_bytes": "write_bytes",
+    "disk_service_ns": "service_ns",
+    "disk_late_ns": "late_ns",
+}
+"""Name in a pass: field of `Counters`. Maxima since the start of the disk are none of one pass."""
+
+
+def work_between(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, float]:
+    """What a disk did between two looks at its counters, by the names of a pass's counters; empty without a disk."""
+    return {name: after[field] - before[field] for name, field in NAMES.items() if field in after}

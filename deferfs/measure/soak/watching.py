@@ -20,10 +20,11 @@ from typing import Any, Final
 import msgspec
 
 from deferfs.errors import DeferfsError
-from deferfs.measure.small_files import DROP_ALL, sync
+from deferfs.measure.commands import deferfs_command
+from deferfs.measure.small_files import DROP_ALL
 from deferfs.measure.soak.disturbances import Mount, calm, disturb
 from deferfs.measure.soak.work import work_until
-from deferfs.measure.targets import deferfs_command
+from deferfs.measure.syncing import sync_filesystem
 from deferfs.reclaim.lockdep import CYCLE_TITLE, FS_RECLAIM
 
 STANDING_FILES: Final = 24_000
@@ -124,10 +125,10 @@ def drain(mount: Mount) -> None:
     calm(mount)
     root = mount.root
     while True:
-        sync(root)
+        sync_filesystem(root)
         Path("/proc/sys/vm/drop_caches").write_text(DROP_ALL)
         mount.set("gc", "flush")
-        sync(root)
+        sync_filesystem(root)
         statistics = mount.statistics()
         if not (statistics["space"]["orphans"] + statistics["gc"]["queued"] + statistics["inodes"]["forgets_waiting"]):
             return

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from deferfs.measure import slow_mount
+from deferfs.measure import filesystems, slow_mount
 from deferfs.measure.cgroup import Hierarchy
+from deferfs.measure.commands import deferfs_command
 from deferfs.measure.scenario import Surroundings
 from deferfs.measure.slow_disk import SlowDisk
-from deferfs.measure.targets import deferfs_command
 
 STATISTICS: dict[str, Any] = {
     "pid": 0,
@@ -109,7 +109,8 @@ class Machine:
 def fake_machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """`slow_mount` works on it from now on."""
     machine = Machine()
-    monkeypatch.setattr(slow_mount, "run_command", machine.run_command)
+    for module in (slow_mount, filesystems):
+        monkeypatch.setattr(module, "run_command", machine.run_command)
     monkeypatch.setattr(slow_mount, "copy_image", machine.copy_image)
     monkeypatch.setattr(slow_mount, "SlowDisk", machine.disk)
     monkeypatch.setattr("os.path.ismount", lambda path: str(path) in machine.mounted)

@@ -25,6 +25,7 @@ def test_counters_are_those_of_the_pass_alone(monkeypatch: pytest.MonkeyPatch, t
     gc.update(inactivated_total=100, queued=9)
     machine.statistics["waits"] = {"memory": {"count": 2, "total_ns": 30, "max_ns": 20}}
     disk.numbers.update(writes=10, write_bytes=12000, flushes=2)
+    machine.mounted.add(str(tmp_path))
     account.settle()
     machine.statistics.clear()  # there is nothing to ask any more
     counters = account.counters()

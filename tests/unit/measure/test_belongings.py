@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from deferfs.measure.belongings import Belongings, uninterrupted
+from deferfs.measure.belongings import Belongings
+from deferfs.measure.interrupts import uninterrupted
 
 
 def interrupt() -> None:

@@ -19,7 +19,7 @@ class Machine:
         self.fails: dict[str, int] = {}
         self.mounts: set[str] = set()
 
-    def run(self, command: Sequence[str]) -> str:
+    def run(self, command: Sequence[str], seconds_max: float = 0.0, enter: object = None) -> str:
         words = " ".join(command)
         self.commands.append(words)
         for beginning, times in self.fails.items():

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from deferfs.measure.interrupts import Interrupts
+from deferfs.measure.interrupts import Interrupts, uninterrupted
 
 
 def send(number: int = signal.SIGINT) -> None:
@@ -29,7 +29,7 @@ def test_what_is_held_is_not_broken_off() -> None:
     caught = False
     with interrupts.installed():
         try:
-            with interrupts.held():
+            with uninterrupted():
                 send()
                 done.append("all")
         except KeyboardInterrupt:

@@ -12,7 +12,6 @@ from typing import Final
 from deferfs.errors import DeferfsError, EnvironmentProblem
 
 COMMAND_SECONDS_MAX: Final = 120
-DROP_CACHES: Final = Path("/proc/sys/vm/drop_caches")
 
 
 def run_command(
@@ -60,17 +59,3 @@ def copy_image(source: Path, destination: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def drop_dentries() -> None:
-    """Make the tree cold: the workload's cgroup is charged only for entries that it brings in
-    itself.
-
-    Needs root and drops the clean dentries and inodes of the whole machine, once before a run;
-    without root the run goes on with what is cached.
-    """
-    os.sync()
-    try:
-        DROP_CACHES.write_text("2")
-    except OSError:
-        pass

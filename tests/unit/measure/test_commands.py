@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from deferfs.errors import DeferfsError, EnvironmentProblem
-from deferfs.measure.targets import copy_image, run_command
+from deferfs.measure.commands import copy_image, run_command
 
 
 def test_a_copy_keeps_contents_and_holes(tmp_path: Path) -> None:
