@@ -28,7 +28,7 @@ from deferfs.mount import control_client
 from deferfs.mount.output_file import check_replaceable, write_results
 
 DEFAULT: Final[dict[str, tuple[Loop, ...]]] = {"allocation": ("closed",), "direct-reclaim": ("open",)}
-"""What a run without arguments is of: what fits into two minutes. The closed loop of direct-reclaim takes as long again,
+"""What a run without arguments is of: what fits into two minutes. The closed loop of direct-reclaim takes as long,
 and is left to a run that names the scenario.
 """
 PACKAGES: Final = (catalogue.PACKAGE, "deferfs.cli.scenarios")

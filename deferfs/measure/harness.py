@@ -92,14 +92,19 @@ def run(plans: Sequence[Plan], conditions: Conditions) -> Report:
     except KeyboardInterrupt:
         interrupted = True
         conditions.tell("interrupted: what is finished follows")
-    results = [_result(one, conditions) for one in begun]
+    return report_on(begun, conditions, interrupted=interrupted)
+
+
+def report_on(collected: Sequence[Collected], conditions: Conditions, *, interrupted: bool = False) -> Report:
+    """The report of what there is."""
+    results = [_result(one, conditions) for one in collected]
     return Report(
         schema=SCHEMA,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         machine=describe_machine(conditions.scratch),
-        busy=_refused(results, begun),
+        busy=_refused(results, collected),
         results=results,
-        notes=[*conditions.notes, *_notes(begun, results)],
+        notes=[*conditions.notes, *_notes(collected, results)],
         seed=conditions.seed,
         interrupted=interrupted,
     )

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import msgspec
 import pytest
 
 from deferfs.measure import slow_disk
 from deferfs.measure.cgroup import find_hierarchy
-from deferfs.measure.scenario import Pass, Surroundings
+from deferfs.measure.harness import Collected, Conditions, Plan, report_on
+from deferfs.measure.results import encode_report, json_schema
+from deferfs.measure.scenario import Pass, Scenario, Surroundings
 from deferfs.mount import control_client
 from tests.mounted.polling import wait_until
 
+UNITS = ("_total", "_bytes", "_seconds", "_ns")
 DISK = "read=0.1,write=0.1,flush=0.2"
 
 
@@ -50,6 +56,24 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except OSError:
         return False
+
+
+def check_schema(document: bytes) -> None:
+    """A result of `--json` is as `deferfs bench schema` says, and each counter's name ends in its unit."""
+    found = json.loads(document)
+    jsonschema.validate(found, json_schema())
+    for result in found["results"]:
+        assert result["passes"] != [], found["notes"]
+        for one in result["passes"]:
+            assert [name for name in one["counters"] if not name.endswith(UNITS)] == []
+
+
+def check_passes(scenario: Scenario, parameters: msgspec.Struct, around: Surroundings, passes: Sequence[Pass]) -> None:
+    """So is the result that the harness makes of these passes."""
+    plan = Plan(scenario, parameters, disk=around.disk)
+    collected = Collected(plan, list(scenario.sides(parameters)), {}, list(passes))
+    conditions = Conditions(around.scratch, around.seed, around.hierarchy, around.ask, around.tell)
+    check_schema(encode_report(report_on([collected], conditions)))
 
 
 def check_pass(found: Pass, *series: str) -> None:

@@ -23,6 +23,7 @@ from deferfs.measure.stage import SIDES
 from deferfs.measure.tracing import EventTrace
 from deferfs.mount import control_client
 from tests.mounted.polling import wait_until
+from tests.mounted.scenario_runs import check_passes
 
 pytestmark = [pytest.mark.mounted, pytest.mark.needs("btrfs", "mkfs.btrfs", "mkfs.ext4", "mkfs.xfs")]
 
@@ -102,8 +103,10 @@ def check(found: Pass, side: Side, chunks: int) -> None:
 def test_an_allocation_on_each_filesystem(machine: Machine, variant: Any) -> None:
     parameters = Parameters(**{name: getattr(TINY, name) for name in TINY.__struct_fields__} | {"variant": variant})
     with prepared(allocation.SCENARIO, parameters, machine, *BY_NAME) as ready:
-        for name, side in BY_NAME.items():
-            check(perform(ready, name), side, TINY.total_bytes // TINY.chunk_bytes)
+        passes = [perform(ready, name) for name in BY_NAME]
+    for found, side in zip(passes, SIDES, strict=True):
+        check(found, side, TINY.total_bytes // TINY.chunk_bytes)
+    check_passes(allocation.SCENARIO, parameters, machine.surroundings, passes)
 
 
 def test_a_process_that_cannot_be_given_memory_is_killed_and_counted(machine: Machine) -> None:
@@ -126,8 +129,9 @@ def test_a_pass_that_takes_too_long_is_unfinished(machine: Machine) -> None:
 
 def test_closing_on_each_filesystem(machine: Machine) -> None:
     with prepared(close.SCENARIO, FEW, machine, *BY_NAME) as ready:
-        for name in BY_NAME:
-            found = perform(ready, name)
+        passes = [perform(ready, name) for name in BY_NAME]
+        check_passes(close.SCENARIO, FEW, machine.surroundings, passes)
+        for found in passes:
             assert found.outcome == "finished"
             assert {name: series.latency.count for name, series in found.series.items()} == dict.fromkeys(
                 ["unlink, 2 extents", "close, 2 extents", "unlink, 300 extents", "close, 300 extents"], 2

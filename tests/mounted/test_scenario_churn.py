@@ -9,7 +9,7 @@ import pytest
 from deferfs.errors import DeferfsError
 from deferfs.measure.race import Loads
 from deferfs.measure.scenarios.churn import FLOOR, INLINE, SCENARIO, Parameters
-from tests.mounted.scenario_runs import check_nothing_left, check_pass, surroundings
+from tests.mounted.scenario_runs import check_nothing_left, check_pass, check_passes, surroundings
 from tests.mounted.scratch import Scratch
 
 pytestmark = pytest.mark.mounted
@@ -29,6 +29,7 @@ def test_the_floor_cleans_up_after_the_clock_has_stopped(tmp_path: Path) -> None
         check_pass(one, *PROBES, *KINDS)
         assert one.series["churn-delete"].latency.count == 2 * 19
     check_pass(closed, *KINDS)
+    check_passes(SCENARIO, SMALL, around, [*found.values(), closed])
     assert found["inline"].waits["gc"].count > 0
     assert found["inline"].counters["inactivated_total"] > 0
     assert "gc" not in found["deferred"].waits

@@ -11,7 +11,7 @@ from deferfs.errors import DeferfsError
 from deferfs.measure.cgroup import find_hierarchy
 from deferfs.measure.race import Loads
 from deferfs.measure.scenarios.direct_reclaim import SCENARIO, SIDES, Parameters
-from tests.mounted.scenario_runs import check_nothing_left, check_pass, surroundings
+from tests.mounted.scenario_runs import check_nothing_left, check_pass, check_passes, surroundings
 
 pytestmark = pytest.mark.mounted
 
@@ -28,6 +28,7 @@ def test_each_side_does_the_same_work_and_the_floor_owes_nothing(tmp_path: Path)
         assert one.series["load"].latency.count == 300
         assert one.counters["budget_bytes"] == 4 << 20
         assert one.seconds >= one.counters["load_seconds"] + one.counters["owed_seconds"]
+    check_passes(SCENARIO, SMALL, around, list(found.values()))
     assert found["floor"].counters["disk_written_bytes"] < found["inline"].counters["disk_written_bytes"]
     assert found["floor"].counters["disk_written_bytes"] < found["deferred"].counters["disk_written_bytes"]
     check_nothing_left(around.scratch, pids)

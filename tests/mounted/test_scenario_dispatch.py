@@ -9,7 +9,7 @@ import pytest
 from deferfs.errors import DeferfsError
 from deferfs.measure.race import Loads
 from deferfs.measure.scenarios.dispatch import SCENARIO, SIDES, Parameters
-from tests.mounted.scenario_runs import check_nothing_left, check_pass, surroundings
+from tests.mounted.scenario_runs import check_nothing_left, check_pass, check_passes, surroundings
 
 pytestmark = pytest.mark.mounted
 
@@ -30,6 +30,7 @@ def test_who_waits_for_the_cleanup(tmp_path: Path) -> None:
         assert one.series["open"].latency.count == 40
         assert one.counters["disk_written_bytes"] > 0
     check_pass(closed, "close", "open")
+    check_passes(SCENARIO, SMALL, around, [inline, deferred, floor, closed])
     assert inline.waits["gc"].count > 0
     assert "gc" not in deferred.waits
     assert "gc" not in floor.waits

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mounted.scenario_runs import check_schema
 from tests.mounted.scratch import drop_kernel_caches, run
 
 pytestmark = pytest.mark.mounted
@@ -23,6 +24,7 @@ def test_everything_at_once(tmp_path: Path) -> None:
     settings = [word for value in ("minutes=0.25", "processes=3", f"log={log}") for word in ("--set", value)]
     words = ("bench", "soak", *settings, "--scratch", str(tmp_path), "--json", str(found))
     run(sys.executable, "-P", "-c", "from deferfs.cli.main import main; main()", *words, cwd=ROOT, seconds=250)
+    check_schema(found.read_bytes())
     (result,) = json.loads(found.read_text())["results"]
     (soak,) = result["passes"]
     assert soak["broken"] == []
