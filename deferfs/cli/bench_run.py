@@ -98,16 +98,20 @@ def make_plans(request: Request) -> list[Plan]:
         settings = [*request.settings, *_target_setting(request.target, scenario)]
         parameters = make_parameters(scenario, settings)
         points = scenario.sweep(parameters) if request.full else [parameters]
-        disk = _disk_of(scenario, request.disk)
+        disk = _disk_of(scenario, request)
         plans += [Plan(scenario, point, request.pairs, disk, loops.get(name)) for point in points]
     if not plans:
         raise EnvironmentProblem("no scenario to run")
     return plans
 
 
-def _disk_of(scenario: Scenario, wanted: str | None) -> str:
-    """The preset of the slow disk; empty for a scenario that uses none."""
-    own = str(getattr(scenario, "disk", DISK))
+def _disk_of(scenario: Scenario, request: Request) -> str:
+    """The preset of the slow disk; empty for a scenario that uses none, and for what is mounted already."""
+    wanted, own = request.disk, str(getattr(scenario, "disk", DISK))
+    if request.target is not None:
+        if wanted:
+            raise UsageError(f"--disk: {request.target} is mounted already, on a disk of its own")
+        return ""
     if wanted and not own:
         raise UsageError(f"--disk: the scenario {scenario.name} uses no slow disk")
     return preset_of(wanted or own).name if own else ""

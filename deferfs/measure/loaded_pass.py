@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,7 +12,8 @@ from deferfs.measure import race
 from deferfs.measure.account import Account, Accountable
 from deferfs.measure.cgroup import MemoryCgroup
 from deferfs.measure.processes import Job
-from deferfs.measure.scenario import Loop, Pass, Side, Surroundings
+from deferfs.measure.scenario import Loop, Pass, Side, Surroundings, Wait
+from deferfs.measure.tracing import ReclaimTrace, totals_by_name
 
 PASS_SECONDS_MAX: Final = 300.0
 MIB: Final = 1 << 20
@@ -34,10 +35,12 @@ def loaded_pass(
     *,
     cgroup: MemoryCgroup | None = None,
     hot: Path | None = None,
+    trace: ReclaimTrace | None = None,
     ready: Callable[[], object] = lambda: None,
 ) -> Pass:
     """The loads, in `cgroup`; then all that is owed is paid, by closing the mount. `ready` is called when all loads
     are prepared, before the clock starts. `hot`: a file that stays open while they run, so that the daemon keeps it.
+    `trace`: the kernel's direct reclaim of each of them is told among the waits.
     """
     with contextlib.ExitStack() as stack:
         if hot is not None:
@@ -45,7 +48,10 @@ def loaded_pass(
         racers = stack.enter_context(race.ready(loads.main, loads.beside, surroundings.own, cgroup))
         ready()
         account = Account(mount)
+        if trace is not None:
+            trace.clear()
         raced = racers.run(PASS_SECONDS_MAX, account.watch)
+        reclaims = kernel_waits(trace, racers.names)
     account.settle()
     return Pass(
         side=side.name,
@@ -54,8 +60,17 @@ def loaded_pass(
         seconds=raced.seconds + account.owed_seconds,
         series=raced.series,
         counters={"load_seconds": raced.seconds, **account.counters()},
-        waits=account.waits(),
+        waits=account.waits() | reclaims,
+        notes=[trace.problem] if trace is not None and trace.problem else [],
     )
+
+
+def kernel_waits(trace: ReclaimTrace | None, names: Mapping[int, str]) -> dict[str, Wait]:
+    """The direct reclaims of the processes in `names` (pid -> name) as waits; those that had none are left out."""
+    if trace is None:
+        return {}
+    totals = totals_by_name(trace.read(), names).items()
+    return {f"kernel reclaim, {name}": Wait(one.count, one.total_ns, one.max_ns) for name, one in totals if one.count}
 
 
 @contextlib.contextmanager

@@ -75,6 +75,7 @@ class Load:
         operation, interval, clock, latencies = self._operation, self._interval_ns, time.monotonic_ns, array("Q")
         number = failed = 0
         due = clock()
+        end = due - 1
         while not stop and number != self._count:
             early = due - clock()
             if early > 0:
@@ -86,10 +87,13 @@ class Load:
                 operation(number)
             except OSError:
                 failed += 1
+                end = clock()
             else:
-                latencies.append(clock() - due)
+                end = clock()
+                latencies.append(end - due)
             number += 1
             due += interval
         if self._count is not None:
             return Series(fold(latencies), self._count, failed)
-        return Series(fold(latencies), number + max(0, (clock() - due) // interval + 1), failed)
+        missed = max(0, (end - due) // interval + 1)  # what became due while the last one was under way
+        return Series(fold(latencies), number + missed, failed)

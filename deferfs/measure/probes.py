@@ -226,6 +226,7 @@ class Probe:
         response, service = array("Q"), array("Q")
         failed = 0
         due = clock()
+        end = due - 1
         while not stop:
             early = due - clock()
             if early > 0:
@@ -246,7 +247,7 @@ class Probe:
             due += interval
         return ProbeResult(
             interval_ns=interval,
-            due=len(service) + max(0, (clock() - due) // interval + 1),
+            due=len(service) + max(0, (end - due) // interval + 1),  # as the last one was under way
             done=len(service) - failed,
             failed=failed,
             response=fold(response),

@@ -36,6 +36,11 @@ class Loads:
         self._stop = stop
         self._cgroup = cgroup
 
+    @property
+    def names(self) -> dict[int, str]:
+        """The processes of all loads: pid -> name."""
+        return {worker.pid: worker.name for worker in (*self._main, *self._beside)}
+
     def run(self, seconds_max: float, watch: Callable[[], object]) -> Raced:
         """Start all at once and wait for them; `watch` is called every WATCH_SECONDS. After `seconds_max` the loads
         are stopped and the pass counts as unfinished. WorkerError when one fails for another reason than an OOM kill.

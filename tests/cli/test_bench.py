@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from deferfs.cli.bench_run import Request, make_plans
+from deferfs.errors import UsageError
 from deferfs.measure.results import encode_report
 from tests.cli.conftest import Command, Outcome, environment_of_the_program
 from tests.unit.measure.fakes import Fake, report
@@ -186,3 +188,12 @@ def test_the_presets_of_the_disk_are_listed_with_their_sources(command: Command)
 
 def test_the_scenarios_are_listed(command: Command) -> None:
     assert command("bench", "list").code == 0
+
+
+def test_what_is_mounted_already_has_no_slow_disk(tmp_path: Path) -> None:
+    def asked(disk: str | None) -> Request:
+        return Request(("churn",), False, None, disk, (), tmp_path, False, 1, None, None, None)
+
+    assert [one.disk for one in make_plans(asked(None))] == [""]
+    with pytest.raises(UsageError, match=f"--disk: {tmp_path} is mounted already, on a disk of its own"):
+        make_plans(asked("ssd"))

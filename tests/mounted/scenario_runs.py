@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import pytest
 from deferfs.measure import slow_disk
 from deferfs.measure.cgroup import find_hierarchy
 from deferfs.measure.harness import Collected, Conditions, Plan, report_on
+from deferfs.measure.race import Loads
 from deferfs.measure.results import encode_report, json_schema
-from deferfs.measure.scenario import Pass, Scenario, Surroundings
+from deferfs.measure.scenario import Pass, Prepared, Scenario, Side, Surroundings
 from deferfs.mount import control_client
 from tests.mounted.polling import wait_until
 
@@ -37,6 +39,32 @@ def surroundings(scratch: Path, own: Callable[[int], None] = lambda pid: None) -
     return Surroundings(
         scratch=scratch, disk=DISK, seed=1, hierarchy=find_hierarchy(), ask=ask, tell=lambda text: None, own=own
     )
+
+
+@contextmanager
+def prepared(scenario: Scenario, parameters: msgspec.Struct, scratch: Path) -> Iterator[tuple[Prepared, Surroundings]]:
+    """A scenario on a quick disk; afterwards nothing of it may be left, however the block ends."""
+    pids: list[int] = []
+    around = surroundings(scratch, pids.append)
+    try:
+        with scenario.prepared(parameters, around) as found:
+            yield found, around
+    finally:
+        check_nothing_left(scratch, pids)
+
+
+def check_broken_off(
+    scenario: Scenario, parameters: msgspec.Struct, side: Side, failure: BaseException, scratch: Path
+) -> None:
+    """An open pass that fails when its loads start leaves nothing."""
+
+    def broken_off(self: Loads, *_: object) -> None:
+        raise failure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loads, "run", broken_off)
+        with pytest.raises(type(failure)), prepared(scenario, parameters, scratch) as (ready, _):
+            ready.perform(side, "open", 1)
 
 
 def check_nothing_left(scratch: Path, pids: list[int]) -> None:

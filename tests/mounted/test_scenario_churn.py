@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from deferfs.errors import DeferfsError
+from deferfs.measure.cgroup import find_hierarchy
+from deferfs.measure.loaded_pass import Jobs, loaded_pass, memory_cgroup
+from deferfs.measure.paced import Load
 from deferfs.measure.race import Loads
-from deferfs.measure.scenarios.churn import FLOOR, INLINE, SCENARIO, Parameters
+from deferfs.measure.scenarios.churn import DEFERRED, FLOOR, INLINE, SCENARIO, Parameters
+from deferfs.measure.slow_mount import prepared_image, slow_mount
+from deferfs.measure.tracing import ReclaimTrace
 from tests.mounted.scenario_runs import check_nothing_left, check_pass, check_passes, surroundings
 from tests.mounted.scratch import Scratch
 
@@ -37,6 +43,44 @@ def test_the_floor_cleans_up_after_the_clock_has_stopped(tmp_path: Path) -> None
         assert one.counters["inactivated_total"] == 0
         assert one.counters["queued_total"] > 0
     check_nothing_left(around.scratch, pids)
+
+
+def test_a_daemon_in_the_memory_cgroup_of_its_users(tmp_path: Path) -> None:
+    if find_hierarchy() is None:
+        pytest.skip("no memory cgroups")
+    groups: list[str] = []
+    around = surroundings(tmp_path / "scratch", lambda pid: groups.append(Path(f"/proc/{pid}/cgroup").read_text()))
+    parameters = Parameters(rounds=2, tree_files=8000, kernel_mib=14, daemon_inside=True)
+    with SCENARIO.prepared(parameters, around) as prepared:
+        found = prepared.perform(DEFERRED, "closed", 1)
+    assert sum(f"deferfs-bench-{os.getpid()}" in group for group in groups) == 1  # loads join after they are reported
+    check_pass(found, *KINDS)
+    check_nothing_left(around.scratch, [])
+
+
+def test_the_kernels_reclaim_is_told_of_the_load_that_did_it(tmp_path: Path) -> None:
+    """A load reads four times what its memory cgroup may have of the page cache."""
+    if find_hierarchy() is None:
+        pytest.skip("no memory cgroups")
+    around = surroundings(tmp_path / "scratch")
+
+    def read(number: int) -> None:
+        with (mount.root / "large").open("rb", buffering=0) as file:
+            file.seek(number << 20)
+            file.read(1 << 20)
+
+    with (
+        prepared_image(around, lambda root: (root / "large").write_bytes(bytes(32 << 20))) as image,
+        memory_cgroup(around, 8) as cgroup,
+        slow_mount(image, ["memory=4M"], around) as mount,
+        ReclaimTrace(f"deferfs-bench-{os.getpid()}") as trace,
+    ):
+        jobs = Jobs([Load("reader", read, count=32)])
+        found = loaded_pass(DEFERRED, "closed", mount, jobs, around, cgroup=cgroup, trace=trace)
+    check_pass(found, "reader")
+    if not found.notes:  # no tracefs here
+        assert found.waits["kernel reclaim, reader"].count > 0
+    check_nothing_left(around.scratch, [])
 
 
 @pytest.mark.parametrize("failure", [None, DeferfsError("no"), KeyboardInterrupt()])

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from deferfs.errors import DeferfsError
-from deferfs.measure.race import Loads
 from deferfs.measure.scenarios.dispatch import SCENARIO, SIDES, Parameters
-from tests.mounted.scenario_runs import check_nothing_left, check_pass, check_passes, surroundings
+from tests.mounted.scenario_runs import check_broken_off, check_pass, check_passes, prepared
 
 pytestmark = pytest.mark.mounted
 
@@ -19,11 +18,9 @@ SMALL = Parameters(handlers=2, files=40, extents=20, seconds=0.2)
 def test_who_waits_for_the_cleanup(tmp_path: Path) -> None:
     """Inline, the handlers do; deferred, none; on the floor nothing is cleaned up while the clock runs, and all of it
     afterwards."""
-    pids: list[int] = []
-    around = surroundings(tmp_path / "scratch", pids.append)
-    with SCENARIO.prepared(SMALL, around) as prepared:
-        inline, deferred, floor = (prepared.perform(side, "open", 1) for side in SIDES)
-        closed = prepared.perform(SIDES[1], "closed", 2)
+    with prepared(SCENARIO, SMALL, tmp_path / "scratch") as (ready, around):
+        inline, deferred, floor = (ready.perform(side, "open", 1) for side in SIDES)
+        closed = ready.perform(SIDES[1], "closed", 2)
     for one in (inline, deferred, floor):
         check_pass(one, "close", "open", "statfs")
         assert one.series["close"].latency.count == 40
@@ -36,21 +33,9 @@ def test_who_waits_for_the_cleanup(tmp_path: Path) -> None:
     assert "gc" not in floor.waits
     assert floor.counters["inactivated_total"] == 0
     assert floor.counters["queued_total"] > 0
-    check_nothing_left(around.scratch, pids)
 
 
 @pytest.mark.parametrize("failure", [DeferfsError("no"), KeyboardInterrupt()])
-def test_nothing_is_left_when_a_pass_is_broken_off(
-    failure: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_left_when_a_pass_is_broken_off(failure: BaseException, tmp_path: Path) -> None:
     """With deleted files that are held, and inodegc stopped."""
-
-    def broken_off(self: Loads, *_: object) -> None:
-        raise failure
-
-    pids: list[int] = []
-    around = surroundings(tmp_path / "scratch", pids.append)
-    monkeypatch.setattr(Loads, "run", broken_off)
-    with pytest.raises(type(failure)), SCENARIO.prepared(SMALL, around) as prepared:
-        prepared.perform(SIDES[2], "open", 1)
-    check_nothing_left(around.scratch, pids)
+    check_broken_off(SCENARIO, SMALL, SIDES[2], failure, tmp_path / "scratch")

@@ -1,7 +1,9 @@
-"""Results of the scenarios that no other mounted test runs, as small as they can be, against the documented schema."""
+"""Results of the scenarios that no other mounted test runs, as small as they can be, against the documented schema;
+and work in a directory of a filesystem that is mounted already."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -23,12 +25,34 @@ SMALLEST = {
 }
 
 
+def bench(*words: str, code: int | None = 0) -> None:
+    program = "from deferfs.cli.main import main; main()"
+    run(sys.executable, "-P", "-c", program, "bench", *words, cwd=ROOT, seconds=250, code=code)
+
+
 @pytest.mark.parametrize("scenario", SMALLEST)
 def test_the_result_of(scenario: str, tmp_path: Path) -> None:
     """A promise that so small a run does not keep (exit code 1) is no matter here."""
     found = tmp_path / "result.json"
     settings = [word for setting in SMALLEST[scenario] for word in ("--set", setting)]
-    words = ("bench", scenario, "--pairs", "1", *settings, "--scratch", str(tmp_path), "--json", str(found))
-    program = "from deferfs.cli.main import main; main()"
-    run(sys.executable, "-P", "-c", program, *words, cwd=ROOT, seconds=250, code=None)
+    bench(scenario, "--pairs", "1", *settings, "--scratch", str(tmp_path), "--json", str(found), code=None)
     check_schema(found.read_bytes())
+
+
+def test_a_filesystem_that_is_mounted_already(tmp_path: Path) -> None:
+    """In a directory of a tmpfs, which is left as it was."""
+    target, found = tmp_path / "target", tmp_path / "result.json"
+    target.mkdir()
+    run("mount", "-t", "tmpfs", "tmpfs", target)
+    try:
+        settings = ("--set", "rounds=2", "--set", "tree_files=400")
+        bench("churn", "--target", str(target), "--pairs", "1", *settings, "--json", str(found))
+        assert list(target.iterdir()) == []
+    finally:
+        run("umount", target)
+    check_schema(found.read_bytes())
+    (result,) = json.loads(found.read_bytes())["results"]
+    assert result["disk"] == ""
+    assert {(one["side"], one["loop"]) for one in result["passes"]} == {
+        (side, loop) for side in ("as-mounted", "kept") for loop in ("open", "closed")
+    }

@@ -15,14 +15,18 @@ where each file has a second name, so that its end leaves nothing to clean up.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from deferfs.errors import UsageError
+from deferfs.limits import MIB, RESIDENT_BASE_BYTES
 from deferfs.measure import slow_disk
 from deferfs.measure.account import Accountable
+from deferfs.measure.cgroup import MemoryCgroup
 from deferfs.measure.loaded_pass import Jobs, loaded_pass, memory_cgroup
 from deferfs.measure.machine import is_deferfs
 from deferfs.measure.paced import Measured
@@ -31,6 +35,7 @@ from deferfs.measure.processes import StopFlag
 from deferfs.measure.scenario import Loop, Measure, Pass, Prepared, Scenario, Series, Side, Surroundings
 from deferfs.measure.slow_mount import prepared_image, slow_mount
 from deferfs.measure.standing_mount import StandingMount, temporary_directory
+from deferfs.measure.tracing import ReclaimTrace
 from deferfs.measure.tree import make_tree
 from deferfs.measure.victims import make_victims
 from deferfs.measure.workload import VICTIMS_PER_ROUND, Churn, Work
@@ -44,13 +49,16 @@ KEPT: Final = Side("kept", "the same where each file has a second name", "floor"
 
 class Parameters(msgspec.Struct, frozen=True):
     """`rounds` of the workload on a tree of `tree_files`. `memory_mib`: the daemon's budget. `kernel_mib`: the memory
-    cgroup of workload and probes; 0: none. `target`: a directory of a mounted filesystem, instead of an image.
+    cgroup of workload and probes; 0: none. `daemon_inside`: the daemon is in it too, as in a container that serves its
+    own filesystem, and it is larger by what the daemon may take. `target`: a directory of a mounted filesystem, instead
+    of an image.
     """
 
     rounds: int = 20
     tree_files: int = 16_000
     memory_mib: int = 16
-    kernel_mib: int = 24
+    kernel_mib: int = 16
+    daemon_inside: bool = False
     target: str = ""
 
 
@@ -116,13 +124,20 @@ class Passes:
         self.surroundings = surroundings
 
     def passed(
-        self, side: Side, loop: Loop, mount: Accountable, root: Path, ready: Callable[[], object] = lambda: None
+        self,
+        side: Side,
+        loop: Loop,
+        mount: Accountable,
+        root: Path,
+        cgroup: MemoryCgroup | None,
+        ready: Callable[[], object] = lambda: None,
     ) -> Pass:
         """Workload and probes, in a memory cgroup, then the payment. `ready` is called when all are prepared."""
-        surroundings = self.surroundings
-        jobs = loads(root, loop, self.parameters, surroundings.seed, second_names=side == KEPT)
-        with memory_cgroup(surroundings, self.parameters.kernel_mib) as cgroup:
-            return loaded_pass(side, loop, mount, jobs, surroundings, cgroup=cgroup, ready=ready)
+        jobs = loads(root, loop, self.parameters, self.surroundings.seed, second_names=side == KEPT)
+        with ReclaimTrace(f"deferfs-bench-{os.getpid()}") as trace:
+            return loaded_pass(
+                side, loop, mount, jobs, self.surroundings, cgroup=cgroup, trace=trace if cgroup else None, ready=ready
+            )
 
 
 class ImagePasses(Passes):
@@ -136,11 +151,20 @@ class ImagePasses(Passes):
         """As `Prepared.perform`. The disk is quick while the tree is walked: the caches are the same afterwards."""
         evict = "inline" if side == INLINE else "deferred"
         options = [f"evict={evict}", f"memory={self.parameters.memory_mib}M"]
-        with slow_mount(self._image, options, self.surroundings) as mount:
+        mib = self.parameters.kernel_mib
+        inside = self.parameters.daemon_inside and mib
+        if inside:
+            mib += self.parameters.memory_mib + RESIDENT_BASE_BYTES // MIB
+        with (
+            memory_cgroup(self.surroundings, mib) as cgroup,
+            slow_mount(self._image, options, self.surroundings, cgroup if inside else None) as mount,
+        ):
             if side == FLOOR:
                 mount.set("gc", "stop")
             mount.disk.set_preset("none")
-            return self.passed(side, loop, mount, mount.root, lambda: mount.disk.set_preset(self.surroundings.disk))
+            return self.passed(
+                side, loop, mount, mount.root, cgroup, lambda: mount.disk.set_preset(self.surroundings.disk)
+            )
 
 
 class DirectoryPasses(Passes):
@@ -152,14 +176,17 @@ class DirectoryPasses(Passes):
 
     def perform(self, side: Side, loop: Loop, number: int) -> Pass:
         """As `Prepared.perform`: victims are made anew, and all but the tree is removed."""
-        with StandingMount(self._root, self.surroundings, victims(self.parameters)) as mount:
+        with (
+            memory_cgroup(self.surroundings, self.parameters.kernel_mib) as cgroup,
+            StandingMount(self._root, self.surroundings, victims(self.parameters)) as mount,
+        ):
             if side == KEPT:
                 mount.name_victims_twice()
             if side in (INLINE, DEFERRED, FLOOR):
                 mount.set("evict", "inline" if side == INLINE else "deferred")
             if side == FLOOR:
                 mount.set("gc", "stop")
-            return self.passed(side, loop, mount, self._root)
+            return self.passed(side, loop, mount, self._root, cgroup)
 
 
 class ChurnScenario:
@@ -203,6 +230,8 @@ class ChurnScenario:
         """As `Scenario.prepared`."""
         surroundings.tell(f"making {parameters.tree_files:,} cold files and {victims(parameters):,} to delete")
         if parameters.target:
+            if parameters.daemon_inside:
+                raise UsageError("daemon_inside: the daemon of a filesystem that is mounted already is not moved")
             with temporary_directory(Path(parameters.target)) as root:
                 make_tree(root, parameters.tree_files)
                 yield DirectoryPasses(root, parameters, surroundings)

@@ -88,6 +88,20 @@ def test_what_was_due_when_a_load_was_stopped_is_told(clock: FakeTime) -> None:
     assert (series.due, series.latency.count) == (11, 2)
 
 
+def test_what_became_due_as_a_load_was_stopped_was_kept_by_nothing(
+    clock: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = StopFlag()
+
+    def stopped_meanwhile(seconds: float) -> None:
+        stop.raise_()
+        clock.now += round(seconds * 1e9)
+
+    monkeypatch.setattr(clock, "sleep", stopped_meanwhile)
+    series = measured(Load("x", lasting(clock, 1), per_second=100), stop)
+    assert (series.due, series.latency.count) == (1, 1)
+
+
 @pytest.mark.parametrize("per_second", [0, 100])
 def test_a_load_that_is_stopped_early_was_due_whole(per_second: float, clock: FakeTime) -> None:
     stop = StopFlag()

@@ -90,6 +90,20 @@ def test_what_was_due_but_never_done_is_told(clock: FakeTime) -> None:
     assert (result.due, result.done) == (11, 2)
 
 
+def test_what_became_due_as_a_probe_was_stopped_was_kept_by_nothing(
+    clock: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = StopFlag()
+
+    def stopped_meanwhile(seconds: float) -> None:
+        stop.raise_()
+        clock.now += round(seconds * 1e9)
+
+    monkeypatch.setattr(clock, "sleep", stopped_meanwhile)
+    result = measured(Scripted(clock, stop, [1, 1]), stop)
+    assert (result.due, result.done) == (1, 1)
+
+
 def test_waking_late_moves_the_schedule(clock: FakeTime, monkeypatch: pytest.MonkeyPatch) -> None:
     def oversleep(seconds: float) -> None:
         clock.now += round(seconds * 1e9) + 50 * MS

@@ -55,6 +55,7 @@ def ready(main: list[Load], beside: list[Load], pids: list[int], cgroup: FakeCgr
 def test_what_is_beside_ends_with_what_has_an_end() -> None:
     pids: list[int] = []
     with ready([Load("a", nothing, count=30), Load("b", nothing, count=3)], [Load("c", nothing)], pids) as loads:
+        assert loads.names == dict(zip(pids, "abc", strict=True))
         raced = loads.run(SECONDS_MAX, lambda: None)
     assert raced.outcome == "finished"
     assert {name: series.due for name, series in raced.series.items() if name != "c"} == {"a": 30, "b": 3}

@@ -6,9 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
-from deferfs.errors import DeferfsError, EnvironmentProblem
+from deferfs.errors import DeferfsError, EnvironmentProblem, UsageError
 from deferfs.measure import standing_mount
 from deferfs.measure.race import Loads
 from deferfs.measure.scenarios import churn
@@ -79,6 +80,15 @@ def test_a_directory_that_cannot_be_worked_in(tmp_path: Path) -> None:
     with (
         pytest.raises(EnvironmentProblem, match="cannot work in"),
         SCENARIO.prepared(missing, Machine().surroundings(tmp_path)),
+    ):
+        pass
+
+
+def test_a_daemon_that_is_not_ours_is_not_moved(parameters: Parameters, tmp_path: Path) -> None:
+    inside = msgspec.structs.replace(parameters, daemon_inside=True)
+    with (
+        pytest.raises(UsageError, match="daemon_inside"),
+        SCENARIO.prepared(inside, Machine().surroundings(tmp_path)),
     ):
         pass
 
