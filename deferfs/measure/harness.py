@@ -156,7 +156,7 @@ def _run_plan(one: Collected, conditions: Conditions) -> None:
             conditions.tell(f"{scenario.name}: prepared in {time.monotonic() - start:.0f} s")
             _Passes(one, conditions, prepared, own).do_all()
     except (DeferfsError, OSError) as problem:
-        _give_up(one, one.able, f"{problem}", conditions)
+        _give_up(one, one.able, _words(problem), conditions)
     finally:
         watcher.close()
         _sweep(scratch, conditions)
@@ -174,6 +174,13 @@ def _give_up(one: Collected, sides: Sequence[Side], problem: str, conditions: Co
     conditions.tell(line)
     one.problems.append(line)
     one.missing.update((side.name, problem) for side in sides)
+
+
+def _words(problem: Exception) -> str:
+    """An error of the system without its number: `/mnt/x: No space left on device`."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
+    return str(problem)
 
 
 class _Passes:
@@ -217,7 +224,7 @@ class _Passes:
         try:
             done = self._prepared.perform(side, loop, pair)
         except (DeferfsError, OSError) as problem:
-            _give_up(self._one, [side], str(problem), self._conditions)
+            _give_up(self._one, [side], _words(problem), self._conditions)
             return None
         foreign = load.fraction()
         self._taken += time.monotonic() - start

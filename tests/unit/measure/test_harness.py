@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,17 +59,25 @@ def test_where_no_side_can_be_run_nothing_is_prepared(tmp_path: Path) -> None:
     assert len([note for note in found.notes if "not root" in note]) == 1
 
 
-def test_a_side_that_fails_is_given_up_and_the_rest_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (DeferfsError("mkfs.ext4: no space"), "mkfs.ext4: no space"),
+        (OSError(errno.ENOSPC, "No space left on device", "/m/x"), "/m/x: No space left on device"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+    ],
+)
+def test_a_side_that_fails_is_given_up_and_the_rest_goes_on(tmp_path: Path, problem: Exception, said: str) -> None:
     def fail(side: Side, loop: Loop, number: int) -> None:
         if side.name == "ext4" and number == 2:
-            raise DeferfsError("mkfs.ext4: no space")
+            raise problem
 
     fake = Fake(before=fail, loops=("open",))
     found = report(tmp_path, fake, pairs=3)
     (result,) = found.results
     assert len(result.of_side("ext4")) == 1
     assert len(result.of_side("inline")) == len(result.of_side("deferred")) == 3
-    assert found.notes == ["fake: gave up on ext4: mkfs.ext4: no space"]
+    assert found.notes == [f"fake: gave up on ext4: {said}"]
 
 
 def test_a_preparation_that_fails_costs_only_its_own_scenario(tmp_path: Path) -> None:
