@@ -54,7 +54,8 @@ def test_a_daemon_in_the_memory_cgroup_of_its_users(tmp_path: Path) -> None:
     with SCENARIO.prepared(parameters, around) as prepared:
         found = prepared.perform(DEFERRED, "closed", 1)
     assert sum(f"deferfs-bench-{os.getpid()}" in group for group in groups) == 1  # loads join after they are reported
-    check_pass(found, *KINDS)
+    assert found.outcome == "finished"
+    assert set(found.series) == set(KINDS)
     check_nothing_left(around.scratch, [])
 
 

@@ -20,7 +20,7 @@ SMALLEST = {
     "deadlock": ("rounds=1",),
     "forgets": ("clean=1000", "orphans=100"),
     "memory": ("gigabytes=0", "files=200", "churned=100"),
-    "scaling": ("entries=40000", "orphans=20", "mounts=1"),
+    "scaling": ("only=orphans", "orphans=20", "mounts=1"),
     "small-files": ("files=20",),
 }
 
