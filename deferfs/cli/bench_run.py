@@ -14,16 +14,16 @@ from deferfs.cli.output import tell
 from deferfs.cli.scratch import keep_mounts_private
 from deferfs.errors import EnvironmentProblem, UsageError
 from deferfs.measure import catalogue
-from deferfs.measure.cgroup import Hierarchy
 from deferfs.measure.environment import usable_hierarchy
 from deferfs.measure.harness import Conditions, Plan, run
-from deferfs.measure.interrupts import Interrupts
-from deferfs.measure.page import check_renderer, render_page
+from deferfs.measure.host.cgroup import Hierarchy
+from deferfs.measure.host.interrupts import Interrupts
 from deferfs.measure.parameters import has_parameter, make_parameters
+from deferfs.measure.report.page import check_renderer, render_page
+from deferfs.measure.report.table import print_report
 from deferfs.measure.results import Report, encode_report
 from deferfs.measure.scenario import Loop, Scenario
 from deferfs.measure.slow_disk import preset_of
-from deferfs.measure.table import print_report
 from deferfs.mount import control_client
 from deferfs.mount.output_file import check_replaceable, write_results
 

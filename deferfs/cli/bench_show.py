@@ -14,9 +14,9 @@ from deferfs.cli.scratch import keep_mounts_private
 from deferfs.errors import EnvironmentProblem, UsageError
 from deferfs.measure import slow_disk
 from deferfs.measure.catalogue import find_scenarios
-from deferfs.measure.contrast import contrast, render_contrast
-from deferfs.measure.interrupts import Interrupts
+from deferfs.measure.host.interrupts import Interrupts
 from deferfs.measure.results import Report, decode_report, json_schema
+from deferfs.measure.stats.contrast import contrast, render_contrast
 
 COLUMNS: Final = 79
 

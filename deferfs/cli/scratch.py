@@ -17,7 +17,7 @@ from deferfs.cli.output import json_text, report, tell
 from deferfs.cli.stat_table import activity_lines, gc_line
 from deferfs.errors import EnvironmentProblem
 from deferfs.limits import BLOCK_SIZE_BYTES_DEFAULT
-from deferfs.measure.cgroup import MemoryCgroup, find_hierarchy
+from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
 from deferfs.mount import control_client, syscalls
 from deferfs.mount.options import parse_options
 from deferfs.mount.output_file import check_replaceable, write_results

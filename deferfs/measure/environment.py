@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from deferfs.errors import EnvironmentProblem
-from deferfs.measure.cgroup import CGROUP_ROOT, Hierarchy, MemoryCgroup, find_hierarchy
+from deferfs.measure.host.cgroup import CGROUP_ROOT, Hierarchy, MemoryCgroup, find_hierarchy
 
 
 def usable_hierarchy(limit_bytes: int, root: Path = CGROUP_ROOT) -> tuple[Hierarchy | None, str]:

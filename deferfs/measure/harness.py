@@ -20,16 +20,16 @@ from typing import Any, Final
 import msgspec
 
 from deferfs.errors import DeferfsError
-from deferfs.measure.cgroup import Hierarchy
-from deferfs.measure.comparing import compare_all, is_busy, resample
-from deferfs.measure.interrupts import uninterrupted
-from deferfs.measure.load import FOREIGN_FRACTION, ForeignLoad, OwnProcesses
-from deferfs.measure.machine import describe_machine
+from deferfs.measure.host.cgroup import Hierarchy
+from deferfs.measure.host.interrupts import uninterrupted
+from deferfs.measure.host.load import FOREIGN_FRACTION, ForeignLoad, OwnProcesses
+from deferfs.measure.host.machine import describe_machine
+from deferfs.measure.host.sweep import sweep
+from deferfs.measure.host.watcher import Watcher
+from deferfs.measure.report.sentences import latency_sentences
 from deferfs.measure.results import SCHEMA, Report, Resampled, Result
 from deferfs.measure.scenario import Ask, Loop, Pass, Prepared, Scenario, Side, Surroundings
-from deferfs.measure.sentences import latency_sentences
-from deferfs.measure.sweep import sweep
-from deferfs.measure.watcher import Watcher
+from deferfs.measure.stats.comparing import compare_all, is_busy, resample
 
 SATURATED_FRACTION: Final = 0.9
 """A series that did less than this part of what was due could not keep its pace."""

@@ -12,7 +12,7 @@ import msgspec
 
 from deferfs.errors import DeferfsError, UsageError
 from deferfs.measure.scenario import Loop, Measure, Pass, Side
-from deferfs.measure.statistics import RatioSummary, Verdict
+from deferfs.measure.stats.statistics import RatioSummary, Verdict
 
 SCHEMA: Final = "deferfs-bench/2"
 

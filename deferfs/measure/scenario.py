@@ -17,8 +17,8 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from deferfs.measure.cgroup import Hierarchy
-from deferfs.measure.histogram import Histogram
+from deferfs.measure.host.cgroup import Hierarchy
+from deferfs.measure.stats.histogram import Histogram
 
 Role = Literal["inline", "deferred", "floor", "kernel"]
 """What a side stands for. The headline ratio is inline / deferred; every side may be held against the floor. A

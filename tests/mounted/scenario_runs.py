@@ -14,11 +14,11 @@ import msgspec
 import pytest
 
 from deferfs.measure import slow_disk
-from deferfs.measure.cgroup import find_hierarchy
 from deferfs.measure.harness import Collected, Conditions, Plan, report_on
-from deferfs.measure.race import Loads
+from deferfs.measure.host.cgroup import find_hierarchy
 from deferfs.measure.results import encode_report, json_schema
 from deferfs.measure.scenario import Pass, Prepared, Scenario, Side, Surroundings
+from deferfs.measure.work.race import Loads
 from deferfs.mount import control_client
 from tests.mounted.polling import wait_until
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.measure.cgroup import CGROUP_ROOT
-from deferfs.measure.sweep import loops_below
+from deferfs.measure.host.cgroup import CGROUP_ROOT
+from deferfs.measure.host.sweep import loops_below
 from tests.cli.conftest import environment_of_the_program
 
 pytestmark = pytest.mark.mounted
@@ -20,8 +20,9 @@ ROOT = Path(__file__).parents[2]
 SECONDS_MAX = 60.0
 UNTIDY = """\
 import os, pathlib, subprocess, sys, time
-from deferfs.measure import catalogue, commands
-from deferfs.measure.cgroup import MemoryCgroup
+from deferfs.measure import catalogue
+from deferfs.measure.host import commands
+from deferfs.measure.host.cgroup import MemoryCgroup
 from tests.unit.measure.fakes import Fake
 
 _, ready, *words = sys.argv

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from deferfs.measure.cgroup import MemoryCgroup, find_hierarchy
+from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.scratch import Scratch, deferfs
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.measure.cgroup import MemoryCgroup, find_hierarchy
+from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
 from tests.mounted.expect import fails_with
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, run

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from deferfs.errors import DeferfsError
-from deferfs.measure import filesystems
-from deferfs.measure.allocation_job import Parameters
-from deferfs.measure.cgroup import MemoryCgroup, find_hierarchy
-from deferfs.measure.processes import Worker
+from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
+from deferfs.measure.host.stacks import StackSampler
+from deferfs.measure.host.tracing import EventTrace
+from deferfs.measure.mounts import filesystems
+from deferfs.measure.mounts.stage import SIDES
 from deferfs.measure.scenario import Pass, Prepared, Scenario, Side, Surroundings
 from deferfs.measure.scenarios import allocation, close
 from deferfs.measure.slow_disk import SlowDisk
-from deferfs.measure.stacks import StackSampler
-from deferfs.measure.stage import SIDES
-from deferfs.measure.tracing import EventTrace
+from deferfs.measure.work.allocation_job import Parameters
+from deferfs.measure.work.processes import Worker
 from deferfs.mount import control_client
 from tests.mounted.polling import wait_until
 from tests.mounted.scenario_runs import check_passes

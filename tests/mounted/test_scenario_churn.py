@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from deferfs.errors import DeferfsError
-from deferfs.measure.cgroup import find_hierarchy
-from deferfs.measure.loaded_pass import Jobs, loaded_pass, memory_cgroup
-from deferfs.measure.paced import Load
-from deferfs.measure.race import Loads
+from deferfs.measure.host.cgroup import find_hierarchy
+from deferfs.measure.host.tracing import ReclaimTrace
+from deferfs.measure.mounts.loaded_pass import Jobs, loaded_pass, memory_cgroup
+from deferfs.measure.mounts.slow_mount import prepared_image, slow_mount
 from deferfs.measure.scenarios.churn import DEFERRED, FLOOR, INLINE, SCENARIO, Parameters
-from deferfs.measure.slow_mount import prepared_image, slow_mount
-from deferfs.measure.tracing import ReclaimTrace
+from deferfs.measure.work.paced import Load
+from deferfs.measure.work.race import Loads
 from tests.mounted.scenario_runs import check_nothing_left, check_pass, check_passes, surroundings
 from tests.mounted.scratch import Scratch
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from deferfs.errors import DeferfsError
-from deferfs.measure.cgroup import find_hierarchy
+from deferfs.measure.host.cgroup import find_hierarchy
 from deferfs.measure.scenario import Side
 from deferfs.measure.scenarios.direct_reclaim import SCENARIO, SIDES, Parameters
 from tests.mounted.scenario_runs import check_broken_off, check_pass, check_passes, prepared

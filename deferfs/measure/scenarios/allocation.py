@@ -22,21 +22,21 @@ from typing import Final, NamedTuple
 import msgspec
 
 from deferfs.errors import DeferfsError, EnvironmentProblem
-from deferfs.measure import allocation_words
-from deferfs.measure.allocation_job import MIB, Allocation, Parameters, owe_by_unlinking
-from deferfs.measure.belongings import Belongings
-from deferfs.measure.cgroup import MemoryCgroup, MemoryReading, find_hierarchy
-from deferfs.measure.filesystems import knows, overlaid
-from deferfs.measure.histogram import fold
-from deferfs.measure.kernel_log import KernelLog, kernel_memory_when_killed
-from deferfs.measure.processes import StopFlag, Worker, WorkerError
-from deferfs.measure.scattered import data_bytes, make_scattered
+from deferfs.measure.host.belongings import Belongings
+from deferfs.measure.host.cgroup import MemoryCgroup, MemoryReading, find_hierarchy
+from deferfs.measure.host.kernel_log import KernelLog, kernel_memory_when_killed
+from deferfs.measure.host.stacks import StackSampler
+from deferfs.measure.host.tracing import CLEANUP, RECLAIM, EventTrace, count_events, parse_reclaims, totals_by_name
+from deferfs.measure.mounts.filesystems import knows, overlaid
+from deferfs.measure.mounts.stage import SIDES, Mounted, Stage, filesystem_of, missing, prepared_stage, slab_objects
+from deferfs.measure.report import allocation_words
 from deferfs.measure.scenario import Loop, Measure, Outcome, Pass, Prepared, Series, Side, Surroundings, Wait
-from deferfs.measure.shared_samples import SharedSamples
 from deferfs.measure.slow_disk.counters import work_between
-from deferfs.measure.stacks import StackSampler
-from deferfs.measure.stage import SIDES, Mounted, Stage, filesystem_of, missing, prepared_stage, slab_objects
-from deferfs.measure.tracing import CLEANUP, RECLAIM, EventTrace, count_events, parse_reclaims, totals_by_name
+from deferfs.measure.stats.histogram import fold
+from deferfs.measure.work.allocation_job import MIB, Allocation, Parameters, owe_by_unlinking
+from deferfs.measure.work.processes import StopFlag, Worker, WorkerError
+from deferfs.measure.work.scattered import data_bytes, make_scattered
+from deferfs.measure.work.shared_samples import SharedSamples
 
 SPARE_BYTES: Final = 192 * MIB
 """Room in the images beside the data: metadata, journals."""

@@ -1,8 +1,8 @@
 """Churn: files come and go in a tree that no cache holds, and operations at a fixed pace tell what that does to others.
 
 A workload creates, writes, looks up, opens again and deletes files, many of them of many extents and half of them while
-they are open (`deferfs.measure.workload`), inside a memory cgroup that is too small for the names of the tree, so that
-the kernel keeps forgetting inodes. It is a mixture: see `direct-reclaim` and `dispatch` for one mechanism each.
+they are open (`deferfs.measure.work.workload`), inside a memory cgroup that is too small for the names of the tree, so
+that the kernel keeps forgetting inodes. It is a mixture: see `direct-reclaim` and `dispatch` for one mechanism each.
 
 - *closed*: the workload alone, then all that is owed is paid: the time of all.
 - *open*: beside it probes create, look up, write, fsync, and touch fresh memory, at a fixed pace (`probes`).
@@ -25,20 +25,20 @@ import msgspec
 from deferfs.errors import UsageError
 from deferfs.limits import MIB, RESIDENT_BASE_BYTES
 from deferfs.measure import slow_disk
-from deferfs.measure.account import Accountable
-from deferfs.measure.cgroup import MemoryCgroup
-from deferfs.measure.loaded_pass import Jobs, loaded_pass, memory_cgroup
-from deferfs.measure.machine import is_deferfs
-from deferfs.measure.paced import Measured
-from deferfs.measure.probes import Probe, standard_probes
-from deferfs.measure.processes import StopFlag
+from deferfs.measure.host.cgroup import MemoryCgroup
+from deferfs.measure.host.machine import is_deferfs
+from deferfs.measure.host.tracing import ReclaimTrace
+from deferfs.measure.mounts.account import Accountable
+from deferfs.measure.mounts.loaded_pass import Jobs, loaded_pass, memory_cgroup
+from deferfs.measure.mounts.slow_mount import prepared_image, slow_mount
+from deferfs.measure.mounts.standing_mount import StandingMount, temporary_directory
 from deferfs.measure.scenario import Loop, Measure, Pass, Prepared, Scenario, Series, Side, Surroundings
-from deferfs.measure.slow_mount import prepared_image, slow_mount
-from deferfs.measure.standing_mount import StandingMount, temporary_directory
-from deferfs.measure.tracing import ReclaimTrace
-from deferfs.measure.tree import make_tree
-from deferfs.measure.victims import make_victims
-from deferfs.measure.workload import VICTIMS_PER_ROUND, Churn, Work
+from deferfs.measure.work.paced import Measured
+from deferfs.measure.work.probes import Probe, standard_probes
+from deferfs.measure.work.processes import StopFlag
+from deferfs.measure.work.tree import make_tree
+from deferfs.measure.work.victims import make_victims
+from deferfs.measure.work.workload import VICTIMS_PER_ROUND, Churn, Work
 
 INLINE: Final = Side("inline", "deferfs, inline", "inline")
 DEFERRED: Final = Side("deferred", "deferfs, deferred", "deferred")

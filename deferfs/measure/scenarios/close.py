@@ -16,16 +16,16 @@ from typing import Final
 
 import msgspec
 
-from deferfs.measure.belongings import Belongings
-from deferfs.measure.histogram import fold
-from deferfs.measure.processes import StopFlag, Worker, WorkerError
-from deferfs.measure.scattered import data_bytes, make_file
+from deferfs.measure.host.belongings import Belongings
+from deferfs.measure.host.stacks import StackSampler
+from deferfs.measure.mounts.stage import SIDES, Mounted, Stage, missing, prepared_stage
+from deferfs.measure.report.wording import latency
 from deferfs.measure.scenario import Loop, Measure, Outcome, Pass, Prepared, Series, Side, Surroundings
-from deferfs.measure.shared_samples import SharedSamples
 from deferfs.measure.slow_disk.counters import work_between
-from deferfs.measure.stacks import StackSampler
-from deferfs.measure.stage import SIDES, Mounted, Stage, missing, prepared_stage
-from deferfs.measure.wording import latency
+from deferfs.measure.stats.histogram import fold
+from deferfs.measure.work.processes import StopFlag, Worker, WorkerError
+from deferfs.measure.work.scattered import data_bytes, make_file
+from deferfs.measure.work.shared_samples import SharedSamples
 
 MIB: Final = 1 << 20
 SPARE_BYTES: Final = 192 * MIB

@@ -25,11 +25,11 @@ from typing import Final
 import msgspec
 
 from deferfs.measure import slow_disk
-from deferfs.measure.cgroup import find_hierarchy
-from deferfs.measure.loaded_pass import Jobs, loaded_pass, memory_cgroup
-from deferfs.measure.paced import Load
+from deferfs.measure.host.cgroup import find_hierarchy
+from deferfs.measure.mounts.loaded_pass import Jobs, loaded_pass, memory_cgroup
+from deferfs.measure.mounts.slow_mount import prepared_image, slow_mount
 from deferfs.measure.scenario import Loop, Measure, Pass, Prepared, Scenario, Side, Surroundings
-from deferfs.measure.slow_mount import prepared_image, slow_mount
+from deferfs.measure.work.paced import Load
 
 DIRECTORIES: Final = 20
 CONTENT: Final = b"x" * 3000

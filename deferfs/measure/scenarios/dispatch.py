@@ -24,10 +24,10 @@ from typing import Final
 import msgspec
 
 from deferfs.measure import slow_disk
-from deferfs.measure.loaded_pass import Jobs, loaded_pass
-from deferfs.measure.paced import Load
+from deferfs.measure.mounts.loaded_pass import Jobs, loaded_pass
+from deferfs.measure.mounts.slow_mount import prepared_image, slow_mount
 from deferfs.measure.scenario import Loop, Measure, Pass, Prepared, Scenario, Side, Surroundings
-from deferfs.measure.slow_mount import prepared_image, slow_mount
+from deferfs.measure.work.paced import Load
 
 BLOCK: Final = bytes(4096)
 DIRECTORIES: Final = 16

@@ -18,11 +18,11 @@ from typing import Final
 import msgspec
 
 from deferfs.errors import UsageError
-from deferfs.measure.rivals import Deferfs, fresh, mounted
+from deferfs.measure.mounts.rivals import Deferfs, fresh, mounted
+from deferfs.measure.report.wording import size
 from deferfs.measure.scenario import Pass, Side, Surroundings
 from deferfs.measure.simple import SimpleScenario, daemon_of, value_pass
-from deferfs.measure.walk_memory import measure_walk
-from deferfs.measure.wording import size
+from deferfs.measure.work.walk_memory import measure_walk
 
 CHUNK: Final = 1 << 20
 GIB: Final = 1 << 30

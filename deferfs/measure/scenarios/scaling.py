@@ -10,13 +10,13 @@ from typing import Final
 import msgspec
 
 from deferfs.errors import UsageError
-from deferfs.measure.directory_growth import BATCH, STEPS, Growth, measure_growth
-from deferfs.measure.orphan_mount import Orphans, measure_orphans
-from deferfs.measure.rivals import Deferfs, mounted
+from deferfs.measure.mounts.orphan_mount import Orphans, measure_orphans
+from deferfs.measure.mounts.rivals import Deferfs, mounted
+from deferfs.measure.report.wording import latency, size, spread, times
 from deferfs.measure.scenario import Pass, Side, Surroundings
 from deferfs.measure.simple import SimpleScenario, daemon_of, value_pass
-from deferfs.measure.walk_memory import Walk, measure_walk
-from deferfs.measure.wording import latency, size, spread, times
+from deferfs.measure.work.directory_growth import BATCH, STEPS, Growth, measure_growth
+from deferfs.measure.work.walk_memory import Walk, measure_walk
 
 IMAGE_BYTES: Final = 8 << 30
 BYTES_PER_ENTRY: Final = 2048

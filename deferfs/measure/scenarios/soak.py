@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from deferfs.measure.rivals import Deferfs, mounted
+from deferfs.measure.mounts.rivals import Deferfs, mounted
 from deferfs.measure.scenario import Pass, Side, Surroundings
 from deferfs.measure.simple import SimpleScenario, daemon_of, value_pass
 from deferfs.measure.soak.disturbances import Mount

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from deferfs.limits import THROTTLE_INODES
 from deferfs.measure.scenario import Ask
-from deferfs.measure.small_files import DROP_ALL
+from deferfs.measure.work.small_files import DROP_ALL
 
 REST_SECONDS: Final = 0.5
 """How long it stays frozen, and inodegc rests."""

@@ -20,11 +20,11 @@ from typing import Any, Final
 import msgspec
 
 from deferfs.errors import DeferfsError
-from deferfs.measure.commands import deferfs_command
-from deferfs.measure.small_files import DROP_ALL
+from deferfs.measure.host.commands import deferfs_command
+from deferfs.measure.mounts.syncing import sync_filesystem
 from deferfs.measure.soak.disturbances import Mount, calm, disturb
 from deferfs.measure.soak.work import work_until
-from deferfs.measure.syncing import sync_filesystem
+from deferfs.measure.work.small_files import DROP_ALL
 from deferfs.reclaim.lockdep import CYCLE_TITLE, FS_RECLAIM
 
 STANDING_FILES: Final = 24_000

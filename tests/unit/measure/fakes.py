@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from deferfs.measure.harness import Conditions, Plan, run
-from deferfs.measure.histogram import fold
-from deferfs.measure.load import ForeignLoad, OwnProcesses
+from deferfs.measure.host.load import ForeignLoad, OwnProcesses
 from deferfs.measure.results import Report
 from deferfs.measure.scenario import Loop, Measure, Pass, Scenario, Series, Side, Stall, Surroundings, Wait
+from deferfs.measure.stats.histogram import fold
 
 MEASURES = (
     Measure("needs memory", "p50", "an operation that needed memory"),

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from deferfs.measure import filesystems, slow_mount
-from deferfs.measure.cgroup import Hierarchy
-from deferfs.measure.commands import deferfs_command
+from deferfs.measure.host.cgroup import Hierarchy
+from deferfs.measure.host.commands import deferfs_command
+from deferfs.measure.mounts import filesystems, slow_mount
 from deferfs.measure.scenario import Surroundings
 from deferfs.measure.slow_disk import SlowDisk
 

@@ -15,7 +15,7 @@ import trio.lowlevel
 import trio.testing
 
 from deferfs.errors import EnvironmentProblem
-from deferfs.measure.cgroup import MemoryCgroup, find_hierarchy
+from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
 from deferfs.mount.own_cgroup import own_cgroups
 from deferfs.mount.pressure import PressureWatch, Source, open_sources
 from tests.unit.runtimes import make_file, running, unlink

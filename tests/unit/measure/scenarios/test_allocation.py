@@ -5,13 +5,13 @@ import msgspec
 import pytest
 
 from deferfs.errors import EnvironmentProblem
-from deferfs.measure import stage
-from deferfs.measure.allocation_job import Parameters
-from deferfs.measure.cgroup import MemoryReading
-from deferfs.measure.histogram import fold
+from deferfs.measure.host.cgroup import MemoryReading
+from deferfs.measure.mounts import stage
 from deferfs.measure.scenario import Outcome, Pass, Series, Side, Stall, Surroundings
 from deferfs.measure.scenarios import allocation
 from deferfs.measure.scenarios.allocation import SCENARIO
+from deferfs.measure.stats.histogram import fold
+from deferfs.measure.work.allocation_job import Parameters
 
 DEFAULTS = Parameters()
 STACK = ["read_extent", "ext4_read_bh", "ext4_ext_remove_space", "ext4_truncate", "ext4_evict_inode", "evict", "iput"]

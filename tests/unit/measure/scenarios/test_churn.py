@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from deferfs.errors import DeferfsError, EnvironmentProblem, UsageError
-from deferfs.measure import standing_mount
-from deferfs.measure.race import Loads
+from deferfs.measure.mounts import standing_mount
+from deferfs.measure.mounts.standing_mount import StandingMount
 from deferfs.measure.scenarios import churn
 from deferfs.measure.scenarios.churn import AS_MOUNTED, DEFERRED, FLOOR, INLINE, KEPT, SCENARIO, Parameters
-from deferfs.measure.standing_mount import StandingMount
-from deferfs.measure.tree import make_tree
+from deferfs.measure.work.race import Loads
+from deferfs.measure.work.tree import make_tree
 from tests.unit.measure.slow_mounts import Machine
 
 SMALL = Parameters(rounds=2, tree_files=400, kernel_mib=0)

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import msgspec
 
-from deferfs.measure.processes import StopFlag
 from deferfs.measure.scenario import Pass
 from deferfs.measure.scenarios.close import SCENARIO, Parameters, _Job, fill, paths, series_name, sort_samples
-from deferfs.measure.shared_samples import SharedSamples
+from deferfs.measure.work.processes import StopFlag
+from deferfs.measure.work.shared_samples import SharedSamples
 
 SMALL = Parameters(extents=(1, 3), files=2)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from deferfs.errors import DeferfsError
-from deferfs.measure.histogram import fold
-from deferfs.measure.paced import Load
-from deferfs.measure.processes import StopFlag
 from deferfs.measure.scenario import Pass, Series, Wait
 from deferfs.measure.scenarios import direct_reclaim
 from deferfs.measure.scenarios.direct_reclaim import SCENARIO, SIDES, Files, Parameters, make_files
+from deferfs.measure.stats.histogram import fold
+from deferfs.measure.work.paced import Load
+from deferfs.measure.work.processes import StopFlag
 from tests.unit.measure.slow_mounts import Machine, fake_machine
 
 SMALL = Parameters(owing=20, files=10, others=25)

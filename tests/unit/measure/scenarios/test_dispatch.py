@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from deferfs.errors import DeferfsError
-from deferfs.measure.processes import StopFlag
-from deferfs.measure.race import Loads
 from deferfs.measure.scenario import Loop
 from deferfs.measure.scenarios.dispatch import HANDLERS, SCENARIO, SIDES, Parameters, Passes, loads, make_files
+from deferfs.measure.work.processes import StopFlag
+from deferfs.measure.work.race import Loads
 from tests.unit.measure.slow_mounts import fake_machine
 
 SMALL = Parameters(handlers=4, files=20, extents=4, closes_per_second=500, seconds=0.05)
@@ -59,7 +59,7 @@ def test_files_are_taken_with_a_quick_disk_and_the_floor_cleans_up_nothing(
         make_files(destination.parent / "mnt", SMALL)
 
     monkeypatch.setattr(Loads, "run", start)
-    monkeypatch.setattr("deferfs.measure.slow_mount.copy_image", copy_image)
+    monkeypatch.setattr("deferfs.measure.mounts.slow_mount.copy_image", copy_image)
     passes = Passes(tmp_path / "image", SMALL, machine.surroundings(tmp_path / "scratch"))
     with pytest.raises(type(failure)):
         passes.perform(next(one for one in SIDES if one is side), "open", 1)

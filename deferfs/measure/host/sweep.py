@@ -1,0 +1,113 @@
+"""What a broken-off pass may have left: mounts below the scratch directory, loop devices on files in it, cgroups.
+
+A scenario undoes what it does. An interrupt, though, may come between the making of a thing and the note that it was
+made; so in the end the harness looks for itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from deferfs.measure.host.cgroup import Hierarchy
+from deferfs.measure.host.commands import deferfs_command
+
+ATTEMPTS: Final = 50
+PAUSE_SECONDS: Final = 0.1
+COMMAND_SECONDS_MAX: Final = 120
+
+
+def mounts_below(directory: Path, mountinfo: str) -> list[tuple[Path, str]]:
+    """Mountpoints in `directory` with the type of each, by the text of a mountinfo file; the last mounted first."""
+    found = []
+    for line in filter(None, mountinfo.split("\n")):
+        fields, _, rest = line.partition(" - ")
+        text = fields.split(" ")[4].encode("ascii", "surrogateescape")
+        raw = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), text)
+        mountpoint = Path(os.fsdecode(raw))
+        if mountpoint.is_relative_to(directory):
+            found.append((mountpoint, rest.split(" ")[0]))
+    return found[::-1]
+
+
+def loops_below(directory: Path, block: Path = Path("/sys/block")) -> list[str]:
+    """The names of loop devices whose file is in `directory`."""
+    found = []
+    for backing in block.glob("loop*/loop/backing_file"):
+        try:
+            path = Path(os.fsdecode(backing.read_bytes().rstrip(b"\n")).removesuffix(" (deleted)"))
+        except OSError:
+            continue
+        if path.is_relative_to(directory):
+            found.append(backing.parts[-3])
+    return found
+
+
+def cgroups_of(pid: int, hierarchy: Hierarchy) -> Iterator[Path]:
+    """Cgroups named deferfs-...-PID, or so with more behind it."""
+    name = re.compile(rf"deferfs-(?:.*-)?{pid}(?!\d)")
+    for directory in dict.fromkeys((hierarchy.memory, hierarchy.pressure or hierarchy.memory)):
+        yield from sorted(path for path in directory.glob(f"deferfs-*{pid}*") if name.match(path.name))
+
+
+def sweep(scratch: Path, hierarchy: Hierarchy | None, tell: Callable[[str], None]) -> None:
+    """Undo what is left, and remove `scratch`. Says what it cannot undo."""
+    directory = scratch.resolve()
+    for mountpoint, kind in mounts_below(directory, _mountinfo()):
+        tell(f"unmounting {mountpoint}, which was left mounted")
+        command = [*deferfs_command(), "umount"] if "deferfs" in kind else ["umount"]
+        _persist(lambda command=command, mountpoint=mountpoint: _run([*command, str(mountpoint)]))  # type: ignore[misc]
+    for name in loops_below(directory):
+        tell(f"detaching /dev/{name}, which was left attached")
+        _run(["losetup", "--detach", f"/dev/{name}"])
+    for cgroup in cgroups_of(os.getpid(), hierarchy) if hierarchy else ():
+        tell(f"removing the cgroup {cgroup}, which was left")
+        _persist(lambda cgroup=cgroup: _remove_cgroup(cgroup))  # type: ignore[misc]
+    left = [str(mountpoint) for mountpoint, _ in mounts_below(directory, _mountinfo())]
+    if left:
+        tell(f"still mounted: {', '.join(left)}; unmount it, then remove {scratch}")
+    else:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _mountinfo() -> str:
+    return os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
+
+
+def _persist(attempt: Callable[[], bool]) -> None:
+    """Until it succeeds, for some seconds: what is being ended holds on for a moment."""
+    for _ in range(ATTEMPTS):
+        if attempt():
+            return
+        time.sleep(PAUSE_SECONDS)
+
+
+def _run(command: list[str]) -> bool:
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, timeout=COMMAND_SECONDS_MAX, start_new_session=True
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _remove_cgroup(cgroup: Path) -> bool:
+    """Whether it is gone. The processes in it are workers of ours: nothing else is put there."""
+    try:
+        for pid in (cgroup / "cgroup.procs").read_text().split():
+            if int(pid) != os.getpid():
+                os.kill(int(pid), signal.SIGKILL)
+        cgroup.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

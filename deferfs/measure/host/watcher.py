@@ -1,0 +1,94 @@
+"""A process that notes the accounts of others, so that they are known when those have ended.
+
+No thread does it: a scenario may enter a mount namespace, which a process with several threads cannot. It is forked
+before the scenario opens anything, so that it holds no loop device or pipe open; and it ends with its parent.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from pathlib import Path
+from typing import Final, NoReturn
+
+import msgspec
+
+from deferfs.measure.host.accounts import Account, account_of
+
+LOOK_SECONDS: Final = 0.05
+ANSWER_SECONDS_MAX: Final = 10.0
+_ANSWER: Final = b"?"
+_END: Final = b"."
+
+
+class Watcher:
+    """`add` processes, ask for their `accounts`; `close` in the end."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        orders_out, self._orders = os.pipe()
+        answers_fd, answers_in = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _watch(orders_out, answers_in, proc)
+        os.close(orders_out)
+        os.close(answers_in)
+        self._answers = os.fdopen(answers_fd, "rb")
+
+    def add(self, pid: int) -> None:
+        """Look at process `pid` from now on."""
+        self._order(b"%d" % pid)
+
+    def accounts(self) -> dict[int, Account]:
+        """The last account of each process that was there when it was looked at."""
+        if not self._order(_ANSWER) or not select.select([self._answers], [], [], ANSWER_SECONDS_MAX)[0]:
+            return {}
+        line = self._answers.readline()
+        return msgspec.json.decode(line, type=dict[int, Account]) if line else {}
+
+    def close(self) -> None:
+        """End it, and wait for that."""
+        self._order(_END)  # a process forked since may hold the pipe open
+        os.close(self._orders)
+        self._answers.close()
+        os.waitpid(self.pid, 0)
+
+    def _order(self, word: bytes) -> bool:
+        try:
+            os.write(self._orders, word + b"\n")
+        except BrokenPipeError:
+            return False  # it was killed: what is missing then counts as foreign
+        return True
+
+
+def _watch(orders: int, answers: int, proc: Path) -> NoReturn:
+    """Until the parent closes its end, which its death does as well."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # the parent decides
+        first, last = sorted((orders, answers))
+        for low, high in ((3, first), (first + 1, last), (last + 1, os.sysconf("SC_OPEN_MAX"))):
+            os.closerange(low, high)
+        accounts: dict[int, Account | None] = {}
+        while True:
+            words: list[bytes] = []
+            if select.select([orders], [], [], LOOK_SECONDS)[0]:
+                words = os.read(orders, 1 << 16).split()
+                if not words or _END in words:
+                    os._exit(0)
+            for word in words:
+                if word != _ANSWER:
+                    accounts.setdefault(int(word), None)
+            _look(accounts, proc)
+            for _ in range(words.count(_ANSWER)):
+                known = {pid: account for pid, account in accounts.items() if account is not None}
+                os.write(answers, msgspec.json.encode(known) + b"\n")
+    finally:
+        os._exit(0)
+
+
+def _look(accounts: dict[int, Account | None], proc: Path) -> None:
+    for pid, before in accounts.items():
+        now = account_of(pid, proc)
+        if now is not None and (before is None or now.started == before.started):
+            accounts[pid] = now

@@ -1,0 +1,98 @@
+"""What a pass on a slow mount has cost: by the daemon's own statistics, by its disk, and by the kernel."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from deferfs.measure.mounts.slow_mount import Statistics
+from deferfs.measure.scenario import Wait
+from deferfs.measure.slow_disk.counters import work_between
+
+
+class Accountable(Protocol):
+    """A mount that can be asked. `resident_highest_bytes` is known once it has been closed."""
+
+    resident_highest_bytes: int
+
+    def statistics(self) -> Statistics | None:
+        """What its daemon says about itself; None when it is no deferfs."""
+
+    def disk_counters(self) -> dict[str, int]:
+        """What its disk has done; empty when no slow disk is below it. Also after `close`."""
+
+    def close(self) -> float:
+        """Pay all that is owed and bring it home; how long that took, in seconds."""
+
+
+class Account:
+    """From its making on. `watch` while the load runs, `settle` when it has ended."""
+
+    def __init__(self, mount: Accountable) -> None:
+        self._mount = mount
+        self._before = self._after = mount.statistics()
+        self._disk_before = mount.disk_counters()
+        self._used_highest = self._used()
+        self._owed_seconds = 0.0
+
+    def watch(self) -> None:
+        """Look how much of the budget is used."""
+        self._after = self._mount.statistics()
+        self._used_highest = max(self._used_highest, self._used())
+
+    def settle(self) -> None:
+        """The load has ended: close the mount, which pays all that is owed."""
+        self.watch()
+        self._owed_seconds = self._mount.close()
+
+    @property
+    def owed_seconds(self) -> float:
+        """How long it took until nothing was owed and all was at home."""
+        return self._owed_seconds
+
+    def waits(self) -> dict[str, Wait]:
+        """The daemon's waits during the load, by cause; see `waits_between`."""
+        if self._before is None or self._after is None:
+            return {}
+        return waits_between(self._before, self._after)
+
+    def counters(self) -> dict[str, float]:
+        """As `Pass.counters` has them. The disk's are those of load and payment together. `used_highest_bytes` is the
+        most that was seen; `resident_highest_bytes` is exact, and holds the mount too; `queued_total` waited for
+        their inactivation, or owed an access time, when the load ended.
+        """
+        counters: dict[str, float] = {"owed_seconds": self._owed_seconds}
+        before, after = self._before, self._after
+        if before is not None and after is not None:
+            for name, (section, key) in DAEMON_COUNTERS.items():
+                counters[name] = after[section][key] - before[section][key]
+            counters["queued_total"] = after["gc"]["queued"] + after["gc"]["times_owed"]
+            counters["budget_bytes"] = after["memory"]["budget_bytes"]
+            counters["promised_bytes"] = after["memory"]["promised_bytes"]
+            counters["used_highest_bytes"] = self._used_highest
+            counters["resident_highest_bytes"] = self._mount.resident_highest_bytes
+        return counters | work_between(self._disk_before, self._mount.disk_counters())
+
+    def _used(self) -> int:
+        return int(self._after["memory"]["used_bytes"]) if self._after is not None else 0
+
+
+DAEMON_COUNTERS: Final = {
+    "inactivated_total": ("gc", "inactivated_total"),
+    "direct_reclaims_total": ("memory", "direct_reclaims_total"),
+    "reclaim_waits_total": ("reclaim_context", "violations_total"),
+    "commits_total": ("journal", "commits_total"),
+}
+"""Name in a pass: section and name in the daemon's statistics."""
+
+
+def waits_between(before: Statistics, after: Statistics) -> dict[str, Wait]:
+    """Waits by cause between two looks at a daemon's statistics; causes without one are left out. The daemon keeps one
+    maximum since its mount: it is 0 here when the longest wait was before the first look.
+    """
+    found = {}
+    for cause, now in after["waits"].items():
+        then = before["waits"].get(cause, {"count": 0, "total_ns": 0, "max_ns": 0})
+        if count := now["count"] - then["count"]:
+            longest = now["max_ns"] if now["max_ns"] > then["max_ns"] else 0
+            found[cause] = Wait(count, now["total_ns"] - then["total_ns"], longest)
+    return found

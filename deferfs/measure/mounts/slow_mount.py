@@ -1,0 +1,102 @@
+"""A deferfs that is mounted from a slow disk while a `with` block lasts: what every pass inside of deferfs works on.
+
+Each pass gets a fresh sparse copy of a prepared image, a slow disk over it, and a daemon of its own, so that nothing
+is cached at its start and nothing is left at its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from deferfs.measure.host.belongings import Belongings
+from deferfs.measure.host.cgroup import MemoryCgroup
+from deferfs.measure.host.commands import copy_image, deferfs_command, run_command
+from deferfs.measure.host.machine import process_memory_bytes
+from deferfs.measure.mounts.filesystems import FILESYSTEMS, mounted, unmount_deferfs
+from deferfs.measure.scenario import Surroundings
+from deferfs.measure.slow_disk import SlowDisk
+
+Statistics = dict[str, Any]
+"""The object that `deferfs stat --json` prints."""
+
+DRAIN_SECONDS: Final = 600
+"""An unmount pays everything that is owed, however long that takes."""
+DEFERFS: Final = FILESYSTEMS["deferfs"]
+
+
+class SlowMount:
+    """A mounted filesystem and its disk."""
+
+    def __init__(self, root: Path, disk: SlowDisk, surroundings: Surroundings) -> None:
+        self.root = root
+        self.disk = disk
+        self._surroundings = surroundings
+        self.pid = int(self.statistics()["pid"])
+        self.resident_highest_bytes = 0
+        surroundings.own(self.pid)
+        self.set("drain", str(DRAIN_SECONDS))
+
+    def statistics(self) -> Statistics:
+        """What the daemon says about itself."""
+        answer = self._surroundings.ask(self.root, "stat")
+        assert isinstance(answer, dict)
+        return answer
+
+    def set(self, key: str, value: str) -> None:
+        """As `deferfs ctl KEY=VALUE`."""
+        self._surroundings.ask(self.root, "set", key=key, value=value)
+
+    def disk_counters(self) -> dict[str, int]:
+        """What the disk has done since its start."""
+        return self.disk.counters()
+
+    def close(self) -> float:
+        """Unmount, which pays all that is owed and brings it home; how long that took, in seconds. `DeferfsError` when
+        the image is not clean afterwards.
+        """
+        self.resident_highest_bytes = process_memory_bytes(self.pid)
+        start = time.monotonic()
+        unmount_deferfs(self.root)
+        return time.monotonic() - start
+
+
+@contextlib.contextmanager
+def prepared_image(surroundings: Surroundings, fill: Callable[[Path], object], size: str = "2G") -> Iterator[Path]:
+    """An image of `size` for the length of the block. `fill(root)` makes its files, on a disk without delay."""
+    image, root = surroundings.scratch / "prepared.img", surroundings.scratch / "prepared"
+    with Belongings() as belongings:
+        belongings.callback(image.unlink, missing_ok=True)
+        run_command([*deferfs_command(), "mkfs", str(image), "--size", size])
+        root.mkdir()
+        belongings.callback(root.rmdir)
+        with Belongings() as mounts:
+            fill(mounts.acquire(mounted(DEFERFS, image, root)))
+        yield image
+
+
+@contextlib.contextmanager
+def slow_mount(
+    image: Path, options: Sequence[str], surroundings: Surroundings, cgroup: MemoryCgroup | None = None
+) -> Iterator[SlowMount]:
+    """A copy of `image` on a slow disk, mounted with `options`. With `cgroup` the daemon runs inside of it. Whatever
+    happens, nothing of it is left.
+    """
+    directory = surroundings.scratch / "pass"
+    root = directory / "mnt"
+    with Belongings() as belongings:
+        root.mkdir(parents=True)
+        belongings.callback(shutil.rmtree, directory)
+        copy = directory / "image"
+        copy_image(image, copy)
+        disk = belongings.acquire(SlowDisk(copy, surroundings.disk, directory, surroundings.own, surroundings.seed))
+        enter = None if cgroup is None else lambda: cgroup.add(os.getpid())
+        belongings.acquire(mounted(DEFERFS, disk.device, root, ",".join(options), enter))
+        # before a mount is unmounted after a failure: cleaning up is not what is measured
+        belongings.callback(disk.set_preset, "none")
+        yield SlowMount(root, disk, surroundings)

@@ -1,0 +1,162 @@
+"""Filesystems as they were prepared, mounted on a slow disk, one pass after the other.
+
+Each filesystem is made and filled once, on a loop device that is as fast as the machine. A pass works on a copy of that
+image behind a `SlowDisk`, which is switched to its preset when all that is not measured has been done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from deferfs.measure import slow_disk
+from deferfs.measure.host.belongings import Belongings
+from deferfs.measure.host.commands import copy_image
+from deferfs.measure.host.namespace import private_mounts
+from deferfs.measure.mounts import filesystems
+from deferfs.measure.mounts.filesystems import FILESYSTEMS, Filesystem
+from deferfs.measure.scenario import Side, Surroundings
+from deferfs.measure.slow_disk import SlowDisk
+
+FAST: Final = "none"
+KERNEL_SIDES: Final = (
+    Side("ext4", "ext4", "kernel"),
+    Side("xfs", "XFS", "kernel"),
+    Side("btrfs", "btrfs", "kernel"),
+)
+DEFERFS_SIDES: Final = (
+    Side("inline", "deferfs, inline", "inline"),
+    Side("deferred", "deferfs, deferred", "deferred"),
+)
+FLOOR: Final = Side("tmpfs", "tmpfs", "floor")
+SIDES: Final = (*KERNEL_SIDES, *DEFERFS_SIDES, FLOOR)
+"""tmpfs is the floor: the same operations with nothing to clean up on a disk."""
+SLAB_INFO: Final = Path("/proc/slabinfo")
+
+
+def filesystem_of(side: Side) -> Filesystem:
+    """Which filesystem a side of `SIDES` is."""
+    return FILESYSTEMS["deferfs" if side.role in ("inline", "deferred") else side.name]
+
+
+def missing(side: Side) -> str:
+    """One line that says what this machine lacks to mount `side` on a slow disk; empty when it lacks nothing."""
+    filesystem = filesystem_of(side)
+    return filesystems.missing(filesystem) or (slow_disk.missing() if filesystem.on_device else "")
+
+
+class Mounted(msgspec.Struct, frozen=True):
+    """A filesystem on its disk. `disk` is None where there is none (tmpfs)."""
+
+    root: Path
+    disk: SlowDisk | None
+    mounts: Belongings
+    """Closing it unmounts the filesystem and what was mounted over it with it; the disk stays."""
+
+    def set_preset(self, preset: str) -> None:
+        """Make the disk as slow as `preset` says."""
+        if self.disk is not None:
+            self.disk.set_preset(preset)
+
+    def disk_counters(self) -> dict[str, int]:
+        """What the disk has done so far; empty where there is none."""
+        return self.disk.counters() if self.disk is not None else {}
+
+
+class Stage:
+    """Prepared images, and the place where a copy of one is mounted."""
+
+    def __init__(self, surroundings: Surroundings, size: int, fill: Callable[[Path], None]) -> None:
+        """`fill(root)` makes the files of an empty filesystem of `size` bytes."""
+        self.surroundings = surroundings
+        self._size = size
+        self._fill = fill
+        self.mountpoint = surroundings.scratch / "mnt"
+        self.merged = surroundings.scratch / "merged"
+        self.empty = surroundings.scratch / "empty"
+
+    def prepare(self, sides: Iterable[Side]) -> None:
+        """Make the image of each side that this machine can mount."""
+        for directory in (self.mountpoint, self.merged, self.empty):
+            directory.mkdir(exist_ok=True)
+        wanted = {filesystem_of(side).name: filesystem_of(side) for side in sides if not missing(side)}
+        for filesystem in wanted.values():
+            if filesystem.on_device:
+                self.surroundings.tell(f"preparing {filesystem.name}")
+                self._prepare(filesystem)
+
+    def _prepare(self, filesystem: Filesystem) -> None:
+        image = self._image(filesystem)
+        with image.open("wb") as file:
+            file.truncate(max(self._size, filesystem.smallest_bytes))
+        with Belongings() as belongings:
+            # deferfs takes the file; the kernel's filesystems want a device
+            device = image if filesystem.name == "deferfs" else belongings.acquire(filesystems.loop_device(image))
+            filesystems.make(filesystem, device)
+            root = belongings.acquire(filesystems.mounted(filesystem, device, self.mountpoint))
+            if filesystem.name == "deferfs":
+                self._own_daemon(root)
+            self._fill(root)
+
+    @contextlib.contextmanager
+    def mounted(self, side: Side, options: Iterable[str] = ()) -> Iterator[Mounted]:
+        """The filesystem of `side` as it was prepared, on a disk that is still fast, with further mount options.
+        What has no disk (tmpfs) is empty."""
+        filesystem = filesystem_of(side)
+        words = [*options, *([f"evict={side.name}"] if filesystem.name == "deferfs" else [])]
+        with Belongings() as belongings:
+            disk = None
+            device = Path("tmpfs")
+            if filesystem.on_device:
+                copy = self.surroundings.scratch / "run.img"
+                belongings.callback(copy.unlink, missing_ok=True)
+                copy_image(self._image(filesystem), copy)
+                scratch = self.surroundings.scratch
+                disk = belongings.acquire(SlowDisk(copy, FAST, scratch, self.surroundings.own))
+                device = disk.device
+            mounts = belongings.acquire(Belongings())
+            root = mounts.acquire(filesystems.mounted(filesystem, device, self.mountpoint, ",".join(words)))
+            if disk is not None:
+                # before anything is unmounted after a failure: cleaning up is not what is measured
+                belongings.callback(mounts.close)
+                belongings.callback(disk.set_preset, FAST)
+            if filesystem.name == "deferfs":
+                self._own_daemon(root)
+            yield Mounted(root, disk, mounts)
+
+    def _image(self, filesystem: Filesystem) -> Path:
+        return self.surroundings.scratch / f"{filesystem.name}.img"
+
+    def _own_daemon(self, root: Path) -> None:
+        self.surroundings.own(int(self.surroundings.ask(root, "stat")["pid"]))
+
+
+@contextlib.contextmanager
+def prepared_stage(
+    surroundings: Surroundings, size: int, fill: Callable[[Path], None], sides: Iterable[Side]
+) -> Iterator[Stage]:
+    """A stage with its images, in a mount namespace of its own; images and mountpoints are removed afterwards."""
+    with private_mounts():
+        stage = Stage(surroundings, size, fill)
+        try:
+            stage.prepare(sides)
+            yield stage
+        finally:
+            for name in {filesystem.name for filesystem in FILESYSTEMS.values()}:
+                (surroundings.scratch / f"{name}.img").unlink(missing_ok=True)
+            for directory in (stage.mountpoint, stage.merged, stage.empty):
+                with contextlib.suppress(FileNotFoundError):
+                    directory.rmdir()
+
+
+def slab_objects(cache: str, text: str | None = None) -> int:
+    """How many objects of a slab cache are in use on the whole machine; 0 where that may not be read."""
+    try:
+        lines = (SLAB_INFO.read_text() if text is None else text).splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.split()[0] == cache), 0)

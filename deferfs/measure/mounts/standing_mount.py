@@ -1,0 +1,134 @@
+"""A directory of a filesystem that is mounted already, while a pass works in it: brought to the same state each time.
+
+It cannot be copied, so files to delete are made before a pass, and all but the tree is removed after it. When it is a
+deferfs, its evict policy is put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from deferfs.errors import DeferfsError, EnvironmentProblem
+from deferfs.measure.host.machine import is_deferfs, process_memory_bytes
+from deferfs.measure.mounts.slow_mount import Statistics
+from deferfs.measure.mounts.syncing import sync_filesystem
+from deferfs.measure.scenario import Surroundings
+from deferfs.measure.work.victims import make_victims, name_victims_twice
+
+OWED_SECONDS_MAX: Final = 300.0
+POLL_SECONDS: Final = 0.02
+DROP_CACHES: Final = Path("/proc/sys/vm/drop_caches")
+KEPT: Final = "tree"
+"""What stays from pass to pass."""
+
+
+@contextlib.contextmanager
+def temporary_directory(parent: Path) -> Iterator[Path]:
+    """A new directory in `parent`, removed with all that is in it. EnvironmentProblem when it cannot be made."""
+    try:
+        root = Path(tempfile.mkdtemp(prefix="deferfs-bench-", dir=parent))
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot work in {parent}: {error.strerror}") from error
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root)
+
+
+class StandingMount:
+    """The directory `root`, in which there is the tree, and inside the block `victims` files to delete."""
+
+    def __init__(self, root: Path, surroundings: Surroundings, victims: int) -> None:
+        self.root = root
+        self.resident_highest_bytes = 0
+        self._surroundings = surroundings
+        self._victims = victims
+        self._daemon = is_deferfs(root)
+        self._evict = ""
+
+    def __enter__(self) -> StandingMount:
+        if statistics := self.statistics():
+            self._evict = statistics["evict"]
+            self._surroundings.own(int(statistics["pid"]))
+        try:
+            make_victims(self.root, self._victims)
+            drop_dentries()
+        except BaseException:
+            self._clear()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._daemon:
+            self.set("gc", "start")
+            self.set("evict", self._evict)
+        self._clear()
+
+    def name_victims_twice(self) -> None:
+        """Their deletion leaves nothing to clean up then."""
+        name_victims_twice(self.root, self._victims)
+
+    def statistics(self) -> Statistics | None:
+        """What the daemon says; None when it is no deferfs."""
+        if not self._daemon:
+            return None
+        answer = self._surroundings.ask(self.root, "stat")
+        assert isinstance(answer, dict)
+        return answer
+
+    def set(self, key: str, value: str) -> None:
+        """As `deferfs ctl KEY=VALUE`."""
+        self._surroundings.ask(self.root, "set", key=key, value=value)
+
+    def disk_counters(self) -> dict[str, int]:
+        """Nobody counts what reaches the disk of a mount that is not ours."""
+        return {}
+
+    def close(self) -> float:
+        """Wait until nothing is left to clean up and all is on the disk; how long that took, in seconds."""
+        start = time.monotonic()
+        if self._daemon:
+            self.set("gc", "start")
+            self._wait_paid(start)
+        sync_filesystem(self.root)
+        return time.monotonic() - start
+
+    def _wait_paid(self, start: float) -> None:
+        while statistics := self.statistics():
+            self.resident_highest_bytes = process_memory_bytes(int(statistics["pid"]))
+            gc, inodes = statistics["gc"], statistics["inodes"]
+            if not int(gc["queued"]) + int(gc["times_owed"]) + int(inodes["inactivating"]):
+                return
+            if time.monotonic() - start > OWED_SECONDS_MAX:
+                raise DeferfsError(f"{self.root}: after {OWED_SECONDS_MAX:.0f} s there is still something to clean up")
+            time.sleep(POLL_SECONDS)
+
+    def _clear(self) -> None:
+        for entry in self.root.iterdir():
+            if entry.name == KEPT:
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def drop_dentries() -> None:
+    """Make the tree cold: the workload's cgroup is charged only for entries that it brings in
+    itself.
+
+    Needs root and drops the clean dentries and inodes of the whole machine, once before a run;
+    without root the run goes on with what is cached.
+    """
+    os.sync()
+    try:
+        DROP_CACHES.write_text("2")
+    except OSError:
+        pass

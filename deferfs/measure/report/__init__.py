@@ -1,0 +1,1 @@
+"""What a run says: sentences, a table, a page."""

@@ -1,0 +1,1 @@
+"""What the processes of a scenario do, each operation timed: loads, probes, trees of files."""

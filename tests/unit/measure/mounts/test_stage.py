@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from deferfs.errors import DeferfsError
+from deferfs.measure import slow_disk
+from deferfs.measure.mounts import filesystems, stage
+from deferfs.measure.mounts.stage import SIDES, filesystem_of, missing, slab_objects
+from deferfs.measure.mounts.syncing import sync_filesystem
+from deferfs.measure.work.scattered import BLOCK, STRIDE_BYTES, data_bytes, make_scattered, scattered_paths
+
+SLABS = """\
+slabinfo - version: 2.1
+# name            <active_objs> <num_objs> <objsize>
+xfs_inode             48    112   1024   16    4 : tunables    0    0    0 : slabdata      7      7      0
+xfs_inode_item        12     20    200   20    1 : tunables    0    0    0 : slabdata      1      1      0
+"""
+
+
+def test_sides_and_their_filesystems() -> None:
+    assert [filesystem_of(side).name for side in SIDES] == ["ext4", "xfs", "btrfs", "deferfs", "deferfs", "tmpfs"]
+
+
+def test_objects_of_a_slab_cache() -> None:
+    assert slab_objects("xfs_inode", SLABS) == 48
+    assert slab_objects("ext4_inode_cache", SLABS) == 0
+
+
+def test_slabs_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(stage, "SLAB_INFO", tmp_path / "nothing")
+    assert slab_objects("xfs_inode") == 0
+
+
+def test_a_disk_is_missed_where_one_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filesystems, "missing", lambda filesystem: "")
+    monkeypatch.setattr(slow_disk, "missing", lambda: "no loop devices")
+    assert {side.name: missing(side) for side in SIDES if missing(side)} == dict.fromkeys(
+        ("ext4", "xfs", "btrfs", "inline", "deferred"), "no loop devices"
+    )
+
+
+def test_syncing_what_is_not_there(tmp_path: Path) -> None:
+    sync_filesystem(tmp_path)
+    with pytest.raises(DeferfsError, match="cannot sync"):
+        sync_filesystem(tmp_path / "nothing")
+
+
+def test_scattered_files(tmp_path: Path) -> None:
+    make_scattered(tmp_path, 203, 4, every=3)
+    files = [Path(path) for path in scattered_paths(tmp_path, 203)]
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(files)
+    sizes = [path.stat().st_size for path in files]
+    assert sizes[:4] == [3 * STRIDE_BYTES + len(BLOCK), len(BLOCK), len(BLOCK), 3 * STRIDE_BYTES + len(BLOCK)]
+    assert data_bytes(203, 4) == 203 * 4 * len(BLOCK)
+
+
+def test_empty_files(tmp_path: Path) -> None:
+    make_scattered(tmp_path, 5, 0, every=2)
+    assert {Path(path).stat().st_size for path in scattered_paths(tmp_path, 5)} == {0}
