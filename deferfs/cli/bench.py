@@ -72,9 +72,9 @@ def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
 def command(**options: Any) -> int:
     """Who waits for the eviction of inodes, and how long: inline against deferred, on a slow disk.
 
-    Each SCENARIO isolates one mechanism; without any, allocation and direct-reclaim are run. Its sides take turns, in
-    random order, pair after pair, from the same state each time. Ends with sentences, the ratios that they rest on with
-    their 95 % intervals, and where the time went. Ctrl-C ends it with what is finished.
+    Each SCENARIO isolates one mechanism; without any, allocation and the open loop of direct-reclaim are run. Its sides
+    take turns, in random order, pair after pair, from the same state each time. Ends with sentences, the ratios that
+    they rest on with their 95 % intervals, and where the time went. Ctrl-C ends it with what is finished.
     """
     from deferfs.cli.bench_run import Request, run_benchmark
 
