@@ -38,7 +38,7 @@ UNREAD_SECONDS: Final = 3 * 86_400
 OWING_PER_MIB: Final = 2125
 """Of the budget: with their in-core inodes two thirds of it are used, and with the rest of what a daemon needs nearly
 the nine tenths at which the background reclaimer begins."""
-FILES_PER_MIB: Final = 625
+FILES_PER_MIB: Final = 375
 OWERS: Final = 2
 """Threads that read what shall owe."""
 READS_PER_SECOND: Final = 300.0
@@ -68,7 +68,7 @@ class Parameters(msgspec.Struct, frozen=True):
     memory_mib: int = 4
     background: bool = True
     owing: int = 8_500
-    files: int = 2_500
+    files: int = 1_500
     others: int = 2_000
     kernel_mib: int = 0
     cgroup_mib: int = 96

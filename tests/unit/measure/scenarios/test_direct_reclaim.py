@@ -51,7 +51,7 @@ def test_the_sweep_has_more_files_than_the_budget_holds() -> None:
     assert [(point.memory_mib, point.background) for point in points] == [  # type: ignore[attr-defined]
         (8, True), (16, True), (64, True), (0, True), (8, False), (16, False)
     ]  # fmt: skip
-    assert Parameters(memory_mib=16, owing=34_000, files=10_000) in points
+    assert Parameters(memory_mib=16, owing=34_000, files=6_000) in points
     for point in points:
         assert isinstance(point, Parameters)
         assert point.background is not bool(point.kernel_mib)
