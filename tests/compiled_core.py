@@ -7,7 +7,6 @@ from pathlib import Path
 from tests.source_tree import CORE, modules, room_of
 
 IDENTITIES = {
-    ("deferfs/reclaim/gc.py", "at is ancestor"): "in-core inodes",
     ("deferfs/reclaim/lockdep.py", "held is innermost"): "frames of what a task holds",
     ("deferfs/store/journal.py", "committing.images.get(address) is entry.obj"): "decoded blocks",
     ("deferfs/store/journal.py", "entry.obj is not obj"): "decoded blocks",

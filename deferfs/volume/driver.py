@@ -90,7 +90,7 @@ class Driver:
                         raise
                     need = without_traceback(error)
                 if isinstance(need, NeedBlocks):
-                    run_job(self.device, self.volume.store.fetch(need))
+                    self._fetch(need)
                 elif isinstance(need, NeedData):
                     supplied[need.offset, need.length] = self.device.read(need.offset, need.length)
                 elif isinstance(need, NeedLogSpace):
@@ -121,6 +121,9 @@ class Driver:
                 self._reclaim(need.bytes_over)
 
     # --- needs ---
+    def _fetch(self, need: NeedBlocks) -> None:
+        run_job(self.device, self.volume.store.fetch(need))
+
     def _log_space(self, grant: Grant | None, credits: int) -> Grant:
         journal = self.volume.store.journal
         if grant is not None:
