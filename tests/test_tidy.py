@@ -5,29 +5,31 @@ a planted one.
 import ast
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
 
 import pytest
+
+from tests.compiled_core import IDENTITIES, handlers_have_names_of_their_own, identity_is_for_objects
+from tests.source_tree import CORE, files, imports, modules, room_of, texts
 
 ROOT = Path(__file__).resolve().parents[1]
 
 LINES_PER_MODULE_MAX = 450
 LINES_PER_FUNCTION_MAX = 70
 
-_CORE = {"device", "ondisk", "store", "reclaim", "volume"}
 MAY_IMPORT: dict[str, set[str]] = {
     "device": set(),
     "ondisk": set(),
     "store": {"device", "ondisk"},
     "reclaim": {"device", "ondisk", "store"},
     "volume": {"device", "ondisk", "store", "reclaim"},
-    "check": _CORE,
-    "mount": _CORE,
-    "measure": _CORE,
-    "crash": _CORE | {"check"},
-    "cli": _CORE | {"check", "mount", "measure", "crash"},
+    "check": CORE,
+    "mount": CORE,
+    "measure": CORE,
+    "crash": CORE | {"check"},
+    "cli": CORE | {"check", "mount", "measure", "crash"},
     "__main__": {"cli"},
 }
 """Which rooms the modules of a room may import, besides their own and those for everybody."""
@@ -49,55 +51,9 @@ NOT_BELOW_MOUNT = {
 }
 """The core never waits, never knows the hour and never throws dice: these are passed in."""
 
-_NOT_OURS = {"build", "dist", "__pycache__", "node_modules"}
 _MACHINE_DIRECTORIES = ("home/", "root/", "work/", "Users/", "tmp/plan", "tmp/v/")
 _MACHINE_PATH = re.compile(rf"(?<![\w.\]}})~*-])/(?:{'|'.join(_MACHINE_DIRECTORIES)})")
 _UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX)\b")
-
-
-# --- reading a tree ---
-
-
-def files(root: Path) -> Iterator[Path]:
-    """Every file of a tree that is not hidden, generated or installed (but those of .ci)."""
-    for directory, names, filenames in os.walk(root):
-        names[:] = sorted(name for name in names if name == ".ci" or not (name.startswith(".") or name in _NOT_OURS))
-        yield from (Path(directory, name) for name in sorted(filenames) if name != ".git")  # a file in a worktree
-
-
-def modules(root: Path, *folders: str) -> Iterator[tuple[str, ast.Module]]:
-    """The path relative to `root` and the syntax tree of every Python file in `folders`."""
-    for folder in folders:
-        for path in files(root / folder):
-            if path.suffix == ".py":
-                yield str(path.relative_to(root)), ast.parse(path.read_text(), str(path))
-
-
-def texts(root: Path) -> Iterator[tuple[str, str]]:
-    """The path relative to `root` and the contents of every file that is text."""
-    for path in files(root):
-        try:
-            yield str(path.relative_to(root)), path.read_text()
-        except (UnicodeDecodeError, OSError):
-            continue
-
-
-def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """The line and dotted name of everything a module imports, at whatever depth."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if base == "deferfs":
-                yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
-            else:
-                yield node.lineno, base
-
-
-def room_of(path: str) -> str:
-    """The room a module lies in; for the modules at the top of the package, their own name."""
-    return Path(path).parts[1].removesuffix(".py")
 
 
 # --- the rules ---
@@ -127,7 +83,7 @@ def core_is_synchronous(root: Path) -> list[str]:
     """Nothing below mount/ is async, sleeps, or reads a clock."""
     problems = []
     for path, tree in modules(root, "deferfs"):
-        if room_of(path) not in _CORE | FOR_EVERYBODY:
+        if room_of(path) not in CORE | FOR_EVERYBODY:
             continue
         for line, name in imports(tree):
             if name.partition(".")[0] in NOT_BELOW_MOUNT:
@@ -157,27 +113,6 @@ def names_are_printed_by_the_output_module(root: Path) -> list[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and _PRINTING.match(ast.unparse(node.func))
     ]
-
-
-def handlers_have_names_of_their_own(root: Path) -> list[str]:
-    """In the core, which is compiled, a function does not give one name to exceptions of different types.
-
-    mypyc takes the first type for that of the variable, and fails when another comes.
-    """
-    problems = []
-    for path, tree in modules(root, "deferfs"):
-        if room_of(path) not in _CORE:
-            continue
-        for function in ast.walk(tree):
-            if not isinstance(function, ast.FunctionDef):
-                continue
-            handlers = [node for node in ast.walk(function) if isinstance(node, ast.ExceptHandler) and node.type]
-            types: dict[str | None, str] = {}
-            for handler in handlers:
-                kind = ast.unparse(handler.type) if handler.type else ""
-                if handler.name and types.setdefault(handler.name, kind) != kind:
-                    problems.append(f"{path}:{handler.lineno}: {handler.name} is also a {types[handler.name]}")
-    return problems
 
 
 def sizes(root: Path) -> list[str]:
@@ -241,7 +176,7 @@ def unit_tests_mirror_the_package(root: Path) -> list[str]:
         folder = root / "deferfs" / path.parent.relative_to(unit)
         if not any((folder / f"{name}.py").exists() or (folder / name / "__init__.py").exists() for name in candidates):
             problems.append(f"{path.relative_to(root)}: tests no module of {folder.name}/")
-    for room in sorted(_CORE):
+    for room in sorted(CORE):
         if (root / "deferfs" / room).is_dir() and not list((unit / room).glob("**/test_*.py")):
             problems.append(f"deferfs/{room}: no tests in tests/unit/{room}")
     return problems
@@ -282,6 +217,7 @@ RULES: list[Callable[[Path], list[str]]] = [
     core_is_synchronous,
     names_are_printed_by_the_output_module,
     handlers_have_names_of_their_own,
+    identity_is_for_objects,
     sizes,
     nothing_unfinished,
     no_machine_paths,
@@ -335,6 +271,11 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (names_are_printed_by_the_output_module, "deferfs/cli/b.py", "import click\nclick.echo('a')", "b.py:2: click.echo"),
     (names_are_printed_by_the_output_module, "deferfs/cli/b.py", "import sys\nsys.stderr.write('a')", "stderr.write"),
     (handlers_have_names_of_their_own, "deferfs/store/b.py", _HANDLERS, "e is also a A"),
+    (identity_is_for_objects, "deferfs/store/b.py", "def f(a, b): return a is b", "b.py:1: a is b"),
+    (identity_is_for_objects, "deferfs/ondisk/b.py", "def f(a): return a.pair is not a.other", "a.pair is not a.other"),
+    (identity_is_for_objects, "deferfs/volume/b.py", "def f(a): return a is LIMIT", "a is LIMIT"),
+    (identity_is_for_objects, "deferfs/reclaim/b.py", "def f(a): return None is a is a[0]", "a is a[0]"),
+    (identity_is_for_objects, "deferfs/store/b.py", "def f(a): return a is 5", "a is 5"),
     (sizes, "deferfs/mount/b.py", "\n" * (LINES_PER_MODULE_MAX + 1), "451 lines"),
     (sizes, "tests/b.py", _FUNCTION, "f has 71 lines"),
     (sizes, "bench/b.py", "class A:\n" + indent(_FUNCTION, " "), "f has 71"),
@@ -390,6 +331,17 @@ def test_a_command_of_the_readme_must_be_executable(tmp_path: Path) -> None:
     plant(tmp_path, TIDY)
     (tmp_path / "tests" / "run").chmod(0o644)
     assert readme_commands_work(tmp_path) == ["README.md: tests/run is not an executable file"]
+
+
+def test_identity_with_what_has_one_is_no_problem(tmp_path: Path) -> None:
+    text = "def f(a, kind): return (a is None, a is not True, a is State.LIVE, kind is m.Node, type(a) is kind)"
+    plant(tmp_path, {**TIDY, "deferfs/store/b.py": text})
+    assert "b.py" not in "".join(identity_is_for_objects(tmp_path))
+
+
+def test_what_is_listed_is_there() -> None:
+    sources = {path: ast.unparse(tree) for path, tree in modules(ROOT, "deferfs")}
+    assert not [(path, text) for path, text in IDENTITIES if text not in sources[path]]
 
 
 def test_every_rule_has_a_planted_problem() -> None:

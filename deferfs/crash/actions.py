@@ -9,10 +9,12 @@ import errno
 import stat
 from collections.abc import Callable, Iterable, Sequence
 
-from deferfs.crash import ace
+from deferfs.crash import ace, shortage
 from deferfs.crash.endings import CRASHES, ENDS, Numbers
-from deferfs.crash.model import EXCHANGE, NOREPLACE
-from deferfs.crash.world import World, new_name, pattern
+from deferfs.crash.model import EXCHANGE, NOREPLACE, differences
+from deferfs.crash.shortage import let_go, named_files
+from deferfs.crash.twin import TwinError
+from deferfs.crash.world import CLOCK_START, World, new_name, pattern
 from deferfs.errors import DeviceError, FsError
 
 NUMBER_MAX = 1 << 16
@@ -109,43 +111,22 @@ def _shred(world: World, n: Numbers) -> None:
     for index in range(min(70 + n[1] % 60, room)):
         world.twin.write(ino, 2 * index * block, pattern(n[3] + index, 60))
     if n[2] % 3:
-        for parent, name, _ in [file for file in _named_files(world) if file[2] == ino]:
+        for parent, name, _ in [file for file in named_files(world) if file[2] == ino]:
             world.twin.unlink(parent, name)
-        _let_go(world, ino)
+        let_go(world, ino)
         _inactivation_step(world, (0, 2, 0, 0))
-
-
-def _named_files(world: World) -> list[tuple[int, bytes, int]]:
-    """(directory, name, inode) of everything that is no directory."""
-    nodes = world.twin.model.nodes
-    parents = sorted(ino for ino, node in nodes.items() if node.is_directory)
-    return [
-        (parent, name, ino)
-        for parent in parents
-        for name, ino in sorted(nodes[parent].entries.items())
-        if not nodes[ino].is_directory
-    ]
-
-
-def _let_go(world: World, ino: int) -> None:
-    """Nobody has it open, and the kernel forgets it."""
-    twin = world.twin
-    while (held := next((i for i, handle in enumerate(twin.handles) if handle.inode.ino == ino), -1)) >= 0:
-        twin.release(held)
-    if ino in twin.lookups:
-        twin.forget(ino)
 
 
 def _remove(world: World, n: Numbers) -> None:
     """As rm does it. Every other time the file in the most pieces."""
-    found = _named_files(world)
+    found = named_files(world)
     if not found:
         return
     nodes = world.twin.model.nodes
     largest = max(found, key=lambda file: len(nodes[file[2]].content.chunks))
     parent, name, ino = largest if n[2] % 2 else found[n[1] % len(found)]
     world.twin.unlink(parent, name)
-    _let_go(world, ino)
+    let_go(world, ino)
 
 
 def _truncate(world: World, n: Numbers) -> None:
@@ -165,7 +146,9 @@ def _setattr(world: World, n: Numbers) -> None:
 
 
 def _set_times(world: World, n: Numbers) -> None:
-    world.twin.set_times(world.any(n[0]), n[1] * 10**9, n[2] * 10**9 + n[3])
+    """Long ago, or within an hour or so of the clock."""
+    atime = n[1] * 10**9 if n[1] % 2 else CLOCK_START + n[1] // 2 % 8192 * 10**9
+    world.twin.set_times(world.any(n[0]), atime, n[2] * 10**9 + n[3])
 
 
 def _setxattr(world: World, n: Numbers) -> None:
@@ -298,10 +281,13 @@ def _bound_in_core(world: World, n: Numbers) -> None:
 
 
 def _remount(world: World, n: Numbers) -> None:
-    """Unmount cleanly and go on with the image."""
+    """Unmount cleanly and go on with the image, which holds all that was done."""
     twin = world.twin
-    twin.driver.close()
+    twin.unmount()
     world.go_on_from(twin.device.read(0, twin.device.size))
+    lines = differences(world.twin.model.nodes, twin.model.nodes)
+    if lines:
+        raise TwinError("mounted again after an unmount: " + "; ".join(lines))
 
 
 OPERATIONS: dict[str, Callable[[World, Numbers], None]] = {
@@ -345,6 +331,9 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "remount": _remount,
 }
 
+SHORTAGE = {**shortage.OPERATIONS, **shortage.BACKGROUND}
+"""What happens when memory is short, for explorations only."""
+
 
 def _ace(world: World, n: Numbers) -> None:
     ace.perform(world, n[0], n[1])
@@ -355,7 +344,7 @@ def _begin(world: World, n: Numbers) -> None:
     world.first = world.twin.position
 
 
-ACTIONS = {**OPERATIONS, **LARGE, **BACKGROUND, **CRASHES, **ENDS, "ace": _ace, "begin": _begin}
+ACTIONS = {**OPERATIONS, **LARGE, **BACKGROUND, **SHORTAGE, **CRASHES, **ENDS, "ace": _ace, "begin": _begin}
 
 
 def act(world: World, word: str, numbers: Sequence[int]) -> None:
@@ -380,11 +369,12 @@ def act_all(world: World, actions: Iterable[tuple[str, Sequence[int]]]) -> None:
 def _come_to_an_end(world: World) -> None:
     driver = world.twin.driver
     jobs = [job.finish for job in (driver.committing, driver.checkpointing) if job is not None]
-    for durable in (*jobs, driver.commit, driver.checkpoint):
+    for durable in (*jobs, driver.commit, driver.checkpoint, driver.pay):
         try:
             durable()
         except (FsError, DeviceError) as error:
             _require_failing(world, error)
+    world.twin.check_access_times()
 
 
 def _require_failing(world: World, error: FsError | DeviceError) -> None:

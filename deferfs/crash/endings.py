@@ -65,7 +65,7 @@ def _power_failure(world: World, n: Numbers) -> None:
 
 def _unmount(world: World, n: Numbers) -> None:
     """Unmount cleanly; that is the end of the run."""
-    world.twin.driver.close()
+    world.twin.unmount()
 
 
 def _fail(world: World, n: Numbers) -> None:

@@ -14,11 +14,11 @@ from typing import Any, Final
 import msgspec
 
 from deferfs.crash import ace
-from deferfs.crash.actions import BACKGROUND, LARGE, OPERATIONS, act_all
+from deferfs.crash.actions import BACKGROUND, LARGE, OPERATIONS, SHORTAGE, act_all
 from deferfs.crash.explorer import Failure, Limits, NoSuchCrash, Place, Tally
 from deferfs.crash.runs import random_actions, swarm, throw, weighted
 from deferfs.crash.states import Subset
-from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
+from deferfs.crash.world import SHORT_JOURNAL_BLOCKS, SMALL_JOURNAL_BLOCKS, Shape, World
 from deferfs.errors import UsageError
 from deferfs.limits import JOURNAL_BLOCKS_MIN
 
@@ -27,6 +27,12 @@ RANDOM: Final = "random"
 WARM_ACTIONS: Final = 250
 """Before the explored part of some runs, so that their log wraps, their disk has been full, and crashes have left
 behind what they leave.
+"""
+_SHORT_RUNS: Final = 0.35
+"""In so many runs memory is short ...."""
+_CROWDED_RUNS: Final = 0.4
+""".... and in so many of these so many files are made that parts of the inode table leave it: their trees are dear to
+judge.
 """
 Action = tuple[str, tuple[int, int, int, int]]
 
@@ -68,7 +74,7 @@ class Result(msgspec.Struct, frozen=True):
 
 def check_task(task: Task) -> None:
     """UsageError when the task cannot be run."""
-    known = sorted({*OPERATIONS, *LARGE, *BACKGROUND} - {"remount"})
+    known = sorted({*OPERATIONS, *LARGE, *BACKGROUND, *SHORTAGE} - {"remount"})
     unknown = sorted(set(task.operations) - set(known))
     if unknown:
         raise UsageError(f"no such operation: {', '.join(unknown)}; there are {', '.join(known)}")
@@ -78,19 +84,28 @@ def check_task(task: Task) -> None:
         raise UsageError(f"evict must be one of {', '.join(EVICT_MODES)}, not {task.evict!r}")
 
 
+def memory_is_short(task: Task) -> bool:
+    """Whether inodes that owe access times leave memory in this run, and blocks as soon as they may."""
+    if task.operations:
+        return not SHORTAGE.keys().isdisjoint(task.operations)
+    return random.Random(f"memory {task.seed}").random() < _SHORT_RUNS
+
+
 def shape_of(task: Task) -> Shape:
     """A small filesystem, so that the log wraps and freed blocks are used again soon."""
     dice = random.Random(f"shape {task.seed}")
+    short = memory_is_short(task)
     if task.workload != RANDOM:
         return Shape(task.block_size, 150, SMALL_JOURNAL_BLOCKS, task.evict or EVICT_MODES[task.seed % 2])
     small = task.block_size == 1024
     return Shape(
         task.block_size,
         dice.choice((150, 150, 1200)) if small else 150,
-        dice.choice((SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
+        dice.choice((SHORT_JOURNAL_BLOCKS if short else SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
         task.evict or EVICT_MODES[task.seed % 2],
         dice.choice((64 << 20, 160 << 10, 56 << 10)) if small else 64 << 20,
         dice.random() < 0.25,
+        "strict" if short and dice.random() < 0.7 else "relative",
     )
 
 
@@ -99,6 +114,7 @@ def actions_of(task: Task) -> list[Action]:
     if task.workload != RANDOM:
         return ace.WORKLOADS[task.workload].actions(task.seed)
     dice = random.Random(f"actions {task.seed}")
+    short = memory_is_short(task)
     draw = partial(
         random_actions,
         dice,
@@ -106,6 +122,7 @@ def actions_of(task: Task) -> list[Action]:
         background_percent=dice.choice((5, 15, 25, 40)),
         words=task.operations,
         large=True,
+        short=short,
         weigh=partial(swarm, dice) if not task.operations and dice.random() < 0.5 else weighted,
     )
     warm: list[Action] = []
@@ -118,7 +135,13 @@ def actions_of(task: Task) -> list[Action]:
     explored = [action for action in draw(task.length) if action[0] != "remount"]
     if not task.operations:
         explored = _with_an_end(explored, dice)
+        if short and dice.random() >= _CROWDED_RUNS:
+            warm, explored = _without_crowds(warm), _without_crowds(explored)
     return [*warm, *explored]
+
+
+def _without_crowds(actions: list[Action]) -> list[Action]:
+    return [action for action in actions if action[0] != "crowd"]
 
 
 def _with_an_end(actions: list[Action], dice: random.Random) -> list[Action]:

@@ -40,7 +40,8 @@ class Node:
     """One inode. Two nodes are equal when their metadata is; `content` is compared by other rules.
 
     `size` of a directory is its number of entries. `times` are atime, mtime, ctime and creation time as they were
-    observed when the operation had been applied: the model does not know the clock.
+    observed when the operation had been applied, and `generation` is as it was when the inode was made: the model knows
+    neither the clock nor the dice.
     """
 
     mode: int
@@ -54,6 +55,7 @@ class Node:
     entries: Mapping[bytes, int] = field(default_factory=dict)
     xattrs: Mapping[bytes, bytes] = field(default_factory=dict)
     times: tuple[int, int, int, int] = (0, 0, 0, 0)
+    generation: int = 0
     content: Content = field(default=EMPTY, compare=False, repr=False)
 
     @property
@@ -287,10 +289,10 @@ class Model:
         assert not self.node(ino).nlink
         self.nodes = {number: node for number, node in self.nodes.items() if number != ino}
 
-    def observe(self, ino: int, times: tuple[int, int, int, int]) -> None:
-        """The times of an inode as the operation left them."""
+    def observe(self, ino: int, times: tuple[int, int, int, int], generation: int) -> None:
+        """The times and the generation of an inode as the operation left them."""
         if ino in self.nodes:
-            self._change(ino, times=times)
+            self._change(ino, times=times, generation=generation)
 
 
 def _check_name(name: bytes) -> None:

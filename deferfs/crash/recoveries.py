@@ -16,7 +16,7 @@ from deferfs.store.memory import Memory
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
 
-CLOCK_START: Final = 1 << 50
+CLOCK_START: Final = 1 << 61
 """After recovery, times are later than any of the history."""
 MEMORY_BYTES: Final = 64 << 20
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
+from deferfs.crash import shortage
 from deferfs.crash.actions import BACKGROUND, LARGE, NUMBER_MAX, OPERATIONS, act
 from deferfs.crash.endings import Numbers
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
@@ -24,12 +25,16 @@ SELDOM = frozenset(
         "collect_all",
         "checkpoint",
         "removexattr",
+        "crowd",
+        "set_clock",
+        "pay",
     }
 )
 """Words to draw seldom, because they undo much or say little."""
-CHECKPOINTS = frozenset({"checkpoint", "checkpoint_step", "remount"})
+CHECKPOINTS = frozenset({"checkpoint", "checkpoint_step", "remount", "checkpoint_slice", "change_while_on_its_way"})
 OFTEN = frozenset(
     {"create", "write", "link", "rename", "commit_step", "checkpoint_step", "inactivation_step", "remove"}
+    | {"access", "hand_over", "pay_block"}
 )
 """The others lie between the two."""
 _SWARM_WEIGHTS: Final = (0, 0, 1, 3, 9)
@@ -66,19 +71,25 @@ def random_actions(
     background_percent: float = 25,
     words: Collection[str] = (),
     large: bool = False,
+    short: bool = False,
     weigh: Callable[[Iterable[str]], list[str]] = weighted,
 ) -> Iterator[tuple[str, Numbers]]:
     """A long run: mostly operations, some of it the background, and crashes.
 
     Without `checkpoints` there are only those that a full log makes necessary; with little background also large
     transactions. With `words`, only these are drawn: what is missing of operations or background has no part in it.
-    `weigh` says how often each word is drawn.
+    `large` ones give inodegc more to do, in `short` ones memory is short. `weigh` says how often each word is drawn.
     """
-    known = OPERATIONS.keys() | LARGE.keys() if large else OPERATIONS.keys()
+    known, behind = set(OPERATIONS), set(BACKGROUND)
+    if large:
+        known |= LARGE.keys()
+    if short:
+        known |= shortage.OPERATIONS.keys()
+        behind |= shortage.BACKGROUND.keys()
     operations = weigh(word for word in known if not words or word in words)
-    background = weigh(word for word in BACKGROUND if checkpoints or word not in CHECKPOINTS)
-    if not BACKGROUND.keys().isdisjoint(words):
-        background = weighted(word for word in BACKGROUND if word in words)
+    background = weigh(word for word in behind if checkpoints or word not in CHECKPOINTS)
+    if not behind.isdisjoint(words):
+        background = weighted(word for word in behind if word in words)
     if not operations:
         background_percent = 100
     for _ in range(count):

@@ -16,6 +16,7 @@ from deferfs.reclaim.states import State
 from deferfs.store.checkpoint import checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.io import Job, Request, perform
+from deferfs.store.needs import NeedBlocks
 from deferfs.store.plan import Plan
 from deferfs.volume.driver import Driver
 from deferfs.volume.volume import Volume
@@ -79,7 +80,7 @@ class SteppingDriver(Driver):
 
     `on_freeze` is called when a commit has frozen its transaction; what it returns is passed to `on_durable` when
     that commit is durable. `on_inactivated` is called after each step of an inactivation with its inode and whether
-    it was the last.
+    it was the last, `on_paid` after each payment of access times.
     """
 
     def __init__(self, device: Device, volume: Volume) -> None:
@@ -93,6 +94,9 @@ class SteppingDriver(Driver):
         self.on_freeze: Callable[[], int] = lambda: 0
         self.on_durable: Callable[[int], None] = lambda state: None
         self.on_inactivated: Callable[[InCoreInode, dict[int, Any], bool], None] = lambda inode, changed, done: None
+        self.on_paid: Callable[[dict[int, Any]], None] = lambda changed: None
+        self.meanwhile: list[Callable[[], None]] = []
+        """What happens while an operation waits for blocks, once each: the last one first."""
 
     # --- operations ---
     def perform(
@@ -113,6 +117,19 @@ class SteppingDriver(Driver):
             return op(plan), plan.inodes
 
         return self._run(both, reserve=reserve)
+
+    def _fetch(self, need: NeedBlocks) -> None:
+        """While the blocks are read, something else may happen, as long as no operation holds log space."""
+        super()._fetch(need)
+        if self.meanwhile and not self.volume.store.journal.granted_credits:
+            self.meanwhile.pop()()
+
+    def pay_block(self, first: int) -> None:
+        """Write what is owed to one block of the inode table."""
+        repayment = self.volume.repayment
+        _, changed = self._changing(lambda plan: repayment.pay(plan, first), reserve=True)
+        if changed:
+            self.on_paid(changed)
 
     def phase(self) -> str:
         """What is in flight, and how the log lies: a few words."""

@@ -66,6 +66,7 @@ def _read_node(driver: Driver, ino: int) -> Node:
         entries,
         attached,
         times_of(record),
+        record.generation,
     )
 
 

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from deferfs.crash.access_times import AccessTimes
 from deferfs.crash.content import CHUNK_BYTES
 from deferfs.crash.history import History, first_foreign_byte
-from deferfs.crash.model import Model, ModelError, Node, differences, names_of
+from deferfs.crash.model import ROOT, Model, ModelError, Node, differences, names_of
 from deferfs.crash.oracle import Oracle
 from deferfs.crash.states import CrashStates
 from deferfs.crash.stepping import SteppingDriver
@@ -64,7 +65,8 @@ class _NotingDevice(RecordingDevice):
 class Twin:
     """A volume opened from `image`, its model, and their history.
 
-    `clock` must never repeat itself: times tell the states apart. `dice` serve the oracle.
+    `clock` and `entropy` must never repeat themselves: times tell the states apart, and generations inodes of the same
+    number. `dice` serve the oracle.
     """
 
     def __init__(
@@ -72,21 +74,28 @@ class Twin:
         image: bytes,
         *,
         clock: Callable[[], int],
+        entropy: Callable[[], int],
         dice: random.Random,
         evict: str = "deferred",
         memory_bytes: int = 64 << 20,
         discard: bool = False,
+        atime: str = "relative",
     ) -> None:
         self.below = FailingDevice(MemoryDevice.from_bytes(image))
         """Fails what a test wants to fail. Only what succeeds is recorded above it."""
         self.start = image
         self.device = _NotingDevice(self.below)
+        self._clock = clock
+        self._now = 0
+        """What the clock has said last."""
         self.driver = SteppingDriver.open(
-            self.device, clock=clock, entropy=lambda: 7, evict=evict, memory_bytes=memory_bytes
+            self.device, clock=self._tell_time, entropy=entropy, evict=evict, memory_bytes=memory_bytes
         )
         self.driver.discard = discard
+        self.driver.volume.atime = atime
         self.device.phase = self.driver.phase
         self.model = Model(self._read_everything())
+        self.access_times = AccessTimes()
         self.history = History(self.model.nodes)
         self.oracle = Oracle(CrashStates(image, self.device.records), self.history, dice=dice)
         self.lookups: dict[int, int] = {}
@@ -95,6 +104,7 @@ class Twin:
         self.driver.on_freeze = lambda: self.history.last
         self.driver.on_durable = lambda state: self.history.durable(self.position, state)
         self.driver.on_inactivated = self._inactivated
+        self.driver.on_paid = self._record
 
     @property
     def volume(self) -> Volume:
@@ -104,6 +114,10 @@ class Twin:
     def position(self) -> int:
         """Records in the log of the disk."""
         return len(self.device.records)
+
+    def _tell_time(self) -> int:
+        self._now = self._clock()
+        return self._now
 
     def _read_everything(self) -> dict[int, Node]:
         nodes = read_tree(self.driver)
@@ -140,8 +154,13 @@ class Twin:
             return None
 
     def _record(self, changed: Changed) -> None:
+        before = self.history.states[-1]
         for ino, record in changed.items():
-            self.model.observe(ino, times_of(record))
+            if ino in self.model.nodes:
+                problem = self.access_times.recorded(ino, before.get(ino), record)
+                if problem:
+                    raise TwinError(problem)
+                self.model.observe(ino, times_of(record), record.generation)
         self.history.applied(self.position, self.model.nodes)
 
     def _model_refuses(self, in_model: Callable[[Any, Changed], None], error: FsError, what: str) -> None:
@@ -159,6 +178,7 @@ class Twin:
     def _inactivated(self, inode: InCoreInode, changed: Changed, done: bool) -> None:
         if done and not self.model.node(inode.ino).nlink:
             self.model.drop(inode.ino)
+            self.access_times.drop(inode.ino)
         self._record(changed)
 
     # --- names ---
@@ -201,7 +221,11 @@ class Twin:
         self._both(lambda *_: self.model.setattr(ino, **changes), attributes.setattr, ino, **changes)
 
     def set_times(self, ino: int, atime_ns: int, mtime_ns: int) -> None:
-        self._both(lambda *_: None, attributes.setattr, ino, atime_ns=atime_ns, mtime_ns=mtime_ns)
+        def in_model(_: Inode | None, changed: Changed) -> None:
+            if changed:
+                self.access_times.set(ino, atime_ns)
+
+        self._both(in_model, attributes.setattr, ino, atime_ns=atime_ns, mtime_ns=mtime_ns)
 
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0) -> None:
         arguments = (ino, name, value, flags)
@@ -255,13 +279,19 @@ class Twin:
 
     def read(self, ino: int) -> None:
         """Read the whole file, as read(2) does; the access time is noted in memory."""
-        record = self.driver.run(attributes.getattr, self.volume, ino)
-        attributes.accessed(self.volume, record)
+        record = self.access(ino)
         node = self.model.node(ino)
         found = read_content(self.driver, ino, record.size)
         for number in found.numbers() | node.content.numbers():
             if found.chunk(number) != node.content.chunk(number):
                 raise TwinError(f"inode {ino}: read gives other bytes than were written, chunk {number}")
+
+    def access(self, ino: int) -> Inode:
+        """What readdir(2) and readlink(2) do, too: the access time is noted in memory. The record."""
+        record = self.driver.run(attributes.getattr, self.volume, ino)
+        if attributes.accessed(self.volume, record):
+            self.access_times.accessed(ino, record.atime, self._now)
+        return record
 
     # --- references ---
     def look_up(self, ino: int) -> None:
@@ -316,9 +346,54 @@ class Twin:
         if self.history.floors[-1][1] < last:
             raise TwinError(f"state {last} is not durable after sync")
 
+    # --- memory ---
+    def under_pressure(self, bytes_over: int) -> None:
+        """An operation that only looks finds the budget exceeded by so much: direct reclaim, inodes first."""
+        memory = self.volume.store.memory
+        limit = memory.limit_bytes
+        memory.set_limit(max(1, (memory.used - bytes_over) * 16 // 15))
+        try:
+            self.driver.run(attributes.getattr, self.volume, ROOT)
+        finally:
+            memory.set_limit(limit)
+
+    def evict(self) -> None:
+        """All clean blocks leave the cache. Each must be on the disk as the cache has it."""
+        cache, fmt = self.volume.store.cache, self.volume.store.fmt
+        for address, entry in cache.entries.items():
+            if not entry.holds:
+                found = self.device.read(address * fmt.block_size, fmt.block_size)
+                if found != entry.obj.encode(fmt, address):
+                    raise TwinError(f"block {address} is clean, and the disk has something else than the cache")
+        cache.shrink(1 << 62)
+
     # --- both alike ---
+    def check_access_times(self) -> None:
+        """What stat(2) tells of them, before they are written; and only what is owed is in the table of debts.
+
+        A deleted file that no process holds has no stat, and may forget what it owes with everything else.
+        """
+        inodes, owed = self.volume.inodes, self.access_times.owed
+        held = self.lookups.keys() | {handle.inode.ino for handle in self.handles}
+        for ino, time in sorted(owed.items()):
+            if not self.model.nodes[ino].nlink and ino not in held:
+                continue
+            found = attributes.atime_ns(self.volume, self.driver.run(attributes.getattr, self.volume, ino))
+            if found != time:
+                raise TwinError(f"inode {ino}: stat gives the access time {found}, not {time}, which is owed")
+        for ino in inodes.debts.debtors(0, inodes.debts.places):
+            if ino not in owed or ino in inodes.table:
+                raise TwinError(f"inode {ino}: a debt of what {'is in core' if ino in owed else 'owes nothing'}")
+
+    def unmount(self) -> None:
+        """All that was owed is written."""
+        self.driver.close()
+        if self.access_times.owed:
+            raise TwinError(f"unmounted, with access times that were never written: {self.access_times.owed}")
+
     def verify(self) -> None:
         """The volume holds what the model holds."""
+        self.check_access_times()
         lines = differences(read_tree(self.driver), self.model.nodes)
         lines += check_contents(self.driver, self.model.nodes)
         if lines:

@@ -22,8 +22,16 @@ from deferfs.volume.driver import Driver
 
 SMALL_JOURNAL_BLOCKS = 96
 """Still enough for the largest single operation of these tests."""
+SHORT_JOURNAL_BLOCKS = 144
+"""As short as it may be where so many files are made that the inode table grows: by 32 blocks of 1 KiB in an operation,
+which a third of the log must hold.
+"""
 NAMES = 14
 """Names of one directory: few, so that they collide, but more than fit inline."""
+
+CLOCK_START = 10**18
+"""In ns: a time of these years. Those that `set_times` gives lie before it and after it."""
+_CLOCK_STEP_NS = 370_000_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Shape:
     evict: str = "deferred"
     memory_bytes: int = 64 << 20
     discard: bool = False
+    atime: str = "relative"
 
     @property
     def size(self) -> int:
@@ -78,6 +87,20 @@ def fresh_free(shape: Shape) -> int:
     return attributes.statfs(driver.volume).free
 
 
+class Clock:
+    """A clock that can be set, and never says the same twice."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.ahead = 0
+        """By how many steps it has been set forward."""
+
+    def __call__(self) -> int:
+        """Nanoseconds; a step is long enough that rounding to seconds would show."""
+        self.calls += 1
+        return CLOCK_START + (self.calls + self.ahead) * _CLOCK_STEP_NS + self.calls
+
+
 @dataclass
 class World:
     """A twin and what the actions need. `cuts` counts the crash images taken directly."""
@@ -95,7 +118,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
-        self.clock = itertools.count(1000).__next__
+        self.clock = Clock()
+        self.entropy = itertools.count(1).__next__
         self._start(fresh_image(self.shape) if self.image is None else self.image)
 
     def _start(self, image: bytes) -> None:
@@ -104,10 +128,12 @@ class World:
         self.twin = Twin(
             image,
             clock=self.clock,
+            entropy=self.entropy,
             dice=self.dice,
             evict=shape.evict,
             memory_bytes=shape.memory_bytes,
             discard=shape.discard,
+            atime=shape.atime,
         )
 
     @property

@@ -46,7 +46,7 @@ class Payer:
 
     def noted(self) -> None:
         """Cheap: called when inodes may have left debts."""
-        if self.debts.count and (not self._wake.is_set()) and (self.debts.count * 2 > self.debts.count_max):
+        if self.debts.count * 2 > self.debts.count_max:
             self._wake.set()
 
     def hurry(self) -> None:
@@ -92,14 +92,12 @@ class Payer:
     async def _sweep(self, goal: int) -> None:
         """Go once through the table at most, until no more than `goal` debts are left."""
         debts, fmt = self.debts, self.runtime.store.fmt
-        per = fmt.inodes_per_block
         for _ in range(0, debts.places, DEBTS_PLACES_A_TURN):
             if debts.count <= goal and not self._hurried:
                 return
             found = debts.debtors(self._at, DEBTS_PLACES_A_TURN)
             self._at = (self._at + DEBTS_PLACES_A_TURN) % debts.places
-            blocks = {ino - ino % fmt.inodes_per_group % per: ino for ino in found}
-            for first in sorted(blocks):
+            for first in sorted({fmt.first_in_table_block(ino) for ino in found}):
                 await self._within_means()
                 if self.runtime.workers.stopped:
                     return

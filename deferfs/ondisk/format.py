@@ -59,6 +59,10 @@ class Format:
         self.revokes_per_block = (block_size - HEADER_BYTES) // 8
         self.reserved_blocks = SUPERBLOCK_OFFSETS[1] // block_size + 1
 
+    def first_in_table_block(self, ino: int) -> int:
+        """The first inode of the inode-table block that holds the record of `ino`."""
+        return ino - ino % self.inodes_per_group % self.inodes_per_block
+
     def inode_groups_max(self, blocks: int) -> int:
         """Inode groups that a filesystem of `blocks` blocks can have: a group begins when those before it are full."""
         return blocks // (1 + self.chunk_blocks) + 1

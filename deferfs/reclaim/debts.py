@@ -127,7 +127,7 @@ class TimeDebts:
 
     def debtors(self, place: int, places: int) -> list[int]:
         """The inodes in `places` places from `place` on: a part of the whole, for one turn."""
-        return [ino for ino in self._inos[place : place + places] if ino]
+        return [ino for ino in self._inos[place : place + places] if ino] if self.count else []
 
     def of_block(self, first: int, count: int) -> list[tuple[int, int, int]]:
         """(inode, generation, time) of those of the `count` inodes from `first` on that owe."""

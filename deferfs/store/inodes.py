@@ -116,7 +116,7 @@ class InodeTable:
         plan.modify(address, InodeBlock).records[slot] = copy
         plan.inodes[ino] = copy
         if first_change:
-            self.on_change(plan, ino - slot)
+            self.on_change(plan, plan.store.fmt.first_in_table_block(ino))
         return copy
 
     # --- allocation ---

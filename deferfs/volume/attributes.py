@@ -52,7 +52,8 @@ def _in_core(volume: Volume, record: Inode) -> InCoreInode | None:
 def accessed(volume: Volume, record: Inode) -> bool:
     """The inode was read: note the time in memory only; it is journaled at inactivation. Whether it has changed.
 
-    Under `relative` it changes only if it is not later than the last modification or change, or a day old.
+    Under `relative` it changes only if it is not later than the last modification or change, or a day old. A time that
+    lies in the future, because it was set or the clock was set back, stays as it would on the disk.
     """
     inode = _in_core(volume, record)
     policy = volume.atime
@@ -63,6 +64,8 @@ def accessed(volume: Volume, record: Inode) -> bool:
     known = max(record.atime, inode.lazy_atime)
     now = volume.store.clock()
     if policy == "relative" and record.mtime < known and record.ctime < known and now - known <= _RELATIME_NS:
+        return False
+    if now <= known:
         return False
     inode.lazy_atime = now
     return True

@@ -90,7 +90,7 @@ class Driver:
                         raise
                     need = without_traceback(error)
                 if isinstance(need, NeedBlocks):
-                    run_job(self.device, self.volume.store.fetch(need))
+                    self._fetch(need)
                 elif isinstance(need, NeedData):
                     supplied[need.offset, need.length] = self.device.read(need.offset, need.length)
                 elif isinstance(need, NeedLogSpace):
@@ -121,6 +121,9 @@ class Driver:
                 self._reclaim(need.bytes_over)
 
     # --- needs ---
+    def _fetch(self, need: NeedBlocks) -> None:
+        run_job(self.device, self.volume.store.fetch(need))
+
     def _log_space(self, grant: Grant | None, credits: int) -> Grant:
         journal = self.volume.store.journal
         if grant is not None:
@@ -209,11 +212,14 @@ class Driver:
 
     def pay(self) -> None:
         """Write all the access times that are owed."""
-        volume = self.volume
-        debts, fmt = volume.inodes.debts, volume.store.fmt
-        for ino in debts.debtors(0, debts.places):
-            first = ino - ino % fmt.inodes_per_group % fmt.inodes_per_block
-            self._run(lambda plan, first=first: volume.repayment.pay(plan, first), reserve=True)  # type: ignore[misc]
+        debts, fmt = self.volume.inodes.debts, self.volume.store.fmt
+        for first in sorted({fmt.first_in_table_block(ino) for ino in debts.debtors(0, debts.places)}):
+            self.pay_block(first)
+
+    def pay_block(self, first: int) -> None:
+        """Write what is owed to one block of the inode table, that with inode `first` in front."""
+        repayment = self.volume.repayment
+        self._run(lambda plan: repayment.pay(plan, first), reserve=True)
 
     def reload(self, count_max: int = _GC_BATCH) -> int:
         """Queue some of what waits in the orphan table alone; 0 when nothing does."""

@@ -90,7 +90,7 @@ def the_commit_record_proves_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Format, "checksum", lambda self, tag, data: 0)
 
 
-@fault("every_flush")
+@fault("data_in_place")
 def freed_blocks_are_used_again_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     original = Plan.apply
 
@@ -148,7 +148,7 @@ def log_space_is_used_again_before_the_tail_is_durable(patch: pytest.MonkeyPatch
     wrap_job(patch, checkpoint, "_checkpoint", 2)
 
 
-@fault("every_flush")
+@fault("unmounted")
 def uncommitted_images_go_home(patch: pytest.MonkeyPatch) -> None:
     def write_home(journal: Journal, last: int) -> Job[None]:
         fmt = journal.store.fmt
@@ -249,7 +249,8 @@ def jobs_go_on_after_an_abort(patch: pytest.MonkeyPatch) -> None:
 
 @fault("io_errors")
 def an_aborted_journal_commits_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Journal, "abort", lambda journal, error: None)
+    """The transaction that could not be written is given up, and the next one goes on as if nothing had been."""
+    patch.setattr(Journal, "abort", lambda journal, error: setattr(journal, "committing", None))
 
 
 @fault("many_orphans")

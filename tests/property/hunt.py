@@ -14,7 +14,7 @@ from deferfs.crash.runs import random_world
 from deferfs.crash.twin import TwinError
 from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.errors import CorruptionError
-from tests.property import large_sweeps, mount_sweeps, spill_sweeps, sweeps
+from tests.property import debt_sweeps, large_sweeps, mount_sweeps, spill_sweeps, sweeps
 
 SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "reuse_with_images_in_the_log": lambda seed: sweeps.reuse_with_images_in_the_log(),
@@ -38,6 +38,13 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "little_memory": sweeps.little_memory,
     "full_log": sweeps.full_log,
     "orphans_in_the_table": spill_sweeps.orphans_in_the_table,
+    "paid_together": debt_sweeps.paid_together,
+    "debts_outlived": debt_sweeps.debts_outlived,
+    "debts_refused": debt_sweeps.debts_refused,
+    "debts_on_a_full_disk": debt_sweeps.debts_on_a_full_disk,
+    "debts_when_the_log_is_full": debt_sweeps.debts_when_the_log_is_full,
+    "debts_of_an_aborted_mount": debt_sweeps.debts_of_an_aborted_mount,
+    "evicted_on_the_way_home": debt_sweeps.evicted_on_the_way_home,
 }
 
 

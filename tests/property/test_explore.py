@@ -16,7 +16,7 @@ from deferfs.crash.campaign import Summary, numbered, processes, run_campaign
 from deferfs.crash.exploration import EVICT_MODES, Finding, Task, judge_finding, place_of, run_task
 from deferfs.crash.reproducer import crash_image, read_finding, replay, write_finding
 from deferfs.crash.shrinking import shrink
-from tests.property.spill_faults import FAULTS
+from tests.property.debt_faults import FAULTS
 
 pytestmark = pytest.mark.timeout(600)
 FIXED_RUNS = 20
@@ -126,7 +126,7 @@ def a_finding(monkeypatch: pytest.MonkeyPatch, fault: str, task: Task) -> Findin
 
 def test_a_failure_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Actions, schedule and crash together; what is left still fails, and only with the fault."""
-    finding = a_finding(monkeypatch, "the_commit_record_is_not_flushed", Task(0, 60))
+    finding = a_finding(monkeypatch, "the_commit_record_is_not_flushed", Task(2, 60))
     small = shrink(finding)
     assert len(small.actions) <= 4 < len(finding.actions)
     place = place_of(small)
@@ -137,12 +137,12 @@ def test_a_failure_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_failure_shrinks_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    finding = a_finding(monkeypatch, "the_commit_record_is_not_flushed", Task(0, 60))
+    finding = a_finding(monkeypatch, "the_commit_record_is_not_flushed", Task(2, 60))
     assert shrink(finding, lambda: False) == finding
 
 
 def test_a_failure_in_a_recovery_is_a_place_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    finding = a_finding(monkeypatch, "replay_is_not_flushed", Task(0, 60))
+    finding = a_finding(monkeypatch, "replay_is_not_flushed", Task(2, 60))
     place = place_of(finding)
     assert place is not None and place.within is not None
     assert judge_finding(finding)[1] is not None
@@ -152,7 +152,7 @@ def test_a_failure_in_a_recovery_is_a_place_in_it(monkeypatch: pytest.MonkeyPatc
 
 def test_a_failure_without_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     """Volume and model differ at once: there is no image, but it replays."""
-    finding = a_finding(monkeypatch, "fsync_only_flushes", Task(0, 60))
+    finding = a_finding(monkeypatch, "fsync_only_flushes", Task(2, 60))
     assert finding.place is None
     assert crash_image(finding) is None
     assert judge_finding(finding)[1] is not None
@@ -161,7 +161,7 @@ def test_a_failure_without_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_failure_as_a_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It is written out with its image, read back the same, and runs by itself."""
     fault = "the_commit_record_is_not_flushed"
-    finding = a_finding(monkeypatch, fault, Task(0, 30))
+    finding = a_finding(monkeypatch, fault, Task(2, 30))
     program = write_finding(finding, tmp_path)
     assert read_finding(program) == finding
     image = program.with_suffix(".img")

@@ -11,8 +11,8 @@ from deferfs.crash.campaign import numbered, run_campaign
 from deferfs.crash.exploration import Task
 from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.store.space import FreeSpace
+from tests.property.debt_faults import FAULTS
 from tests.property.hunt import SWEEPS, hunt
-from tests.property.spill_faults import FAULTS
 
 STATES_MAX = 4000
 """Crash states within which the sweep made for a fault has found it."""

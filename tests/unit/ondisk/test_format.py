@@ -78,3 +78,11 @@ def test_a_block_of_another_filesystem_is_refused() -> None:
     other = Format(1024, b"f" * 16, HASH_KEY)
     with pytest.raises(CorruptionError, match="wrong checksum"):
         SMALL.open_header(9, sealed(other), b"TEST")
+
+
+@pytest.mark.parametrize("block_size", [1024, 4096, 65536])
+def test_the_inodes_of_a_table_block_have_one_in_front(block_size: int) -> None:
+    fmt = Format(block_size, UUID, HASH_KEY)
+    per, group = fmt.inodes_per_block, fmt.inodes_per_group
+    for first in (0, per, 3 * per, group - per, group, 5 * group + 7 * per):
+        assert {fmt.first_in_table_block(ino) for ino in range(first, first + per)} == {first}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deferfs.errors import CorruptionError
+from deferfs.store.plan import Plan
 from deferfs.volume import attributes
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import assert_sound, fresh_driver, look_up, make, remounted, unlink
@@ -44,6 +45,20 @@ def test_what_is_owed_to_a_block_is_one_update(driver: Driver) -> None:
     driver = remounted(driver)
     assert [look_up(driver, b"f%d" % n).atime for n in range(COUNT)] == [1_000_000 + ino for ino in inos]
     assert_sound(driver)
+
+
+def test_each_block_is_visited_once(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    inos = owing(driver)
+    visited: list[int] = []
+    pay = driver.volume.repayment.pay
+
+    def visit(plan: Plan, first: int) -> None:
+        visited.append(first)
+        pay(plan, first)
+
+    monkeypatch.setattr(driver.volume.repayment, "pay", visit)
+    driver.pay()
+    assert visited == sorted({driver.volume.store.fmt.first_in_table_block(ino) for ino in inos})
 
 
 def test_an_update_of_the_block_takes_along_what_its_other_inodes_owe(driver: Driver) -> None:

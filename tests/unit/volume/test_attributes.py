@@ -118,6 +118,18 @@ class TestLazyAccessTime:
         times = [self.accessed(driver, ino) for _ in range(3)]
         assert times == sorted(set(times))
 
+    @pytest.mark.parametrize("policy", ["relative", "strict"])
+    def test_a_clock_that_is_set_back_turns_no_time_back(self, driver: Driver, policy: str) -> None:
+        """Had the time been written at once, it would stay."""
+        ino = make(driver, b"file")
+        driver.volume.lookup_count(record(driver, ino))
+        driver.volume.atime = policy
+        first = self.accessed(driver, ino)
+        driver.volume.store.clock = lambda: first - 1
+        driver.run(attributes.setattr, driver.volume, ino, mtime_ns=first + 5)
+        assert not attributes.accessed(driver.volume, record(driver, ino))
+        assert driver.volume.inodes.table[ino].lazy_atime == first
+
     def test_directories_can_be_left_out(self, driver: Driver) -> None:
         ino = make(driver, b"dir", DIRECTORY)
         driver.volume.lookup_count(record(driver, ino))

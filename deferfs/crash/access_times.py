@@ -1,0 +1,55 @@
+"""What processes are told of access times: those of a mount that writes each of them at once.
+
+The model of access times that are kept in memory and written later. A record on its way to the disk has either the time
+that it had, or the one that a process was told last: never a third one.
+"""
+
+from __future__ import annotations
+
+from deferfs.crash.model import Node
+from deferfs.ondisk.inode import Inode
+
+
+class AccessTimes:
+    """Times that inodes owe. The model knows neither in-core inodes nor the table of debts."""
+
+    def __init__(self) -> None:
+        self.owed: dict[int, int] = {}
+        """Inode -> the access time (ns) that was told, as long as its record has an older one."""
+        self._set: dict[int, int] = {}
+        """Inode -> the access time that the operation under way sets."""
+
+    def accessed(self, ino: int, recorded: int, now: int) -> None:
+        """The inode was read at `now`. A time that lies in the future stays."""
+        time = max(recorded, self.owed.get(ino, 0), now)
+        if time > recorded:
+            self.owed[ino] = time
+
+    def set(self, ino: int, atime: int) -> None:
+        """utimens(2): what was owed is void."""
+        self._set[ino] = atime
+
+    def drop(self, ino: int) -> None:
+        """The inode is gone, with what it owed."""
+        self.owed.pop(ino, None)
+
+    def recorded(self, ino: int, before: Node | None, record: Inode) -> str:
+        """The inode's record is now `record`, before the operation it was as in `before` (None: there was no such
+        inode). What is wrong with that; empty when nothing is.
+        """
+        found = record.atime
+        if before is None:
+            self.owed.pop(ino, None)
+            return "" if found == record.crtime else f"inode {ino} begins with the access time of another, {found}"
+        if before.generation != record.generation:
+            return f"inode {ino}: generation {record.generation} instead of {before.generation}"
+        if ino in self._set:
+            self.owed.pop(ino, None)
+            wanted = self._set.pop(ino)
+            return "" if found == wanted else f"inode {ino}: access time {found} where {wanted} was set"
+        old, owed = before.times[0], self.owed.get(ino)
+        if owed is not None and found == owed:
+            del self.owed[ino]
+        elif found != old:
+            return f"inode {ino}: access time {found}, neither the older {old} nor {owed}, which is owed"
+        return ""

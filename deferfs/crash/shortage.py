@@ -1,0 +1,272 @@
+"""Actions of a mount that is short of memory: idle inodes leave it and owe an access time, which is paid later; clean
+blocks leave the cache, right after they have come home too.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Callable
+from typing import Final
+
+from deferfs.crash.endings import Numbers
+from deferfs.crash.twin import TwinError
+from deferfs.crash.world import World
+from deferfs.errors import FsError
+from deferfs.limits import INODE_COST_BYTES
+from deferfs.reclaim.debts import COUNT_SHARE
+from deferfs.store.io import Write
+
+CROWD_NAMES: Final = 48
+
+
+def named_files(world: World) -> list[tuple[int, bytes, int]]:
+    """(directory, name, inode) of everything that is no directory."""
+    nodes = world.twin.model.nodes
+    parents = sorted(ino for ino, node in nodes.items() if node.is_directory)
+    return [
+        (parent, name, ino)
+        for parent in parents
+        for name, ino in sorted(nodes[parent].entries.items())
+        if not nodes[ino].is_directory
+    ]
+
+
+def let_go(world: World, ino: int) -> None:
+    """No process has it open, and the kernel forgets it."""
+    twin = world.twin
+    while (held := next((i for i, handle in enumerate(twin.handles) if handle.inode.ino == ino), -1)) >= 0:
+        twin.release(held)
+    if ino in twin.lookups:
+        twin.forget(ino)
+
+
+def _debtors(world: World) -> list[int]:
+    debts = world.twin.volume.inodes.debts
+    return sorted(debts.debtors(0, debts.places))
+
+
+def _debtor(world: World, number: int) -> int | None:
+    """An inode that owes and is not in core; where none is, one that owes."""
+    known = _debtors(world) or sorted(world.twin.access_times.owed)
+    return known[number % len(known)] if known else None
+
+
+# --- operations ---
+def _access(world: World, n: Numbers) -> None:
+    """As a process does it: look up, read, and two times in three the kernel forgets it soon."""
+    ino = world.any(n[0])
+    twin = world.twin
+    twin.look_up(ino)
+    (twin.read if twin.model.nodes[ino].is_file else twin.access)(ino)
+    if n[1] % 3:
+        twin.forget(ino)
+
+
+def _crowd(world: World, n: Numbers) -> None:
+    """Files of a directory are made, read and forgotten: more than the part of the inode table that stays cached."""
+    twin, parent = world.twin, world.directory(n[0])
+    for index in range(6 + n[1] % 20):
+        name = b"crowd-%d" % ((n[2] + index) % CROWD_NAMES)
+        ino = twin.create(parent, name, stat.S_IFREG | 0o644)
+        if ino is not None:
+            twin.read(ino)
+            twin.forget(ino)
+
+
+def _remove_debtor(world: World, n: Numbers) -> None:
+    """An inode that owes is deleted; every other time its number is used again at once."""
+    ino = _debtor(world, n[0])
+    names = [file for file in named_files(world) if file[2] == ino]
+    if ino is None or not names:
+        return
+    twin = world.twin
+    for parent, name, _ in names:
+        twin.unlink(parent, name)
+    let_go(world, ino)
+    if n[1] % 2:
+        twin.driver.collect()
+        parent, name, _ = names[0]
+        again = twin.create(parent, name, stat.S_IFREG | 0o600)
+        if again is not None and n[2] % 2:
+            twin.forget(again)
+
+
+def _set_time_of_debtor(world: World, n: Numbers) -> None:
+    """An inode that owes is given another access time."""
+    ino = _debtor(world, n[0])
+    if ino is not None:
+        twin = world.twin
+        twin.set_times(ino, twin.model.nodes[ino].times[3] - n[1], n[2])
+
+
+def _change_debtor(world: World, n: Numbers) -> None:
+    """An inode that owes is changed otherwise; what those beside it owe goes along."""
+    ino = _debtor(world, n[0])
+    if ino is not None:
+        world.twin.setattr(ino, mode=n[1] % 0o1000)
+
+
+def _look_up_debtor(world: World, n: Numbers) -> None:
+    """It comes back into core, with what it owes; every other time only for a moment."""
+    ino = _debtor(world, n[0])
+    if ino is not None:
+        world.twin.look_up(ino)
+        if n[1] % 2:
+            world.twin.forget(ino)
+
+
+def _set_clock(world: World, n: Numbers) -> None:
+    """The clock of the machine is set, by up to an hour."""
+    world.clock.ahead += n[0] % 20_000 - 10_000
+
+
+# --- the background ---
+def _hand_over(world: World, n: Numbers) -> None:
+    """An operation finds so little memory that it takes that of some idle inodes."""
+    world.twin.under_pressure((1 + n[0] % 12) * INODE_COST_BYTES)
+
+
+def _hand_over_all(world: World, n: Numbers) -> None:
+    """What the kernel does not hold leaves memory, inodes first."""
+    twin = world.twin
+    if n[0] % 2:
+        for ino in sorted(twin.lookups):
+            twin.forget(ino)
+    twin.under_pressure(1 << 20)
+    twin.check_access_times()
+
+
+def _room_for_debts(world: World, n: Numbers) -> None:
+    """The table of debts is smaller for a while, or takes no debts at all, and inodes want to leave memory."""
+    debts = world.twin.volume.inodes.debts
+    debts.count_max = (0, 1, 2, int(debts.places * COUNT_SHARE))[n[0] % 4]
+    world.twin.under_pressure(1 << 20)
+    world.twin.check_access_times()
+
+
+def _pay_block(world: World, n: Numbers) -> None:
+    """What is owed to one block of the inode table."""
+    twin = world.twin
+    debtors = _debtors(world)
+    if debtors:
+        first = twin.volume.store.fmt.first_in_table_block(debtors[n[0] % len(debtors)])
+        _pay_without_space(lambda: twin.driver.pay_block(first))
+        _require_settled(world, first)
+
+
+def _pay(world: World, n: Numbers) -> None:
+    """All that is owed."""
+    _pay_without_space(world.twin.driver.pay)
+    if _debtors(world):
+        raise TwinError(f"inodes {_debtors(world)} still owe after everything was paid")
+    world.twin.check_access_times()
+
+
+def _pay_without_space(pay: Callable[[], None]) -> None:
+    """A payment takes none."""
+    try:
+        pay()
+    except FsError as error:
+        if error.errno == errno.ENOSPC:
+            raise TwinError("a payment of access times fails for want of space") from error
+        raise
+
+
+def _require_settled(world: World, first: int) -> None:
+    """The inodes of the table block owe nothing any more, and nothing was lost of what others owe."""
+    twin = world.twin
+    left = [ino for ino in _debtors(world) if twin.volume.store.fmt.first_in_table_block(ino) == first]
+    if left:
+        raise TwinError(f"inodes {left} still owe after their block was paid")
+    twin.check_access_times()
+
+
+_MEANWHILE: Final[tuple[Callable[[World, Numbers], None], ...]] = (
+    _look_up_debtor,
+    _remove_debtor,
+    _set_time_of_debtor,
+    _change_debtor,
+    _access,
+    _crowd,
+)
+
+
+def _pay_with_waits(world: World, n: Numbers) -> None:
+    """A payment has to read its block first, and something happens to the debtors before it goes on."""
+    twin = world.twin
+    _evict(world, n)
+    fmt = twin.volume.store.fmt
+    far = [ino for ino in _debtors(world) if ino >= fmt.inodes_per_chunk]
+    if not far:
+        _pay_block(world, n)
+        return
+    ino = far[n[0] % len(far)]
+    action = _MEANWHILE[n[1] % len(_MEANWHILE)]
+    index = _debtors(world).index(ino)
+    twin.driver.meanwhile = [lambda: action(world, (index, n[2], n[3], n[1]))]
+    try:
+        _pay_without_space(lambda: twin.driver.pay_block(fmt.first_in_table_block(ino)))
+    finally:
+        twin.driver.meanwhile = []
+    twin.check_access_times()
+
+
+def _evict(world: World, n: Numbers) -> None:
+    """All clean blocks leave the cache; what comes next reads them from the disk."""
+    world.twin.evict()
+
+
+def _checkpoint_slice(world: World, n: Numbers) -> None:
+    """A checkpoint goes on until its next writes have brought blocks home, and these leave the cache at once."""
+    driver = world.twin.driver
+    if driver.checkpointing is None:
+        driver.begin_checkpoint()
+    for _ in range(1 + n[0] % 3):
+        while driver.checkpointing is not None and not isinstance(driver.checkpointing.request, Write):
+            driver.checkpointing.step()
+        if driver.checkpointing is not None and n[1] % 2:
+            world.twin.evict()  # the write is on its way: what it brings home must stay
+        for _ in range(2):
+            if driver.checkpointing is not None:
+                driver.checkpointing.step()
+        world.twin.evict()
+
+
+def _change_while_on_its_way(world: World, n: Numbers) -> None:
+    """Blocks that a checkpoint is writing change under it, are committed, and leave memory if anything lets them."""
+    twin = world.twin
+    driver = twin.driver
+    if driver.checkpointing is None:
+        driver.begin_checkpoint()
+    known = world.usable(lambda node: node.is_file)
+    for index in range(min(3, len(known))):
+        twin.setattr(known[(n[0] + index) % len(known)], mode=(n[1] + index) % 0o1000)
+    if n[2] % 2:
+        driver.commit()
+    for _ in range(2):
+        if driver.checkpointing is not None:
+            driver.checkpointing.step()
+    twin.evict()
+
+
+OPERATIONS: dict[str, Callable[[World, Numbers], None]] = {
+    "access": _access,
+    "crowd": _crowd,
+    "remove_debtor": _remove_debtor,
+    "set_time_of_debtor": _set_time_of_debtor,
+    "change_debtor": _change_debtor,
+    "look_up_debtor": _look_up_debtor,
+    "set_clock": _set_clock,
+}
+BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
+    "hand_over": _hand_over,
+    "hand_over_all": _hand_over_all,
+    "room_for_debts": _room_for_debts,
+    "pay_block": _pay_block,
+    "pay": _pay,
+    "pay_with_waits": _pay_with_waits,
+    "evict": _evict,
+    "checkpoint_slice": _checkpoint_slice,
+    "change_while_on_its_way": _change_while_on_its_way,
+}
