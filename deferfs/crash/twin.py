@@ -81,7 +81,7 @@ class Twin:
         discard: bool = False,
         atime: str = "relative",
     ) -> None:
-        self.below = FailingDevice(MemoryDevice.from_bytes(image))
+        self.below = FailingDevice(MemoryDevice.from_bytes(image), like_file=True)
         """Fails what a test wants to fail. Only what succeeds is recorded above it."""
         self.start = image
         self.device = _NotingDevice(self.below)

@@ -45,10 +45,15 @@ class Fault:
 
 
 class FailingDevice(WrappingDevice):
-    """Fails the requests that its faults describe; passes on all others."""
+    """Fails the requests that its faults describe; passes on all others.
 
-    def __init__(self, inner: Device, *faults: Fault) -> None:
+    With `like_file`, no flush succeeds after one that has failed, as with `FileDevice`.
+    """
+
+    def __init__(self, inner: Device, *faults: Fault, like_file: bool = False) -> None:
         super().__init__(inner)
+        self._like_file = like_file
+        self._flush_errno = 0
         self._seen: dict[Fault, int] = dict.fromkeys(faults, 0)
         self.failures = 0
         """Requests that have failed so far."""
@@ -58,8 +63,9 @@ class FailingDevice(WrappingDevice):
         self._seen[fault] = 0
 
     def heal(self) -> None:
-        """Drop all faults."""
+        """Drop all faults, and what has come of them."""
         self._seen.clear()
+        self._flush_errno = 0
 
     def _meet(self, kind: Request, offset: int = 0, length: int = 0) -> None:
         failing: Fault | None = None
@@ -93,7 +99,14 @@ class FailingDevice(WrappingDevice):
 
     def flush(self) -> None:
         """Flush, or fail."""
-        self._meet(Request.FLUSH)
+        if self._flush_errno:
+            raise DeviceError(self._flush_errno, "an earlier flush has failed", self.name)
+        try:
+            self._meet(Request.FLUSH)
+        except DeviceError as error:
+            if self._like_file:
+                self._flush_errno = error.errno or errno.EIO
+            raise
         self.inner.flush()
 
     def discard(self, offset: int, length: int) -> None:
