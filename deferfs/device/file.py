@@ -1,9 +1,7 @@
 """An image file or a block device.
 
-**Invariant:** once a flush has failed, no flush that ends later succeeds. Linux reports a failed
-writeback once to a descriptor and then marks the pages clean, so that a second fdatasync would lie
-about data that is gone; and so would one that runs at the same time. Therefore flushes run one
-after the other, and the second one waits for little: all dirty pages of a file are one fdatasync's.
+**Invariant:** once a flush has failed, no later flush succeeds. Linux reports a failed writeback
+once and then marks the pages clean, so that a second fdatasync would lie about data that is gone.
 """
 
 import errno
@@ -12,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from threading import Lock
 from typing import Final, Self
 
 from deferfs.device.base import Buffer, check_range, check_write
@@ -38,7 +35,6 @@ class FileDevice:
         self._in_memory = False
         self._can_punch = True
         self._flush_errno = 0
-        self._flushing = Lock()
         self._held: list[int] = []
         """Descriptors that lock the file behind a loop device, and the loop devices over a file."""
         self.size = os.lseek(fd, 0, os.SEEK_END)
@@ -178,14 +174,13 @@ class FileDevice:
 
     def flush(self) -> None:
         """Make everything written before durable (fdatasync)."""
-        with self._flushing:
-            if self._flush_errno:
-                raise DeviceError(self._flush_errno, "an earlier flush has failed", self.name)
-            try:
-                os.fdatasync(self._fd)
-            except OSError as error:
-                self._flush_errno = error.errno or errno.EIO
-                raise self._failure("flush", error) from error
+        if self._flush_errno:
+            raise DeviceError(self._flush_errno, "an earlier flush has failed", self.name)
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._flush_errno = error.errno or errno.EIO
+            raise self._failure("flush", error) from error
 
     def discard(self, offset: int, length: int) -> None:
         """Punch a hole, if the filesystem or device below can."""

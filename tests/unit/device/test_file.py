@@ -3,10 +3,7 @@ import fcntl
 import os
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -204,29 +201,6 @@ def test_errors_of_the_system_keep_their_errno(path: str, monkeypatch: pytest.Mo
             device.write(0, b"x")
     assert caught.value.errno == errno.ENOSPC
     device.close()
-
-
-def test_of_two_flushes_at_once_none_succeeds_when_one_fails(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel tells a descriptor of a failed writeback once: the other call would return 0."""
-    begun, go_on = threading.Event(), threading.Event()
-    calls: list[int] = []
-
-    def fdatasync(fd: int) -> None:
-        calls.append(fd)
-        if len(calls) == 1:
-            begun.set()
-            assert go_on.wait(60)
-            raise OSError(errno.EIO, "injected")
-
-    monkeypatch.setattr(os, "fdatasync", fdatasync)
-    with closing(FileDevice.open(path, writable=True)) as device, futures.ThreadPoolExecutor(2) as pool:
-        first = pool.submit(device.flush)
-        assert begun.wait(60)
-        second = pool.submit(device.flush)
-        assert not futures.wait([second], timeout=0.2).done, "it does not wait for the one that runs"
-        go_on.set()
-        assert isinstance(first.exception(60), DeviceError)
-        assert isinstance(second.exception(60), DeviceError)
 
 
 def test_after_a_failed_flush_every_flush_fails(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
