@@ -236,7 +236,7 @@ def _commit_step(world: World, n: Numbers) -> None:
 def _checkpoint_step(world: World, n: Numbers) -> None:
     driver = world.twin.driver
     if driver.checkpointing is None:
-        driver.begin_checkpoint()
+        driver.begin_checkpoint(memory_alone=n[1] % 2 == 1)
     for _ in range(n[0] % 8):
         if driver.checkpointing is not None:
             driver.checkpointing.step()

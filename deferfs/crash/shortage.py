@@ -221,7 +221,7 @@ def _checkpoint_slice(world: World, n: Numbers) -> None:
     """A checkpoint goes on until its next writes have brought blocks home, and these leave the cache at once."""
     driver = world.twin.driver
     if driver.checkpointing is None:
-        driver.begin_checkpoint()
+        driver.begin_checkpoint(memory_alone=n[2] % 2 == 1)
     for _ in range(1 + n[0] % 3):
         while driver.checkpointing is not None and not isinstance(driver.checkpointing.request, Write):
             driver.checkpointing.step()
@@ -238,7 +238,7 @@ def _change_while_on_its_way(world: World, n: Numbers) -> None:
     twin = world.twin
     driver = twin.driver
     if driver.checkpointing is None:
-        driver.begin_checkpoint()
+        driver.begin_checkpoint(memory_alone=n[3] % 2 == 1)
     known = world.usable(lambda node: node.is_file)
     for index in range(min(3, len(known))):
         twin.setattr(known[(n[0] + index) % len(known)], mode=(n[1] + index) % 0o1000)

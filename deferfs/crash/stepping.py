@@ -13,7 +13,7 @@ from deferfs.errors import FsError
 from deferfs.reclaim.inactivation import Inactivation
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.states import State
-from deferfs.store.checkpoint import checkpoint
+from deferfs.store.checkpoint import bring_home, checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.io import Job, Request, perform
 from deferfs.store.needs import NeedBlocks
@@ -199,8 +199,8 @@ class SteppingDriver(Driver):
         job = commit(journal, store.clock(), discard=self.discard)
         self.committing = _unless_done(Stepper(self.device, job, resumed))
 
-    def begin_checkpoint(self) -> None:
-        """Start to bring home what is committed now."""
+    def begin_checkpoint(self, *, memory_alone: bool = False) -> None:
+        """Start to bring home what is committed now; with `memory_alone` the log keeps it."""
         assert self.checkpointing is None
         store = self.volume.store
 
@@ -208,7 +208,7 @@ class SteppingDriver(Driver):
             if stepper.done:
                 self.checkpointing = None
 
-        job = checkpoint(store.journal, store.clock())
+        job = bring_home(store.journal) if memory_alone else checkpoint(store.journal, store.clock())
         self.checkpointing = _unless_done(Stepper(self.device, job, resumed))
 
     def finish_jobs(self) -> None:
@@ -231,6 +231,14 @@ class SteppingDriver(Driver):
         if self.checkpointing is not None:
             self.checkpointing.finish()
         self.begin_checkpoint()
+        if self.checkpointing is not None:
+            self.checkpointing.finish()
+
+    def bring_home(self) -> None:
+        """The same for its memory alone."""
+        if self.checkpointing is not None:
+            self.checkpointing.finish()
+        self.begin_checkpoint(memory_alone=True)
         if self.checkpointing is not None:
             self.checkpointing.finish()
 

@@ -21,13 +21,14 @@ from deferfs.limits import DIRTY_WAIT_SECONDS_MAX, UNMOUNT_DRAIN_SECONDS
 from deferfs.mount.jobs import flush_device, run_job
 from deferfs.mount.log_space import CircularWaitError
 from deferfs.reclaim.lockdep import CHECKPOINT, COMMIT, LOG_SPACE
-from deferfs.store.checkpoint import checkpoint
+from deferfs.store.checkpoint import bring_home, checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.store import close_store, mark_errors
 
 if TYPE_CHECKING:
     from deferfs.mount.kernel_cache import KernelCache
     from deferfs.mount.runtime import Runtime
+    from deferfs.store.io import Job
     from deferfs.store.journal import Grant
 
 log = logging.getLogger(__name__)
@@ -267,18 +268,26 @@ class Background:
             self.kick()
 
     async def _checkpoint_once(self) -> bool:
-        """One checkpoint. Whether there was anything to bring home."""
+        """Bring home what is committed. Whether there was anything."""
         journal = self.store.journal
         async with self._checkpoint_turn:
             if not journal.committed or journal.aborted is not None or self.stopped:
                 return False
+            comes_home = bool(journal.pending_home)
+            if not comes_home and not journal.wants_checkpoint:
+                return False
             try:
                 with self.runtime.working("checkpoint", CHECKPOINT, LOG_SPACE):
-                    await run_job(self.runtime.device, checkpoint(journal, self.store.clock()))
+                    await run_job(self.runtime.device, self._home_job())
             except FsError as error:
                 log.error("%s; the filesystem is read-only from now on", error.detail)
                 self._wake_committed()
-        return True
+        return comes_home
+
+    def _home_job(self) -> Job[int]:
+        """Bring home what is committed: with the tail of the log where log space is wanted, else for its memory."""
+        journal = self.store.journal
+        return checkpoint(journal, self.store.clock()) if journal.wants_checkpoint else bring_home(journal)
 
     # --- memory ---
     def _look_at_memory(self) -> None:

@@ -167,6 +167,7 @@ def _journal(runtime: Runtime) -> Section:
         "tid": journal.tid,
         "commits_total": journal.commits_total,
         "checkpoints_total": journal.checkpoints_total,
+        "write_backs_total": journal.write_backs_total,
         "single_barrier_commits_total": journal.single_barrier_commits_total,
         "blocks_logged_total": journal.blocks_logged_total,
         "revokes_total": journal.revokes_total,

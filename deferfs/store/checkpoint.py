@@ -1,4 +1,8 @@
-"""The checkpoint job: write committed images home, then advance the tail of the log."""
+"""The checkpoint job: write committed images home, then advance the tail of the log.
+
+The first half alone gives memory back: a block may leave the cache when its home write has returned. Log space takes
+two barriers more, so that it is only given back when it is wanted.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,25 @@ def checkpoint(journal: Journal, now_ns: int, *, clean: bool = False) -> Job[int
     Order: images home, flush, superblock with the new tail, flush; only then may the log space be written again. With
     `clean` the superblock is also marked clean: the caller guarantees that nothing is uncommitted.
     """
+    return (yield from _alone(journal, _checkpoint(journal, now_ns, clean)))
+
+
+def bring_home(journal: Journal) -> Job[int]:
+    """Bring all committed transactions home, for the memory of their images; the log keeps them. Returns how many
+    blocks were to be written.
+
+    No barrier: the log, whose tail stays where it is, brings back what a crash takes. What is freed meanwhile waits for
+    the end, as no write may be on its way then to a block that is used again.
+    """
+    return (yield from _alone(journal, _bring_home(journal)))
+
+
+def _alone(journal: Journal, job: Job[int]) -> Job[int]:
     journal.require_working()
     assert not journal.checkpointing, "one checkpoint at a time"
     journal.checkpointing = True
     try:
-        freed = yield from journal.unless_aborted(_checkpoint(journal, now_ns, clean))
+        result = yield from journal.unless_aborted(job)
     except OSError as error:
         journal.abort(error)
         raise FsError(errno.EIO, f"checkpoint failed: {error}") from error
@@ -31,7 +49,15 @@ def checkpoint(journal: Journal, now_ns: int, *, clean: bool = False) -> Job[int
         if journal.aborted is None:
             journal.store.space.release(journal.release_later)
             journal.release_later = []
-    return freed
+    return result
+
+
+def _bring_home(journal: Journal) -> Job[int]:
+    count = len(journal.pending_home)
+    if journal.committed:
+        yield from _write_home(journal, journal.committed[-1].tid)
+    journal.write_backs_total += 1
+    return count
 
 
 def _checkpoint(journal: Journal, now_ns: int, clean: bool) -> Job[int]:

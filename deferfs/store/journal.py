@@ -96,6 +96,7 @@ class JournalStatistics:
     committed_tid: int
     commits_total: int
     checkpoints_total: int
+    write_backs_total: int
     single_barrier_commits_total: int
     blocks_logged_total: int
     revokes_total: int
@@ -135,6 +136,8 @@ class Journal:
         """The abort latch: the first IO error of a commit or checkpoint. Nothing is written after it."""
         self.commits_total = 0
         self.checkpoints_total = 0
+        self.write_backs_total = 0
+        """Times that images were brought home for their memory alone."""
         self.single_barrier_commits_total = 0
         self.blocks_logged_total = 0
         self.revokes_total = 0
@@ -382,6 +385,7 @@ class Journal:
             self.committed_tid,
             self.commits_total,
             self.checkpoints_total,
+            self.write_backs_total,
             self.single_barrier_commits_total,
             self.blocks_logged_total,
             self.revokes_total,

@@ -13,7 +13,7 @@ from deferfs.errors import FsError, without_traceback
 from deferfs.limits import SHRINK_BATCH
 from deferfs.reclaim.context import ReclaimChecker
 from deferfs.reclaim.inactivation import Inactivation
-from deferfs.store.checkpoint import checkpoint
+from deferfs.store.checkpoint import bring_home, checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.io import Job, run_job
 from deferfs.store.memory import Memory
@@ -98,7 +98,7 @@ class Driver:
                     throttled = True
                 elif isinstance(need, NeedWriteBack):
                     self.commit()
-                    self.checkpoint()
+                    self.bring_home()
                     throttled = True
                 elif isinstance(need, NeedFreeSpace):
                     self._free_space(reserve=reserve)
@@ -236,6 +236,10 @@ class Driver:
     def checkpoint(self) -> None:
         store = self.volume.store
         self.job(checkpoint(store.journal, store.clock()))
+
+    def bring_home(self) -> None:
+        """Have committed blocks leave memory when it is wanted; the log keeps them."""
+        self.job(bring_home(self.volume.store.journal))
 
     def sync(self) -> None:
         self.commit()

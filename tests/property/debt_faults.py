@@ -20,7 +20,7 @@ from deferfs.volume import attributes
 from deferfs.volume.driver import Driver
 from deferfs.volume.volume import Volume
 from tests.property.faults import fault
-from tests.property.spill_faults import FAULTS
+from tests.property.home_faults import FAULTS
 
 __all__ = ["FAULTS"]
 

@@ -14,7 +14,7 @@ from deferfs.crash.runs import random_world
 from deferfs.crash.twin import TwinError
 from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.errors import CorruptionError
-from tests.property import debt_sweeps, large_sweeps, mount_sweeps, spill_sweeps, sweeps
+from tests.property import debt_sweeps, home_sweeps, large_sweeps, mount_sweeps, spill_sweeps, sweeps
 
 SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "reuse_with_images_in_the_log": lambda seed: sweeps.reuse_with_images_in_the_log(),
@@ -37,6 +37,10 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "discarded": sweeps.discarded,
     "little_memory": sweeps.little_memory,
     "full_log": sweeps.full_log,
+    "reuse_while_coming_home": lambda seed: sum(
+        sweeps.reuse_during_checkpoint(held, memory_alone=True) for held in range(8)
+    ),
+    "home_for_memory": home_sweeps.home_for_memory,
     "orphans_in_the_table": spill_sweeps.orphans_in_the_table,
     "paid_together": debt_sweeps.paid_together,
     "debts_outlived": debt_sweeps.debts_outlived,

@@ -123,13 +123,13 @@ def _large_transaction(world: World, files: list[int], turn: int) -> None:
     world.twin.sync()
 
 
-def reuse_during_checkpoint(held_steps: int) -> int:
+def reuse_during_checkpoint(held_steps: int, *, memory_alone: bool = False) -> int:
     """Metadata blocks are freed and given to a file while a checkpoint is on its way, stopped after so many steps."""
     world = World(TIGHT, held_steps)
     twin = world.twin
     ino, other = _attributes_in_blocks(world)
     freed = attribute_blocks(world)
-    twin.driver.begin_checkpoint()
+    twin.driver.begin_checkpoint(memory_alone=memory_alone)
     for _ in range(held_steps):
         if twin.driver.checkpointing is not None:
             twin.driver.checkpointing.step()

@@ -156,3 +156,17 @@ async def test_a_smaller_budget_is_reached_without_an_operation() -> None:
             await trio.testing.wait_all_tasks_blocked(cushion=0.05)
         assert memory.used <= MEMORY_BYTES_MIN
         assert runtime.direct_reclaims_total == 0
+
+
+async def test_memory_comes_back_without_a_barrier_while_the_log_has_room() -> None:
+    """Only log space needs the tail to move, and that two flushes."""
+    async with running(size=64 << 20) as runtime:
+        journal = runtime.store.journal
+        for number in range(40):
+            await make_file(runtime, b"f%d" % number, b"x" * 2000)
+        await runtime.background.less_dirty(0)
+        assert runtime.store.dirty_bytes == 0
+        found = journal.statistics()
+        assert found.write_backs_total >= 1
+        assert found.checkpoints_total == 0
+        assert journal.used > 0

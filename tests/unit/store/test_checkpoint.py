@@ -8,7 +8,7 @@ from deferfs.device import FailingDevice, Fault, Request
 from deferfs.ondisk.format import SUPERBLOCK_BYTES
 from deferfs.ondisk.superblock import Superblock
 from deferfs.ondisk.xattr import XattrBlock
-from deferfs.store.checkpoint import checkpoint
+from deferfs.store.checkpoint import bring_home, checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.io import Flush, Write, perform
 from deferfs.store.plan import Plan
@@ -206,3 +206,44 @@ def test_what_waits_for_a_failed_checkpoint_is_never_reused() -> None:
         job.throw(OSError(errno.EIO, "broken"))
     assert isinstance(request, Write)
     assert store.space.pending_blocks == 10
+
+
+def test_for_memory_alone_there_is_no_barrier_and_the_log_keeps_all() -> None:
+    driver = fresh_driver()
+    store = driver.volume.store
+    journal = store.journal
+    fill(store, 100)
+    driver.commit()
+    used, tail, superblock = journal.used, journal.tail, store.superblock
+    requests = []
+    for request in bring_home(journal):
+        requests.append(request)
+        perform(driver.device, request)
+    assert requests
+    assert all(isinstance(request, Write) for request in requests)
+    assert (journal.used, journal.tail, store.superblock) == (used, tail, superblock)
+    assert (len(journal.committed), len(journal.pending_home), store.dirty_bytes) == (1, 0, 0)
+    assert list(bring_home(journal)) == []
+    found = journal.statistics()
+    assert (found.write_backs_total, found.checkpoints_total) == (2, 0)
+    barriers_and_superblock = list(checkpoint(journal, 0))
+    assert len(barriers_and_superblock) == 3
+    assert (journal.used, len(journal.committed)) == (0, 0)
+
+
+def test_what_is_freed_while_it_comes_home_waits_for_the_end() -> None:
+    driver = fresh_driver()
+    store = driver.volume.store
+    journal, space = store.journal, store.space
+    made = fill(store, 3)
+    driver.commit()
+    job = bring_home(journal)
+    next(job)
+    free(store, made)
+    driver.commit()
+    assert journal.release_later
+    before = space.free_blocks
+    for request in job:
+        perform(driver.device, request)
+    assert space.free_blocks == before + 3
+    assert journal.release_later == []
