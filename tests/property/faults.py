@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from deferfs.crash import twin
+from deferfs.device import FailingDevice
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import Inode
 from deferfs.store import checkpoint, commit, extents, recovery, store
@@ -244,6 +246,8 @@ def fsync_only_flushes(patch: pytest.MonkeyPatch) -> None:
 
 @fault("io_errors")
 def jobs_go_on_after_an_abort(patch: pytest.MonkeyPatch) -> None:
+    """And trust the next flush, on a device that does not remember that one has failed."""
+    patch.setattr(twin, "FailingDevice", lambda device, *, like_file: FailingDevice(device))
     patch.setattr(Journal, "unless_aborted", lambda journal, job: job)
 
 
