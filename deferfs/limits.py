@@ -113,6 +113,8 @@ GC_IN_CORE_MAX: Final = 256
 """In-core inodes in inodegc's queues beyond which orphans wait in the orphan table alone: four batches."""
 GC_IN_CORE_LIMIT: Final = 1_000_000
 """The most that it can be set to."""
+ORPHAN_BLOCKS_MAX: Final = 1 << 48
+"""Held by one orphan, whatever a damaged record or slot says: the largest file has less."""
 GC_RETRY_NS: Final = 10_000_000
 """Wait before a failed inactivation is tried again; four times as long after each further failure ...."""
 GC_RETRY_NS_MAX: Final = 10_000_000_000

@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from deferfs.limits import INODE_COST_BYTES
+from deferfs.limits import INODE_COST_BYTES, ORPHAN_BLOCKS_MAX
 from deferfs.reclaim.debts import TimeDebts
 from deferfs.reclaim.inode import ActiveReference, InCoreInode, PassiveReference
 from deferfs.reclaim.states import State
@@ -202,8 +202,9 @@ class InodeCache:
             waiting.leave(inode)
         inode.orphan = True
         inode.slot = slot
+        blocks = min(blocks, ORPHAN_BLOCKS_MAX)
         inode.pending_blocks = blocks
-        inode.pending_extents = extents
+        inode.pending_extents = min(extents, ORPHAN_BLOCKS_MAX)
         self._descend(inode, parent)
         if waiting is not None:
             waiting.enter(inode)
@@ -227,7 +228,7 @@ class InodeCache:
         """An orphan that somebody has open was written to or cut off: it holds `blocks` now."""
         inode = self.table.get(ino)
         if inode is not None and inode.orphan and inode.state is State.LIVE:
-            inode.pending_blocks = blocks
+            inode.pending_blocks = min(blocks, ORPHAN_BLOCKS_MAX)
 
     def unpaid(self, ino: int, generation: int) -> InCoreInode:
         """A debt that could not be paid with those beside it comes back into core, to be inactivated by itself."""
@@ -247,7 +248,7 @@ class InodeCache:
         inode = self._new(ino, generation)
         inode.orphan = inode.reloaded = True
         inode.slot = slot
-        inode.pending_blocks = blocks
+        inode.pending_blocks = min(blocks, ORPHAN_BLOCKS_MAX)
         inode.move(State.NEED_INACTIVE)
         return inode
 

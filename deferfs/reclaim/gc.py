@@ -204,11 +204,12 @@ class InodeGc:
         return self._back(one)
 
     def _back(self, one: Spilled) -> InCoreInode:
+        inode = self.cache.reload(one.ino, one.generation, one.slot, one.blocks)
         if self.spill.waits_in(one.slot // self.spill.per_block):
-            self.cache.pending_blocks -= self.spill.leave(one.slot, one.blocks)
+            self.cache.pending_blocks -= self.spill.leave(one.slot, inode.pending_blocks)
         else:
-            self.cache.pending_blocks += one.blocks  # given up before
-        return self.cache.reload(one.ino, one.generation, one.slot, one.blocks)
+            self.cache.pending_blocks += inode.pending_blocks  # given up before
+        return inode
 
     # --- out of turn ---
     def hasten(self, inodes: Iterable[InCoreInode]) -> int:

@@ -152,3 +152,19 @@ class TestInodeGc:
             self.orphan(gc, ino, blocks=10)
         gc.reload(0, [])
         assert (gc.spill.count, gc.queued, gc.cache.pending_blocks) == (0, 2, 20)
+
+
+def test_what_damaged_records_say_fits_and_leaves_nothing_behind() -> None:
+    gc = InodeGc(InodeCache(), iter(range(1, 10_000)).__next__, spill=Spill(PER_BLOCK))
+    gc.spill.reserve(1)
+    gc.in_core_max = 0
+    for slot in range(PER_BLOCK):
+        inode = gc.cache.orphaned(slot + 1, 1, (1 << 64) - 1, (1 << 64) - 1, slot=slot)
+        assert inode is not None
+        gc.enqueue(inode)
+    gc.reload(0, [Spilled(slot, slot + 1, 1, (1 << 64) - 1) for slot in range(PER_BLOCK)])
+    for inode in gc.take(PER_BLOCK):
+        assert gc.cache.begin(inode)
+        gc.cache.finish(inode)
+        gc.done(inode)
+    assert (gc.spill.count, gc.spill.blocks, gc.extents, gc.cache.pending_blocks) == (0, 0, 0, 0)
