@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from deferfs.device.identity import identity_of
+from deferfs.device.loop import loops_over
 from deferfs.measure.host.cgroup import Hierarchy
 from deferfs.measure.host.commands import deferfs_command
 
@@ -38,8 +40,10 @@ def mounts_below(directory: Path, mountinfo: str) -> list[tuple[Path, str]]:
 
 
 def loops_below(directory: Path, block: Path = Path("/sys/block")) -> list[str]:
-    """The names of loop devices whose file is in `directory`."""
-    found = []
+    """The names of loop devices whose file is in `directory`. By its path, as it may be deleted; and by device and inode
+    number, because the kernel tells another path in a chroot.
+    """
+    found = [Path(name).name for file in _files_below(directory) for name in loops_over(identity_of(str(file)))]
     for backing in block.glob("loop*/loop/backing_file"):
         try:
             path = Path(os.fsdecode(backing.read_bytes().rstrip(b"\n")).removesuffix(" (deleted)"))
@@ -47,7 +51,14 @@ def loops_below(directory: Path, block: Path = Path("/sys/block")) -> list[str]:
             continue
         if path.is_relative_to(directory):
             found.append(backing.parts[-3])
-    return found
+    return list(dict.fromkeys(found))
+
+
+def _files_below(directory: Path) -> Iterator[Path]:
+    """Files of which one could be behind a loop device: not those of a filesystem that is mounted below."""
+    for root, directories, names in os.walk(directory):
+        directories[:] = [name for name in directories if not os.path.ismount(Path(root, name))]
+        yield from (path for name in names if (path := Path(root, name)).is_file() and not path.is_symlink())
 
 
 def cgroups_of(pid: int, hierarchy: Hierarchy) -> Iterator[Path]:
