@@ -40,8 +40,8 @@ def mounts_below(directory: Path, mountinfo: str) -> list[tuple[Path, str]]:
 
 
 def loops_below(directory: Path, block: Path = Path("/sys/block")) -> list[str]:
-    """The names of loop devices whose file is in `directory`: by its path, as it may be deleted, and by device and inode
-    number, as the kernel tells another path in a chroot.
+    """The names of loop devices whose file is in `directory`: by its path, as it may be deleted, and by device and
+    inode number, as the kernel tells another path in a chroot.
     """
     found = [Path(name).name for file in _files_below(directory) for name in loops_over(identity_of(str(file)))]
     for backing in block.glob("loop*/loop/backing_file"):
