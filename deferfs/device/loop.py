@@ -75,6 +75,11 @@ def open_backing(backing: Backing, *, writable: bool) -> int | None:
 
 def loops_over(image: Identity) -> Iterator[str]:
     """The paths of the loop devices over an image file or block device, as far as this user may look at them."""
+    return (path for path, backing in attached_loops() if backing.image == image)
+
+
+def attached_loops() -> Iterator[tuple[str, Backing]]:
+    """The paths of all loop devices that have a file, with it, as far as this user may look at them."""
     try:
         names = os.listdir("/sys/block")
     except OSError:
@@ -93,8 +98,8 @@ def loops_over(image: Identity) -> Iterator[str]:
             continue
         finally:
             os.close(fd)
-        if backing is not None and backing.image == image:
-            yield path
+        if backing is not None:
+            yield path, backing
 
 
 def is_locked(image: Identity) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -72,13 +71,6 @@ class _Work:
         scratch = self._surroundings.scratch / f"pass{self._number}"
         own = msgspec.structs.replace(self._surroundings, scratch=scratch)
         return self._scenario.work(side, self._parameters, own, number)
-
-
-def daemon_of(root: Path, surroundings: Surroundings) -> int:
-    """The process that serves the mount, reported as ours."""
-    pid = int(surroundings.ask(root, "stat")["pid"])
-    surroundings.own(pid)
-    return pid
 
 
 def value_pass(side: Side, seconds: float, counters: dict[str, float], **more: Any) -> Pass:

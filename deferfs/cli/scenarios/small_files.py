@@ -10,9 +10,10 @@ from typing import Final
 import msgspec
 
 from deferfs.measure.environment import missing_for_mounts
+from deferfs.measure.mounts.daemon import daemon_of
 from deferfs.measure.mounts.rivals import Deferfs, Filesystem, Fuse2fs, Gocryptfs, Program, fresh
 from deferfs.measure.scenario import Measure, Pass, Side, Surroundings
-from deferfs.measure.simple import SimpleScenario, daemon_of, value_pass
+from deferfs.measure.simple import SimpleScenario, value_pass
 from deferfs.measure.work.small_files import ROWS, time_row
 
 OURS: Final = "deferfs"

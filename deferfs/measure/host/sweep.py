@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from deferfs.device.identity import identity_of
-from deferfs.device.loop import loops_over
+from deferfs.device.loop import attached_loops
 from deferfs.measure.host.cgroup import Hierarchy
 from deferfs.measure.host.commands import deferfs_command
 
@@ -43,15 +43,18 @@ def loops_below(directory: Path, block: Path = Path("/sys/block")) -> list[str]:
     """The names of loop devices whose file is in `directory`: by its path, as it may be deleted, and by device and
     inode number, as the kernel tells another path in a chroot.
     """
-    found = [Path(name).name for file in _files_below(directory) for name in loops_over(identity_of(str(file)))]
-    for backing in block.glob("loop*/loop/backing_file"):
+    files = {identity_of(str(file)) for file in _files_below(directory)}
+    inside = {Path(device).name for device, backing in attached_loops() if backing.image in files}
+    found = []
+    for backing_file in block.glob("loop*/loop/backing_file"):
         try:
-            path = Path(os.fsdecode(backing.read_bytes().rstrip(b"\n")).removesuffix(" (deleted)"))
+            path = Path(os.fsdecode(backing_file.read_bytes().rstrip(b"\n")).removesuffix(" (deleted)"))
         except OSError:
             continue
-        if path.is_relative_to(directory):
-            found.append(backing.parts[-3])
-    return list(dict.fromkeys(found))
+        name = backing_file.parts[-3]
+        if path.is_relative_to(directory) or name in inside:
+            found.append(name)
+    return found
 
 
 def _files_below(directory: Path) -> Iterator[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from deferfs.measure.mounts.slow_mount import Statistics
+from deferfs.measure.mounts.daemon import Statistics
 from deferfs.measure.scenario import Wait
 from deferfs.measure.slow_disk.counters import work_between
 

@@ -12,18 +12,16 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from deferfs.measure.host.belongings import Belongings
 from deferfs.measure.host.cgroup import MemoryCgroup
 from deferfs.measure.host.commands import copy_image, deferfs_command, run_command
 from deferfs.measure.host.machine import process_memory_bytes
+from deferfs.measure.mounts.daemon import Daemon, Statistics
 from deferfs.measure.mounts.filesystems import FILESYSTEMS, mounted, unmount_deferfs
 from deferfs.measure.scenario import Surroundings
 from deferfs.measure.slow_disk import SlowDisk
-
-Statistics = dict[str, Any]
-"""The object that `deferfs stat --json` prints."""
 
 DRAIN_SECONDS: Final = 600
 """An unmount pays everything that is owed, however long that takes."""
@@ -36,21 +34,18 @@ class SlowMount:
     def __init__(self, root: Path, disk: SlowDisk, surroundings: Surroundings) -> None:
         self.root = root
         self.disk = disk
-        self._surroundings = surroundings
-        self.pid = int(self.statistics()["pid"])
+        self._daemon = Daemon(root, surroundings)
+        self.pid = self._daemon.own()
         self.resident_highest_bytes = 0
-        surroundings.own(self.pid)
         self.set("drain", str(DRAIN_SECONDS))
 
     def statistics(self) -> Statistics:
         """What the daemon says about itself."""
-        answer = self._surroundings.ask(self.root, "stat")
-        assert isinstance(answer, dict)
-        return answer
+        return self._daemon.statistics()
 
     def set(self, key: str, value: str) -> None:
         """As `deferfs ctl KEY=VALUE`."""
-        self._surroundings.ask(self.root, "set", key=key, value=value)
+        self._daemon.set(key, value)
 
     def disk_counters(self) -> dict[str, int]:
         """What the disk has done since its start."""

@@ -18,6 +18,7 @@ from deferfs.measure.host.belongings import Belongings
 from deferfs.measure.host.commands import copy_image
 from deferfs.measure.host.namespace import private_mounts
 from deferfs.measure.mounts import filesystems
+from deferfs.measure.mounts.daemon import daemon_of
 from deferfs.measure.mounts.filesystems import FILESYSTEMS, Filesystem
 from deferfs.measure.scenario import Side, Surroundings
 from deferfs.measure.slow_disk import SlowDisk
@@ -99,7 +100,7 @@ class Stage:
             filesystems.make(filesystem, device)
             root = belongings.acquire(filesystems.mounted(filesystem, device, self.mountpoint))
             if filesystem.name == "deferfs":
-                self._own_daemon(root)
+                daemon_of(root, self.surroundings)
             self._fill(root)
 
     @contextlib.contextmanager
@@ -125,14 +126,11 @@ class Stage:
                 belongings.callback(mounts.close)
                 belongings.callback(disk.set_preset, FAST)
             if filesystem.name == "deferfs":
-                self._own_daemon(root)
+                daemon_of(root, self.surroundings)
             yield Mounted(root, disk, mounts)
 
     def _image(self, filesystem: Filesystem) -> Path:
         return self.surroundings.scratch / f"{filesystem.name}.img"
-
-    def _own_daemon(self, root: Path) -> None:
-        self.surroundings.own(int(self.surroundings.ask(root, "stat")["pid"]))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Final
 
 from deferfs.errors import DeferfsError, EnvironmentProblem
 from deferfs.measure.host.machine import is_deferfs, process_memory_bytes
-from deferfs.measure.mounts.slow_mount import Statistics
+from deferfs.measure.mounts.daemon import Daemon, Statistics
 from deferfs.measure.mounts.syncing import sync_filesystem
 from deferfs.measure.scenario import Surroundings
 from deferfs.measure.work.victims import make_victims, name_victims_twice
@@ -48,15 +48,14 @@ class StandingMount:
     def __init__(self, root: Path, surroundings: Surroundings, victims: int) -> None:
         self.root = root
         self.resident_highest_bytes = 0
-        self._surroundings = surroundings
         self._victims = victims
-        self._daemon = is_deferfs(root)
+        self._daemon = Daemon(root, surroundings) if is_deferfs(root) else None
         self._evict = ""
 
     def __enter__(self) -> StandingMount:
-        if statistics := self.statistics():
-            self._evict = statistics["evict"]
-            self._surroundings.own(int(statistics["pid"]))
+        if self._daemon is not None:
+            self._evict = self._daemon.statistics()["evict"]
+            self._daemon.own()
         try:
             make_victims(self.root, self._victims)
             drop_dentries()
@@ -66,7 +65,7 @@ class StandingMount:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._daemon:
+        if self._daemon is not None:
             self.set("gc", "start")
             self.set("evict", self._evict)
         self._clear()
@@ -77,15 +76,12 @@ class StandingMount:
 
     def statistics(self) -> Statistics | None:
         """What the daemon says; None when it is no deferfs."""
-        if not self._daemon:
-            return None
-        answer = self._surroundings.ask(self.root, "stat")
-        assert isinstance(answer, dict)
-        return answer
+        return None if self._daemon is None else self._daemon.statistics()
 
     def set(self, key: str, value: str) -> None:
         """As `deferfs ctl KEY=VALUE`."""
-        self._surroundings.ask(self.root, "set", key=key, value=value)
+        assert self._daemon is not None, "no deferfs is mounted there"
+        self._daemon.set(key, value)
 
     def disk_counters(self) -> dict[str, int]:
         """Nobody counts what reaches the disk of a mount that is not ours."""
@@ -94,7 +90,7 @@ class StandingMount:
     def close(self) -> float:
         """Wait until nothing is left to clean up and all is on the disk; how long that took, in seconds."""
         start = time.monotonic()
-        if self._daemon:
+        if self._daemon is not None:
             self.set("gc", "start")
             self._wait_paid(start)
         sync_filesystem(self.root)

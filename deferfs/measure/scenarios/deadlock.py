@@ -19,10 +19,11 @@ from typing import Any, Final
 import msgspec
 
 from deferfs.errors import DeferfsError
+from deferfs.measure.mounts.daemon import daemon_of
 from deferfs.measure.mounts.rivals import Deferfs, fresh
 from deferfs.measure.mounts.syncing import sync_filesystem
 from deferfs.measure.scenario import Ask, Measure, Pass, Side, Stall, Surroundings, Wait
-from deferfs.measure.simple import SimpleScenario, daemon_of, value_pass
+from deferfs.measure.simple import SimpleScenario, value_pass
 from deferfs.measure.work.small_files import DROP_NAMES
 
 MKFS: Final = ("-b", "1024", "--journal-size", "256K")

@@ -18,10 +18,11 @@ from typing import Final
 import msgspec
 
 from deferfs.errors import UsageError
+from deferfs.measure.mounts.daemon import daemon_of
 from deferfs.measure.mounts.rivals import Deferfs, fresh, mounted
 from deferfs.measure.report.wording import size
 from deferfs.measure.scenario import Pass, Side, Surroundings
-from deferfs.measure.simple import SimpleScenario, daemon_of, value_pass
+from deferfs.measure.simple import SimpleScenario, value_pass
 from deferfs.measure.work.walk_memory import measure_walk
 
 CHUNK: Final = 1 << 20

@@ -10,11 +10,12 @@ from typing import Final
 import msgspec
 
 from deferfs.errors import UsageError
+from deferfs.measure.mounts.daemon import daemon_of
 from deferfs.measure.mounts.orphan_mount import Orphans, measure_orphans
 from deferfs.measure.mounts.rivals import Deferfs, mounted
 from deferfs.measure.report.wording import latency, size, spread, times
 from deferfs.measure.scenario import Pass, Side, Surroundings
-from deferfs.measure.simple import SimpleScenario, daemon_of, value_pass
+from deferfs.measure.simple import SimpleScenario, value_pass
 from deferfs.measure.work.directory_growth import BATCH, STEPS, Growth, measure_growth
 from deferfs.measure.work.walk_memory import Walk, measure_walk
 

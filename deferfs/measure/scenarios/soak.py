@@ -8,9 +8,10 @@ from typing import Final
 
 import msgspec
 
+from deferfs.measure.mounts.daemon import daemon_of
 from deferfs.measure.mounts.rivals import Deferfs, mounted
 from deferfs.measure.scenario import Pass, Side, Surroundings
-from deferfs.measure.simple import SimpleScenario, daemon_of, value_pass
+from deferfs.measure.simple import SimpleScenario, value_pass
 from deferfs.measure.soak.disturbances import Mount
 from deferfs.measure.soak.watching import Soak, check_image, soak
 

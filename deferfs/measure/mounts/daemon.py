@@ -1,0 +1,40 @@
+"""The daemon behind a mount that is measured: asked, set, and reported as ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deferfs.measure.scenario import Surroundings
+
+Statistics = dict[str, Any]
+"""The object that `deferfs stat --json` prints."""
+
+
+class Daemon:
+    """What serves the deferfs at `root`."""
+
+    def __init__(self, root: Path, surroundings: Surroundings) -> None:
+        self._root = root
+        self._surroundings = surroundings
+
+    def statistics(self) -> Statistics:
+        """What it says about itself."""
+        answer = self._surroundings.ask(self._root, "stat")
+        assert isinstance(answer, dict)
+        return answer
+
+    def set(self, key: str, value: str) -> None:
+        """As `deferfs ctl KEY=VALUE`."""
+        self._surroundings.ask(self._root, "set", key=key, value=value)
+
+    def own(self) -> int:
+        """Its pid, which is reported as ours."""
+        pid = int(self.statistics()["pid"])
+        self._surroundings.own(pid)
+        return pid
+
+
+def daemon_of(root: Path, surroundings: Surroundings) -> int:
+    """The process that serves the mount, reported as ours."""
+    return Daemon(root, surroundings).own()
