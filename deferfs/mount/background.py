@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from deferfs.errors import FsError
-from deferfs.limits import DIRTY_WAIT_SECONDS_MAX, UNMOUNT_DRAIN_SECONDS
+from deferfs.limits import CLEANUP_DIRTY_FRACTION, DIRTY_WAIT_SECONDS_MAX, UNMOUNT_DRAIN_SECONDS
 from deferfs.mount.jobs import flush_device, run_job
 from deferfs.mount.log_space import CircularWaitError
 from deferfs.reclaim.lockdep import CHECKPOINT, COMMIT, LOG_SPACE
@@ -162,6 +162,10 @@ class Background:
                 else:
                     return
                 await self._homeward.wait()
+
+    async def within_share_of_cleanup(self) -> None:
+        """Wait until no more is dirty than cleanup may make so; as `less_dirty`."""
+        await self.less_dirty(self.store.memory.limit_bytes // CLEANUP_DIRTY_FRACTION)
 
     def _wake_homeward(self) -> None:
         event, self._homeward = self._homeward, trio.Event()

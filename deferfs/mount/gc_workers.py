@@ -21,7 +21,6 @@ import trio
 
 from deferfs.errors import FsError
 from deferfs.limits import (
-    CLEANUP_DIRTY_FRACTION,
     GC_BATCH,
     GC_DELAY_SECONDS,
     GC_LOOK_SECONDS,
@@ -241,11 +240,13 @@ class GcWorkers:
     def _short_of_space(self) -> bool:
         return self.store.space.free_blocks < self.store.space.blocks // _SHORT_OF_SPACE
 
+    def _waited_for(self) -> bool:
+        """Whether an operation, a barrier or a throttled caller waits for cleanups."""
+        return bool(self._hurry.is_set() or self.gc.wanted_out_of_turn or self.runtime.throttle.waiting)
+
     def _wanted(self) -> bool:
         """Whether somebody waits for cleanups, or for what they give back."""
-        return bool(
-            self._hurry.is_set() or self.gc.wanted_out_of_turn or self.runtime.throttle.waiting or self._short()
-        )
+        return self._waited_for() or self._short()
 
     def _pressed(self) -> bool:
         """Whether somebody waits for cleanups, or will soon."""
@@ -273,9 +274,8 @@ class GcWorkers:
     async def _within_means(self) -> None:
         """Before a transaction, with nothing held: wait until no more than the share of cleanup is dirty, unless an
         operation waits for it, or space is short."""
-        urgent = self._hurry.is_set() or self.gc.wanted_out_of_turn or self.runtime.throttle.waiting
-        if not urgent and not self._short_of_space() and not self.stopped:
-            await self.runtime.background.less_dirty(self.store.memory.limit_bytes // CLEANUP_DIRTY_FRACTION)
+        if not self._waited_for() and not self._short_of_space() and not self.stopped:
+            await self.runtime.background.within_share_of_cleanup()
 
     async def _gather(self, number: int) -> None:
         """Let a batch come together, unless somebody waits, or memory or space is short."""

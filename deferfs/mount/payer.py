@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from deferfs.errors import FsError
-from deferfs.limits import CLEANUP_DIRTY_FRACTION, DEBTS_PLACES_A_TURN, DIRTY_WAIT_SECONDS_MAX
+from deferfs.limits import DEBTS_PLACES_A_TURN, DIRTY_WAIT_SECONDS_MAX
 from deferfs.reclaim.lockdep import GC_DRAIN
 
 if TYPE_CHECKING:
@@ -54,10 +54,6 @@ class Payer:
         if self.debts.count:
             self._hurried = True
             self._wake.set()
-
-    async def progress(self) -> None:
-        """Wait until something has been paid, or could not be."""
-        await self._progress.wait()
 
     async def room(self) -> None:
         """Wait until an inode that owes can leave core, and not longer than DIRTY_WAIT_SECONDS_MAX."""
@@ -98,17 +94,13 @@ class Payer:
             found = debts.debtors(self._at, DEBTS_PLACES_A_TURN)
             self._at = (self._at + DEBTS_PLACES_A_TURN) % debts.places
             for first in sorted({fmt.first_in_table_block(ino) for ino in found}):
-                await self._within_means()
+                await self.runtime.background.within_share_of_cleanup()
                 if self.runtime.workers.stopped:
                     return
                 await self._pay(first)
                 await self.runtime.workers.end_turn(background=not self._hurried)
             self._tell()
             await trio.lowlevel.checkpoint()
-
-    async def _within_means(self) -> None:
-        memory = self.runtime.store.memory
-        await self.runtime.background.less_dirty(memory.limit_bytes // CLEANUP_DIRTY_FRACTION)
 
     async def _pay(self, first: int) -> None:
         runtime, debts = self.runtime, self.debts

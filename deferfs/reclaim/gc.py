@@ -185,7 +185,7 @@ class InodeGc:
             return
         urgent, since = self.spill.is_hastened(number), self.spill.since(number)
         for one in found:
-            inode = self._back(one)
+            inode = self.recall(one)
             inode.move(State.QUEUED)
             inode.queued_ns = since
             if urgent:
@@ -200,10 +200,7 @@ class InodeGc:
             self.wake(0)
 
     def recall(self, one: Spilled) -> InCoreInode:
-        """This one is in core again, due, and in no queue: it is looked up, or wanted by itself."""
-        return self._back(one)
-
-    def _back(self, one: Spilled) -> InCoreInode:
+        """This one is in core again, due, and in no queue yet."""
         inode = self.cache.reload(one.ino, one.generation, one.slot, one.blocks)
         if self.spill.waits_in(one.slot // self.spill.per_block):
             self.cache.pending_blocks -= self.spill.leave(one.slot, inode.pending_blocks)

@@ -12,6 +12,7 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 
 from deferfs.errors import CorruptionError
+from deferfs.limits import ORPHAN_BLOCKS_MAX
 from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import ORPHAN_FILE_INO, Inode
 from deferfs.ondisk.orphan import FREE_SLOT, ORPHAN_QUARANTINED, OrphanBlock, OrphanSlot
@@ -19,8 +20,6 @@ from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
 
-HELD_BLOCKS_MAX = 1 << 56
-"""Of one block of the table, whatever damaged slots say: 128 files of the largest size have less."""
 _NUMBER_BYTES = 16
 """Of a small integer in a list."""
 
@@ -65,7 +64,7 @@ class OrphanTable:
         if used < self.per_block:
             self.roomy.append(len(self.used))  # ascending: a heap
         self.used.append(used)
-        self.held.append(min(OrphanBlock.total_blocks(fmt, data), HELD_BLOCKS_MAX) if used else 0)
+        self.held.append(min(OrphanBlock.total_blocks(fmt, data), self.per_block * ORPHAN_BLOCKS_MAX) if used else 0)
 
     def slots(self, plan: Plan, number: int) -> list[OrphanSlot]:
         """The slots of a block of the table, to look at."""

@@ -34,6 +34,7 @@ def take_up(table: OrphanTable, spill: Spill, cache: InodeCache, now_ns: int) ->
         cache.quarantine(inode)
         waiting[number // table.per_block] -= 1
         held[number // table.per_block] = max(0, held[number // table.per_block] - inode.pending_blocks)
+    table.quarantined.clear()
     for number, count in enumerate(waiting):
         spill.found(number, count, held[number], now_ns)
 

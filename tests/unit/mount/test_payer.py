@@ -113,7 +113,7 @@ async def test_a_debt_that_cannot_be_paid_goes_into_quarantine_alone() -> None:
         runtime.device.write(address * size, bytes(size))
         runtime.payer.hurry()
         while inodes.debts.count:
-            await runtime.payer.progress()
+            await runtime.workers.progress()
         while runtime.volume.gc.backlog:
             await turns(10)
         kept = {inode.ino for inode in inodes.table.values() if inode.state is State.QUARANTINED}

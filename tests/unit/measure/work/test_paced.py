@@ -10,20 +10,7 @@ from deferfs.measure.scenario import Series
 from deferfs.measure.work import paced
 from deferfs.measure.work.paced import Load
 from deferfs.measure.work.processes import StopFlag
-
-MS = 1_000_000
-
-
-class FakeTime:
-    def __init__(self) -> None:
-        self.now = 0
-        self.overslept = 0
-
-    def monotonic_ns(self) -> int:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += round(seconds * 1e9) + self.overslept
+from tests.unit.measure.clocks import MS, FakeTime
 
 
 @pytest.fixture
@@ -88,16 +75,9 @@ def test_what_was_due_when_a_load_was_stopped_is_told(clock: FakeTime) -> None:
     assert (series.due, series.latency.count) == (11, 2)
 
 
-def test_what_became_due_as_a_load_was_stopped_was_kept_by_nothing(
-    clock: FakeTime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_became_due_as_a_load_was_stopped_was_kept_by_nothing(clock: FakeTime) -> None:
     stop = StopFlag()
-
-    def stopped_meanwhile(seconds: float) -> None:
-        stop.raise_()
-        clock.now += round(seconds * 1e9)
-
-    monkeypatch.setattr(clock, "sleep", stopped_meanwhile)
+    clock.asleep = stop.raise_
     series = measured(Load("x", lasting(clock, 1), per_second=100), stop)
     assert (series.due, series.latency.count) == (1, 1)
 

@@ -6,21 +6,7 @@ from deferfs.measure.work import probes
 from deferfs.measure.work.probes import Operation, Probe, ProbeResult, standard_probes
 from deferfs.measure.work.processes import StopFlag
 from deferfs.measure.work.tree import make_tree
-
-MS = 1_000_000
-
-
-class FakeTime:
-    """A clock that only moves when somebody sleeps or an operation takes its time."""
-
-    def __init__(self) -> None:
-        self.now = 0
-
-    def monotonic_ns(self) -> int:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += round(seconds * 1e9)
+from tests.unit.measure.clocks import MS, FakeTime
 
 
 class Scripted:
@@ -90,25 +76,15 @@ def test_what_was_due_but_never_done_is_told(clock: FakeTime) -> None:
     assert (result.due, result.done) == (11, 2)
 
 
-def test_what_became_due_as_a_probe_was_stopped_was_kept_by_nothing(
-    clock: FakeTime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_became_due_as_a_probe_was_stopped_was_kept_by_nothing(clock: FakeTime) -> None:
     stop = StopFlag()
-
-    def stopped_meanwhile(seconds: float) -> None:
-        stop.raise_()
-        clock.now += round(seconds * 1e9)
-
-    monkeypatch.setattr(clock, "sleep", stopped_meanwhile)
+    clock.asleep = stop.raise_
     result = measured(Scripted(clock, stop, [1, 1]), stop)
     assert (result.due, result.done) == (1, 1)
 
 
-def test_waking_late_moves_the_schedule(clock: FakeTime, monkeypatch: pytest.MonkeyPatch) -> None:
-    def oversleep(seconds: float) -> None:
-        clock.now += round(seconds * 1e9) + 50 * MS
-
-    monkeypatch.setattr(clock, "sleep", oversleep)
+def test_waking_late_moves_the_schedule(clock: FakeTime) -> None:
+    clock.overslept = 50 * MS
     stop = StopFlag()
     result = measured(Scripted(clock, stop, [1, 1, 1]), stop)
     assert result.response.max_ns == 1 * MS
