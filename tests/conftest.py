@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,7 +156,8 @@ def sweep(
     """Fail a test marked `mounted` that leaves a mount, a loop device or a process; clear it away.
 
     Mounts and loop devices count when they are below the temporary directories of this run and were
-    not there before the test. Processes are those that inherited an environment variable that only
+    not there before the test; a loop device by its image, as a filesystem that a test of the module mounts again may
+    get another device. Processes are those that inherited an environment variable that only
     this test has set. So what other programs on the machine do meanwhile is never touched.
     """
     if request.node.get_closest_marker("mounted") is None:
@@ -164,18 +166,19 @@ def sweep(
     mark = f"{os.getpid()}-{next(_serial)}"
     monkeypatch.setenv("DEFERFS_TEST", mark)
     base = tmp_path_factory.getbasetemp().resolve()
-    before = {*_mounts(base), *_loop_devices(base)}
+    mounts, images = set(_mounts(base)), Counter(_loop_devices(base).values())
     yield
     left = []
     for point in _mounts(base):
-        if point not in before:
+        if point not in mounts:
             left.append(f"mount {point}")
             _unmount(point)
     for pid in _processes(mark):
         left.append(f"process {pid}")
         _end(pid)
-    for device in _loop_devices(base):
-        if device not in before:
+    for device, image in _loop_devices(base).items():
+        images[image] -= 1
+        if images[image] < 0:
             left.append(f"loop device {device}")
             _detach(device)
     if left:
@@ -232,15 +235,16 @@ def _end(pid: int) -> None:
         pass
 
 
-def _loop_devices(base: Path) -> list[str]:
-    found = []
+def _loop_devices(base: Path) -> dict[str, str]:
+    """The image behind each loop device, of those whose image is below `base`."""
+    found = {}
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
             image = backing.read_text().strip()
         except OSError:  # detached meanwhile
             continue
         if Path(image.removesuffix(" (deleted)")).is_relative_to(base):
-            found.append(f"/dev/{backing.parts[-3]}")
+            found[f"/dev/{backing.parts[-3]}"] = image
     return found
 
 
