@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -32,6 +32,7 @@ class Bench(click.Command):
 
 
 SUBCOMMANDS: dict[str, click.Command] = {}
+LOOPS: Final = ("closed", "open")
 
 
 def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
@@ -51,6 +52,11 @@ def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
     "--disk",
     metavar="PRESET",
     help="The slow disk below every side; `deferfs bench disk` lists the presets.  [default: the scenario's own]",
+)
+@click.option(
+    "--loop",
+    type=click.Choice(LOOPS),
+    help="Only the passes of this loop.  [default: all that the scenario has]",
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the scenario.")
 @click.option(

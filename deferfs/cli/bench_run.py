@@ -48,6 +48,7 @@ class Request:
     full: bool
     pairs: int | None
     disk: str | None
+    loop: Loop | None
     settings: tuple[str, ...]
     target: Path | None
     aa: bool
@@ -99,10 +100,19 @@ def make_plans(request: Request) -> list[Plan]:
         parameters = make_parameters(scenario, settings)
         points = scenario.sweep(parameters) if request.full else [parameters]
         disk = _disk_of(scenario, request)
-        plans += [Plan(scenario, point, request.pairs, disk, loops.get(name)) for point in points]
+        plans += [Plan(scenario, point, request.pairs, disk, _loops_of(scenario, request, loops)) for point in points]
     if not plans:
         raise EnvironmentProblem("no scenario to run")
     return plans
+
+
+def _loops_of(scenario: Scenario, request: Request, short: dict[str, tuple[Loop, ...]]) -> tuple[Loop, ...] | None:
+    """Which of its loops are run; None: all of them."""
+    if request.loop is None:
+        return short.get(scenario.name)
+    if request.loop not in scenario.loops:
+        raise UsageError(f"--loop: the scenario {scenario.name} has no {request.loop} loop")
+    return (request.loop,)
 
 
 def _disk_of(scenario: Scenario, request: Request) -> str:

@@ -59,7 +59,7 @@ def scratch(tmp_path: Path) -> Path:
 
 def test_help_names_options_and_commands(command: Command) -> None:
     text = command("bench", "--help").out
-    for word in ("--full", "--pairs", "--disk", "--set", "--target", "--aa", "--json", "--html"):
+    for word in ("--full", "--pairs", "--disk", "--loop", "--set", "--target", "--aa", "--json", "--html"):
         assert word in text
     for word in ("list", "disk", "compare", "schema"):
         assert f"\n  {word} " in text
@@ -83,6 +83,14 @@ def test_parameters_are_set(tmp_path: Path, scratch: Path) -> None:
     assert bench(tmp_path, "fake", "--scratch", scratch, "--json", json_file, *words).code == 0
     (result,) = json.loads(json_file.read_text())["results"]
     assert (result["parameters"]["inodes"], result["disk"]) == (7, "hdd")
+
+
+def test_one_loop_alone_is_run(tmp_path: Path, scratch: Path) -> None:
+    json_file = tmp_path / "a.json"
+    words = ("--loop", "closed", "--pairs", 2)
+    assert bench(tmp_path, "fake", "--scratch", scratch, "--json", json_file, *words).code == 0
+    (result,) = json.loads(json_file.read_text())["results"]
+    assert {one["loop"] for one in result["passes"]} == {"closed"}
 
 
 def test_a_full_run_sweeps(tmp_path: Path, scratch: Path) -> None:
@@ -123,6 +131,7 @@ def test_an_interrupt_gives_what_is_finished_and_leaves_nothing(tmp_path: Path, 
         (("fake", "--set", "inodes=x"), "--set inodes=x: fake: expected `int`"),
         (("fake", "--disk", "floppy"), "no disk is called 'floppy'"),
         (("fake", "--target", "/"), "--target: the scenario fake makes its own filesystems"),
+        (("churn", "--loop", "sideways"), "invalid value for '--loop'"),
         (("fake", "--pairs", "0"), "invalid value for '--pairs'"),
         (("fake", "--json", "/"), "/: "),
         (("compare", "a.json"), "missing argument 'B.json'"),
@@ -192,8 +201,14 @@ def test_the_scenarios_are_listed(command: Command) -> None:
 
 def test_what_is_mounted_already_has_no_slow_disk(tmp_path: Path) -> None:
     def asked(disk: str | None) -> Request:
-        return Request(("churn",), False, None, disk, (), tmp_path, False, 1, None, None, None)
+        return Request(("churn",), False, None, disk, None, (), tmp_path, False, 1, None, None, None)
 
     assert [one.disk for one in make_plans(asked(None))] == [""]
     with pytest.raises(UsageError, match=f"--disk: {tmp_path} is mounted already, on a disk of its own"):
         make_plans(asked("ssd"))
+
+
+def test_a_loop_that_the_scenario_does_not_have_is_refused() -> None:
+    request = Request(("allocation",), False, None, None, "open", (), None, False, 1, None, None, None)
+    with pytest.raises(UsageError, match="--loop: the scenario allocation has no open loop"):
+        make_plans(request)

@@ -48,6 +48,7 @@ KERNEL_MIB: Final = 12
 NEIGHBOURS_PER_SECOND: Final = 200.0
 LOAD_WORDS: Final = "an operation that needed memory (open, read and close of a file)"
 READ_WORDS: Final = "the same at a fixed pace beside others that go as fast as they can"
+CLOSED_WORDS: Final = "an operation that needed memory, by the one process that reads"
 SIDES: Final = (
     Side("inline", "deferfs, inline", "inline"),
     Side("deferred", "deferfs, deferred", "deferred"),
@@ -222,7 +223,10 @@ class DirectReclaim:
         Measure("neighbour", "p50", "a neighbour that needed no memory (open and close of a hot file)"),
         Measure("neighbour", "max", "a neighbour that needed no memory (open and close of a hot file)"),
         Measure("seconds", "value", "the whole work until nothing was owed, seconds", "closed"),
-        Measure("load", "max", "an operation that needed memory, by the one process that reads", "closed"),
+        Measure("load", "p50", CLOSED_WORDS, "closed"),
+        Measure("load", "p99", CLOSED_WORDS, "closed"),
+        Measure("load", "p99.9", CLOSED_WORDS, "closed"),
+        Measure("load", "max", CLOSED_WORDS, "closed"),
         Measure("owed_seconds", "value", "from the end of the load until nothing was owed, seconds", "closed"),
         Measure("disk_written_bytes", "value", "bytes written to the disk until nothing was owed", "closed"),
     )
