@@ -150,9 +150,7 @@ def unmount(mountpoint: Path, ordinary: Callable[[], object] | None = None) -> N
     that fails too, or when it is unmounted and something else is wrong.
     """
     problem: DeferfsError | None = None
-    for attempt in range(UNMOUNT_ATTEMPTS):
-        if attempt:
-            time.sleep(UNMOUNT_PAUSE_SECONDS)
+    for _ in range(UNMOUNT_ATTEMPTS):
         if not os.path.ismount(mountpoint):
             return
         try:
@@ -164,6 +162,7 @@ def unmount(mountpoint: Path, ordinary: Callable[[], object] | None = None) -> N
             if not os.path.ismount(mountpoint):
                 raise
             problem = error
+            time.sleep(UNMOUNT_PAUSE_SECONDS)
     if os.path.ismount(mountpoint):
         run_command(["umount", "--lazy", str(mountpoint)])
         raise DeferfsError(f"{mountpoint} stayed busy and was only detached: {problem}")

@@ -105,7 +105,8 @@ class SlowDisk:
         self._ask(Order(next(_numbers), chosen))
         self._preset = chosen
         with contextlib.suppress(OSError):  # what filesystems are told at mount; not every kernel lets it be changed
-            kernel.set_rotational(self.device, chosen.rotational)
+            if kernel.is_rotational(self.device) != chosen.rotational:  # a change waits for all requests under way
+                kernel.set_rotational(self.device, chosen.rotational)
 
     def counters(self) -> dict[str, int]:
         """What the disk has done since its start: see `Counters`. After the block: as it was at its end."""

@@ -105,8 +105,13 @@ def has_direct_io(device: Path) -> bool:
     return Path(f"/sys/block/{device.name}/loop/dio").read_text().strip() == "1"
 
 
-def set_rotational(device: Path, rotational: bool) -> None:
+def is_rotational(device: Path) -> bool:
     """What filesystems are told of the device."""
+    return Path(f"/sys/block/{device.name}/queue/rotational").read_text().strip() == "1"
+
+
+def set_rotational(device: Path, rotational: bool) -> None:
+    """Have filesystems be told so. The kernel stops the queue of the device meanwhile."""
     Path(f"/sys/block/{device.name}/queue/rotational").write_text("1" if rotational else "0")
 
 

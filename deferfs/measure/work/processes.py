@@ -67,14 +67,11 @@ class Worker:
         self.name = job.name
         orders_out, self._orders = os.pipe()
         answers_fd, answers_in = os.pipe()
-        gc.collect()
-        gc.freeze()  # the collector of the child leaves the pages of the parent's objects alone
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._orders)
             os.close(answers_fd)
             _run_child(job, stop, orders_out, answers_in)
-        gc.unfreeze()
         os.close(orders_out)
         os.close(answers_in)
         self._answers = os.fdopen(answers_fd, "rb")
@@ -151,12 +148,14 @@ class Worker:
 
 def _run_child(job: Job, stop: StopFlag, orders: int, answers: int) -> NoReturn:
     code = 1
+    # A collection would touch, and so copy, the pages of the parent's objects; inside an operation it would be taken
+    # for the filesystem's latency.
+    gc.disable()
     try:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         # Ctrl-C reaches the whole group; the parent alone decides what then happens.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        gc.disable()  # a collection inside an operation would be taken for the filesystem's latency
         try:
             os.read(orders, 1)
             job.prepare()

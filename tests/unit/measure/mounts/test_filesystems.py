@@ -1,6 +1,7 @@
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,6 +97,15 @@ def test_what_is_busy_is_unmounted_later(machine: Machine) -> None:
     machine.fails["umount /m"] = 3
     unmount(Path("/m"))
     assert machine.commands == ["umount /m"] * 4
+
+
+def test_unmount_that_succeeds_does_not_pause(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time until a mount is gone is part of what is measured."""
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    machine.mounts.add("/m")
+    unmount(Path("/m"))
+    assert (machine.mounts, pauses) == (set(), [])
 
 
 def test_what_stays_busy_is_detached_and_said(machine: Machine) -> None:
