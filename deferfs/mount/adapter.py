@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import pyfuse3
+import trio
 
 from deferfs.errors import FsError
 from deferfs.mount import operations
@@ -252,7 +253,9 @@ class Adapter(pyfuse3.Operations):
         return self._attributes.of(record)
 
     async def _truncate(self, ino: int, length: int, ctx: pyfuse3.RequestContext) -> None:
-        await self._runtime.truncate(ino, length, Caller(ctx))
+        caller = Caller(ctx)
+        while not await self._runtime.run(operations.truncate, self._volume, ino, length, caller):
+            await trio.lowlevel.checkpoint()
         if self._durable_attributes:
             await self._runtime.sync()
 

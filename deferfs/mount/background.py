@@ -12,7 +12,7 @@ import errno
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -26,7 +26,6 @@ from deferfs.store.commit import commit
 from deferfs.store.store import close_store, mark_errors
 
 if TYPE_CHECKING:
-    from deferfs.mount.kernel_cache import KernelCache
     from deferfs.mount.runtime import Runtime
     from deferfs.store.io import Job
     from deferfs.store.journal import Grant
@@ -41,6 +40,13 @@ _PRESSURE_SHARE = 8
 """An eighth of the caches goes at each event; there is one every two seconds at most while pressure lasts."""
 
 
+class EntryCache(Protocol):
+    """The kernel's cache of directory entries (`kernel_cache.KernelCache`)."""
+
+    async def trim(self) -> int:
+        """Have some of it dropped; the bytes that this will free in core."""
+
+
 class Background:
     """Tasks around one runtime. Durations in seconds."""
 
@@ -52,7 +58,7 @@ class Background:
         self.reclaims = reclaims
         """Whether the reclaimer works. Off, all reclaim is direct, as in a memory cgroup, which has no kswapd."""
         self.drain_seconds: float = UNMOUNT_DRAIN_SECONDS
-        self.kernel_cache: KernelCache | None = None
+        self.kernel_cache: EntryCache | None = None
         """Asks the kernel to drop entries when the in-core inodes it holds exceed the budget."""
         self._commit_asked = trio.Event()
         self._committed = trio.Event()

@@ -23,7 +23,7 @@ from deferfs.errors import FsError
 from deferfs.limits import FREEZE_SECONDS_DEFAULT
 from deferfs.mount.activity import caller
 from deferfs.mount.jobs import run_job
-from deferfs.mount.throttle import LOOK_SECONDS, being_killed
+from deferfs.mount.throttle import LOOK_SECONDS
 from deferfs.ondisk.superblock import STATE_CLEAN
 from deferfs.reclaim.lockdep import THAW
 from deferfs.store.store import close_store
@@ -66,7 +66,7 @@ class Freezer:
                 with trio.move_on_after(LOOK_SECONDS if pid else inf):
                     await self._thawed.wait()
                     continue
-                if being_killed(pid):
+                if self.runtime.being_killed(pid):
                     self.killed_total += 1
                     raise FsError(errno.EINTR)
         finally:

@@ -11,13 +11,8 @@ trimmed less well; one is enough, for the threads mostly wait.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from typing import Final
 
-import trio
-
-IDLE_SECONDS: Final = 5.0
-"""The heap is trimmed when no request has come for so long."""
 _M_ARENA_MAX: Final = -8
 _libc: Final = ctypes.CDLL(None)
 
@@ -36,15 +31,3 @@ def trim() -> bool:
         return bool(_libc.malloc_trim(ctypes.c_size_t(0)))
     except AttributeError:
         return False
-
-
-async def trim_when_idle(events: Callable[[], int], trim: Callable[[], object] = trim) -> None:
-    """Trim once in each pause of the requests, of which `events` returns how many there have been."""
-    trimmed = seen = events()
-    while True:
-        await trio.sleep(IDLE_SECONDS)
-        now = events()
-        if now == seen != trimmed:
-            await trio.to_thread.run_sync(trim)
-            trimmed = now
-        seen = now

@@ -1,4 +1,4 @@
-"""Memory pressure as the kernel reports it to a process: events that wake the background reclaimer.
+"""Memory pressure as the kernel reports it to a process (`pressure_watch.py` waits for it).
 
 - PSI triggers (`memory.pressure` of our own cgroup, else /proc/pressure/memory): somebody lost time to reclaim.
 - cgroup version 1, `memory.pressure_level`: our cgroup is being reclaimed from.
@@ -15,8 +15,6 @@ import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
-
-import trio
 
 from deferfs.mount.own_cgroup import own_cgroups
 
@@ -92,32 +90,3 @@ def _open_level(directory: str) -> Source:
         os.close(event)
         raise
     return Source(f"level:{directory}", event, lambda: os.eventfd_read(event), [lambda: os.close(event)])
-
-
-class PressureWatch:
-    """Calls `respond` for each event, in tasks of its own."""
-
-    def __init__(self, sources: list[Source], respond: Callable[[], None]) -> None:
-        self.sources = sources
-        self.respond = respond
-        self.events: dict[str, int] = {source.name: 0 for source in sources}
-
-    async def run(self) -> None:
-        """Watch until cancelled; then the sources are closed."""
-        try:
-            async with trio.open_nursery() as nursery:
-                for source in self.sources:
-                    nursery.start_soon(self._watch, source)
-        finally:
-            for source in self.sources:
-                source.close()
-
-    async def _watch(self, source: Source) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(source.fd)
-            try:
-                source.acknowledge()
-            except BlockingIOError:
-                continue
-            self.events[source.name] += 1
-            self.respond()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_SIGKILL_BIT: Final = 1 << 8
+
 
 def status_of(pid: int | str, *, proc: str = "/proc") -> dict[str, str]:
     """The fields by name, each as it is; empty when nothing can be seen. `pid` may be `self`."""
@@ -23,3 +27,12 @@ def bytes_of(fields: dict[str, str], name: str) -> int:
         return int(fields[name].split()[0]) * 1024
     except (KeyError, ValueError, IndexError):
         return 0
+
+
+def being_killed(pid: int, *, proc: str = "/proc") -> bool:
+    """Whether SIGKILL is pending for a thread; every fatal signal becomes one. False when nothing can be seen."""
+    fields = status_of(pid, proc=proc)
+    try:
+        return any(int(fields.get(name, "0"), 16) & _SIGKILL_BIT for name in ("SigPnd", "ShdPnd"))
+    except ValueError:
+        return False

@@ -19,7 +19,6 @@ import trio
 
 from deferfs.errors import CorruptionError, FsError, without_traceback
 from deferfs.limits import POLL_US_DEFAULT, SHRINK_BATCH
-from deferfs.mount import controls, operations, status
 from deferfs.mount.activity import Activity
 from deferfs.mount.background import Background
 from deferfs.mount.blockgc import BlockGc
@@ -30,10 +29,11 @@ from deferfs.mount.gc_workers import GcWorkers
 from deferfs.mount.jobs import read_device
 from deferfs.mount.log_space import CircleBreaker, CircularWaitError
 from deferfs.mount.payer import Payer
-from deferfs.mount.pressure import PressureWatch
+from deferfs.mount.pressure_watch import PressureWatch
 from deferfs.mount.room import Room
+from deferfs.mount.samples import samples
 from deferfs.mount.throttle import Throttle
-from deferfs.mount.timeline import Timeline
+from deferfs.mount.timeline import Timeline, create_no_file
 from deferfs.mount.waiting import Waiting
 from deferfs.mount.waits import Timings, Waits
 from deferfs.reclaim.context import ReclaimChecker
@@ -44,7 +44,6 @@ from deferfs.volume import attributes, files
 
 if TYPE_CHECKING:
     from deferfs.device.base import Buffer, Device
-    from deferfs.mount.callers import Caller
     from deferfs.reclaim.inode import ActiveReference, InCoreInode
     from deferfs.volume.volume import Volume
 
@@ -67,11 +66,16 @@ class Runtime:
         discard: bool = False,
         background_reclaim: bool = True,
         strict: bool = False,
+        being_killed: Callable[[int], bool] = lambda _pid: False,
+        create_file: Callable[[str], int] = create_no_file,
     ) -> None:
+        """`being_killed` tells whether a thread is, `create_file` opens a new file for a timeline: both ask the system
+        about what lies outside of the volume."""
         self.device = device
         self.volume = volume
         self.store = volume.store
-        self.timeline = Timeline(lambda: status.counters(self))
+        self.being_killed = being_killed
+        self.timeline = Timeline(lambda: samples(volume), create_file)
         self.activity = Activity(self.timeline)
         self.waits = Waits(self.activity)
         self.requests = Timings()
@@ -323,11 +327,6 @@ class Runtime:
                     raise
         return 0
 
-    async def truncate(self, ino: int, length: int, caller: Caller) -> None:
-        """Set the size; as in `operations.truncate`."""
-        while not await self.run(operations.truncate, self.volume, ino, length, caller):
-            await trio.lowlevel.checkpoint()
-
     # --- durability ---
     async def sync(self) -> None:
         """Everything applied so far becomes durable."""
@@ -347,12 +346,3 @@ class Runtime:
         """Unmount: no FORGET will come. Inactivate, write everything home, mark the image clean."""
         await self.background.drain_and_close()
         await self.timeline.stop()
-
-    # --- control ---
-    def snapshot(self) -> dict[str, object]:
-        """The statistics object of `deferfs stat --json`, without what only the session knows."""
-        return status.snapshot(self)
-
-    async def control(self, key: str, value: str) -> str:
-        """Carry out `deferfs ctl KEY=VALUE`; a line for the user. UsageError when it cannot be understood."""
-        return await controls.control(self, key, value)

@@ -14,22 +14,21 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-import pyfuse3
 import trio
 
 from deferfs.device import FileDevice
 from deferfs.errors import DeferfsError, FsError, MountFailedError
 from deferfs.limits import HANDLERS_MAX, MIB
-from deferfs.mount import controls, diagnostics, heap, status, why
+from deferfs.mount import controls, diagnostics, fuse_loop, status, why
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.control import ControlServer
 from deferfs.mount.daemon import Handshake
+from deferfs.mount.idle_heap import trim_when_idle
 from deferfs.mount.kernel_cache import KernelCache
 from deferfs.mount.kernel_mount import KernelMount
 from deferfs.mount.notify import Notifier
-from deferfs.mount.pressure import PressureWatch, open_sources
-from deferfs.mount.read_timer import ReadTimer
-from deferfs.mount.readers import cheap_turns
+from deferfs.mount.pressure import open_sources
+from deferfs.mount.pressure_watch import PressureWatch
 from deferfs.mount.runtime import Runtime
 from deferfs.mount.self_unmount import SelfUnmount
 from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
@@ -37,8 +36,6 @@ from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 
-TASKS_MIN: Final = 8
-"""Idle readers that pyfuse3 keeps: starting one for each request costs more than keeping it."""
 READER_BYTES: Final = 2 * MIB
 """What a reader of requests may hold while its WRITE waits: libfuse's buffer, and pyfuse3's copy."""
 READERS_FEW: Final = 24
@@ -92,20 +89,20 @@ class Server:
     async def run(self) -> None:
         """Serve until the kernel lets go of the mount, then close the image. DeferfsError when it never was usable."""
         self._runtime.workers.watch_requests(self._mount.fd)
-        self._runtime.background.kernel_cache = KernelCache(self._runtime, pyfuse3.invalidate_entry)
-        self._adapter.invalidate_attributes = _invalidate_attributes
+        self._runtime.background.kernel_cache = KernelCache(self._runtime, fuse_loop.invalidate_entry)
+        self._adapter.invalidate_attributes = fuse_loop.invalidate_attributes
         async with trio.open_nursery() as nursery:
             await self._runtime.start(nursery)
             self._runtime.pressure = PressureWatch(open_sources(), self._runtime.background.under_pressure)
             nursery.start_soon(self._runtime.pressure.run)
-            nursery.start_soon(heap.trim_when_idle, lambda: self._runtime.requests.events)
+            nursery.start_soon(trim_when_idle, lambda: self._runtime.requests.events)
             nursery.start_soon(self._handle_signals)
             async with trio.open_nursery() as serving:
                 serving.start_soon(self._serve_requests, serving.cancel_scope)
                 serving.start_soon(self._announce, nursery)
             self._stopping = True
             self._runtime.workers.unwatch_requests(self._mount.fd)
-            pyfuse3.close(unmount=False)
+            fuse_loop.close()
             await self._close()
             self._closed.set()
             if self._control is not None:
@@ -116,8 +113,7 @@ class Server:
             raise self._failure
 
     async def _serve_requests(self, scope: trio.CancelScope) -> None:
-        with ReadTimer() as timer, cheap_turns(self._runtime.busy_poll, timer.start):
-            await pyfuse3.main(min(TASKS_MIN, self._handlers), self._handlers)
+        await fuse_loop.serve(self._runtime.busy_poll, self._handlers)
         scope.cancel()
 
     async def _announce(self, nursery: trio.Nursery) -> None:
@@ -132,7 +128,7 @@ class Server:
             for obstacle in await _in_thread(self._mount.detach):
                 _log.warning("%s", obstacle)
             if self._mount.is_alive():
-                pyfuse3.terminate()
+                fuse_loop.terminate()
 
     async def _become_usable(self, nursery: trio.Nursery) -> None:
         """The first request of all is our own: when it is answered, the mount is usable."""
@@ -247,7 +243,7 @@ class Server:
                         self._ending.hurry()
                     else:
                         _log.info("asked to end by %s", signal.Signals(number).name)
-                        self._ending = SelfUnmount(self._mount, self._collect, pyfuse3.terminate)
+                        self._ending = SelfUnmount(self._mount, self._collect, fuse_loop.terminate)
                         nursery.start_soon(self._ending.run)
 
     async def _collect(self) -> None:
@@ -256,7 +252,7 @@ class Server:
         that are dirty, and wait for that; only open files have such.
         """
         self._runtime.volume.content_times = True  # the times that the kernel keeps with them do not come along
-        await _in_thread(lambda: _invalidate_contents(self._adapter.open_inodes()))
+        await _in_thread(lambda: fuse_loop.invalidate_contents(self._adapter.open_inodes()))
         await self._wait_quiet()
 
     async def _wait_quiet(self) -> None:
@@ -282,25 +278,6 @@ class Server:
         while True:
             self._notifier.extend_timeout(EXTEND_SECONDS)
             await trio.sleep(EXTEND_POLL_SECONDS)
-
-
-def _invalidate_attributes(ino: int) -> None:
-    """Have the kernel ask for the attributes anew. It takes no lock for that: a handler may call this."""
-    try:
-        pyfuse3.invalidate_inode(pyfuse3.InodeT(ino), attr_only=True)
-    except OSError as error:
-        if error.errno != errno.ENOENT:  # the kernel does not know the inode any more
-            raise
-
-
-def _invalidate_contents(inodes: list[int]) -> None:
-    """Blocks until the kernel has written what was dirty."""
-    for ino in inodes:
-        try:
-            pyfuse3.invalidate_inode(pyfuse3.InodeT(ino), attr_only=False)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                _log.warning("collecting what was written to inode %d: %s", ino, error.strerror)
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

@@ -31,6 +31,8 @@ from deferfs.mount.image import load_superblock, open_image
 from deferfs.mount.kernel_mount import KernelMount
 from deferfs.mount.notify import Notifier
 from deferfs.mount.options import MountOptions
+from deferfs.mount.output_file import create_file
+from deferfs.mount.process_status import being_killed
 from deferfs.mount.runtime import Runtime
 from deferfs.mount.serve import SIGNALS, Server
 from deferfs.ondisk.superblock import STATE_ERRORS
@@ -78,6 +80,8 @@ def serve_mount(
             poll_us=options.poll_us,
             discard=options.discard,
             background_reclaim=options.background_reclaim,
+            being_killed=being_killed,
+            create_file=create_file,
         )
         adapter = Adapter(
             runtime,

@@ -50,18 +50,6 @@ def snapshot(runtime: Runtime) -> Section:
     }
 
 
-def counters(runtime: Runtime) -> dict[str, dict[str, float]]:
-    """What a timeline draws as curves."""
-    store, gc = runtime.store, runtime.volume.gc
-    size = store.fmt.block_size
-    return {
-        "queued inodes": {f"queue {queue.number}": queue.depth for queue in gc.queues},
-        "queued bytes": {f"queue {queue.number}": queue.blocks * size for queue in gc.queues},
-        "log blocks": {"used": store.journal.used, "running": store.journal.running_blocks},
-        "memory": {"inodes": runtime.volume.inodes.bytes, "blocks": store.cache.bytes},
-    }
-
-
 def _memory(runtime: Runtime) -> Section:
     memory, process = runtime.store.memory.statistics(), resident()
     return {

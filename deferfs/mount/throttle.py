@@ -22,14 +22,12 @@ from deferfs.limits import (
     THROTTLE_EXTENTS,
     THROTTLE_INODES,
 )
-from deferfs.mount.process_status import status_of
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime import Runtime
 
 LOOK_SECONDS: Final = 0.05
 """How often a waiter looks whether its caller is being killed: FUSE does not tell a handler that."""
-_SIGKILL_BIT: Final = 1 << 8
 
 
 class Throttle:
@@ -97,7 +95,7 @@ class Throttle:
             with trio.move_on_after(min(left, LOOK_SECONDS)):
                 await event.wait()
                 return
-            if being_killed(pid):
+            if self.runtime.being_killed(pid):
                 self.killed_total += 1
                 raise FsError(errno.EINTR)
 
@@ -112,12 +110,3 @@ class Throttle:
         while self._waiters and room > 0 and not self.reason():
             self._waiters.popleft().set()
             room -= 1
-
-
-def being_killed(pid: int, *, proc: str = "/proc") -> bool:
-    """Whether SIGKILL is pending for a thread; every fatal signal becomes one. False when nothing can be seen."""
-    fields = status_of(pid, proc=proc)
-    try:
-        return any(int(fields.get(name, "0"), 16) & _SIGKILL_BIT for name in ("SigPnd", "ShdPnd"))
-    except ValueError:
-        return False

@@ -24,7 +24,6 @@ import trio
 
 from deferfs.errors import UsageError
 from deferfs.limits import MIB
-from deferfs.mount.output_file import create_file
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +58,16 @@ class _Event(msgspec.Struct, omit_defaults=True):
     args: dict[str, object] | None = None
 
 
+def create_no_file(path: str) -> int:
+    """For a runtime that has no place for files."""
+    raise UsageError(f"{path}: no timeline can be recorded here")
+
+
 class Timeline:
     """Records while `active`. `sample` is asked for counters each time something is written."""
 
-    def __init__(self, sample: Sampler) -> None:
+    def __init__(self, sample: Sampler, create_file: Callable[[str], int]) -> None:
+        """`create_file(path)` returns a descriptor of a new file, or raises a UsageError."""
         self.active = False
         self.path = ""
         self.events_total = 0
@@ -71,6 +76,7 @@ class Timeline:
         self.own_device = -1
         """The device number of the mount that is served: a file on it would trace its own writing."""
         self._sample = sample
+        self._create_file = create_file
         self._encode = msgspec.json.Encoder().encode
         self._buffer = bytearray()
         self._fd = -1
@@ -212,7 +218,7 @@ class Timeline:
             raise UsageError(f"{path}: cannot be written: {error.strerror}; name another file") from error
         if device == self.own_device:
             raise UsageError(f"{path}: lies on the mount itself; name a file outside of it")
-        return create_file(path)
+        return self._create_file(path)
 
     async def _write(self) -> None:
         """Write whole events, also when the task is cancelled."""

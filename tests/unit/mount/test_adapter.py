@@ -13,6 +13,7 @@ import trio
 from deferfs.errors import CorruptionError, FsError
 from deferfs.mount.adapter import Adapter
 from deferfs.mount.options import MountOptions, parse_options
+from deferfs.mount.output_file import create_file
 from deferfs.mount.runtime import Runtime
 from deferfs.ondisk.directory import pack_entry
 from deferfs.store.plan import Plan
@@ -25,7 +26,7 @@ ROOT = pyfuse3.ROOT_INODE
 
 def make_runtime(evict: str) -> Runtime:
     driver = fresh_driver(evict=evict)
-    return Runtime(driver.device, driver.volume, strict=evict == "deferred")
+    return Runtime(driver.device, driver.volume, strict=evict == "deferred", create_file=create_file)
 
 
 class Kernel:

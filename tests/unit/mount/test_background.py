@@ -14,6 +14,7 @@ from deferfs.device import DelayingDevice, Delays, FailingDevice, Fault, MemoryD
 from deferfs.device.fail import Request
 from deferfs.errors import FsError
 from deferfs.limits import MEMORY_BYTES_MIN
+from deferfs.mount import controls, status
 from deferfs.mount.runtime import Runtime
 from deferfs.store.io import run_job
 from deferfs.store.memory import Memory
@@ -124,7 +125,7 @@ async def test_without_a_background_reclaimer_memory_stays_until_an_operation_ne
             await make_file(runtime, b"f%d" % number, b"x" * 2000)
         await runtime.forget([(ino, 1) for ino in list(runtime.volume.inodes.table)])
         await background.write_back()
-        await runtime.control("background_reclaim", "off")
+        await controls.control(runtime, "background_reclaim", "off")
         before = memory.used
         memory.set_limit(before * 16 // 15)  # all but the reserve is in use
         background.under_pressure()
@@ -133,10 +134,10 @@ async def test_without_a_background_reclaimer_memory_stays_until_an_operation_ne
         await trio.testing.wait_all_tasks_blocked()
         assert memory.used == before
         assert runtime.direct_reclaims_total == 0
-        await runtime.control("background_reclaim", "on")
+        await controls.control(runtime, "background_reclaim", "on")
         await trio.testing.wait_all_tasks_blocked()
         assert memory.used < 0.9 * before
-        assert runtime.snapshot()["memory"]["background_reclaim"] is True  # type: ignore[index]
+        assert status.snapshot(runtime)["memory"]["background_reclaim"] is True  # type: ignore[index]
 
 
 async def test_a_smaller_budget_is_reached_without_an_operation() -> None:
@@ -149,7 +150,7 @@ async def test_a_smaller_budget_is_reached_without_an_operation() -> None:
         await runtime.forget([(ino, 1) for ino in list(runtime.volume.inodes.table)])
         assert runtime.store.dirty_bytes > MEMORY_BYTES_MIN
         assert memory.used > MEMORY_BYTES_MIN
-        await runtime.control("memory", str(MEMORY_BYTES_MIN))
+        await controls.control(runtime, "memory", str(MEMORY_BYTES_MIN))
         for _ in range(200):
             if memory.used <= MEMORY_BYTES_MIN:
                 break

@@ -146,9 +146,8 @@ async def test_who_waits_for_the_thaw_is_told_of_an_abort() -> None:
         assert errors == [errno.EROFS]
 
 
-async def test_a_caller_that_is_being_killed_leaves_and_nothing_has_happened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deferfs.mount.freezer.being_killed", lambda pid: pid == 77)
-    async with running() as runtime:
+async def test_a_caller_that_is_being_killed_leaves_and_nothing_has_happened() -> None:
+    async with running(being_killed=lambda pid: pid == 77) as runtime:
         await runtime.freezer.freeze()
         left: list[int] = []
 

@@ -10,15 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
-import trio.lowlevel
-import trio.testing
 
 from deferfs.errors import EnvironmentProblem
 from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
 from deferfs.mount.own_cgroup import own_cgroups
-from deferfs.mount.pressure import PressureWatch, Source, open_sources
-from tests.unit.runtimes import make_file, running, unlink
+from deferfs.mount.pressure import open_sources
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -116,27 +112,3 @@ def test_version_1_tells_when_it_reclaims(cgroup: MemoryCgroup, tmp_path: Path) 
     before, after, count = done.stdout.split()
     assert (before, after) == ("False", "True")
     assert int(count) > 0
-
-
-async def test_each_event_gives_back_a_part_of_the_caches() -> None:
-    reading, writing = os.pipe()
-    async with running() as runtime:
-        for number in range(400):
-            await make_file(runtime, b"f%d" % number, b"x" * 2000)
-        await runtime.forget([(ino, 1) for ino in list(runtime.volume.inodes.table)])
-        await runtime.sync()
-        await runtime.background.write_back()
-        source = Source("test", reading, lambda: os.read(reading, 1), [lambda: os.close(reading)])
-        watch = PressureWatch([source], runtime.background.under_pressure)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch.run)
-            for _ in range(3):
-                before = runtime.store.memory.used
-                os.write(writing, b"!")
-                while runtime.store.memory.used > before * 15 // 16:
-                    await trio.lowlevel.checkpoint()
-            await trio.testing.wait_all_tasks_blocked()
-            nursery.cancel_scope.cancel()
-        assert watch.events == {"test": 3}
-        await unlink(runtime, b"f0")
-    os.close(writing)

@@ -1,6 +1,8 @@
 from pathlib import Path
 
-from deferfs.mount.process_status import bytes_of, status_of
+import pytest
+
+from deferfs.mount.process_status import being_killed, bytes_of, status_of
 
 
 def write(proc: Path, text: str) -> None:
@@ -29,3 +31,22 @@ def test_a_process_that_has_gone_tells_nothing(tmp_path: Path) -> None:
 def test_what_is_no_number_of_kilobytes(tmp_path: Path) -> None:
     assert [bytes_of({"VmRSS": value}, "VmRSS") for value in ("", "many", " 3 kB")] == [0, 0, 3072]
     assert bytes_of({}, "VmRSS") == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "killed"),
+    [
+        ("SigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n", True),
+        ("SigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n", True),
+        ("SigPnd:\t0000000000000002\nShdPnd:\t0000000000004000\n", False),
+        ("SigBlk:\t0000000000000100\nSigIgn:\t0000000000000100\n", False),
+        ("Name:\tforged\rSigPnd:\t0000000000000100\n", False),
+        ("SigPnd:\tnonsense\n", False),
+        ("SigPnd:\n", False),
+    ],
+)
+def test_a_pending_kill_is_seen(tmp_path: Path, lines: str, killed: bool) -> None:
+    (tmp_path / "5").mkdir()
+    (tmp_path / "5" / "status").write_text(lines)
+    assert being_killed(5, proc=str(tmp_path)) is killed
+    assert not being_killed(6, proc=str(tmp_path))

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import errno
-from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
 from deferfs.errors import FsError
-from deferfs.mount import throttle
 from deferfs.mount.runtime import Runtime
-from deferfs.mount.throttle import being_killed
 from tests.unit.runtimes import delete_and_forget, make_file, running, turns
 
 
@@ -109,12 +106,11 @@ async def test_the_deadline_lets_everybody_go() -> None:
         assert runtime.throttle.waiting == 0
 
 
-async def test_a_caller_that_is_being_killed_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running() as runtime:
+async def test_a_caller_that_is_being_killed_leaves_at_once() -> None:
+    async with running(being_killed=lambda pid: pid == 77) as runtime:
         runtime.throttle.inodes = 5
         runtime.throttle.deadline_seconds = 1e9
         await backlog(runtime, 10)
-        monkeypatch.setattr(throttle, "being_killed", lambda pid: pid == 77)
         with pytest.raises(FsError) as caught:
             await runtime.throttle.admit(77)
         assert caught.value.errno == errno.EINTR
@@ -145,22 +141,3 @@ async def test_who_waits_for_workers_that_are_stopped_goes() -> None:
             await runtime.workers.stop()
         assert runtime.throttle.waiting == runtime.throttle.expired_total == 0
         runtime.workers.resume()
-
-
-@pytest.mark.parametrize(
-    ("lines", "killed"),
-    [
-        ("SigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n", True),
-        ("SigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n", True),
-        ("SigPnd:\t0000000000000002\nShdPnd:\t0000000000004000\n", False),
-        ("SigBlk:\t0000000000000100\nSigIgn:\t0000000000000100\n", False),
-        ("Name:\tforged\rSigPnd:\t0000000000000100\n", False),
-        ("SigPnd:\tnonsense\n", False),
-        ("SigPnd:\n", False),
-    ],
-)
-def test_a_pending_kill_is_seen(tmp_path: Path, lines: str, killed: bool) -> None:
-    (tmp_path / "5").mkdir()
-    (tmp_path / "5" / "status").write_text(lines)
-    assert being_killed(5, proc=str(tmp_path)) is killed
-    assert not being_killed(6, proc=str(tmp_path))

@@ -14,6 +14,8 @@ import trio
 
 from deferfs.errors import UsageError
 from deferfs.mount import timeline as module
+from deferfs.mount.controls import control
+from deferfs.mount.output_file import create_file
 from deferfs.mount.timeline import Timeline
 from tests.slice_tracker import dropped
 from tests.unit.mount.requests import context
@@ -25,7 +27,7 @@ Event = dict[str, Any]
 
 @pytest.fixture
 async def timeline() -> AsyncIterator[Timeline]:
-    found = Timeline(lambda: {"depth": {"queue 0": 3}})
+    found = Timeline(lambda: {"depth": {"queue 0": 3}}, create_file)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(found.run)
         yield found
@@ -51,7 +53,7 @@ def slices(found: list[Event], lane: str) -> list[Event]:
 
 async def test_requests_inodegc_and_commits_have_lanes(kernel: Kernel, tmp_path: Path) -> None:
     runtime, path = kernel.runtime, tmp_path / "trace.json"
-    assert await runtime.control("trace", str(path)) == f"trace={path}"
+    assert await control(runtime, "trace", str(path)) == f"trace={path}"
 
     async def work(number: int) -> None:
         ino, fh = await kernel.create(b"file%d" % number)
@@ -66,7 +68,7 @@ async def test_requests_inodegc_and_commits_have_lanes(kernel: Kernel, tmp_path:
             nursery.start_soon(work, number)
     await runtime.workers.flush()
     await runtime.background.write_back()
-    await runtime.control("trace", "off")
+    await control(runtime, "trace", "off")
     found = events(path)
     assert not dropped(found)
     assert {event["name"] for event in slices(found, "foreground")} >= {"create", "write", "fsync", "unlink"}

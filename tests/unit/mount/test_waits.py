@@ -4,13 +4,13 @@ import pytest
 import trio
 
 from deferfs.mount.activity import Activity, Actor
-from deferfs.mount.timeline import Timeline
+from deferfs.mount.timeline import Timeline, create_no_file
 from deferfs.mount.waits import Timing, Waits
 
 
 @pytest.fixture
 def activity() -> Activity:
-    return Activity(Timeline(dict))
+    return Activity(Timeline(dict, create_no_file))
 
 
 def test_a_bucket_is_named_by_its_upper_bound() -> None:
