@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from deferfs.errors import FsError
-from deferfs.mount.runtime import Runtime
+from deferfs.mount.runtime.runtime import Runtime
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import FILE, ROOT, fresh_driver
