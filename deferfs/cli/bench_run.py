@@ -24,8 +24,8 @@ from deferfs.measure.report.table import print_report
 from deferfs.measure.results import Report, encode_report
 from deferfs.measure.scenario import Loop, Scenario
 from deferfs.measure.slow_disk import preset_of
-from deferfs.mount import control_client
-from deferfs.mount.output_file import check_replaceable, write_results
+from deferfs.mount.control import client
+from deferfs.mount.host.output_file import check_replaceable, write_results
 
 DEFAULT: Final[dict[str, tuple[Loop, ...]]] = {"allocation": ("closed",), "direct-reclaim": ("open",)}
 """What a run without arguments is of: what fits into two minutes. The closed loop of direct-reclaim takes as long,
@@ -176,5 +176,5 @@ def _publish(report: Report, request: Request) -> None:
 
 def ask(root: Path, request: str, **fields: Any) -> Any:
     """The answer of the daemon behind the mountpoint `root`."""
-    mount = control_client.find_mount(str(root))
-    return control_client.ask(mount, request, **{key: str(value) for key, value in fields.items()})
+    mount = client.find_mount(str(root))
+    return client.ask(mount, request, **{key: str(value) for key, value in fields.items()})

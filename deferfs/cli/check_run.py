@@ -23,8 +23,8 @@ from deferfs.cli.check_report import (
 from deferfs.cli.output import confirm, say_json, tell
 from deferfs.device import FileDevice
 from deferfs.errors import ImageError
-from deferfs.mount.image import open_image
-from deferfs.mount.recover import recover_image
+from deferfs.mount.daemon.image import open_image
+from deferfs.mount.daemon.recover import recover_image
 from deferfs.ondisk.superblock import STATE_ERRORS
 from deferfs.store.past import past_device
 

@@ -27,14 +27,14 @@ def command(directory: str, changes: tuple[str, ...], as_json: bool) -> None:
     """Change settings of the mounted filesystem at DIR, in the given order."""
     from deferfs.cli.output import say, say_json
     from deferfs.errors import UsageError
-    from deferfs.mount import control_client
-    from deferfs.mount.sync import sync
+    from deferfs.mount.control import client
+    from deferfs.mount.daemon.sync import sync
 
     pairs = [change.partition("=") for change in changes]
     for key, equals, value in pairs:
         if key != "sync" and not (key and equals and value):
             raise UsageError(f"{key!r} is not a setting; write KEY=VALUE, or sync")
-    mount = control_client.find_mount(directory)
+    mount = client.find_mount(directory)
     answers = {}
     for key, _, value in pairs:
         if key == "sync":
@@ -43,7 +43,7 @@ def command(directory: str, changes: tuple[str, ...], as_json: bool) -> None:
         else:
             if key == "trace" and value != "off":
                 value = os.path.abspath(value)
-            answers[key] = control_client.ask(mount, "set", key=key, value=value)
+            answers[key] = client.ask(mount, "set", key=key, value=value)
         if not as_json:
             for line in answers[key].splitlines() if key == "lockdep" else [answers[key]]:  # the others answer in one
                 say(line)

@@ -15,7 +15,7 @@ from deferfs.check.view import View
 from deferfs.cli.output import json_path, tell
 from deferfs.device import Device, FileDevice
 from deferfs.errors import ImageError
-from deferfs.mount.image import open_image
+from deferfs.mount.daemon.image import open_image
 from deferfs.ondisk.inode import Inode
 from deferfs.store.past import past_device
 

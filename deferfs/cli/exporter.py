@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from deferfs.errors import ControlError, EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
-    from deferfs.mount.mountinfo import Mount
+    from deferfs.mount.host.mountinfo import Mount
 
 LOOK_SECONDS: Final = 2.0
 """How often to look whether the mount is still there."""
@@ -29,12 +29,12 @@ def serve(mount: Mount, listen: str) -> None:
     from prometheus_client import CollectorRegistry, start_http_server
 
     from deferfs.cli import output, stat_metrics
-    from deferfs.mount import control_client
+    from deferfs.mount.control import client
 
     address, port = _parse(listen)
     registry = CollectorRegistry()
-    registry.register(stat_metrics.MountCollector(lambda: control_client.ask(mount, "stat")))
-    control_client.find_daemon(mount)
+    registry.register(stat_metrics.MountCollector(lambda: client.ask(mount, "stat")))
+    client.find_daemon(mount)
     try:
         server, thread = start_http_server(port, address, registry)
     except OSError as error:
@@ -44,7 +44,7 @@ def serve(mount: Mount, listen: str) -> None:
     try:
         while True:
             time.sleep(LOOK_SECONDS)
-            control_client.ask(mount, "state")
+            client.ask(mount, "state")
     finally:
         server.shutdown()
         server.server_close()

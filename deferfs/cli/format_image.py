@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from deferfs.device import FileDevice
 from deferfs.errors import ImageError, UsageError
-from deferfs.mount.image import open_image
+from deferfs.mount.daemon.image import open_image
 from deferfs.ondisk.signatures import SIGNATURE_BYTES, identify
 from deferfs.ondisk.superblock import Superblock
 from deferfs.store.io import run_job

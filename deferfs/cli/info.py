@@ -16,19 +16,20 @@ def command(target: str, as_json: bool) -> None:
     from deferfs.cli.output import say, say_json
     from deferfs.device.identity import identity_of
     from deferfs.errors import ImageError
-    from deferfs.mount import control_client, mountinfo
-    from deferfs.mount.image import peek_superblock
+    from deferfs.mount.control import client
+    from deferfs.mount.daemon.image import peek_superblock
+    from deferfs.mount.host import mountinfo
 
     mount = mountinfo.find_deferfs(target)
     image = target if mount is None else mount.source
     if mount is None:
-        mount = control_client.find_image(target)
+        mount = client.find_image(target)
     else:
-        known = control_client.image_of(mount)
+        known = client.image_of(mount)
         if known is not None and not (os.path.exists(image) and identity_of(image) == known):
             raise ImageError(f"{image}: the image of {mount.mountpoint} was moved, replaced or deleted meanwhile")
     superblock = peek_superblock(image)
-    state = state_of(superblock) if mount is None else "dead" if control_client.has_died(mount) else "mounted"
+    state = state_of(superblock) if mount is None else "dead" if client.has_died(mount) else "mounted"
     if as_json:
         description = geometry_json(image, superblock, state)
         description["mountpoint"] = None if mount is None else mount.mountpoint

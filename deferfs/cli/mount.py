@@ -34,8 +34,8 @@ def command(
     Returns when the mount is usable. The daemon stays in the background until the filesystem is unmounted.
     """
     from deferfs.cli.output import tell
-    from deferfs.mount.options import parse_options
-    from deferfs.mount.start import start
+    from deferfs.mount.daemon.start import start
+    from deferfs.mount.host.options import parse_options
 
     parsed = parse_options(options, sloppy=sloppy)
     start(image, directory, parsed, foreground=foreground, notice=tell)
@@ -65,8 +65,8 @@ def helper_command(
 ) -> None:
     """Mount SPEC on DIR for mount(8), which calls this for the type `deferfs`."""
     from deferfs.cli.output import tell
-    from deferfs.mount.options import parse_options
-    from deferfs.mount.start import check, start
+    from deferfs.mount.daemon.start import check, start
+    from deferfs.mount.host.options import parse_options
 
     parsed = parse_options(options, sloppy=sloppy)
     if fake:

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from deferfs.errors import UsageError
-from deferfs.mount.units import parse_size
+from deferfs.mount.host.units import parse_size
 from deferfs.printable import encodable, printable
 
 

@@ -18,11 +18,12 @@ from deferfs.cli.stat_table import activity_lines, gc_line
 from deferfs.errors import EnvironmentProblem
 from deferfs.limits import BLOCK_SIZE_BYTES_DEFAULT
 from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
-from deferfs.mount import control_client, syscalls
-from deferfs.mount.options import parse_options
-from deferfs.mount.output_file import check_replaceable, write_results
-from deferfs.mount.start import start
-from deferfs.mount.unmount import unmount
+from deferfs.mount.control import client
+from deferfs.mount.daemon.start import start
+from deferfs.mount.daemon.unmount import unmount
+from deferfs.mount.host import syscalls
+from deferfs.mount.host.options import parse_options
+from deferfs.mount.host.output_file import check_replaceable, write_results
 
 EXIT_NOT_FOUND: Final = 127
 EXIT_NOT_EXECUTABLE: Final = 126
@@ -59,7 +60,7 @@ def run_in_scratch(scratch: Scratch, arguments: Sequence[str]) -> int:
         start(image, mountpoint, options, foreground=False, notice=tell)
         stack.callback(_unmount, mountpoint)
         code = _run(arguments, mountpoint, cgroup)
-        statistics = control_client.ask(control_client.find_mount(mountpoint), "stat")
+        statistics = client.ask(client.find_mount(mountpoint), "stat")
     _report(scratch, statistics)
     return code
 

@@ -11,7 +11,7 @@ import click
 from deferfs.cli.output import Number, Whole
 
 if TYPE_CHECKING:
-    from deferfs.mount.mountinfo import Mount
+    from deferfs.mount.host.mountinfo import Mount
 
 
 @click.command("stat")
@@ -36,13 +36,13 @@ def command(
 ) -> None:
     """Print live statistics of the mounted filesystem at DIR."""
     from deferfs.errors import UsageError
-    from deferfs.mount import control_client
+    from deferfs.mount.control import client
 
     if prometheus and (as_json or inode is not None):
         raise UsageError("--prometheus is a format of its own: not with --json or --inode")
     if listen is not None and (not prometheus or seconds is not None):
         raise UsageError("--listen goes with --prometheus, and not with --watch")
-    mount = control_client.find_mount(directory)
+    mount = client.find_mount(directory)
     if listen is not None:
         from deferfs.cli.exporter import serve
 
@@ -62,12 +62,12 @@ def _print(mount: Mount, as_json: bool, again: bool, inode: int | None, promethe
     """Once. `again`: there will be more to come."""
     from deferfs.cli.output import say, say_json
     from deferfs.cli.stat_table import inode_lines, stat_lines
-    from deferfs.mount import control_client
+    from deferfs.mount.control import client
 
     if inode is None:
-        found = control_client.ask(mount, "stat")
+        found = client.ask(mount, "stat")
     else:
-        found = control_client.ask(mount, "inode", number=str(inode))
+        found = client.ask(mount, "inode", number=str(inode))
     if prometheus:
         from deferfs.cli.exporter import metrics_text
 

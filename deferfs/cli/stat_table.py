@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from deferfs.cli.output import counted
-from deferfs.mount.units import format_size
+from deferfs.mount.host.units import format_size
 
 Statistics = Mapping[str, Any]
 COLUMNS_MAX = 79

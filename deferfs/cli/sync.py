@@ -12,6 +12,6 @@ def command(directory: str) -> None:
 
     sync(1) cannot do that: the kernel does not pass it on to a filesystem in userspace.
     """
-    from deferfs.mount.sync import sync
+    from deferfs.mount.daemon.sync import sync
 
     sync(directory)

@@ -13,6 +13,6 @@ def command(directory: str) -> None:
     DIR may also be the image. When the mount is busy, says who uses it. A mount whose daemon has died is detached.
     """
     from deferfs.cli.output import tell
-    from deferfs.mount.unmount import unmount
+    from deferfs.mount.daemon.unmount import unmount
 
     unmount(directory, notice=tell)

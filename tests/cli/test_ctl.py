@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.mount.controls import CONTROLS
+from deferfs.mount.control.settings import CONTROLS
 from tests.cli.conftest import Command, Outcome, is_one_line
 
 

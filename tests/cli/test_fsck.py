@@ -16,7 +16,7 @@ from deferfs.check import check_image
 from deferfs.check.repair import mark
 from deferfs.cli import check_run
 from deferfs.device import FileDevice
-from deferfs.mount.image import load_superblock
+from deferfs.mount.daemon.image import load_superblock
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.node import DirectoryNode
 from deferfs.ondisk.superblock import newest

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deferfs.device import FileDevice
-from deferfs.mount.image import load_superblock
+from deferfs.mount.daemon.image import load_superblock
 from deferfs.ondisk.format import INODE_BYTES
 from deferfs.ondisk.inode import FORM_EXTENTS, INODE_FILE_INO, Inode
 from deferfs.ondisk.node import EXTENT

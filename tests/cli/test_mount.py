@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from deferfs.device import FileDevice
-from deferfs.mount import mountinfo
-from deferfs.mount.image import load_superblock
+from deferfs.mount.daemon.image import load_superblock
+from deferfs.mount.host import mountinfo
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.ondisk.superblock import STATE_ERRORS
 from deferfs.store.recovery import superblock_offset
@@ -151,9 +151,9 @@ def test_the_helper_of_mount_8_by_name(image: Path, directory: Path, program: Co
 
 @pytest.mark.mounted
 def test_a_dead_mount_is_explained_and_detached(mounted: Path, image: Path, tmp_path: Path, program: Command) -> None:
-    from deferfs.mount import control_client
+    from deferfs.mount.control import client
 
-    daemon = control_client.find_daemon(control_client.find_mount(str(mounted)))
+    daemon = client.find_daemon(client.find_mount(str(mounted)))
     process = os.pidfd_open(daemon.pid)
     os.kill(daemon.pid, signal.SIGKILL)
     wait_for_end(process)
@@ -251,7 +251,7 @@ def test_usr1_reports_statistics_and_stacks(image: Path, directory: Path) -> Non
     daemon.process.send_signal(signal.SIGUSR1)
     daemon.wait_for('statistics: {"image"')
     daemon.wait_for("thread MainThread:")
-    daemon.wait_for("task deferfs.mount.serve.Server.run")
+    daemon.wait_for("task deferfs.mount.daemon.serve.Server.run")
     daemon.process.send_signal(signal.SIGHUP)  # the terminal goes: nothing happens
     assert os.path.ismount(directory)
     daemon.process.terminate()

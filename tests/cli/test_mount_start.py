@@ -65,7 +65,7 @@ def test_an_interrupted_mount_does_not_come_later(
 
 KILLED = """
 import os, signal, sys
-from deferfs.mount.kernel_mount import KernelMount
+from deferfs.mount.fuse.kernel_mount import KernelMount
 remember = KernelMount._remember
 def killed(self):
     remember(self)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deferfs.cli.stat_table import COLUMNS_MAX, format_duration, format_ns, stat_lines
-from deferfs.mount.waits import WAIT_KINDS
+from deferfs.mount.runtime.waits import WAIT_KINDS
 from tests.cli.conftest import Command, environment_of_the_program, is_one_line
 
 BIG = 10**9

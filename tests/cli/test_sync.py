@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.mount import control_client
+from deferfs.mount.control import client
 from tests.cli.conftest import Command, Outcome, is_one_line
 from tests.cli.test_mount import wait_for_end
 
@@ -19,7 +19,7 @@ def test_what_was_written_survives_a_crash_after_it(mounted: Path, image: Path, 
     with (mounted / "directory" / "file").open("wb", buffering=0) as file:
         file.write(content)  # stays open: the kernel has not been asked to write it back
         assert program("sync", mounted / "directory") == Outcome(0, "", "")
-        daemon = control_client.find_daemon(control_client.find_mount(str(mounted)))
+        daemon = client.find_daemon(client.find_mount(str(mounted)))
         process = os.pidfd_open(daemon.pid)
         os.kill(daemon.pid, signal.SIGKILL)
         wait_for_end(process)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.mount import control_client
+from deferfs.mount.control import client
 from tests.cli.conftest import Command, Outcome, environment_of_the_program, in_a_mount_namespace, is_one_line
 from tests.mounted.polling import wait_until
 
@@ -21,7 +21,7 @@ def command(*words: object) -> None:
 
 
 def daemon_of(directory: Path) -> int:
-    return control_client.find_daemon(control_client.find_mount(str(directory))).pid
+    return client.find_daemon(client.find_mount(str(directory))).pid
 
 
 @pytest.mark.parametrize("named", ["directory", "image"])

@@ -19,7 +19,7 @@ from deferfs.measure.host.cgroup import find_hierarchy
 from deferfs.measure.results import encode_report, json_schema
 from deferfs.measure.scenario import Pass, Prepared, Scenario, Side, Surroundings
 from deferfs.measure.work.race import Loads
-from deferfs.mount import control_client
+from deferfs.mount.control import client
 from tests.mounted.polling import wait_until
 
 UNITS = ("_total", "_bytes", "_seconds", "_ns")
@@ -28,7 +28,7 @@ DISK = "read=0.1,write=0.1,flush=0.2"
 
 def ask(root: Path, request: str, **fields: str) -> Any:
     """The daemon behind the mountpoint."""
-    return control_client.ask(control_client.find_mount(str(root)), request, **fields)
+    return client.ask(client.find_mount(str(root)), request, **fields)
 
 
 def surroundings(scratch: Path, own: Callable[[int], None] = lambda pid: None) -> Surroundings:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from deferfs.cli import main
-from deferfs.mount import control_client
+from deferfs.mount.control import client
 from tests.mounted.polling import wait_until
 
 COMMAND_SECONDS_MAX = 110.0
@@ -155,7 +155,7 @@ class Scratch:
 
     def ask(self, command: str, **arguments: str) -> Any:
         """Send a request to the control socket, without the cost of a new process."""
-        return control_client.ask(control_client.find_mount(str(self.mountpoint)), command, **arguments)
+        return client.ask(client.find_mount(str(self.mountpoint)), command, **arguments)
 
     def requests(self, *names: str) -> int:
         """How many of these FUSE requests the daemon has answered."""

@@ -55,7 +55,7 @@ def test_where_the_daemon_was_when_it_died_is_in_its_log(plain: Scratch) -> None
         os.kill(plain.pid, signal.SIGSEGV)
     text = plain.log.read_text()
     assert "Fatal Python error: Segmentation fault" in text
-    assert "deferfs/mount/session.py" in text
+    assert "deferfs/mount/daemon/session.py" in text
     plain.log.unlink()
     plain.detach()
     plain.mount()

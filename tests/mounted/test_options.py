@@ -14,7 +14,7 @@ from threading import Thread
 
 import pytest
 
-from deferfs.mount import syscalls
+from deferfs.mount.host import syscalls
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.expect import fails_with
 from tests.mounted.polling import wait_until

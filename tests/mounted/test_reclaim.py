@@ -284,7 +284,7 @@ def test_a_file_that_was_to_be_trimmed_leaves_its_number_to_a_directory(plain: S
 
 _READ_BACK = """
 import ctypes, sys, threading
-from deferfs.mount import syscalls
+from deferfs.mount.host import syscalls
 try:
     syscalls.set_io_flusher()
 except PermissionError:

@@ -21,7 +21,7 @@ from deferfs.measure.scenarios import allocation, close
 from deferfs.measure.slow_disk import SlowDisk
 from deferfs.measure.work.allocation_job import Parameters
 from deferfs.measure.work.processes import Worker
-from deferfs.mount import control_client
+from deferfs.mount.control import client
 from tests.mounted.polling import wait_until
 from tests.mounted.scenario_runs import check_passes
 
@@ -57,7 +57,7 @@ class Machine:
 
 
 def ask(root: Path, request: str, **fields: str) -> Any:
-    return control_client.ask(control_client.find_mount(str(root)), request, **fields)
+    return client.ask(client.find_mount(str(root)), request, **fields)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.mount.throttle import being_killed
+from deferfs.mount.host.process_status import being_killed
 from tests.mounted.backlog import make_backlog
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, run

@@ -23,14 +23,14 @@ import trio
 
 from deferfs.device import MemoryDevice
 from deferfs.errors import FsError
-from deferfs.mount import operations
-from deferfs.mount.adapter import Adapter
-from deferfs.mount.options import parse_options
-from deferfs.mount.runtime import Runtime
+from deferfs.mount.fuse import operations
+from deferfs.mount.fuse.adapter import Adapter
+from deferfs.mount.host.options import parse_options
+from deferfs.mount.runtime.runtime import Runtime
 from deferfs.ondisk.inode import Inode
 from deferfs.store.directories import DirectoryEntry
 from deferfs.store.plan import Plan
-from tests.unit.mount.requests import Fields, context
+from tests.unit.mount.fuse.requests import Fields, context
 from tests.unit.volumes import ROOT, fresh_device, open_driver
 
 KIB: Final = 1024

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from deferfs.errors import FsError
 from deferfs.limits import KIB, MIB
-from deferfs.mount.runtime import Runtime
+from deferfs.mount.runtime.runtime import Runtime
 from deferfs.store.needs import NeedBlocks
 from deferfs.store.store import Store
 from deferfs.volume.driver import Driver

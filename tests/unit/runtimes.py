@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
 
 from deferfs.errors import FsError
-from deferfs.mount.runtime import Runtime
+from deferfs.mount.runtime.runtime import Runtime
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import FILE, ROOT, fresh_driver
@@ -26,6 +26,7 @@ async def running(
     gc_workers: int = 2,
     close: bool = True,
     seconds_max: float = SECONDS_MAX,
+    being_killed: Callable[[int], bool] = lambda _pid: False,
 ) -> AsyncIterator[Runtime]:
     """A runtime whose tasks run; a wait in reclaim is fatal under `deferred`. Commits only when asked for.
 
@@ -33,7 +34,12 @@ async def running(
     """
     driver = driver or fresh_driver(size, evict=evict)
     runtime = Runtime(
-        driver.device, driver.volume, strict=evict == "deferred", commit_seconds=3600, gc_workers=gc_workers
+        driver.device,
+        driver.volume,
+        strict=evict == "deferred",
+        commit_seconds=3600,
+        gc_workers=gc_workers,
+        being_killed=being_killed,
     )
     with trio.fail_after(seconds_max):
         async with trio.open_nursery() as nursery:

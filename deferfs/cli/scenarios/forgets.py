@@ -19,8 +19,8 @@ import trio
 from deferfs.device import MemoryDevice
 from deferfs.measure.scenario import Measure, Pass, Side, Surroundings
 from deferfs.measure.simple import SimpleScenario, value_pass
-from deferfs.mount.runtime import Runtime
-from deferfs.mount.session import collect_seldom
+from deferfs.mount.daemon.session import collect_seldom
+from deferfs.mount.runtime.runtime import Runtime
 from deferfs.store.io import run_job
 from deferfs.store.memory import Memory
 from deferfs.store.mkfs import make_filesystem, plan_geometry

@@ -19,10 +19,10 @@ import pyfuse3
 import trio
 
 from deferfs.limits import HANDLERS_MAX, POLL_US_DEFAULT
-from deferfs.mount.busy_poll import BusyPoll
-from deferfs.mount.options import TIMEOUT_SECONDS_DEFAULT
-from deferfs.mount.readers import cheap_turns
-from deferfs.mount.serve import TASKS_MIN
+from deferfs.mount.fuse.loop import TASKS_MIN
+from deferfs.mount.fuse.readers import cheap_turns
+from deferfs.mount.host.options import TIMEOUT_SECONDS_DEFAULT
+from deferfs.mount.runtime.busy_poll import BusyPoll
 
 BLOCK_BYTES: Final = 4096
 

@@ -11,7 +11,7 @@ import trio
 
 from deferfs.device import MemoryDevice
 from deferfs.limits import INACTIVATION_EXTENTS_STEP, KIB, MIB
-from deferfs.mount import gc_workers
+from deferfs.mount.runtime import gc_workers
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
 from deferfs.reclaim.inactivation import Inactivation

@@ -1,0 +1,173 @@
+"""The daemon's end of the control socket: one JSON request line, one JSON answer line, then it hangs up.
+
+Requests: `{"command": "state" | "stat" | "sync" | "identity" | "outcome"}`,
+`{"command": "set", "key": KEY, "value": VALUE}` and `{"command": "inode", "number": NUMBER}`.
+Answers: `{"ok": true, "result": ...}` or `{"ok": false, "error": TEXT}`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+import trio
+
+from deferfs.errors import ControlError, DeferfsError, FsError
+from deferfs.mount.control.paths import LINE_BYTES_MAX, make_control_path
+
+_log: Final = logging.getLogger(__name__)
+_UCRED: Final = struct.Struct("3i")
+REQUEST_SECONDS_MAX: Final = 10.0
+"""A client that has connected but says nothing is hung up on."""
+BACKLOG: Final = 16
+
+
+class Controlled(Protocol):
+    """What can be asked of a mount."""
+
+    def state(self) -> str:
+        """`serving`, or `stopping` once the kernel has let go of the mount."""
+
+    def identity(self) -> dict[str, object]:
+        """Which image this is: `device` and `inode`, and how many `names` it has."""
+
+    async def outcome(self) -> dict[str, object]:
+        """What became of the image: returns when the daemon has closed it."""
+
+    def statistics(self) -> dict[str, object]:
+        """The statistics object, ready for JSON."""
+
+    async def explain(self, ino: int) -> dict[str, object]:
+        """Everything about one inode, and why it is not freed."""
+
+    async def sync(self) -> None:
+        """Make everything done so far durable. FsError when that failed."""
+
+    async def set(self, key: str, value: str) -> str:
+        """Change a setting; the text tells what it is now. ControlError or FsError when refused."""
+
+
+class ControlServer:
+    """Answers on the socket of one mount. `device` is the "major:minor" of the mounted filesystem."""
+
+    def __init__(self, controlled: Controlled, device: str) -> None:
+        self._controlled = controlled
+        self._device = device
+        self._answering = 0
+        self._idle = trio.Event()
+
+    async def idle(self) -> None:
+        """Until no client waits for an answer."""
+        while self._answering:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[trio.SocketListener]:
+        """The listening socket; the file is removed at the end.
+
+        The kernel gives a device number to one mount at a time, but gives it away again at the unmount, while our
+        image is still being closed: what is at the path before may be left over, and after may be another daemon's.
+        """
+        path = make_control_path(self._device)
+        _unlink(path)
+        with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            await listener.bind(path)
+            own = os.lstat(path)
+            os.chmod(path, 0o600)
+            listener.listen(BACKLOG)
+            try:
+                yield trio.SocketListener(listener)
+            finally:
+                _unlink(path, only=own)
+
+    async def serve(self, listener: trio.SocketListener) -> None:
+        """Answer requests until cancelled."""
+        await trio.serve_listeners(self._handle, [listener])
+
+    async def _handle(self, stream: trio.SocketStream) -> None:
+        """One client. Whatever it does, the mount goes on."""
+        try:
+            async with stream:
+                if not _is_owner(stream):
+                    return
+                with trio.fail_after(REQUEST_SECONDS_MAX):
+                    line = await _read_line(stream)
+                self._answering += 1
+                try:
+                    answer = await self._answer(line)
+                    await stream.send_all(json.dumps(answer).encode() + b"\n")
+                finally:
+                    self._answering -= 1
+                    self._idle.set()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass  # the client has gone
+        except Exception:
+            _log.exception("control request failed")
+
+    async def _answer(self, line: bytes) -> dict[str, object]:
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            return {"ok": False, "error": "not a line of JSON"}
+        if not isinstance(request, dict):
+            return {"ok": False, "error": "not a JSON object"}
+        try:
+            return {"ok": True, "result": await self._perform(request)}
+        except (DeferfsError, FsError, ValueError) as error:
+            return {"ok": False, "error": str(error)}
+        except Exception as error:
+            _log.exception("control request failed")
+            return {"ok": False, "error": f"internal error: {type(error).__name__}: {error}"}
+
+    async def _perform(self, request: dict[str, Any]) -> object:
+        match request:
+            case {"command": "state"}:
+                return self._controlled.state()
+            case {"command": "identity"}:
+                return self._controlled.identity()
+            case {"command": "outcome"}:
+                return await self._controlled.outcome()
+            case {"command": "stat"}:
+                return self._controlled.statistics()
+            case {"command": "inode", "number": str(number)} if number.isascii() and number.isdigit():
+                return await self._controlled.explain(int(number))
+            case {"command": "sync"}:
+                await self._controlled.sync()
+                return None
+            case {"command": "set", "key": str(key), "value": str(value)}:
+                return await self._controlled.set(key, value)
+        raise ControlError(f"the daemon does not know the request {request.get('command')!r}")
+
+
+def _is_owner(stream: trio.SocketStream) -> bool:
+    """The directory keeps others out already; this is the second lock."""
+    size = _UCRED.size
+    credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    uid: int = _UCRED.unpack(credentials)[1]
+    return uid in (0, os.geteuid())
+
+
+async def _read_line(stream: trio.SocketStream) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) < LINE_BYTES_MAX:
+        data = await stream.receive_some()
+        if not data:
+            break
+        line += data
+    return bytes(line)
+
+
+def _unlink(path: str, *, only: os.stat_result | None = None) -> None:
+    """Remove what is there; with `only`, not if it is another file by now."""
+    try:
+        if only is None or os.path.samestat(os.lstat(path), only):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass

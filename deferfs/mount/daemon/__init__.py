@@ -1,0 +1,1 @@
+"""The life of a mount: starting, serving, signals, unmounting."""

@@ -1,0 +1,25 @@
+"""The heap goes back to the kernel when no request has come for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from deferfs.mount.host import heap
+
+IDLE_SECONDS: Final = 5.0
+"""The heap is trimmed when no request has come for so long."""
+
+
+async def trim_when_idle(events: Callable[[], int], trim: Callable[[], object] = heap.trim) -> None:
+    """Trim once in each pause of the requests, of which `events` returns how many there have been."""
+    trimmed = seen = events()
+    while True:
+        await trio.sleep(IDLE_SECONDS)
+        now = events()
+        if now == seen != trimmed:
+            await trio.to_thread.run_sync(trim)
+            trimmed = now
+        seen = now

@@ -1,0 +1,286 @@
+"""Serving a mount: the FUSE loop, the control socket, signals, and the way down.
+
+Two nurseries: the outer one (runtime, control socket) lives until the image is clean, the inner one (FUSE loop) until
+the kernel has let go of the mount.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import trio
+
+from deferfs.device import FileDevice
+from deferfs.errors import DeferfsError, FsError, MountFailedError
+from deferfs.limits import HANDLERS_MAX, MIB
+from deferfs.mount.control import settings, statistics, why
+from deferfs.mount.control.server import ControlServer
+from deferfs.mount.daemon import diagnostics
+from deferfs.mount.daemon.fork import Handshake
+from deferfs.mount.daemon.idle_heap import trim_when_idle
+from deferfs.mount.daemon.notify import Notifier
+from deferfs.mount.daemon.self_unmount import SelfUnmount
+from deferfs.mount.fuse import loop
+from deferfs.mount.fuse.adapter import Adapter
+from deferfs.mount.fuse.kernel_cache import KernelCache
+from deferfs.mount.fuse.kernel_mount import KernelMount
+from deferfs.mount.host.pressure import open_sources
+from deferfs.mount.runtime.pressure_watch import PressureWatch
+from deferfs.mount.runtime.runtime import Runtime
+from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
+
+T = TypeVar("T")
+_log: Final = logging.getLogger(__name__)
+
+READER_BYTES: Final = 2 * MIB
+"""What a reader of requests may hold while its WRITE waits: libfuse's buffer, and pyfuse3's copy."""
+READERS_FEW: Final = 24
+"""So many readers there are with any budget: as many requests may wait before the next one does."""
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+ANSWER_SECONDS_MAX: Final = 5.0
+"""For those who have asked what became of the image, to hear it."""
+QUIET_SECONDS: Final = 0.05
+QUIET_SECONDS_MAX: Final = 10.0
+EXTEND_SECONDS: Final = 30.0
+EXTEND_POLL_SECONDS: Final = 10.0
+
+
+def readers_max(budget_bytes: int) -> int:
+    """How many requests may be under way, so that their buffers fit into the budget."""
+    return max(READERS_FEW, min(HANDLERS_MAX, budget_bytes // READER_BYTES))
+
+
+class Server:
+    """One mount that is attached to the kernel. `run` serves it to its end."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        adapter: Adapter,
+        image: FileDevice,
+        mount: KernelMount,
+        handshake: Handshake,
+        notifier: Notifier,
+        *,
+        handlers: int | None = None,
+    ) -> None:
+        """`handlers`: how many requests are handled at once at most; None: as many as the budget has room for."""
+        self._runtime = runtime
+        self._handlers = handlers or readers_max(runtime.store.memory.limit_bytes)
+        self._adapter = adapter
+        self._image = image
+        self._mount = mount
+        self._mounted_read_only = runtime.store.read_only
+        self._handshake = handshake
+        self._notifier = notifier
+        self._started = time.monotonic()
+        self._stopping = False
+        self._failure: DeferfsError | None = None
+        """Why the mount never became usable."""
+        self._control: ControlServer | None = None
+        self._closed = trio.Event()
+        self._ending: SelfUnmount | None = None
+        """The way down, once somebody has asked for it."""
+
+    async def run(self) -> None:
+        """Serve until the kernel lets go of the mount, then close the image. DeferfsError when it never was usable."""
+        self._runtime.workers.watch_requests(self._mount.fd)
+        self._runtime.background.kernel_cache = KernelCache(self._runtime, loop.invalidate_entry)
+        self._adapter.invalidate_attributes = loop.invalidate_attributes
+        async with trio.open_nursery() as nursery:
+            await self._runtime.start(nursery)
+            self._runtime.pressure = PressureWatch(open_sources(), self._runtime.background.under_pressure)
+            nursery.start_soon(self._runtime.pressure.run)
+            nursery.start_soon(trim_when_idle, lambda: self._runtime.requests.events)
+            nursery.start_soon(self._handle_signals)
+            async with trio.open_nursery() as serving:
+                serving.start_soon(self._serve_requests, serving.cancel_scope)
+                serving.start_soon(self._announce, nursery)
+            self._stopping = True
+            self._runtime.workers.unwatch_requests(self._mount.fd)
+            loop.close()
+            await self._close()
+            self._closed.set()
+            if self._control is not None:
+                with trio.move_on_after(ANSWER_SECONDS_MAX):
+                    await self._control.idle()
+            nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _serve_requests(self, scope: trio.CancelScope) -> None:
+        await loop.serve(self._runtime.busy_poll, self._handlers)
+        scope.cancel()
+
+    async def _announce(self, nursery: trio.Nursery) -> None:
+        """Tell that the mount is usable; when it is not, take it away: nobody has used it yet."""
+        try:
+            await self._become_usable(nursery)
+        except DeferfsError as error:
+            self._failure = error
+        except OSError as error:
+            self._failure = MountFailedError(f"{self._mount.mountpoint}: no control socket: {error.strerror or error}")
+        if self._failure is not None:
+            for obstacle in await _in_thread(self._mount.detach):
+                _log.warning("%s", obstacle)
+            if self._mount.is_alive():
+                loop.terminate()
+
+    async def _become_usable(self, nursery: trio.Nursery) -> None:
+        """The first request of all is our own: when it is answered, the mount is usable."""
+        try:
+            found = await trio.to_thread.run_sync(os.stat, self._mount.mountpoint, abandon_on_cancel=True)
+        except OSError as error:
+            raise MountFailedError(
+                f"{self._mount.image}: the root directory cannot be read: {error.strerror}; deferfs fsck -n tells more"
+            ) from error
+        self._runtime.timeline.own_device = found.st_dev
+        device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
+        self._control = ControlServer(self, device)
+        await nursery.start(self._serve_control, self._control)
+        _log.info("mounted %s", self._mount.image)
+        self._notifier.ready(f"serving {self._mount.image} on {self._mount.mountpoint}")
+        if not await trio.to_thread.run_sync(self._handshake.ready, abandon_on_cancel=True):
+            raise MountFailedError(f"{self._mount.mountpoint}: the command that mounted was interrupted: not mounted")
+
+    async def _serve_control(self, server: ControlServer, *, task_status: trio.TaskStatus[None]) -> None:
+        async with server.listening() as listener:
+            task_status.started()
+            await server.serve(listener)
+
+    # --- what the control socket asks ---
+    def state(self) -> str:
+        """`serving` or `stopping`."""
+        return "stopping" if self._stopping else "serving"
+
+    def identity(self) -> dict[str, object]:
+        """Which image is open, by device and inode number."""
+        device, inode = self._image.identity()
+        return {"device": device, "inode": inode, "names": self._image.names(), "pid": os.getpid()}
+
+    async def outcome(self) -> dict[str, object]:
+        """What became of the image, once it has been closed."""
+        await self._closed.wait()
+        store = self._runtime.store
+        state = store.superblock.state
+        aborted = store.journal.aborted
+        return {
+            **self.identity(),
+            "clean": bool(state & STATE_CLEAN) or self._mounted_read_only,
+            "errors": bool(state & STATE_ERRORS) or self._runtime.corruptions_total > 0,
+            "problem": "" if aborted is None else str(aborted),
+        }
+
+    def statistics(self) -> dict[str, object]:
+        """The statistics object."""
+        return {
+            "image": self._mount.image,
+            "mountpoint": self._mount.mountpoint,
+            "pid": os.getpid(),
+            "uptime_seconds": time.monotonic() - self._started,
+            "handlers": self._handlers,
+            **statistics.snapshot(self._runtime),
+        }
+
+    async def explain(self, ino: int) -> dict[str, object]:
+        """Why an inode is not freed."""
+        return await why.explain(self._runtime, ino)
+
+    async def sync(self) -> None:
+        """Everything is durable that the kernel had begun to hand over before the call."""
+        await self._wait_quiet()
+        await self._runtime.sync()
+
+    async def set(self, key: str, value: str) -> str:
+        """Change one setting."""
+        if key == "ro":
+            return await self._set_read_only(value)
+        if key == "freeze" and value == "1":
+            # what the kernel holds back has to be here before
+            try:
+                reached = await _in_thread(self._mount.sync)
+            except OSError as error:
+                detail = f"what the kernel held back could not be written: {error.strerror}"
+                raise FsError(error.errno or errno.EIO, f"not frozen: {detail}") from error
+            await (self._wait_quiet() if reached else self._collect())
+        return await settings.control(self._runtime, key, value)
+
+    async def _set_read_only(self, value: str) -> str:
+        """The kernel refuses changes first and allows them last."""
+        wanted = settings.boolean("ro", value)
+        if not wanted:
+            answer = await settings.control(self._runtime, "ro", value)
+        try:
+            await _in_thread(lambda: self._mount.set_read_only(wanted))
+        except OSError as error:
+            busy = "; files are open for writing, or deleted ones are open" if error.errno == errno.EBUSY else ""
+            raise FsError(error.errno or errno.EIO, f"cannot remount: {error.strerror}{busy}") from error
+        if not wanted:
+            return answer
+        await self._wait_quiet()
+        try:
+            return await settings.control(self._runtime, "ro", value)
+        except FsError:
+            await _in_thread(lambda: self._mount.set_read_only(False))
+            raise
+
+    # --- signals ---
+    async def _handle_signals(self) -> None:
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(*SIGNALS) as signals:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # held back since before the mount
+                async for number in signals:
+                    if number == signal.SIGUSR1:
+                        for line in diagnostics.report(self.statistics()):
+                            _log.info("%s", line)
+                    elif number == signal.SIGHUP:
+                        continue  # the terminal has gone; a filesystem stays
+                    elif self._ending is not None:
+                        self._ending.hurry()
+                    else:
+                        _log.info("asked to end by %s", signal.Signals(number).name)
+                        self._ending = SelfUnmount(self._mount, self._collect, loop.terminate)
+                        nursery.start_soon(self._ending.run)
+
+    async def _collect(self) -> None:
+        """Have the kernel hand over what it holds back of each open file, without a path to it: when nothing is mounted
+        any more, or only in other mount namespaces. Dropping its cached pages of a file makes the kernel write those
+        that are dirty, and wait for that; only open files have such.
+        """
+        self._runtime.volume.content_times = True  # the times that the kernel keeps with them do not come along
+        await _in_thread(lambda: loop.invalidate_contents(self._adapter.open_inodes()))
+        await self._wait_quiet()
+
+    async def _wait_quiet(self) -> None:
+        """Until no WRITE has been under way for a moment: a syncfs does not wait for the writes that it starts."""
+        adapter = self._adapter
+        with trio.move_on_after(QUIET_SECONDS_MAX):
+            while True:
+                before = adapter.writes_total
+                await trio.sleep(QUIET_SECONDS)
+                if adapter.writes_total == before and not adapter.writes_in_flight:
+                    return
+
+    # --- the end ---
+    async def _close(self) -> None:
+        self._notifier.stopping()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._extend_timeout)
+            await self._runtime.close()
+            nursery.cancel_scope.cancel()
+        _log.info("unmounted %s", self._mount.image)
+
+    async def _extend_timeout(self) -> None:
+        while True:
+            self._notifier.extend_timeout(EXTEND_SECONDS)
+            await trio.sleep(EXTEND_POLL_SECONDS)
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    return await trio.to_thread.run_sync(function)

@@ -1,0 +1,35 @@
+"""Making a mounted filesystem durable from outside."""
+
+from __future__ import annotations
+
+import os
+
+from deferfs.errors import ControlError
+from deferfs.mount.control import client
+from deferfs.mount.host import mountinfo, syscalls
+from deferfs.mount.host.own_mounts import mounts_of, open_first
+
+
+def sync(path: str) -> None:
+    """Durable when this returns: everything written to the deferfs that `path` is in before the call.
+
+    First the kernel hands its dirty pages to the daemon, then the daemon commits. ControlError when it cannot, or when
+    an earlier write has failed behind the back of whoever wrote (the kernel reports that once).
+    """
+    mount = client.find_mount(path)
+    client.find_daemon(mount)  # without a daemon, the next call could hang
+    fd = open_first(mounts_of(mount.device))
+    if fd is None:
+        hidden = mountinfo.hidden_deferfs(mount.mountpoint)
+        over = "another filesystem" if hidden is None else hidden.fstype
+        raise ControlError(f"{mount.mountpoint}: {over} is mounted over it; unmount that first")
+    failure = None
+    try:
+        syscalls.syncfs(fd)
+    except OSError as error:
+        failure = error
+    finally:
+        os.close(fd)
+    client.ask(mount, "sync")
+    if failure is not None:
+        raise ControlError(f"{mount.mountpoint}: some writes were lost: {failure.strerror}") from failure

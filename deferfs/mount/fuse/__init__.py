@@ -1,0 +1,1 @@
+"""The protocol: requests and replies, and the only place that knows pyfuse3."""

@@ -1,0 +1,424 @@
+"""The protocol adapter: each FUSE request becomes one or a few operations of the runtime, and nothing more.
+
+The kernel checks permissions, access control lists and access modes (`default_permissions`); with the writeback cache
+it also reads through handles that were opened for writing only.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+
+import pyfuse3
+import trio
+
+from deferfs.errors import FsError
+from deferfs.mount.fuse import operations
+from deferfs.mount.fuse.anomalies import Anomalies
+from deferfs.mount.fuse.attributes import Attributes, changes_of, statfs_data
+from deferfs.mount.fuse.callers import CAP_SYS_ADMIN, Caller
+from deferfs.mount.fuse.handler import handler
+from deferfs.mount.fuse.handles import Handles
+from deferfs.mount.fuse.refused_writes import RefusedWrites
+from deferfs.mount.host.options import MountOptions
+from deferfs.mount.runtime.activity import Actor
+from deferfs.ondisk.inode import Inode
+from deferfs.store.directories import DirectoryEntry
+from deferfs.volume import acl, attributes, namespace, xattrs
+
+if TYPE_CHECKING:
+    from deferfs.mount.runtime.runtime import Runtime
+    from deferfs.store.plan import Plan
+
+_log: Final = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_FORGET: Final = Actor("forget")
+_ANYBODY_EXECUTES: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+
+
+class Adapter(pyfuse3.Operations):
+    """The handlers of one mount. `writes_total` and `writes_in_flight` count WRITE requests."""
+
+    supports_dot_lookup = True
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        options: MountOptions,
+        *,
+        enforce_lists: bool = False,
+        stamped: Callable[[int], None] | None = None,
+    ) -> None:
+        """`enforce_lists`: the kernel is asked to enforce access control lists, which has it check permissions too.
+        Else they are kept, shown and inherited for whoever may enter anyway. `stamped` is told of times that SETATTR
+        brings, in ns, before they are set (`FileClock.reach`).
+        """
+        super().__init__()
+        self._runtime = runtime
+        self._volume = runtime.volume
+        self.requests = runtime.requests
+        self.activity = runtime.activity
+        self.anomalies = Anomalies(runtime.volume.inodes.anomalies)
+        self._refused = RefusedWrites()
+        self._attributes = Attributes(
+            runtime.volume,
+            untrusted=self._refused.available,
+            entry_timeout=options.entry_timeout,
+            attr_timeout=options.attr_timeout,
+        )
+        self.enable_acl = enforce_lists
+        self._stamped = stamped
+        self.invalidate_attributes: Callable[[int], None] = _nobody_caches
+        """Tells the kernel that attributes changed in a way that it does not expect."""
+        self.enable_writeback_cache = options.writeback_cache and not options.read_only
+        self._durable_names = options.durable_names
+        self._durable_attributes = options.durable_attributes
+        self.writes_total = 0
+        self.writes_in_flight = 0
+        self.buffer_bytes = 0
+        """Of the data of READ and WRITE requests under way. libfuse has received a WRITE into a buffer of its own,
+        which pyfuse3 has copied."""
+        runtime.store.memory.add_account("buffers", lambda: self.buffer_bytes)
+        self._handles = Handles(runtime.volume, self.anomalies, writeback_cache=self.enable_writeback_cache)
+
+    # --- names ---
+    def _names(
+        self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """Perform a change of names; `dirsync`: durable before it is answered."""
+        change = self._runtime.run(op, *args, **kwargs)
+        return self._durably(change) if self._durable_names else change
+
+    def _attribute(
+        self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
+        """Perform another change; `sync`: the same."""
+        change = self._runtime.run(op, *args, **kwargs)
+        return self._durably(change) if self._durable_attributes else change
+
+    async def _durably(self, change: Coroutine[Any, Any, T]) -> T:
+        result = await change
+        await self._runtime.sync()
+        return result
+
+    @handler
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """LOOKUP. That there is no such name is an answer to remember, not an error."""
+        record = await self._runtime.run(operations.lookup, self._volume, parent_inode, name)
+        return self._attributes.nothing() if record is None else self._attributes.of(record)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """FORGET. Under `deferred` this completes without a single await."""
+        start = time.perf_counter_ns()
+        running = self.activity.begin(_FORGET, "forget")
+        try:
+            await self._runtime.forget(list(inode_list))
+        except Exception:
+            _log.exception("forget: internal error")
+        finally:
+            self.anomalies.tell()
+            end = time.perf_counter_ns()
+            self.requests.add("forget", end - start)
+            self.activity.end(running, start, end)
+
+    async def _create(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, rdev: int = 0) -> Inode:
+        return await self._names(operations.create, self._volume, parent, name, mode, ctx.uid, ctx.gid, rdev, ctx.umask)
+
+    @handler
+    async def create(
+        self,
+        parent_inode: int,
+        name: bytes,
+        mode: int,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """CREATE: a new file, opened. The umask is for us to apply (on mounts of ordinary users the kernel has)."""
+        record = await self._create(parent_inode, name, stat.S_IFREG | stat.S_IMODE(mode), ctx)
+        return _opened(self._handles.open(record, flags)), self._attributes.of(record)
+
+    @handler
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """MKNOD: any kind of file but a directory."""
+        is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        record = await self._create(parent_inode, name, mode, ctx, rdev if is_device else 0)
+        return self._attributes.of(record)
+
+    @handler
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """MKDIR."""
+        record = await self._create(parent_inode, name, stat.S_IFDIR | stat.S_IMODE(mode), ctx)
+        return self._attributes.of(record)
+
+    @handler
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """SYMLINK."""
+        record = await self._names(operations.symlink, self._volume, parent_inode, name, target, ctx.uid, ctx.gid)
+        return self._attributes.of(record)
+
+    @handler
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """LINK."""
+        record = await self._names(operations.link, self._volume, inode, new_parent_inode, new_name)
+        return self._attributes.of(record)
+
+    @handler
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """UNLINK."""
+        await self._runtime.throttle.admit(ctx.pid)
+        await self._names(namespace.unlink, self._volume, parent_inode, name)
+
+    @handler
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """RMDIR."""
+        await self._runtime.throttle.admit(ctx.pid)
+        await self._names(namespace.rmdir, self._volume, parent_inode, name)
+
+    @handler
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        """RENAME, with NOREPLACE, EXCHANGE and WHITEOUT."""
+        await self._runtime.throttle.admit(ctx.pid)
+        await self._names(
+            namespace.rename,
+            self._volume,
+            parent_inode_old,
+            name_old,
+            parent_inode_new,
+            name_new,
+            flags,
+            ctx.uid,
+            ctx.gid,
+        )
+
+    @handler
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        """READLINK."""
+        return await self._runtime.readlink(inode)
+
+    # --- attributes ---
+    @handler
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        """GETATTR: also how a write(2) begins, if the kernel has to ask."""
+        record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        if inode in self._refused.available:
+            self._refused.check(inode, record.size, attributes.statfs(self._volume).available, ctx.pid)
+        return self._attributes.of(record)
+
+    @handler
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """SETATTR. One without any field is the kernel's way to say: somebody without CAP_FSETID is about to write."""
+        changes = changes_of(attr, fields)
+        if self._stamped is not None:
+            for name in ("atime_ns", "mtime_ns"):
+                if name in changes:
+                    self._stamped(changes[name])
+        if fields.update_size:
+            await self._truncate(inode, attr.st_size, ctx)
+        if fields.update_uid or fields.update_gid or not (changes or fields.update_size):
+            record = await self._attribute(operations.setattr, self._volume, inode, changes, Caller(ctx))
+        elif changes:
+            record = await self._attribute(attributes.setattr, self._volume, inode, **changes)
+        else:
+            record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        return self._attributes.of(record)
+
+    async def _truncate(self, ino: int, length: int, ctx: pyfuse3.RequestContext) -> None:
+        caller = Caller(ctx)
+        while not await self._runtime.run(operations.truncate, self._volume, ino, length, caller):
+            await trio.lowlevel.checkpoint()
+        if self._durable_attributes:
+            await self._runtime.sync()
+
+    @handler
+    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        """ACCESS: asked only where the kernel does not check permissions, so only by root. He may do anything but
+        execute what is no program.
+        """
+        if not mode & os.X_OK:
+            return True
+        record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        return not stat.S_ISREG(record.mode) or bool(record.mode & _ANYBODY_EXECUTES)
+
+    @handler
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        """STATFS."""
+        return statfs_data(attributes.statfs(self._volume))
+
+    # --- directories ---
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        """OPENDIR: the handle is the inode number."""
+        return inode
+
+    async def releasedir(self, fh: int) -> None:
+        """RELEASEDIR: there is nothing to release."""
+
+    @handler
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """READDIRPLUS: the cookie of an entry is its key in the directory.
+
+        An error is the whole reply. Once entries are in it, whose lookups are counted, they are the reply, and the
+        error is that to the next request.
+        """
+        full = begun = False
+
+        def accept(entry: DirectoryEntry, record: Inode | None) -> bool:
+            nonlocal full, begun
+            attributes = self._attributes
+            found = attributes.of_name(entry.ino, entry.file_type) if record is None else attributes.of(record)
+            full = not pyfuse3.readdir_reply(token, entry.name, found, entry.key)
+            begun = begun or not full
+            return not full
+
+        after: int | None = start_id
+        while after is not None and not full:
+            try:
+                after = await self._runtime.run(operations.readdir, self._volume, fh, after, accept, self._runtime.note)
+            except FsError:
+                if begun:
+                    return
+                raise
+
+    @handler
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """FSYNCDIR."""
+        await self._runtime.fsync(fh, data_only=datasync)
+
+    # --- files ---
+    @handler
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        """OPEN. The kernel leaves O_TRUNC to us.
+
+        Who opens a file for reading is taken to read it now: what the kernel has cached is read without our knowing.
+        """
+        if flags & os.O_TRUNC:
+            await self._truncate(inode, 0, ctx)
+        record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        fh = self._handles.open(record, flags)
+        if record.size and not self._handles.get(fh).quiet and attributes.accessed(self._volume, record):
+            self.invalidate_attributes(inode)
+        return _opened(fh)
+
+    @handler
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        """READ."""
+        handle = self._handles.get(fh)
+        self.buffer_bytes += size
+        try:
+            return await self._runtime.read(handle.ino, off, size, quiet=handle.quiet)
+        finally:
+            self.buffer_bytes -= size
+
+    @handler
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        """WRITE. Fewer bytes only if the caller of write(2) will get to know: a writeback has no such caller."""
+        handle = self._handles.get(fh)
+        self.writes_total += 1
+        self.writes_in_flight += 1
+        self.buffer_bytes += 2 * len(buf)
+        try:
+            done = await self._runtime.write(handle.ino, off, buf)
+            while done < len(buf) and self.enable_writeback_cache:
+                done += await self._runtime.write(handle.ino, off + done, buf[done:])
+            if handle.sync:
+                await self._runtime.fsync(handle.ino, data_only=True)
+        except FsError as error:
+            if error.errno == errno.ENOSPC and self.enable_writeback_cache:
+                self._refused.available[handle.ino] = attributes.statfs(self._volume).available
+                self.invalidate_attributes(handle.ino)
+            raise
+        finally:
+            self.writes_in_flight -= 1
+            self.buffer_bytes -= 2 * len(buf)
+        return done
+
+    @handler
+    async def flush(self, fh: int) -> None:
+        """FLUSH: close(2) reports nothing that fsync would not; the kernel stops asking after this answer."""
+        raise pyfuse3.FUSEError(errno.ENOSYS)
+
+    @handler
+    async def release(self, fh: int) -> None:
+        """RELEASE. The last one may leave work for the evict policy: blocks past EOF, a deleted file."""
+        handle = self._handles.close(fh)
+        if handle is None:
+            return
+        self._refused.available.pop(handle.ino, None)
+        await self._runtime.release(handle.reference)
+
+    def open_inodes(self) -> list[int]:
+        """The inodes that some handle is open on."""
+        return self._handles.inodes()
+
+    @handler
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        """FSYNC."""
+        await self._runtime.fsync(self._handles.get(fh).ino, data_only=datasync)
+
+    # --- extended attributes ---
+    @handler
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        """GETXATTR."""
+        return await self._runtime.run(xattrs.getxattr, self._volume, inode, name)
+
+    @handler
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        """LISTXATTR: `trusted.` is for the eyes of administrators."""
+        names = await self._runtime.run(xattrs.listxattr, self._volume, inode)
+        if not any(map(_is_trusted, names)) or Caller(ctx).may(CAP_SYS_ADMIN):
+            return names
+        return [name for name in names if not _is_trusted(name)]
+
+    @handler
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """SETXATTR; pyfuse3 has dealt with XATTR_CREATE and XATTR_REPLACE."""
+        vouched = Caller(ctx).vouches_for if name == acl.ACCESS else None
+        await self._attribute(xattrs.setxattr, self._volume, inode, name, value, vouched=vouched)
+        if name == acl.ACCESS and not self.enable_acl:
+            self.invalidate_attributes(inode)  # the mode has changed with it
+
+    @handler
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        """REMOVEXATTR."""
+        await self._attribute(xattrs.removexattr, self._volume, inode, name)
+
+
+def _opened(fh: int) -> pyfuse3.FileInfo:
+    return pyfuse3.FileInfo(fh=fh, keep_cache=True)
+
+
+def _nobody_caches(_ino: int) -> None:
+    """Before the mount is attached."""
+
+
+def _is_trusted(name: bytes) -> bool:
+    return name.startswith(b"trusted.")

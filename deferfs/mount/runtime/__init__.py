@@ -1,0 +1,1 @@
+"""Everything that waits: operations, commits, eviction, inodegc. It knows trio, but neither FUSE nor the system."""

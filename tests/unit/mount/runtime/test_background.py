@@ -1,0 +1,173 @@
+"""The background tasks when the device fails: nobody hangs, nothing spins, and nothing pretends to have worked."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import time
+
+import pytest
+import trio
+import trio.testing
+
+from deferfs.device import DelayingDevice, Delays, FailingDevice, Fault, MemoryDevice
+from deferfs.device.fail import Request
+from deferfs.errors import FsError
+from deferfs.limits import MEMORY_BYTES_MIN
+from deferfs.mount.control import settings, statistics
+from deferfs.mount.runtime.runtime import Runtime
+from deferfs.store.io import run_job
+from deferfs.store.memory import Memory
+from deferfs.store.recovery import read_superblock
+from deferfs.store.store import open_store
+from deferfs.volume import namespace, xattrs
+from deferfs.volume.volume import Volume
+from tests.unit.runtimes import make_file, running
+from tests.unit.volumes import FILE, ROOT, fresh_device
+
+KINDS = {"flush": Request.FLUSH, "write": Request.WRITE}
+
+
+def volume_on(device: MemoryDevice) -> Volume:
+    superblock = run_job(device, read_superblock(device.size))
+    opened = open_store(superblock, Memory(8 << 20), clock=itertools.count(1000).__next__, entropy=lambda: 5)
+    return Volume(run_job(device, opened))
+
+
+def runtime_on(device: MemoryDevice, fault: Fault) -> Runtime:
+    return Runtime(FailingDevice(device, fault), volume_on(device), commit_seconds=3600)
+
+
+@pytest.mark.parametrize("kind", ["flush", "write"])
+@pytest.mark.parametrize("skip", [0, 1, 2, 5, 9, 14, 20])
+async def test_after_an_io_error_every_waiter_is_answered_and_the_end_comes(kind: str, skip: int) -> None:
+    device = fresh_device()
+    runtime = runtime_on(device, Fault(frozenset({KINDS[kind]}), skip=skip, sticky=True))
+    errors: list[int] = []
+    acknowledged = 0
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await runtime.start(nursery)
+            for number in range(1500):
+                try:
+                    await runtime.run(namespace.create, runtime.volume, ROOT, b"f%d" % number, FILE, 0, 0)
+                    if number % 50 == 0:
+                        await runtime.sync()
+                        acknowledged = number + 1
+                except FsError as error:
+                    errors.append(error.errno)
+            await runtime.close()
+            nursery.cancel_scope.cancel()
+    assert errors
+    assert set(errors) <= {errno.EIO, errno.EROFS}
+    assert runtime.store.journal.aborted is not None
+    again = runtime_on(device, Fault(frozenset()))
+    names = await again.run(lambda plan: {e.name for e in namespace.readdir(plan, again.volume, ROOT, 2)})
+    assert {b"f%d" % number for number in range(acknowledged)} <= names
+
+
+async def test_a_failed_flush_is_never_retried_into_success() -> None:
+    runtime = runtime_on(fresh_device(), Fault(frozenset({Request.FLUSH})))
+    async with trio.open_nursery() as nursery:
+        await runtime.start(nursery)
+        for _ in range(3):
+            with pytest.raises(FsError) as caught:
+                await runtime.sync()
+            assert caught.value.errno == errno.EIO
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "delays",
+    [Delays(flush_seconds=0.02), Delays(write_seconds=0.002), Delays(read_seconds=0.005), Delays(0.003, 0.001, 0.01)],
+)
+async def test_a_slow_device_makes_everybody_slow_and_nobody_wrong(delays: Delays) -> None:
+    """Creates and reads go on while commits wait; what fsync has acknowledged is on the disk."""
+    device = fresh_device()
+    runtime = Runtime(DelayingDevice(device, time.sleep, delays), volume_on(device), commit_seconds=3600)
+    durable: dict[bytes, bytes] = {}
+
+    async def writer(number: int) -> None:
+        for turn in range(5):
+            name, data = b"f%d-%d" % (number, turn), b"%d" % number * 2000
+            record = await runtime.run(namespace.create, runtime.volume, ROOT, name, FILE, 0, 0)
+            await runtime.write(record.ino, 0, data)
+            await runtime.fsync(record.ino)
+            durable[name] = data
+            assert await runtime.read(record.ino, 0, 9999) == data
+            if turn % 2:
+                await runtime.run(namespace.unlink, runtime.volume, ROOT, name)
+                del durable[name]
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await runtime.start(nursery)
+            async with trio.open_nursery() as writers:
+                for number in range(4):
+                    writers.start_soon(writer, number)
+            after_crash = MemoryDevice.from_bytes(device.snapshot())
+            await runtime.close()
+            nursery.cancel_scope.cancel()
+    for image in (after_crash, device):
+        again = runtime_on(image, Fault(frozenset()))
+        for name, data in durable.items():
+            found = await again.run(namespace.lookup, again.volume, ROOT, name)
+            assert await again.read(found.ino, 0, 9999) == data
+    assert runtime.store.orphans.count == 0
+
+
+async def test_without_a_background_reclaimer_memory_stays_until_an_operation_needs_it() -> None:
+    """Neither a budget that is nearly used up nor the kernel's pressure gives anything back; switched on again, the
+    reclaimer looks at once."""
+    async with running() as runtime:
+        memory, background = runtime.store.memory, runtime.background
+        for number in range(400):
+            await make_file(runtime, b"f%d" % number, b"x" * 2000)
+        await runtime.forget([(ino, 1) for ino in list(runtime.volume.inodes.table)])
+        await background.write_back()
+        await settings.control(runtime, "background_reclaim", "off")
+        before = memory.used
+        memory.set_limit(before * 16 // 15)  # all but the reserve is in use
+        background.under_pressure()
+        for _ in range(32):
+            background.after_operation()
+        await trio.testing.wait_all_tasks_blocked()
+        assert memory.used == before
+        assert runtime.direct_reclaims_total == 0
+        await settings.control(runtime, "background_reclaim", "on")
+        await trio.testing.wait_all_tasks_blocked()
+        assert memory.used < 0.9 * before
+        assert statistics.snapshot(runtime)["memory"]["background_reclaim"] is True  # type: ignore[index]
+
+
+async def test_a_smaller_budget_is_reached_without_an_operation() -> None:
+    """Lowered by `ctl memory=`: idle inodes and clean blocks go at once, dirty blocks when they have come home."""
+    async with running(size=64 << 20) as runtime:
+        memory = runtime.store.memory
+        for number in range(100):
+            ino = await make_file(runtime, b"f%d" % number)
+            await runtime.run(xattrs.setxattr, runtime.volume, ino, b"user.large", bytes(60_000))
+        await runtime.forget([(ino, 1) for ino in list(runtime.volume.inodes.table)])
+        assert runtime.store.dirty_bytes > MEMORY_BYTES_MIN
+        assert memory.used > MEMORY_BYTES_MIN
+        await settings.control(runtime, "memory", str(MEMORY_BYTES_MIN))
+        for _ in range(200):
+            if memory.used <= MEMORY_BYTES_MIN:
+                break
+            await trio.testing.wait_all_tasks_blocked(cushion=0.05)
+        assert memory.used <= MEMORY_BYTES_MIN
+        assert runtime.direct_reclaims_total == 0
+
+
+async def test_memory_comes_back_without_a_barrier_while_the_log_has_room() -> None:
+    """Only log space needs the tail to move, and that two flushes."""
+    async with running(size=64 << 20) as runtime:
+        journal = runtime.store.journal
+        for number in range(40):
+            await make_file(runtime, b"f%d" % number, b"x" * 2000)
+        await runtime.background.less_dirty(0)
+        assert runtime.store.dirty_bytes == 0
+        found = journal.statistics()
+        assert found.write_backs_total >= 1
+        assert found.checkpoints_total == 0
+        assert journal.used > 0

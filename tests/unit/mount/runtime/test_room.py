@@ -1,0 +1,212 @@
+"""Space on a full filesystem: what was deleted before is there for who needs it, whoever frees it, and no more."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from functools import partial
+
+import pytest
+import trio
+
+from deferfs.errors import FsError
+from deferfs.mount.runtime import gc_workers
+from deferfs.ondisk.inode import ROOT_INO
+from deferfs.volume import attributes, namespace
+from tests.unit.runtimes import delete_and_forget, fill, make_file, running, turns, unlink
+from tests.unit.volumes import record_of
+
+MODES = pytest.mark.parametrize("evict", ["deferred", "inline"])
+SIZE = 3 << 20
+
+
+@MODES
+async def test_a_file_of_the_size_of_the_one_deleted_before_goes_in_again_and_again(evict: str) -> None:
+    async with running(evict=evict, size=SIZE) as runtime:
+        ino, size = await fill(runtime, b"big")
+        for _ in range(10):
+            await delete_and_forget(runtime, b"big", ino)
+            ino = await make_file(runtime, b"big", b"y" * size)
+            with pytest.raises(FsError) as caught:
+                await runtime.write(ino, size, b"z" * 65_536)
+            assert caught.value.errno == errno.ENOSPC
+
+
+async def test_a_forget_that_nobody_has_read_yet_is_waited_for() -> None:
+    """The writer is there first; the FORGET lies in the kernel's queue."""
+    async with running(size=SIZE) as runtime:
+        ino, size = await fill(runtime, b"big")
+        await unlink(runtime, b"big")
+        reading, writing = os.pipe()
+        os.write(writing, b"F")
+        runtime.workers.watch_requests(reading)
+
+        async def reader() -> None:
+            await trio.lowlevel.wait_readable(reading)
+            os.read(reading, 1)
+            await runtime.forget([(ino, 1)])
+
+        try:
+            async with trio.open_nursery() as nursery:
+                again = await make_file(runtime, b"again")
+                nursery.start_soon(runtime.write, again, 0, b"y" * size)
+                nursery.start_soon(reader)
+            assert record_of(runtime.volume, again).size == size
+        finally:
+            runtime.workers.unwatch_requests(reading)
+            os.close(reading)
+            os.close(writing)
+
+
+@MODES
+async def test_a_deleted_file_that_somebody_has_open_does_not_make_others_wait_for_ever(evict: str) -> None:
+    async with running(evict=evict, size=SIZE) as runtime:
+        ino, _ = await fill(runtime, b"big")
+        handle = runtime.volume.inodes.hold(ino, record_of(runtime.volume, ino).generation)
+        await delete_and_forget(runtime, b"big", ino)
+        another = await make_file(runtime, b"another")
+        with pytest.raises(FsError) as caught:
+            await runtime.write(another, 0, b"y" * 65_536)
+        assert caught.value.errno == errno.ENOSPC
+        await runtime.release(handle)
+        assert await runtime.write(another, 0, b"y" * 65_536) == 65_536
+
+
+async def test_a_writer_waits_for_no_more_cleanup_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc_workers, "GC_TURN_NS", -1)  # others run after every single step
+    async with running(size=SIZE) as runtime:
+        names = [b"f%d" % number for number in range(300)]
+        files = {name: await make_file(runtime, name, b"x" * 5000) for name in names}
+        await fill(runtime, b"rest")
+        await runtime.workers.stop()
+        for name, ino in files.items():
+            await delete_and_forget(runtime, name, ino)
+        another = await make_file(runtime, b"another")
+        left: list[int] = []
+        release_freed = runtime.background.release_freed
+
+        async def release() -> None:
+            left.append(runtime.volume.gc.backlog)
+            await release_freed()
+
+        monkeypatch.setattr(runtime.background, "release_freed", release)
+        runtime.workers.resume()
+        await runtime.write(another, 0, b"y" * 3000)
+        assert left[0] > 280
+
+
+async def test_speculative_blocks_go_before_deleted_files() -> None:
+    async with running(size=SIZE) as runtime:
+        growing = await make_file(runtime, b"growing")
+        for offset in range(0, 600_000, 20_000):
+            await runtime.write(growing, offset, b"x" * 20_000)
+        assert runtime.blockgc.files == 1
+        held = record_of(runtime.volume, growing).blocks * runtime.store.fmt.block_size
+        assert held > 700_000
+        await fill(runtime, b"rest")
+        assert runtime.blockgc.files == 0
+        assert runtime.blockgc.trimmed_total
+        assert record_of(runtime.volume, growing).blocks * runtime.store.fmt.block_size < 610_000
+
+
+async def test_speculative_blocks_of_a_file_that_does_not_grow_any_more_are_freed() -> None:
+    async with running(size=SIZE) as runtime:
+        growing = await make_file(runtime, b"growing")
+        for offset in range(0, 600_000, 20_000):
+            await runtime.write(growing, offset, b"x" * 20_000)
+        assert runtime.blockgc.files == 1
+        runtime.blockgc.set_lifetime(1e-9)  # also wakes the task, which looks every quarter of the lifetime before
+        while runtime.blockgc.files:
+            await trio.lowlevel.checkpoint()
+        assert record_of(runtime.volume, growing).blocks * runtime.store.fmt.block_size < 610_000
+
+
+async def test_a_queued_trim_does_not_meet_the_next_owner_of_the_number(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(size=SIZE) as runtime:
+        ino = await make_file(runtime, b"file")
+        generation = record_of(runtime.volume, ino).generation
+        await delete_and_forget(runtime, b"file", ino)
+        await runtime.workers.flush()
+        mode = stat.S_IFDIR | 0o755
+        directory = await runtime.run(namespace.create, runtime.volume, ROOT_INO, b"directory", mode, 0, 0)
+        assert directory.ino == ino
+        trimmed = runtime.blockgc.trimmed_total
+        runtime.blockgc.queue(ino, generation)
+        await runtime.blockgc.flush()
+        assert runtime.blockgc.trimmed_total == trimmed
+        assert not caplog.records
+
+
+async def test_inodes_that_wait_for_inactivation_are_free() -> None:
+    async with running(size=SIZE) as runtime:
+        before = attributes.statfs(runtime.volume)
+        await runtime.workers.stop()
+        held = await make_file(runtime, b"held")
+        for number in range(20):
+            name = b"%d" % number
+            await delete_and_forget(runtime, name, await make_file(runtime, name, b"x" * 5000))
+        await unlink(runtime, b"held")
+        assert runtime.volume.gc.backlog == 20
+        waiting = attributes.statfs(runtime.volume)
+        assert waiting.files - waiting.files_free == before.files - before.files_free + 1
+        assert held in runtime.volume.inodes.table
+        runtime.workers.resume()
+
+
+async def test_what_others_have_used_up_meanwhile_was_there_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The level of free blocks is what it was before, and nothing is pending: but blocks did become free."""
+    async with running(size=SIZE) as runtime:
+        space = runtime.store.space
+
+        async def others(blocks: int) -> None:
+            held = space.hold(0, blocks, reserve=True)
+            space.pending_blocks += held[1]
+            space.release([held])
+            assert space.free_blocks == before
+
+        before = space.free_blocks
+        monkeypatch.setattr(runtime.blockgc, "free_blocks", others)
+        await runtime.room.make(4, reserve=False)
+        assert not runtime.room.refused_total
+
+
+async def test_an_operation_looks_again_after_a_thaw() -> None:
+    async with running(size=SIZE) as runtime:
+        await runtime.freezer.freeze()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(runtime.room.make, 4, reserve=False))
+            await turns()
+            await runtime.freezer.thaw()
+        assert not runtime.room.refused_total
+
+
+async def test_a_wait_for_freed_blocks_ends_when_they_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are committed, and the device is told of them still: nothing is left to commit or to flush."""
+    async with running(size=SIZE) as runtime:
+        await runtime.sync()
+        flushes: list[int] = []
+
+        async def flush() -> None:
+            flushes.append(1)
+            await trio.lowlevel.checkpoint()
+
+        space = runtime.store.space
+        held = space.hold(0, 4, reserve=True)
+        space.pending_blocks += held[1]
+        over = trio.Event()
+
+        async def wait() -> None:
+            with monkeypatch.context() as patched:
+                patched.setattr(runtime.background, "flush", flush)
+                await runtime.room.make(4, reserve=False)
+            over.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await turns()
+            assert not over.is_set(), "nothing has been released"
+            space.release([held])
+            runtime.background._wake_committed()
+            await over.wait()
+        assert not flushes, "it went round and round"
