@@ -88,6 +88,17 @@ DEBTS_FRACTION: Final = 16
 """At most this part of the budget is for access times that inodes owe which are not in core any more."""
 DEBTS_PLACES_A_TURN: Final = 1024
 """Places of the table of debts that are looked at in one go."""
+MEMORY_SHORT: Final = 0.9
+"""Memory is short, and the background reclaimer begins, above this part of what operations may use ...."""
+MEMORY_RECLAIMED: Final = 0.8
+"""... and it leaves off at this part."""
+PRESSURE_FRACTION: Final = 8
+"""At each event of the kernel's memory pressure this part of what is in use is given back; there is one every two
+seconds at most while pressure lasts."""
+WRITE_BACK_FRACTION: Final = 8
+"""Write-back begins when this part of the budget is dirty: half of what an operation that needs memory waits for."""
+SPACE_SHORT_FRACTION: Final = 20
+"""Space is short while less than this part of all blocks is free: then no batch of cleanups waits to grow."""
 CLEANUP_DIRTY_FRACTION: Final = 8
 """Cleanup that nobody waits for adds no dirt while more than this part of the budget is dirty: half of what stops an
 operation."""

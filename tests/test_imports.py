@@ -52,7 +52,7 @@ EXPECTED = [
 
 def lint(root: Path) -> tuple[int, str]:
     """Exit code and output, as one line, of the linter for the package in `root`."""
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--no-logo"]
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--no-logo"]
     done = subprocess.run(command, cwd=root, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, re.sub(r"\s+", " ", done.stdout)
 

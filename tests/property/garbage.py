@@ -248,7 +248,7 @@ async def met(runtime: Runtime, scene: str) -> AsyncIterator[None]:
     """A request made inside meets the scene."""
     store = runtime.store
     if scene == "cold":
-        await runtime.background.write_back()
+        await runtime.committer.write_back()
         runtime.volume.inodes.shrink(1 << 62, 0)
         store.cache.shrink(1 << 62)
     elif scene == "log":
@@ -257,7 +257,7 @@ async def met(runtime: Runtime, scene: str) -> AsyncIterator[None]:
 
         def give_up() -> None:
             store.journal.give_up(grant)
-            runtime.background.serve_grants()
+            runtime.grants.serve()
 
         async with _ended_later(give_up):
             yield
@@ -314,7 +314,7 @@ async def _exercise(scene: str, request: str, evict: str, count: int, found: Fou
 def _met(runtime: Runtime) -> Counter[str]:
     """How often requests waited for what, and were refused."""
     waits = {kind: timing.count for kind, timing in runtime.waits.by_name.items()}
-    return Counter({**waits, "refused": runtime.room.refused_total})
+    return Counter({**waits, "refused": runtime.space.refused_total})
 
 
 async def _repeat(client: Client, request: Callable[[], Awaitable[None]], count: int) -> None:

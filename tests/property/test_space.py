@@ -133,7 +133,7 @@ def test_any_order_of_writes_deletes_commits_and_cleanups(evict: str, steps: lis
 def judged(runtime: Runtime, patch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Each refusal is judged in the very step that decides it."""
     refusals: list[int] = []
-    make_room = runtime.room.make
+    make_room = runtime.space.make
 
     async def make_and_judge(blocks: int, *, reserve: bool) -> None:
         try:
@@ -176,7 +176,7 @@ async def test_writers_and_deleters_side_by_side(evict: str, seed: int, monkeypa
 
             async def committer() -> None:
                 while True:
-                    await runtime.background.write_back()
+                    await runtime.committer.write_back()
                     for _ in range(dice.randrange(20)):
                         await trio.lowlevel.checkpoint()
 

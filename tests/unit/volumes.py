@@ -18,10 +18,12 @@ from deferfs.errors import FsError
 from deferfs.limits import JOURNAL_BLOCKS_MIN, KIB, MIB
 from deferfs.ondisk.format import Block, Format
 from deferfs.ondisk.inode import Inode
+from deferfs.ondisk.superblock import Superblock
 from deferfs.store.io import run_job
 from deferfs.store.mkfs import make_filesystem, plan_geometry
 from deferfs.store.needs import NeedBlocks
 from deferfs.store.plan import Plan
+from deferfs.store.recovery import read_superblock
 from deferfs.store.store import Store
 from deferfs.volume import attributes, namespace
 from deferfs.volume.driver import Driver
@@ -106,6 +108,12 @@ def fresh_driver(
 
 def fresh_store(size: int = 0, *, block_size: int = KIB, journal_blocks: int | None = None) -> Store:
     return fresh_driver(size, block_size=block_size, journal_blocks=journal_blocks).volume.store
+
+
+def read_back(image: bytes) -> Superblock:
+    """The superblock that counts."""
+    device = MemoryDevice.from_bytes(image)
+    return run_job(device, read_superblock(device.size))
 
 
 def settle(driver: Driver) -> None:

@@ -20,6 +20,7 @@ import trio
 
 from deferfs.errors import ControlError, DeferfsError, FsError
 from deferfs.mount.control.paths import LINE_BYTES_MAX, make_control_path
+from deferfs.mount.runtime.pulse import Pulse
 
 _log: Final = logging.getLogger(__name__)
 _UCRED: Final = struct.Struct("3i")
@@ -60,12 +61,11 @@ class ControlServer:
         self._controlled = controlled
         self._device = device
         self._answering = 0
-        self._idle = trio.Event()
+        self._idle = Pulse()
 
     async def idle(self) -> None:
         """Until no client waits for an answer."""
         while self._answering:
-            self._idle = trio.Event()
             await self._idle.wait()
 
     @asynccontextmanager
@@ -105,7 +105,7 @@ class ControlServer:
                     await stream.send_all(json.dumps(answer).encode() + b"\n")
                 finally:
                     self._answering -= 1
-                    self._idle.set()
+                    self._idle.beat()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass  # the client has gone
         except Exception:

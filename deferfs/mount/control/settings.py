@@ -59,7 +59,7 @@ async def _evict(runtime: Runtime, key: str, value: str) -> None:
 
 
 async def _commit(runtime: Runtime, key: str, value: str) -> None:
-    runtime.background.commit_seconds = number(key, value, COMMIT_SECONDS_MIN, COMMIT_SECONDS_MAX)
+    runtime.committer.commit_seconds = number(key, value, COMMIT_SECONDS_MIN, COMMIT_SECONDS_MAX)
 
 
 async def _gc_workers(runtime: Runtime, key: str, value: str) -> None:
@@ -89,14 +89,14 @@ async def _background_reclaim(runtime: Runtime, key: str, value: str) -> None:
     """on | off"""
     if value not in ("on", "off"):
         raise UsageError(f"{key} must be on or off, not {value!r}")
-    runtime.background.set_reclaims(value == "on")
+    runtime.reclaimer.set_works(value == "on")
 
 
 async def _memory(runtime: Runtime, key: str, value: str) -> None:
     size = parse_size(value)
     if size < MEMORY_BYTES_MIN:
         raise UsageError(f"memory must be at least {MEMORY_BYTES_MIN} bytes, not {value!r}")
-    runtime.background.set_memory(size)
+    runtime.reclaimer.set_memory(size)
 
 
 async def _gc(runtime: Runtime, key: str, value: str) -> None:
@@ -126,7 +126,7 @@ async def _gc(runtime: Runtime, key: str, value: str) -> None:
 async def _drop_caches(runtime: Runtime, key: str, value: str) -> None:
     if value != "1":
         raise UsageError(f"drop_caches must be 1, not {value!r}")
-    await runtime.shrink(1 << 62)
+    await runtime.reclaimer.shrink(1 << 62)
 
 
 async def _freeze(runtime: Runtime, key: str, value: str) -> None:
@@ -178,7 +178,7 @@ async def _trace(runtime: Runtime, key: str, value: str) -> None:
 
 
 async def _drain(runtime: Runtime, key: str, value: str) -> None:
-    runtime.background.drain_seconds = number(key, value, 0, 86400)
+    runtime.closing.drain_seconds = number(key, value, 0, 86400)
 
 
 CONTROLS: Final[dict[str, Control]] = {

@@ -68,8 +68,8 @@ def _memory(runtime: Runtime) -> Section:
             memory.budget_bytes, runtime.volume.inodes.highest, runtime.volume.directories_highest
         ),
         "reserve_bytes": memory.reserve_bytes,
-        "background_reclaim": runtime.background.reclaims,
-        "direct_reclaims_total": runtime.direct_reclaims_total,
+        "background_reclaim": runtime.reclaimer.works,
+        "direct_reclaims_total": runtime.reclaimer.direct_reclaims_total,
         "pressure_events_total": sum(runtime.pressure.events.values()),
         "pressure_sources": runtime.pressure.events,
     }
@@ -175,5 +175,5 @@ def _space(runtime: Runtime) -> Section:
         "orphans": store.orphans.count,
         "preallocated_files": runtime.blockgc.files,
         "preallocations_trimmed_total": runtime.blockgc.trimmed_total,
-        "refused_total": runtime.room.refused_total,
+        "refused_total": runtime.space.refused_total,
     }

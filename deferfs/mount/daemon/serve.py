@@ -12,11 +12,10 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import trio
 
-from deferfs.device import FileDevice
 from deferfs.errors import DeferfsError, FsError, MountFailedError
 from deferfs.limits import HANDLERS_MAX, MIB
 from deferfs.mount.control import settings, statistics, why
@@ -25,15 +24,16 @@ from deferfs.mount.daemon import diagnostics
 from deferfs.mount.daemon.fork import Handshake
 from deferfs.mount.daemon.idle_heap import trim_when_idle
 from deferfs.mount.daemon.notify import Notifier
-from deferfs.mount.daemon.self_unmount import SelfUnmount
+from deferfs.mount.daemon.self_unmount import Mounts, SelfUnmount
 from deferfs.mount.fuse import loop
-from deferfs.mount.fuse.adapter import Adapter
 from deferfs.mount.fuse.kernel_cache import KernelCache
-from deferfs.mount.fuse.kernel_mount import KernelMount
 from deferfs.mount.host.pressure import open_sources
 from deferfs.mount.runtime.pressure_watch import PressureWatch
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
+
+if TYPE_CHECKING:
+    from deferfs.mount.runtime.busy_poll import BusyPoll
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
@@ -56,24 +56,84 @@ def readers_max(budget_bytes: int) -> int:
     return max(READERS_FEW, min(HANDLERS_MAX, budget_bytes // READER_BYTES))
 
 
+class Image(Protocol):
+    """What the image file is for this."""
+
+    def identity(self) -> tuple[int, int]:
+        """Device and inode number."""
+
+    def names(self) -> int:
+        """How many it has."""
+
+
+class AttachedMount(Mounts, Protocol):
+    """What a KernelMount is for this."""
+
+    image: str
+    mountpoint: str
+    fd: int
+    """Readable while requests wait."""
+
+    def sync(self) -> bool:
+        """Have the kernel hand over its dirty pages; False when no mount can be reached. OSError."""
+
+    def set_read_only(self, read_only: bool) -> None:
+        """Have the kernel refuse changes, or not. OSError."""
+
+
+class Handlers(Protocol):
+    """What the adapter is for this."""
+
+    invalidate_attributes: Callable[[int], None]
+    writes_total: int
+    writes_in_flight: int
+
+    def open_inodes(self) -> list[int]:
+        """The inodes that some handle is open on."""
+
+
+class RequestLoop(Protocol):
+    """The FUSE loop, and what is asked of the kernel beside it (the module `fuse.loop`)."""
+
+    async def serve(self, busy_poll: BusyPoll, handlers: int) -> None:
+        """Until the kernel lets go of the mount, or `terminate`."""
+
+    def terminate(self) -> None:
+        """Have `serve` return."""
+
+    def close(self) -> None:
+        """Let go of the FUSE device."""
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """Have the kernel drop a directory entry. OSError; may block."""
+
+    def invalidate_attributes(self, ino: int) -> None:
+        """Have the kernel ask for the attributes of an inode again."""
+
+    def invalidate_contents(self, inodes: list[int]) -> None:
+        """Have the kernel write its dirty pages of these, and drop the others; blocks."""
+
+
 class Server:
     """One mount that is attached to the kernel. `run` serves it to its end."""
 
     def __init__(
         self,
         runtime: Runtime,
-        adapter: Adapter,
-        image: FileDevice,
-        mount: KernelMount,
+        adapter: Handlers,
+        image: Image,
+        mount: AttachedMount,
         handshake: Handshake,
         notifier: Notifier,
         *,
         handlers: int | None = None,
+        requests: RequestLoop = loop,
     ) -> None:
         """`handlers`: how many requests are handled at once at most; None: as many as the budget has room for."""
         self._runtime = runtime
         self._handlers = handlers or readers_max(runtime.store.memory.limit_bytes)
         self._adapter = adapter
+        self._requests = requests
         self._image = image
         self._mount = mount
         self._mounted_read_only = runtime.store.read_only
@@ -90,12 +150,13 @@ class Server:
 
     async def run(self) -> None:
         """Serve until the kernel lets go of the mount, then close the image. DeferfsError when it never was usable."""
-        self._runtime.workers.watch_requests(self._mount.fd)
-        self._runtime.background.kernel_cache = KernelCache(self._runtime, loop.invalidate_entry)
-        self._adapter.invalidate_attributes = loop.invalidate_attributes
+        self._runtime.incoming.watch(self._mount.fd)
+        cache = KernelCache(self._runtime.volume, self._runtime.run_reserved, self._requests.invalidate_entry)
+        self._runtime.reclaimer.kernel_cache = cache
+        self._adapter.invalidate_attributes = self._requests.invalidate_attributes
         async with trio.open_nursery() as nursery:
             await self._runtime.start(nursery)
-            self._runtime.pressure = PressureWatch(open_sources(), self._runtime.background.under_pressure)
+            self._runtime.pressure = PressureWatch(open_sources(), self._runtime.reclaimer.under_pressure)
             nursery.start_soon(self._runtime.pressure.run)
             nursery.start_soon(trim_when_idle, lambda: self._runtime.requests.events)
             nursery.start_soon(self._handle_signals)
@@ -103,8 +164,8 @@ class Server:
                 serving.start_soon(self._serve_requests, serving.cancel_scope)
                 serving.start_soon(self._announce, nursery)
             self._stopping = True
-            self._runtime.workers.unwatch_requests(self._mount.fd)
-            loop.close()
+            self._runtime.incoming.unwatch(self._mount.fd)
+            self._requests.close()
             await self._close()
             self._closed.set()
             if self._control is not None:
@@ -115,7 +176,7 @@ class Server:
             raise self._failure
 
     async def _serve_requests(self, scope: trio.CancelScope) -> None:
-        await loop.serve(self._runtime.busy_poll, self._handlers)
+        await self._requests.serve(self._runtime.busy_poll, self._handlers)
         scope.cancel()
 
     async def _announce(self, nursery: trio.Nursery) -> None:
@@ -130,7 +191,7 @@ class Server:
             for obstacle in await _in_thread(self._mount.detach):
                 _log.warning("%s", obstacle)
             if self._mount.is_alive():
-                loop.terminate()
+                self._requests.terminate()
 
     async def _become_usable(self, nursery: trio.Nursery) -> None:
         """The first request of all is our own: when it is answered, the mount is usable."""
@@ -245,7 +306,7 @@ class Server:
                         self._ending.hurry()
                     else:
                         _log.info("asked to end by %s", signal.Signals(number).name)
-                        self._ending = SelfUnmount(self._mount, self._collect, loop.terminate)
+                        self._ending = SelfUnmount(self._mount, self._collect, self._requests.terminate)
                         nursery.start_soon(self._ending.run)
 
     async def _collect(self) -> None:
@@ -254,7 +315,7 @@ class Server:
         that are dirty, and wait for that; only open files have such.
         """
         self._runtime.volume.content_times = True  # the times that the kernel keeps with them do not come along
-        await _in_thread(lambda: loop.invalidate_contents(self._adapter.open_inodes()))
+        await _in_thread(lambda: self._requests.invalidate_contents(self._adapter.open_inodes()))
         await self._wait_quiet()
 
     async def _wait_quiet(self) -> None:

@@ -23,7 +23,8 @@ from deferfs.store.plan import Plan
 from deferfs.volume import namespace
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.runtime import Runtime
+    from deferfs.mount.runtime.executor import RunReserved
+    from deferfs.volume.volume import Volume
 
 _BATCH: Final = 256
 _DIRECTORIES_MAX: Final = 64
@@ -34,8 +35,9 @@ log = logging.getLogger(__name__)
 class KernelCache:
     """`invalidate(parent, name)` asks the kernel to drop one entry and may block: it is called in a thread."""
 
-    def __init__(self, runtime: Runtime, invalidate: Callable[[int, bytes], None]) -> None:
-        self._runtime = runtime
+    def __init__(self, volume: Volume, run_reserved: RunReserved, invalidate: Callable[[int, bytes], None]) -> None:
+        self._volume = volume
+        self._run_reserved = run_reserved
         self._invalidate = invalidate
         self._position: tuple[int, int] = (0, 0)
         """(directory, cookie) where the last call stopped."""
@@ -46,7 +48,7 @@ class KernelCache:
         for _ in range(_DIRECTORIES_MAX):
             parent, after = self._position
             if not parent:
-                directories = self._runtime.volume.directories
+                directories = self._volume.directories
                 if not directories:
                     return 0
                 parent, after = next(iter(directories)), 0
@@ -63,7 +65,7 @@ class KernelCache:
         """Names of files below `parent` that only the kernel's cache holds, and the cookie to go on from (0: the
         end).
         """
-        volume = self._runtime.volume
+        volume = self._volume
         table = volume.inodes.table
 
         def collect(plan: Plan) -> tuple[list[bytes], int]:
@@ -78,7 +80,7 @@ class KernelCache:
             return names, 0
 
         try:
-            return await self._runtime.run_reserved(collect)
+            return await self._run_reserved(collect)
         except FsError:
             return [], 0  # the directory went away meanwhile
 

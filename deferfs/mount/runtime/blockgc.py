@@ -15,10 +15,12 @@ import trio
 
 from deferfs.errors import FsError
 from deferfs.limits import PREALLOCATION_LIFETIME_SECONDS
+from deferfs.mount.runtime.pulse import Pulse
 from deferfs.volume import files
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.runtime import Runtime
+    from deferfs.mount.runtime.executor import RunReserved
+    from deferfs.volume.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +31,15 @@ _POLL_SECONDS_MIN = 0.05
 class BlockGc:
     """Trims in a task of its own. Durations in seconds."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, volume: Volume, run_reserved: RunReserved) -> None:
+        self._volume = volume
+        self._run_reserved = run_reserved
         self.lifetime_seconds = PREALLOCATION_LIFETIME_SECONDS
         self.trimmed_total = 0
         self._queue: dict[tuple[int, int], None] = {}
         """(inode, generation): the number may belong to another inode when its turn comes."""
-        self._wake = trio.Event()
-        self._idle = trio.Event()
+        self._wake = Pulse()
+        self._idle = Pulse()
         self._busy = False
         self._stopped = False
 
@@ -48,10 +51,10 @@ class BlockGc:
     @property
     def files(self) -> int:
         """Files that have blocks past EOF now."""
-        table = self.runtime.volume.inodes.table
+        table = self._volume.inodes.table
         return sum(
             1
-            for ino, generation in self.runtime.volume.past_eof
+            for ino, generation in self._volume.past_eof
             if (found := table.get(ino)) and found.generation == generation and found.preallocated
         )
 
@@ -69,7 +72,7 @@ class BlockGc:
         """The task."""
         while not self._stopped:
             if not self._queue:
-                self._wake = trio.Event()
+                self._wake.clear()
                 with trio.move_on_after(max(_POLL_SECONDS_MIN, self.lifetime_seconds / _LOOKS_PER_LIFETIME)):
                     await self._wake.wait()
                 self._queue_idle()
@@ -78,7 +81,7 @@ class BlockGc:
 
     def _queue_idle(self) -> None:
         """Queue the files that have not grown for their lifetime."""
-        volume = self.runtime.volume
+        volume = self._volume
         before = volume.store.clock() - int(self.lifetime_seconds * 1e9)
         for file, grown_ns in volume.past_eof.items():
             if grown_ns > before:
@@ -97,8 +100,7 @@ class BlockGc:
                 await self.trim(*file)
         finally:
             self._busy = False
-            event, self._idle = self._idle, trio.Event()
-            event.set()
+            self._idle.beat()
 
     async def stop(self) -> None:
         """The mount ends: trim nothing more, and wait until nothing is being trimmed."""
@@ -108,9 +110,9 @@ class BlockGc:
 
     async def trim(self, ino: int, generation: int) -> None:
         """Free a file's blocks past EOF. What goes wrong is left to its inactivation."""
-        volume = self.runtime.volume
+        volume = self._volume
         try:
-            while not await self.runtime.run_reserved(lambda plan: files.trim(plan, volume, ino, generation)):
+            while not await self._run_reserved(lambda plan: files.trim(plan, volume, ino, generation)):
                 if self._stopped:
                     return
                 await trio.lowlevel.checkpoint()
@@ -123,7 +125,7 @@ class BlockGc:
     async def free_blocks(self, blocks: int) -> None:
         """Space is short: trim files, those that have not grown for the longest time first, until `blocks` have come
         back."""
-        space, past_eof = self.runtime.store.space, self.runtime.volume.past_eof
+        space, past_eof = self._volume.store.space, self._volume.past_eof
         while past_eof and space.pending_blocks < blocks:
             file = next(iter(past_eof))
             del past_eof[file]

@@ -9,16 +9,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
 from deferfs.limits import FORGETS_AT_ONCE
+from deferfs.mount.runtime.pulse import Pulse
 from deferfs.reclaim.inode import InCoreInode
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.runtime import Runtime
+    from deferfs.reclaim.context import ReclaimChecker
+    from deferfs.volume.volume import Volume
 
 Forgotten = Sequence[tuple[int, int]]
 """(inode number, lookups taken back)."""
@@ -27,13 +29,18 @@ Forgotten = Sequence[tuple[int, int]]
 class Forgets:
     """Counts what the kernel forgets, and hands what is left to the evict policy."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(
+        self, volume: Volume, checker: ReclaimChecker, place: Callable[[list[InCoreInode]], Awaitable[None]]
+    ) -> None:
+        """`place` takes what is left (`Eviction.place`)."""
+        self._volume = volume
+        self._checker = checker
+        self._place = place
         self.waiting = 0
         """Inodes of messages that are kept."""
         self._kept: deque[Forgotten] = deque()
         """Slices of at most FORGETS_AT_ONCE."""
-        self._wake = trio.Event()
+        self._wake = Pulse()
         self._task_runs = False
 
     def start(self, nursery: trio.Nursery) -> None:
@@ -47,35 +54,35 @@ class Forgets:
         self._kept.clear()
         self.waiting = 0
 
-    async def take(self, inodes: Forgotten) -> None:
-        """One message, in reclaim context."""
-        runtime = self.runtime
-        if runtime.volume.policy.waits or not self._task_runs:
-            for first in range(0, len(inodes), FORGETS_AT_ONCE):
-                due = self._count(inodes[first : first + FORGETS_AT_ONCE])
-                if due:
-                    await runtime.place(due)
-                if first + FORGETS_AT_ONCE < len(inodes):
-                    await trio.lowlevel.checkpoint()
-            return
-        if self._kept or len(inodes) > FORGETS_AT_ONCE:
-            for first in range(0, len(inodes), FORGETS_AT_ONCE):
-                self._kept.append(inodes[first : first + FORGETS_AT_ONCE])
-            self.waiting += len(inodes)
-            self._wake.set()
-            return
-        due = self._count(inodes)
-        if due:
-            await runtime.place(due)
+    async def forget(self, inodes: Forgotten) -> None:
+        """One message. Under `deferred` this finishes without one await."""
+        with self._checker.enter("forget"):
+            if self._volume.policy.waits or not self._task_runs:
+                for first in range(0, len(inodes), FORGETS_AT_ONCE):
+                    due = self._count(inodes[first : first + FORGETS_AT_ONCE])
+                    if due:
+                        await self._place(due)
+                    if first + FORGETS_AT_ONCE < len(inodes):
+                        await trio.lowlevel.checkpoint()
+                return
+            if self._kept or len(inodes) > FORGETS_AT_ONCE:
+                for first in range(0, len(inodes), FORGETS_AT_ONCE):
+                    self._kept.append(inodes[first : first + FORGETS_AT_ONCE])
+                self.waiting += len(inodes)
+                self._wake.set()
+                return
+            due = self._count(inodes)
+            if due:
+                await self._place(due)
 
     def _count(self, inodes: Forgotten) -> list[InCoreInode]:
-        forget = self.runtime.volume.inodes.forget
+        forget = self._volume.inodes.forget
         return [inode for inode in [forget(ino, count) for ino, count in inodes] if inode is not None]
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            self._wake = trio.Event()
+            self._wake.clear()
             while self._kept:
                 await self._count_slice()
                 await trio.lowlevel.checkpoint()
@@ -83,7 +90,7 @@ class Forgets:
     async def _count_slice(self) -> None:
         piece = self._kept.popleft()
         self.waiting -= len(piece)
-        with self.runtime.checker.enter("forget"):
+        with self._checker.enter("forget"):
             due = self._count(piece)
             if due:
-                await self.runtime.place(due)
+                await self._place(due)

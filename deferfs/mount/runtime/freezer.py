@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -23,25 +23,61 @@ from deferfs.errors import FsError
 from deferfs.limits import FREEZE_SECONDS_DEFAULT
 from deferfs.mount.runtime.activity import caller
 from deferfs.mount.runtime.jobs import run_job
+from deferfs.mount.runtime.pulse import Pulse
 from deferfs.mount.runtime.throttle import LOOK_SECONDS
 from deferfs.ondisk.superblock import STATE_CLEAN
 from deferfs.reclaim.lockdep import THAW
 from deferfs.store.store import close_store
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.runtime import Runtime
+    from deferfs.device.base import Device
+    from deferfs.reclaim.context import ReclaimChecker
+    from deferfs.store.store import Store
 
 log = logging.getLogger(__name__)
 _LIMIT_LOOK_SECONDS: Final = 1.0
 """How often to look whether the limit, which may be changed, is over."""
 
 
-class Freezer:
-    """Freeze, thaw, read-only, for one runtime."""
+class Writer(Protocol):
+    """What writes the image in the background (`Committer`)."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.store = runtime.store
+    def quiet(self) -> AbstractAsyncContextManager[None]:
+        """Inside, everything is committed, and nothing writes."""
+
+
+class Cleaner(Protocol):
+    """What changes the filesystem in the background (`GcWorkers`)."""
+
+    async def flush(self) -> None:
+        """Wait until nothing is left to do."""
+
+    async def stop(self) -> None:
+        """Leave off; nothing runs when this returns."""
+
+    def resume(self) -> None:
+        """Go on."""
+
+
+class Freezer:
+    """Freeze, thaw, read-only, for one store."""
+
+    def __init__(
+        self,
+        device: Device,
+        store: Store,
+        checker: ReclaimChecker,
+        writer: Writer,
+        cleaner: Cleaner,
+        being_killed: Callable[[int], bool],
+    ) -> None:
+        """`being_killed` tells whether a thread is."""
+        self.store = store
+        self._device = device
+        self._checker = checker
+        self._writer = writer
+        self._cleaner = cleaner
+        self._being_killed = being_killed
         self.limit_seconds = FREEZE_SECONDS_DEFAULT
         """A freeze ends by itself after so long; 0: never."""
         self.waiting = 0
@@ -53,8 +89,8 @@ class Freezer:
         self._expired_at: float | None = None
         """When the limit ended the last freeze, until somebody has been told."""
         self._turn = trio.Lock()
-        self._thawed = trio.Event()
-        self._frozen = trio.Event()
+        self._thawed = Pulse()
+        self._frozen = Pulse()
 
     async def wait_thawed(self) -> None:
         """Wait until changes are possible again. FsError(EINTR) when the caller of the running request is being
@@ -66,7 +102,7 @@ class Freezer:
                 with trio.move_on_after(LOOK_SECONDS if pid else inf):
                     await self._thawed.wait()
                     continue
-                if self.runtime.being_killed(pid):
+                if self._being_killed(pid):
                     self.killed_total += 1
                     raise FsError(errno.EINTR)
         finally:
@@ -79,7 +115,7 @@ class Freezer:
             while self.store.frozen and not self._is_overdue():
                 with trio.move_on_after(_LIMIT_LOOK_SECONDS):
                     await self._thawed.wait()
-            self._frozen = trio.Event()
+            self._frozen.clear()
             async with self._turn:
                 if self.store.frozen and self._is_overdue():
                     await self._expire()
@@ -165,7 +201,7 @@ class Freezer:
             if self.store.frozen:
                 raise FsError(errno.EBUSY, "frozen: thaw it first")
             self._require_writable()
-            await self.runtime.workers.flush()
+            await self._cleaner.flush()
             try:
                 await self._quiesce()
                 self.store.read_only = True
@@ -173,7 +209,7 @@ class Freezer:
                 self.store.frozen = False
                 self._thawed.set()
                 if not self.store.read_only:
-                    self.runtime.workers.resume()
+                    self._cleaner.resume()
             log.info("read-only")
 
     async def make_writable(self) -> None:
@@ -181,12 +217,12 @@ class Freezer:
         async with self._turn:
             if not self.store.read_only:
                 return
-            if not self.runtime.device.writable:
+            if not self._device.writable:
                 raise FsError(errno.EROFS, "the image was opened read-only")
             self.store.journal.require_working()
             await self._mark_in_use()
             self.store.read_only = False
-            self.runtime.workers.resume()
+            self._cleaner.resume()
             log.info("read-write")
 
     def _require_writable(self) -> None:
@@ -198,22 +234,22 @@ class Freezer:
         self.store.frozen = False
         self.since_ns = 0
         self._thawed.set()
-        self.runtime.workers.resume()
+        self._cleaner.resume()
 
     async def _quiesce(self) -> None:
         """Nothing runs, and everything is at home. The workers leave off first: one that met the freeze between two
         waits of a step would wait for the thaw, and the freeze for it."""
-        with self.runtime.checker.holding("freeze", THAW):
-            await self.runtime.workers.stop()
-            self._thawed = trio.Event()
+        with self._checker.holding("freeze", THAW):
+            await self._cleaner.stop()
+            self._thawed.clear()
             self.store.frozen = True
-            async with self.runtime.background.quiet():
-                await run_job(self.runtime.device, close_store(self.store))
+            async with self._writer.quiet():
+                await run_job(self._device, close_store(self.store))
 
     async def _mark_in_use(self) -> None:
         store = self.store
         if store.superblock.state & STATE_CLEAN:
             await run_job(
-                self.runtime.device,
+                self._device,
                 store.write_superblock(state=store.superblock.state & ~STATE_CLEAN, written_ns=store.clock()),
             )

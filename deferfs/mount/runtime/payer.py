@@ -18,10 +18,15 @@ import trio
 
 from deferfs.errors import FsError
 from deferfs.limits import DEBTS_PLACES_A_TURN, DIRTY_WAIT_SECONDS_MAX
+from deferfs.mount.runtime.pulse import Pulse
 from deferfs.reclaim.lockdep import GC_DRAIN
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.runtime import Runtime
+    from deferfs.mount.runtime.cleanup import Cleanup
+    from deferfs.mount.runtime.committer import Committer
+    from deferfs.mount.runtime.executor import RunReserved
+    from deferfs.mount.runtime.instruments import Instruments
+    from deferfs.volume.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +34,33 @@ log = logging.getLogger(__name__)
 class Payer:
     """One task."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.debts = runtime.volume.inodes.debts
-        self._wake = trio.Event()
+    def __init__(
+        self,
+        volume: Volume,
+        run_reserved: RunReserved,
+        instruments: Instruments,
+        committer: Committer,
+        cleanup: Cleanup,
+    ) -> None:
+        self.debts = volume.inodes.debts
+        self._volume = volume
+        self._journal = volume.store.journal
+        self._run_reserved = run_reserved
+        self._activity = instruments.activity
+        self._checker = instruments.checker
+        self._committer = committer
+        self._cleanup = cleanup
+        self._wake = Pulse()
         self._hurried = False
         """The end is waited for: all is paid, without delay."""
-        self._progress = trio.Event()
+        self._progress = Pulse()
         self._at = 0
         """The place in the table at which the last sweep left off."""
 
     @property
     def has_work(self) -> bool:
         """Whether anything is owed that can still be paid."""
-        return bool(self.debts.count) and self.runtime.store.journal.aborted is None
+        return bool(self.debts.count) and self._journal.aborted is None
 
     def noted(self) -> None:
         """Cheap: called when inodes may have left debts."""
@@ -57,62 +75,60 @@ class Payer:
 
     async def room(self) -> None:
         """Wait until an inode that owes can leave core, and not longer than DIRTY_WAIT_SECONDS_MAX."""
-        workers = self.runtime.workers
-        self.runtime.checker.might_wait("gc")
+        self._checker.might_wait("gc")
         with trio.move_on_after(DIRTY_WAIT_SECONDS_MAX):
-            while self.debts.full and not workers.stopped and self.runtime.store.journal.aborted is None:
+            while self.debts.full and not self._cleanup.stopped and self._journal.aborted is None:
                 self._wake.set()
                 await self._progress.wait()
 
     async def run(self) -> None:
         """The task."""
-        self.runtime.activity.be("inodegc times")
-        workers = self.runtime.workers
+        self._activity.be("inodegc times")
         while True:
-            with trio.move_on_after(self.runtime.background.commit_seconds) as patience:
+            with trio.move_on_after(self._committer.commit_seconds) as patience:
                 await self._wake.wait()
             if not self._hurried:
-                self._wake = trio.Event()  # in a hurry one sweep follows the other until nothing is left
+                self._wake.clear()  # in a hurry one sweep follows the other until nothing is left
             if not self.debts.count:
-                self._hurried, self._wake = False, trio.Event()
+                self._hurried = False
+                self._wake.clear()
                 continue
-            if self.runtime.store.journal.aborted is not None:
+            if self._journal.aborted is not None:
                 return  # nothing is written any more
-            if workers.stopped:
-                await workers.resumed()
+            if self._cleanup.stopped:
+                await self._cleanup.resumed()
             goal = 0 if self._hurried or patience.cancelled_caught else self.debts.count_max // 4
-            with workers.at_work():
+            with self._cleanup.at_work():
                 await self._sweep(goal)
             await trio.lowlevel.checkpoint()
 
     async def _sweep(self, goal: int) -> None:
         """Go once through the table at most, until no more than `goal` debts are left."""
-        debts, fmt = self.debts, self.runtime.store.fmt
+        debts, fmt = self.debts, self._volume.store.fmt
         for _ in range(0, debts.places, DEBTS_PLACES_A_TURN):
             if debts.count <= goal and not self._hurried:
                 return
             found = debts.debtors(self._at, DEBTS_PLACES_A_TURN)
             self._at = (self._at + DEBTS_PLACES_A_TURN) % debts.places
             for first in sorted({fmt.first_in_table_block(ino) for ino in found}):
-                await self.runtime.background.within_share_of_cleanup()
-                if self.runtime.workers.stopped:
+                await self._committer.within_share_of_cleanup()
+                if self._cleanup.stopped:
                     return
                 await self._pay(first)
-                await self.runtime.workers.end_turn(background=not self._hurried)
+                await self._cleanup.end_turn(background=not self._hurried)
             self._tell()
             await trio.lowlevel.checkpoint()
 
     async def _pay(self, first: int) -> None:
-        runtime, debts = self.runtime, self.debts
+        volume = self._volume
         try:
-            with runtime.checker.holding("inodegc times", GC_DRAIN):
-                await runtime.run_reserved(partial(runtime.volume.repayment.pay, first=first))
+            with self._checker.holding("inodegc times", GC_DRAIN):
+                await self._run_reserved(partial(volume.repayment.pay, first=first))
         except FsError as error:
             log.warning("access times of inodes %d.. could not be written: %s", first, error)
-            for ino, generation, _ in debts.of_block(first, runtime.store.fmt.inodes_per_block):
-                runtime.volume.gc.enqueue(runtime.volume.inodes.unpaid(ino, generation))
+            for ino, generation, _ in self.debts.of_block(first, volume.store.fmt.inodes_per_block):
+                volume.gc.enqueue(volume.inodes.unpaid(ino, generation))
 
     def _tell(self) -> None:
-        event, self._progress = self._progress, trio.Event()
-        event.set()
-        self.runtime.workers.tell()
+        self._progress.beat()
+        self._cleanup.tell()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -24,18 +25,59 @@ from deferfs.limits import (
 )
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.runtime import Runtime
+    from deferfs.mount.runtime.instruments import Instruments
 
 LOOK_SECONDS: Final = 0.05
 """How often a waiter looks whether its caller is being killed: FUSE does not tell a handler that."""
 
 
+class Backlog(Protocol):
+    """What waits to be cleaned up (`reclaim.gc.InodeGc`)."""
+
+    @property
+    def queued(self) -> int:
+        """Inodes in the queues."""
+
+    @property
+    def extents(self) -> int:
+        """Theirs."""
+
+    def oldest_ns(self) -> int:
+        """When the oldest of them was queued; 0 when there is none."""
+
+    @property
+    def clock(self) -> Callable[[], int]:
+        """Which has stamped that, in ns."""
+
+
+class Cleaner(Protocol):
+    """What makes the backlog shorter (`GcWorkers`)."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it rests: then it makes nothing shorter."""
+
+    def push(self) -> None:
+        """Begin without delay."""
+
+
 class Throttle:
     """Limits on the backlog, live-tunable. `inodes`, `extents`: counts; `bytes`; `age_seconds` of the oldest."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.gc = runtime.volume.gc
+    def __init__(
+        self,
+        backlog: Backlog,
+        pending_bytes: Callable[[], int],
+        cleaner: Cleaner,
+        instruments: Instruments,
+        being_killed: Callable[[int], bool],
+    ) -> None:
+        """`pending_bytes` tells what the backlog will give back, `being_killed` whether a thread is."""
+        self._backlog = backlog
+        self._pending_bytes = pending_bytes
+        self._cleaner = cleaner
+        self._checker, self._waits = instruments.checker, instruments.waits
+        self._being_killed = being_killed
         self.inodes = THROTTLE_INODES
         self.bytes = THROTTLE_BYTES
         self.extents = THROTTLE_EXTENTS
@@ -52,18 +94,18 @@ class Throttle:
 
     def reason(self) -> str:
         """Which limit the backlog exceeds: `inodes`, `bytes`, `extents` or `age`; empty when none."""
-        gc = self.gc
-        queued = gc.queued
+        backlog = self._backlog
+        queued = backlog.queued
         if not queued:
             return ""
         if queued > self.inodes:
             return "inodes"
-        if self.runtime.volume.inodes.pending_blocks * self.runtime.store.fmt.block_size > self.bytes:
+        if self._pending_bytes() > self.bytes:
             return "bytes"
-        if gc.extents > self.extents:
+        if backlog.extents > self.extents:
             return "extents"
-        oldest = gc.oldest_ns()
-        if oldest and gc.clock() - oldest > self.age_seconds * 1e9:
+        oldest = backlog.oldest_ns()
+        if oldest and backlog.clock() - oldest > self.age_seconds * 1e9:
             return "age"
         return ""
 
@@ -72,14 +114,14 @@ class Throttle:
         `pid`, is being killed."""
         if not self._waiters and not self.reason():
             return
-        if self.runtime.workers.stopped:
+        if self._cleaner.stopped:
             return  # nobody would ever make it shorter
-        self.runtime.checker.might_wait("throttle")
+        self._checker.might_wait("throttle")
         event = trio.Event()
         self._waiters.append(event)
-        self.runtime.workers.push()
+        self._cleaner.push()
         try:
-            with self.runtime.waits.measure("throttle"):
+            with self._waits.measure("throttle"):
                 await self._wait(event, pid)
         finally:
             if event in self._waiters:
@@ -95,7 +137,7 @@ class Throttle:
             with trio.move_on_after(min(left, LOOK_SECONDS)):
                 await event.wait()
                 return
-            if self.runtime.being_killed(pid):
+            if self._being_killed(pid):
                 self.killed_total += 1
                 raise FsError(errno.EINTR)
 
@@ -106,7 +148,7 @@ class Throttle:
 
     def progress(self) -> None:
         """The backlog became shorter: let those go who have waited longest, one for each inode there is room for."""
-        room = self.inodes - self.gc.queued
+        room = self.inodes - self._backlog.queued
         while self._waiters and room > 0 and not self.reason():
             self._waiters.popleft().set()
             room -= 1

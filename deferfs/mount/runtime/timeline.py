@@ -24,6 +24,7 @@ import trio
 
 from deferfs.errors import UsageError
 from deferfs.limits import MIB
+from deferfs.mount.runtime.pulse import Pulse
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Timeline:
         self._fixed: dict[str, Lane] = {}
         self._started_ns = 0
         self._turn = trio.Lock()
-        self._wake = trio.Event()
+        self._wake = Pulse()
 
     # --- from the outside ---
     async def start(self, path: str) -> None:
@@ -119,7 +120,7 @@ class Timeline:
             await trio.sleep(WRITE_SECONDS)
             async with self._turn:
                 if not self.active:
-                    self._wake = trio.Event()
+                    self._wake.clear()
                     continue
                 self._take_samples()
                 try:

@@ -7,12 +7,12 @@ granted in order of arrival.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from deferfs.errors import CorruptionError, FsError
-from deferfs.mount.runtime.log_space import Reservation
+from deferfs.mount.runtime.grants import Reservation
 from deferfs.store.needs import (
     Need,
     NeedBlocks,
@@ -26,36 +26,60 @@ from deferfs.store.needs import (
 from deferfs.store.plan import Plan
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.runtime import Runtime
+    from deferfs.mount.runtime.executor import Executor
 
 _ROUNDS_MAX: Final = 10_000
 """Times an operation looks for space again because others took what it had waited for."""
 
 
+class MemorySource(Protocol):
+    """Where memory comes from when an operation lacks it (`Reclaimer`)."""
+
+    async def direct_reclaim(self, wanted_bytes: int) -> int:
+        """Run the shrinkers, in reclaim context; the bytes freed."""
+
+    async def wait_for_debts(self) -> None:
+        """Not reclaim but throttling: when inodes cannot leave core because they owe too much, wait until they can."""
+
+
+class SpaceSource(Protocol):
+    """Where free blocks come from when an operation finds none (`SpaceReclaimer`)."""
+
+    async def make(self, blocks: int, *, reserve: bool) -> None:
+        """Return when the operation should look again. FsError(ENOSPC) when nothing more is to be had."""
+
+
+class Gate(Protocol):
+    """What keeps changes away while the filesystem is frozen (`Freezer`)."""
+
+    async def wait_thawed(self) -> None:
+        """Return when changes are possible again. FsError(EINTR) when the caller of the request is being killed."""
+
+
 class Waiting:
     """What one operation holds over its retries: fetched blocks, data, a grant."""
 
-    __slots__ = ("_blocks", "_log", "_reserve", "_rounds", "_runtime", "_supplied", "_throttled", "_warmed")
+    __slots__ = ("_blocks", "_executor", "_log", "_reserve", "_rounds", "_supplied", "_throttled", "_warmed")
 
-    def __init__(self, runtime: Runtime, *, reserve: bool) -> None:
-        self._runtime = runtime
+    def __init__(self, executor: Executor, *, reserve: bool) -> None:
+        self._executor = executor
         self._reserve = reserve
         self._blocks: list[int] = []
         self._supplied: dict[tuple[int, int], bytes] = {}
         self._warmed: set[int] = set()
-        self._log = Reservation(runtime)
+        self._log = Reservation(executor.grants)
         self._rounds = 0
         self._throttled = reserve
 
     def plan(self) -> Plan:
         """A plan with what was waited for. The operation has been through direct reclaim: no NeedMemory again."""
-        plan = Plan(self._runtime.store, reserve=self._reserve, grant=self._log.grant)
+        plan = Plan(self._executor.store, reserve=self._reserve, grant=self._log.grant)
         plan.supplied = self._supplied
         plan.throttled = plan.throttled or self._throttled
         return plan
 
     def end(self) -> None:
-        cache = self._runtime.store.cache
+        cache = self._executor.store.cache
         for address in self._blocks:
             cache.let_go(address)
         self._give_up_log_space()
@@ -64,7 +88,7 @@ class Waiting:
         """Before waits for inodegc or a thaw: who is waited for may need it."""
         if self._log.grant is not None:
             self._log.give_up()
-            self._runtime.background.serve_grants()
+            self._executor.grants.serve()
 
     async def satisfy(self, need: Need) -> None:
         if isinstance(need, NeedBlocks):
@@ -77,54 +101,53 @@ class Waiting:
             await self._memory(need.bytes_over)
         elif isinstance(need, NeedWriteBack):
             self._throttled = True
-            with self._runtime.waits.measure("memory"):
-                await self._runtime.background.less_dirty(self._runtime.store.memory.dirty_bytes_max)
+            with self._executor.instruments.waits.measure("memory"):
+                await self._executor.committer.less_dirty(self._executor.store.memory.dirty_bytes_max)
         elif isinstance(need, NeedFreeSpace):
             self._rounds += 1
             if self._rounds > _ROUNDS_MAX:
                 raise FsError(errno.ENOSPC, "others took all the space that was freed")
             self._give_up_log_space()
-            await self._runtime.room.make(need.blocks, reserve=self._reserve)
+            await self._executor.space.make(need.blocks, reserve=self._reserve)
         elif isinstance(need, NeedThaw):
             self._give_up_log_space()
-            self._runtime.checker.might_wait("thaw")
-            with self._runtime.waits.measure("thaw"):
-                await self._runtime.freezer.wait_thawed()
+            self._executor.instruments.checker.might_wait("thaw")
+            with self._executor.instruments.waits.measure("thaw"):
+                await self._executor.gate.wait_thawed()
         else:
             raise need
 
     async def _memory(self, bytes_over: int) -> None:
-        runtime = self._runtime
+        executor = self._executor
         if self._reserve:
             # an inactivation must not evict inodes, whose inactivation would evict inodes in turn
-            runtime.store.cache.shrink(bytes_over)
+            executor.store.cache.shrink(bytes_over)
             return
-        with runtime.waits.measure("memory"):
-            freed = await runtime.direct_reclaim(bytes_over)
-            if not freed and runtime.volume.inodes.debts.full and self._log.grant is None:
-                # not reclaim but throttling, and outside the reclaim context
-                await runtime.payer.room()
+        with executor.instruments.waits.measure("memory"):
+            freed = await executor.memory.direct_reclaim(bytes_over)
+            if not freed and self._log.grant is None:
+                await executor.memory.wait_for_debts()  # outside of the reclaim context
 
     async def _read(self, offset: int, length: int) -> bytes | None:
         """Bytes as they are at this moment. None when they had to be waited for: what was read then may be out of date,
         but the page cache is warm, and the operation runs again."""
-        runtime = self._runtime
+        device, instruments = self._executor.device, self._executor.instruments
         try:
-            data = runtime.device.read_nowait(offset, length)
+            data = device.read_nowait(offset, length)
             if data is not None:
                 return data
             if offset in self._warmed:
-                return runtime.device.read(offset, length)
+                return device.read(offset, length)
             self._warmed.add(offset)
-            runtime.checker.might_wait("io")
-            with runtime.waits.measure("io"):
-                await trio.to_thread.run_sync(runtime.device.read, offset, length)
+            instruments.checker.might_wait("io")
+            with instruments.waits.measure("io"):
+                await trio.to_thread.run_sync(device.read, offset, length)
         except OSError as error:
             raise FsError(errno.EIO, f"reading {length} bytes at {offset}: {error}") from error
         return None
 
     async def _fetch(self, need: NeedBlocks) -> None:
-        store = self._runtime.store
+        store = self._executor.store
         size = store.fmt.block_size
         for address, kind in need.blocks:
             if not 0 < address < store.superblock.blocks:
@@ -145,7 +168,7 @@ class Waiting:
         filesystem in the kernel allocates inside of its transactions."""
         waited = await self._log.reserve(credits)
         if not self._reserve:
-            self._runtime.checker.might_need("memory")
-        over = self._runtime.store.memory.excess(reserve=self._reserve) if waited else 0
+            self._executor.instruments.checker.might_need("memory")
+        over = self._executor.store.memory.excess(reserve=self._reserve) if waited else 0
         if over > 0:
             await self._memory(over)

@@ -11,7 +11,7 @@ import trio
 
 from deferfs.device import MemoryDevice
 from deferfs.limits import INACTIVATION_EXTENTS_STEP, KIB, MIB
-from deferfs.mount.runtime import gc_workers
+from deferfs.mount.runtime import cleanup
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
 from deferfs.reclaim.inactivation import Inactivation
@@ -167,7 +167,7 @@ def test_very_many_extents_are_freed_in_bounded_steps_and_resumed_after_each_cra
 
 
 async def test_requests_get_through_between_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc_workers, "GC_TURN_NS", -1)  # a turn is one step
+    monkeypatch.setattr(cleanup, "GC_TURN_NS", -1)  # a turn is one step
     driver, ino, free = orphaned(COUNT_MOUNTED)
     async with running(driver=driver, gc_workers=1) as runtime:
         left = [COUNT_MOUNTED]

@@ -73,7 +73,7 @@ async def test_a_cached_inode(kernel: Kernel) -> None:
     report, reasons = await ask(kernel, ino)
     assert report["memory"]["state"] == "IDLE"
     assert "cached until memory is wanted" in reasons
-    await kernel.runtime.shrink(1 << 40)
+    await kernel.runtime.reclaimer.shrink(1 << 40)
     report, reasons = await ask(kernel, ino)
     assert report["memory"] is None
     assert "it is not in memory" in reasons

@@ -208,7 +208,7 @@ async def test_only_what_is_named_changes(kernel: Kernel) -> None:
 async def test_the_clock_of_stamps_is_told_of_times_before_they_are_set(kernel: Kernel) -> None:
     """Some of them pyfuse3 has read from a clock that is ahead of it."""
     told: list[int] = []
-    kernel.adapter._stamped = told.append
+    kernel.adapter = Adapter(kernel.runtime, parse_options([]), stamped=told.append)
     ino, fh = await kernel.create(b"file")
     await kernel.setattr(ino, mtime_ns=7, atime_ns=5)
     await kernel.setattr(ino, mode=0o600)

@@ -11,21 +11,14 @@ import trio
 from deferfs.check import check_image
 from deferfs.device import Device, MemoryDevice
 from deferfs.errors import FsError
+from deferfs.mount.runtime import closing, committer, freezer
 from deferfs.mount.runtime.activity import set_caller
 from deferfs.mount.runtime.runtime import Runtime
-from deferfs.ondisk.superblock import Superblock
 from deferfs.reclaim.states import State
-from deferfs.store.io import Job, perform, run_job
-from deferfs.store.recovery import read_superblock
+from deferfs.store.io import Job, perform
 from deferfs.volume import namespace
 from tests.unit.runtimes import delete_and_forget, make_file, running, turns
-from tests.unit.volumes import ROOT, fails_with, fresh_driver, record_of
-
-
-def read_back(image: bytes) -> Superblock:
-    device = MemoryDevice.from_bytes(image)
-    return run_job(device, read_superblock(device.size))
-
+from tests.unit.volumes import ROOT, fails_with, fresh_driver, read_back, record_of
 
 MODES = pytest.mark.parametrize("evict", ["deferred", "inline"])
 
@@ -68,7 +61,7 @@ async def test_forgets_only_queue_and_a_lookup_revives_in_no_time(evict: str) ->
         runtime.volume.inodes.table[kept].lazy_atime = 5
         await runtime.freezer.freeze()
         await runtime.forget([(gone, 1), (kept, 1)])
-        await runtime.shrink(1 << 20)
+        await runtime.reclaimer.shrink(1 << 20)
         table, debts = runtime.volume.inodes.table, runtime.volume.inodes.debts
         assert table[gone].state is State.QUEUED
         assert (kept in table, debts.owes(kept)) == (False, True)
@@ -209,12 +202,11 @@ def slow_jobs(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> None:
             except StopIteration:
                 return
             answer = perform(device, request)
-            runtime.background._commit_asked.set()
-            runtime.background._checkpoint_asked.set()
+            runtime.committer.ask()
             await turns(20)
 
-    monkeypatch.setattr("deferfs.mount.runtime.freezer.run_job", run)
-    monkeypatch.setattr("deferfs.mount.runtime.background.run_job", run)
+    for module in (freezer, closing, committer):
+        monkeypatch.setattr(module, "run_job", run)
 
 
 @MODES

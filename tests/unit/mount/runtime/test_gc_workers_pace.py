@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from deferfs.limits import CLEANUP_DIRTY_FRACTION
-from deferfs.mount.runtime import background
+from deferfs.mount.runtime import committer
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store.plan import Plan
@@ -113,7 +113,7 @@ async def test_a_worker_keeps_to_its_share_of_dirty_blocks(monkeypatch: pytest.M
     """Before each step no more than an eighth of the budget is dirty, though operations may make more so."""
     dirty: dict[tuple[int, int], int] = {}
     step = Inactivation.step
-    monkeypatch.setattr(background, "DIRTY_WAIT_SECONDS_MAX", inf)
+    monkeypatch.setattr(committer, "DIRTY_WAIT_SECONDS_MAX", inf)
     async with running(gc_workers=1, size=64 << 20) as runtime:
 
         def noted(self: Inactivation, plan: Plan) -> bool:
@@ -122,7 +122,7 @@ async def test_a_worker_keeps_to_its_share_of_dirty_blocks(monkeypatch: pytest.M
             return step(self, plan)
 
         inos = [await make_file(runtime, b"%d" % number, b"x" * 2000) for number in range(1500)]
-        await runtime.background.write_back()
+        await runtime.committer.write_back()
         runtime.store.memory.set_limit(2 << 20)
         monkeypatch.setattr(Inactivation, "step", noted)
         for number, ino in enumerate(inos):

@@ -108,7 +108,7 @@ async def test_a_table_that_cannot_be_read_is_left_to_fsck(
 async def test_the_next_mount_finds_them_in_the_table_and_keeps_none_in_memory() -> None:
     driver = fresh_driver()
     async with spilling(driver=driver) as (runtime, _, _):
-        runtime.background.drain_seconds = 0
+        runtime.closing.drain_seconds = 0
         pending = runtime.volume.inodes.pending_blocks
         await runtime.sync()
         again = reopened(driver)

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from deferfs.limits import GC_DELAY_SECONDS, GC_LOOK_SECONDS, GC_LOOKS_MAX
-from deferfs.mount.runtime import gc_workers
+from deferfs.mount.runtime import urgency
 from deferfs.mount.runtime.runtime import Runtime
 from tests.unit.runtimes import delete_unheld, done, running
 
@@ -71,7 +71,7 @@ def a_push(runtime: Runtime, patch: pytest.MonkeyPatch) -> None:
 
 
 def a_long_backlog(runtime: Runtime, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(gc_workers, "GC_STAND_BACK_INODES", 9)
+    patch.setattr(urgency, "GC_STAND_BACK_INODES", 9)
 
 
 def little_memory(runtime: Runtime, patch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ async def test_each_event_gives_back_a_part_of_the_caches() -> None:
             await make_file(runtime, b"f%d" % number, b"x" * 2000)
         await runtime.forget([(ino, 1) for ino in list(runtime.volume.inodes.table)])
         await runtime.sync()
-        await runtime.background.write_back()
+        await runtime.committer.write_back()
         source = Source("test", reading, lambda: os.read(reading, 1), [lambda: os.close(reading)])
-        watch = PressureWatch([source], runtime.background.under_pressure)
+        watch = PressureWatch([source], runtime.reclaimer.under_pressure)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch.run)
             for _ in range(3):

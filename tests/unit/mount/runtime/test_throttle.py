@@ -1,143 +1,186 @@
-"""Backpressure on those who add to the backlog."""
+"""Backpressure on those who add to the backlog: against a backlog that is made up, and once with the real one."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import pytest
 import trio
 import trio.testing
 
 from deferfs.errors import FsError
+from deferfs.limits import GC_BATCH
+from deferfs.mount.runtime.instruments import Instruments
 from deferfs.mount.runtime.runtime import Runtime
+from deferfs.mount.runtime.throttle import Throttle
+from deferfs.store.journal import Grant
 from tests.unit.runtimes import delete_and_forget, make_file, running, turns
 
 
-async def backlog(runtime: Runtime, count: int, data: bytes = b"") -> None:
-    """So many inodes in the queues, and no worker that takes them before `resume`."""
-    await runtime.workers.stop()
-    runtime.workers.push()
-    await trio.testing.wait_all_tasks_blocked()
-    for number in range(count):
-        name = b"old%d" % number
-        await delete_and_forget(runtime, name, await make_file(runtime, name, data))
-    runtime.workers.stopped = False
+class Backlog:
+    """Inodes that wait since 0, by a clock that stands still, and the pool that would take them."""
+
+    def __init__(self, queued: int = 0, extents: int = 0, size: int = 0) -> None:
+        self.queued = queued
+        self.extents = extents
+        self.bytes = size
+        self.stopped = False
+        self.pushes = 0
+
+    def oldest_ns(self) -> int:
+        return 1 if self.queued else 0
+
+    def clock(self) -> int:
+        return 5_000_000_001
+
+    def push(self) -> None:
+        self.pushes += 1
+
+
+def throttle_of(backlog: Backlog, being_killed: Callable[[int], bool] = lambda _pid: False) -> Throttle:
+    """One that is full with more than five inodes."""
+    throttle = Throttle(backlog, lambda: backlog.bytes, backlog, Instruments(strict=True), being_killed)
+    throttle.inodes = 5
+    throttle.deadline_seconds = 1e9
+    return throttle
 
 
 async def test_each_limit_counts() -> None:
-    async with running() as runtime:
-        limits = runtime.throttle
-        await backlog(runtime, 10, b"x" * 5000)
-        assert limits.reason() == ""
-        limits.age_seconds = 1e-9
-        assert limits.reason() == "age"
-        limits.extents = 9
-        assert limits.reason() == "extents"
-        limits.bytes = 49_999
-        assert limits.reason() == "bytes"
-        limits.inodes = 9
-        assert limits.reason() == "inodes"
-        runtime.workers.resume()
-        await runtime.workers.flush()
-        assert limits.reason() == ""
+    made_up = Backlog(10, extents=10, size=50_000)
+    limits = throttle_of(made_up)
+    limits.inodes, limits.age_seconds = 10, 5
+    assert limits.reason() == ""
+    limits.age_seconds = 4.9
+    assert limits.reason() == "age"
+    limits.extents = 9
+    assert limits.reason() == "extents"
+    limits.bytes = 49_999
+    assert limits.reason() == "bytes"
+    limits.inodes = 9
+    assert limits.reason() == "inodes"
+    made_up.queued = 0
+    assert limits.reason() == ""
 
 
 async def test_who_came_first_goes_first_as_the_backlog_shrinks() -> None:
+    made_up = Backlog(7)
+    throttle = throttle_of(made_up)
+    order: list[int] = []
+
+    async def caller(number: int) -> None:
+        await throttle.admit(1)
+        order.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(4):
+            nursery.start_soon(caller, number)
+            await trio.testing.wait_all_tasks_blocked()
+        assert throttle.waiting == made_up.pushes == 4
+        for went in range(4):
+            throttle.progress()
+            await trio.testing.wait_all_tasks_blocked()
+            assert order == list(range(went))
+            made_up.queued = 4  # there is room for one
+            throttle.progress()
+            made_up.queued = 6
+            await trio.testing.wait_all_tasks_blocked()
+    assert order == [0, 1, 2, 3]
+    assert throttle.expired_total == throttle.waiting == 0
+
+
+async def test_a_wait_is_timed_by_its_cause() -> None:
+    instruments = Instruments(strict=True)
+    made_up = Backlog(7)
+    throttle = Throttle(made_up, lambda: 0, made_up, instruments, lambda _pid: False)
+    throttle.inodes = 5
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(throttle.admit, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        throttle.release()
+    assert instruments.waits.by_name["throttle"].count == 1
+
+
+async def backlog(runtime: Runtime) -> Grant:
+    """More inodes in the queues than workers take at a time, and none can be cleaned up until the grant is given up."""
+    runtime.throttle.inodes = 5
+    runtime.throttle.deadline_seconds = 1e9
+    await runtime.workers.stop()
+    for number in range(4 * GC_BATCH):
+        name = b"old%d" % number
+        await delete_and_forget(runtime, name, await make_file(runtime, name))
+    assert runtime.throttle.reason() == "inodes"
+    grant = runtime.store.journal.ask(runtime.store.journal.transaction_blocks_max)
+    runtime.grants.serve()
+    runtime.workers.resume()
+    return grant
+
+
+async def test_callers_go_when_inodegc_has_caught_up() -> None:
+    """The real one."""
     async with running() as runtime:
-        runtime.throttle.inodes = 9
-        await backlog(runtime, 10)
-        order: list[int] = []
-
-        async def caller(number: int) -> None:
-            await runtime.throttle.admit(1)
-            order.append(number)
-
-        async with trio.open_nursery() as nursery:
-            for number in range(4):
-                nursery.start_soon(caller, number)
-                await trio.testing.wait_all_tasks_blocked()
-            assert runtime.throttle.waiting == 4
-            for went in range(4):
-                assert order == list(range(went))
-                runtime.throttle.inodes = 11  # there is room for one
-                runtime.throttle.progress()
-                runtime.throttle.inodes = 10
-                await trio.testing.wait_all_tasks_blocked()
-        assert order == [0, 1, 2, 3]
-        assert runtime.throttle.expired_total == 0
-        assert runtime.waits.by_name["throttle"].count == 4
-
-
-async def test_they_go_when_inodegc_has_caught_up() -> None:
-    async with running() as runtime:
-        runtime.throttle.inodes = 5
-        runtime.throttle.deadline_seconds = 1e9
-        await backlog(runtime, 300)
+        grant = await backlog(runtime)
         async with trio.open_nursery() as nursery:
             for _ in range(20):
                 nursery.start_soon(runtime.throttle.admit, 1)
-            await trio.testing.wait_all_tasks_blocked()
-            runtime.workers.resume()
+            await turns()
+            assert runtime.throttle.waiting == 20
+            runtime.store.journal.give_up(grant)
+            runtime.grants.serve()
         assert runtime.throttle.waiting == runtime.throttle.expired_total == 0
 
 
 async def test_nobody_overtakes_those_who_wait() -> None:
-    async with running() as runtime:
-        runtime.throttle.inodes = 5
-        await backlog(runtime, 10)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(runtime.throttle.admit, 1)
-            await trio.testing.wait_all_tasks_blocked()
-            runtime.throttle.inodes = 50
-            nursery.start_soon(runtime.throttle.admit, 1)
-            await trio.testing.wait_all_tasks_blocked()
-            assert runtime.throttle.waiting == 2
-            runtime.throttle.progress()
-        assert runtime.throttle.waiting == 0
+    made_up = Backlog(6)
+    throttle = throttle_of(made_up)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(throttle.admit, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        made_up.queued = 1
+        nursery.start_soon(throttle.admit, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert throttle.waiting == 2
+        throttle.progress()
+    assert throttle.waiting == 0
 
 
-async def test_the_deadline_lets_everybody_go() -> None:
-    async with running() as runtime:
-        runtime.throttle.inodes = 5
-        runtime.throttle.deadline_seconds = 0.01
-        await backlog(runtime, 10)
-        await runtime.throttle.admit(1)
-        assert runtime.throttle.expired_total == 1
-        assert runtime.throttle.waiting == 0
+async def test_the_deadline_lets_everybody_go(autojump_clock: trio.testing.MockClock) -> None:
+    throttle = throttle_of(Backlog(6))
+    throttle.deadline_seconds = 7
+    await throttle.admit(1)
+    assert trio.current_time() == pytest.approx(7)
+    assert throttle.expired_total == 1
+    assert throttle.waiting == 0
 
 
-async def test_a_caller_that_is_being_killed_leaves_at_once() -> None:
-    async with running(being_killed=lambda pid: pid == 77) as runtime:
-        runtime.throttle.inodes = 5
-        runtime.throttle.deadline_seconds = 1e9
-        await backlog(runtime, 10)
-        with pytest.raises(FsError) as caught:
-            await runtime.throttle.admit(77)
-        assert caught.value.errno == errno.EINTR
-        assert (runtime.throttle.killed_total, runtime.throttle.waiting) == (1, 0)
+async def test_a_caller_that_is_being_killed_leaves_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    throttle = throttle_of(Backlog(6), lambda pid: pid == 77)
+    with pytest.raises(FsError) as caught:
+        await throttle.admit(77)
+    assert caught.value.errno == errno.EINTR
+    assert trio.current_time() < 1
+    assert (throttle.killed_total, throttle.waiting) == (1, 0)
 
 
 async def test_nobody_waits_for_workers_that_rest() -> None:
-    async with running() as runtime:
-        runtime.throttle.inodes = 5
-        runtime.throttle.deadline_seconds = 1e9
-        await backlog(runtime, 10)
-        runtime.workers.stopped = True
-        await runtime.throttle.admit(1)
-        await turns(3)
+    made_up = Backlog(6)
+    made_up.stopped = True
+    await throttle_of(made_up).admit(1)
+    assert not made_up.pushes
 
 
 async def test_who_waits_for_workers_that_are_stopped_goes() -> None:
+    """The stop itself waits until the step that runs has its log space."""
     async with running() as runtime:
-        runtime.throttle.inodes = 5
-        runtime.throttle.deadline_seconds = 1e9
-        await backlog(runtime, 10)
+        grant = await backlog(runtime)
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(runtime.throttle.admit, 1)
-            await trio.testing.wait_all_tasks_blocked()
+            await turns()
             assert runtime.throttle.waiting == 3
-            runtime.workers._resumed.set()  # they awake, and find themselves stopped
-            await runtime.workers.stop()
-        assert runtime.throttle.waiting == runtime.throttle.expired_total == 0
+            nursery.start_soon(runtime.workers.stop)
+            await turns()
+            assert runtime.throttle.waiting == runtime.throttle.expired_total == 0
+            runtime.store.journal.give_up(grant)
+            runtime.grants.serve()
         runtime.workers.resume()

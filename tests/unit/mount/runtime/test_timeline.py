@@ -67,7 +67,7 @@ async def test_requests_inodegc_and_commits_have_lanes(kernel: Kernel, tmp_path:
         for number in range(5):
             nursery.start_soon(work, number)
     await runtime.workers.flush()
-    await runtime.background.write_back()
+    await runtime.committer.write_back()
     await control(runtime, "trace", "off")
     found = events(path)
     assert not dropped(found)

@@ -101,7 +101,7 @@ async def test_inline_closes_the_circle_and_it_is_broken() -> None:
     text = "\n".join(runtime.checker.report())
     assert "possible circular waiting: log_space -> fs_reclaim -> log_space" in text
     assert "Waiting._log_space" in text  # where log space was held
-    assert "GcWorkers.inactivate" in text  # where it was wanted once more
+    assert "Cleanup.inactivate" in text  # where it was wanted once more
     await all_is_done(runtime)
 
 
@@ -120,7 +120,7 @@ async def test_deferred_has_no_circle() -> None:
 async def test_inodegc_may_reserve_while_an_operation_waits_for_free_space() -> None:
     """What waits for inodegc to free blocks holds no log space, which inodegc needs."""
     runtime = make_runtime("deferred")
-    waiting = Waiting(runtime, reserve=False)
+    waiting = Waiting(runtime.executor, reserve=False)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await runtime.start(nursery)
@@ -149,7 +149,7 @@ async def test_a_freeze_waits_for_a_step_of_inodegc_and_not_the_step_for_the_tha
             await runtime.run(namespace.unlink, runtime.volume, ROOT, b"file")
             await runtime.sync()
             grant = journal.ask(journal.transaction_blocks_max)
-            runtime.background.serve_grants()
+            runtime.grants.serve()
             assert grant.granted
             await runtime.forget([(ino, 1)])
             while not journal.grants:  # of the worker
@@ -159,7 +159,7 @@ async def test_a_freeze_waits_for_a_step_of_inodegc_and_not_the_step_for_the_tha
                 for _ in range(10):
                     await trio.lowlevel.checkpoint()
                 journal.give_up(grant)
-                runtime.background.serve_grants()
+                runtime.grants.serve()
             await runtime.freezer.thaw()
             await runtime.workers.flush()
             await runtime.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import itertools
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -13,17 +15,20 @@ import trio.testing
 from deferfs.device import DelayingDevice, Delays, FailingDevice, Fault, MemoryDevice
 from deferfs.device.fail import Request
 from deferfs.errors import FsError
-from deferfs.limits import MEMORY_BYTES_MIN
+from deferfs.limits import JOURNAL_BLOCKS_MIN, KIB, MEMORY_BYTES_MIN
 from deferfs.mount.control import settings, statistics
+from deferfs.mount.runtime.committer import Committer
+from deferfs.mount.runtime.instruments import Instruments
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.store.io import run_job
 from deferfs.store.memory import Memory
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
 from deferfs.volume import namespace, xattrs
+from deferfs.volume.driver import Driver
 from deferfs.volume.volume import Volume
 from tests.unit.runtimes import make_file, running
-from tests.unit.volumes import FILE, ROOT, fresh_device
+from tests.unit.volumes import FILE, ROOT, fresh_device, fresh_driver, make
 
 KINDS = {"flush": Request.FLUSH, "write": Request.WRITE}
 
@@ -120,20 +125,20 @@ async def test_without_a_background_reclaimer_memory_stays_until_an_operation_ne
     """Neither a budget that is nearly used up nor the kernel's pressure gives anything back; switched on again, the
     reclaimer looks at once."""
     async with running() as runtime:
-        memory, background = runtime.store.memory, runtime.background
+        memory, committer = runtime.store.memory, runtime.committer
         for number in range(400):
             await make_file(runtime, b"f%d" % number, b"x" * 2000)
         await runtime.forget([(ino, 1) for ino in list(runtime.volume.inodes.table)])
-        await background.write_back()
+        await committer.write_back()
         await settings.control(runtime, "background_reclaim", "off")
         before = memory.used
         memory.set_limit(before * 16 // 15)  # all but the reserve is in use
-        background.under_pressure()
+        runtime.reclaimer.under_pressure()
         for _ in range(32):
-            background.after_operation()
+            committer.after_operation()
         await trio.testing.wait_all_tasks_blocked()
         assert memory.used == before
-        assert runtime.direct_reclaims_total == 0
+        assert runtime.reclaimer.direct_reclaims_total == 0
         await settings.control(runtime, "background_reclaim", "on")
         await trio.testing.wait_all_tasks_blocked()
         assert memory.used < 0.9 * before
@@ -156,7 +161,7 @@ async def test_a_smaller_budget_is_reached_without_an_operation() -> None:
                 break
             await trio.testing.wait_all_tasks_blocked(cushion=0.05)
         assert memory.used <= MEMORY_BYTES_MIN
-        assert runtime.direct_reclaims_total == 0
+        assert runtime.reclaimer.direct_reclaims_total == 0
 
 
 async def test_memory_comes_back_without_a_barrier_while_the_log_has_room() -> None:
@@ -165,9 +170,113 @@ async def test_memory_comes_back_without_a_barrier_while_the_log_has_room() -> N
         journal = runtime.store.journal
         for number in range(40):
             await make_file(runtime, b"f%d" % number, b"x" * 2000)
-        await runtime.background.less_dirty(0)
+        await runtime.committer.less_dirty(0)
         assert runtime.store.dirty_bytes == 0
         found = journal.statistics()
         assert found.write_backs_total >= 1
         assert found.checkpoints_total == 0
         assert journal.used > 0
+
+
+# --- by itself ---
+
+
+@asynccontextmanager
+async def committing(driver: Driver, *, starts: bool = True) -> AsyncIterator[tuple[Committer, list[str]]]:
+    """A committer without a runtime, and what it has told."""
+    store = driver.volume.store
+    committer = Committer(driver.device, store, Instruments(), commit_seconds=3600, discard=False)
+    told: list[str] = []
+    committer.when_done.append(lambda: told.append("done"))
+    committer.when_memory_changed.append(lambda: told.append("memory"))
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            if starts:
+                committer.start(nursery)
+            yield committer, told
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_sync_waits_for_the_commit_of_what_was_applied_before() -> None:
+    driver = fresh_driver()
+    make(driver, b"file")
+    journal = driver.volume.store.journal
+    running = journal.running.tid
+    async with committing(driver) as (committer, told):
+        await committer.sync()
+        assert journal.committed_tid == running
+        assert told == ["done"]
+        await committer.sync()  # there is nothing to commit: a flush
+        assert journal.committed_tid == running
+
+
+async def test_an_fsync_waits_for_no_commit_of_other_files() -> None:
+    driver = fresh_driver()
+    ino = make(driver, b"file")
+    async with committing(driver) as (committer, _):
+        await committer.fsync(ino)
+        make(driver, b"another")
+        committed = driver.volume.store.journal.committed_tid
+        await committer.fsync(ino)
+        assert driver.volume.store.journal.committed_tid == committed
+
+
+async def test_write_back_brings_home_what_is_dirty_and_tells() -> None:
+    driver = fresh_driver()
+    make(driver, b"file")
+    async with committing(driver) as (committer, told):
+        await committer.write_back()
+        assert not driver.volume.store.journal.pending_home
+        assert driver.volume.store.dirty_bytes == 0
+        assert told == ["done", "memory", "done"]
+
+
+async def test_inside_of_quiet_nothing_is_written() -> None:
+    driver = fresh_driver()
+    make(driver, b"file")
+    assert isinstance(driver.device, MemoryDevice)
+    async with committing(driver) as (committer, _):
+        async with committer.quiet():
+            make(driver, b"another")
+            before = driver.device.snapshot()
+            committer.ask()
+            await trio.testing.wait_all_tasks_blocked()
+            assert driver.device.snapshot() == before
+        await trio.testing.wait_all_tasks_blocked()
+        assert driver.device.snapshot() != before
+
+
+async def test_once_stopped_nothing_is_brought_home() -> None:
+    driver = fresh_driver()
+    make(driver, b"file")
+    async with committing(driver) as (committer, _):
+        await committer.commit_all()
+        committer.stop()
+        committer.ask()
+        await trio.testing.wait_all_tasks_blocked()
+        assert driver.volume.store.journal.pending_home
+        await committer.less_dirty(0)  # returns at once
+
+
+async def test_operations_have_the_memory_looked_at_once_in_a_while() -> None:
+    driver = fresh_driver()
+    async with committing(driver, starts=False) as (committer, told):
+        for _ in range(64):
+            committer.after_operation()
+        assert told == ["memory"] * 4
+
+
+async def test_a_transaction_of_half_its_size_is_committed_unasked() -> None:
+    driver = fresh_driver(block_size=KIB, journal_blocks=JOURNAL_BLOCKS_MIN)
+    journal = driver.volume.store.journal
+    async with committing(driver) as (committer, _):
+        number = 0
+        while 2 * len(journal.running.images) <= journal.transaction_blocks_max:
+            assert journal.commits_total == 0
+            make(driver, b"%0200d" % number)
+            committer.after_operation()
+            number += 1
+            await trio.testing.wait_all_tasks_blocked()
+            if journal.commits_total:
+                break
+        assert journal.commits_total == 1

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from deferfs.errors import FsError
-from deferfs.mount.runtime import gc_workers
+from deferfs.mount.runtime import cleanup
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.volume import attributes, namespace
 from tests.unit.runtimes import delete_and_forget, fill, make_file, running, turns, unlink
@@ -40,7 +40,7 @@ async def test_a_forget_that_nobody_has_read_yet_is_waited_for() -> None:
         await unlink(runtime, b"big")
         reading, writing = os.pipe()
         os.write(writing, b"F")
-        runtime.workers.watch_requests(reading)
+        runtime.incoming.watch(reading)
 
         async def reader() -> None:
             await trio.lowlevel.wait_readable(reading)
@@ -54,7 +54,7 @@ async def test_a_forget_that_nobody_has_read_yet_is_waited_for() -> None:
                 nursery.start_soon(reader)
             assert record_of(runtime.volume, again).size == size
         finally:
-            runtime.workers.unwatch_requests(reading)
+            runtime.incoming.unwatch(reading)
             os.close(reading)
             os.close(writing)
 
@@ -74,7 +74,7 @@ async def test_a_deleted_file_that_somebody_has_open_does_not_make_others_wait_f
 
 
 async def test_a_writer_waits_for_no_more_cleanup_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc_workers, "GC_TURN_NS", -1)  # others run after every single step
+    monkeypatch.setattr(cleanup, "GC_TURN_NS", -1)  # others run after every single step
     async with running(size=SIZE) as runtime:
         names = [b"f%d" % number for number in range(300)]
         files = {name: await make_file(runtime, name, b"x" * 5000) for name in names}
@@ -84,13 +84,13 @@ async def test_a_writer_waits_for_no_more_cleanup_than_it_needs(monkeypatch: pyt
             await delete_and_forget(runtime, name, ino)
         another = await make_file(runtime, b"another")
         left: list[int] = []
-        release_freed = runtime.background.release_freed
+        release_freed = runtime.committer.release_freed
 
         async def release() -> None:
             left.append(runtime.volume.gc.backlog)
             await release_freed()
 
-        monkeypatch.setattr(runtime.background, "release_freed", release)
+        monkeypatch.setattr(runtime.committer, "release_freed", release)
         runtime.workers.resume()
         await runtime.write(another, 0, b"y" * 3000)
         assert left[0] > 280
@@ -167,18 +167,18 @@ async def test_what_others_have_used_up_meanwhile_was_there_all_the_same(monkeyp
 
         before = space.free_blocks
         monkeypatch.setattr(runtime.blockgc, "free_blocks", others)
-        await runtime.room.make(4, reserve=False)
-        assert not runtime.room.refused_total
+        await runtime.space.make(4, reserve=False)
+        assert not runtime.space.refused_total
 
 
 async def test_an_operation_looks_again_after_a_thaw() -> None:
     async with running(size=SIZE) as runtime:
         await runtime.freezer.freeze()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(runtime.room.make, 4, reserve=False))
+            nursery.start_soon(partial(runtime.space.make, 4, reserve=False))
             await turns()
             await runtime.freezer.thaw()
-        assert not runtime.room.refused_total
+        assert not runtime.space.refused_total
 
 
 async def test_a_wait_for_freed_blocks_ends_when_they_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,8 +198,8 @@ async def test_a_wait_for_freed_blocks_ends_when_they_are_released(monkeypatch: 
 
         async def wait() -> None:
             with monkeypatch.context() as patched:
-                patched.setattr(runtime.background, "flush", flush)
-                await runtime.room.make(4, reserve=False)
+                patched.setattr(runtime.committer, "flush", flush)
+                await runtime.space.make(4, reserve=False)
             over.set()
 
         async with trio.open_nursery() as nursery:
@@ -207,6 +207,6 @@ async def test_a_wait_for_freed_blocks_ends_when_they_are_released(monkeypatch: 
             await turns()
             assert not over.is_set(), "nothing has been released"
             space.release([held])
-            runtime.background._wake_committed()
+            runtime.committer.ask()
             await over.wait()
         assert not flushes, "it went round and round"

@@ -1,0 +1,155 @@
+"""Memory comes back: what is asked of the parts around the reclaimer, which are made up here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+
+from deferfs.mount.runtime.instruments import Instruments
+from deferfs.mount.runtime.reclaimer import Reclaimer
+from deferfs.reclaim.inode import InCoreInode
+from deferfs.volume.driver import Driver
+from tests.unit.volumes import fresh_driver, make, record_of, settle
+
+COUNT = 50
+
+
+class Parts:
+    """Everything the reclaimer asks: notes it, and does nothing else."""
+
+    def __init__(self, *, waits: bool = False, kernel_frees: int = 0) -> None:
+        self.waits = waits
+        self.kernel_frees = kernel_frees
+        self.placed: list[int] = []
+        self.asked = self.pushes = self.noticed = self.rooms = self.trims = 0
+
+    async def place(self, inodes: list[InCoreInode]) -> None:
+        self.placed += [inode.ino for inode in inodes]
+
+    def noted(self) -> None:
+        self.noticed += 1
+
+    async def room(self) -> None:
+        self.rooms += 1
+
+    def ask(self) -> None:
+        self.asked += 1
+
+    def push(self) -> None:
+        self.pushes += 1
+
+    async def trim(self) -> int:
+        self.trims += 1
+        return self.kernel_frees
+
+
+def reclaimer_of(driver: Driver, parts: Parts) -> Reclaimer:
+    return Reclaimer(driver.volume, Instruments(), parts, parts, parts, parts.push)
+
+
+def idle_inodes(driver: Driver) -> None:
+    """In core, used by nobody, and everything clean."""
+    for number in range(COUNT):
+        record = record_of(driver.volume, make(driver, b"%d" % number))
+        driver.volume.inodes.hold(record.ino, record.generation).release()
+    settle(driver)
+
+
+@asynccontextmanager
+async def at_work(reclaimer: Reclaimer) -> AsyncIterator[Callable[[], object]]:
+    """The task runs; what is yielded waits until it has nothing to do."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reclaimer.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield trio.testing.wait_all_tasks_blocked
+        nursery.cancel_scope.cancel()
+
+
+async def test_idle_inodes_go_before_clean_blocks() -> None:
+    driver, parts = fresh_driver(), Parts()
+    idle_inodes(driver)
+    blocks = driver.volume.store.cache.bytes
+    reclaimer = reclaimer_of(driver, parts)
+    assert await reclaimer.direct_reclaim(1) > 0
+    assert len(driver.volume.inodes.table) < COUNT
+    assert driver.volume.store.cache.bytes == blocks
+    assert await reclaimer.direct_reclaim(1 << 30) > 0
+    assert not driver.volume.inodes.lru
+    assert driver.volume.store.cache.bytes < blocks
+    assert reclaimer.direct_reclaims_total == parts.noticed == 2
+
+
+async def test_inodes_that_need_an_inactivation_go_to_the_policy() -> None:
+    driver, parts = fresh_driver(evict="inline"), Parts(waits=True)
+    idle_inodes(driver)
+    for inode in driver.volume.inodes.table.values():
+        inode.lazy_atime = 10**18
+    await reclaimer_of(driver, parts).shrink(1 << 30)
+    assert len(parts.placed) == COUNT
+
+
+async def test_a_full_table_of_debts_is_waited_for() -> None:
+    driver, parts = fresh_driver(), Parts()
+    reclaimer = reclaimer_of(driver, parts)
+    await reclaimer.wait_for_debts()
+    assert parts.rooms == 0
+    driver.volume.inodes.debts.count_max = 0
+    await reclaimer.wait_for_debts()
+    assert parts.rooms == 1
+
+
+async def test_the_task_begins_when_memory_is_short_and_leaves_off_below_that() -> None:
+    driver, parts = fresh_driver(), Parts()
+    idle_inodes(driver)
+    memory, reclaimer = driver.volume.store.memory, reclaimer_of(driver, parts)
+    async with at_work(reclaimer) as settled:
+        before = memory.used
+        reclaimer.look()
+        await settled()
+        assert memory.used == before, "there is plenty"
+        reclaimer.set_memory(before * 16 // 15)
+        await settled()
+        assert memory.used <= 0.8 * before
+        assert parts.asked == parts.pushes == parts.trims == 0
+
+
+async def test_what_is_left_is_asked_of_the_kernel_and_then_written_back() -> None:
+    driver, parts = fresh_driver(), Parts()
+    make(driver, b"dirty")
+    memory, reclaimer = driver.volume.store.memory, reclaimer_of(driver, parts)
+    reclaimer.kernel_cache = parts
+    async with at_work(reclaimer) as settled:
+        reclaimer.set_memory(memory.used)
+        await settled()
+        assert (parts.trims, parts.asked) == (1, 1)
+
+
+async def test_pressure_takes_an_eighth_and_has_the_backlog_cleaned_up() -> None:
+    driver, parts = fresh_driver(), Parts()
+    idle_inodes(driver)
+    memory, reclaimer = driver.volume.store.memory, reclaimer_of(driver, parts)
+    async with at_work(reclaimer) as settled:
+        before = memory.used
+        reclaimer.under_pressure()
+        await settled()
+        assert memory.used <= before * 7 // 8
+        assert parts.pushes == 1
+
+
+async def test_switched_off_it_leaves_memory_alone_and_switched_on_it_looks_at_once() -> None:
+    driver, parts = fresh_driver(), Parts()
+    idle_inodes(driver)
+    memory, reclaimer = driver.volume.store.memory, reclaimer_of(driver, parts)
+    reclaimer.set_works(False)
+    async with at_work(reclaimer) as settled:
+        before = memory.used
+        reclaimer.set_memory(before)
+        reclaimer.under_pressure()
+        await settled()
+        assert memory.used == before
+        reclaimer.set_works(True)
+        await settled()
+        assert memory.used < before
