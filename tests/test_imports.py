@@ -23,6 +23,8 @@ PLANTED = {
     "deferfs/mount/runtime/planted.py": (
         "import socket\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n import deferfs.mount.host.users"
     ),
+    "deferfs/mount/fuse/planted.py": "import deferfs.mount.fuse.other, deferfs.mount.runtime.runtime",
+    "deferfs/mount/fuse/other.py": "import deferfs.mount.fuse.planted",
     "deferfs/mount/control/planted.py": "from deferfs.mount.fuse.adapter import Adapter",
     "deferfs/mount/daemon/planted.py": "import pyfuse3\nimport deferfs.check.checker\nimport deferfs.cli.main",
     "deferfs/check/planted.py": "from deferfs.store import cache",
@@ -48,6 +50,8 @@ EXPECTED = [
     "deferfs.mount.runtime is not allowed to import socket",
     "deferfs.mount.daemon.planted -> deferfs.check.checker",
     "deferfs.mount.daemon.planted -> pyfuse3",
+    "deferfs.mount.fuse.planted -> deferfs.mount.runtime.runtime",
+    "No cycles are allowed in deferfs.mount.fuse",
     "deferfs.mount.host.planted -> trio",
 ]
 

@@ -121,7 +121,7 @@ async def test_deferred_has_no_circle() -> None:
 async def test_inodegc_may_reserve_while_an_operation_waits_for_free_space() -> None:
     """What waits for inodegc to free blocks holds no log space, which inodegc needs."""
     runtime = make_runtime("deferred")
-    waiting = Waiting(runtime.executor, reserve=False)
+    waiting = Waiting(runtime.executor.sources, reserve=False)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await runtime.start(nursery)
