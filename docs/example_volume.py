@@ -20,6 +20,7 @@ from deferfs.crash import CrashStates, Subset, subsets
 from deferfs.device import Device, MemoryDevice, RecordingDevice
 from deferfs.store import make_filesystem, plan_geometry, run_job
 from deferfs.volume import Driver, namespace
+from deferfs.volume.new_inode import NewInode
 
 SIZE_BYTES: Final = 4 << 20
 ROOT: Final = 1
@@ -48,7 +49,7 @@ def open_volume(device: Device) -> Driver:
 
 def make_file(driver: Driver, name: bytes, content: bytes) -> int:
     """A durable file in the root directory; its inode number."""
-    record = driver.run(namespace.create, driver.volume, ROOT, name, stat.S_IFREG | 0o644, 0, 0)
+    record = driver.run(namespace.create, driver.volume, ROOT, name, NewInode(stat.S_IFREG | 0o644))
     driver.write(record.ino, 0, content)
     driver.fsync(record.ino)
     return record.ino

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.source_tree import imports, modules
+
 ROOT = Path(__file__).resolve().parents[1]
 
 PLANTED = {
@@ -21,6 +23,8 @@ PLANTED = {
     "deferfs/mount/runtime/planted.py": (
         "import socket\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n import deferfs.mount.host.users"
     ),
+    "deferfs/mount/fuse/planted.py": "import deferfs.mount.fuse.other, deferfs.mount.runtime.runtime",
+    "deferfs/mount/fuse/other.py": "import deferfs.mount.fuse.planted",
     "deferfs/mount/control/planted.py": "from deferfs.mount.fuse.adapter import Adapter",
     "deferfs/mount/daemon/planted.py": "import pyfuse3\nimport deferfs.check.checker\nimport deferfs.cli.main",
     "deferfs/check/planted.py": "from deferfs.store import cache",
@@ -46,8 +50,48 @@ EXPECTED = [
     "deferfs.mount.runtime is not allowed to import socket",
     "deferfs.mount.daemon.planted -> deferfs.check.checker",
     "deferfs.mount.daemon.planted -> pyfuse3",
+    "deferfs.mount.fuse.planted -> deferfs.mount.runtime.runtime",
+    "No cycles are allowed in deferfs.mount.fuse",
     "deferfs.mount.host.planted -> trio",
 ]
+
+
+_TOP = {"__main__", "errors", "limits", "printable"}
+
+
+def room(module: str) -> str:
+    """The room that a dotted name of deferfs lies in; those of mount/ count as rooms."""
+    words = module.split(".")[1:]
+    return "mount/" + words[1] if words[:1] == ["mount"] and len(words) > 1 else "".join(words[:1])
+
+
+def diagram() -> str:
+    """One line for each room: those that it imports, at run time or for type checking; lowest rooms last."""
+    edges: dict[str, set[str]] = {}
+    for path, tree in modules(ROOT, "deferfs"):
+        source = room(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        found = edges.setdefault(source, set())
+        found |= {room(name) for _, name in imports(tree) if name.startswith("deferfs.")} - {
+            source,
+            *_TOP,
+            "__version__",
+        }
+    lines: list[str] = []
+    left = {name: targets - {"__version__"} for name, targets in edges.items() if name not in _TOP}
+    for package in ("", "mount"):
+        assert not left.pop(package), "packages import nothing"
+    while left:
+        free = sorted(name for name in left if not any(name in targets for targets in left.values()))
+        assert free, f"a circle among {sorted(left)}"
+        lines += [f"{name:<14} -> {', '.join(sorted(left.pop(name)))}".rstrip("-> ") for name in free]
+    return "\n".join(lines)
+
+
+def test_the_diagram_of_the_rooms_is_drawn_from_the_code() -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = re.search(r"draws it.*?```\n(.*?)```", document, re.DOTALL)
+    assert drawn is not None
+    assert drawn[1] == diagram() + "\n", "docs/architecture.md shows other imports than there are"
 
 
 def lint(root: Path) -> tuple[int, str]:

@@ -23,6 +23,7 @@ from deferfs.ondisk.directory import COOKIE_DOTDOT
 from deferfs.ondisk.inode import FIRST_INO
 from deferfs.volume import attributes, namespace, xattrs
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import NewInode
 
 _PROBLEMS_SHOWN: Final = 12
 _SUPERBLOCK_COPY: Final = "superblock-copy"
@@ -127,10 +128,10 @@ def require_usable(device: PageDevice, fresh_free: int) -> None:
         driver.run(xattrs.removexattr, volume, ROOT, name)
     driver.collect()
     driver.commit()
-    ino = driver.run(namespace.create, volume, ROOT, b"new", stat.S_IFREG | 0o600, 0, 0).ino
+    ino = driver.run(namespace.create, volume, ROOT, b"new", NewInode(stat.S_IFREG | 0o600)).ino
     content = bytes(range(1, 256)) * 40
     driver.write(ino, 0, content)
-    driver.run(namespace.create, volume, ROOT, b"directory", stat.S_IFDIR | 0o700, 0, 0)
+    driver.run(namespace.create, volume, ROOT, b"directory", NewInode(stat.S_IFDIR | 0o700))
     driver.fsync(ino)
     if driver.read(ino, 0, len(content) + 1) != content:
         raise CrashError("a file written after the recovery reads otherwise")

@@ -26,6 +26,7 @@ from deferfs.errors import DeviceError, FsError
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.inode import ActiveReference, InCoreInode
 from deferfs.volume import attributes, files, namespace, xattrs
+from deferfs.volume.new_inode import Credentials, NewInode
 from deferfs.volume.volume import Volume
 
 T = TypeVar("T")
@@ -186,14 +187,18 @@ class Twin:
         """A new inode; its number."""
         node = Node(mode, uid, gid, rdev=rdev)
         return self._new(
-            lambda ino: self.model.create(parent, name, node, ino), namespace.create, parent, name, mode, uid, gid, rdev
+            lambda ino: self.model.create(parent, name, node, ino),
+            namespace.create,
+            parent,
+            name,
+            NewInode(mode, Credentials(uid, gid), rdev),
         )
 
     def symlink(self, parent: int, name: bytes, target: bytes) -> int | None:
         """A symbolic link; its number."""
         node = Node(stat.S_IFLNK | 0o777, size=len(target), target=target)
         return self._new(
-            lambda ino: self.model.create(parent, name, node, ino), namespace.symlink, parent, name, target, 0, 0
+            lambda ino: self.model.create(parent, name, node, ino), namespace.symlink, parent, name, target
         )
 
     def _new(self, in_model: Callable[[int], None], op: Callable[..., Inode], *args: Any) -> int | None:

@@ -15,6 +15,7 @@ from deferfs.store.directories import DirectoryEntry
 from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
 from deferfs.volume import xattrs
+from deferfs.volume.new_inode import SUPERUSER, Credentials, NewInode
 from deferfs.volume.volume import Volume, changed_directory, check_name, directory_of, inode_of
 
 RENAME_NOREPLACE = 1
@@ -63,26 +64,23 @@ def create(
     volume: Volume,
     parent: int,
     name: bytes,
-    mode: int,
-    uid: int,
-    gid: int,
-    rdev: int = 0,
-    umask: int = 0,
+    new: NewInode,
 ) -> Inode:
-    """A new inode of the type in `mode` (S_IFMT included), called `name`. EEXIST, ENOSPC, EMLINK.
+    """A new inode, called `name`. EEXIST, ENOSPC, EMLINK.
 
-    The bits of `umask` are taken from the mode, unless the directory has a default access control list.
+    The bits of the umask are taken from the mode, unless the directory has a default access control list.
     """
     check_name(name)
     if directories.find(plan, directory_of(plan, parent), name) is not None:
         raise FsError(errno.EEXIST)
     directory = changed_directory(plan, parent)
+    mode, gid = new.mode, new.maker.gid
     is_directory = stat.S_ISDIR(mode)
     if directory.mode & stat.S_ISGID:
         gid = directory.gid
         if is_directory:
             mode |= stat.S_ISGID
-    record = _new_inode(plan, mode, uid, gid, rdev)
+    record = _new_inode(plan, mode, new.maker.uid, gid, new.rdev)
     if is_directory:
         if directory.nlink >= LINKS_MAX:
             raise FsError(errno.EMLINK)
@@ -91,7 +89,7 @@ def create(
         record.flags = plan.store.superblock.directory_flags
         record.set_entries(FORM_ENTRIES, ())
         directory.nlink += 1
-    xattrs.inherit(plan, directory, record, umask)
+    xattrs.inherit(plan, directory, record, new.maker.umask)
     directories.add(plan, directory, name, record.ino, mode >> 12)
     return record
 
@@ -104,9 +102,11 @@ def _new_inode(plan: Plan, mode: int, uid: int, gid: int, rdev: int) -> Inode:
     return record
 
 
-def symlink(plan: Plan, volume: Volume, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+def symlink(
+    plan: Plan, volume: Volume, parent: int, name: bytes, target: bytes, maker: Credentials = SUPERUSER
+) -> Inode:
     """A symbolic link; a long target is written to blocks before the link is committed."""
-    record = create(plan, volume, parent, name, stat.S_IFLNK | 0o777, uid, gid)
+    record = create(plan, volume, parent, name, NewInode(stat.S_IFLNK | 0o777, Credentials(maker.uid, maker.gid)))
     record.size = len(target)
     if len(target) <= record.room():
         record.set_inline(target)
@@ -202,10 +202,9 @@ def rename(
     new_parent: int,
     new_name: bytes,
     flags: int = 0,
-    uid: int = 0,
-    gid: int = 0,
+    maker: Credentials = SUPERUSER,
 ) -> None:
-    """rename(2), and renameat2(2) with NOREPLACE, EXCHANGE and WHITEOUT (which then belongs to `uid` and `gid`).
+    """rename(2), and renameat2(2) with NOREPLACE, EXCHANGE and WHITEOUT (which then belongs to `maker`).
 
     Atomic: old name and new name change in one transaction.
     """
@@ -234,7 +233,7 @@ def rename(
     old = changed_directory(plan, parent)
     new = changed_directory(plan, new_parent)
     moves_directory = stat.S_ISDIR(source.file_type << 12)
-    whiteout = _new_inode(plan, _WHITEOUT_MODE, uid, gid, 0) if flags & RENAME_WHITEOUT else None
+    whiteout = _new_inode(plan, _WHITEOUT_MODE, maker.uid, maker.gid, 0) if flags & RENAME_WHITEOUT else None
     if target is None:
         if moves_directory and parent != new_parent and new.nlink >= LINKS_MAX:
             raise FsError(errno.EMLINK)

@@ -11,6 +11,7 @@ from deferfs.device import FileDevice
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.volume import namespace, xattrs
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import Credentials, NewInode
 from tests.cli.conftest import Command, is_one_line
 
 
@@ -23,10 +24,11 @@ def past(image: Path) -> Path:
     """A crashed image with transactions 1 to 3 in its log: a file and a directory; a name gone; an orphan."""
     driver = open_image(image)
     volume = driver.volume
-    directory = driver.run(namespace.create, volume, ROOT_INO, b"directory", stat.S_IFDIR | 0o755, 0, 0).ino
+    directory = driver.run(namespace.create, volume, ROOT_INO, b"directory", NewInode(stat.S_IFDIR | 0o755)).ino
     for number in range(120):
-        driver.run(namespace.create, volume, directory, b"file %d" % number, stat.S_IFREG | 0o644, 0, 0)
-    ino = driver.run(namespace.create, volume, ROOT_INO, b"data\xff", stat.S_IFREG | 0o640, 7, 8).ino
+        driver.run(namespace.create, volume, directory, b"file %d" % number, NewInode(stat.S_IFREG | 0o644))
+    owned = NewInode(stat.S_IFREG | 0o640, Credentials(7, 8))
+    ino = driver.run(namespace.create, volume, ROOT_INO, b"data\xff", owned).ino
     driver.write(ino, 0, b"x" * 20_000)
     driver.write(ino, 1 << 20, b"y")
     driver.run(xattrs.setxattr, volume, ino, b"user.colour", b"red")
@@ -147,7 +149,7 @@ def plant(image: Path) -> None:
     volume = driver.volume
 
     def name(text: bytes) -> None:
-        driver.run(namespace.create, volume, ROOT_INO, text, stat.S_IFREG | 0o644, 0, 0)
+        driver.run(namespace.create, volume, ROOT_INO, text, NewInode(stat.S_IFREG | 0o644))
         driver.commit()
 
     for number in range(5):
@@ -173,9 +175,9 @@ def test_bisect(image: Path, command: Command) -> None:
 
 def test_bisect_of_what_was_bad_before_the_log_begins(image: Path, command: Command) -> None:
     driver = open_image(image)
-    directory = driver.run(namespace.create, driver.volume, ROOT_INO, b"large", stat.S_IFDIR | 0o755, 0, 0).ino
+    directory = driver.run(namespace.create, driver.volume, ROOT_INO, b"large", NewInode(stat.S_IFDIR | 0o755)).ino
     for number in range(300):
-        driver.run(namespace.create, driver.volume, directory, b"file %d" % number, stat.S_IFREG | 0o644, 0, 0)
+        driver.run(namespace.create, driver.volume, directory, b"file %d" % number, NewInode(stat.S_IFREG | 0o644))
     driver.close()
     driver.device.close()
     root = json.loads(command("debug", "inode", "--json", image, "/large").out)["root"]

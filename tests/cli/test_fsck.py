@@ -24,6 +24,7 @@ from deferfs.store.io import run_job
 from deferfs.store.mkfs import make_filesystem, plan_geometry
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import NewInode
 from tests.cli.conftest import Command, Outcome, environment_of_the_program, is_one_line
 
 
@@ -32,7 +33,7 @@ def leave_unclean(image: Path) -> None:
     driver = Driver.open(FileDevice.open(str(image), writable=True), clock=time.time_ns, entropy=lambda: 1)
     volume = driver.volume
     for name in (b"kept", b"deleted"):
-        driver.run(namespace.create, volume, 1, name, 0o100644, 0, 0)
+        driver.run(namespace.create, volume, 1, name, NewInode(0o100644))
     driver.run(namespace.unlink, volume, 1, b"deleted")
     driver.commit()
     driver.device.close()
@@ -163,9 +164,9 @@ def test_lost_files_are_found(image: Path, command: Command) -> None:
     """The leaf of a large directory is lost: what it named is in lost+found afterwards."""
     driver = Driver.open(FileDevice.open(str(image), writable=True), clock=time.time_ns, entropy=lambda: 1)
     volume = driver.volume
-    directory = driver.run(namespace.create, volume, 1, b"large", 0o040755, 0, 0).ino
+    directory = driver.run(namespace.create, volume, 1, b"large", NewInode(0o040755)).ino
     for number in range(400):
-        driver.run(namespace.create, volume, directory, b"file %d" % number, 0o100644, 0, 0)
+        driver.run(namespace.create, volume, directory, b"file %d" % number, NewInode(0o100644))
     record = driver.run(lambda plan: volume.store.inodes.get(plan, directory))
     leaf = driver.run(lambda plan: plan.get(record.root, DirectoryNode)).children[1]
     driver.close()
@@ -224,7 +225,7 @@ def garbage_over_the_record(image: Path, command: Command, what: str) -> None:
 def test_names_outlive_the_record_of_their_directory(image: Path, command: Command) -> None:
     driver = Driver.open(FileDevice.open(str(image), writable=True), clock=time.time_ns, entropy=lambda: 1)
     for number in range(300):
-        driver.run(namespace.create, driver.volume, 1, b"file %d" % number, 0o100644, 0, 0)
+        driver.run(namespace.create, driver.volume, 1, b"file %d" % number, NewInode(0o100644))
     driver.close()
     driver.device.close()
     garbage_over_the_record(image, command, "/")

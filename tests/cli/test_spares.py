@@ -7,6 +7,7 @@ from pathlib import Path
 from deferfs.device import FileDevice
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import NewInode
 from tests.cli.conftest import Command, is_one_line
 from tests.cli.test_fsck import leave_unclean
 
@@ -98,7 +99,7 @@ def test_an_image_of_an_older_program_gets_them(image: Path, command: Command) -
         assert command("fsck", option, image).code == 0
         assert spares_of(image, command) == []
     driver = Driver.open(FileDevice.open(str(image), writable=True), clock=time.time_ns, entropy=lambda: 1)
-    driver.run(namespace.create, driver.volume, 1, b"kept", 0o100644, 0, 0)
+    driver.run(namespace.create, driver.volume, 1, b"kept", NewInode(0o100644))
     driver.close()
     driver.device.close()
     outcome = command("fsck", "-y", image)

@@ -13,6 +13,7 @@ from deferfs.reclaim.inactivation import Inactivation
 from deferfs.reclaim.inode import ActiveReference, InCoreInode, PassiveReference
 from deferfs.reclaim.states import State
 from deferfs.volume import attributes, namespace
+from deferfs.volume.new_inode import NewInode
 from tests.property.reclaim_model import File, Model
 from tests.unit.volumes import FILE, ROOT, assert_sound, fresh_driver
 
@@ -94,7 +95,7 @@ class World:
     # --- names and data ---
     def create(self, name: bytes, extents: int) -> None:
         """A file of so many extents, which the kernel knows."""
-        record = self.driver.run(namespace.create, self.volume, ROOT, name, FILE, 0, 0)
+        record = self.driver.run(namespace.create, self.volume, ROOT, name, NewInode(FILE))
         file = File(record.ino, record.generation)
         self.model.files.append(file)
         self.names[name] = file

@@ -15,6 +15,7 @@ from deferfs.device import MemoryDevice, TearingDevice
 from deferfs.errors import DeviceError, FsError
 from deferfs.store.io import Flush
 from deferfs.volume import namespace
+from deferfs.volume.new_inode import NewInode
 
 
 class ForgetfulDevice(TearingDevice):
@@ -38,9 +39,9 @@ def _with_both_jobs_before_a_flush() -> tuple[ForgetfulDevice, SteppingDriver]:
     """File `old` is committed and on its way home; file `new` is being committed. Either job waits for its flush."""
     device = ForgetfulDevice(MemoryDevice.from_bytes(fresh_image(Shape())))
     driver = SteppingDriver.open(device, clock=itertools.count(1).__next__, entropy=lambda: 7)
-    driver.run(namespace.create, driver.volume, ROOT, b"old", 0o100644, 0, 0)
+    driver.run(namespace.create, driver.volume, ROOT, b"old", NewInode(0o100644))
     driver.commit()
-    driver.run(namespace.create, driver.volume, ROOT, b"new", 0o100644, 0, 0)
+    driver.run(namespace.create, driver.volume, ROOT, b"new", NewInode(0o100644))
     driver.begin_checkpoint()
     driver.begin_commit()
     for job in (driver.checkpointing, driver.committing):

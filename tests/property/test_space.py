@@ -147,7 +147,7 @@ def judged(runtime: Runtime, patch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             raise
 
     with patch.context() as patched:
-        patched.setattr(runtime.room, "make", make_and_judge)
+        patched.setattr(runtime.space, "make", make_and_judge)
         yield refusals
 
 

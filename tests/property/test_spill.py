@@ -10,6 +10,7 @@ from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.states import State
 from deferfs.volume import attributes, namespace
 from deferfs.volume.attributes import statfs
+from deferfs.volume.new_inode import NewInode
 from tests.unit.volumes import FILE, ROOT, assert_sound, fresh_driver, reopened
 
 FILES = 75
@@ -38,7 +39,7 @@ class Spilling(RuleBasedStateMachine):
     def _create(self) -> None:
         name = b"f%d" % self.made
         self.made += 1
-        record = self.driver.run(namespace.create, self.driver.volume, ROOT, name, FILE, 0, 0)
+        record = self.driver.run(namespace.create, self.driver.volume, ROOT, name, NewInode(FILE))
         self.linked.append((name, record.ino))
         if self.made % 3:
             self.driver.write(record.ino, 0, bytes(1000 * (self.made % 7)))

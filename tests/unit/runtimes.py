@@ -11,6 +11,7 @@ from deferfs.errors import FsError
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import NewInode
 from tests.unit.volumes import FILE, ROOT, fresh_driver
 
 SECONDS_MAX = 60
@@ -52,7 +53,7 @@ async def running(
 
 async def make_file(runtime: Runtime, name: bytes, data: bytes = b"", *, parent: int = ROOT, mode: int = FILE) -> int:
     """Create a file (or a directory) that the kernel knows by one lookup; its number."""
-    record = await runtime.run(namespace.create, runtime.volume, parent, name, mode, 0, 0)
+    record = await runtime.run(namespace.create, runtime.volume, parent, name, NewInode(mode))
     runtime.volume.lookup_count(record)
     if data:
         await runtime.write(record.ino, 0, data)
@@ -85,7 +86,7 @@ async def delete_unheld(runtime: Runtime, count: int) -> None:
     """Make and delete files that nobody holds: their inodes are queued at once."""
     for number in range(count):
         name = b"%d" % number
-        await runtime.run(namespace.create, runtime.volume, ROOT, name, FILE, 0, 0)
+        await runtime.run(namespace.create, runtime.volume, ROOT, name, NewInode(FILE))
         await unlink(runtime, name)
 
 

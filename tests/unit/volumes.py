@@ -27,6 +27,7 @@ from deferfs.store.recovery import read_superblock
 from deferfs.store.store import Store
 from deferfs.volume import attributes, namespace
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import NewInode
 from deferfs.volume.volume import Volume
 
 T = TypeVar("T")
@@ -153,7 +154,7 @@ def free_blocks(driver: Driver) -> int:
 
 def make(driver: Driver, name: bytes, mode: int = FILE, parent: int = ROOT) -> int:
     """Create; the inode number. Nobody holds the inode."""
-    return driver.run(namespace.create, driver.volume, parent, name, mode, 0, 0).ino
+    return driver.run(namespace.create, driver.volume, parent, name, NewInode(mode)).ino
 
 
 def make_file(driver: Driver, name: bytes, data: bytes, parent: int = ROOT) -> int:

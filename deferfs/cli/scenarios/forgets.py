@@ -27,6 +27,7 @@ from deferfs.store.mkfs import make_filesystem, plan_geometry
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
 from deferfs.volume import namespace
+from deferfs.volume.new_inode import NewInode
 from deferfs.volume.volume import Volume
 
 MESSAGE: Final = 65_000
@@ -120,7 +121,7 @@ async def orphans(runtime: Runtime, count: int) -> list[tuple[int, int]]:
     message = []
     for number in range(count):
         name = b"%d" % number
-        record = await runtime.run(namespace.create, runtime.volume, ROOT, name, FILE, 0, 0)
+        record = await runtime.run(namespace.create, runtime.volume, ROOT, name, NewInode(FILE))
         runtime.volume.lookup_count(record)
         await runtime.run(namespace.unlink, runtime.volume, ROOT, name)
         message.append((record.ino, 1))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import trio
 
+from deferfs.device.identity import Identity
 from deferfs.errors import DeferfsError, FsError, MountFailedError
 from deferfs.limits import HANDLERS_MAX, MIB
 from deferfs.mount.control import settings, statistics, why
@@ -59,8 +60,8 @@ def readers_max(budget_bytes: int) -> int:
 class Image(Protocol):
     """What the image file is for this."""
 
-    def identity(self) -> tuple[int, int]:
-        """Device and inode number."""
+    def identity(self) -> Identity:
+        """Which it is, whatever its name."""
 
     def names(self) -> int:
         """How many it has."""

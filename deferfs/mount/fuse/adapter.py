@@ -30,9 +30,10 @@ from deferfs.mount.runtime.activity import Actor
 from deferfs.ondisk.inode import Inode
 from deferfs.store.directories import DirectoryEntry
 from deferfs.volume import acl, attributes, namespace, xattrs
+from deferfs.volume.new_inode import Credentials, NewInode
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.runtime import Runtime
+    from deferfs.mount.fuse.filesystem import Filesystem
     from deferfs.store.plan import Plan
 
 _log: Final = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Adapter(pyfuse3.Operations):
 
     def __init__(
         self,
-        runtime: Runtime,
+        filesystem: Filesystem,
         options: MountOptions,
         *,
         enforce_lists: bool = False,
@@ -61,14 +62,14 @@ class Adapter(pyfuse3.Operations):
         brings, in ns, before they are set (`FileClock.reach`).
         """
         super().__init__()
-        self._runtime = runtime
-        self._volume = runtime.volume
-        self.requests = runtime.requests
-        self.activity = runtime.activity
-        self.anomalies = Anomalies(runtime.volume.inodes.anomalies)
+        self._filesystem = filesystem
+        self._volume = filesystem.volume
+        self.requests = filesystem.requests
+        self.activity = filesystem.activity
+        self.anomalies = Anomalies(filesystem.volume.inodes.anomalies)
         self._refused = RefusedWrites()
         self._attributes = Attributes(
-            runtime.volume,
+            filesystem.volume,
             untrusted=self._refused.available,
             entry_timeout=options.entry_timeout,
             attr_timeout=options.attr_timeout,
@@ -85,33 +86,33 @@ class Adapter(pyfuse3.Operations):
         self.buffer_bytes = 0
         """Of the data of READ and WRITE requests under way. libfuse has received a WRITE into a buffer of its own,
         which pyfuse3 has copied."""
-        runtime.store.memory.add_account("buffers", lambda: self.buffer_bytes)
-        self._handles = Handles(runtime.volume, self.anomalies, writeback_cache=self.enable_writeback_cache)
+        filesystem.volume.store.memory.add_account("buffers", lambda: self.buffer_bytes)
+        self._handles = Handles(filesystem.volume, self.anomalies, writeback_cache=self.enable_writeback_cache)
 
     # --- names ---
     def _names(
         self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
         """Perform a change of names; `dirsync`: durable before it is answered."""
-        change = self._runtime.run(op, *args, **kwargs)
+        change = self._filesystem.run(op, *args, **kwargs)
         return self._durably(change) if self._durable_names else change
 
     def _attribute(
         self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
         """Perform another change; `sync`: the same."""
-        change = self._runtime.run(op, *args, **kwargs)
+        change = self._filesystem.run(op, *args, **kwargs)
         return self._durably(change) if self._durable_attributes else change
 
     async def _durably(self, change: Coroutine[Any, Any, T]) -> T:
         result = await change
-        await self._runtime.sync()
+        await self._filesystem.sync()
         return result
 
     @handler
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """LOOKUP. That there is no such name is an answer to remember, not an error."""
-        record = await self._runtime.run(operations.lookup, self._volume, parent_inode, name)
+        record = await self._filesystem.run(operations.lookup, self._volume, parent_inode, name)
         return self._attributes.nothing() if record is None else self._attributes.of(record)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -119,7 +120,7 @@ class Adapter(pyfuse3.Operations):
         start = time.perf_counter_ns()
         running = self.activity.begin(_FORGET, "forget")
         try:
-            await self._runtime.forget(list(inode_list))
+            await self._filesystem.forget(list(inode_list))
         except Exception:
             _log.exception("forget: internal error")
         finally:
@@ -129,7 +130,7 @@ class Adapter(pyfuse3.Operations):
             self.activity.end(running, start, end)
 
     async def _create(self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext, rdev: int = 0) -> Inode:
-        return await self._names(operations.create, self._volume, parent, name, mode, ctx.uid, ctx.gid, rdev, ctx.umask)
+        return await self._names(operations.create, self._volume, parent, name, NewInode(mode, _maker(ctx), rdev))
 
     @handler
     async def create(
@@ -166,7 +167,7 @@ class Adapter(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """SYMLINK."""
-        record = await self._names(operations.symlink, self._volume, parent_inode, name, target, ctx.uid, ctx.gid)
+        record = await self._names(operations.symlink, self._volume, parent_inode, name, target, _maker(ctx))
         return self._attributes.of(record)
 
     @handler
@@ -180,13 +181,13 @@ class Adapter(pyfuse3.Operations):
     @handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """UNLINK."""
-        await self._runtime.throttle.admit(ctx.pid)
+        await self._filesystem.throttle.admit(ctx.pid)
         await self._names(namespace.unlink, self._volume, parent_inode, name)
 
     @handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """RMDIR."""
-        await self._runtime.throttle.admit(ctx.pid)
+        await self._filesystem.throttle.admit(ctx.pid)
         await self._names(namespace.rmdir, self._volume, parent_inode, name)
 
     @handler
@@ -200,7 +201,7 @@ class Adapter(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> None:
         """RENAME, with NOREPLACE, EXCHANGE and WHITEOUT."""
-        await self._runtime.throttle.admit(ctx.pid)
+        await self._filesystem.throttle.admit(ctx.pid)
         await self._names(
             namespace.rename,
             self._volume,
@@ -209,20 +210,19 @@ class Adapter(pyfuse3.Operations):
             parent_inode_new,
             name_new,
             flags,
-            ctx.uid,
-            ctx.gid,
+            _maker(ctx),
         )
 
     @handler
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         """READLINK."""
-        return await self._runtime.readlink(inode)
+        return await self._filesystem.readlink(inode)
 
     # --- attributes ---
     @handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         """GETATTR: also how a write(2) begins, if the kernel has to ask."""
-        record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        record = await self._filesystem.run(attributes.getattr, self._volume, inode)
         if inode in self._refused.available:
             self._refused.check(inode, record.size, attributes.statfs(self._volume).available, ctx.pid)
         return self._attributes.of(record)
@@ -249,15 +249,15 @@ class Adapter(pyfuse3.Operations):
         elif changes:
             record = await self._attribute(attributes.setattr, self._volume, inode, **changes)
         else:
-            record = await self._runtime.run(attributes.getattr, self._volume, inode)
+            record = await self._filesystem.run(attributes.getattr, self._volume, inode)
         return self._attributes.of(record)
 
     async def _truncate(self, ino: int, length: int, ctx: pyfuse3.RequestContext) -> None:
         caller = Caller(ctx)
-        while not await self._runtime.run(operations.truncate, self._volume, ino, length, caller):
+        while not await self._filesystem.run(operations.truncate, self._volume, ino, length, caller):
             await trio.lowlevel.checkpoint()
         if self._durable_attributes:
-            await self._runtime.sync()
+            await self._filesystem.sync()
 
     @handler
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
@@ -266,7 +266,7 @@ class Adapter(pyfuse3.Operations):
         """
         if not mode & os.X_OK:
             return True
-        record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        record = await self._filesystem.run(attributes.getattr, self._volume, inode)
         return not stat.S_ISREG(record.mode) or bool(record.mode & _ANYBODY_EXECUTES)
 
     @handler
@@ -290,6 +290,7 @@ class Adapter(pyfuse3.Operations):
         error is that to the next request.
         """
         full = begun = False
+        note = self._filesystem.note
 
         def accept(entry: DirectoryEntry, record: Inode | None) -> bool:
             nonlocal full, begun
@@ -302,7 +303,7 @@ class Adapter(pyfuse3.Operations):
         after: int | None = start_id
         while after is not None and not full:
             try:
-                after = await self._runtime.run(operations.readdir, self._volume, fh, after, accept, self._runtime.note)
+                after = await self._filesystem.run(operations.readdir, self._volume, fh, after, accept, note)
             except FsError:
                 if begun:
                     return
@@ -311,7 +312,7 @@ class Adapter(pyfuse3.Operations):
     @handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """FSYNCDIR."""
-        await self._runtime.fsync(fh, data_only=datasync)
+        await self._filesystem.fsync(fh, data_only=datasync)
 
     # --- files ---
     @handler
@@ -322,7 +323,7 @@ class Adapter(pyfuse3.Operations):
         """
         if flags & os.O_TRUNC:
             await self._truncate(inode, 0, ctx)
-        record = await self._runtime.run(attributes.getattr, self._volume, inode)
+        record = await self._filesystem.run(attributes.getattr, self._volume, inode)
         fh = self._handles.open(record, flags)
         if record.size and not self._handles.get(fh).quiet and attributes.accessed(self._volume, record):
             self.invalidate_attributes(inode)
@@ -334,7 +335,7 @@ class Adapter(pyfuse3.Operations):
         handle = self._handles.get(fh)
         self.buffer_bytes += size
         try:
-            return await self._runtime.read(handle.ino, off, size, quiet=handle.quiet)
+            return await self._filesystem.read(handle.ino, off, size, quiet=handle.quiet)
         finally:
             self.buffer_bytes -= size
 
@@ -346,11 +347,11 @@ class Adapter(pyfuse3.Operations):
         self.writes_in_flight += 1
         self.buffer_bytes += 2 * len(buf)
         try:
-            done = await self._runtime.write(handle.ino, off, buf)
+            done = await self._filesystem.write(handle.ino, off, buf)
             while done < len(buf) and self.enable_writeback_cache:
-                done += await self._runtime.write(handle.ino, off + done, buf[done:])
+                done += await self._filesystem.write(handle.ino, off + done, buf[done:])
             if handle.sync:
-                await self._runtime.fsync(handle.ino, data_only=True)
+                await self._filesystem.fsync(handle.ino, data_only=True)
         except FsError as error:
             if error.errno == errno.ENOSPC and self.enable_writeback_cache:
                 self._refused.available[handle.ino] = attributes.statfs(self._volume).available
@@ -373,7 +374,7 @@ class Adapter(pyfuse3.Operations):
         if handle is None:
             return
         self._refused.available.pop(handle.ino, None)
-        await self._runtime.release(handle.reference)
+        await self._filesystem.release(handle.reference)
 
     def open_inodes(self) -> list[int]:
         """The inodes that some handle is open on."""
@@ -382,18 +383,18 @@ class Adapter(pyfuse3.Operations):
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         """FSYNC."""
-        await self._runtime.fsync(self._handles.get(fh).ino, data_only=datasync)
+        await self._filesystem.fsync(self._handles.get(fh).ino, data_only=datasync)
 
     # --- extended attributes ---
     @handler
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         """GETXATTR."""
-        return await self._runtime.run(xattrs.getxattr, self._volume, inode, name)
+        return await self._filesystem.run(xattrs.getxattr, self._volume, inode, name)
 
     @handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
         """LISTXATTR: `trusted.` is for the eyes of administrators."""
-        names = await self._runtime.run(xattrs.listxattr, self._volume, inode)
+        names = await self._filesystem.run(xattrs.listxattr, self._volume, inode)
         if not any(map(_is_trusted, names)) or Caller(ctx).may(CAP_SYS_ADMIN):
             return names
         return [name for name in names if not _is_trusted(name)]
@@ -410,6 +411,10 @@ class Adapter(pyfuse3.Operations):
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         """REMOVEXATTR."""
         await self._attribute(xattrs.removexattr, self._volume, inode, name)
+
+
+def _maker(ctx: pyfuse3.RequestContext) -> Credentials:
+    return Credentials(ctx.uid, ctx.gid, ctx.umask)
 
 
 def _opened(fh: int) -> pyfuse3.FileInfo:

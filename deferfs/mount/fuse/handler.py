@@ -8,7 +8,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import pyfuse3
 
@@ -16,16 +16,28 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.mount.runtime.activity import Actor, set_caller
 
 if TYPE_CHECKING:
-    from deferfs.mount.fuse.adapter import Adapter
+    from deferfs.mount.fuse.anomalies import Anomalies
+    from deferfs.mount.runtime.activity import Activity
+    from deferfs.mount.runtime.waits import Timings
 
+
+class Observed(Protocol):
+    """What the class has whose methods are handlers."""
+
+    activity: Activity
+    requests: Timings
+    anomalies: Anomalies
+
+
+H = TypeVar("H", bound=Observed)
 P = ParamSpec("P")
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 
 
 def handler(
-    function: Callable[Concatenate[Adapter, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Adapter, P], Coroutine[Any, Any, T]]:
+    function: Callable[Concatenate[H, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
     """Time a handler of the adapter, and let nothing but FUSEError leave it: anything else would end the mount."""
     name = function.__name__
     actor = Actor(name)
@@ -34,7 +46,7 @@ def handler(
     """Where the request says whose it is; the kernel does not tell for all of them."""
 
     @functools.wraps(function)
-    async def handle(self: Adapter, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def handle(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
         start = time.perf_counter_ns()
         running = self.activity.begin(actor)
         set_caller(args[at].pid if at is not None and at < len(args) else 0)  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from deferfs.store.directories import DirectoryEntry
 from deferfs.store.needs import NeedBlocks
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes, files, namespace
+from deferfs.volume.new_inode import Credentials, NewInode
 from deferfs.volume.volume import Volume, inode_of, is_name
 
 READDIR_BATCH: Final = 64
@@ -45,24 +46,14 @@ def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode | None
     return _counted(plan, volume, found)
 
 
-def create(
-    plan: Plan,
-    volume: Volume,
-    parent: int,
-    name: bytes,
-    mode: int,
-    uid: int,
-    gid: int,
-    rdev: int = 0,
-    umask: int = 0,
-) -> Inode:
+def create(plan: Plan, volume: Volume, parent: int, name: bytes, new: NewInode) -> Inode:
     """`namespace.create`."""
-    return _counted(plan, volume, namespace.create(plan, volume, parent, name, mode, uid, gid, rdev, umask))
+    return _counted(plan, volume, namespace.create(plan, volume, parent, name, new))
 
 
-def symlink(plan: Plan, volume: Volume, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+def symlink(plan: Plan, volume: Volume, parent: int, name: bytes, target: bytes, maker: Credentials) -> Inode:
     """`namespace.symlink`."""
-    return _counted(plan, volume, namespace.symlink(plan, volume, parent, name, target, uid, gid))
+    return _counted(plan, volume, namespace.symlink(plan, volume, parent, name, target, maker))
 
 
 def link(plan: Plan, volume: Volume, ino: int, parent: int, name: bytes) -> Inode:

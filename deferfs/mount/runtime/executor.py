@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from deferfs.errors import CorruptionError, FsError, without_traceback
-from deferfs.mount.runtime.waiting import Gate, MemorySource, SpaceSource, Waiting
+from deferfs.mount.runtime.waiting import Gate, MemorySource, Sources, SpaceSource, Waiting
 from deferfs.store.needs import Need
 from deferfs.store.plan import Plan
 
@@ -58,19 +58,20 @@ class Executor:
         self.volume = volume
         self.store = volume.store
         self.instruments = instruments
-        self.committer = committer
-        self.grants = grants
         self.corruptions_total = 0
+        self.sources: Sources
+        """Known when it has been connected."""
         self._checker = instruments.checker
+        self._committer = committer
+        self._grants = grants
         self._evictor: Evictor
-        self.memory: MemorySource
-        self.space: SpaceSource
-        self.gate: Gate
 
     def connect(self, evictor: Evictor, memory: MemorySource, space: SpaceSource, gate: Gate) -> None:
         """Say what is waited for. To be called before the first operation; these need the executor themselves."""
         self._evictor = evictor
-        self.memory, self.space, self.gate = memory, space, gate
+        self.sources = Sources(
+            self.device, self.store, self.instruments, self._committer, self._grants, memory, space, gate
+        )
 
     def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Perform one operation; FsError as the caller of the filesystem sees it."""
@@ -104,7 +105,7 @@ class Executor:
             self.note(error)
             raise
         else:
-            self.committer.after_operation()
+            self._committer.after_operation()
         if lacking is not None:
             result = await self._retry(lacking, lambda plan: op(plan, *args, **kwargs), reserve=reserve)
         if self.volume.due and not reserve:
@@ -128,7 +129,7 @@ class Executor:
 
     async def _retry(self, need: Need, op: Callable[[Plan], T], *, reserve: bool) -> T:
         """The slow path: satisfy needs until the operation goes through."""
-        waiting = Waiting(self, reserve=reserve)
+        waiting = Waiting(self.sources, reserve=reserve)
         try:
             while True:
                 await waiting.satisfy(need)
@@ -138,7 +139,7 @@ class Executor:
                     result = op(plan)
                     self._write_data(plan)
                     plan.apply()
-                    self.committer.after_operation()
+                    self._committer.after_operation()
                     return result
                 except Need as another:
                     if plan is not None:

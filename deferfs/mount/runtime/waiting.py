@@ -7,12 +7,13 @@ granted in order of arrival.
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from deferfs.errors import CorruptionError, FsError
-from deferfs.mount.runtime.grants import Reservation
+from deferfs.mount.runtime.grants import Grants, Reservation
 from deferfs.store.needs import (
     Need,
     NeedBlocks,
@@ -26,7 +27,10 @@ from deferfs.store.needs import (
 from deferfs.store.plan import Plan
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.executor import Executor
+    from deferfs.device.base import Device
+    from deferfs.mount.runtime.committer import Committer
+    from deferfs.mount.runtime.instruments import Instruments
+    from deferfs.store.store import Store
 
 _ROUNDS_MAX: Final = 10_000
 """Times an operation looks for space again because others took what it had waited for."""
@@ -56,30 +60,44 @@ class Gate(Protocol):
         """Return when changes are possible again. FsError(EINTR) when the caller of the request is being killed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where everything comes from that an operation may lack."""
+
+    device: Device
+    store: Store
+    instruments: Instruments
+    committer: Committer
+    grants: Grants
+    memory: MemorySource
+    space: SpaceSource
+    gate: Gate
+
+
 class Waiting:
     """What one operation holds over its retries: fetched blocks, data, a grant."""
 
-    __slots__ = ("_blocks", "_executor", "_log", "_reserve", "_rounds", "_supplied", "_throttled", "_warmed")
+    __slots__ = ("_blocks", "_log", "_reserve", "_rounds", "_sources", "_supplied", "_throttled", "_warmed")
 
-    def __init__(self, executor: Executor, *, reserve: bool) -> None:
-        self._executor = executor
+    def __init__(self, sources: Sources, *, reserve: bool) -> None:
+        self._sources = sources
         self._reserve = reserve
         self._blocks: list[int] = []
         self._supplied: dict[tuple[int, int], bytes] = {}
         self._warmed: set[int] = set()
-        self._log = Reservation(executor.grants)
+        self._log = Reservation(sources.grants)
         self._rounds = 0
         self._throttled = reserve
 
     def plan(self) -> Plan:
         """A plan with what was waited for. The operation has been through direct reclaim: no NeedMemory again."""
-        plan = Plan(self._executor.store, reserve=self._reserve, grant=self._log.grant)
+        plan = Plan(self._sources.store, reserve=self._reserve, grant=self._log.grant)
         plan.supplied = self._supplied
         plan.throttled = plan.throttled or self._throttled
         return plan
 
     def end(self) -> None:
-        cache = self._executor.store.cache
+        cache = self._sources.store.cache
         for address in self._blocks:
             cache.let_go(address)
         self._give_up_log_space()
@@ -88,7 +106,7 @@ class Waiting:
         """Before waits for inodegc or a thaw: who is waited for may need it."""
         if self._log.grant is not None:
             self._log.give_up()
-            self._executor.grants.serve()
+            self._sources.grants.serve()
 
     async def satisfy(self, need: Need) -> None:
         if isinstance(need, NeedBlocks):
@@ -101,37 +119,37 @@ class Waiting:
             await self._memory(need.bytes_over)
         elif isinstance(need, NeedWriteBack):
             self._throttled = True
-            with self._executor.instruments.waits.measure("memory"):
-                await self._executor.committer.less_dirty(self._executor.store.memory.dirty_bytes_max)
+            with self._sources.instruments.waits.measure("memory"):
+                await self._sources.committer.less_dirty(self._sources.store.memory.dirty_bytes_max)
         elif isinstance(need, NeedFreeSpace):
             self._rounds += 1
             if self._rounds > _ROUNDS_MAX:
                 raise FsError(errno.ENOSPC, "others took all the space that was freed")
             self._give_up_log_space()
-            await self._executor.space.make(need.blocks, reserve=self._reserve)
+            await self._sources.space.make(need.blocks, reserve=self._reserve)
         elif isinstance(need, NeedThaw):
             self._give_up_log_space()
-            self._executor.instruments.checker.might_wait("thaw")
-            with self._executor.instruments.waits.measure("thaw"):
-                await self._executor.gate.wait_thawed()
+            self._sources.instruments.checker.might_wait("thaw")
+            with self._sources.instruments.waits.measure("thaw"):
+                await self._sources.gate.wait_thawed()
         else:
             raise need
 
     async def _memory(self, bytes_over: int) -> None:
-        executor = self._executor
+        sources = self._sources
         if self._reserve:
             # an inactivation must not evict inodes, whose inactivation would evict inodes in turn
-            executor.store.cache.shrink(bytes_over)
+            sources.store.cache.shrink(bytes_over)
             return
-        with executor.instruments.waits.measure("memory"):
-            freed = await executor.memory.direct_reclaim(bytes_over)
+        with sources.instruments.waits.measure("memory"):
+            freed = await sources.memory.direct_reclaim(bytes_over)
             if not freed and self._log.grant is None:
-                await executor.memory.wait_for_debts()  # outside of the reclaim context
+                await sources.memory.wait_for_debts()  # outside of the reclaim context
 
     async def _read(self, offset: int, length: int) -> bytes | None:
         """Bytes as they are at this moment. None when they had to be waited for: what was read then may be out of date,
         but the page cache is warm, and the operation runs again."""
-        device, instruments = self._executor.device, self._executor.instruments
+        device, instruments = self._sources.device, self._sources.instruments
         try:
             data = device.read_nowait(offset, length)
             if data is not None:
@@ -147,7 +165,7 @@ class Waiting:
         return None
 
     async def _fetch(self, need: NeedBlocks) -> None:
-        store = self._executor.store
+        store = self._sources.store
         size = store.fmt.block_size
         for address, kind in need.blocks:
             if not 0 < address < store.superblock.blocks:
@@ -168,7 +186,7 @@ class Waiting:
         filesystem in the kernel allocates inside of its transactions."""
         waited = await self._log.reserve(credits)
         if not self._reserve:
-            self._executor.instruments.checker.might_need("memory")
-        over = self._executor.store.memory.excess(reserve=self._reserve) if waited else 0
+            self._sources.instruments.checker.might_need("memory")
+        over = self._sources.store.memory.excess(reserve=self._reserve) if waited else 0
         if over > 0:
             await self._memory(over)

@@ -12,6 +12,7 @@ from deferfs.errors import DeferfsError, DeviceError, FsError
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.volume import attributes, files, namespace, xattrs
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import NewInode
 
 _INODES_MAX = 300
 _ENTRIES_MAX = 2000
@@ -72,7 +73,7 @@ def _directory(driver: Driver, ino: int, number: int) -> list[int]:
         )
 
     entries: list[tuple[int, bytes]] = _try(listed) or []
-    _try(driver.run, namespace.create, volume, ino, b"new %d" % number, stat.S_IFREG | 0o644, 0, 0)
+    _try(driver.run, namespace.create, volume, ino, b"new %d" % number, NewInode(stat.S_IFREG | 0o644))
     for index, (_, name) in enumerate(entries):
         _try(driver.run, namespace.lookup, volume, ino, name)
         if index % 3 == 0:

@@ -18,6 +18,7 @@ from deferfs.store.io import run_job
 from deferfs.store.mkfs import make_filesystem, plan_geometry
 from deferfs.volume import files, namespace, xattrs
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import NewInode
 from tests.unit.check.image import metadata_blocks
 
 SIZES = {1024: 12 << 20, 4096: 24 << 20, 65536: 64 << 20}
@@ -114,7 +115,7 @@ class Workload:
         return parent, self.random.choice(found)
 
     def _make(self, mode: int, name: bytes) -> int:
-        return self.driver.run(namespace.create, self.volume, self._directory(), name, mode, 0, 0).ino
+        return self.driver.run(namespace.create, self.volume, self._directory(), name, NewInode(mode)).ino
 
     def _create(self) -> None:
         self._make(stat.S_IFREG | 0o644, self._name())
@@ -128,7 +129,7 @@ class Workload:
 
     def _symlink(self) -> None:
         target = b"t" * self.random.choice([1, 380, 3000, 4095])
-        self.driver.run(namespace.symlink, self.volume, self._directory(), self._name(), target, 0, 0)
+        self.driver.run(namespace.symlink, self.volume, self._directory(), self._name(), target)
 
     def _link(self) -> None:
         ino = self._entry()[1].ino

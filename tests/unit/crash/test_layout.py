@@ -13,6 +13,7 @@ from deferfs.crash.model import Node
 from deferfs.crash.tree import read_content, read_tree
 from deferfs.device import SECTOR_BYTES
 from deferfs.volume import namespace
+from deferfs.volume.new_inode import NewInode
 from tests.unit.volumes import fresh_driver
 
 OLD = random.Random(1).randbytes(2 * SECTOR_BYTES)
@@ -62,7 +63,7 @@ def test_a_layout_reads_what_the_volume_reads() -> None:
     dice = random.Random(3)
     for number, writes in enumerate(([(0, 100)], [(0, 9000)], [(50_000, 3000), (100, 10)], [(4095, 2)], [])):
         name = b"%d" % number
-        ino = driver.run(namespace.create, driver.volume, 1, name, stat.S_IFREG | 0o600, 0, 0).ino
+        ino = driver.run(namespace.create, driver.volume, 1, name, NewInode(stat.S_IFREG | 0o600)).ino
         for offset, length in writes:
             driver.write(ino, offset, dice.randbytes(length))
         driver.truncate(ino, 60_000 if number % 2 else 70)

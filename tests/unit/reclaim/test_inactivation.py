@@ -140,7 +140,7 @@ def test_orphans_of_other_kinds(mode: int) -> None:
     driver = fresh_driver()
     free = free_blocks(driver)
     if mode == 0o120777:
-        driver.run(namespace.symlink, driver.volume, 1, b"it", b"t" * 3000, 0, 0)
+        driver.run(namespace.symlink, driver.volume, 1, b"it", b"t" * 3000)
     else:
         make(driver, b"it", mode)
     driver.run(namespace.rmdir if mode == DIRECTORY else namespace.unlink, driver.volume, 1, b"it")

@@ -19,6 +19,7 @@ from deferfs.store.io import Flush, Write, perform, run_job
 from deferfs.store.mkfs import Geometry, journal_bytes_default, make_filesystem, plan_geometry
 from deferfs.store.recovery import read_superblock
 from deferfs.volume import namespace
+from deferfs.volume.new_inode import NewInode
 from tests.unit.volumes import BLOCK_SIZES, HASH_KEY, UUID, fresh_device, image_bytes, names, open_driver, record
 
 
@@ -165,7 +166,7 @@ def test_a_power_failure_leaves_the_old_filesystem_or_the_new_one_or_none() -> N
     device = fresh_device(size)
     driver = open_driver(device)
     for number in range(20):
-        driver.run(namespace.create, driver.volume, ROOT_INO, b"%d" % number, stat.S_IFREG | 0o600, 0, 0)
+        driver.run(namespace.create, driver.volume, ROOT_INO, b"%d" % number, NewInode(stat.S_IFREG | 0o600))
     driver.close()
     recording = RecordingDevice(device)
     pages = split(device.snapshot(), KIB)

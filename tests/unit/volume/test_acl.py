@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from deferfs.volume import acl, attributes, namespace, xattrs
 from deferfs.volume.acl import Entry
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import Credentials, NewInode
 from tests.unit.volumes import DIRECTORY, FILE, ROOT, assert_sound, fails_with, fresh_driver, make, record, reopened
 
 NOBODY = 0xFFFFFFFF
@@ -145,7 +146,7 @@ def test_only_directories_have_default_lists_and_links_have_none() -> None:
     value = acl.encode(entries("u7 g5 o0"))
     with fails_with(errno.EACCES):
         set_(driver, make(driver, b"file"), acl.DEFAULT, value)
-    link = driver.run(namespace.symlink, driver.volume, ROOT, b"link", b"target", 0, 0).ino
+    link = driver.run(namespace.symlink, driver.volume, ROOT, b"link", b"target").ino
     with fails_with(errno.EOPNOTSUPP):
         set_(driver, link, acl.ACCESS, value)
 
@@ -159,11 +160,11 @@ def test_what_is_made_in_a_directory_with_a_default_list(block_size: int) -> Non
     umask = 0o077
 
     def create(parent: int, name: bytes, mode: int) -> int:
-        return driver.run(namespace.create, driver.volume, parent, name, mode, 0, 0, 0, umask).ino
+        return driver.run(namespace.create, driver.volume, parent, name, NewInode(mode, Credentials(umask=umask))).ino
 
     inner = create(top, b"inner", stat.S_IFDIR | 0o775)
     file = create(inner, b"file", stat.S_IFREG | 0o640)
-    link = driver.run(namespace.symlink, driver.volume, top, b"link", b"target", 0, 0).ino
+    link = driver.run(namespace.symlink, driver.volume, top, b"link", b"target").ino
     driver.commit()
     driver = reopened(driver)
     assert every(driver, inner) == {acl.ACCESS: default, acl.DEFAULT: default}
@@ -176,7 +177,8 @@ def test_what_is_made_in_a_directory_with_a_default_list(block_size: int) -> Non
 
 def test_the_umask_counts_where_there_is_no_default_list() -> None:
     driver = fresh_driver()
-    made = driver.run(namespace.create, driver.volume, ROOT, b"file", stat.S_IFREG | 0o666, 0, 0, 0, 0o027)
+    masked = NewInode(stat.S_IFREG | 0o666, Credentials(umask=0o027))
+    made = driver.run(namespace.create, driver.volume, ROOT, b"file", masked)
     assert made.mode == stat.S_IFREG | 0o640
 
 

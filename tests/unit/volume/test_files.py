@@ -137,7 +137,7 @@ def test_readlink_is_for_symbolic_links(driver: Driver) -> None:
 @pytest.mark.parametrize("length", [1, INLINE_BYTES, INLINE_BYTES + 1, 1024, 1025, 4095])
 def test_symbolic_links_of_every_length(driver: Driver, length: int) -> None:
     target = bytes(97 + i % 26 for i in range(length))
-    link = driver.run(namespace.symlink, driver.volume, 1, b"link", target, 0, 0)
+    link = driver.run(namespace.symlink, driver.volume, 1, b"link", target)
     assert (link.size, stat.S_IFMT(link.mode)) == (length, stat.S_IFLNK)
     assert driver.readlink(link.ino) == target
     driver.commit()

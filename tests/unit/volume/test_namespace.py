@@ -12,6 +12,7 @@ from deferfs.store import directories
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace as ns
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import Credentials, NewInode
 from tests.unit.volumes import (
     DIRECTORY,
     FILE,
@@ -38,7 +39,7 @@ def driver() -> Driver:
     full = make(driver, b"full", DIRECTORY)
     make(driver, b"inside", parent=full)
     make(driver, b"empty", DIRECTORY)
-    driver.run(ns.symlink, driver.volume, ROOT, b"link", b"target", 0, 0)
+    driver.run(ns.symlink, driver.volume, ROOT, b"link", b"target")
     return driver
 
 
@@ -111,7 +112,7 @@ class TestCreate:
     )
     def test_each_kind(self, driver: Driver, mode: int, nlink: int) -> None:
         before = record(driver, ROOT)
-        made = driver.run(ns.create, driver.volume, ROOT, b"new", mode, 3, 4, 0x1234)
+        made = driver.run(ns.create, driver.volume, ROOT, b"new", NewInode(mode, Credentials(3, 4), 0x1234))
         found = record(driver, made.ino)
         assert (found.mode, found.uid, found.gid, found.nlink, found.rdev) == (mode, 3, 4, nlink, 0x1234)
         assert found.atime == found.mtime == found.ctime == found.crtime > before.mtime
@@ -126,7 +127,7 @@ class TestCreate:
     def test_a_set_group_directory_passes_its_group_on(self, driver: Driver) -> None:
         patch(driver, look_up(driver, b"empty").ino, mode=DIRECTORY | stat.S_ISGID, gid=77)
         parent = look_up(driver, b"empty").ino
-        made = [driver.run(ns.create, driver.volume, parent, name, mode, 3, 4) for name, mode in
+        made = [driver.run(ns.create, driver.volume, parent, name, NewInode(mode, Credentials(3, 4))) for name, mode in
                 ((b"f", FILE), (b"d", DIRECTORY))]  # fmt: skip
         assert [(r.gid, bool(r.mode & stat.S_ISGID)) for r in made] == [(77, False), (77, True)]
 
@@ -136,7 +137,7 @@ class TestCreate:
         with fails_with(errno.EEXIST):
             make(driver, name, mode)
         with fails_with(errno.EEXIST):
-            driver.run(ns.symlink, driver.volume, ROOT, name, b"t", 0, 0)
+            driver.run(ns.symlink, driver.volume, ROOT, name, b"t")
 
     @pytest.mark.parametrize("name", [b"x" * 256, b"", b"a/b"])
     def test_a_name_that_cannot_be(self, driver: Driver, name: bytes) -> None:

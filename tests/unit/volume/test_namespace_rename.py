@@ -13,6 +13,7 @@ from deferfs.limits import LINKS_MAX
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace as ns
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import Credentials
 from tests.unit.volumes import (
     DIRECTORY,
     ROOT,
@@ -171,7 +172,7 @@ def test_a_whiteout_takes_the_old_name(kind: str, replaced: bool) -> None:
     moved = build(driver, parent, b"a", kind)
     if replaced:
         build(driver, ROOT, b"b", "file" if kind == "file" else "empty")
-    driver.run(ns.rename, driver.volume, parent, b"a", ROOT, b"b", WHITEOUT, 5, 6)
+    driver.run(ns.rename, driver.volume, parent, b"a", ROOT, b"b", WHITEOUT, Credentials(5, 6))
     driver.commit()
     driver = reopened(driver)
     left = look_up(driver, b"a", parent)

@@ -11,6 +11,7 @@ import pytest
 from deferfs.errors import FsError
 from deferfs.volume import acl, attributes, files, namespace, xattrs
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import NewInode
 from deferfs.volume.volume import Volume
 from tests.unit.volumes import DIRECTORY, FILE, ROOT, fresh_device, make, make_file, record, settle
 
@@ -59,9 +60,9 @@ Op = Callable[[Driver, Volume, int], object]
 """Gets the driver, its volume, and the number of file `a`."""
 
 CHANGES: dict[str, Op] = {
-    "create": lambda d, v, a: d.run(namespace.create, v, ROOT, b"new", FILE, 0, 0),
-    "mkdir": lambda d, v, a: d.run(namespace.create, v, ROOT, b"new", DIRECTORY, 0, 0),
-    "symlink": lambda d, v, a: d.run(namespace.symlink, v, ROOT, b"new", b"t" * 600, 0, 0),
+    "create": lambda d, v, a: d.run(namespace.create, v, ROOT, b"new", NewInode(FILE)),
+    "mkdir": lambda d, v, a: d.run(namespace.create, v, ROOT, b"new", NewInode(DIRECTORY)),
+    "symlink": lambda d, v, a: d.run(namespace.symlink, v, ROOT, b"new", b"t" * 600),
     "link": lambda d, v, a: d.run(namespace.link, v, a, ROOT, b"new"),
     "unlink": lambda d, v, a: d.run(namespace.unlink, v, ROOT, b"a"),
     "rmdir": lambda d, v, a: d.run(namespace.rmdir, v, ROOT, b"empty"),
@@ -136,7 +137,7 @@ def test_what_the_kernel_stamps_does_not(driver: Driver, stamps: Stamps) -> None
 def test_what_is_refused_does_not(driver: Driver, stamps: Stamps) -> None:
     before = stamps.count
     for op in (
-        lambda: driver.run(namespace.create, driver.volume, ROOT, b"a", FILE, 0, 0),
+        lambda: driver.run(namespace.create, driver.volume, ROOT, b"a", NewInode(FILE)),
         lambda: driver.run(namespace.unlink, driver.volume, ROOT, b"nothing"),
         lambda: driver.run(namespace.rmdir, driver.volume, ROOT, b"a"),
         lambda: driver.run(namespace.rename, driver.volume, ROOT, b"nothing", ROOT, b"n"),
@@ -147,7 +148,7 @@ def test_what_is_refused_does_not(driver: Driver, stamps: Stamps) -> None:
 
 
 def test_all_times_of_one_change_are_the_same(driver: Driver, stamps: Stamps) -> None:
-    driver.run(namespace.create, driver.volume, ROOT, b"new", stat.S_IFREG | 0o644, 0, 0)
+    driver.run(namespace.create, driver.volume, ROOT, b"new", NewInode(stat.S_IFREG | 0o644))
     now = FIRST_STAMP + stamps.count
     made = record(driver, ino_of(driver, b"new"))
     assert (made.atime, made.mtime, made.ctime, made.crtime) == (now, now, now, now)

@@ -11,6 +11,7 @@ from deferfs.check.repair import Repaired, repair_image
 from deferfs.device import MemoryDevice
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.volume import namespace
+from deferfs.volume.new_inode import NewInode
 from tests.unit.check.image import Image, metadata_blocks
 from tests.unit.check.repair.losses import Holdings, holdings, losses
 from tests.unit.check.repair.survey import Facts, Footprints, footprints, open_copy, survey
@@ -99,7 +100,7 @@ def require_no_loss_beyond(image: Image, original: bytes, hit: set[int]) -> None
 def require_usable(image: Image) -> None:
     """A volume on it works: create, write, delete, unmount, and the check finds nothing."""
     driver = open_copy(image.device.snapshot())
-    ino = driver.run(namespace.create, driver.volume, ROOT_INO, b"new one", stat.S_IFREG | 0o644, 0, 0).ino
+    ino = driver.run(namespace.create, driver.volume, ROOT_INO, b"new one", NewInode(stat.S_IFREG | 0o644)).ino
     driver.write(ino, 0, b"x" * 5000)
     driver.commit()
     driver.run(namespace.unlink, driver.volume, ROOT_INO, b"new one")

@@ -17,6 +17,7 @@ from deferfs.ondisk.directory import name_key
 from deferfs.ondisk.inode import FLAG_KEYS31
 from deferfs.ondisk.node import DirectoryNode
 from deferfs.volume import namespace
+from deferfs.volume.new_inode import NewInode
 from tests.unit.check.builder import BLOCK_SIZE, BLOCKS
 from tests.unit.check.image import Image
 from tests.unit.check.repair.outcome import NOW, repaired, require_clean
@@ -100,7 +101,7 @@ def test_names_are_made_before_all_others_of_a_directory_built_anew() -> None:
     before = [name for name in names if name_key(image.fmt, name, FLAG_KEYS31) < first]
     assert before
     for name in before[:20]:
-        driver.run(namespace.create, driver.volume, BIG, name, stat.S_IFREG | 0o644, 0, 0)
+        driver.run(namespace.create, driver.volume, BIG, name, NewInode(stat.S_IFREG | 0o644))
     for name in before[:20]:
         driver.run(namespace.lookup, driver.volume, BIG, name)
     driver.close()

@@ -14,6 +14,7 @@ from deferfs.ondisk.inode import FIRST_INO, FLAG_KEYS31, ROOT_INO
 from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
 from deferfs.ondisk.xattr import pack_xattrs
 from deferfs.volume import namespace
+from deferfs.volume.new_inode import NewInode
 from tests.unit.check.builder import BLOCK_SIZE
 from tests.unit.check.damage import CASES
 from tests.unit.check.image import Image
@@ -160,8 +161,8 @@ def test_two_directories_of_one_name_in_one_directory(monkeypatch: pytest.Monkey
 
 def test_names_in_lost_found_are_not_given_twice() -> None:
     driver = open_copy(sample_bytes())
-    home = driver.run(namespace.create, driver.volume, ROOT_INO, b"lost+found", stat.S_IFDIR | 0o700, 0, 0).ino
-    driver.run(namespace.create, driver.volume, home, b"#%d" % SMALL, stat.S_IFREG | 0o600, 0, 0)
+    home = driver.run(namespace.create, driver.volume, ROOT_INO, b"lost+found", NewInode(stat.S_IFDIR | 0o700)).ino
+    driver.run(namespace.create, driver.volume, home, b"#%d" % SMALL, NewInode(stat.S_IFREG | 0o600))
     driver.close()
     image = Image(MemoryDevice.from_bytes(driver.device.read(0, driver.device.size)))
     CASES["directories.file_without_a_name"].damage(image)
@@ -173,7 +174,7 @@ def test_names_in_lost_found_are_not_given_twice() -> None:
 
 def test_a_file_called_lost_found_stays() -> None:
     driver = open_copy(sample_bytes())
-    driver.run(namespace.create, driver.volume, ROOT_INO, b"lost+found", stat.S_IFREG | 0o600, 0, 0)
+    driver.run(namespace.create, driver.volume, ROOT_INO, b"lost+found", NewInode(stat.S_IFREG | 0o600))
     driver.close()
     image = Image(MemoryDevice.from_bytes(driver.device.read(0, driver.device.size)))
     CASES["directories.file_without_a_name"].damage(image)

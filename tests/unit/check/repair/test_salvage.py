@@ -13,6 +13,7 @@ from deferfs.ondisk.format import HEADER_BYTES, INODE_BYTES
 from deferfs.ondisk.inode import FORM_BYTES, ROOT_INO, Inode
 from deferfs.ondisk.node import EXTENT, DirectoryNode, ExtentNode
 from deferfs.volume import namespace
+from deferfs.volume.new_inode import NewInode
 from tests.unit.check.builder import BLOCK_SIZE
 from tests.unit.check.image import Image
 from tests.unit.check.repair.outcome import repaired, require_untouched, require_usable, sample_bytes
@@ -294,9 +295,9 @@ def test_trees_outlive_their_block_of_the_inode_table(content: bytes) -> None:
     driver = fresh_driver()
     for number in range(140):
         make(driver, b"before %d" % number)
-    directory = driver.run(namespace.create, driver.volume, ROOT_INO, b"large", stat.S_IFDIR | 0o755, 0, 0).ino
+    directory = driver.run(namespace.create, driver.volume, ROOT_INO, b"large", NewInode(stat.S_IFDIR | 0o755)).ino
     for number in range(60):
-        driver.run(namespace.create, driver.volume, directory, b"file %d" % number, stat.S_IFREG | 0o644, 0, 0)
+        driver.run(namespace.create, driver.volume, directory, b"file %d" % number, NewInode(stat.S_IFREG | 0o644))
     driver.close()
     original = snapshot_of(driver)
     image = Image(MemoryDevice.from_bytes(original))

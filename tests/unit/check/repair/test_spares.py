@@ -29,6 +29,7 @@ from deferfs.store.mkfs import make_filesystem, plan_geometry
 from deferfs.store.recovery import read_superblock as read_for_a_mount
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import NewInode
 from tests.unit.check.image import Image
 from tests.unit.check.repair.outcome import NOW, repaired, require_clean, require_untouched, sample_bytes
 from tests.unit.check.sample import FILES, SMALL, sample
@@ -44,7 +45,7 @@ def fill(driver: Driver, first: int, count: int) -> dict[bytes, bytes]:
     made: dict[bytes, bytes] = {}
     for number in range(first, first + count):
         name, content = b"file %d" % number, bytes([number % 251]) * (number * 997 % 30_000)
-        ino = driver.run(namespace.create, driver.volume, ROOT, name, FILE, 0, 0).ino
+        ino = driver.run(namespace.create, driver.volume, ROOT, name, NewInode(FILE)).ino
         driver.write(ino, 0, content)
         made[name] = content
     return made
@@ -292,7 +293,7 @@ def test_an_old_image_gets_its_spares() -> None:
 def test_a_place_that_a_file_holds_is_left_to_it() -> None:
     device = old_device()
     driver = open_driver(device)
-    ino = driver.run(namespace.create, driver.volume, ROOT, b"large", FILE, 0, 0).ino
+    ino = driver.run(namespace.create, driver.volume, ROOT, b"large", NewInode(FILE)).ino
     content = bytes(range(256)) * 4 * KIB * 8
     driver.write(ino, 0, content)
     driver.close()

@@ -20,6 +20,7 @@ from deferfs.store.io import run_job
 from deferfs.store.mkfs import make_filesystem, plan_geometry
 from deferfs.volume import namespace, xattrs
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import NewInode
 from tests.unit.check.image import Image, metadata_blocks
 from tests.unit.check.repair.losses import Losses, holdings, losses
 from tests.unit.check.repair.outcome import NOW, held, repaired, require_untouched
@@ -43,7 +44,7 @@ def volume(*, full: bool = False) -> bytes:
     driver = Driver.open(device, clock=clock.__next__, entropy=lambda: 3)
 
     def make(directory: int, name: bytes, mode: int) -> int:
-        return int(driver.run(namespace.create, driver.volume, directory, name, mode, 0, 0).ino)
+        return int(driver.run(namespace.create, driver.volume, directory, name, NewInode(mode)).ino)
 
     parent = make(ROOT_INO, b"directories", _DIRECTORY)
     for number in range(NAMES):

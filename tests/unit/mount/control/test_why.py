@@ -8,6 +8,8 @@ import pytest
 
 from deferfs.errors import FsError
 from deferfs.mount.control.why import explain
+from deferfs.reclaim.inactivation import Inactivation
+from deferfs.store.plan import Plan
 from tests.unit.mount.fuse.requests import context
 from tests.unit.mount.fuse.test_adapter import ROOT, Kernel, kernel
 
@@ -84,14 +86,11 @@ async def test_failures_and_quarantine(kernel: Kernel, monkeypatch: pytest.Monke
     await kernel.adapter.release(fh)
     await kernel.adapter.unlink(ROOT, b"file", context())
     runtime = kernel.runtime
-    working = runtime.run_reserved
 
-    async def failing(op: Any) -> Any:
-        if getattr(op, "__name__", "") == "step":
-            raise FsError(5, "planted")
-        return await working(op)
+    def failing(self: Inactivation, plan: Plan) -> bool:
+        raise FsError(5, "planted")
 
-    monkeypatch.setattr(runtime, "run_reserved", failing)
+    monkeypatch.setattr(Inactivation, "step", failing)
     await kernel.adapter.forget([(ino, 1)])
     while not runtime.volume.gc.errors_total:
         await runtime.workers.progress()

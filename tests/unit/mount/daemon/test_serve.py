@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.lowlevel
 
+from deferfs.device.identity import Identity
 from deferfs.errors import EnvironmentProblem, FsError, MountFailedError, UsageError
 from deferfs.limits import HANDLERS_MAX
 from deferfs.mount.control import paths
@@ -117,8 +118,8 @@ class Kernel:
 class Image:
     """An image file."""
 
-    def identity(self) -> tuple[int, int]:
-        return 8, 12
+    def identity(self) -> Identity:
+        return Identity("8:1", 12)
 
     def names(self) -> int:
         return 1
@@ -210,7 +211,7 @@ async def test_the_outcome_is_told_when_the_image_is_closed(tmp_path: Path) -> N
         assert outcomes == []
     (outcome,) = outcomes
     assert outcome == {
-        "device": 8,
+        "device": "8:1",
         "inode": 12,
         "names": 1,
         "pid": os.getpid(),
@@ -317,11 +318,9 @@ async def test_the_kernel_refuses_changes_first_and_allows_them_last(tmp_path: P
     async with serving(tmp_path) as stage:
         store = stage.runtime.store
         await stage.server.set("ro", "1")
-        assert store.read_only
-        assert stage.kernel.log == ["ro=1"]
+        assert (store.read_only, stage.kernel.log) == (True, ["ro=1"])
         await stage.server.set("ro", "0")
-        assert not store.read_only
-        assert stage.kernel.log == ["ro=1", "ro=0"]
+        assert (store.read_only, stage.kernel.log) == (False, ["ro=1", "ro=0"])
         stage.kernel.refuses_remount = True
         with pytest.raises(FsError, match="cannot remount: Device or resource busy; files are open for writing"):
             await stage.server.set("ro", "1")

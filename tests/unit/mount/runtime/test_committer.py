@@ -26,6 +26,7 @@ from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
 from deferfs.volume import namespace, xattrs
 from deferfs.volume.driver import Driver
+from deferfs.volume.new_inode import NewInode
 from deferfs.volume.volume import Volume
 from tests.unit.runtimes import make_file, running
 from tests.unit.volumes import FILE, ROOT, fresh_device, fresh_driver, make
@@ -55,7 +56,7 @@ async def test_after_an_io_error_every_waiter_is_answered_and_the_end_comes(kind
             await runtime.start(nursery)
             for number in range(1500):
                 try:
-                    await runtime.run(namespace.create, runtime.volume, ROOT, b"f%d" % number, FILE, 0, 0)
+                    await runtime.run(namespace.create, runtime.volume, ROOT, b"f%d" % number, NewInode(FILE))
                     if number % 50 == 0:
                         await runtime.sync()
                         acknowledged = number + 1
@@ -95,7 +96,7 @@ async def test_a_slow_device_makes_everybody_slow_and_nobody_wrong(delays: Delay
     async def writer(number: int) -> None:
         for turn in range(5):
             name, data = b"f%d-%d" % (number, turn), b"%d" % number * 2000
-            record = await runtime.run(namespace.create, runtime.volume, ROOT, name, FILE, 0, 0)
+            record = await runtime.run(namespace.create, runtime.volume, ROOT, name, NewInode(FILE))
             await runtime.write(record.ino, 0, data)
             await runtime.fsync(record.ino)
             durable[name] = data
@@ -242,7 +243,7 @@ async def test_inside_of_quiet_nothing_is_written() -> None:
             committer.ask()
             await trio.testing.wait_all_tasks_blocked()
             assert driver.device.snapshot() == before
-        await trio.testing.wait_all_tasks_blocked()
+        await committer.sync()
         assert driver.device.snapshot() != before
 
 
@@ -269,14 +270,13 @@ async def test_operations_have_the_memory_looked_at_once_in_a_while() -> None:
 async def test_a_transaction_of_half_its_size_is_committed_unasked() -> None:
     driver = fresh_driver(block_size=KIB, journal_blocks=JOURNAL_BLOCKS_MIN)
     journal = driver.volume.store.journal
-    async with committing(driver) as (committer, _):
+    async with committing(driver) as (committer, told):
         number = 0
         while 2 * len(journal.running.images) <= journal.transaction_blocks_max:
-            assert journal.commits_total == 0
+            told.clear()
             make(driver, b"%0200d" % number)
             committer.after_operation()
             number += 1
-            await trio.testing.wait_all_tasks_blocked()
-            if journal.commits_total:
-                break
+        while "done" not in told:
+            await trio.lowlevel.checkpoint()
         assert journal.commits_total == 1

@@ -16,6 +16,7 @@ from deferfs.reclaim.lockdep import FS_RECLAIM, GC_DRAIN, LOG_SPACE
 from deferfs.store.needs import NeedFreeSpace, NeedLogSpace
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace, xattrs
+from deferfs.volume.new_inode import NewInode
 from tests.unit.volumes import FILE, ROOT, fresh_driver
 
 IDLE = SHRINK_BATCH + 30
@@ -30,7 +31,7 @@ def make_runtime(evict: str) -> Runtime:
 
 
 async def make(runtime: Runtime, name: bytes) -> int:
-    record = await runtime.run(namespace.create, runtime.volume, ROOT, name, FILE, 0, 0)
+    record = await runtime.run(namespace.create, runtime.volume, ROOT, name, NewInode(FILE))
     return record.ino
 
 
@@ -120,11 +121,11 @@ async def test_deferred_has_no_circle() -> None:
 async def test_inodegc_may_reserve_while_an_operation_waits_for_free_space() -> None:
     """What waits for inodegc to free blocks holds no log space, which inodegc needs."""
     runtime = make_runtime("deferred")
-    waiting = Waiting(runtime.executor, reserve=False)
+    waiting = Waiting(runtime.executor.sources, reserve=False)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await runtime.start(nursery)
-            record = await runtime.run(namespace.create, runtime.volume, ROOT, b"file", FILE, 0, 0)
+            record = await runtime.run(namespace.create, runtime.volume, ROOT, b"file", NewInode(FILE))
             await runtime.write(record.ino, 0, bytes(20_000))
             await runtime.run(namespace.unlink, runtime.volume, ROOT, b"file")
             await waiting.satisfy(NeedLogSpace(runtime.store.journal.transaction_blocks_max))

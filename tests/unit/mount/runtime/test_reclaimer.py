@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -59,7 +59,7 @@ def idle_inodes(driver: Driver) -> None:
 
 
 @asynccontextmanager
-async def at_work(reclaimer: Reclaimer) -> AsyncIterator[Callable[[], object]]:
+async def at_work(reclaimer: Reclaimer) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """The task runs; what is yielded waits until it has nothing to do."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reclaimer.run)

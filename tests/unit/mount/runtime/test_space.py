@@ -14,6 +14,7 @@ from deferfs.errors import FsError
 from deferfs.mount.runtime import cleanup
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.volume import attributes, namespace
+from deferfs.volume.new_inode import NewInode
 from tests.unit.runtimes import delete_and_forget, fill, make_file, running, turns, unlink
 from tests.unit.volumes import record_of
 
@@ -129,7 +130,7 @@ async def test_a_queued_trim_does_not_meet_the_next_owner_of_the_number(caplog: 
         await delete_and_forget(runtime, b"file", ino)
         await runtime.workers.flush()
         mode = stat.S_IFDIR | 0o755
-        directory = await runtime.run(namespace.create, runtime.volume, ROOT_INO, b"directory", mode, 0, 0)
+        directory = await runtime.run(namespace.create, runtime.volume, ROOT_INO, b"directory", NewInode(mode))
         assert directory.ino == ino
         trimmed = runtime.blockgc.trimmed_total
         runtime.blockgc.queue(ino, generation)
