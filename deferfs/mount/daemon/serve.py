@@ -1,4 +1,4 @@
-"""Serving a mount: the FUSE loop, the control socket, signals, and the way down.
+"""Serving a mount: the FUSE loop, the control socket, and the way down.
 
 Two nurseries: the outer one (runtime, control socket) lives until the image is clean, the inner one (FUSE loop) until
 the kernel has let go of the mount.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -26,6 +25,7 @@ from deferfs.mount.daemon.fork import Handshake
 from deferfs.mount.daemon.idle_heap import trim_when_idle
 from deferfs.mount.daemon.notify import Notifier
 from deferfs.mount.daemon.self_unmount import Mounts, SelfUnmount
+from deferfs.mount.daemon.signals import handle_signals
 from deferfs.mount.fuse import loop
 from deferfs.mount.fuse.kernel_cache import KernelCache
 from deferfs.mount.host.pressure import open_sources
@@ -43,7 +43,6 @@ READER_BYTES: Final = 2 * MIB
 """What a reader of requests may hold while its WRITE waits: libfuse's buffer, and pyfuse3's copy."""
 READERS_FEW: Final = 24
 """So many readers there are with any budget: as many requests may wait before the next one does."""
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 ANSWER_SECONDS_MAX: Final = 5.0
 """For those who have asked what became of the image, to hear it."""
 QUIET_SECONDS: Final = 0.05
@@ -146,8 +145,6 @@ class Server:
         """Why the mount never became usable."""
         self._control: ControlServer | None = None
         self._closed = trio.Event()
-        self._ending: SelfUnmount | None = None
-        """The way down, once somebody has asked for it."""
 
     async def run(self) -> None:
         """Serve until the kernel lets go of the mount, then close the image. DeferfsError when it never was usable."""
@@ -160,7 +157,8 @@ class Server:
             self._runtime.pressure = PressureWatch(open_sources(), self._runtime.reclaimer.under_pressure)
             nursery.start_soon(self._runtime.pressure.run)
             nursery.start_soon(trim_when_idle, lambda: self._runtime.requests.events)
-            nursery.start_soon(self._handle_signals)
+            ending = SelfUnmount(self._mount, self._collect, self._requests.terminate)
+            nursery.start_soon(handle_signals, ending, lambda: diagnostics.report(self.statistics()))
             async with trio.open_nursery() as serving:
                 serving.start_soon(self._serve_requests, serving.cancel_scope)
                 serving.start_soon(self._announce, nursery)
@@ -292,24 +290,7 @@ class Server:
             await _in_thread(lambda: self._mount.set_read_only(False))
             raise
 
-    # --- signals ---
-    async def _handle_signals(self) -> None:
-        async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(*SIGNALS) as signals:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # held back since before the mount
-                async for number in signals:
-                    if number == signal.SIGUSR1:
-                        for line in diagnostics.report(self.statistics()):
-                            _log.info("%s", line)
-                    elif number == signal.SIGHUP:
-                        continue  # the terminal has gone; a filesystem stays
-                    elif self._ending is not None:
-                        self._ending.hurry()
-                    else:
-                        _log.info("asked to end by %s", signal.Signals(number).name)
-                        self._ending = SelfUnmount(self._mount, self._collect, self._requests.terminate)
-                        nursery.start_soon(self._ending.run)
-
+    # --- what the kernel holds back ---
     async def _collect(self) -> None:
         """Have the kernel hand over what it holds back of each open file, without a path to it: when nothing is mounted
         any more, or only in other mount namespaces. Dropping its cached pages of a file makes the kernel write those

@@ -26,7 +26,8 @@ from deferfs.mount.daemon import logs
 from deferfs.mount.daemon.fork import Handshake, raise_file_limit
 from deferfs.mount.daemon.image import load_superblock, open_image
 from deferfs.mount.daemon.notify import Notifier
-from deferfs.mount.daemon.serve import SIGNALS, Server
+from deferfs.mount.daemon.serve import Server
+from deferfs.mount.daemon.signals import SIGNALS
 from deferfs.mount.fuse.adapter import Adapter
 from deferfs.mount.fuse.kernel_mount import KernelMount
 from deferfs.mount.host import heap, syscalls
