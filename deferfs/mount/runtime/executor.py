@@ -73,7 +73,9 @@ class Executor:
             self.device, self.store, self.instruments, self._committer, self._grants, memory, space, gate
         )
 
-    def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+    def run(
+        self, op: Callable[Concatenate[Plan, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T]:
         """Perform one operation; FsError as the caller of the filesystem sees it."""
         self._checker.might_need("memory")
         return self._perform(op, args, kwargs, reserve=False)
