@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PLANTED = {
     "deferfs/device/planted.py": "import deferfs.store.cache",
     "deferfs/store/planted.py": "from deferfs.volume.volume import Volume",
-    "deferfs/volume/planted.py": "def f():\n from deferfs import mount",
+    "deferfs/volume/planted.py": "import deferfs.contract.statistics\ndef f():\n from deferfs import mount",
+    "deferfs/contract/planted.py": "import deferfs.device",
     "deferfs/mount/planted.py": "",
     "deferfs/mount/host/planted.py": "import trio\nfrom deferfs.mount.daemon import session",
     "deferfs/mount/runtime/planted.py": (
@@ -37,6 +38,8 @@ EXPECTED = [
     "deferfs.device is not allowed to import deferfs.store",
     "deferfs.store is not allowed to import deferfs.volume",
     "deferfs.volume is not allowed to import deferfs.mount",
+    "deferfs.volume.planted -> deferfs.contract.statistics",
+    "deferfs.contract is not allowed to import deferfs.device",
     "deferfs.mount is not allowed to import deferfs.cli",
     "deferfs.limits is not allowed to import deferfs.device",
     "deferfs.attic",
@@ -56,7 +59,7 @@ EXPECTED = [
 ]
 
 
-_TOP = {"__main__", "errors", "limits", "printable"}
+_TOP = {"__main__", "errors", "limits", "printable", "units"}
 
 
 def room(module: str) -> str:

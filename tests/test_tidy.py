@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LINES_PER_MODULE_MAX = 450
 LINES_PER_FUNCTION_MAX = 70
 
-FOR_EVERYBODY = {"errors", "limits", "printable"}
+FOR_EVERYBODY = {"errors", "limits", "printable", "units"}
 """Modules at the top of the package that the core imports, too."""
 
 NOT_BELOW_MOUNT = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from deferfs.cli.output import SIZE, Number, Whole
+from deferfs.contract.settings import EVICT_MODES
 
 
 @click.group(
@@ -23,7 +24,7 @@ def command() -> None:
 @click.option("--runs", type=Whole(1), help="Stop after so many runs. Default: 60 seconds.")
 @click.option("--jobs", type=Whole(1, 256), default=1, show_default=True, help="Processes.")
 @click.option("--scheduler", metavar="ADDRESS", help="Use the workers of this Dask scheduler.")
-@click.option("--evict", type=click.Choice(["deferred", "inline"]), help="Default: each in turn.")
+@click.option("--evict", type=click.Choice(EVICT_MODES), help="Default: each in turn.")
 @click.option("-b", "--block-size", type=SIZE, default=1024, show_default=True)
 @click.option("--torn", type=Whole(0), default=24, show_default=True, help="States with one write torn, each.")
 @click.option("--output", default=".", metavar="DIR", help="Where a failure is written.")

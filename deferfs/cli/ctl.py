@@ -6,19 +6,16 @@ import os
 
 import click
 
+from deferfs.cli.setting_help import LIVE_SECTIONS, CommandWithSettings
+from deferfs.contract.settings import LOCKDEP, SYNC, TRACE
+
 
 @click.command(
     "ctl",
     short_help="Change settings of a mounted filesystem.",
-    epilog="Settings: evict=deferred|inline, commit=SECONDS, gc_workers=N, gc_in_core=N, gc_delay=SECONDS, gc_rate=N, "
-    "memory=SIZE, "
-    "background_reclaim=on|off, poll=MICROSECONDS, throttle_inodes=N, throttle_bytes=SIZE, throttle_extents=N, "
-    "throttle_age=SECONDS, throttle_deadline=SECONDS, preallocation_lifetime=SECONDS, drain=SECONDS, "
-    "freeze_limit=SECONDS, ro=1|0. "
-    "Actions: sync, gc=push (start cleaning up now), gc=flush (and wait for it), gc=flush:INODE, gc=flush-below:INODE, "
-    "gc=stop, gc=start, gc=retry, freeze=1 (the image is clean until thaw=1), thaw=1, drop_caches=1, "
-    "lockdep=report (which waits happen while what is held), trace=FILE and trace=off (a timeline for "
-    "ui.perfetto.dev). docs/command-line.md says more of each.",
+    cls=CommandWithSettings,
+    sections=LIVE_SECTIONS,
+    epilog="docs/command-line.md says more of each.",
 )
 @click.argument("directory", metavar="DIR")
 @click.argument("changes", metavar="KEY=VALUE...", nargs=-1, required=True)
@@ -32,20 +29,20 @@ def command(directory: str, changes: tuple[str, ...], as_json: bool) -> None:
 
     pairs = [change.partition("=") for change in changes]
     for key, equals, value in pairs:
-        if key != "sync" and not (key and equals and value):
+        if key != SYNC.key and not (key and equals and value):
             raise UsageError(f"{key!r} is not a setting; write KEY=VALUE, or sync")
     mount = client.find_mount(directory)
     answers = {}
     for key, _, value in pairs:
-        if key == "sync":
+        if key == SYNC.key:
             sync(directory)
             answers[key] = "synced"
         else:
-            if key == "trace" and value != "off":
+            if key == TRACE.key and value != TRACE.default:
                 value = os.path.abspath(value)
             answers[key] = client.ask(mount, "set", key=key, value=value)
         if not as_json:
-            for line in answers[key].splitlines() if key == "lockdep" else [answers[key]]:  # the others answer in one
+            for line in answers[key].splitlines() if key == LOCKDEP.key else [answers[key]]:  # the others answer in one
                 say(line)
     if as_json:
         say_json({key: _value(answer.removeprefix(f"{key}=")) for key, answer in answers.items()})

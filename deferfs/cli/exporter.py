@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from deferfs.errors import ControlError, EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
+    from deferfs.contract.statistics import Statistics
     from deferfs.mount.host.mountinfo import Mount
 
 LOOK_SECONDS: Final = 2.0
 """How often to look whether the mount is still there."""
 
 
-def metrics_text(statistics: Mapping[str, Any]) -> str:
+def metrics_text(statistics: Statistics) -> str:
     """The metrics of one moment. EnvironmentProblem without the library."""
     _require_library()
     from deferfs.cli import stat_metrics
@@ -33,7 +33,7 @@ def serve(mount: Mount, listen: str) -> None:
 
     address, port = _parse(listen)
     registry = CollectorRegistry()
-    registry.register(stat_metrics.MountCollector(lambda: client.ask(mount, "stat")))
+    registry.register(stat_metrics.MountCollector(lambda: client.statistics(mount)))
     client.find_daemon(mount)
     try:
         server, thread = start_http_server(port, address, registry)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import click
 
 from deferfs import __version__
+from deferfs.cli.setting_help import OPTION_SECTIONS, CommandWithSettings
 
 
 @click.command(
     "mount",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Mount options of deferfs: evict=deferred|inline, commit=SECONDS, gc_workers=N, gc_in_core=N, memory=SIZE, "
-    "background_reclaim=on|off, handlers=N, discard, writeback_cache=on|off, poll=MICROSECONDS, "
-    "entry_timeout=SECONDS, attr_timeout=SECONDS, log=FILE; "
-    "and allow_other, allow_root, ro, suid, dev and the others that mount(8) describes.",
+    cls=CommandWithSettings,
+    sections=OPTION_SECTIONS,
+    epilog="And ro, suid, dev and the others that mount(8) describes.\n\ndocs/command-line.md says more of each.",
 )
 @click.argument("image")
 @click.argument("directory", metavar="DIR")
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground; log to standard error.")
 @click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Mount options, comma separated.")
-@click.option("-s", "--sloppy", is_flag=True, help="Ignore mount options that nobody knows.")
+@click.option("-s", "--sloppy", is_flag=True, help="Ignore unknown mount options.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what has been mounted where.")
 def command(
     image: str,
@@ -43,12 +43,17 @@ def command(
         tell(f"{image} is mounted on {directory}")
 
 
-@click.command("mount.deferfs", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "mount.deferfs",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=CommandWithSettings,
+    sections=OPTION_SECTIONS,
+)
 @click.argument("spec")
 @click.argument("directory", metavar="DIR")
 @click.option("-o", "options", multiple=True, metavar="OPTIONS", help="Mount options, comma separated.")
 @click.option("-f", "fake", is_flag=True, help="Check everything, but do not mount.")
-@click.option("-s", "sloppy", is_flag=True, help="Ignore mount options that nobody knows.")
+@click.option("-s", "sloppy", is_flag=True, help="Ignore unknown mount options.")
 @click.option("-n", "_no_mtab", is_flag=True, help="Ignored: there is no mtab to keep.")
 @click.option("-v", "verbose", is_flag=True, help="Say what has been mounted where.")
 @click.option("-t", "_fstype", metavar="TYPE", help="Ignored: there is only one type.")

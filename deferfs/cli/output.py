@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from deferfs.errors import UsageError
-from deferfs.mount.host.units import parse_size
 from deferfs.printable import encodable, printable
+from deferfs.units import parse_size
 
 
 class Size(click.ParamType[int]):

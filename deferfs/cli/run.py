@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from deferfs.cli.output import SIZE
+from deferfs.contract.settings import EVICT, EVICT_MODES
 
 
 @click.command(
@@ -12,7 +13,7 @@ from deferfs.cli.output import SIZE
     short_help="Run a command on a scratch mount.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@click.option("--evict", type=click.Choice(["deferred", "inline"]), default="deferred", show_default=True)
+@click.option("--evict", type=click.Choice(EVICT_MODES), default=EVICT.default, show_default=True)
 @click.option("--memory-limit", type=SIZE, help="Run COMMAND in a memory cgroup of this size.")
 @click.option("--image", help="Use this image, and keep it; made when it does not exist.")
 @click.option("--size", type=SIZE, default="1G", show_default=True, help="Size of the image to make.")

@@ -15,6 +15,7 @@ from typing import Any, Final
 from deferfs.cli.format_image import Request, format_image
 from deferfs.cli.output import json_text, report, tell
 from deferfs.cli.stat_table import activity_lines, gc_line
+from deferfs.contract.statistics import decode
 from deferfs.errors import EnvironmentProblem
 from deferfs.limits import BLOCK_SIZE_BYTES_DEFAULT
 from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
@@ -61,7 +62,7 @@ def run_in_scratch(scratch: Scratch, arguments: Sequence[str]) -> int:
         stack.callback(_unmount, mountpoint)
         code = _run(arguments, mountpoint, cgroup)
         statistics = client.ask(client.find_mount(mountpoint), "stat")
-    _report(scratch, statistics)
+    _report(scratch, statistics, mountpoint)
     return code
 
 
@@ -139,11 +140,12 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
     return 128 - code if code < 0 else code
 
 
-def _report(scratch: Scratch, statistics: Any) -> None:
+def _report(scratch: Scratch, statistics: Any, mountpoint: str) -> None:
     if scratch.json_file is not None:
         write_results(scratch.json_file, json_text(statistics).encode())
     if scratch.quiet:
         return
-    tell(f"evict {statistics['evict']}")
-    for line in (gc_line(statistics), *activity_lines(statistics)):
+    found = decode(statistics, mountpoint)
+    tell(f"evict {found.evict}")
+    for line in (gc_line(found), *activity_lines(found)):
         report(line)

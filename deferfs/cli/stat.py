@@ -64,20 +64,20 @@ def _print(mount: Mount, as_json: bool, again: bool, inode: int | None, promethe
     from deferfs.cli.stat_table import inode_lines, stat_lines
     from deferfs.mount.control import client
 
-    if inode is None:
-        found = client.ask(mount, "stat")
-    else:
-        found = client.ask(mount, "inode", number=str(inode))
+    if as_json:  # as the daemon says it: the reader looks at `schema`
+        fields = {} if inode is None else {"number": str(inode)}
+        found = client.ask(mount, "stat" if inode is None else "inode", **fields)
+        say_json(found, indent=None if again else 2)
+        return
     if prometheus:
         from deferfs.cli.exporter import metrics_text
 
-        for line in metrics_text(found).splitlines():
-            say(line)
-    elif as_json:
-        say_json(found, indent=None if again else 2)
-        return
+        lines = iter(metrics_text(client.statistics(mount)).splitlines())
+    elif inode is None:
+        lines = stat_lines(client.statistics(mount))
     else:
-        for line in stat_lines(found) if inode is None else inode_lines(found):
-            say(line)
+        lines = inode_lines(client.explain(mount, inode))
+    for line in lines:
+        say(line)
     if again and not sys.stdout.isatty():
         say()

@@ -1,11 +1,14 @@
-"""The statistics of a mount as Prometheus metrics: base units, `deferfs_` in front, a `mountpoint` label on each."""
+"""The statistics of a mount as Prometheus metrics: base units, `deferfs_` in front, a `mountpoint` label on each.
+
+Which field makes which metric is said beside the field, in `deferfs.contract.statistics`.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -16,11 +19,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from deferfs.contract.fields import Field, Unit, fields_of
+from deferfs.contract.statistics import Statistics, Timing, Totals
 from deferfs.printable import printable
 
-Statistics = Mapping[str, Any]
-Rows = Iterable[tuple[Sequence[str], float]]
-"""(label values, value) of each series."""
+Labels = tuple[str, ...]
+"""Values of the labels but for the mountpoint."""
 
 BUCKET_POWERS: Final = range(12, 36, 2)
 """Bounds of histograms: powers of two of a ns, 4 us to 17 s; each four times the one before."""
@@ -45,166 +49,88 @@ class MountCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         found = self._ask()
-        mountpoint = printable(found["mountpoint"])
-        families = _Families(mountpoint)
+        mountpoint = printable(found.mountpoint)
         info = InfoMetricFamily("deferfs_mount", "What is mounted.", labels=("mountpoint",))
         names = ("version", "uuid", "label", "image", "evict")
-        info.add_metric([mountpoint], {name: printable(str(found[name])) for name in names})
+        info.add_metric([mountpoint], {name: printable(str(getattr(found, name))) for name in names})
         yield info
-        for part in (_memory, _inodes, _gc, _journal, _space, _reclaim, _timings):
-            yield from part(families, found)
+        families = _Families(mountpoint, found.space.block_size)
+        families.add_struct(found, (), ())
+        yield from families.by_name.values()
 
 
 class _Families:
-    """Makes metrics with the label that all of them have."""
+    """The metrics so far; fields that share a name share a metric."""
 
-    def __init__(self, mountpoint: str) -> None:
+    def __init__(self, mountpoint: str, block_size: int) -> None:
+        self.by_name: dict[str, Metric] = {}
         self._mountpoint = mountpoint
+        self._block_size = block_size
 
-    def gauge(self, name: str, help_text: str, rows: Rows | float, labels: Sequence[str] = ()) -> Metric:
-        family = GaugeMetricFamily(f"deferfs_{name}", help_text, labels=("mountpoint", *labels))
-        for values, value in _rows(rows):
-            family.add_metric((self._mountpoint, *values), value)
+    def add_struct(self, struct: msgspec.Struct, names: Labels, values: Labels) -> None:
+        """All metrics of the fields of `struct`, and of the structs in it, with these labels."""
+        for field in fields_of(type(struct)):
+            value = getattr(struct, field.name)
+            if isinstance(value, list):
+                assert field.metric is not None, field.name
+                for number, item in enumerate(value):
+                    self.add_struct(item, field.metric.labels, (str(number),))
+            elif isinstance(value, msgspec.Struct) and not isinstance(value, Totals):
+                self.add_struct(value, (), ())
+            elif field.metric is not None:
+                own_names = (field.metric.label[0],) if field.metric.label else field.metric.labels
+                own_values = (field.metric.label[1],) if field.metric.label else ()
+                self._add(field, value, (*names, *own_names), (*values, *own_values))
+
+    def _add(self, field: Field, value: Any, names: Labels, values: Labels) -> None:
+        assert field.metric is not None
+        name, words = field.metric.name, field.metric.summary or _sentence(field.meaning)
+        leaves = list(_leaves(value, len(names) - len(values)))
+        if field.leaf is Totals:
+            counts = self._family(CounterMetricFamily, f"{name}s", f"{words}.", names)
+            seconds = self._family(CounterMetricFamily, f"{name}_seconds", f"{words}, in seconds.", names)
+            for keys, totals in leaves:
+                counts.add_metric((self._mountpoint, *values, *keys), totals.count)
+                seconds.add_metric((self._mountpoint, *values, *keys), totals.total_ns / 1e9)
+            return
+        if field.leaf is Timing:
+            histogram = self._family(HistogramMetricFamily, name, words, names)
+            for keys, timing in leaves:
+                histogram.add_metric((self._mountpoint, *values, *keys), _buckets(timing), timing.total_ns / 1e9)
+            return
+        kind = CounterMetricFamily if field.unit is Unit.TOTAL else GaugeMetricFamily
+        factor = self._block_size if field.unit is Unit.BLOCKS and name.endswith("_bytes") else 1
+        family = self._family(kind, name, words, names)
+        for keys, number in leaves:
+            found = float(bool(number)) if field.unit in (Unit.FLAG, Unit.TEXT) else float(number) * factor
+            family.add_metric((self._mountpoint, *values, *keys), found)
+
+    def _family(self, kind: Callable[..., Any], name: str, words: str, names: Labels) -> Any:
+        family = self.by_name.get(name)
+        if family is None:
+            family = self.by_name[name] = kind(f"deferfs_{name}", words, labels=("mountpoint", *names))
         return family
 
-    def counter(self, name: str, help_text: str, rows: Rows | float, labels: Sequence[str] = ()) -> Metric:
-        """`name` without its `_total`."""
-        family = CounterMetricFamily(f"deferfs_{name}", help_text, labels=("mountpoint", *labels))
-        for values, value in _rows(rows):
-            family.add_metric((self._mountpoint, *values), value)
-        return family
 
-    def histogram(
-        self, name: str, help_text: str, timings: Iterable[tuple[Sequence[str], Statistics]], labels: Sequence[str] = ()
-    ) -> Metric:
-        """Of timings as the statistics have them; seconds."""
-        family = HistogramMetricFamily(f"deferfs_{name}", help_text, labels=("mountpoint", *labels))
-        for values, timing in timings:
-            family.add_metric((self._mountpoint, *values), _buckets(timing), timing["total_ns"] / 1e9)
-        return family
+def _leaves(value: Any, depth: int) -> Iterator[tuple[Labels, Any]]:
+    """What is in maps of `depth` keys, with these keys; one map may have two in one, `SOURCE:CAUSE`."""
+    if not isinstance(value, dict):
+        yield (), value
+        return
+    for key, inner in value.items():
+        keys = tuple(key.split(":", depth - 1)) if not isinstance(inner, dict) else (key,)
+        for more, leaf in _leaves(inner, depth - len(keys)):
+            yield (*keys, *more), leaf
 
 
-def _rows(rows: Rows | float) -> Rows:
-    return [((), float(rows))] if isinstance(rows, int | float) else rows
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
 
 
-def _buckets(timing: Statistics) -> list[tuple[str, float]]:
+def _buckets(timing: Timing) -> list[tuple[str, float]]:
     """Cumulative counts by upper bound."""
-    counts = {int(bound): count for bound, count in timing["log2_ns"].items()}
     found = []
     for power in BUCKET_POWERS:
-        below = sum(count for bound, count in counts.items() if bound <= 1 << power)
+        below = sum(count for bound, count in timing.log2_ns.items() if bound <= 1 << power)
         found.append((repr((1 << power) / 1e9), float(below)))
-    return [*found, ("+Inf", float(timing["count"]))]
-
-
-def _memory(make: _Families, found: Statistics) -> Iterator[Metric]:
-    memory = found["memory"]
-    yield make.gauge("uptime_seconds", "Age of the daemon.", found["uptime_seconds"])
-    yield make.gauge("memory_budget_bytes", "Budget of both caches.", memory["budget_bytes"])
-    yield make.gauge("memory_reserve_bytes", "Part of it that only cleanups may use.", memory["reserve_bytes"])
-    used = [
-        ((name,), memory[key])
-        for name, key in (
-            ("inodes", "inode_bytes"),
-            ("blocks", "block_bytes"),
-            ("superseded", "superseded_bytes"),
-            ("tables", "table_bytes"),
-            ("debts", "debt_bytes"),
-            ("buffers", "buffer_bytes"),
-        )
-    ]
-    yield make.gauge("memory_dirty_bytes", "Blocks that have to be written home.", memory["dirty_bytes"])
-    yield make.gauge("memory_resident_bytes", "VmRSS of the daemon.", memory["resident_bytes"])
-    yield make.gauge("memory_resident_highest_bytes", "VmHWM of the daemon.", memory["resident_highest_bytes"])
-    yield make.gauge("memory_promised_bytes", "What VmHWM stays below.", memory["promised_bytes"])
-    yield make.gauge("memory_used_bytes", "Memory in use.", used, ("cache",))
-    yield make.counter(
-        "direct_reclaims", "Operations that had to reclaim memory themselves.", memory["direct_reclaims_total"]
-    )
-
-
-def _inodes(make: _Families, found: Statistics) -> Iterator[Metric]:
-    inodes = found["inodes"]
-    states = ("active", "idle", "queued", "inactivating", "quarantined")
-    yield make.gauge(
-        "inodes", "Inodes in memory by state.", [((state,), inodes[state]) for state in states], ("state",)
-    )
-    anomalies = [((kind,), count) for kind, count in inodes["anomalies"].items()]
-    yield make.counter("anomalies", "Malformed requests by kind.", anomalies, ("kind",))
-
-
-def _gc(make: _Families, found: Statistics) -> Iterator[Metric]:
-    gc = found["gc"]
-    yield make.gauge("gc_backlog_inodes", "Inodes that wait for cleanup, or are being cleaned up.", gc["queued"])
-    yield make.gauge("gc_in_table_inodes", "Those of them that wait in the orphan table alone.", gc["in_table"])
-    yield make.gauge("gc_pending_bytes", "Space that cleanups will free.", gc["pending_bytes"])
-    yield make.gauge("gc_oldest_seconds", "Age of the oldest queued inode.", gc["oldest_seconds"])
-    yield make.gauge("gc_times_owed", "Access times that inodes owe which are not in memory.", gc["times_owed"])
-    yield make.gauge("gc_workers", "Size of the pool.", gc["workers"])
-    queues = list(enumerate(gc["queues"]))
-    for key, name in (("depth", "inodes"), ("bytes", "bytes"), ("oldest_seconds", "oldest_seconds")):
-        rows = [((str(number),), queue[key]) for number, queue in queues]
-        yield make.gauge(f"gc_queue_{name}", f"Of each queue: {key.replace('_', ' ')}.", rows, ("queue",))
-    for name, help_text in (
-        ("queued", "Inodes handed to the workers."),
-        ("inactivated", "Inodes cleaned up, by whomever."),
-        ("cancelled", "Cleanups cancelled because the inode was wanted again."),
-        ("errors", "Failed attempts."),
-        ("quarantined", "Inodes given up."),
-        ("batches", "Batches taken."),
-        ("times_paid", "Access times written for inodes that were not in memory."),
-    ):
-        yield make.counter(f"gc_{name}", help_text, gc[f"{name}_total"])
-    yield make.histogram("gc_inactivation_seconds", "Duration of each cleanup.", [((), gc["inactivation"])])
-    throttle = found["throttle"]
-    yield make.gauge("throttled_requests", "Requests held back now.", throttle["waiting"])
-    yield make.counter("throttle_expired", "Waits that ended with the deadline.", throttle["expired_total"])
-
-
-def _journal(make: _Families, found: Statistics) -> Iterator[Metric]:
-    journal = found["journal"]
-    yield make.gauge("journal_blocks", "Size of the log.", journal["blocks"])
-    yield make.gauge("journal_used_blocks", "Log blocks that a checkpoint has to free.", journal["used_blocks"])
-    yield make.gauge("journal_running_blocks", "Size of the running transaction.", journal["running_blocks"])
-    for name in ("commits", "checkpoints", "blocks_logged", "revokes"):
-        yield make.counter(f"journal_{name}", f"{name.replace('_', ' ').capitalize()}.", journal[f"{name}_total"])
-    yield make.gauge("journal_aborted", "1 after an IO error: nothing is written any more.", bool(journal["aborted"]))
-    yield make.gauge("read_only", "1 when nothing can be changed.", found["read_only"])
-    yield make.counter("corruptions", "Damaged metadata met.", found["corruptions_total"])
-
-
-def _space(make: _Families, found: Statistics) -> Iterator[Metric]:
-    space = found["space"]
-    size = space["block_size"]
-    yield make.gauge("size_bytes", "Size of the filesystem.", space["blocks"] * size)
-    yield make.gauge("free_bytes", "Free space, what cleanups will free included.", space["free_blocks"] * size)
-    yield make.gauge("pending_free_bytes", "The part of it that is not free yet.", space["pending_free_blocks"] * size)
-    yield make.gauge("orphans", "Deleted files whose space is not freed yet.", space["orphans"])
-
-
-def _reclaim(make: _Families, found: Statistics) -> Iterator[Metric]:
-    reclaim = found["reclaim_context"]
-    waits = [(violation.split(":", 1), count) for violation, count in reclaim["violations"].items()]
-    yield make.counter("reclaim_waits", "Waits where memory reclaim would have waited.", waits, ("source", "cause"))
-    yield make.gauge("lock_order_cycles", "Possible circular waits seen.", reclaim["lock_order_cycles"])
-    yield make.counter(
-        "circular_waits_broken", "Waits that could never have ended.", reclaim["circular_waits_broken_total"]
-    )
-
-
-def _timings(make: _Families, found: Statistics) -> Iterator[Metric]:
-    requests = [((name,), timing) for name, timing in found["requests"].items()]
-    yield make.histogram("request_seconds", "Duration of requests.", requests, ("request",))
-    waits = [((name,), timing) for name, timing in found["waits"].items()]
-    yield make.histogram("wait_seconds", "Duration of waits by cause.", waits, ("cause",))
-    causes = list(
-        itertools.chain.from_iterable(
-            [((request, cause), timing) for cause, timing in of_request.items()]
-            for request, of_request in found["waits_by_request"].items()
-        )
-    )
-    counts = [(labels, timing["count"]) for labels, timing in causes]
-    yield make.counter("request_waits", "Waits by request and cause.", counts, ("request", "cause"))
-    seconds = [(labels, timing["total_ns"] / 1e9) for labels, timing in causes]
-    yield make.counter("request_wait_seconds", "Time waited by request and cause.", seconds, ("request", "cause"))
+    return [*found, ("+Inf", float(timing.count))]

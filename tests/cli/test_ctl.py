@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.mount.control.settings import CONTROLS
+from deferfs.contract.settings import LIVE
 from tests.cli.conftest import Command, Outcome, is_one_line
 
 
@@ -40,7 +40,7 @@ def test_settings_change_live_and_in_order(mounted: Path, program: Command) -> N
 
 def test_help_names_every_key(command: Command) -> None:
     shown = command("ctl", "--help").out
-    for key in (*CONTROLS, "sync"):
+    for key in LIVE:
         assert re.search(rf"\b{key}\b", shown), key
 
 
@@ -61,8 +61,8 @@ def test_actions(mounted: Path, program: Command) -> None:
     ("change", "code", "message"),
     [
         ("colour=blue", 1, "colour=blue"),
-        ("commit=1000", 1, "commit must be from 0.1 to 300, not 1000"),
-        ("commit=0.01", 1, "commit must be from 0.1 to 300, not 0.01"),
+        ("commit=1000", 1, "commit must be a number from 0.1 to 300, not '1000'"),
+        ("commit=0.01", 1, "commit must be a number from 0.1 to 300, not '0.01'"),
         ("evict=lazy", 1, "lazy"),
         ("commit=soon", 1, "commit must be a number"),
         ("gc_workers=0", 1, "gc_workers must be a whole number from 1"),

@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from deferfs.cli.stat_metrics import text
 from tests.cli.conftest import Command, environment_of_the_program, is_one_line
 from tests.cli.test_stat import BIG, STATISTICS
+from tests.documents import statistics as statistics_tables
+from tests.statistics_sample import read
 
 Samples = dict[str, dict[tuple[str, ...], float]]
 
@@ -28,7 +30,7 @@ def samples(exposition: str) -> Samples:
 
 
 def test_names_and_units() -> None:
-    found = samples(text(STATISTICS))
+    found = samples(text(read(STATISTICS)))
     assert all(re.fullmatch(r"deferfs_[a-z_]+", name) for name in found)
     assert not [name for name in found if re.search(r"_(ns|ms|us|mb|kib|percent)(_|$)", name)]
     for name in ("gc_queued", "journal_commits", "request_waits", "anomalies", "circular_waits_broken"):
@@ -41,8 +43,30 @@ def test_names_and_units() -> None:
     assert found["deferfs_reclaim_waits_total"] == {("gc", "forget"): BIG}
 
 
+RELEASED = Path(__file__).with_name("metrics-1.txt")
+"""Type, name and labels of every metric when the schema of the statistics was made; none of them may go."""
+
+
+def test_the_metrics_of_this_schema_are_all_there() -> None:
+    found = {
+        f"{family.type} {sample.name} {' '.join(sorted(sample.labels))}"
+        for family in text_string_to_metric_families(text(read(STATISTICS)))
+        for sample in family.samples
+    }
+    assert set(RELEASED.read_text().splitlines()) <= found
+
+
+def test_every_field_that_names_a_metric_makes_it() -> None:
+    found = {
+        sample.name for family in text_string_to_metric_families(text(read(STATISTICS))) for sample in family.samples
+    }
+    documented = re.findall(r"`([a-z_]+)(?:\{[^`]*\})?`(?=[^|]*\|$)", statistics_tables(), re.MULTILINE)
+    made = {re.sub(r"_(bucket|count|sum)$", "", name.removeprefix("deferfs_")) for name in found} - {"mount_info"}
+    assert set(documented) == made
+
+
 def test_histograms_are_cumulative_and_in_seconds() -> None:
-    found = samples(text(STATISTICS))
+    found = samples(text(read(STATISTICS)))
     buckets = {float(labels[0]): value for labels, value in found["deferfs_gc_inactivation_seconds_bucket"].items()}
     assert buckets[4.096e-06] == 1001
     assert buckets[1.6384e-05] == buckets[float("inf")] == 1011
@@ -54,7 +78,7 @@ def test_histograms_are_cumulative_and_in_seconds() -> None:
 
 def test_a_name_cannot_break_the_format() -> None:
     evil = 'a"b\\c\nd'
-    found = text({**STATISTICS, "mountpoint": evil, "image": evil})
+    found = text(read({**STATISTICS, "mountpoint": evil, "image": evil}))
     labels = [sample.labels for family in text_string_to_metric_families(found) for sample in family.samples]
     assert {label["mountpoint"] for label in labels} == {'a"b\\c\\nd'}
 
@@ -109,4 +133,4 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(EnvironmentProblem, match=re.escape("pip install 'deferfs[metrics]'")):
-        metrics_text(STATISTICS)
+        metrics_text(read(STATISTICS))

@@ -13,9 +13,9 @@ def make_backlog(scratch: Scratch, mount: Path, count: int, size: int = 0) -> No
     folder = mount / "backlog"
     folder.mkdir()
     scratch.control("gc=stop")
-    before = scratch.statistics()["gc"]["queued"]
+    before = scratch.statistics().gc.queued
     for number in range(count):
         path = folder / str(number)
         path.write_bytes(bytes(size))
         path.unlink()
-    wait_until(lambda: scratch.statistics()["gc"]["queued"] >= before + count, "the kernel to forget them")
+    wait_until(lambda: scratch.statistics().gc.queued >= before + count, "the kernel to forget them")

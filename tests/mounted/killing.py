@@ -97,8 +97,8 @@ def recover(scratch: Scratch) -> Path:
     scratch.detach()
     assert scratch.check()["orphans"] >= HELD
     scratch.mount()
-    wait_until(lambda: scratch.statistics()["space"]["orphans"] == 0, "orphans to be gone")
-    assert scratch.statistics()["inodes"]["quarantined"] == 0
+    wait_until(lambda: scratch.statistics().space.orphans == 0, "orphans to be gone")
+    assert scratch.statistics().inodes.quarantined == 0
     scratch.unmount()
     assert scratch.check()["orphans"] == 0
     return scratch.mount()

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from deferfs.cli import main
+from deferfs.contract.statistics import Statistics
 from deferfs.mount.control import client
 from tests.mounted.polling import wait_until
 
@@ -118,9 +119,9 @@ class Scratch:
         """Unmount as `deferfs umount` does; the image is clean then. Deferred, nothing has waited in reclaim, and the
         waits of the daemon could never have closed a circle."""
         if self.evict == "deferred" and not self.was_inline and self.is_mounted:
-            found = self.statistics()["reclaim_context"]
-            assert not found["violations"]
-            assert not found["lock_order_cycles"], self.ask("set", key="lockdep", value="report")
+            found = self.statistics().reclaim_context
+            assert not found.violations
+            assert not found.lock_order_cycles, self.ask("set", key="lockdep", value="report")
         deferfs("umount", self.mountpoint)
 
     def check(self) -> dict[str, Any]:
@@ -148,10 +149,9 @@ class Scratch:
         return [line for line in lines if " ERROR: " in line or line.startswith(("Traceback", " "))]
 
     # --- the running mount ---
-    def statistics(self) -> dict[str, Any]:
-        """What `deferfs stat --json` prints."""
-        found: dict[str, Any] = self.ask("stat")
-        return found
+    def statistics(self) -> Statistics:
+        """What `deferfs stat` tells."""
+        return client.statistics(client.find_mount(str(self.mountpoint)))
 
     def ask(self, command: str, **arguments: str) -> Any:
         """Send a request to the control socket, without the cost of a new process."""
@@ -159,8 +159,8 @@ class Scratch:
 
     def requests(self, *names: str) -> int:
         """How many of these FUSE requests the daemon has answered."""
-        counts = self.statistics()["requests"]
-        return sum(counts[name]["count"] for name in names if name in counts)
+        counts = self.statistics().requests
+        return sum(counts[name].count for name in names if name in counts)
 
     def control(self, *settings: str) -> None:
         self.was_inline = self.was_inline or "evict=inline" in settings
@@ -175,7 +175,7 @@ class Scratch:
 
         def drained() -> bool:
             self.control("gc=flush")
-            return bool(self.statistics()["space"]["orphans"] == 0)
+            return self.statistics().space.orphans == 0
 
         wait_until(drained, "orphans to be gone")
         self.sync(lost_writes=lost_writes)
@@ -187,7 +187,7 @@ class Scratch:
 
     @property
     def pid(self) -> int:
-        return int(self.statistics()["pid"])
+        return self.statistics().pid
 
     @contextmanager
     def daemon_exit(self) -> Iterator[None]:

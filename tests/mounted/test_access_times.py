@@ -38,8 +38,8 @@ def gone(scratch: Scratch) -> bool:
     for _ in range(32):
         (scratch.mountpoint / "other").touch()
         (scratch.mountpoint / "other").unlink()
-    gc = scratch.statistics()["gc"]
-    return bool(gc["times_owed"] + gc["times_paid_total"] > FILES // 4)
+    gc = scratch.statistics().gc
+    return gc.times_owed + gc.times_paid_total > FILES // 4
 
 
 def times(root: Path) -> list[int]:
@@ -74,11 +74,11 @@ def test_what_is_owed_is_paid_without_an_unmount(make_scratch: MakeScratch) -> N
     root = made(scratch, "commit=1")
     read_all(scratch, root)
     wait_until(lambda: gone(scratch), "inodes that owe to leave memory")
-    wait_until(lambda: scratch.statistics()["gc"]["times_paid_total"] > 0, "the first debts to be paid")
+    wait_until(lambda: scratch.statistics().gc.times_paid_total > 0, "the first debts to be paid")
     scratch.control("gc=flush")
-    found = scratch.statistics()["gc"]
-    assert found["times_owed"] == 0
-    assert found["time_updates_total"] < found["times_paid_total"] / 2, "those of one block together"
+    found = scratch.statistics().gc
+    assert found.times_owed == 0
+    assert found.time_updates_total < found.times_paid_total / 2, "those of one block together"
     scratch.unmount_and_check()
 
 
@@ -89,9 +89,9 @@ def test_nothing_is_owed_twice_when_the_table_is_full(make_scratch: MakeScratch)
     scratch.control("gc=stop")
     read_all(scratch, root)
     before = times(root)
-    gc = scratch.statistics()["gc"]
-    assert gc["times_owed"] <= gc["times_owed_max"]
-    assert gc["times_paid_total"] < FILES
+    gc = scratch.statistics().gc
+    assert gc.times_owed <= gc.times_owed_max
+    assert gc.times_paid_total < FILES
     scratch.control("gc=start")
     root = scratch.remount(AMPLE)
     assert times(root) == before

@@ -10,5 +10,5 @@ pytestmark = pytest.mark.mounted
 
 def test_the_daemon_says_whether_its_core_is_compiled(plain: Scratch) -> None:
     plain.mount()
-    assert plain.statistics()["compiled"] is is_compiled()
+    assert plain.statistics().compiled is is_compiled()
     plain.unmount_and_check()

@@ -214,10 +214,10 @@ def test_synchronous_writes(plain: Scratch, flag: int, cache: str) -> None:
     """Each is durable when it returns, file and name included, and costs one commit."""
     mount = plain.mount("commit=300", f"writeback_cache={cache}")
     descriptor = os.open(mount / "file", os.O_WRONLY | os.O_CREAT | flag)
-    before = plain.statistics()["journal"]["commits_total"]
+    before = plain.statistics().journal.commits_total
     for number in range(20):
         os.write(descriptor, b"%04d" % number * 1024)
-    assert plain.statistics()["journal"]["commits_total"] == before + 20
+    assert plain.statistics().journal.commits_total == before + 20
     plain.kill()
     with contextlib.suppress(OSError):  # the connection has gone
         os.close(descriptor)

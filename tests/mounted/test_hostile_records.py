@@ -65,7 +65,7 @@ def test_one_bad_record_hides_no_other_name(plain: Scratch) -> None:
     assert (times.st_atime_ns, times.st_mtime_ns, times.st_ctime_ns) == (-(1 << 63), -1, (1 << 63) - 1)
     assert (mount / "device").stat().st_rdev == os.makedev(1, 5)
     assert os.listxattr(mount / "xattrs") == ["user.a"]
-    assert plain.statistics()["inodes"]["anomalies"].keys() <= {"stale_inode"}
+    assert plain.statistics().inodes.anomalies.keys() <= {"stale_inode"}
     (mount / "whole 1").write_text("still works")
     plain.unmount()
     found = deferfs("fsck", "-n", plain.image, code=4).stdout

@@ -74,7 +74,7 @@ def test_the_image_cannot_grow(scratch: Scratch, host: Path, cache: str) -> None
     assert scratch.complaints()
     scratch.sync(lost_writes=True)
     statistics = scratch.statistics()
-    if statistics["journal"]["aborted"]:
+    if statistics.journal.aborted:
         assert_read_only(mount)
         assert "ABORTED" in deferfs("stat", mount).stdout
     deferfs("umount", mount, code=None)
@@ -124,7 +124,7 @@ def test_the_journal_cannot_be_written(scratch: Scratch, host: Path, cache: str)
             os.fsync(handle)
     os.close(handle)
     filler.unlink()
-    assert scratch.statistics()["journal"]["aborted"]
+    assert scratch.statistics().journal.aborted
     assert "ABORTED" in deferfs("stat", mount).stdout
     assert any("abort" in line or "journal" in line or "I/O" in line for line in scratch.complaints())
     assert_read_only(mount)

@@ -23,21 +23,21 @@ def test_an_operation_that_holds_log_space_and_reclaims_memory(make_scratch: Mak
     for number in range(ROUNDS_MAX):
         fill_memory(mount, ask)
         write_attributes(mount, ask)
-        broken = scratch.statistics()["reclaim_context"]["circular_waits_broken_total"]
+        broken = scratch.statistics().reclaim_context.circular_waits_broken_total
         if broken or (number and evict == "deferred"):
             break
-    found = scratch.statistics()["reclaim_context"]
+    found = scratch.statistics().reclaim_context
     report = deferfs("ctl", mount, "lockdep=report").stdout
     if evict == "inline":
-        assert found["circular_waits_broken_total"] > 0
-        assert found["violations"]["direct_reclaim:log"] > 0
-        assert found["lock_order_cycles"] == 1
+        assert found.circular_waits_broken_total > 0
+        assert found.violations["direct_reclaim:log"] > 0
+        assert found.lock_order_cycles == 1
         assert "possible circular waiting: log_space -> fs_reclaim -> log_space" in report
         assert report.count("  log_space is held (log reservation):") == 1
     else:
-        assert found["violations_total"] == found["lock_order_cycles"] == found["circular_waits_broken_total"] == 0
+        assert found.violations_total == found.lock_order_cycles == found.circular_waits_broken_total == 0
         assert "possible circular waiting" not in report
         assert "log_space -> fs_reclaim" in report  # it did happen
     scratch.drain()
-    assert scratch.statistics()["inodes"]["quarantined"] == 0
+    assert scratch.statistics().inodes.quarantined == 0
     scratch.unmount_and_check()

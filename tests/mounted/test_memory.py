@@ -51,9 +51,9 @@ def work(root: Path, cgroup: str = "") -> None:
 def test_what_is_resident_stays_below_the_promise(scratch: Scratch) -> None:
     root = scratch.mount("memory=8M")
     work(root)
-    memory = scratch.statistics()["memory"]
-    assert 0 < memory["resident_bytes"] <= memory["resident_highest_bytes"] <= memory["promised_bytes"]
-    assert memory["promised_bytes"] < 80 << 20
+    memory = scratch.statistics().memory
+    assert 0 < memory.resident_bytes <= memory.resident_highest_bytes <= memory.promised_bytes
+    assert memory.promised_bytes < 80 << 20
     scratch.unmount_and_check()
 
 
@@ -61,9 +61,9 @@ def test_an_empty_image_of_two_terabytes_takes_no_more(make_scratch: MakeScratch
     large = make_scratch(size="2T")
     root = large.mount("memory=8M")
     (root / "file").write_bytes(b"x" * 100_000)
-    memory = large.statistics()["memory"]
-    assert memory["used_bytes"] < memory["budget_bytes"]
-    assert memory["resident_highest_bytes"] <= memory["promised_bytes"]
+    memory = large.statistics().memory
+    assert memory.used_bytes < memory.budget_bytes
+    assert memory.resident_highest_bytes <= memory.promised_bytes
     large.unmount()
 
 
@@ -99,7 +99,7 @@ def test_a_daemon_in_a_small_cgroup_is_not_killed(scratch: Scratch, inside: bool
     """Mounted in there, it takes a budget that leaves room for itself."""
     with mounted_inside(scratch, CGROUP_BYTES) as (_, members, said):
         assert said == ""
-        assert scratch.statistics()["memory"]["budget_bytes"] < CGROUP_BYTES // 2
+        assert scratch.statistics().memory.budget_bytes < CGROUP_BYTES // 2
         work(scratch.mountpoint, str(members) if inside else "")
 
 

@@ -38,17 +38,17 @@ def test_who_waits(scratch: Scratch) -> None:
     drop_kernel_caches()
     scratch.drain()
     statistics = scratch.statistics()
-    gc, waited = statistics["gc"], statistics["waits"]["gc"]["count"]
+    gc, waited = statistics.gc, statistics.waits["gc"].count
     if scratch.evict == "inline":
         assert waited > 100
-        assert statistics["reclaim_context"]["violations_total"] > 0
+        assert statistics.reclaim_context.violations_total > 0
     else:
         assert waited == 0
-        assert gc["queued_total"] >= gc["inactivated_total"] > 100
-        assert statistics["reclaim_context"]["violations"] == {}
-        assert statistics["reclaim_context"]["lock_order_cycles"] == 0
-    assert statistics["inodes"]["quarantined"] == 0
-    assert statistics["inodes"]["anomalies"] == {}
+        assert gc.queued_total >= gc.inactivated_total > 100
+        assert statistics.reclaim_context.violations == {}
+        assert statistics.reclaim_context.lock_order_cycles == 0
+    assert statistics.inodes.quarantined == 0
+    assert statistics.inodes.anomalies == {}
     scratch.unmount_and_check()
 
 
@@ -56,12 +56,12 @@ def test_the_mode_can_be_switched(plain: Scratch) -> None:
     mount = plain.mount()
     for evict, waits in (("deferred", False), ("inline", True), ("deferred", False)):
         plain.control(f"evict={evict}")
-        assert plain.statistics()["evict"] == evict
-        before = plain.statistics()["waits"]["gc"]["count"]
+        assert plain.statistics().evict == evict
+        before = plain.statistics().waits["gc"].count
         (mount / "file").write_bytes(bytes(100_000))
         (mount / "file").unlink()
         plain.drain()
-        assert (plain.statistics()["waits"]["gc"]["count"] > before) is waits
+        assert (plain.statistics().waits["gc"].count > before) is waits
     plain.unmount_and_check()
 
 
@@ -84,13 +84,13 @@ def test_little_memory(scratch: Scratch) -> None:
             assert all(os.getxattr(mount / f"file{number}", name) == value(number) for name in names)
         drop_kernel_caches()
     statistics = scratch.statistics()
-    memory = statistics["memory"]
-    assert memory["budget_bytes"] == 4 << 20
-    assert memory["direct_reclaims_total"] > 0
+    memory = statistics.memory
+    assert memory.budget_bytes == 4 << 20
+    assert memory.direct_reclaims_total > 0
     if scratch.evict == "deferred":
-        assert statistics["reclaim_context"]["violations_total"] == 0
+        assert statistics.reclaim_context.violations_total == 0
     scratch.control("background_reclaim=on")
-    wait_until(lambda: scratch.statistics()["memory"]["used_bytes"] <= 4 << 20, "memory to be within the budget again")
+    wait_until(lambda: scratch.statistics().memory.used_bytes <= 4 << 20, "memory to be within the budget again")
     scratch.remount("memory=4M,background_reclaim=off")
     for number in range(0, 60, 7):
         assert all(os.getxattr(mount / f"file{number}", name) == value(number) for name in names)
@@ -103,12 +103,12 @@ def test_forgotten_inodes_are_dropped(scratch: Scratch) -> None:
     for number in range(200):
         (mount / f"file{number}").write_text("content")
     scratch.sync()
-    assert scratch.statistics()["inodes"]["active"] >= 200
+    assert scratch.statistics().inodes.active >= 200
 
     def dropped() -> bool:
         drop_kernel_caches()
         scratch.control("drop_caches=1", "gc=flush")
-        return bool(scratch.statistics()["inodes"]["cached"] <= 1)
+        return scratch.statistics().inodes.cached <= 1
 
     wait_until(dropped, "all inodes to be dropped")
     assert len(os.listdir(mount)) == 200
@@ -155,13 +155,13 @@ def test_a_lookup_takes_over_what_an_inode_owes(plain: Scratch) -> None:
         for path in paths:
             path.stat()
         shrinking.join()
-        gc = plain.statistics()["gc"]
-        return bool(gc["times_owed"] + gc["times_paid_total"] > 0)
+        gc = plain.statistics().gc
+        return gc.times_owed + gc.times_paid_total > 0
 
     wait_until(taken_over, "an inode to leave memory")
     seen = [path.stat().st_atime_ns for path in paths]
     plain.control("gc=flush")
-    assert plain.statistics()["inodes"]["quarantined"] == 0
+    assert plain.statistics().inodes.quarantined == 0
     plain.remount()
     assert [path.stat().st_atime_ns for path in paths] == seen
     assert all(path.read_text() == path.name for path in paths)

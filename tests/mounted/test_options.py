@@ -56,7 +56,7 @@ def test_fstab(scratch: Scratch, tmp_path: Path) -> None:
     assert kind == "fuse.deferfs"
     assert {"rw", "noatime", "allow_other"} <= options
     assert "nosuid" not in options
-    assert scratch.statistics()["evict"] == scratch.evict
+    assert scratch.statistics().evict == scratch.evict
     (scratch.mountpoint / "file").write_text("content")
     with scratch.daemon_exit():
         run("umount", scratch.mountpoint)
@@ -266,11 +266,11 @@ def test_one_handler(plain: Scratch, tmp_path: Path) -> None:
     device = mount.stat().st_dev
     plain.control("freeze=1")
     before = plain.statistics()
-    assert before["handlers"] == 1
-    answered = before["requests"].get("statfs")
+    assert before.handlers == 1
+    answered = before.requests.get("statfs")
     threads = [Thread(target=(mount / "file").touch), Thread(target=os.statvfs, args=(mount,))]
     threads[0].start()
-    wait_until(lambda: plain.statistics()["freeze"]["waiting"] == 1, "a request that waits")
+    wait_until(lambda: plain.statistics().freeze.waiting == 1, "a request that waits")
     connections = tmp_path / "fusectl"
     connections.mkdir()
     run("mount", "-t", "fusectl", "fusectl", connections)
@@ -278,11 +278,11 @@ def test_one_handler(plain: Scratch, tmp_path: Path) -> None:
         unanswered = connections / str(os.minor(device)) / "waiting"
         threads[1].start()
         wait_until(lambda: int(unanswered.read_text()) == 2, "one behind it")
-        assert plain.statistics()["requests"].get("statfs") == answered
+        assert plain.statistics().requests.get("statfs") == answered
     finally:
         run("umount", connections)
         plain.control("thaw=1")
         for thread in threads:
             thread.join()
-    assert plain.statistics()["requests"].get("statfs") != answered
+    assert plain.statistics().requests.get("statfs") != answered
     plain.unmount_and_check()

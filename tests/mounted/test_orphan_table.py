@@ -28,10 +28,10 @@ def test_what_is_deleted_while_inodegc_rests_takes_no_memory_and_is_not_lost(scr
     scratch.control("gc=stop", f"throttle_inodes={2 * FILES}")
     for number in range(FILES):
         (mount / f"file{number}").unlink()
-    wait_until(lambda: scratch.statistics()["gc"]["queued"] == FILES, "the kernel to forget them")
-    gc = scratch.statistics()["gc"]
-    assert (gc["in_core"], gc["in_table"]) == (10, FILES - 10)
-    assert scratch.statistics()["inodes"]["cached"] < 100
+    wait_until(lambda: scratch.statistics().gc.queued == FILES, "the kernel to forget them")
+    gc = scratch.statistics().gc
+    assert (gc.in_core, gc.in_table) == (10, FILES - 10)
+    assert scratch.statistics().inodes.cached < 100
     assert used_inodes(scratch) == before
     scratch.control("freeze=1", "thaw=1")
     scratch.sync()
@@ -43,8 +43,8 @@ def test_what_is_deleted_while_inodegc_rests_takes_no_memory_and_is_not_lost(scr
     scratch.drain()
     assert os.statvfs(mount).f_bfree >= free  # what was promised, and the blocks of the table itself
     statistics = scratch.statistics()
-    assert (statistics["gc"]["queued"], statistics["gc"]["in_table"], statistics["space"]["orphans"]) == (0, 0, 0)
-    assert statistics["inodes"]["quarantined"] == 0
+    assert (statistics.gc.queued, statistics.gc.in_table, statistics.space.orphans) == (0, 0, 0)
+    assert statistics.inodes.quarantined == 0
     scratch.unmount_and_check()
 
 
@@ -57,6 +57,6 @@ def test_one_that_is_open_stays_and_goes_when_it_is_closed(scratch: Scratch) -> 
         scratch.control("gc=flush")
         file.seek(0)
         assert file.read() == b"content"
-        assert scratch.statistics()["space"]["orphans"] == 1
+        assert scratch.statistics().space.orphans == 1
     scratch.drain()
     scratch.unmount_and_check()

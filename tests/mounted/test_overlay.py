@@ -102,21 +102,21 @@ def fill(directory: Path) -> None:
 
 
 def orphans(scratch: Scratch) -> int:
-    return int(scratch.statistics()["space"]["orphans"])
+    return scratch.statistics().space.orphans
 
 
 def assert_who_waited(scratch: Scratch, evicted: int) -> None:
     """Inline, the FORGETs and RELEASEs that the kernel's reclaim has sent; deferred, nobody."""
     statistics = scratch.statistics()
-    violations = statistics["reclaim_context"]["violations"]
+    violations = statistics.reclaim_context.violations
     waited = sum(count for name, count in violations.items() if name.startswith(("forget:", "release:")))
     if scratch.evict == "inline":
         assert waited >= evicted
     else:
-        assert statistics["reclaim_context"]["violations_total"] == 0
-        assert statistics["reclaim_context"]["lock_order_cycles"] == 0
-    assert statistics["inodes"]["quarantined"] == 0
-    assert statistics["inodes"]["anomalies"] == {}
+        assert statistics.reclaim_context.violations_total == 0
+        assert statistics.reclaim_context.lock_order_cycles == 0
+    assert statistics.inodes.quarantined == 0
+    assert statistics.inodes.anomalies == {}
 
 
 @pytest.mark.parametrize("upper", [False, True], ids=["lower", "lower and upper"])

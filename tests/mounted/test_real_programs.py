@@ -34,7 +34,7 @@ def live_through(scratch: Scratch, work: Callable[[Path], None], verify: Callabl
     remove_all(mount)
     scratch.drain()
     assert scratch.space() == fresh
-    assert scratch.statistics()["inodes"]["quarantined"] == 0
+    assert scratch.statistics().inodes.quarantined == 0
     scratch.remount()
     assert scratch.space() == fresh
     scratch.unmount_and_check()

@@ -35,7 +35,7 @@ def test_a_frozen_filesystem_can_be_read_and_copied_and_goes_on_after_the_thaw(s
     doomed = os.open(mount / "doomed", os.O_CREAT | os.O_RDWR)
     os.unlink(mount / "doomed")
     scratch.control("freeze=1")
-    assert scratch.statistics()["frozen"]
+    assert scratch.statistics().frozen
     copy = scratch.directory / "copy"
     run("cp", "--sparse=always", scratch.image, copy)
     deferfs("fsck", "-n", copy)
@@ -68,14 +68,14 @@ def test_what_waits_for_a_thaw_can_be_killed(plain: Scratch) -> None:
     plain.control("freeze=1")
     for command in (["touch", "new"], ["rm", "file"], ["mkdir", "directory"], ["truncate", "-s1", "file"]):
         with subprocess.Popen(command, cwd=mount) as process:
-            wait_until(lambda: plain.statistics()["freeze"]["waiting"] == 1, "it to wait")
+            wait_until(lambda: plain.statistics().freeze.waiting == 1, "it to wait")
             process.kill()
             assert process.wait(timeout=60) == -signal.SIGKILL
-    found = plain.statistics()["freeze"]
-    assert found["killed_total"] == 4
-    assert found["since_ns"] > 0
+    found = plain.statistics().freeze
+    assert found.killed_total == 4
+    assert found.since_ns > 0
     plain.control("freeze_limit=0.1")
-    wait_until(lambda: not plain.statistics()["frozen"], "the limit to end the freeze")
+    wait_until(lambda: not plain.statistics().frozen, "the limit to end the freeze")
     assert "not frozen any more: freeze_limit=0.1" in deferfs("ctl", mount, "thaw=1", code=1).stderr
     assert os.listdir(mount) == ["file"]
     plain.unmount_and_check()
@@ -88,7 +88,7 @@ def test_a_freeze_tells_of_writes_that_were_lost(make_scratch: MakeScratch) -> N
     done = deferfs("ctl", mount, "freeze=1", code=1)
     assert "not frozen: what the kernel held back could not be written: No space left on device" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert not scratch.statistics()["frozen"]
+    assert not scratch.statistics().frozen
     scratch.control("freeze=1", "thaw=1")  # that was known already
     scratch.unmount_and_check()
 
@@ -104,7 +104,7 @@ def test_read_only_while_mounted_and_back(scratch: Scratch) -> None:
         assert "files are open for writing" in done.stderr
         (mount / "still").write_bytes(b"writable")
     scratch.control("ro=1")
-    assert scratch.statistics()["read_only"]
+    assert scratch.statistics().read_only
     with fails_with(errno.EROFS):
         (mount / "new").touch()
     with fails_with(errno.EROFS):
@@ -142,7 +142,7 @@ def test_an_unmount_leaves_what_it_has_no_time_for_to_the_next_mount(
     scratch.drain()
     fresh = scratch.space()
     make_backlog(scratch, mount, count, 5000)
-    assert scratch.statistics()["gc"]["pending_bytes"] >= count * 4096
+    assert scratch.statistics().gc.pending_bytes >= count * 4096
     records = count // 7  # blocks of the inode table and of the orphan table
     assert os.statvfs(mount).f_bfree >= fresh[1] - 500 - records  # what waits counts as free: all but metadata
     scratch.control("drain=0")
@@ -164,12 +164,12 @@ def test_verbs_of_inodegc(plain: Scratch) -> None:
     handle = os.open(inner, os.O_RDONLY)
     ino = os.fstat(handle).st_ino
     run("rm", "-r", mount / "tree")
-    wait_until(lambda: plain.statistics()["gc"]["queued"] >= 60, "the kernel to forget them")
+    wait_until(lambda: plain.statistics().gc.queued >= 60, "the kernel to forget them")
     done = deferfs("ctl", mount, "gc=flush:1", "gc=push")
     assert done.stdout.splitlines() == ["gc=flush:1", "gc=push"]
-    assert plain.statistics()["gc"]["queued"] >= 60  # nothing runs while it is stopped
+    assert plain.statistics().gc.queued >= 60  # nothing runs while it is stopped
     plain.control("gc=start", f"gc=flush-below:{ino}", "gc=flush")
-    assert plain.statistics()["gc"]["queued"] == 0
+    assert plain.statistics().gc.queued == 0
     os.close(handle)
     plain.drain()
     for wrong in ("gc=flush:", "gc=flush:x", "gc=", "gc=dance", "freeze=2", "throttle_inodes=0", "drain=-1"):
@@ -194,13 +194,13 @@ def test_a_deleted_file_has_no_name_but_works_for_who_holds_it(scratch: Scratch)
     assert os.pread(again, 99_999, 0) == b"x" * 50_000
     os.pwrite(again, b"y" * 50_000, 50_000)
     os.fsync(again)
-    assert scratch.statistics()["inodes"]["held_orphans"] == 1
+    assert scratch.statistics().inodes.held_orphans == 1
     descriptor = os.open(f"/proc/self/fd/{again}", os.O_RDONLY)
     os.close(again)
     assert os.pread(descriptor, 99_999, 50_000) == b"y" * 50_000
     os.close(descriptor)
     scratch.drain()
-    assert scratch.statistics()["inodes"]["held_orphans"] == 0
+    assert scratch.statistics().inodes.held_orphans == 0
     scratch.unmount_and_check()
 
 
@@ -237,7 +237,7 @@ def test_inodes_count_as_free_once_they_are_deleted(plain: Scratch) -> None:
 
     empty = used()
     make_backlog(plain, mount, 200)
-    assert plain.statistics()["space"]["orphans"] == 200
+    assert plain.statistics().space.orphans == 200
     assert used() == empty + 1, "the directory that they were in"
     plain.control("gc=start")
     plain.drain()
@@ -259,7 +259,7 @@ def test_a_file_that_was_to_be_trimmed_leaves_its_number_to_a_directory(plain: S
         return descriptor
 
     def with_blocks_past_eof() -> int:
-        return int(plain.statistics()["space"]["preallocated_files"])
+        return plain.statistics().space.preallocated_files
 
     first = grown("first")
     assert with_blocks_past_eof() == 1

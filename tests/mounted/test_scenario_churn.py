@@ -106,8 +106,8 @@ def test_a_mount_is_left_as_it_was(
             with pytest.raises(type(failure)):
                 prepared.perform(FLOOR, "open", 1)
     statistics = plain.statistics()
-    assert statistics["evict"] == "deferred"
-    assert not statistics["gc"]["stopped"]
+    assert statistics.evict == "deferred"
+    assert not statistics.gc.stopped
     assert list(mount.iterdir()) == []
     plain.was_inline = True
     plain.unmount_and_check()

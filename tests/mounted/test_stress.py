@@ -64,8 +64,8 @@ def test_stress(scratch: Scratch, cache: str) -> None:
     fresh = scratch.space()
     assert finish(start(scratch, 3, 400)) == 0
     if scratch.evict == "deferred":
-        assert scratch.statistics()["reclaim_context"]["violations"] == {}
-        assert scratch.statistics()["reclaim_context"]["lock_order_cycles"] == 0
+        assert scratch.statistics().reclaim_context.violations == {}
+        assert scratch.statistics().reclaim_context.lock_order_cycles == 0
     assert_all_is_kept(scratch, fresh, options)
 
 
@@ -77,10 +77,10 @@ def test_stress_in_narrow_space(make_scratch: MakeScratch, evict: str) -> None:
     fresh = scratch.space()
     assert finish(start(scratch, 3, 300, seed=100)) == 0
     statistics = scratch.statistics()
-    assert statistics["journal"]["checkpoints_total"] > 0
+    assert statistics.journal.checkpoints_total > 0
     if evict == "deferred":
-        assert statistics["reclaim_context"]["violations"] == {}
-        assert statistics["reclaim_context"]["lock_order_cycles"] == 0
+        assert statistics.reclaim_context.violations == {}
+        assert statistics.reclaim_context.lock_order_cycles == 0
     assert_all_is_kept(scratch, fresh, *options)
 
 

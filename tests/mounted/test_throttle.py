@@ -35,7 +35,7 @@ def start_unlink(path: Path) -> subprocess.Popen[bytes]:
 
 def throttled(scratch: Scratch) -> int:
     """Requests that were held back so far."""
-    return int(scratch.statistics()["waits"]["throttle"]["count"])
+    return scratch.statistics().waits["throttle"].count
 
 
 def make_backlog_that_stays(scratch: Scratch, mount: Path) -> None:
@@ -46,7 +46,7 @@ def make_backlog_that_stays(scratch: Scratch, mount: Path) -> None:
             os.pwrite(file.fileno(), bytes(4096), 8192 * number)
     scratch.control("gc=stop")
     (mount / "huge").unlink()
-    wait_until(lambda: scratch.statistics()["gc"]["queued"] >= 1, "the kernel to forget it")
+    wait_until(lambda: scratch.statistics().gc.queued >= 1, "the kernel to forget it")
     make_backlog(scratch, mount, 200)
 
 
@@ -62,8 +62,8 @@ def test_many_who_delete_are_held_back_and_all_get_done(plain: Scratch) -> None:
     deleting = [subprocess.Popen(["rm", "-r", folder], stdin=subprocess.DEVNULL) for folder in folders]
     assert [process.wait(100) for process in deleting] == [0, 0, 0, 0]
     assert throttled(plain) > 10
-    found = plain.statistics()["throttle"]
-    assert (found["waiting"], found["expired_total"], found["killed_total"]) == (0, 0, 0)
+    found = plain.statistics().throttle
+    assert (found.waiting, found.expired_total, found.killed_total) == (0, 0, 0)
     plain.drain()
     plain.unmount_and_check()
 
@@ -75,9 +75,9 @@ def test_nobody_waits_longer_than_the_deadline(plain: Scratch) -> None:
     plain.control("throttle_inodes=10", "throttle_deadline=0.05", "gc=start")
     (mount / "victim").unlink()
     found = plain.statistics()
-    assert found["throttle"]["expired_total"] == 1
-    assert found["waits"]["throttle"]["max_ns"] >= 50_000_000
-    assert found["gc"]["queued"] > 10  # nothing else has let it go
+    assert found.throttle.expired_total == 1
+    assert found.waits["throttle"].max_ns >= 50_000_000
+    assert found.gc.queued > 10  # nothing else has let it go
     plain.drain()
     plain.unmount_and_check()
 
@@ -88,12 +88,12 @@ def test_who_is_killed_while_it_is_held_back_ends_at_once_and_has_deleted_nothin
     make_backlog_that_stays(plain, mount)
     plain.control("throttle_inodes=10", FOR_EVER, "gc=start")
     caller = start_unlink(mount / "victim")
-    wait_until(lambda: plain.statistics()["throttle"]["waiting"] == 1, "the caller to be held back")
+    wait_until(lambda: plain.statistics().throttle.waiting == 1, "the caller to be held back")
     caller.kill()
     assert caller.wait(60) == -signal.SIGKILL
     found = plain.statistics()
-    assert found["throttle"]["killed_total"] == 1
-    assert found["gc"]["queued"] > 10
+    assert found.throttle.killed_total == 1
+    assert found.gc.queued > 10
     assert (mount / "victim").read_bytes() == b"content"
     plain.drain()
     plain.unmount_and_check()

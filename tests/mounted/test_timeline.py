@@ -33,7 +33,7 @@ def test_all_of_it_is_shown_and_its_lanes_are_there(make_scratch: MakeScratch, e
     assert expected <= lanes
     names = {event["name"] for event in events}
     assert {"commit", "inactivate", "create", "unlink", "queued inodes"} <= names
-    assert scratch.statistics()["timeline"]["dropped_total"] == 0
+    assert scratch.statistics().timeline.dropped_total == 0
     scratch.drain()
     scratch.unmount_and_check()
 

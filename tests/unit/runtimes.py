@@ -8,12 +8,15 @@ from contextlib import asynccontextmanager
 import trio
 
 from deferfs.errors import FsError
+from deferfs.mount.control.statistics import Served
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
 from deferfs.volume.new_inode import NewInode
 from tests.unit.volumes import FILE, ROOT, fresh_driver
 
+SERVED = Served(image="/image", mountpoint="/mnt", pid=1, uptime_seconds=0.0, handlers=24)
+"""What a daemon would know of the mount."""
 SECONDS_MAX = 60
 """A test that waits longer than this hangs."""
 

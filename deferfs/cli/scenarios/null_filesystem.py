@@ -18,10 +18,10 @@ from typing import Final
 import pyfuse3
 import trio
 
+from deferfs.contract.settings import TIMEOUT_SECONDS_DEFAULT
 from deferfs.limits import HANDLERS_MAX, POLL_US_DEFAULT
 from deferfs.mount.fuse.loop import TASKS_MIN
 from deferfs.mount.fuse.readers import cheap_turns
-from deferfs.mount.host.options import TIMEOUT_SECONDS_DEFAULT
 from deferfs.mount.runtime.busy_poll import BusyPoll
 
 BLOCK_BYTES: Final = 4096

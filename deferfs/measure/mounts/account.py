@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from deferfs.measure.mounts.daemon import Statistics
+from deferfs.contract.statistics import NEVER, Statistics, Totals
 from deferfs.measure.scenario import Wait
 from deferfs.measure.slow_disk.counters import work_between
 
@@ -53,7 +54,7 @@ class Account:
         """The daemon's waits during the load, by cause; see `waits_between`."""
         if self._before is None or self._after is None:
             return {}
-        return waits_between(self._before, self._after)
+        return waits_between(self._before.waits, self._after.waits)
 
     def counters(self) -> dict[str, float]:
         """As `Pass.counters` has them. The disk's are those of load and payment together. `used_highest_bytes` is the
@@ -63,36 +64,36 @@ class Account:
         counters: dict[str, float] = {"owed_seconds": self._owed_seconds}
         before, after = self._before, self._after
         if before is not None and after is not None:
-            for name, (section, key) in DAEMON_COUNTERS.items():
-                counters[name] = after[section][key] - before[section][key]
-            counters["queued_total"] = after["gc"]["queued"] + after["gc"]["times_owed"]
-            counters["budget_bytes"] = after["memory"]["budget_bytes"]
-            counters["promised_bytes"] = after["memory"]["promised_bytes"]
+            for name, total in DAEMON_COUNTERS.items():
+                counters[name] = total(after) - total(before)
+            counters["queued_total"] = after.gc.queued + after.gc.times_owed
+            counters["budget_bytes"] = after.memory.budget_bytes
+            counters["promised_bytes"] = after.memory.promised_bytes
             counters["used_highest_bytes"] = self._used_highest
             counters["resident_highest_bytes"] = self._mount.resident_highest_bytes
         return counters | work_between(self._disk_before, self._mount.disk_counters())
 
     def _used(self) -> int:
-        return int(self._after["memory"]["used_bytes"]) if self._after is not None else 0
+        return self._after.memory.used_bytes if self._after is not None else 0
 
 
-DAEMON_COUNTERS: Final = {
-    "inactivated_total": ("gc", "inactivated_total"),
-    "direct_reclaims_total": ("memory", "direct_reclaims_total"),
-    "reclaim_waits_total": ("reclaim_context", "violations_total"),
-    "commits_total": ("journal", "commits_total"),
+DAEMON_COUNTERS: Final[dict[str, Callable[[Statistics], int]]] = {
+    "inactivated_total": lambda found: found.gc.inactivated_total,
+    "direct_reclaims_total": lambda found: found.memory.direct_reclaims_total,
+    "reclaim_waits_total": lambda found: found.reclaim_context.violations_total,
+    "commits_total": lambda found: found.journal.commits_total,
 }
-"""Name in a pass: section and name in the daemon's statistics."""
+"""Name in a pass: the total in the daemon's statistics."""
 
 
-def waits_between(before: Statistics, after: Statistics) -> dict[str, Wait]:
-    """Waits by cause between two looks at a daemon's statistics; causes without one are left out. The daemon keeps one
+def waits_between(before: Mapping[str, Totals], after: Mapping[str, Totals]) -> dict[str, Wait]:
+    """Waits by cause between two looks at a daemon's waits; causes without one are left out. The daemon keeps one
     maximum since its mount: it is 0 here when the longest wait was before the first look.
     """
     found = {}
-    for cause, now in after["waits"].items():
-        then = before["waits"].get(cause, {"count": 0, "total_ns": 0, "max_ns": 0})
-        if count := now["count"] - then["count"]:
-            longest = now["max_ns"] if now["max_ns"] > then["max_ns"] else 0
-            found[cause] = Wait(count, now["total_ns"] - then["total_ns"], longest)
+    for cause, now in after.items():
+        then = before.get(cause, NEVER)
+        if count := now.count - then.count:
+            longest = now.max_ns if now.max_ns > then.max_ns else 0
+            found[cause] = Wait(count, now.total_ns - then.total_ns, longest)
     return found

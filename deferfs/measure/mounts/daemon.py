@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from deferfs.measure.scenario import Surroundings
-
-Statistics = dict[str, Any]
-"""The object that `deferfs stat --json` prints."""
+from deferfs.contract.statistics import Statistics, decode
+from deferfs.measure.scenario import Ask, Surroundings
 
 
 class Daemon:
@@ -20,9 +17,7 @@ class Daemon:
 
     def statistics(self) -> Statistics:
         """What it says about itself."""
-        answer = self._surroundings.ask(self._root, "stat")
-        assert isinstance(answer, dict)
-        return answer
+        return statistics_of(self._root, self._surroundings.ask)
 
     def set(self, key: str, value: str) -> None:
         """As `deferfs ctl KEY=VALUE`."""
@@ -30,9 +25,14 @@ class Daemon:
 
     def own(self) -> int:
         """Its pid, which is reported as ours."""
-        pid = int(self.statistics()["pid"])
+        pid = self.statistics().pid
         self._surroundings.own(pid)
         return pid
+
+
+def statistics_of(root: Path, ask: Ask) -> Statistics:
+    """What the daemon behind the mountpoint `root` says about itself."""
+    return decode(ask(root, "stat"), str(root))
 
 
 def daemon_of(root: Path, surroundings: Surroundings) -> int:

@@ -23,6 +23,7 @@ import msgspec
 
 from deferfs.errors import DeferfsError
 from deferfs.measure.host.commands import copy_image, deferfs_command, run_command
+from deferfs.measure.mounts.daemon import statistics_of
 from deferfs.measure.mounts.rivals import Deferfs, mounted
 from deferfs.measure.mounts.syncing import sync_filesystem
 from deferfs.measure.scenario import Ask
@@ -91,7 +92,7 @@ def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int,
                 raise DeferfsError(f"{mountpoint}: the files to orphan could not be made")
         sync_filesystem(mountpoint)
         if crash:
-            _kill(int(ask(mountpoint, "stat")["pid"]))
+            _kill(statistics_of(mountpoint, ask).pid)
         else:
             run_command([*deferfs_command(), "ctl", str(mountpoint), "gc=stop", "drain=0"])
     finally:
@@ -150,7 +151,7 @@ def _kill(pid: int) -> None:
 def _wait_forgotten(mountpoint: Path, count: int, ask: Ask) -> None:
     """Until the kernel has let go of every deleted file."""
     deadline = time.monotonic() + DRAIN_SECONDS_MAX
-    while ask(mountpoint, "stat")["gc"]["queued"] < count:
+    while statistics_of(mountpoint, ask).gc.queued < count:
         if time.monotonic() > deadline:
             raise DeferfsError(f"{mountpoint}: the kernel still holds deleted files")
         time.sleep(0.05)
@@ -159,8 +160,8 @@ def _wait_forgotten(mountpoint: Path, count: int, ask: Ask) -> None:
 def _wait_drained(mountpoint: Path, ask: Ask) -> None:
     deadline = time.monotonic() + DRAIN_SECONDS_MAX
     while True:
-        statistics = ask(mountpoint, "stat")
-        if not statistics["gc"]["queued"] + statistics["inodes"]["inactivating"]:
+        statistics = statistics_of(mountpoint, ask)
+        if not statistics.gc.queued + statistics.inodes.inactivating:
             return
         if time.monotonic() > deadline:
             raise DeferfsError(f"{mountpoint}: orphans are left after {DRAIN_SECONDS_MAX:.0f} s")

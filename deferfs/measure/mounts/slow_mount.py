@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from deferfs.contract.statistics import Statistics
 from deferfs.measure.host.belongings import Belongings
 from deferfs.measure.host.cgroup import MemoryCgroup
 from deferfs.measure.host.commands import copy_image, deferfs_command, run_command
 from deferfs.measure.host.machine import process_memory_bytes
-from deferfs.measure.mounts.daemon import Daemon, Statistics
+from deferfs.measure.mounts.daemon import Daemon
 from deferfs.measure.mounts.filesystems import FILESYSTEMS, mounted, unmount_deferfs
 from deferfs.measure.scenario import Surroundings
 from deferfs.measure.slow_disk import SlowDisk

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from deferfs.contract.statistics import Statistics
 from deferfs.errors import DeferfsError, EnvironmentProblem
 from deferfs.measure.host.machine import is_deferfs, process_memory_bytes
-from deferfs.measure.mounts.daemon import Daemon, Statistics
+from deferfs.measure.mounts.daemon import Daemon
 from deferfs.measure.mounts.syncing import sync_filesystem
 from deferfs.measure.scenario import Surroundings
 from deferfs.measure.work.victims import make_victims, name_victims_twice
@@ -54,7 +55,7 @@ class StandingMount:
 
     def __enter__(self) -> StandingMount:
         if self._daemon is not None:
-            self._evict = self._daemon.statistics()["evict"]
+            self._evict = self._daemon.statistics().evict
             self._daemon.own()
         try:
             make_victims(self.root, self._victims)
@@ -98,9 +99,9 @@ class StandingMount:
 
     def _wait_paid(self, start: float) -> None:
         while statistics := self.statistics():
-            self.resident_highest_bytes = process_memory_bytes(int(statistics["pid"]))
-            gc, inodes = statistics["gc"], statistics["inodes"]
-            if not int(gc["queued"]) + int(gc["times_owed"]) + int(inodes["inactivating"]):
+            self.resident_highest_bytes = process_memory_bytes(statistics.pid)
+            gc = statistics.gc
+            if not gc.queued + gc.times_owed + statistics.inodes.inactivating:
                 return
             if time.monotonic() - start > OWED_SECONDS_MAX:
                 raise DeferfsError(f"{self.root}: after {OWED_SECONDS_MAX:.0f} s there is still something to clean up")

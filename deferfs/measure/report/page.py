@@ -27,9 +27,10 @@ from deferfs.measure.report.table import (
     mean_waits,
     parameter_words,
 )
-from deferfs.measure.report.wording import latency, size, three_digits, times
+from deferfs.measure.report.wording import latency, size, times
 from deferfs.measure.results import Comparison, Report, Result, encode_report, series_names
 from deferfs.measure.scenario import Pass, Side
+from deferfs.units import three_digits
 
 TEMPLATE: Final = "report.html.j2"
 GLANCE_MAX: Final = 4

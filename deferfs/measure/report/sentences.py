@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from deferfs.measure.report.wording import latency, three_digits
+from deferfs.measure.report.wording import latency
 from deferfs.measure.results import Comparison, Report
 from deferfs.measure.scenario import Measure, Pass, Side
 from deferfs.measure.stats.histogram import Histogram, merge
 from deferfs.measure.stats.statistics import RatioSummary, enough_samples
+from deferfs.units import three_digits
 
 ROLE_WORDS: Final = {"inline": "inline", "deferred": "deferred", "floor": "with nothing to clean up"}
 TOLD: Final = (("p50", 50.0), ("p99", 99.0), ("worst", 100.0))

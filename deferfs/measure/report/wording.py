@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 from deferfs.measure.stats.statistics import RatioSummary
+from deferfs.units import format_ns, format_size, three_digits
 
 
 def latency(nanoseconds: float) -> str:
     """A latency with three digits and its unit: `950 ns`, `1.20 us`, `82.8 ms`, `1.05 s`."""
-    value = nanoseconds
-    for unit in ("ns", "us", "ms"):
-        if value < 999.5:
-            return f"{three_digits(value) if unit != 'ns' else f'{value:.0f}'} {unit}"
-        value /= 1000
-    return f"{three_digits(value)} s"
-
-
-def three_digits(value: float) -> str:
-    """Three significant digits without an exponent, for values from 0.01 up."""
-    if value == 0:
-        return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value)) + 1e-9))
-    return f"{value:.{min(decimals, 2)}f}"
+    return format_ns(nanoseconds, significant=True)
 
 
 def times(value: float) -> str:
@@ -40,15 +26,8 @@ def spread(summary: RatioSummary | None) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes: `0`, `512 KiB`, `1.20 GiB`."""
-    value = float(count)
-    if value < 1024:
-        return f"{value:.0f}"
-    for unit in ("KiB", "MiB", "GiB"):
-        value /= 1024
-        if value < 1000 or unit == "GiB":
-            break
-    return f"{three_digits(value)} {unit}"
+    """Bytes: `0 B`, `512 KiB`, `1.20 GiB`."""
+    return format_size(count, significant=True)
 
 
 def amount(name: str, value: float) -> str:

@@ -14,12 +14,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from deferfs.errors import DeferfsError
-from deferfs.measure.mounts.daemon import daemon_of
+from deferfs.measure.mounts.daemon import daemon_of, statistics_of
 from deferfs.measure.mounts.rivals import Deferfs, fresh
 from deferfs.measure.mounts.syncing import sync_filesystem
 from deferfs.measure.scenario import Ask, Measure, Pass, Side, Stall, Surroundings, Wait
@@ -70,7 +70,7 @@ def fill_memory(root: Path, ask: Ask) -> None:
         os.getxattr(root / f"b{number}", "user.large")
     for _ in range(DROPS_MAX):
         Path("/proc/sys/vm/drop_caches").write_text(DROP_NAMES)
-        if ask(root, "stat")["inodes"]["idle"] > FILES // 2:
+        if statistics_of(root, ask).inodes.idle > FILES // 2:
             return
     raise DeferfsError(f"{root}: the kernel forgets nothing")
 
@@ -115,26 +115,24 @@ def measure(side: Side, parameters: Parameters, surroundings: Surroundings, numb
             fill_memory(root, ask)
             write_attributes(root, ask)
         elapsed = time.monotonic() - start
-        statistics: dict[str, Any] = ask(root, "stat")
+        statistics = statistics_of(root, ask)
         report = set_value(root, ask, "lockdep", "report")
-    context = statistics["reclaim_context"]
+    context, log = statistics.reclaim_context, statistics.waits["log"]
     counters = {
-        "direct_reclaims_total": float(statistics["memory"]["direct_reclaims_total"]),
-        "forbidden_waits_total": float(context["violations_total"]),
-        "lock_order_cycles_total": float(context["lock_order_cycles"]),
-        "circular_waits_broken_total": float(context["circular_waits_broken_total"]),
+        "direct_reclaims_total": float(statistics.memory.direct_reclaims_total),
+        "forbidden_waits_total": float(context.violations_total),
+        "lock_order_cycles_total": float(context.lock_order_cycles),
+        "circular_waits_broken_total": float(context.circular_waits_broken_total),
     }
-    log = statistics["waits"]["log"]
-    longest = int(log["max_ns"])
     words = "wait for the log; below, the report of the lock classes"
     return value_pass(
         side,
         elapsed,
         counters,
-        waits={"log": Wait(int(log["count"]), int(log["total_ns"]), int(log["max_ns"]))},
-        stalls=[Stall(words, longest, report.splitlines(), 0)],
+        waits={"log": Wait(log.count, log.total_ns, log.max_ns)},
+        stalls=[Stall(words, log.max_ns, report.splitlines(), 0)],
         broken=["deferred: an operation waited inside of reclaim"]
-        if side.name == "deferred" and context["violations_total"] + context["circular_waits_broken_total"]
+        if side.name == "deferred" and context.violations_total + context.circular_waits_broken_total
         else [],
     )
 

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from deferfs.errors import UsageError
-from deferfs.measure.mounts.daemon import daemon_of
+from deferfs.measure.mounts.daemon import daemon_of, statistics_of
 from deferfs.measure.mounts.rivals import Deferfs, fresh, mounted
 from deferfs.measure.report.wording import size
 from deferfs.measure.scenario import Pass, Side, Surroundings
@@ -91,14 +91,8 @@ def make_tree(root: Path, files: int) -> None:
 
 def measured(root: Path, name: str, surroundings: Surroundings) -> Part:
     """What the daemon of the mount says at the end of a part."""
-    memory = surroundings.ask(root, "stat")["memory"]
-    found = Part(
-        name,
-        int(memory["resident_highest_bytes"]),
-        int(memory["promised_bytes"]),
-        int(memory["budget_bytes"]),
-        int(memory["inode_bytes"]),
-    )
+    memory = statistics_of(root, surroundings.ask).memory
+    found = Part(name, memory.resident_highest_bytes, memory.promised_bytes, memory.budget_bytes, memory.inode_bytes)
     surroundings.tell(part_words(found))
     return found
 
@@ -149,7 +143,7 @@ def walk(surroundings: Surroundings, options: str, files: int) -> list[Part]:
         name = f"{files:,} files walked {'in a memory cgroup' if limited else 'without a memory limit'}"
         surroundings.tell(name)
         with mounted(filesystem, home, home / "mnt") as root:
-            budget = int(surroundings.ask(root, "stat")["memory"]["budget_bytes"])
+            budget = statistics_of(root, surroundings.ask).memory.budget_bytes
             measure_walk(root, daemon_of(root, surroundings), budget, limited=limited)
             found.append(measured(root, name, surroundings))
     shutil.rmtree(home)

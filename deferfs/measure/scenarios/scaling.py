@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from deferfs.errors import UsageError
-from deferfs.measure.mounts.daemon import daemon_of
+from deferfs.measure.mounts.daemon import daemon_of, statistics_of
 from deferfs.measure.mounts.orphan_mount import Orphans, measure_orphans
 from deferfs.measure.mounts.rivals import Deferfs, mounted
 from deferfs.measure.report.wording import latency, size, spread, times
@@ -50,7 +50,7 @@ def measure_directory(parameters: Parameters, surroundings: Surroundings, *, wal
             break
         surroundings.tell(f"walking, {'in a memory cgroup' if limited else 'without a memory limit'}")
         with mounted(filesystem, home, home / "mnt") as root:
-            budget = int(surroundings.ask(root, "stat")["memory"]["budget_bytes"])
+            budget = statistics_of(root, surroundings.ask).memory.budget_bytes
             found.append(measure_walk(root, daemon_of(root, surroundings), budget, limited=limited))
     shutil.rmtree(home)
     return growth, found

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from deferfs.contract.statistics import Statistics
 from deferfs.limits import THROTTLE_INODES
+from deferfs.measure.mounts.daemon import statistics_of
 from deferfs.measure.scenario import Ask
 from deferfs.measure.work.small_files import DROP_ALL
 
@@ -29,10 +31,9 @@ class Mount:
         """As `deferfs ctl`; what it prints."""
         return str(self._ask(self.root, "set", key=key, value=str(value)))
 
-    def statistics(self) -> dict[str, Any]:
-        """The object that `deferfs stat --json` prints."""
-        found: dict[str, Any] = self._ask(self.root, "stat")
-        return found
+    def statistics(self) -> Statistics:
+        """What the daemon says about itself."""
+        return statistics_of(self.root, self._ask)
 
 
 Disturbance = Callable[[Mount, int], None]

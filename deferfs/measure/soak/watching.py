@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from deferfs.contract.statistics import Statistics, Throttle
 from deferfs.errors import DeferfsError
 from deferfs.measure.host.commands import deferfs_command
 from deferfs.measure.mounts.syncing import sync_filesystem
@@ -26,6 +27,7 @@ from deferfs.measure.soak.disturbances import Mount, calm, disturb
 from deferfs.measure.soak.work import work_until
 from deferfs.measure.work.small_files import DROP_ALL
 from deferfs.reclaim.lockdep import CYCLE_TITLE, FS_RECLAIM
+from deferfs.units import format_size
 
 STANDING_FILES: Final = 24_000
 """Files that stay, of all processes together: some 20 MiB of inodes and blocks."""
@@ -85,23 +87,23 @@ def find_cycles(mount: Mount) -> list[str]:
 def take_sample(mount: Mount, at: float) -> Sample:
     """The daemon now."""
     statistics = mount.statistics()
-    process = Path("/proc") / str(statistics["pid"])
+    process = Path("/proc") / str(statistics.pid)
     kilobytes = {
         fields[0]: int(fields[1])
         for line in (process / "smaps_rollup").read_text().splitlines()[1:]
         if (fields := line.split())
     }
-    gc, memory = statistics["gc"], statistics["memory"]
+    gc, memory = statistics.gc, statistics.memory
     return Sample(
         at,
         kilobytes["Rss:"] << 10,
         kilobytes["Pss:"] << 10,
-        memory["used_bytes"] / (memory["budget_bytes"] - memory["reserve_bytes"]),
+        memory.used_bytes / (memory.budget_bytes - memory.reserve_bytes),
         len(os.listdir(process / "fd")),
-        statistics["inodes"]["cached"],
-        gc["queued"],
-        gc["pending_bytes"],
-        gc["oldest_seconds"],
+        statistics.inodes.cached,
+        gc.queued,
+        gc.pending_bytes,
+        gc.oldest_seconds,
     )
 
 
@@ -130,7 +132,7 @@ def drain(mount: Mount) -> None:
         mount.set("gc", "flush")
         sync_filesystem(root)
         statistics = mount.statistics()
-        if not (statistics["space"]["orphans"] + statistics["gc"]["queued"] + statistics["inodes"]["forgets_waiting"]):
+        if not (statistics.space.orphans + statistics.gc.queued + statistics.inodes.forgets_waiting):
             return
         if time.monotonic() > deadline:
             raise DeferfsError(f"{root}: orphans are left after {END_SECONDS_MAX:.0f} s")
@@ -151,58 +153,58 @@ def judge_growth(samples: Sequence[Sample], seconds: float) -> list[Verdict]:
     for name in ("rss", "pss"):
         before, after = (median(getattr(sample, name) for sample in part) for part in (second, last))
         kept = after <= GROWTH_MAX * before if seconds >= 60 * GROWTH_MINUTES_MIN else None
-        figures = f"{before / 2**20:.1f} MiB, then {after / 2**20:.1f} MiB: {after / before:.3f} (at most {GROWTH_MAX})"
+        figures = f"{format_size(before)}, then {format_size(after)}: {after / before:.3f} (at most {GROWTH_MAX})"
         verdicts.append(Verdict(f"{name.upper()} is flat", figures, kept))
     most = (max(sample.descriptors for sample in second), max(sample.descriptors for sample in last))
     verdicts.append(Verdict("descriptors are bounded", f"at most {most[0]}, then {most[1]}", most[1] <= most[0] + 8))
     return verdicts
 
 
-def judge_backlog(samples: Sequence[Sample], limits: dict[str, Any]) -> Verdict:
+def judge_backlog(samples: Sequence[Sample], limits: Throttle) -> Verdict:
     """Within the limits of the throttle, and none too old."""
     queued, size, oldest = (max(getattr(s, name) for s in samples) for name in ("queued", "pending_bytes", "oldest"))
-    slack = limits["age_seconds"] + limits["deadline_seconds"] + SAMPLE_SECONDS
+    slack = limits.age_seconds + limits.deadline_seconds + SAMPLE_SECONDS
     return Verdict(
         "the backlog is bounded",
-        f"{queued} inodes (limit {limits['inodes']}), {size / 2**20:.1f} MiB, oldest {oldest:.2f} s"
-        f" (limit {limits['age_seconds']:g} s)",
-        queued <= limits["inodes"] and size <= limits["bytes"] and oldest <= slack,
+        f"{queued} inodes (limit {limits.inodes}), {format_size(size)}, oldest {oldest:.2f} s"
+        f" (limit {limits.age_seconds:g} s)",
+        queued <= limits.inodes and size <= limits.bytes and oldest <= slack,
     )
 
 
-def judge_shortage(samples: Sequence[Sample], seconds: float, end: dict[str, Any]) -> Verdict:
+def judge_shortage(samples: Sequence[Sample], seconds: float, end: Statistics) -> Verdict:
     """A soak in plenty would say little."""
     short = sum(sample.used >= SHORT for sample in samples) / len(samples)
-    waits = ", ".join(f"{end['waits'][name]['count']} for {name}" for name in ("memory", "log", "thaw", "throttle"))
+    waits = ", ".join(f"{end.waits[name].count} for {name}" for name in ("memory", "log", "thaw", "throttle"))
     return Verdict(
         "memory is short",
-        f"in {100 * short:.0f} % of the time; {end['memory']['direct_reclaims_total']} direct reclaims; waits: {waits}",
+        f"in {100 * short:.0f} % of the time; {end.memory.direct_reclaims_total} direct reclaims; waits: {waits}",
         short > 0.1 if seconds >= 60 * GROWTH_MINUTES_MIN else None,
     )
 
 
-def judge_throttle(end: dict[str, Any]) -> Verdict:
+def judge_throttle(end: Statistics) -> Verdict:
     """Deleters waited, and none does any more."""
-    waits, throttle = end["waits"]["throttle"], end["throttle"]
+    waits, throttle = end.waits["throttle"], end.throttle
     return Verdict(
         "who deletes is held back",
-        f"{waits['count']} times, {waits['max_ns'] / 1e9:.2f} s at most (deadline {throttle['deadline_seconds']:g} s,"
-        f" reached {throttle['expired_total']} times)",
-        waits["count"] > 0 and not throttle["waiting"],
+        f"{waits.count} times, {waits.max_ns / 1e9:.2f} s at most (deadline {throttle.deadline_seconds:g} s,"
+        f" reached {throttle.expired_total} times)",
+        waits.count > 0 and not throttle.waiting,
     )
 
 
 def judge_end(
-    before: tuple[int, int, int], after: tuple[int, int, int], end: dict[str, Any], cycles: Sequence[str]
+    before: tuple[int, int, int], after: tuple[int, int, int], end: Statistics, cycles: Sequence[str]
 ) -> list[Verdict]:
     """As if nothing had been."""
     verdicts = [Verdict("statfs is exact", f"{before[1] - after[1]} blocks differ", before == after)]
-    counts = {
-        "orphans": end["space"]["orphans"],
-        "quarantined inodes": end["inodes"]["quarantined"],
-        "anomalies": end["inodes"]["anomalies"],
-        "errors": end["gc"]["errors_total"],
-        "corruptions": end["corruptions_total"],
+    counts: dict[str, int | dict[str, int]] = {
+        "orphans": end.space.orphans,
+        "quarantined inodes": end.inodes.quarantined,
+        "anomalies": end.inodes.anomalies,
+        "errors": end.gc.errors_total,
+        "corruptions": end.corruptions_total,
         "lock-order cycles but through inline reclaim": len(cycles),
     }
     for name, count in counts.items():
@@ -245,7 +247,7 @@ def soak(mount: Mount, seconds: float, processes: int, seed: int) -> Soak:
     drain(mount)
     end = mount.statistics()
     verdicts += judge_growth(samples, seconds)
-    verdicts += [judge_shortage(samples, seconds, end), judge_backlog(samples, end["throttle"]), judge_throttle(end)]
+    verdicts += [judge_shortage(samples, seconds, end), judge_backlog(samples, end.throttle), judge_throttle(end)]
     verdicts += judge_end(before, free_counts(root), end, find_cycles(mount))
     return Soak(seconds, processes, rounds.value, verdicts, samples)
 

@@ -11,6 +11,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from deferfs.contract.answers import Outcome, decode_identity, decode_outcome
+from deferfs.contract.inode_report import InodeReport, decode_inode
+from deferfs.contract.statistics import Statistics, decode
 from deferfs.device.identity import Identity, identity_of
 from deferfs.errors import ControlError
 from deferfs.mount.control.paths import LINE_BYTES_MAX, control_paths
@@ -78,6 +81,16 @@ def _converse(client: socket.socket, mount: mountinfo.Mount, request: dict[str, 
     return answer["result"]
 
 
+def statistics(mount: mountinfo.Mount) -> Statistics:
+    """What the daemon of `mount` says about itself. ControlError also when it speaks another version of that."""
+    return decode(ask(mount, "stat"), mount.mountpoint)
+
+
+def explain(mount: mountinfo.Mount, ino: int) -> InodeReport:
+    """Everything about one inode. ControlError as for `statistics`."""
+    return decode_inode(ask(mount, "inode", number=str(ino)), mount.mountpoint)
+
+
 def find_daemon(mount: mountinfo.Mount) -> Daemon:
     """Who serves `mount`. NoDaemonError when nobody answers."""
     with _connect(mount) as client:
@@ -101,6 +114,7 @@ class Ending:
 
     def __init__(self, mount: mountinfo.Mount) -> None:
         """NoDaemonError when no daemon answers."""
+        self._mountpoint = mount.mountpoint
         self._socket = _connect(mount)
         self.pid = _peer(self._socket)[0]
         """0 when it is in a pid namespace that this process does not see."""
@@ -124,13 +138,12 @@ class Ending:
                 self._socket.close()
         return self._process < 0 or _poll(self._process, deadline)
 
-    def outcome(self) -> dict[str, Any] | None:
+    def outcome(self) -> Outcome | None:
         """What it has told; None when it ended without."""
         if not self._answer.endswith(b"\n"):
             return None
-        answer = json.loads(self._answer)
-        found: dict[str, Any] | None = answer.get("result")
-        return found
+        result = json.loads(self._answer).get("result")
+        return None if result is None else decode_outcome(result, self._mountpoint)
 
     def close(self) -> None:
         """Let go of it."""
@@ -148,10 +161,10 @@ def _poll(fd: int, deadline: float) -> bool:
 def image_of(mount: mountinfo.Mount) -> Identity | None:
     """Which image the daemon of `mount` has open; None when that cannot be asked."""
     try:
-        found = ask_within(mount, "identity", IDENTITY_SECONDS_MAX)
+        found = decode_identity(ask_within(mount, "identity", IDENTITY_SECONDS_MAX), mount.mountpoint)
     except (ControlError, OSError):
         return None
-    return Identity(found["device"], found["inode"])
+    return Identity(found.device, found.inode)
 
 
 def find_image(path: str) -> mountinfo.Mount | None:

@@ -16,8 +16,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
+import msgspec
 import trio
 
+from deferfs.contract.answers import ImageIdentity, Outcome
+from deferfs.contract.inode_report import InodeReport
+from deferfs.contract.statistics import Statistics
 from deferfs.errors import ControlError, DeferfsError, FsError
 from deferfs.mount.control.paths import LINE_BYTES_MAX, make_control_path
 from deferfs.mount.runtime.pulse import Pulse
@@ -35,16 +39,16 @@ class Controlled(Protocol):
     def state(self) -> str:
         """`serving`, or `stopping` once the kernel has let go of the mount."""
 
-    def identity(self) -> dict[str, object]:
-        """Which image this is: `device` and `inode`, and how many `names` it has."""
+    def identity(self) -> ImageIdentity:
+        """Which image this is."""
 
-    async def outcome(self) -> dict[str, object]:
+    async def outcome(self) -> Outcome:
         """What became of the image: returns when the daemon has closed it."""
 
-    def statistics(self) -> dict[str, object]:
-        """The statistics object, ready for JSON."""
+    def statistics(self) -> Statistics:
+        """Statistics of the moment."""
 
-    async def explain(self, ino: int) -> dict[str, object]:
+    async def explain(self, ino: int) -> InodeReport:
         """Everything about one inode, and why it is not freed."""
 
     async def sync(self) -> None:
@@ -119,7 +123,7 @@ class ControlServer:
         if not isinstance(request, dict):
             return {"ok": False, "error": "not a JSON object"}
         try:
-            return {"ok": True, "result": await self._perform(request)}
+            return {"ok": True, "result": msgspec.to_builtins(await self._perform(request), str_keys=True)}
         except (DeferfsError, FsError, ValueError) as error:
             return {"ok": False, "error": str(error)}
         except Exception as error:

@@ -1,209 +1,185 @@
-"""What may be changed while a filesystem is mounted: `deferfs ctl DIR KEY=VALUE`."""
+"""Carries out what `deferfs ctl DIR KEY=VALUE` asks for.
+
+Which keys there are, and which values they take, is in `deferfs.contract.settings`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from deferfs.contract import settings
+from deferfs.contract.settings import LIVE, EvictMode
+from deferfs.contract.values import Whole, WrongValueError
 from deferfs.errors import UsageError
-from deferfs.limits import GC_IN_CORE_LIMIT, GC_RATE_MIN, GC_WORKERS_MAX, MEMORY_BYTES_MIN, POLL_US_MAX
-from deferfs.mount.host.options import COMMIT_SECONDS_MAX, COMMIT_SECONDS_MIN
-from deferfs.mount.host.units import parse_size
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime.runtime import Runtime
 
-Control = Callable[["Runtime", str, str], Awaitable[str | None]]
-"""Carries out one KEY=VALUE; what to print instead of that, if anything. UsageError when the value cannot be
-understood, FsError when it cannot be done."""
+Change = Callable[["Runtime", Any], Awaitable[str | None]]
+"""Carries out one change; what to print instead of KEY=VALUE, if anything. UsageError or FsError when it cannot."""
 
-_COUNT_MAX: Final = 10**12
-"""More than there can be: no limit."""
+_INODE: Final = Whole(1, (1 << 63) - 1)
 
 
-async def control(runtime: Runtime, key: str, value: str) -> str:
-    """Carry out one request; what was done, in a line."""
-    found = CONTROLS.get(key)
-    if found is None:
-        raise UsageError(f"cannot set {key}={value}: known are {', '.join(sorted([*CONTROLS, 'sync']))}")
-    return await found(runtime, key, value) or f"{key}={value}"
+async def control(runtime: Runtime, key: str, text: str) -> str:
+    """Carry out one request; what was done, in a line. UsageError when it is none, FsError when it cannot be done."""
+    setting, change = LIVE.get(key), CHANGES.get(key)
+    if setting is None or change is None:
+        raise UsageError(f"cannot set {key}={text}: known are {', '.join(sorted(LIVE))}")
+    return await change(runtime, setting.change(text)) or f"{key}={text}"
 
 
-def number(key: str, value: str, low: float, high: float) -> float:
-    """The value as a number within bounds."""
-    try:
-        found = float(value)
-    except ValueError:
-        raise UsageError(f"{key} must be a number, not {value!r}") from None
-    if not low <= found <= high:
-        raise UsageError(f"{key} must be from {low:g} to {high:g}, not {value}")
-    return found
+async def _evict(runtime: Runtime, mode: EvictMode) -> None:
+    runtime.volume.set_policy(mode)
 
 
-def integer(key: str, value: str, low: int, high: int) -> int:
-    """The value as a whole number within bounds."""
-    if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
-        raise UsageError(f"{key} must be a whole number from {low} to {high}, not {value!r}")
-    return int(value)
+async def _commit(runtime: Runtime, seconds: float) -> None:
+    runtime.committer.commit_seconds = seconds
 
 
-def boolean(key: str, value: str) -> bool:
-    """The value as a switch: 1 or 0."""
-    if value not in ("0", "1"):
-        raise UsageError(f"{key} must be 1 or 0, not {value!r}")
-    return value == "1"
+async def _gc_workers(runtime: Runtime, count: int) -> None:
+    runtime.workers.set_count(count)
 
 
-async def _evict(runtime: Runtime, key: str, value: str) -> None:
-    runtime.volume.set_policy(value)
+async def _gc_in_core(runtime: Runtime, inodes: int) -> None:
+    runtime.volume.gc.in_core_max = inodes
 
 
-async def _commit(runtime: Runtime, key: str, value: str) -> None:
-    runtime.committer.commit_seconds = number(key, value, COMMIT_SECONDS_MIN, COMMIT_SECONDS_MAX)
+async def _gc_delay(runtime: Runtime, seconds: float) -> None:
+    runtime.workers.delay_seconds = seconds
 
 
-async def _gc_workers(runtime: Runtime, key: str, value: str) -> None:
-    runtime.workers.set_count(integer(key, value, 1, GC_WORKERS_MAX))
-
-
-async def _gc_in_core(runtime: Runtime, key: str, value: str) -> None:
-    runtime.volume.gc.in_core_max = integer(key, value, 0, GC_IN_CORE_LIMIT)
-
-
-async def _gc_delay(runtime: Runtime, key: str, value: str) -> None:
-    runtime.workers.delay_seconds = number(key, value, 0, 60)
-
-
-async def _gc_rate(runtime: Runtime, key: str, value: str) -> None:
-    rate = number(key, value, 0, 1e9)
-    if 0 < rate < GC_RATE_MIN:
-        raise UsageError(f"{key} must be 0 (no limit) or at least {GC_RATE_MIN:g}, not {value}")
+async def _gc_rate(runtime: Runtime, rate: float) -> None:
     runtime.workers.pace.set_rate(rate)
 
 
-async def _poll(runtime: Runtime, key: str, value: str) -> None:
-    runtime.busy_poll.set_limit(integer(key, value, 0, POLL_US_MAX))
+async def _poll(runtime: Runtime, limit_us: int) -> None:
+    runtime.busy_poll.set_limit(limit_us)
 
 
-async def _background_reclaim(runtime: Runtime, key: str, value: str) -> None:
-    """on | off"""
-    if value not in ("on", "off"):
-        raise UsageError(f"{key} must be on or off, not {value!r}")
-    runtime.reclaimer.set_works(value == "on")
+async def _background_reclaim(runtime: Runtime, on: bool) -> None:
+    runtime.reclaimer.set_works(on)
 
 
-async def _memory(runtime: Runtime, key: str, value: str) -> None:
-    size = parse_size(value)
-    if size < MEMORY_BYTES_MIN:
-        raise UsageError(f"memory must be at least {MEMORY_BYTES_MIN} bytes, not {value!r}")
+async def _memory(runtime: Runtime, size: int) -> None:
     runtime.reclaimer.set_memory(size)
 
 
-async def _gc(runtime: Runtime, key: str, value: str) -> None:
-    """push | flush | flush:INO | flush-below:INO | stop | start | retry"""
+async def _throttle_inodes(runtime: Runtime, limit: int) -> None:
+    runtime.throttle.inodes = limit
+    runtime.throttle.progress()
+
+
+async def _throttle_bytes(runtime: Runtime, limit: int) -> None:
+    runtime.throttle.bytes = limit
+    runtime.throttle.progress()
+
+
+async def _throttle_extents(runtime: Runtime, limit: int) -> None:
+    runtime.throttle.extents = limit
+    runtime.throttle.progress()
+
+
+async def _throttle_age(runtime: Runtime, seconds: float) -> None:
+    runtime.throttle.age_seconds = seconds
+    runtime.throttle.progress()
+
+
+async def _throttle_deadline(runtime: Runtime, seconds: float) -> None:
+    runtime.throttle.deadline_seconds = seconds
+    runtime.throttle.progress()
+
+
+async def _preallocation_lifetime(runtime: Runtime, seconds: float) -> None:
+    runtime.blockgc.set_lifetime(seconds)
+
+
+async def _drain(runtime: Runtime, seconds: float) -> None:
+    runtime.closing.drain_seconds = seconds
+
+
+async def _freeze_limit(runtime: Runtime, seconds: float) -> None:
+    runtime.freezer.limit_seconds = seconds
+
+
+async def _gc(runtime: Runtime, action: tuple[str, str]) -> None:
     workers = runtime.workers
-    verb, _, ino = value.partition(":")
-    if verb in ("flush", "flush-below") and ino:
-        target = integer(f"the inode of gc={verb}", ino, 1, (1 << 63) - 1)
-        await (workers.flush_inode(target) if verb == "flush" else workers.flush_below(target))
-    elif value == "push":
-        workers.push()
-    elif value == "flush":
-        await runtime.blockgc.flush()
-        await workers.flush()
-    elif value == "stop":
-        await workers.stop()
-    elif value == "start":
-        if runtime.store.frozen:
-            raise UsageError("frozen: thaw it first")
-        workers.resume()
-    elif value == "retry":
-        await workers.release_quarantine()
-    else:
-        raise UsageError(f"gc must be push, flush, flush:INODE, flush-below:INODE, stop, start or retry, not {value!r}")
+    match action:
+        case ("flush" | "flush-below" as verb, ino) if ino:
+            target = _inode(verb, ino)
+            await (workers.flush_inode(target) if verb == "flush" else workers.flush_below(target))
+        case ("push", _):
+            workers.push()
+        case ("flush", _):
+            await runtime.blockgc.flush()
+            await workers.flush()
+        case ("stop", _):
+            await workers.stop()
+        case ("start", _):
+            if runtime.store.frozen:
+                raise UsageError("frozen: thaw it first")
+            workers.resume()
+        case ("retry", _):
+            await workers.release_quarantine()
 
 
-async def _drop_caches(runtime: Runtime, key: str, value: str) -> None:
-    if value != "1":
-        raise UsageError(f"drop_caches must be 1, not {value!r}")
-    await runtime.reclaimer.shrink(1 << 62)
+def _inode(verb: str, text: str) -> int:
+    try:
+        return _INODE.parse(text)
+    except WrongValueError as error:
+        raise UsageError(f"the inode of gc={verb} {error}, not {text!r}") from None
 
 
-async def _freeze(runtime: Runtime, key: str, value: str) -> None:
-    await (runtime.freezer.freeze() if boolean(key, value) else runtime.freezer.thaw())
+async def _freeze(runtime: Runtime, on: bool) -> None:
+    await (runtime.freezer.freeze() if on else runtime.freezer.thaw())
 
 
-async def _freeze_limit(runtime: Runtime, key: str, value: str) -> None:
-    runtime.freezer.limit_seconds = number(key, value, 0, 1e9)
-
-
-async def _thaw(runtime: Runtime, key: str, value: str) -> None:
-    if boolean(key, value):
+async def _thaw(runtime: Runtime, on: bool) -> None:
+    if on:
         await runtime.freezer.thaw()
 
 
-async def _read_only(runtime: Runtime, key: str, value: str) -> None:
-    await (runtime.freezer.make_read_only() if boolean(key, value) else runtime.freezer.make_writable())
+async def _read_only(runtime: Runtime, on: bool) -> None:
+    await (runtime.freezer.make_read_only() if on else runtime.freezer.make_writable())
 
 
-async def _throttle(runtime: Runtime, key: str, value: str) -> None:
-    throttle = runtime.throttle
-    if key == "throttle_inodes":
-        throttle.inodes = integer(key, value, 1, _COUNT_MAX)
-    elif key == "throttle_bytes":
-        throttle.bytes = parse_size(value)
-    elif key == "throttle_extents":
-        throttle.extents = integer(key, value, 1, _COUNT_MAX)
-    elif key == "throttle_age":
-        throttle.age_seconds = number(key, value, 0.001, 86400)
-    else:
-        throttle.deadline_seconds = number(key, value, 0, 86400)
-    throttle.progress()
+async def _drop_caches(runtime: Runtime, _word: str) -> None:
+    await runtime.reclaimer.shrink(1 << 62)
 
 
-async def _preallocation_lifetime(runtime: Runtime, key: str, value: str) -> None:
-    runtime.blockgc.set_lifetime(number(key, value, 0.1, 1e9))
+async def _trace(runtime: Runtime, path: str) -> None:
+    await (runtime.timeline.stop() if path == "off" else runtime.timeline.start(path))
 
 
-async def _lockdep(runtime: Runtime, key: str, value: str) -> str:
-    """report"""
-    if value != "report":
-        raise UsageError(f"lockdep must be report, not {value!r}")
+async def _lockdep(runtime: Runtime, _word: str) -> str:
     return "\n".join((*runtime.checker.report(), f"circular waits broken: {runtime.circles.broken_total}"))
 
 
-async def _trace(runtime: Runtime, key: str, value: str) -> None:
-    """FILE | off"""
-    await (runtime.timeline.stop() if value == "off" else runtime.timeline.start(value))
-
-
-async def _drain(runtime: Runtime, key: str, value: str) -> None:
-    runtime.closing.drain_seconds = number(key, value, 0, 86400)
-
-
-CONTROLS: Final[dict[str, Control]] = {
-    "evict": _evict,
-    "commit": _commit,
-    "gc_workers": _gc_workers,
-    "gc_in_core": _gc_in_core,
-    "gc_delay": _gc_delay,
-    "gc_rate": _gc_rate,
-    "memory": _memory,
-    "background_reclaim": _background_reclaim,
-    "poll": _poll,
-    "gc": _gc,
-    "drop_caches": _drop_caches,
-    "freeze": _freeze,
-    "freeze_limit": _freeze_limit,
-    "thaw": _thaw,
-    "ro": _read_only,
-    "throttle_inodes": _throttle,
-    "throttle_bytes": _throttle,
-    "throttle_extents": _throttle,
-    "throttle_age": _throttle,
-    "throttle_deadline": _throttle,
-    "preallocation_lifetime": _preallocation_lifetime,
-    "drain": _drain,
-    "lockdep": _lockdep,
-    "trace": _trace,
+CHANGES: Final[dict[str, Change]] = {
+    settings.EVICT.key: _evict,
+    settings.COMMIT.key: _commit,
+    settings.GC_WORKERS.key: _gc_workers,
+    settings.GC_IN_CORE.key: _gc_in_core,
+    settings.GC_DELAY.key: _gc_delay,
+    settings.GC_RATE.key: _gc_rate,
+    settings.MEMORY.key: _memory,
+    settings.BACKGROUND_RECLAIM.key: _background_reclaim,
+    settings.POLL.key: _poll,
+    settings.THROTTLE_INODES.key: _throttle_inodes,
+    settings.THROTTLE_BYTES.key: _throttle_bytes,
+    settings.THROTTLE_EXTENTS.key: _throttle_extents,
+    settings.THROTTLE_AGE.key: _throttle_age,
+    settings.THROTTLE_DEADLINE.key: _throttle_deadline,
+    settings.PREALLOCATION_LIFETIME.key: _preallocation_lifetime,
+    settings.DRAIN.key: _drain,
+    settings.FREEZE_LIMIT.key: _freeze_limit,
+    settings.GC.key: _gc,
+    settings.FREEZE.key: _freeze,
+    settings.THAW.key: _thaw,
+    settings.READ_ONLY.key: _read_only,
+    settings.DROP_CACHES.key: _drop_caches,
+    settings.TRACE.key: _trace,
+    settings.LOCKDEP.key: _lockdep,
 }
+"""How each is carried out. `sync` is a request of its own: it has to reach the kernel first."""

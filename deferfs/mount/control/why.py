@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deferfs.contract.inode_report import InCore, InodeReport, Place, Record, References
+from deferfs.contract.statistics import SCHEMA
 from deferfs.errors import FsError, without_traceback
 from deferfs.limits import INACTIVATION_RETRIES_MAX
 from deferfs.ondisk.inode import Inode
@@ -16,11 +18,9 @@ if TYPE_CHECKING:
 
     from deferfs.mount.runtime.runtime import Runtime
 
-Report = dict[str, object]
 
-
-async def explain(runtime: Runtime, ino: int) -> Report:
-    """What `deferfs stat DIR --inode INO --json` prints; `reasons` are sentences, the decisive ones first.
+async def explain(runtime: Runtime, ino: int) -> InodeReport:
+    """Everything about the inode number `ino`.
 
     Looking counts no reference and changes nothing. The inode may have changed again when the report is read.
     """
@@ -31,47 +31,47 @@ async def explain(runtime: Runtime, ino: int) -> Report:
     except FsError as error:
         problem = without_traceback(error)
     inode = runtime.volume.inodes.table.get(ino)
-    report: Report = {"inode": ino, "record": _record(record), "memory": _memory(runtime, inode)}
-    report["reasons"] = list(_reasons(runtime, inode, record, problem))
-    return report
+    return InodeReport(
+        schema=SCHEMA,
+        inode=ino,
+        record=_record(record),
+        memory=_memory(runtime, inode),
+        reasons=list(_reasons(runtime, inode, record, problem)),
+    )
 
 
-def _record(record: Inode | None) -> Report | None:
+def _record(record: Inode | None) -> Record | None:
     """As it is on disk or will be; None when the number is not in use."""
     if record is None:
         return None
-    return {
-        "generation": record.generation,
-        "links": record.nlink,
-        "size_bytes": record.size,
-        "blocks": record.blocks,
-        "orphan_slot": record.orphan_slot - 1 if record.orphan_slot else None,
-    }
+    return Record(
+        generation=record.generation,
+        links=record.nlink,
+        size_bytes=record.size,
+        blocks=record.blocks,
+        orphan_slot=record.orphan_slot - 1 if record.orphan_slot else None,
+    )
 
 
-def _memory(runtime: Runtime, inode: InCoreInode | None) -> Report | None:
+def _memory(runtime: Runtime, inode: InCoreInode | None) -> InCore | None:
     """The in-core inode; None when there is none."""
     if inode is None:
         return None
     position = _position(runtime, inode)
     gc = runtime.volume.gc
-    return {
-        "state": inode.state.name,
-        "generation": inode.generation,
-        "references": {
-            "lookups": inode.lookups,
-            "handles_and_operations": inode.active_tokens,
-            "passive": inode.passive,
-        },
-        "orphan": inode.orphan,
-        "blocks_past_eof": inode.preallocated,
-        "unwritten_access_time": inode.lazy_atime != 0,
-        "pending_blocks": inode.pending_blocks,
-        "failures": inode.failures,
-        "queue": None if position is None else {"number": position[0], "position": position[1]},
-        "queued_seconds": max(0, gc.clock() - inode.queued_ns) / 1e9 if inode.state is State.QUEUED else None,
-        "retry_in_seconds": _retry_in(runtime, inode),
-    }
+    return InCore(
+        state=inode.state.name,
+        generation=inode.generation,
+        references=References(lookups=inode.lookups, handles_and_operations=inode.active_tokens, passive=inode.passive),
+        orphan=inode.orphan,
+        blocks_past_eof=inode.preallocated,
+        unwritten_access_time=inode.lazy_atime != 0,
+        pending_blocks=inode.pending_blocks,
+        failures=inode.failures,
+        queue=None if position is None else Place(number=position[0], position=position[1]),
+        queued_seconds=max(0, gc.clock() - inode.queued_ns) / 1e9 if inode.state is State.QUEUED else None,
+        retry_in_seconds=_retry_in(runtime, inode),
+    )
 
 
 def _position(runtime: Runtime, inode: InCoreInode) -> tuple[int, int] | None:

@@ -13,10 +13,12 @@ from typing import Any
 
 import trio
 
+from deferfs.contract.statistics import Statistics, encode
 
-def report(statistics: dict[str, object]) -> Iterator[str]:
+
+def report(statistics: Statistics) -> Iterator[str]:
     """Lines for the log."""
-    yield f"statistics: {json.dumps(statistics)}"
+    yield f"statistics: {json.dumps(encode(statistics))}"
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, frame in sys._current_frames().items():
         yield f"thread {names.get(ident, ident)}:"

@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import trio
 
+from deferfs.contract.answers import ImageIdentity, Outcome
+from deferfs.contract.inode_report import InodeReport
+from deferfs.contract.settings import FREEZE, READ_ONLY
+from deferfs.contract.statistics import Statistics
 from deferfs.device.identity import Identity
 from deferfs.errors import DeferfsError, FsError, MountFailedError
 from deferfs.limits import HANDLERS_MAX, MIB
@@ -219,36 +223,35 @@ class Server:
         """`serving` or `stopping`."""
         return "stopping" if self._stopping else "serving"
 
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> ImageIdentity:
         """Which image is open, by device and inode number."""
         device, inode = self._image.identity()
-        return {"device": device, "inode": inode, "names": self._image.names(), "pid": os.getpid()}
+        return ImageIdentity(device=device, inode=inode, names=self._image.names(), pid=os.getpid())
 
-    async def outcome(self) -> dict[str, object]:
+    async def outcome(self) -> Outcome:
         """What became of the image, once it has been closed."""
         await self._closed.wait()
         store = self._runtime.store
         state = store.superblock.state
         aborted = store.journal.aborted
-        return {
-            **self.identity(),
-            "clean": bool(state & STATE_CLEAN) or self._mounted_read_only,
-            "errors": bool(state & STATE_ERRORS) or self._runtime.corruptions_total > 0,
-            "problem": "" if aborted is None else str(aborted),
-        }
+        image = self.identity()
+        return Outcome(
+            device=image.device,
+            inode=image.inode,
+            names=image.names,
+            pid=image.pid,
+            clean=bool(state & STATE_CLEAN) or self._mounted_read_only,
+            errors=bool(state & STATE_ERRORS) or self._runtime.corruptions_total > 0,
+            problem="" if aborted is None else str(aborted),
+        )
 
-    def statistics(self) -> dict[str, object]:
-        """The statistics object."""
-        return {
-            "image": self._mount.image,
-            "mountpoint": self._mount.mountpoint,
-            "pid": os.getpid(),
-            "uptime_seconds": time.monotonic() - self._started,
-            "handlers": self._handlers,
-            **statistics.snapshot(self._runtime),
-        }
+    def statistics(self) -> Statistics:
+        """Statistics of the moment."""
+        uptime = time.monotonic() - self._started
+        served = statistics.Served(self._mount.image, self._mount.mountpoint, os.getpid(), uptime, self._handlers)
+        return statistics.snapshot(self._runtime, served)
 
-    async def explain(self, ino: int) -> dict[str, object]:
+    async def explain(self, ino: int) -> InodeReport:
         """Why an inode is not freed."""
         return await why.explain(self._runtime, ino)
 
@@ -259,9 +262,9 @@ class Server:
 
     async def set(self, key: str, value: str) -> str:
         """Change one setting."""
-        if key == "ro":
+        if key == READ_ONLY.key:
             return await self._set_read_only(value)
-        if key == "freeze" and value == "1":
+        if key == FREEZE.key and FREEZE.change(value):
             # what the kernel holds back has to be here before
             try:
                 reached = await _in_thread(self._mount.sync)
@@ -273,9 +276,9 @@ class Server:
 
     async def _set_read_only(self, value: str) -> str:
         """The kernel refuses changes first and allows them last."""
-        wanted = settings.boolean("ro", value)
+        wanted = READ_ONLY.change(value)
         if not wanted:
-            answer = await settings.control(self._runtime, "ro", value)
+            answer = await settings.control(self._runtime, READ_ONLY.key, value)
         try:
             await _in_thread(lambda: self._mount.set_read_only(wanted))
         except OSError as error:
@@ -285,7 +288,7 @@ class Server:
             return answer
         await self._wait_quiet()
         try:
-            return await settings.control(self._runtime, "ro", value)
+            return await settings.control(self._runtime, READ_ONLY.key, value)
         except FsError:
             await _in_thread(lambda: self._mount.set_read_only(False))
             raise

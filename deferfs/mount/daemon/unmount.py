@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
+from deferfs.contract.answers import Outcome
 from deferfs.device.identity import identity_of
 from deferfs.errors import ControlError, DeferfsError
 from deferfs.mount.control import client
@@ -192,28 +193,28 @@ def _namespace_with(mount: Mount) -> tuple[int, str] | None:
 
 
 # --- the daemon has ended ---
-def _judge(mount: Mount, outcome: dict[str, Any] | None, notice: Callable[[str], None]) -> None:
+def _judge(mount: Mount, outcome: Outcome | None, notice: Callable[[str], None]) -> None:
     """Say what became of the image; UnmountError when not all that was written is in it."""
     if outcome is None:
         raise UnmountError(
             f"{mount.source}: unmounted, but its daemon ended before it had written everything back; the next mount "
             "recovers it"
         )
-    if outcome["problem"]:
+    if outcome.problem:
         raise UnmountError(
-            f"{mount.source}: unmounted, but the journal was aborted ({outcome['problem']}): what was written last is "
+            f"{mount.source}: unmounted, but the journal was aborted ({outcome.problem}): what was written last is "
             f"lost; look at the disk below, then deferfs fsck -n {mount.source}"
         )
-    if outcome["errors"]:
+    if outcome.errors:
         notice(f"{mount.source}: marked as having errors; repair it: deferfs fsck -y {mount.source}")
-    if not outcome["clean"]:
+    if not outcome.clean:
         raise UnmountError(
             f"{mount.source}: unmounted, but not cleanly: see the daemon's log; the next mount recovers it"
         )
     _judge_name(mount, outcome, notice)
 
 
-def _judge_name(mount: Mount, outcome: dict[str, Any], notice: Callable[[str], None]) -> None:
+def _judge_name(mount: Mount, outcome: Outcome, notice: Callable[[str], None]) -> None:
     """The name may lead to another file by now."""
     try:
         now = identity_of(mount.source)
@@ -221,10 +222,10 @@ def _judge_name(mount: Mount, outcome: dict[str, Any], notice: Callable[[str], N
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             return
         now = None
-    if now == (outcome["device"], outcome["inode"]):
+    if now == (outcome.device, outcome.inode):
         return
     event = "deleted" if now is None else "replaced by another file"
-    if not outcome["names"]:
+    if not outcome.names:
         raise UnmountError(
             f"{mount.source}: unmounted, but it was {event} while it was mounted: what was written to it is gone"
         )

@@ -1,39 +1,20 @@
 """The `-o` options: a pure parser from strings to `MountOptions`.
 
-Three kinds of option arrive here, because mount(8), fstab and mount.fuse pass everything on: ours, those of the
-kernel (flags of mount(2) and data of its FUSE driver), and those meant for somebody else, which are ignored.
+Three kinds of option arrive here, because mount(8), fstab and mount.fuse pass everything on: ours (the table of
+`deferfs.contract.settings`), those of the kernel (flags of mount(2) and data of its FUSE driver), and those meant for
+other programs, which are ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
+from deferfs.contract import settings
+from deferfs.contract.settings import EvictMode
 from deferfs.errors import UsageError
-from deferfs.limits import (
-    COMMIT_SECONDS_DEFAULT,
-    GC_IN_CORE_LIMIT,
-    GC_IN_CORE_MAX,
-    GC_WORKERS_DEFAULT,
-    GC_WORKERS_MAX,
-    HANDLERS_MAX,
-    MEMORY_BYTES_MIN,
-    POLL_US_DEFAULT,
-    POLL_US_MAX,
-)
 from deferfs.mount.host import syscalls
-from deferfs.mount.host.units import parse_size
-
-EvictMode = Literal["deferred", "inline"]
-
-COMMIT_SECONDS_MIN: Final = 0.1
-COMMIT_SECONDS_MAX: Final = 300
-"""What is not committed for five minutes is lost for five minutes."""
-TIMEOUT_SECONDS_DEFAULT: Final = 86_400.0
-"""Names and attributes change only through this mount: the kernel may trust them for a day."""
-TIMEOUT_SECONDS_MAX: Final = 1e9
-MAX_READ_BYTES_MIN: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +26,25 @@ class MountOptions:
     mount(2); `log` is a file for the daemon's log instead of syslog.
     """
 
-    evict: EvictMode = "deferred"
-    commit_seconds: float = COMMIT_SECONDS_DEFAULT
-    gc_workers: int = GC_WORKERS_DEFAULT
-    gc_in_core: int = GC_IN_CORE_MAX
-    memory_bytes: int | None = None
-    background_reclaim: bool = True
-    handlers: int | None = None
-    discard: bool = False
-    writeback_cache: bool = True
-    poll_us: int = POLL_US_DEFAULT
-    entry_timeout: float = TIMEOUT_SECONDS_DEFAULT
-    attr_timeout: float = TIMEOUT_SECONDS_DEFAULT
-    log: str | None = None
-    allow_other: bool = False
-    allow_root: bool = False
-    default_permissions: bool = False
+    evict: EvictMode = settings.EVICT.default
+    commit_seconds: float = settings.COMMIT.default
+    gc_workers: int = settings.GC_WORKERS.default
+    gc_in_core: int = settings.GC_IN_CORE.default
+    memory_bytes: int | None = settings.MEMORY.default
+    background_reclaim: bool = settings.BACKGROUND_RECLAIM.default
+    handlers: int | None = settings.HANDLERS.default
+    discard: bool = settings.DISCARD.default
+    writeback_cache: bool = settings.WRITEBACK_CACHE.default
+    poll_us: int = settings.POLL.default
+    entry_timeout: float = settings.ENTRY_TIMEOUT.default
+    attr_timeout: float = settings.ATTR_TIMEOUT.default
+    log: str | None = settings.LOG.default
+    allow_other: bool = settings.ALLOW_OTHER.default
+    allow_root: bool = settings.ALLOW_ROOT.default
+    default_permissions: bool = settings.DEFAULT_PERMISSIONS.default
     """Have the kernel check permissions even where only root may enter."""
-    max_read_bytes: int | None = None
-    at_tid: int | None = None
+    max_read_bytes: int | None = settings.MAX_READ.default
+    at_tid: int | None = settings.AT.default
     """Show the filesystem as it was after this transaction of the log; only with `ro`."""
     flags: int = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
@@ -138,7 +119,7 @@ _HELPER_WORDS: Final = {
 """What fusermount3 lets an ordinary user ask for; it adds nosuid and nodev itself."""
 
 _ATIME: Final = syscalls.MS_NOATIME | syscalls.MS_RELATIME | syscalls.MS_STRICTATIME
-_FLAGS: Final[dict[str, tuple[int, int]]] = {  # option -> (flags set, flags cleared)
+KERNEL_FLAGS: Final[dict[str, tuple[int, int]]] = {  # option -> (flags set, flags cleared)
     "ro": (syscalls.MS_RDONLY, 0),
     "rw": (0, syscalls.MS_RDONLY),
     "suid": (0, syscalls.MS_NOSUID),
@@ -163,27 +144,25 @@ _FLAGS: Final[dict[str, tuple[int, int]]] = {  # option -> (flags set, flags cle
     "nosymfollow": (syscalls.MS_NOSYMFOLLOW, 0),
     "symfollow": (0, syscalls.MS_NOSYMFOLLOW),
 }
-_IGNORED: Final = frozenset(
-    (
-        "defaults",
-        "auto",
-        "noauto",
-        "user",
-        "nouser",
-        "users",
-        "owner",
-        "noowner",
-        "group",
-        "nogroup",
-        "_netdev",
-        "nofail",
-        "nonempty",
-        "silent",
-        "loud",
-    )
+IGNORED: Final = (
+    "defaults",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "owner",
+    "noowner",
+    "group",
+    "nogroup",
+    "_netdev",
+    "nofail",
+    "nonempty",
+    "silent",
+    "loud",
 )
 """For mount(8), systemd and fstab tools; `nonempty` is always allowed."""
-_IGNORED_PREFIXES: Final = ("x-", "X-", "comment=", "fsname=", "subtype=", "user=", "helper=", "uhelper=")
+IGNORED_PREFIXES: Final = ("x-", "X-", "comment=", "fsname=", "subtype=", "user=", "helper=", "uhelper=")
 """The mount table always shows the image and fuse.deferfs: our own commands find a mount by them. `user=NAME` is what
 some versions of mount(8) make of `user` when it is not root's mount."""
 
@@ -225,95 +204,19 @@ def _split(text: str) -> Iterator[str]:
 
 
 def _apply(options: MountOptions, word: str) -> MountOptions | None:
-    """`options` with `word` applied, or None when nobody knows `word`."""
-    if word in _IGNORED or word.startswith(_IGNORED_PREFIXES):
+    """`options` with `word` applied, or None when `word` is not known."""
+    if word in IGNORED or word.startswith(IGNORED_PREFIXES):
         return options
     if word == "remount":
         raise UsageError("a mounted image cannot be remounted; change it with deferfs ctl, or unmount it")
     key, equals, value = word.partition("=")
-    if key in _FLAGS or key in _SWITCHES:
+    if key in KERNEL_FLAGS:
         if equals:
             raise UsageError(f"mount option {key} takes no value (got {value!r})")
-        if key in _SWITCHES:
-            switched: dict[str, Any] = {key: True}
-            return replace(options, **switched)
-        added, cleared = _FLAGS[key]
+        added, cleared = KERNEL_FLAGS[key]
         return replace(options, flags=options.flags & ~cleared | added)
-    if key not in _VALUES:
+    setting = settings.OPTIONS.get(key)
+    if setting is None:
         return None
-    field, read = _VALUES[key]
-    if not value:
-        raise UsageError(f"mount option {key} needs a value ({key}=...)")
-    changes: dict[str, Any] = {field: read(key, value)}
+    changes: dict[str, Any] = {setting.field: setting.option(value if equals else None)}
     return replace(options, **changes)
-
-
-_SWITCHES: Final = frozenset(("discard", "allow_other", "allow_root", "default_permissions"))
-
-
-def _choice(*allowed: str) -> Callable[[str, str], str]:
-    def read(key: str, value: str) -> str:
-        if value not in allowed:
-            raise UsageError(f"mount option {key}={value}: must be {' or '.join(allowed)}")
-        return value
-
-    return read
-
-
-def _on_off(key: str, value: str) -> bool:
-    return _choice("on", "off")(key, value) == "on"
-
-
-def _number(minimum: float, maximum: float) -> Callable[[str, str], float]:
-    def read(key: str, value: str) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1
-        if not minimum <= number <= maximum:
-            raise UsageError(f"mount option {key}={value}: must be a number from {minimum:g} to {maximum:g}")
-        return number
-
-    return read
-
-
-def _integer(minimum: int, maximum: int) -> Callable[[str, str], int]:
-    def read(key: str, value: str) -> int:
-        number = int(value) if value.isascii() and value.isdigit() else -1
-        if not minimum <= number <= maximum:
-            raise UsageError(f"mount option {key}={value}: must be a whole number from {minimum} to {maximum}")
-        return number
-
-    return read
-
-
-def _memory(key: str, value: str) -> int:
-    try:
-        size = parse_size(value)
-    except UsageError as error:
-        raise UsageError(f"mount option {key}: {error}") from error
-    if size < MEMORY_BYTES_MIN:
-        raise UsageError(f"mount option {key}={value}: must be at least {MEMORY_BYTES_MIN >> 20}M")
-    return size
-
-
-def _text(_key: str, value: str) -> str:
-    return value
-
-
-_VALUES: Final[dict[str, tuple[str, Callable[[str, str], object]]]] = {
-    "evict": ("evict", _choice("deferred", "inline")),
-    "commit": ("commit_seconds", _number(COMMIT_SECONDS_MIN, COMMIT_SECONDS_MAX)),
-    "gc_workers": ("gc_workers", _integer(1, GC_WORKERS_MAX)),
-    "gc_in_core": ("gc_in_core", _integer(0, GC_IN_CORE_LIMIT)),
-    "memory": ("memory_bytes", _memory),
-    "background_reclaim": ("background_reclaim", _on_off),
-    "handlers": ("handlers", _integer(1, HANDLERS_MAX)),
-    "writeback_cache": ("writeback_cache", _on_off),
-    "entry_timeout": ("entry_timeout", _number(0, TIMEOUT_SECONDS_MAX)),
-    "attr_timeout": ("attr_timeout", _number(0, TIMEOUT_SECONDS_MAX)),
-    "log": ("log", _text),
-    "poll": ("poll_us", _integer(0, POLL_US_MAX)),
-    "at": ("at_tid", _integer(0, 1 << 62)),
-    "max_read": ("max_read_bytes", _integer(MAX_READ_BYTES_MIN, 1 << 30)),
-}

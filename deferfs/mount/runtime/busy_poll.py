@@ -15,8 +15,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from deferfs.contract.statistics import Poll
 
 START_NS: Final = 4_000
 """The first window that is tried, as in QEMU; below it a shrinking one closes."""
@@ -26,17 +27,6 @@ _US: Final = 1_000
 def usable_processors() -> int:
     """How many processors this process may run on."""
     return len(os.sched_getaffinity(0))
-
-
-@dataclass(frozen=True, slots=True)
-class PollStatistics:
-    """`hits`: a request came within the window; `misses`: none did; `spent_ns`: time spent looking, in both."""
-
-    limit_us: int
-    window_ns: int
-    hits_total: int
-    misses_total: int
-    spent_ns_total: int
 
 
 class BusyPoll:
@@ -92,9 +82,9 @@ class BusyPoll:
         elif self._processors() > 1:
             self.window_ns = min(START_NS, self._limit_ns)
 
-    def statistics(self) -> PollStatistics:
+    def statistics(self) -> Poll:
         """The counters of this moment."""
-        return PollStatistics(
+        return Poll(
             limit_us=self._limit_ns // _US,
             window_ns=self.window_ns,
             hits_total=self._hits,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
+from deferfs.contract.statistics import Freeze
 from deferfs.errors import FsError
 from deferfs.limits import FREEZE_SECONDS_DEFAULT
 from deferfs.mount.runtime.activity import caller
@@ -138,16 +139,16 @@ class Freezer:
         self.expired_total += 1
         log.warning("thawed: frozen for longer than freeze_limit=%g", self.limit_seconds)
 
-    def snapshot(self) -> dict[str, object]:
+    def snapshot(self) -> Freeze:
         """For the statistics."""
-        return {
-            "since_ns": self.since_ns,
-            "seconds": trio.current_time() - self._began if self.since_ns else 0.0,
-            "limit_seconds": self.limit_seconds,
-            "waiting": self.waiting,
-            "killed_total": self.killed_total,
-            "expired_total": self.expired_total,
-        }
+        return Freeze(
+            since_ns=self.since_ns,
+            seconds=trio.current_time() - self._began if self.since_ns else 0.0,
+            limit_seconds=self.limit_seconds,
+            waiting=self.waiting,
+            killed_total=self.killed_total,
+            expired_total=self.expired_total,
+        )
 
     async def freeze(self) -> None:
         """Return when the image is clean and nothing changes it. FsError: EBUSY when it is frozen already, EROFS when

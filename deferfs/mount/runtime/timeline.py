@@ -22,6 +22,7 @@ from typing import Final
 import msgspec
 import trio
 
+from deferfs.contract import statistics
 from deferfs.errors import UsageError
 from deferfs.limits import MIB
 from deferfs.mount.runtime.pulse import Pulse
@@ -133,14 +134,14 @@ class Timeline:
                         log.warning("the timeline %s ends: it is full", self.path)
                         await self._end()
 
-    def snapshot(self) -> dict[str, object]:
+    def snapshot(self) -> statistics.Timeline:
         """For the statistics; `file` is empty when none is being recorded."""
-        return {
-            "file": self.path if self.active else "",
-            "events_total": self.events_total,
-            "dropped_total": self.dropped_total,
-            "written_bytes": self.written_bytes,
-        }
+        return statistics.Timeline(
+            file=self.path if self.active else "",
+            events_total=self.events_total,
+            dropped_total=self.dropped_total,
+            written_bytes=self.written_bytes,
+        )
 
     # --- lanes ---
     def take_lane(self, family: str) -> Lane:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from deferfs.contract import statistics
+
 if TYPE_CHECKING:
     from deferfs.mount.runtime.activity import Activity
 
@@ -35,13 +37,14 @@ class Timing:
             self.max_ns = elapsed_ns
         self._buckets[min(elapsed_ns.bit_length(), _BUCKETS - 1)] += 1
 
-    def totals(self) -> dict[str, int]:
+    def totals(self) -> statistics.Totals:
         """Count, sum and maximum."""
-        return {"count": self.count, "total_ns": self.total_ns, "max_ns": self.max_ns}
+        return statistics.Totals(count=self.count, total_ns=self.total_ns, max_ns=self.max_ns)
 
-    def snapshot(self) -> dict[str, object]:
-        """The totals, and under `log2_ns` the buckets that are not empty, named by their upper bounds."""
-        return {**self.totals(), "log2_ns": {str(1 << k): n for k, n in enumerate(self._buckets) if n}}
+    def snapshot(self) -> statistics.Timing:
+        """The totals, and the buckets that are not empty, by their upper bounds."""
+        buckets = {1 << k: n for k, n in enumerate(self._buckets) if n}
+        return statistics.Timing(count=self.count, total_ns=self.total_ns, max_ns=self.max_ns, log2_ns=buckets)
 
 
 class Timings:
@@ -59,7 +62,7 @@ class Timings:
         timing.add(elapsed_ns)
         self.events += 1
 
-    def snapshot(self) -> dict[str, dict[str, object]]:
+    def snapshot(self) -> dict[str, statistics.Timing]:
         return {name: timing.snapshot() for name, timing in self.by_name.items()}
 
 
@@ -87,9 +90,9 @@ class Waits(Timings):
                 timing = self.by_actor[key] = Timing()
             timing.add(end - start)
 
-    def by_actor_snapshot(self) -> dict[str, dict[str, dict[str, int]]]:
+    def by_actor_snapshot(self) -> dict[str, dict[str, statistics.Totals]]:
         """{request: {cause: totals}}."""
-        found: dict[str, dict[str, dict[str, int]]] = {}
+        found: dict[str, dict[str, statistics.Totals]] = {}
         for (actor, name), timing in self.by_actor.items():
             found.setdefault(actor, {})[name] = timing.totals()
         return found

@@ -14,18 +14,10 @@ from deferfs.measure.host.commands import deferfs_command
 from deferfs.measure.mounts import filesystems, slow_mount
 from deferfs.measure.scenario import Surroundings
 from deferfs.measure.slow_disk import SlowDisk
+from tests.statistics_sample import answer
 
-STATISTICS: dict[str, Any] = {
-    "pid": 0,
-    "memory": {
-        "budget_bytes": 4 << 20, "used_bytes": 0, "promised_bytes": 70 << 20, "direct_reclaims_total": 0
-    },
-    "gc": {"queued": 0, "times_owed": 0, "inactivated_total": 0},
-    "inodes": {"inactivating": 0},
-    "journal": {"commits_total": 0},
-    "reclaim_context": {"violations_total": 0},
-    "waits": {},
-}  # fmt: skip
+STATISTICS = answer(memory={"budget_bytes": 4 << 20, "promised_bytes": 70 << 20})
+"""What the daemon answers."""
 
 
 class FakeDisk:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deferfs.contract.statistics import Totals
 from deferfs.measure.mounts.account import Account, waits_between
 from deferfs.measure.mounts.slow_mount import SlowMount
 from deferfs.measure.scenario import Wait
@@ -23,7 +24,7 @@ def test_counters_are_those_of_the_pass_alone(monkeypatch: pytest.MonkeyPatch, t
     account.watch()
     memory.update(used_bytes=1 << 20, direct_reclaims_total=13)
     gc.update(inactivated_total=100, queued=9)
-    machine.statistics["waits"] = {"memory": {"count": 2, "total_ns": 30, "max_ns": 20}}
+    machine.statistics["waits"] = {"memory": {"count": 2, "total_ns": 30, "max_ns": 20, "log2_ns": {}}}
     disk.numbers.update(writes=10, write_bytes=12000, flushes=2)
     machine.mounted.add(str(tmp_path))
     account.settle()
@@ -43,13 +44,11 @@ def test_counters_are_those_of_the_pass_alone(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_waits_between_two_looks() -> None:
-    log = {"count": 1, "total_ns": 3, "max_ns": 3}
-    before = {"waits": {"io": {"count": 5, "total_ns": 50, "max_ns": 20}, "log": log}}
+    log = Totals(count=1, total_ns=3, max_ns=3)
+    before = {"io": Totals(count=5, total_ns=50, max_ns=20), "log": log}
     after = {
-        "waits": {
-            "io": {"count": 8, "total_ns": 90, "max_ns": 20},
-            "log": log,
-            "gc": {"count": 1, "total_ns": 9, "max_ns": 9},
-        }
+        "io": Totals(count=8, total_ns=90, max_ns=20),
+        "log": log,
+        "gc": Totals(count=1, total_ns=9, max_ns=9),
     }
     assert waits_between(before, after) == {"io": Wait(3, 40, 0), "gc": Wait(1, 9, 9)}

@@ -7,37 +7,45 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
+from deferfs.contract.answers import ImageIdentity, Outcome
+from deferfs.contract.inode_report import InodeReport
+from deferfs.contract.statistics import SCHEMA, Statistics, encode
 from deferfs.errors import ControlError, EnvironmentProblem, FsError
 from deferfs.mount.control import client, paths
 from deferfs.mount.control.server import ControlServer
 from deferfs.mount.host.mountinfo import Mount
+from tests.statistics_sample import sample
 
+LOG = {"count": 1, "total_ns": 2, "max_ns": 2, "log2_ns": {"4": 1}}
+STATISTICS = sample(image="/\udcff.img", evict="deferred", waits={"log": LOG})
 MOUNT = Mount("0:99", "/mnt", "fuse.deferfs", "/a.img", False, os.geteuid())
 
 
 class FakeMount:
     def __init__(self) -> None:
         self.synced = 0
+        self.schema = SCHEMA
         self.settings: dict[str, str] = {}
 
     def state(self) -> str:
         return "serving"
 
-    def identity(self) -> dict[str, object]:
-        return {"device": "8:1", "inode": 12, "names": 1}
+    def identity(self) -> ImageIdentity:
+        return ImageIdentity(device="8:1", inode=12, names=1, pid=99)
 
-    async def outcome(self) -> dict[str, object]:
+    async def outcome(self) -> Outcome:
         await trio.sleep_forever()
         raise AssertionError
 
-    def statistics(self) -> dict[str, object]:
-        return {"evict": "deferred"}
+    def statistics(self) -> Statistics:
+        return STATISTICS
 
-    async def explain(self, ino: int) -> dict[str, object]:
-        return {"inode": ino}
+    async def explain(self, ino: int) -> InodeReport:
+        return InodeReport(schema=self.schema, inode=ino, record=None, memory=None, reasons=["it is free"])
 
     async def sync(self) -> None:
         self.synced += 1
@@ -76,11 +84,29 @@ async def ask(command: str, **arguments: str) -> object:
 
 async def test_the_commands(mount: FakeMount) -> None:
     assert await ask("state") == "serving"
-    assert await ask("stat") == {"evict": "deferred"}
+    assert await ask("stat") == encode(STATISTICS)
+    assert await ask("identity") == {"device": "8:1", "inode": 12, "names": 1, "pid": 99}
     assert await ask("sync") is None
     assert mount.synced == 1
     assert await ask("set", key="evict", value="inline") == "inline"
     assert mount.settings == {"evict": "inline"}
+
+
+async def test_the_client_reads_what_the_daemon_has_told(mount: FakeMount) -> None:
+    assert await trio.to_thread.run_sync(client.statistics, MOUNT) == STATISTICS
+    report = await trio.to_thread.run_sync(client.explain, MOUNT, 14)
+    assert (report.inode, report.reasons) == (14, ["it is free"])
+    assert await trio.to_thread.run_sync(client.image_of, MOUNT) == ("8:1", 12)
+
+
+async def test_a_daemon_of_another_version_is_told_in_a_line(mount: FakeMount, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mount, "statistics", lambda: msgspec.structs.replace(STATISTICS, schema=2, version="9.9"))
+    with pytest.raises(ControlError, match=r"^/mnt: its daemon is deferfs 9\.9, .* have version 2") as raised:
+        await trio.to_thread.run_sync(client.statistics, MOUNT)
+    assert "\n" not in str(raised.value)
+    mount.schema = 2
+    with pytest.raises(ControlError, match="version 2"):
+        await trio.to_thread.run_sync(client.explain, MOUNT, 14)
 
 
 async def test_a_refusal_is_an_error_with_the_mountpoint(mount: FakeMount) -> None:

@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.lowlevel
 
+from deferfs.contract.answers import Outcome
 from deferfs.device.identity import Identity
 from deferfs.errors import EnvironmentProblem, FsError, MountFailedError, UsageError
 from deferfs.limits import HANDLERS_MAX
@@ -199,7 +200,7 @@ async def test_the_image_is_clean_when_the_kernel_has_let_go(tmp_path: Path) -> 
 
 
 async def test_the_outcome_is_told_when_the_image_is_closed(tmp_path: Path) -> None:
-    outcomes: list[dict[str, object]] = []
+    outcomes: list[Outcome] = []
     async with trio.open_nursery() as nursery, serving(tmp_path) as stage:
 
         async def ask() -> None:
@@ -210,15 +211,7 @@ async def test_the_outcome_is_told_when_the_image_is_closed(tmp_path: Path) -> N
         await trio.testing.wait_all_tasks_blocked()
         assert outcomes == []
     (outcome,) = outcomes
-    assert outcome == {
-        "device": "8:1",
-        "inode": 12,
-        "names": 1,
-        "pid": os.getpid(),
-        "clean": True,
-        "errors": False,
-        "problem": "",
-    }
+    assert outcome == Outcome(device="8:1", inode=12, names=1, pid=os.getpid(), clean=True, errors=False, problem="")
 
 
 async def test_a_root_that_cannot_be_read_is_no_mount(tmp_path: Path) -> None:
@@ -359,5 +352,5 @@ async def test_a_setting_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path) as stage:
         with pytest.raises(UsageError, match="cannot set nonsense=1: known are"):
             await stage.server.set("nonsense", "1")
-        assert stage.server.statistics()["image"] == "disk.img"
-        assert (await stage.server.explain(1))["inode"] == 1
+        assert stage.server.statistics().image == "disk.img"
+        assert (await stage.server.explain(1)).inode == 1

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from deferfs.contract.answers import Outcome
 from deferfs.device.identity import identity_of
 from deferfs.errors import ControlError
 from deferfs.mount.control import client
@@ -22,7 +24,7 @@ from deferfs.mount.host.own_mounts import Obstacle
 from deferfs.mount.host.users import User
 
 PLACE = "/mnt/deferfs-test"
-CLEAN = {"clean": True, "errors": False, "problem": "", "names": 1}
+CLEAN = Outcome(device="", inode=0, names=1, pid=77, clean=True, errors=False, problem="")
 
 
 class World:
@@ -34,7 +36,7 @@ class World:
         identity = identity_of(str(image))
         self.mount = Mount("0:99", PLACE, FSTYPE, str(image), False, id=5)
         self.table = [self.mount]
-        self.outcome: dict[str, Any] | None = {**CLEAN, "device": identity[0], "inode": identity[1]}
+        self.outcome: Outcome | None = replace(CLEAN, device=identity.device, inode=identity.inode)
         self.obstacle: Obstacle | None = None
         self.answers: list[str | ControlError] = []
         """Of a daemon that has not ended, to what it is asked about its state."""
@@ -70,7 +72,7 @@ class Ending:
     def wait(self, seconds: float) -> bool:
         return not self._world.answers
 
-    def outcome(self) -> dict[str, Any] | None:
+    def outcome(self) -> Outcome | None:
         return self._world.outcome
 
     def close(self) -> None:
@@ -225,14 +227,14 @@ def test_an_image_that_was_to_be_let_go_of_must_not_be_in_use(world: World) -> N
 )
 def test_an_image_that_lacks_something_is_a_failure(world: World, outcome: dict[str, Any] | None, said: str) -> None:
     assert world.outcome is not None
-    world.outcome = None if outcome is None else {**world.outcome, **outcome}
+    world.outcome = None if outcome is None else replace(world.outcome, **outcome)
     with pytest.raises(UnmountError, match=said):
         world.unmount()
 
 
 def test_an_image_with_errors_is_to_be_repaired(world: World) -> None:
     assert world.outcome is not None
-    world.outcome["errors"] = True
+    world.outcome = replace(world.outcome, errors=True)
     world.unmount()
     assert world.notices == [f"{world.image}: marked as having errors; repair it: deferfs fsck -y {world.image}"]
 
@@ -251,6 +253,6 @@ def test_an_image_that_was_moved_is_told_of(world: World) -> None:
 def test_an_image_that_was_deleted_is_a_failure(world: World) -> None:
     assert world.outcome is not None
     world.image.unlink()
-    world.outcome["names"] = 0
+    world.outcome = replace(world.outcome, names=0)
     with pytest.raises(UnmountError, match="it was deleted while it was mounted: what was written to it is gone"):
         world.unmount()

@@ -248,7 +248,7 @@ async def test_only_devices_have_numbers(kernel: Kernel) -> None:
 
 async def test_requests_are_timed_by_name(kernel: Kernel) -> None:
     await kernel.create(b"file")
-    assert kernel.runtime.requests.snapshot()["create"]["count"] == 1
+    assert kernel.runtime.requests.snapshot()["create"].count == 1
 
 
 async def test_an_impossible_key_is_refused_behind_all_others(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:

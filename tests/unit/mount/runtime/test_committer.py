@@ -28,7 +28,7 @@ from deferfs.volume import namespace, xattrs
 from deferfs.volume.driver import Driver
 from deferfs.volume.new_inode import NewInode
 from deferfs.volume.volume import Volume
-from tests.unit.runtimes import make_file, running
+from tests.unit.runtimes import SERVED, make_file, running
 from tests.unit.volumes import FILE, ROOT, fresh_device, fresh_driver, make
 
 KINDS = {"flush": Request.FLUSH, "write": Request.WRITE}
@@ -143,7 +143,7 @@ async def test_without_a_background_reclaimer_memory_stays_until_an_operation_ne
         await settings.control(runtime, "background_reclaim", "on")
         await trio.testing.wait_all_tasks_blocked()
         assert memory.used < 0.9 * before
-        assert statistics.snapshot(runtime)["memory"]["background_reclaim"] is True  # type: ignore[index]
+        assert statistics.snapshot(runtime, SERVED).memory.background_reclaim is True
 
 
 async def test_a_smaller_budget_is_reached_without_an_operation() -> None:

@@ -70,9 +70,9 @@ async def test_a_barrier_for_a_directory_waits_for_what_the_table_alone_remember
 async def test_stat_tells_where_it_waits() -> None:
     async with spilling() as (runtime, _, inos):
         told = await explain(runtime, inos[0])
-        assert told["memory"] is None
+        assert told.memory is None
         where = "it waits in the orphan table, not in memory, until inodegc takes it up; inodegc is stopped"
-        assert told["reasons"] == [where]
+        assert told.reasons == [where]
 
 
 async def test_what_it_holds_is_there_for_a_write_that_finds_no_space() -> None:

@@ -141,7 +141,7 @@ async def test_what_changes_something_waits_until_enough_has_come_home() -> None
         await make_file(runtime, b"after")
         assert runtime.store.journal.commits_total == 1
         assert not runtime.store.journal.pending_home
-        assert runtime.waits.snapshot()["memory"]["count"]
+        assert runtime.waits.snapshot()["memory"].count
 
 
 async def test_it_waits_no_longer_than_the_bound(autojump_clock: trio.testing.MockClock) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from deferfs.contract import statistics
 from deferfs.mount.runtime.activity import Activity, Actor
 from deferfs.mount.runtime.timeline import Timeline, create_no_file
 from deferfs.mount.runtime.waits import Timing, Waits
@@ -17,12 +18,9 @@ def test_a_bucket_is_named_by_its_upper_bound() -> None:
     timing = Timing()
     for elapsed in (0, 1, 1023, 1024, 2047, 1 << 60):
         timing.add(elapsed)
-    assert timing.snapshot() == {
-        "count": 6,
-        "total_ns": 4095 + (1 << 60),
-        "max_ns": 1 << 60,
-        "log2_ns": {"1": 1, "2": 1, "1024": 1, "2048": 2, str(1 << 43): 1},
-    }
+    assert timing.snapshot() == statistics.Timing(
+        count=6, total_ns=4095 + (1 << 60), max_ns=1 << 60, log2_ns={1: 1, 2: 1, 1024: 1, 2048: 2, 1 << 43: 1}
+    )
 
 
 async def test_waits_are_counted_by_cause_and_by_who_waited(activity: Activity) -> None:
@@ -39,13 +37,13 @@ async def test_waits_are_counted_by_cause_and_by_who_waited(activity: Activity) 
         nursery.start_soon(request, "unlink", "log", "io", "log")
         nursery.start_soon(request, "create", "log")
     found = waits.by_actor_snapshot()
-    assert {(name, cause): timing["count"] for name, causes in found.items() for cause, timing in causes.items()} == {
+    assert {(name, cause): timing.count for name, causes in found.items() for cause, timing in causes.items()} == {
         ("unlink", "log"): 2,
         ("unlink", "io"): 1,
         ("create", "log"): 1,
     }
     assert waits.by_name["log"].count == 3
-    total = found["unlink"]["log"]["total_ns"] + found["create"]["log"]["total_ns"]
+    total = found["unlink"]["log"].total_ns + found["create"]["log"].total_ns
     assert total == waits.by_name["log"].total_ns
 
 

@@ -1,0 +1,46 @@
+"""What the daemon answers about its image. `deferfs umount` of any version must understand it: fields are only added,
+with a default.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from deferfs.errors import ControlError
+
+
+class ImageIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Which image is open. `device` is "major:minor", `names` how many names (links) the file has, `pid` the daemon."""
+
+    device: str
+    inode: int
+    names: int
+    pid: int
+
+
+class Outcome(ImageIdentity, frozen=True, kw_only=True):
+    """What became of the image, once the daemon has closed it.
+
+    `clean`: nothing has to be replayed. `errors`: damaged metadata was met. `problem`: why the journal was aborted;
+    empty when it was not.
+    """
+
+    clean: bool
+    errors: bool
+    problem: str
+
+
+def decode_identity(answer: object, mountpoint: str) -> ImageIdentity:
+    """What the daemon behind `mountpoint` has answered. ControlError when it is none."""
+    try:
+        return msgspec.convert(answer, ImageIdentity)
+    except msgspec.ValidationError as error:
+        raise ControlError(f"{mountpoint}: the daemon's answer cannot be read: {error}") from None
+
+
+def decode_outcome(answer: object, mountpoint: str) -> Outcome:
+    """What the daemon behind `mountpoint` has answered. ControlError when it is none."""
+    try:
+        return msgspec.convert(answer, Outcome)
+    except msgspec.ValidationError as error:
+        raise ControlError(f"{mountpoint}: the daemon's answer cannot be read: {error}") from None
