@@ -7,7 +7,6 @@ from typing import Final
 
 from deferfs.measure.report.wording import latency
 from deferfs.measure.scenario import Pass, Side, Stall
-from deferfs.units import format_size
 
 FRAMES_NAMED: Final = 3
 _OF_FILESYSTEMS: Final = ("ext4_", "jbd2_", "xfs_", "btrfs_", "fuse_", "shmem_")
@@ -61,8 +60,8 @@ def _killed(side: Side, found: Sequence[Pass]) -> str:
     if not told:
         return ""
     most = max(told, key=lambda counters: counters["kernel_when_killed_bytes"])
-    then, later = (format_size(most[name]) for name in ("kernel_when_killed_bytes", "kernel_settled_bytes"))
+    then, later = (most[name] / MIB for name in ("kernel_when_killed_bytes", "kernel_settled_bytes"))
     return (
-        f"When the process was OOM-killed on {side.words}, its cgroup was charged {then} for the kernel's "
-        f"objects; a moment later, {later}."
+        f"When the process was OOM-killed on {side.words}, its cgroup was charged {then:.1f} MiB for the kernel's "
+        f"objects; a moment later, {later:.1f} MiB."
     )

@@ -16,6 +16,7 @@ from deferfs.measure.scenarios import churn
 from deferfs.measure.scenarios.churn import AS_MOUNTED, DEFERRED, FLOOR, INLINE, KEPT, SCENARIO, Parameters
 from deferfs.measure.work.race import Loads
 from deferfs.measure.work.tree import make_tree
+from tests.statistics_sample import answer
 from tests.unit.measure.slow_mounts import Machine
 
 SMALL = Parameters(rounds=2, tree_files=400, kernel_mib=0)
@@ -106,8 +107,7 @@ class FakeDaemon:
             self.settings.append((fields["key"], fields["value"]))
             return ""
         self.left -= 1
-        gc = {"queued": max(self.left, 0), "times_owed": 0}
-        return {"pid": 0, "evict": "inline", "gc": gc, "inodes": {"inactivating": 0}}
+        return answer(evict="inline", gc={"queued": max(self.left, 0)})
 
 
 def standing(daemon: FakeDaemon, root: Path, monkeypatch: pytest.MonkeyPatch) -> StandingMount:
