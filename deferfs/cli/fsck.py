@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from deferfs import __version__
 from deferfs.cli.output import SIZE
+from deferfs.cli.version import version_option
 from deferfs.errors import UsageError
 
 
@@ -22,7 +22,7 @@ from deferfs.errors import UsageError
 @click.option("-C", "progress_fd", metavar="FD", help="Show progress (0), or write it to this file descriptor.")
 @click.option("--at", "tid", type=int, metavar="TID", help="Check the state after this transaction of the log.")
 @click.option("-V", "-v", "verbose", is_flag=True, help="Print counts.")
-@click.version_option(__version__, prog_name="deferfs")
+@version_option()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     image: str,
