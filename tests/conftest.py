@@ -2,6 +2,7 @@
 test that mounts.
 """
 
+import gc
 import itertools
 import os
 import secrets
@@ -81,6 +82,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=no_mount))
         if not config.getoption("--long") and item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with --long"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Thousands of tests have been collected, which live to the end: each full collection of garbage would look at all
+    of them again, and some tests collect after every step."""
+    gc.collect()
+    gc.freeze()
 
 
 def why_no_mount() -> str:

@@ -52,7 +52,6 @@ class LogContent:
     newest: bitarray = field(default_factory=bitarray)
     """By offset from the tail, for the used part of the log."""
     transactions: int = 0
-    last_tid: int = 0
     newest_tid_seen: int = 0
     """Including the remains of an interrupted commit: new transactions must be numbered above it."""
 
@@ -133,6 +132,7 @@ class LogReader:
 
     def __init__(self, superblock: Superblock) -> None:
         self.superblock = superblock
+        self.fmt = superblock.format
         self.blocks = superblock.journal_blocks
         self._size = superblock.block_size
         self._first = 0
@@ -153,7 +153,7 @@ class LogReader:
     def transaction(self, tid: int, start: int) -> Job[Transaction | None]:
         """Transaction `tid`, which begins at offset `start`, or None when it is not completely there.
         CorruptionError."""
-        fmt = self.superblock.format
+        fmt = self.fmt
         found = Transaction(tid)
         at, body_crc = start, 0
         while at < self.blocks:
@@ -262,14 +262,14 @@ def _read_log(superblock: Superblock) -> Job[LogContent]:
             break
         images.add(transaction)
         tid, used = tid + 1, transaction.end
-    last = newest_tid = tid - 1
+    newest_tid = tid - 1
     for offset in range(used, reader.blocks):
-        header = peek(superblock.format, (yield from reader.block(offset)))
+        header = peek(reader.fmt, (yield from reader.block(offset)))
         if header is not None:
             if header[1] > tid:
                 raise ImageError(f"journal: transaction {tid} is damaged, but {header[1]} after it is valid")
             newest_tid = max(newest_tid, header[1])
-    return LogContent(images.marks(used), tid - superblock.tail_tid, last, newest_tid)
+    return LogContent(images.marks(used), tid - superblock.tail_tid, newest_tid)
 
 
 def recover(superblock: Superblock, now_ns: int) -> Job[tuple[Superblock, LogContent]]:
@@ -290,7 +290,8 @@ def recover(superblock: Superblock, now_ns: int) -> Job[tuple[Superblock, LogCon
 
 def _write_home(superblock: Superblock, content: LogContent) -> Job[None]:
     """Read the log, which has been judged, once more, and write the newest images home."""
-    reader, fmt = LogReader(superblock), superblock.format
+    reader = LogReader(superblock)
+    fmt = reader.fmt
     batch: dict[int, bytes] = {}
     per = max(1, _BATCH_BYTES // fmt.block_size)
     at = 0
