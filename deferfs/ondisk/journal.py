@@ -29,7 +29,6 @@ _TID_END: Final = 1 << 61
 """No record of a later transaction is believed: recovery numbers new ones above everything in the log, and the
 superblock must still be able to count them."""
 _TAG: Final = struct.Struct("<QII")
-_ADDRESS: Final = struct.Struct("<Q")
 _COMMIT: Final = struct.Struct("<IIqQ")
 
 
