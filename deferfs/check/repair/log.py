@@ -22,7 +22,7 @@ _WIPE_BLOCKS: Final = 64
 
 
 class Note(Protocol):
-    """`Deeds.note`."""
+    """`RepairLog.note`."""
 
     def __call__(self, text: str, *, loses: bool = True) -> None: ...
 

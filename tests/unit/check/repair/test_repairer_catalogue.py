@@ -28,6 +28,7 @@ from tests.unit.check.repair.outcome import (
     sample_metadata,
 )
 from tests.unit.check.repair.survey import open_copy, survey
+from tests.unit.check.reports import codes_of
 from tests.unit.check.sample import (
     ATTRIBUTES,
     BIG,
@@ -40,7 +41,6 @@ from tests.unit.check.sample import (
     TREE,
     sample,
 )
-from tests.unit.check.test_catalogue import codes_of
 
 
 def changed_blocks(image: Image) -> set[int]:

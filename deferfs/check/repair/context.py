@@ -33,25 +33,25 @@ class NoRoomError(Exception):
     """No free block is left for what a repair has to write."""
 
 
-class Deeds:
-    """What a repair did, in words: `texts` are the first ACTIONS_MAX of `total`. `losses` of them gave something up, or
-    guessed; the others could not have been decided otherwise.
+class RepairLog:
+    """What a repair did, in words: `texts` are the first ACTIONS_MAX of `total` actions. `lossy` counts those that
+    discarded or guessed data; the others could not have been decided otherwise.
     """
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.total = 0
-        self.losses = 0
+        self.lossy = 0
 
     def note(self, text: str, *, loses: bool = True) -> None:
         """Say what was done."""
         self.total += 1
-        self.losses += loses
+        self.lossy += loses
         if len(self.texts) < ACTIONS_MAX:
             self.texts.append(text)
 
 
-class Bench:
+class RepairContext:
     """One repair of one image. Everything written stays in `device`, an overlay, until it is written out.
 
     **Invariants:** `used` has the bit of every block that a structure or a file of the image-to-be holds, each held
@@ -65,8 +65,8 @@ class Bench:
         superblock: Superblock,
         now_ns: int,
         *,
-        spill: Callable[[Bench], None],
-        deeds: Deeds | None = None,
+        spill: Callable[[RepairContext], None],
+        repair_log: RepairLog | None = None,
         progress: Progress | None = None,
         narrow: bool = False,
     ) -> None:
@@ -87,7 +87,7 @@ class Bench:
         self.stock = Stock(superblock.blocks, self.fmt.reserved_blocks)
         self.fresh: set[int] = set()
         """Blocks allocated by this repair that nothing on disk names: they are written first."""
-        self.note = (deeds or Deeds()).note
+        self.note = (repair_log or RepairLog()).note
         self.file: InodeFile
         self.table: InodeTable
         self.lost_blocks: set[tuple[int, int]] = set()
