@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command, environment_of_the_program, is_one_line
-from tests.cli.test_mount import wait_for_end
+from tests.cli.daemons import wait_for_end
 
 
 def test_it_prints_what_mkfs_has_printed(tmp_path: Path, command: Command) -> None:

@@ -16,6 +16,7 @@ from deferfs.ondisk.inode import ROOT_INO
 from deferfs.ondisk.superblock import STATE_ERRORS
 from deferfs.store.recovery import superblock_offset
 from tests.cli.conftest import Command, Outcome, environment_of_the_program, is_one_line
+from tests.cli.daemons import Foreground, wait_for_end
 
 BAD = [
     ("image", "none", [], 32, "no such directory; create it first"),
@@ -172,45 +173,6 @@ def test_a_dead_mount_is_explained_and_detached(mounted: Path, image: Path, tmp_
     assert "its daemon had died; detached" in outcome.err
     assert not os.path.ismount(mounted)
     assert program("mount", image, mounted).code == 0
-
-
-def wait_for_end(process: int) -> None:
-    import select
-
-    poller = select.poll()
-    poller.register(process, select.POLLIN)
-    assert poller.poll(30_000), "the daemon did not end"
-    os.close(process)
-
-
-class Foreground:
-    """A daemon in the foreground."""
-
-    def __init__(self, image: Path, directory: Path) -> None:
-        code = "from deferfs.cli.main import main; main()"
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, "mount", "-f", str(image), str(directory)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment_of_the_program(),
-        )
-        self.log: list[str] = []
-        self.wait_for("INFO: mounted")
-
-    def wait_for(self, text: str) -> None:
-        """Read the log up to a line that contains `text`."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.log.append(line)
-            if text in line:
-                return
-        raise AssertionError(f"{text!r} is not in the log: {self.log}")
-
-    def end(self) -> int:
-        """The exit code, once it has ended by itself."""
-        _, rest = self.process.communicate(timeout=60)
-        self.log += rest.splitlines()
-        return self.process.returncode
 
 
 @pytest.mark.mounted

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command, in_a_mount_namespace
-from tests.cli.test_mount import Foreground
+from tests.cli.daemons import Foreground
 
 pytestmark = pytest.mark.mounted
 CONTENT = os.urandom(3_000_000)

@@ -9,7 +9,7 @@ import pytest
 
 from deferfs.mount.control import client
 from tests.cli.conftest import Command, Outcome, is_one_line
-from tests.cli.test_mount import wait_for_end
+from tests.cli.daemons import wait_for_end
 
 
 @pytest.mark.mounted

@@ -11,7 +11,7 @@ import pytest
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, deferfs, drop_kernel_caches
-from tests.mounted.test_stress import finish, start
+from tests.mounted.stressing import finish, start
 from tests.slice_tracker import dropped
 
 pytestmark = pytest.mark.mounted

@@ -14,7 +14,7 @@ from deferfs.store.io import Flush, Write, perform
 from deferfs.store.plan import Plan
 from deferfs.store.store import Store
 from deferfs.volume.driver import Driver
-from tests.unit.store.test_journal import check, fill, free
+from tests.unit.store.journals import check, fill, free
 from tests.unit.volumes import fails_with, fresh_device, fresh_driver, make, names, open_driver, reopened
 
 

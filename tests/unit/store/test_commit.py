@@ -14,7 +14,7 @@ from deferfs.store.io import Discard, Flush, Write
 from deferfs.store.io import Request as IoRequest
 from deferfs.store.plan import Plan
 from deferfs.volume.driver import Driver
-from tests.unit.store.test_journal import fill, free
+from tests.unit.store.journals import fill, free
 from tests.unit.volumes import (
     fails_with,
     fresh_device,
