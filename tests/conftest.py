@@ -49,7 +49,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="draw new examples for the property tests and print the seed to repeat them with",
     )
     parser.addoption(
-        "--explore-seed", type=int, metavar="N", help="the first fresh seed of the crash explorations, to repeat them"
+        "--explore-seed",
+        type=int,
+        metavar="N",
+        help="explore crashes with fresh seeds from this one on, to repeat a run",
     )
 
 
@@ -60,12 +63,16 @@ def pytest_configure(config: pytest.Config) -> None:
     if fresh and config.option.hypothesis_seed is None:
         # The hypothesis plugin reads it in its own pytest_configure; xdist hands it to the workers.
         config.option.hypothesis_seed = str(secrets.randbits(32))
+    if not hasattr(config.option, "explores_fresh_seeds"):  # a worker of xdist has the options of its controller
+        config.option.explores_fresh_seeds = fresh or config.option.long or config.option.explore_seed is not None
     if config.option.explore_seed is None:
         config.option.explore_seed = secrets.randbits(32)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = [f"fresh crash explorations: repeat with --explore-seed={config.option.explore_seed}"]
+    lines = []
+    if config.option.explores_fresh_seeds:
+        lines.append(f"fresh crash explorations: repeat with --explore-seed={config.option.explore_seed}")
     if config.getoption("--fresh"):
         seed = config.option.hypothesis_seed
         lines.append(f"property tests: repeat with --fresh --hypothesis-seed={seed}")

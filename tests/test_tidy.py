@@ -180,15 +180,26 @@ def readme_commands_work(root: Path) -> list[str]:
 
 
 def links_lead_somewhere(root: Path) -> list[str]:
-    """Relative links in Markdown files lead to files of the tree."""
+    """Relative links in Markdown files lead to files of the tree, and to headings that they have."""
     problems = []
     for path, text in texts(root):
-        if path.endswith(".md"):
-            for target in re.findall(r"\]\(([^)\s]+)\)", text):
-                file, _, _ = target.partition("#")
-                if file and "://" not in file and not (root / path).parent.joinpath(file).exists():
-                    problems.append(f"{path}: {target} does not exist")
+        if not path.endswith(".md"):
+            continue
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            name, _, heading = target.partition("#")
+            if "://" in name:
+                continue
+            file = (root / path).parent / name if name else root / path
+            if not file.exists() or (heading and heading not in anchors(file.read_text())):
+                problems.append(f"{path}: {target} does not exist")
     return problems
+
+
+def anchors(markdown: str) -> set[str]:
+    """What the headings of a page are called in links."""
+    prose = re.sub(r"^```.*?^```", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ +(.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 RULES: list[Callable[[Path], list[str]]] = [
@@ -271,7 +282,9 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
         "deferfs gone",
     ),
     (links_lead_somewhere, "README.md", "[a](docs/gone.md)", "docs/gone.md"),
-    (links_lead_somewhere, "docs/a.md", "[a](README.md)", "README.md"),
+    (links_lead_somewhere, "docs/a.md", "# B\n[a](README.md)", "README.md"),
+    (links_lead_somewhere, "docs/b.md", "[a](a.md#c)", "a.md#c does not exist"),
+    (links_lead_somewhere, "docs/b.md", "# B\n```\n# c\n```\n[a](#c)", "#c does not exist"),
 ]
 
 
