@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--explore-seed",
         type=int,
         metavar="N",
-        help="explore crashes with fresh seeds from this one on, to repeat a run",
+        help="explore crashes with fresh seeds from this one on",
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from deferfs.errors import ImageInUseError
 from deferfs.mount.daemon import image
-from tests.unit.mount.host.test_lock_holders import EXCLUSIVE, SHARED, holding
+from tests.unit.mount.locks import EXCLUSIVE, SHARED, holding
 
 
 @pytest.fixture

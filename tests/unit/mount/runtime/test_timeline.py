@@ -20,9 +20,8 @@ from deferfs.mount.runtime import timeline as module
 from deferfs.mount.runtime.timeline import Timeline
 from tests.slice_tracker import dropped
 from tests.unit.mount.fuse.requests import context
-from tests.unit.mount.fuse.test_adapter import ROOT, Kernel, kernel
+from tests.unit.mount.kernels import ROOT, Kernel
 
-__all__ = ["kernel"]  # a fixture
 Event = dict[str, Any]
 
 
