@@ -405,7 +405,7 @@ def test_what_cannot_be_checked(
     assert is_one_line(outcome.err)
 
 
-def test_as_a_program_of_its_own(image: Path, program: Command) -> None:
+def test_fsck_deferfs_is_a_program_of_its_own(image: Path, program: Command) -> None:
     assert program("-a", "-C0", image, entry="fsck_main").code == 0
     assert program(entry="fsck_main").code == 16
 

@@ -10,7 +10,7 @@ from deferfs.ondisk.signatures import identify
 from tests.cli.conftest import Command, is_one_line
 
 
-def test_it_makes_a_sparse_image_and_prints_its_geometry(tmp_path: Path, command: Command) -> None:
+def test_mkfs_makes_a_sparse_image_and_prints_its_geometry(tmp_path: Path, command: Command) -> None:
     image = tmp_path / "image"
     outcome = command("mkfs", image, "--size", "64M", "-L", "data", "-U", "12345678" * 4)
     assert outcome.code == 0
@@ -144,7 +144,7 @@ def test_a_place_where_no_image_can_be(path: str, message: str, tmp_path: Path, 
     assert is_one_line(outcome.err)
 
 
-def test_as_a_program_of_its_own(tmp_path: Path, program: Command) -> None:
+def test_mkfs_deferfs_is_a_program_of_its_own(tmp_path: Path, program: Command) -> None:
     outcome = program(tmp_path / "image", "--size", "64M", entry="mkfs_main")
     assert outcome.code == 0
     assert program("-x", entry="mkfs_main").code == 2

@@ -231,7 +231,7 @@ def test_the_log_of_a_daemon_can_go_to_a_file(image: Path, directory: Path, tmp_
 
 
 @pytest.mark.mounted
-def test_who_mounts_an_image_with_errors_is_told_to_repair_it(image: Path, directory: Path, program: Command) -> None:
+def test_mounting_an_image_with_errors_warns_to_repair_it(image: Path, directory: Path, program: Command) -> None:
     device = FileDevice.open(str(image), writable=True)
     superblock = load_superblock(device)
     marked = superblock.next(state=superblock.state | STATE_ERRORS)

@@ -246,7 +246,7 @@ def test_a_wrong_command_line(arguments: list[str], directory: Path, command: Co
     assert is_one_line(outcome.err)
 
 
-def test_where_nothing_is_mounted(directory: Path, command: Command) -> None:
+def test_stat_where_nothing_is_mounted(directory: Path, command: Command) -> None:
     outcome = command("stat", directory)
     assert outcome.code == 1
     assert "no deferfs is mounted here" in outcome.err

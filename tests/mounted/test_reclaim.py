@@ -310,7 +310,16 @@ def test_every_thread_of_the_daemon_is_an_io_flusher() -> None:
 def test_signals_do_not_end_the_cleanup(plain: Scratch) -> None:
     mount = plain.mount()
     make_backlog(plain, mount, 500)
+
+    def left() -> int:
+        return int(plain.statistics()["space"]["orphans"])
+
+    plain.control("gc_rate=50")
     plain.control("gc=start")
+    wait_until(lambda: left() < 500, "a cleanup has begun")
+    before = left()
+    assert before, "and has not ended"
     os.kill(plain.pid, signal.SIGUSR1)
+    wait_until(lambda: left() < before, "it goes on")
     plain.drain()
     plain.unmount_and_check()

@@ -55,7 +55,7 @@ def test_after_a_crash_the_timeline_can_be_opened(plain: Scratch, tmp_path: Path
     assert {"process_name", "thread_name", "create"} <= {event["name"] for event in events}
 
 
-def test_it_goes_to_a_new_file_only(plain: Scratch, tmp_path: Path) -> None:
+def test_a_timeline_goes_to_a_new_file_only(plain: Scratch, tmp_path: Path) -> None:
     """Neither the image nor any other file is lost, a FIFO without a reader holds up neither the command nor the
     unmount."""
     plain.mount()

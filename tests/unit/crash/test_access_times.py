@@ -41,7 +41,7 @@ def test_what_was_told_is_written_once(times: AccessTimes) -> None:
 
 
 @pytest.mark.parametrize("atime", [0, 99, 101, 199, 201])
-def test_there_is_no_third_time(times: AccessTimes, atime: int) -> None:
+def test_an_access_time_is_one_of_two(times: AccessTimes, atime: int) -> None:
     assert f"access time {atime}, neither" in times.recorded(INO, node(100), record(atime))
 
 
@@ -53,7 +53,7 @@ def test_a_time_that_is_set_voids_what_is_owed(times: AccessTimes) -> None:
     assert "where 6 was set" in times.recorded(INO, node(5), record(7))
 
 
-def test_nothing_turns_the_time_back(times: AccessTimes) -> None:
+def test_access_times_never_go_back(times: AccessTimes) -> None:
     times.accessed(INO, 100, 150)
     assert times.owed == {INO: 200}
     again = AccessTimes()

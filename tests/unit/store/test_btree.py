@@ -136,7 +136,7 @@ def test_a_tree_is_a_sorted_map(kind: type[Node], seed: int, steps: list[Phase])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
 @pytest.mark.parametrize("order", ["ascending", "descending", "random"])
-def test_it_grows_and_shrinks_in_every_block_size(kind: type[Node], block_size: int, order: str) -> None:
+def test_a_tree_grows_and_shrinks_in_every_block_size(kind: type[Node], block_size: int, order: str) -> None:
     pair = Pair(block_size, kind, 5)
     count = {1024: 1500, 4096: 2500, 65536: 4000}[block_size]
     pair.run(("insert", order, count))

@@ -96,7 +96,7 @@ class TestGrants:
         journal.give_up(small)
         assert journal.granted_credits == 0
 
-    def test_nobody_overtakes_those_who_wait(self, driver: Driver) -> None:
+    def test_grants_are_given_in_order_of_arrival(self, driver: Driver) -> None:
         journal = journal_of(driver)
         first = journal.ask(20)
         with pytest.raises(NeedLogSpace):
@@ -326,7 +326,7 @@ def test_waiters_that_hold_what_each_other_wait_for_are_a_circle_too(driver: Dri
     assert journal.serve() == [first]
 
 
-def test_who_waits_behind_a_circle_is_not_what_is_refused(driver: Driver) -> None:
+def test_a_waiter_behind_a_circular_wait_is_not_refused(driver: Driver) -> None:
     journal = journal_of(driver)
     outer = journal.ask(MAX - 10)
     journal.serve()

@@ -30,7 +30,7 @@ def test_a_process_is_described_and_a_dead_one_is_nothing() -> None:
     assert process_cpu_seconds(0) == 0
 
 
-def test_this_machine() -> None:
+def test_the_description_of_this_machine() -> None:
     machine = describe_machine(Path("/proc/self"))  # a mount that there is even where the root directory is none
     assert machine.cpus >= 1
     assert machine.scratch_filesystem == "proc"

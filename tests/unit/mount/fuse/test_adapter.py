@@ -147,7 +147,7 @@ async def test_open_truncates(kernel: Kernel) -> None:
     assert (await kernel.adapter.getattr(ino, context())).st_size == 0
 
 
-async def test_only_what_is_named_changes(kernel: Kernel) -> None:
+async def test_setattr_changes_only_what_is_named(kernel: Kernel) -> None:
     ino, _ = await kernel.create(b"file")
     entry = await kernel.setattr(ino, mtime_ns=-5, atime_ns=10**18)
     assert (entry.st_mtime_ns, entry.st_atime_ns) == (-5, 10**18)
@@ -167,7 +167,7 @@ async def test_the_clock_of_stamps_is_told_of_times_before_they_are_set(kernel: 
     await kernel.adapter.release(fh)
 
 
-async def test_who_opens_a_file_for_reading_reads_it(kernel: Kernel) -> None:
+async def test_opening_for_reading_changes_the_access_time(kernel: Kernel) -> None:
     """The kernel may have all of it in its cache; then no READ will come."""
     told: list[int] = []
     kernel.adapter.invalidate_attributes = told.append

@@ -68,7 +68,7 @@ def test_another_file_does_not_count(tmp_path: Path) -> None:
     assert not is_refused(tmp_path)
 
 
-def test_until_there_is_more_space(tmp_path: Path) -> None:
+def test_writes_are_refused_until_there_is_more_space(tmp_path: Path) -> None:
     calling(tmp_path, f"1 {FD} 0x7f00 0x64 0x0 0x0 0x0", pos=5000)
     assert is_refused(tmp_path, available=6)
     assert not is_refused(tmp_path, available=8)

@@ -120,7 +120,7 @@ async def test_read_only_for_good_and_back(evict: str) -> None:
         await make_file(runtime, b"another")
 
 
-async def test_who_waits_for_the_thaw_is_told_of_an_abort() -> None:
+async def test_waiters_for_a_thaw_are_told_of_an_abort() -> None:
     async with running() as runtime:
         await runtime.freezer.freeze()
         errors: list[int] = []
