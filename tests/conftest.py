@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deferfs.store.space import FreeSpace
-from tests import programs
+from tests import examples, programs
 from tests.installed import is_compiled
 
 settings.register_profile(
@@ -59,7 +59,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     fresh = config.getoption("--fresh")
-    settings.load_profile("fresh" if fresh else "fixed")
+    examples.draw_all(fresh or config.getoption("--long"))
+    profile = settings.get_profile("fresh" if fresh else "fixed")
+    settings.register_profile("counted", profile, max_examples=examples.examples(100))
+    settings.load_profile("counted")
     if fresh and config.option.hypothesis_seed is None:
         # The hypothesis plugin reads it in its own pytest_configure; xdist hands it to the workers.
         config.option.hypothesis_seed = str(secrets.randbits(32))

@@ -150,6 +150,13 @@ class LogReader:
             self._first, self._piece, at = offset, data, 0
         return self._piece[at : at + self._size]
 
+    def held_from(self, offset: int) -> Job[list[bytes]]:
+        """The block at `offset` from the tail, and those behind it that are held then: no generator for each block."""
+        yield from self.block(offset)
+        at, size = (offset - self._first) * self._size, self._size
+        end = min(len(self._piece), at + (self.blocks - offset) * size)
+        return [self._piece[start : start + size] for start in range(at, end, size)]
+
     def transaction(self, tid: int, start: int) -> Job[Transaction | None]:
         """Transaction `tid`, which begins at offset `start`, or None when it is not completely there.
         CorruptionError."""
@@ -263,12 +270,16 @@ def _read_log(superblock: Superblock) -> Job[LogContent]:
         images.add(transaction)
         tid, used = tid + 1, transaction.end
     newest_tid = tid - 1
-    for offset in range(used, reader.blocks):
-        header = peek(reader.fmt, (yield from reader.block(offset)))
-        if header is not None:
-            if header[1] > tid:
-                raise ImageError(f"journal: transaction {tid} is damaged, but {header[1]} after it is valid")
-            newest_tid = max(newest_tid, header[1])
+    at = used
+    while at < reader.blocks:
+        held = yield from reader.held_from(at)
+        at += len(held)
+        for block in held:
+            header = peek(reader.fmt, block)
+            if header is not None:
+                if header[1] > tid:
+                    raise ImageError(f"journal: transaction {tid} is damaged, but {header[1]} after it is valid")
+                newest_tid = max(newest_tid, header[1])
     return LogContent(images.marks(used), tid - superblock.tail_tid, newest_tid)
 
 

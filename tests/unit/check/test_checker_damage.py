@@ -16,12 +16,13 @@ from deferfs.errors import ImageError
 from deferfs.ondisk.format import HEADER_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.inode import FIRST_INO, MAGIC
 from deferfs.ondisk.superblock import Superblock
+from tests.examples import examples
 from tests.unit.check.builder import BLOCK_SIZE, BLOCKS, JOURNAL_BLOCKS
 from tests.unit.check.image import Image, metadata_blocks
 from tests.unit.check.numbers import NUMBERS
 from tests.unit.check.sample import BIG_ENTRIES, FAR, FILES, FIRST_IN_CHUNK_1, SMALL, sample
 
-EXAMPLES = settings(max_examples=100)
+EXAMPLES = settings(max_examples=examples(100))
 
 
 @functools.cache

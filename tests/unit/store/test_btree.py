@@ -11,6 +11,7 @@ from deferfs.errors import CorruptionError
 from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
 from deferfs.store.btree import BTree
 from deferfs.store.plan import Plan
+from tests.examples import examples
 from tests.unit.store.trees import walk
 from tests.unit.volumes import BLOCK_SIZES, fresh_store
 
@@ -116,7 +117,7 @@ class Pair:
         assert self.store.space.free_blocks == self.free_before
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 2**32), steps=phases)
 @example(
     # the leftmost inner node goes away; then keys arrive below all that is left

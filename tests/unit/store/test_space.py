@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from deferfs.limits import RESERVE_BLOCKS_MAX, RESERVE_BLOCKS_MIN
 from deferfs.store.needs import NeedFreeSpace
 from deferfs.store.space import FreeSpace
+from tests.examples import examples
 from tests.unit.volumes import formats
 
 FMT = formats()[0]
@@ -156,7 +157,7 @@ def test_the_check_sees_a_wrong_count(wrong: str) -> None:
         space.check()
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     used=st.lists(st.tuples(st.integers(0, 2 * BITS), st.integers(1, BITS)), max_size=6),
     steps=st.lists(st.tuples(st.booleans(), st.integers(0, 2 * BITS + 5), st.integers(1, 300)), max_size=40),

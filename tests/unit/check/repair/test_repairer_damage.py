@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from deferfs.check import check_image
 from deferfs.ondisk.inode import MAGIC
+from tests.examples import examples
 from tests.unit.check.builder import BLOCK_SIZE, BLOCKS
 from tests.unit.check.image import Image, metadata_blocks
 from tests.unit.check.numbers import NUMBERS
@@ -28,7 +29,7 @@ from tests.unit.check.repair.spoiling import spoil_blocks
 from tests.unit.check.sample import BIG_ENTRIES, FAR, FIRST_IN_CHUNK_1, sample
 from tests.unit.check.workload import Workload
 
-EXAMPLES = settings(max_examples=60, deadline=None)
+EXAMPLES = settings(max_examples=examples(60), deadline=None)
 DAMAGES_PER_VOLUME = 5
 
 
