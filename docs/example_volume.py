@@ -43,7 +43,7 @@ def new_filesystem() -> bytes:
 
 
 def open_volume(device: Device) -> Driver:
-    """Open and recover, as a mount does. The core knows no clock and throws no dice: both are passed in."""
+    """Open and recover, as a mount does. The core has no clock and no random numbers: both are passed in."""
     return Driver.open(device, clock=time.time_ns, entropy=lambda: secrets.randbits(32))
 
 

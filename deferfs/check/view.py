@@ -34,7 +34,7 @@ _INO_MAX = 1 << 62
 
 
 class Visited(Claims):
-    """Claims of somebody who only looks around: single blocks are visited once, runs are taken as they are."""
+    """Claims of a reader that only browses: single blocks are visited once, runs are taken as they are."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__(0)

@@ -46,7 +46,7 @@ def viewed(image: str, tid: int | None) -> Iterator[View]:
         try:
             yield view
         except BrokenPipeError:
-            raise  # whoever read our output has gone
+            raise  # the reader of our output has closed it
         except OSError as error:
             raise ImageError(f"{image}: {error.strerror or error}") from error
         for problem in view.problems:

@@ -41,7 +41,7 @@ def command(
 
     When both superblocks are lost, a spare one is searched for; "deferfs debug superblock" shows where they are.
 
-    Without -n, -p and -y it asks before it repairs; where nobody can be asked, it only looks.
+    Without -n, -p and -y it asks before it repairs; without a terminal to ask on, it only checks.
 
     Exit codes, added up: 0 clean, 1 repaired, 4 problems left, 8 could not check, 16 usage, 32 interrupted. Replaying
     the log and finishing deletions is recovery, not repair: it ends in 0.

@@ -31,7 +31,7 @@ from deferfs.device import (
 )
 
 EXHAUSTIVE_WRITES_MAX: Final = 10
-"""Up to so many unflushed writes, all subsets of whole writes are taken; the same for the sectors of one write."""
+"""Up to this many unflushed writes, all subsets of whole writes are taken; the same for the sectors of one write."""
 _SHUFFLE: Final = bytes(byte ^ 0xA5 for byte in range(256))
 
 

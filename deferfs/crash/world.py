@@ -48,7 +48,7 @@ class Shape:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size of the image in bytes."""
         fmt = Format(self.block_size, bytes(16), bytes(16))
         fixed = fmt.reserved_blocks + 1 + self.journal_blocks + 1 + fmt.chunk_blocks
         return (fixed + self.room) * self.block_size

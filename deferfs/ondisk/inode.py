@@ -66,8 +66,8 @@ Extent = tuple[int, bytes]
 class Inode:
     """One decoded inode record. Immutable once published.
 
-    `data` depends on `form`: bytes (1), a tuple of (key, value) leaf entries (2, 4), or the root's block
-    address (3, 5). `xattrs` are the inline xattr bytes.
+    The data is in the field that belongs to `form`: `inline`, the bytes (1); `entries`, a tuple of (key, value) leaf
+    entries (2, 4); `root`, the block address of the root of a tree (3, 5). `xattrs` are the inline xattr bytes.
     """
 
     __slots__ = (

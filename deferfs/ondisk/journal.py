@@ -52,7 +52,7 @@ class Commit(NamedTuple):
 
 
 def transaction_blocks(fmt: Format, images: int, revokes: int) -> int:
-    """Log blocks that a transaction with so many images and revokes takes."""
+    """Log blocks of a transaction with `images` images and `revokes` revokes."""
     return images + -(-images // fmt.tags_per_descriptor) + -(-revokes // fmt.revokes_per_block) + 1
 
 

@@ -94,7 +94,7 @@ def test_problems_are_numbered_and_left_by_those_who_only_look(image: Path, comm
 
 
 def test_preening_repairs_what_needs_no_decision(image: Path, command: Command) -> None:
-    """A bitmap is made anew, and a wrong bit corrected; at boot, nobody has to come for that."""
+    """A bitmap is rebuilt, and a wrong bit corrected; at boot, that needs no operator."""
     leave_unclean(image)
     assert command("fsck", "-p", image).code == 0
     record = json.loads(command("debug", "inode", "--json", image, "/kept").out)
@@ -221,7 +221,7 @@ def test_names_outlive_the_record_of_their_directory(image: Path, command: Comma
     garbage_over_the_record(image, command, "/")
     outcome = command("fsck", "-y", image)
     assert outcome.code == 1
-    assert "inode 1: its record cannot be read; made anew from its tree: a directory of root's" in outcome.out
+    assert "inode 1: its record cannot be read; rebuilt from its tree: a directory of root's" in outcome.out
     assert command("debug", "directory", image, "/").out.splitlines()[-1] == "directory 1: 300 entries"
     assert command("fsck", "-n", image).code == 0
 

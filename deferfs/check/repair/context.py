@@ -1,4 +1,4 @@
-"""What all steps of one repair share: the image as it is to become, who holds which block, and what was done."""
+"""What all steps of one repair share: the image as it is to become, what holds each block, and what was done."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RepairLog:
         self.lossy = 0
 
     def note(self, text: str, *, loses: bool = True) -> None:
-        """Say what was done."""
+        """Record one action; `loses`: it discarded or guessed data."""
         self.total += 1
         self.lossy += loses
         if len(self.texts) < ACTIONS_MAX:
@@ -93,13 +93,13 @@ class RepairContext:
         self.lost_blocks: set[tuple[int, int]] = set()
         """(chunk, block of it) of the inode table where no record is to be found."""
         self.damaged_trees: dict[int, type[Node]] = {}
-        """Inodes whose tree has to be built anew."""
+        """Inodes whose tree has to be rebuilt."""
         self.lost_leaves: dict[int, list[tuple[int, int]]] = {}
         """Inode -> (first key, address) of leaves that its tree does not lead to any more."""
         self.torn_leaves: dict[int, set[int]] = {}
         """Files -> leaves of their tree that have a wrong checksum: what they map is taken, after all others."""
         self.doubtful = bitarray()
-        """Slots of inodes whose record has a wrong checksum, and is kept as long as it harms nobody."""
+        """Slots of inodes whose record has a wrong checksum, and is kept unless it conflicts with another inode."""
 
     # --- what is done ---
     def steps(self, name: str, items: Sequence[T]) -> Iterator[T]:
@@ -145,14 +145,14 @@ class RepairContext:
             self.stock.name(first, length)
 
     def claim(self, first: int, length: int, *, structure: bool = False) -> None:
-        """The blocks, which nobody holds, belong to somebody."""
+        """Mark free blocks as held: by a fixed area, metadata or a file."""
         self.used[first : first + length] = 1
         self.stock.take(first, length)
         if structure:
             self.structure[first : first + length] = 1
 
     def release(self, first: int, length: int) -> None:
-        """The blocks belong to nobody any more, and what they hold has been read."""
+        """Mark held blocks as free, once what they hold has been read."""
         self.used[first : first + length] = 0
         self.structure[first : first + length] = 0
         self.stock.give_back(first, length)

@@ -1,4 +1,4 @@
-"""Step 2: what files map. A block of file data that two files claim is copied for the second; nobody loses it."""
+"""Step 2: what files map. A block of file data that two files claim is copied for the second: neither loses it."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class ExtentMender:
                     self._mend_doubtful(repair.inode(ino), slot)
 
     def _mend_doubtful(self, inode: Inode, slot: int) -> None:
-        """One whose record has a wrong checksum: it may keep blocks that are nobody else's, and marked as used. Nodes
-        of a tree prove whose they are, so what they map is not in doubt.
+        """Mend an inode whose record has a wrong checksum: it keeps blocks that no other inode claims, and that are
+        marked as used. Nodes of a tree name their owner, so what they map is not in doubt.
         """
         repair, marks = self.repair, Marks(self.repair)
         runs = [EXTENT.unpack(value)[:2] for _, value in inode.entries]
@@ -94,7 +94,7 @@ class ExtentMender:
         """What leaves that were found without their tree map."""
         repair = self.repair
         for _, address in leaves:
-            if not repair.used[address]:  # else it is somebody's data
+            if not repair.used[address]:  # otherwise it holds data by now
                 node = ExtentNode.decode(repair.fmt, address, repair.read(address) or b"")
                 self._take(ino, node, self.limit)
 
@@ -109,8 +109,8 @@ class ExtentMender:
             repair.note(f"inode {ino}: block {address} of its tree is damaged; {text}")
 
     def _take(self, ino: int, node: ExtentNode, limit: int) -> int:
-        """Take what the leaf maps below logical block `limit`, as far as nobody holds it and the bitmap calls it used:
-        else it would be what a freed leaf has left behind. The number of extents taken.
+        """Take what the leaf maps below logical block `limit`, where no other inode holds it and the bitmap calls it
+        used: otherwise it would be what a freed leaf has left behind. The number of extents taken.
         """
         repair, rebuild, marks, taken = self.repair, self.rebuilds[ino], Marks(self.repair), 0
         there = sorted(rebuild.kept + rebuild.copies)
@@ -289,7 +289,7 @@ def _data_runs(repair: RepairContext, first: int, end: int) -> list[tuple[int, i
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:
-    """Neighbours in one piece."""
+    """Merge runs that follow each other."""
     joined: list[Piece] = []
     for piece in pieces:
         last = joined[-1] if joined else None

@@ -1,4 +1,4 @@
-"""Finding a key for every entry of a directory that is built anew."""
+"""Finding a key for every entry of a directory that is rebuilt."""
 
 from __future__ import annotations
 

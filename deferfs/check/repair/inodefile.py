@@ -42,7 +42,7 @@ def find_inode_table(repair: RepairContext) -> InodeFile | None:
     file = read_inode_file(context)
     if file is not None and not findings.problems and _trustworthy(repair, file):
         return file
-    repair.note("inode file: mapped anew from the records found on the image")
+    repair.note("inode file: remapped from the records found on the image")
     return _mapped_by_scan(repair, file)
 
 

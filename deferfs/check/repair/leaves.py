@@ -4,8 +4,8 @@ Directories: the key of an entry is found from its name by a keyed hash, and dam
 damaged key in one of 2^55 cases, a damaged name in one of 2^55 or, where hashes have 31 bits, of 2^23. So each entry
 proves by itself that its name and key are whole, though not the inode between them.
 
-Files: an extent proves nothing by itself. But where it lies tells: what is marked as used, and nobody holds when all
-others are heard, is what the leaf has mapped.
+Files: an extent proves nothing by itself. But where it lies tells: a block that is marked as used, and that no
+other structure claims, is one that the leaf has mapped.
 """
 
 from __future__ import annotations

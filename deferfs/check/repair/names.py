@@ -115,7 +115,7 @@ class _Mender:
             self._judge(position, key, value)
         if self.dropped or self.displaced or directory.remains.damaged:
             if not self.narrowed:
-                repair.note(f"directory {inode.ino}: built anew")
+                repair.note(f"directory {inode.ino}: rebuilt")
             self.displaced.sort()
             self.targets = store_entries(repair, inode, directory, lambda: self._kept(directory), self.displaced)
         else:

@@ -57,7 +57,7 @@ def _mend_block(repair: RepairContext, number: int, index: int) -> None:
             inode = blank(ino)
         if ino < FIRST_INO:
             if mend_reserved(inode, repair.now_ns, repair.superblock.directory_flags):
-                repair.note("root directory: made anew")
+                repair.note("root directory: re-created")
         elif inode.mode == FREE:
             inode = blank(ino, inode.generation)
         else:

@@ -135,7 +135,7 @@ def _steps(repair: RepairContext) -> bool:
 
 
 def _put_superblocks(repair: RepairContext) -> None:
-    """For the check of the outcome; they are written to the disk by other means, which also count anew (105)."""
+    """For the check of the outcome; they are written to the disk by other means, which also renumber (105)."""
     if repair.superblock.sequence > COUNTER_SANE_MAX:
         repair.superblock = replace(repair.superblock, sequence=0)
     for _ in SUPERBLOCK_OFFSETS:

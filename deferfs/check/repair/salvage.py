@@ -83,7 +83,7 @@ def plausible_record(repair: RepairContext, ino: int, address: int, raw: bytes) 
     except CorruptionError:
         return None
     if stat.S_ISREG(inode.mode):
-        inode.mode &= ~(stat.S_ISUID | stat.S_ISGID)  # nobody is given powers by damage
+        inode.mode &= ~(stat.S_ISUID | stat.S_ISGID)  # damage must not grant privileges
     repair.note(f"inode {ino}: wrong checksum, but its record fits; kept: owner, mode, times, contents may be wrong")
     return inode
 
@@ -152,7 +152,7 @@ def give_block(repair: RepairContext, number: int, index: int, address: int) -> 
 
 def record_from_leaf(repair: RepairContext, leaf: Node) -> None:
     """A record in the place of a lost one, for a tree of which a leaf has been found: a directory or file of root's,
-    without a root node, so that the tree is built anew from its leaves. The first leaf tells how its directory hashes.
+    without a root node, so that the tree is rebuilt from its leaves. The first leaf tells how its directory hashes.
     """
     ino, kind = leaf.owner, type(leaf)
     directory = kind is DirectoryNode
@@ -170,4 +170,4 @@ def record_from_leaf(repair: RepairContext, leaf: Node) -> None:
     repair.table.enter(repair.table.slot(ino), inode)
     repair.damaged_trees[ino] = kind
     what = "directory" if directory else "file"
-    repair.note(f"inode {ino}: its record cannot be read; made anew from its tree: a {what} of root's")
+    repair.note(f"inode {ino}: its record cannot be read; rebuilt from its tree: a {what} of root's")

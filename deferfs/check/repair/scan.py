@@ -42,7 +42,7 @@ class Marks:
         return all(bits is None or bits.find(0, low, high) < 0 for bits, low, high in self._parts(first, end))
 
     def free_block(self) -> int | None:
-        """A block that is marked as free, and that nobody was found to hold so far."""
+        """A block that is marked as free and that nothing claims so far."""
         repair, size = self.repair, self.repair.fmt.bits_per_bitmap
         for group in range(repair.superblock.groups):
             self._load(group)
@@ -117,7 +117,7 @@ def find_lost_leaves(repair: RepairContext) -> None:
     """Find the leaves of trees of which inner nodes are damaged, or of which the record is lost. Those of directories
     are claimed; those of files have to wait until it is known what the sound ones map.
 
-    A leaf proves whose it is. It counts when the bitmap calls it used and nobody else holds it.
+    A leaf names its owner. It counts when the bitmap calls it used and no other structure holds it.
     """
     table = repair.table
     if not repair.damaged_trees and DAMAGED not in table.types:
@@ -175,7 +175,7 @@ def _has_place(repair: RepairContext, marks: Marks, ino: int) -> bool:
 
 
 def _give_up_records(repair: RepairContext) -> None:
-    """What is lost now is lost."""
+    """Free every record that is still DAMAGED, or re-create it if it is reserved: no later step can recover it."""
     types = repair.table.types
     for ino, slot in repair.table.inodes():
         if types[slot] == DAMAGED and _table_block(repair, ino) in repair.lost_blocks:
@@ -183,4 +183,4 @@ def _give_up_records(repair: RepairContext) -> None:
         elif types[slot] == DAMAGED:
             reserved = ino < FIRST_INO
             types[slot] = repair.inode(ino).mode >> 12
-            repair.note(f"inode {ino}: its record cannot be read; {'made anew' if reserved else 'freed'}")
+            repair.note(f"inode {ino}: its record cannot be read; {'re-created' if reserved else 'freed'}")

@@ -28,7 +28,7 @@ def claim_bitmaps(repair: RepairContext) -> None:
     for group, address in sorted(repair.file.bitmaps.items()):
         repair.name(address)
         if _sound_bitmap(repair, group, address) is None:
-            repair.note(f"inode group {group}: bitmap made anew", loses=False)
+            repair.note(f"inode group {group}: bitmap rebuilt", loses=False)
             del repair.file.bitmaps[group]
             if repair.inside(address, 1) and not repair.used[address]:
                 repair.stock.give_back(address, 1)

@@ -19,7 +19,7 @@ _KEY_BYTES = 8
 
 class Remains:
     """The nodes of one tree that can be used, reached from `root`. After a walk, `nodes` are their addresses, and
-    `damaged` says that the tree must be built anew, `named` are all addresses in the image that the nodes lead to.
+    `damaged` says that the tree must be rebuilt, `named` are all addresses in the image that the nodes lead to.
 
     Every address is visited once, and a child lies one level lower: a walk ends, whatever the nodes say.
     """

@@ -1,4 +1,4 @@
-"""Keys of a directory that is built anew, and directories of 55-bit hashes that get 31-bit keys."""
+"""Keys of a directory that is rebuilt, and directories of 55-bit hashes that get 31-bit keys."""
 
 from __future__ import annotations
 
