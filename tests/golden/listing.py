@@ -14,7 +14,8 @@ from deferfs.volume import Driver, attributes, files, namespace, xattrs
 
 Listing = dict[str, Any]
 SHOWN_BYTES_MAX: Final = 100
-_READ_BYTES_MAX: Final = 1 << 22
+READ_BYTES_MAX: Final = 1 << 22
+END_BYTES: Final = 4096
 """Of a file that is longer (sparse, up to a terabyte) the beginning and the end."""
 
 
@@ -58,7 +59,7 @@ def without_offsets(listing: Listing) -> Listing:
 
 def _entries(plan: Plan, driver: Driver, ino: int) -> list[tuple[int, str, int, int]]:
     return [
-        (entry.key, _text(entry.name), entry.ino, entry.file_type)
+        (entry.key, text_shown(entry.name), entry.ino, entry.file_type)
         for entry in namespace.readdir(plan, driver.volume, ino, 0)
     ]
 
@@ -70,17 +71,17 @@ def _attributes(driver: Driver, record: Inode) -> Listing:
         for name in ("mode", "uid", "gid", "nlink", "size", "generation", "rdev", "atime", "mtime", "ctime", "crtime")
     }
     found["xattrs"] = {
-        _text(name): _bytes(driver.run(xattrs.getxattr, volume, ino, name))
+        text_shown(name): bytes_shown(driver.run(xattrs.getxattr, volume, ino, name))
         for name in driver.run(xattrs.listxattr, volume, ino)
     }
     if stat.S_ISLNK(record.mode):
-        found["target"] = _bytes(driver.readlink(ino))
+        found["target"] = bytes_shown(driver.readlink(ino))
     elif stat.S_ISREG(record.mode):
-        if record.size <= _READ_BYTES_MAX:
-            found["content"] = _bytes(driver.read(ino, 0, record.size))
+        if record.size <= READ_BYTES_MAX:
+            found["content"] = bytes_shown(driver.read(ino, 0, record.size))
         else:
-            found["begins"] = _bytes(driver.read(ino, 0, 4096))
-            found["ends"] = _bytes(driver.read(ino, record.size - 4096, 4096))
+            found["begins"] = bytes_shown(driver.read(ino, 0, END_BYTES))
+            found["ends"] = bytes_shown(driver.read(ino, record.size - END_BYTES, END_BYTES))
         found["data"] = driver.run(_data, driver, record)
     return found
 
@@ -100,12 +101,13 @@ def _data(plan: Plan, driver: Driver, record: Inode) -> list[list[int]]:
     return found
 
 
-def _text(name: bytes) -> str:
+def text_shown(name: bytes) -> str:
+    """A name: what is not UTF-8 is escaped, what is long has its digest."""
     text = name.decode("utf-8", "backslashreplace")
-    return text if len(name) <= SHOWN_BYTES_MAX else f"{text[:10]}... {_bytes(name)}"
+    return text if len(name) <= SHOWN_BYTES_MAX else f"{text[:10]}... {bytes_shown(name)}"
 
 
-def _bytes(value: bytes) -> str:
+def bytes_shown(value: bytes) -> str:
     """Short values as they are, others by their digest."""
     if len(value) <= SHOWN_BYTES_MAX:
         return "base64 " + base64.b64encode(value).decode() if not value.isascii() or b"\0" in value else value.decode()
