@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from deferfs.errors import CorruptionError, FsError
-from deferfs.mount.host.options import MountOptions
+from deferfs.mount.fuse.adapter import Adapter
+from deferfs.mount.host.options import MountOptions, parse_options
 from deferfs.ondisk.directory import pack_entry
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes
