@@ -62,7 +62,7 @@ class Bisection:
 
 
 def bisect(device: Device, say: Callable[[str], None] | None = None) -> Bisection:
-    """Check states of the log by halving. Damage that a later transaction mends is not seen. ImageError."""
+    """Check states of the log by halving. Damage that a later transaction repairs is not seen. ImageError."""
     superblock = run_job(device, read_superblock(device.size))
     history = run_job(device, read_history(superblock))
     newest = superblock.tail_tid + len(history) - 1

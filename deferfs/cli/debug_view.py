@@ -39,7 +39,7 @@ def opened(image: str) -> Iterator[FileDevice]:
 
 @contextmanager
 def viewed(image: str, tid: int | None) -> Iterator[View]:
-    """The image, or what it was after a transaction; what was found to be wrong is told at the end."""
+    """The image, or what it was after a transaction; what was found to be wrong is printed at the end."""
     with opened(image) as file:
         device: Device = file if tid is None else past_device(file, tid)
         view = View(device)

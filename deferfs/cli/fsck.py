@@ -14,7 +14,7 @@ from deferfs.errors import UsageError
 @click.command("fsck", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("image")
 @click.option("-n", "look_only", is_flag=True, help="Check everything, change nothing.")
-@click.option("-p", "-a", "preen", is_flag=True, help="Check what was not closed cleanly; mend what is safe to mend.")
+@click.option("-p", "-a", "preen", is_flag=True, help="Check what was not closed cleanly; make safe repairs.")
 @click.option("-y", "repair", is_flag=True, help="Check everything, repair everything.")
 @click.option("-f", "--force", is_flag=True, help="With -p: check a clean image too.")
 @click.option("-D", "narrow", is_flag=True, help="With -y: give older directories readdir offsets of 31 bits.")

@@ -52,7 +52,7 @@ def run_campaign(
     summary: Summary | None = None,
 ) -> Summary:
     """Run the tasks in turn, in this process or by an executor, while `go_on()` and nothing fails. `summary` is what is
-    counted in, for those who want to know how far an interrupted campaign came."""
+    counted in, to report how far an interrupted campaign came."""
     summary = summary or Summary()
     results = _serially(tasks, go_on) if executor is None else _side_by_side(tasks, executor, jobs * _AHEAD, go_on)
     for result in results:

@@ -6,7 +6,7 @@ The model of the disk:
 - Of what else was written since, any subset of the 512-byte sectors is there. Overlapping writes may arrive in another
   order than they were made; that gives no further states, because what the later arrival leaves in a sector is what
   keeping only that write leaves.
-- Once a flush has failed, later ones prove nothing: what was not durable by then may be lost for ever. The kernel
+- Once a flush has failed, later ones prove nothing: what was not durable by then may never become durable. The kernel
   reports a failed write-back once, and takes what it could not write for written.
 - A sector that was on its way may be *trashed*: it holds neither what was there nor what was written.
 - A discard counts as a write of zeros.

@@ -26,7 +26,7 @@ MAGIC_COMMIT: Final = b"DJCM"
 MAGICS: Final = frozenset((MAGIC_DESCRIPTOR, MAGIC_REVOKE, MAGIC_COMMIT))
 
 _TID_END: Final = 1 << 61
-"""No record of a later transaction is believed: recovery numbers new ones above everything in the log, and the
+"""A record of a later transaction is ignored: recovery numbers new ones above everything in the log, and the
 superblock must still be able to count them."""
 _TAG: Final = struct.Struct("<QII")
 _COMMIT: Final = struct.Struct("<IIqQ")

@@ -7,7 +7,7 @@ result.
 The log streams: it is read twice, once to judge it and once to write its images home, and never held. In memory are
 
     8 MiB                  the piece being read, images on their way home, 65,536 keys being sorted
-    24 bytes an image      of the used part of the log, while its newest images are told from older ones
+    24 bytes an image      of the used part of the log, while its newest images are sorted out from older ones
     8 bytes a revoke       of one transaction
     1 bit a block          of the log: whether it is the newest image of its home
 """

@@ -61,7 +61,7 @@ class ExtentMender:
         self.copies = 0
 
     def mend_all(self) -> None:
-        """Claim the blocks of every inode but directories, and mend sizes and counts of blocks."""
+        """Claim the blocks of every inode but directories, and correct sizes and counts of blocks."""
         repair, table = self.repair, self.repair.table
         for ino, slot in users_inodes(repair):
             if table.types[slot] != TYPE_DIRECTORY and not repair.doubtful[slot]:

@@ -26,7 +26,7 @@ from deferfs.ondisk.node import DirectoryNode, ExtentNode
 
 
 def mend_records(repair: RepairContext) -> None:
-    """Free every record that cannot be used, mend the others, and claim their metadata."""
+    """Free every record that cannot be used, correct the others, and claim their metadata."""
     for number in repair.steps("records", sorted(repair.file.chunks)):
         for index in range(repair.fmt.chunk_blocks):
             _mend_block(repair, number, index)

@@ -2,8 +2,8 @@
 
 A single wrong bit is corrected. After heavier damage, a record that fits the rest of the image in all that can be
 compared is kept: its place, its blocks and how many they are, every key of its directory, every node of its tree. What
-cannot be compared (owner, permissions, times, inline contents) may be wrong, and the user is told: it is all there is.
-If it does not fit, the leaves of its tree, which prove whose they are, tell at least what was in it.
+cannot be compared (owner, permissions, times, inline contents) may be wrong, and the report says so: there is no other
+source. If it does not fit, the leaves of its tree, which name their owner, show at least what was in it.
 """
 
 from __future__ import annotations
