@@ -80,7 +80,7 @@ def test_actions(mounted: Path, program: Command) -> None:
         ("gc=dance", 1, "'dance'"),
     ],
 )
-def test_what_the_daemon_refuses(change: str, code: int, message: str, mounted: Path, program: Command) -> None:
+def test_refused_settings(change: str, code: int, message: str, mounted: Path, program: Command) -> None:
     outcome = program("ctl", mounted, change)
     assert outcome.code == code
     assert message in outcome.err

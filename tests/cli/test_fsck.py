@@ -260,7 +260,7 @@ def destroy(image: Path) -> None:
         file.write(bytes((journal_end + 200) * 4096))
 
 
-def test_what_is_beyond_repair_is_not_asked(image: Path) -> None:
+def test_fsck_does_not_ask_about_an_image_beyond_repair(image: Path) -> None:
     destroy(image)
     code, printed = ask(image, b"y")
     assert code == 4
@@ -268,7 +268,7 @@ def test_what_is_beyond_repair_is_not_asked(image: Path) -> None:
     assert b"[y/N]" not in printed
 
 
-def test_what_is_beyond_repair(image: Path, command: Command) -> None:
+def test_an_image_beyond_repair(image: Path, command: Command) -> None:
     destroy(image)
     outcome = command("fsck", "-y", image)
     assert outcome.code == 4
@@ -389,7 +389,7 @@ def test_json(image: Path, command: Command) -> None:
         (["-n", "text"], 8, "not a deferfs image"),
     ],
 )
-def test_what_cannot_be_checked(
+def test_paths_that_cannot_be_checked(
     arguments: list[str],
     code: int,
     message: str,

@@ -74,7 +74,7 @@ def test_a_truncated_image(image: Path, command: Command) -> None:
     ("name", "message"),
     [("none", "No such file or directory"), (".", "is a directory"), ("empty", "not a deferfs")],
 )
-def test_what_is_no_image(name: str, message: str, tmp_path: Path, command: Command) -> None:
+def test_info_of_what_is_no_image(name: str, message: str, tmp_path: Path, command: Command) -> None:
     (tmp_path / "empty").touch()
     outcome = command("info", tmp_path / name)
     assert outcome.code == 1

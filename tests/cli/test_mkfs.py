@@ -82,7 +82,7 @@ def test_force_overwrites(image: Path, command: Command) -> None:
         (70_000, b"x", "data of an unknown kind"),
     ],
 )
-def test_what_is_there_is_named_and_kept(
+def test_mkfs_names_and_keeps_what_is_there(
     offset: int, content: bytes, name: str, tmp_path: Path, command: Command
 ) -> None:
     image = tmp_path / "image"
@@ -119,7 +119,7 @@ def test_an_empty_head_is_nothing() -> None:
         (["--size", "64M", "-U", "nonsense"], 2, "'nonsense' is not a UUID"),
     ],
 )
-def test_what_cannot_be_made_leaves_no_file(
+def test_a_failed_mkfs_leaves_no_file(
     arguments: list[str], code: int, message: str, tmp_path: Path, command: Command
 ) -> None:
     image = tmp_path / "image"

@@ -116,7 +116,7 @@ def now(**changes: Any) -> str:
         ({"timeline": {"file": "/trace"}}, "recording a timeline"),
     ],
 )
-def test_what_is_out_of_the_ordinary_comes_first(changes: dict[str, Any], line: str) -> None:
+def test_exceptional_states_come_first(changes: dict[str, Any], line: str) -> None:
     assert now(**changes) == line
 
 

@@ -61,7 +61,7 @@ def test_freezing_twice_and_thawing_what_is_not_frozen_are_refused(plain: Scratc
     plain.unmount_and_check()
 
 
-def test_what_waits_for_a_thaw_can_be_killed(plain: Scratch) -> None:
+def test_processes_that_wait_for_a_thaw_can_be_killed(plain: Scratch) -> None:
     """And a forgotten freeze ends: the thaw that comes too late fails."""
     mount = plain.mount()
     (mount / "file").write_text("content")
@@ -121,7 +121,7 @@ def test_read_only_while_mounted_and_back(scratch: Scratch) -> None:
     scratch.unmount_and_check()
 
 
-def test_what_was_mounted_read_only_stays_so(plain: Scratch) -> None:
+def test_a_mount_made_read_only_stays_so(plain: Scratch) -> None:
     mount = plain.mount("ro")
     assert "opened read-only" in deferfs("ctl", mount, "ro=0", code=1).stderr
     plain.unmount()

@@ -17,7 +17,7 @@ from tests.slice_tracker import dropped
 pytestmark = pytest.mark.mounted
 
 
-def test_all_of_it_is_shown_and_its_lanes_are_there(make_scratch: MakeScratch, evict: str, tmp_path: Path) -> None:
+def test_a_timeline_shows_all_activities_in_lanes(make_scratch: MakeScratch, evict: str, tmp_path: Path) -> None:
     """Under load from several sides, with a small budget: requests wait inside of each other's lanes."""
     scratch = make_scratch(evict=evict)
     scratch.mount("memory=8M")

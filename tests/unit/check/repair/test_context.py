@@ -39,7 +39,7 @@ def test_blocks_that_something_old_names_are_not_written_to() -> None:
     assert not repair.used[BLOCKS - 4]
 
 
-def test_what_was_given_back_comes_last_and_not_if_two_name_it() -> None:
+def test_released_blocks_are_allocated_last_unless_two_structures_name_them() -> None:
     repair = repair_of(sample())
     first = repair.fmt.reserved_blocks
     repair.name(first + 5)

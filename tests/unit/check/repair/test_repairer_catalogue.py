@@ -184,7 +184,7 @@ def test_a_file_called_lost_found_stays() -> None:
     assert now[b"/lost+found"].content == b""
 
 
-def test_what_cannot_be_copied_is_told() -> None:
+def test_a_shared_block_that_cannot_be_copied_is_reported() -> None:
     """A block that two files claim, and the device cannot read."""
     image = sample()
     CASES["space.two_files_in_one_place"].damage(image)

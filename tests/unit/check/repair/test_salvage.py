@@ -211,7 +211,7 @@ def test_a_damaged_record_takes_no_blocks_of_others_and_no_free_ones(others: boo
     assert any(f"inode {EXTENTS}: its record is damaged, and maps blocks of others" in action for action in actions)
 
 
-def test_what_only_a_damaged_record_says_of_one_block_twice_is_not_believed() -> None:
+def test_a_damaged_record_that_maps_a_block_twice_is_not_kept() -> None:
     image = sample()
     inode = image.inode(EXTENTS)
     (first, one), (_, two), three = inode.entries

@@ -56,7 +56,7 @@ def test_percentiles_without_samples_are_dashes(text: str) -> None:
     assert row.split()[-3] == "-"  # p99.9 of 7,200
 
 
-def test_it_ends_in_where_the_time_went(text: str) -> None:
+def test_the_table_ends_with_where_the_time_went(text: str) -> None:
     after = text[text.index("Where the time went") :]
     assert "log" in after and "The longest stall of deferfs, inline" in after and "wait_for_log" in after
     assert "6 of 6 passes ended in an OOM kill" in " ".join(text.split()) or "12 of 12" in text

@@ -4,7 +4,7 @@ from deferfs.limits import DIRECTORY_COST_BYTES, INODE_COST_BYTES, RESIDENT_BASE
 from deferfs.mount.host.resident import Resident, promised_bytes, resident
 
 
-def test_what_the_kernel_counts(tmp_path: Path) -> None:
+def test_resident_sizes_are_those_that_the_kernel_counts(tmp_path: Path) -> None:
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "status").write_text(
         "Name:\tdeferfs\nVmPeak:\t 900 kB\nVmHWM:\t   120 kB\nVmRSS:\t   100 kB\n"

@@ -177,7 +177,7 @@ async def test_a_new_recording_begins_from_nothing(timeline: Timeline, tmp_path:
     assert "commit" in lanes(found).values()
 
 
-async def test_what_is_refused(timeline: Timeline, tmp_path: Path) -> None:
+async def test_recordings_that_are_refused(timeline: Timeline, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="absolute"):
         await timeline.start("trace.json")
     with pytest.raises(UsageError, match="No such file"):
