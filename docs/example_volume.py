@@ -19,8 +19,7 @@ from typing import Final
 from deferfs.crash import CrashStates, Subset, subsets
 from deferfs.device import Device, MemoryDevice, RecordingDevice
 from deferfs.store import make_filesystem, plan_geometry, run_job
-from deferfs.volume import Driver, namespace
-from deferfs.volume.new_inode import NewInode
+from deferfs.volume import Driver, NewInode, namespace
 
 SIZE_BYTES: Final = 4 << 20
 ROOT: Final = 1

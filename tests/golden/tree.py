@@ -9,11 +9,12 @@ from typing import Final
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store import Plan
-from deferfs.volume import Driver, attributes, files, namespace, xattrs
+from deferfs.volume import Credentials, Driver, NewInode, attributes, files, namespace, xattrs
 
 FILE: Final = stat.S_IFREG | 0o644
 DIRECTORY: Final = stat.S_IFDIR | 0o755
-USER, GROUP = 1000, 1001
+USER: Final = 1000
+MAKER: Final = Credentials(USER, 1001)
 LONG_NAME: Final = 250
 """Bytes of the names that make a directory tree of three levels out of few entries."""
 ACCESS_LIST: Final = struct.pack(
@@ -51,7 +52,7 @@ def leave_work(driver: Driver) -> None:
 
 
 def _make(driver: Driver, name: bytes, mode: int = FILE, parent: int = ROOT_INO, rdev: int = 0) -> int:
-    return driver.run(namespace.create, driver.volume, parent, name, mode, USER, GROUP, rdev).ino
+    return driver.run(namespace.create, driver.volume, parent, name, NewInode(mode, MAKER, rdev)).ino
 
 
 def _make_file(driver: Driver, name: bytes, content: bytes, parent: int = ROOT_INO) -> int:
@@ -89,8 +90,8 @@ def _grow_files(driver: Driver) -> None:
     driver.truncate(ahead, (4 * 64 + 48) * 1024)
     aged = _make_file(driver, b"before-1970", b"")
     driver.run(attributes.setattr, driver.volume, aged, atime_ns=-1, mtime_ns=-(10**18) - 1, ctime_ns=-5)
-    driver.run(namespace.symlink, driver.volume, ROOT_INO, b"symlink", b"inline", USER, GROUP)
-    driver.run(namespace.symlink, driver.volume, ROOT_INO, b"long-symlink", b"dir/" * 1000, USER, GROUP)
+    driver.run(namespace.symlink, driver.volume, ROOT_INO, b"symlink", b"inline", MAKER)
+    driver.run(namespace.symlink, driver.volume, ROOT_INO, b"long-symlink", b"dir/" * 1000, MAKER)
     _make(driver, b"fifo", stat.S_IFIFO | 0o600)
     _make(driver, b"socket", stat.S_IFSOCK | 0o600)
     _make(driver, b"null", stat.S_IFCHR | 0o666, rdev=0x103)
