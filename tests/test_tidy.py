@@ -161,6 +161,16 @@ def unit_tests_mirror_the_package(root: Path) -> list[str]:
     return problems
 
 
+def test_modules_are_no_libraries(root: Path) -> list[str]:
+    """What several test modules use is in a module without tests."""
+    return [
+        f"{path}:{line}: imports from {name}: move what is shared to a module without tests"
+        for path, tree in modules(root, "tests")
+        for line, name in imports(tree)
+        if name.startswith("tests.") and name.rpartition(".")[2].startswith("test_")
+    ]
+
+
 def readme_commands_work(root: Path) -> list[str]:
     """The two commands of the README, and every other script it names, are executable files."""
     text = (root / "README.md").read_text()
@@ -213,6 +223,7 @@ RULES: list[Callable[[Path], list[str]]] = [
     no_machine_paths,
     packages_say_what_they_are,
     unit_tests_mirror_the_package,
+    test_modules_are_no_libraries,
     readme_commands_work,
     links_lead_somewhere,
 ]
@@ -273,6 +284,7 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (unit_tests_mirror_the_package, "tests/unit/device/test_gone.py", "", "test_gone.py"),
     (unit_tests_mirror_the_package, "tests/unit/test_file.py", "", "tests/unit/test_file.py"),
     (unit_tests_mirror_the_package, "deferfs/store/b.py", "", "no tests in tests/unit/store"),
+    (test_modules_are_no_libraries, "tests/cli/b.py", "from tests.unit.test_a import helper", "b.py:1: imports from"),
     (readme_commands_work, "README.md", "`bench/run`", "does not name tests/run"),
     (readme_commands_work, "README.md", "bench/run tests/run tests/gone", "tests/gone is not"),
     (

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deferfs.cli.stat_metrics import text
 from tests.cli.conftest import Command, environment_of_the_program, is_one_line
-from tests.cli.test_stat import BIG, STATISTICS
+from tests.cli.stat_samples import BIG, STATISTICS
 from tests.documents import statistics as statistics_tables
 from tests.statistics_sample import read
 
