@@ -161,7 +161,7 @@ def unit_tests_mirror_the_package(root: Path) -> list[str]:
     return problems
 
 
-def test_modules_are_no_libraries(root: Path) -> list[str]:
+def no_test_module_is_a_library(root: Path) -> list[str]:
     """What several test modules use is in a module without tests."""
     return [
         f"{path}:{line}: imports from {name}: move what is shared to a module without tests"
@@ -223,7 +223,7 @@ RULES: list[Callable[[Path], list[str]]] = [
     no_machine_paths,
     packages_say_what_they_are,
     unit_tests_mirror_the_package,
-    test_modules_are_no_libraries,
+    no_test_module_is_a_library,
     readme_commands_work,
     links_lead_somewhere,
 ]
@@ -284,7 +284,7 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (unit_tests_mirror_the_package, "tests/unit/device/test_gone.py", "", "test_gone.py"),
     (unit_tests_mirror_the_package, "tests/unit/test_file.py", "", "tests/unit/test_file.py"),
     (unit_tests_mirror_the_package, "deferfs/store/b.py", "", "no tests in tests/unit/store"),
-    (test_modules_are_no_libraries, "tests/cli/b.py", "from tests.unit.test_a import helper", "b.py:1: imports from"),
+    (no_test_module_is_a_library, "tests/cli/b.py", "from tests.unit.test_a import helper", "b.py:1: imports from"),
     (readme_commands_work, "README.md", "`bench/run`", "does not name tests/run"),
     (readme_commands_work, "README.md", "bench/run tests/run tests/gone", "tests/gone is not"),
     (

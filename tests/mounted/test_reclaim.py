@@ -312,7 +312,7 @@ def test_signals_do_not_end_the_cleanup(plain: Scratch) -> None:
     make_backlog(plain, mount, 500)
 
     def left() -> int:
-        return int(plain.statistics()["space"]["orphans"])
+        return plain.statistics().space.orphans
 
     plain.control("gc_rate=50")
     plain.control("gc=start")
