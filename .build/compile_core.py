@@ -1,4 +1,5 @@
-"""Build hook of hatchling: the wheel gets the core compiled by mypyc, beside its Python sources.
+"""Build hook of hatchling: the wheel gets the core compiled by mypyc, beside its Python sources, and wheel and sdist
+get the revision of the clone that they are built from, in the file deferfs/REVISION.
 
 The core is synchronous and typed, and its modules call each other without pause: compiled as one group they take about
 half the time. Everything else (and an editable install) stays plain Python, and so does all of it where there is no C
@@ -23,6 +24,7 @@ from typing import Any, Final
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE: Final = "deferfs"
+REVISION: Final = "REVISION"
 ROOMS: Final = ("ondisk", "store", "reclaim", "volume")
 PLAIN: Final = ("reclaim/context.py", "reclaim/lockdep.py", "volume/driver.py")
 """Around the core: the checker of the runtime, whose stacks are those of Python, and the driver that crash exploration
@@ -79,19 +81,34 @@ def extension_modules(target: Path) -> list[Path]:
     return sorted(target.glob("*.so")) + sorted((target / PACKAGE).rglob("*.so"))
 
 
+def revision(root: Path) -> str:
+    """The commit that is checked out in the clone at `root`, with `-dirty` when files were changed since; empty when
+    `root` is no clone, or git cannot tell."""
+    if not (root / ".git").exists():
+        return ""
+    command = ("git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    try:
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    except OSError:
+        return ""
+    return "" if done.returncode else done.stdout.strip()
+
+
 class CompileError(Exception):
     """There is no working compiler, or it refuses the core."""
 
 
 class CompileCore(BuildHookInterface[Any]):
-    """Adds the extension modules to a wheel."""
+    """Adds the extension modules to a wheel, and the revision to a wheel and an sdist."""
 
     def dependencies(self) -> list[str]:
         """The compiler, unless it is not wanted."""
         return [] if os.environ.get("DEFERFS_COMPILE") == "0" else list(COMPILER)
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, or say why not."""
+        """Record the revision; compile, or say why not."""
+        if version != "editable":
+            self._record_revision(build_data)
         wish = os.environ.get("DEFERFS_COMPILE", "")
         if self.target_name != "wheel" or version == "editable" or wish == "0":
             return
@@ -114,9 +131,20 @@ class CompileCore(BuildHookInterface[Any]):
         build_data["force_include"].update({str(path): str(path.relative_to(target)) for path in modules})
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Remove what was compiled."""
+        """Remove what was made."""
+        if hasattr(self, "_notes"):
+            self._notes.cleanup()
         if hasattr(self, "_scratch"):
             self._scratch.cleanup()
+
+    def _record_revision(self, build_data: dict[str, Any]) -> None:
+        """In an unpacked sdist there is no clone, but the file that its build has recorded: it is kept."""
+        found = revision(Path(self.root))
+        if found:
+            self._notes = tempfile.TemporaryDirectory(prefix="deferfs-build-")
+            note = Path(self._notes.name) / REVISION
+            note.write_text(f"{found}\n")
+            build_data["force_include"][str(note)] = f"{PACKAGE}/{REVISION}"
 
     def _compile(self, root: Path, target: Path) -> list[Path]:
         """Compile beside `target`, and move there what is complete."""

@@ -3,8 +3,8 @@
     python docs/example_filesystem.py MOUNTPOINT [inline|deferred]
 
 One flat directory. What a file holds lies in a file of its own in a temporary directory, and is overwritten, synced and
-removed once nobody can reach it any more: slow work, of which the kernel tells us in FORGET, while it may be short of
-memory. `inline` does it right there; `deferred` queues it for a worker. Unmounting shreds everything.
+removed once no process can reach it any more: slow work, of which the kernel tells us in FORGET, while it may be short
+of memory. `inline` does it right there; `deferred` queues it for a worker. Unmounting shreds everything.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class ShreddingFilesystem(pyfuse3.Operations):
             await self.place([] if inode is None else [inode])
 
     async def place(self, due: list[InCoreInode]) -> None:
-        """Let the policy decide who waits: what it returns, we do; the rest is queued."""
+        """Run what the policy returns; it has queued the rest."""
         for inode in self.policy.place(due):
             if not await self.inactivate(inode):
                 self.gc.failed_inline(inode)
@@ -121,7 +121,7 @@ class ShreddingFilesystem(pyfuse3.Operations):
             await self.clean_batch()
 
     def orphan(self, name: bytes) -> InCoreInode | None:
-        """Remove a name, the only one; the inode when nobody holds it."""
+        """Remove a name, the only one; the inode too, unless it has an active reference."""
         ino = self.names.pop(name)
         return self.cache.orphaned(ino, 0, self.path(ino).stat().st_blocks)
 

@@ -19,8 +19,7 @@ from typing import Final
 from deferfs.crash import CrashStates, Subset, subsets
 from deferfs.device import Device, MemoryDevice, RecordingDevice
 from deferfs.store import make_filesystem, plan_geometry, run_job
-from deferfs.volume import Driver, namespace
-from deferfs.volume.new_inode import NewInode
+from deferfs.volume import Driver, NewInode, namespace
 
 SIZE_BYTES: Final = 4 << 20
 ROOT: Final = 1
@@ -43,7 +42,7 @@ def new_filesystem() -> bytes:
 
 
 def open_volume(device: Device) -> Driver:
-    """Open and recover, as a mount does. The core knows no clock and throws no dice: both are passed in."""
+    """Open and recover, as a mount does. The core has no clock and no random numbers: both are passed in."""
     return Driver.open(device, clock=time.time_ns, entropy=lambda: secrets.randbits(32))
 
 

@@ -2,6 +2,7 @@
 test that mounts.
 """
 
+import gc
 import itertools
 import os
 import secrets
@@ -19,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deferfs.store.space import FreeSpace
-from tests import programs
+from tests import examples, programs
 from tests.installed import is_compiled
 
 settings.register_profile(
@@ -48,23 +49,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="draw new examples for the property tests and print the seed to repeat them with",
     )
     parser.addoption(
-        "--explore-seed", type=int, metavar="N", help="the first fresh seed of the crash explorations, to repeat them"
+        "--explore-seed",
+        type=int,
+        metavar="N",
+        help="explore crashes with fresh seeds from this one on",
     )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     fresh = config.getoption("--fresh")
-    settings.load_profile("fresh" if fresh else "fixed")
+    examples.draw_all(fresh or config.getoption("--long"))
+    profile = settings.get_profile("fresh" if fresh else "fixed")
+    settings.register_profile("counted", profile, max_examples=examples.examples(100))
+    settings.load_profile("counted")
     if fresh and config.option.hypothesis_seed is None:
         # The hypothesis plugin reads it in its own pytest_configure; xdist hands it to the workers.
         config.option.hypothesis_seed = str(secrets.randbits(32))
+    if not hasattr(config.option, "explores_fresh_seeds"):  # a worker of xdist has the options of its controller
+        config.option.explores_fresh_seeds = fresh or config.option.long or config.option.explore_seed is not None
     if config.option.explore_seed is None:
         config.option.explore_seed = secrets.randbits(32)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = [f"fresh crash explorations: repeat with --explore-seed={config.option.explore_seed}"]
+    lines = []
+    if config.option.explores_fresh_seeds:
+        lines.append(f"fresh crash explorations: repeat with --explore-seed={config.option.explore_seed}")
     if config.getoption("--fresh"):
         seed = config.option.hypothesis_seed
         lines.append(f"property tests: repeat with --fresh --hypothesis-seed={seed}")
@@ -81,6 +92,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=no_mount))
         if not config.getoption("--long") and item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with --long"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Thousands of tests have been collected, which live to the end: each full collection of garbage would look at all
+    of them again, and some tests collect after every step."""
+    gc.collect()
+    gc.freeze()
 
 
 def why_no_mount() -> str:

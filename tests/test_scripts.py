@@ -37,7 +37,7 @@ def tree(tmp_path: Path) -> Path:
         (tmp_path / "tests").mkdir(exist_ok=True)
         shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)
     (tmp_path / "tests" / "programs.txt").write_text("compare tool tool\ntests other other\n")
-    for name in ("ruff", "mypy", "python"):
+    for name in ("ruff", "lint-imports", "mypy", "python"):
         script(
             tmp_path / ".venv" / "bin" / name,
             f'echo "ran {name} $*"; [[ "{name} $*" == *"$FAILING"* ]] && exit "${{CODE-3}}"; true',
@@ -46,16 +46,29 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "failing", ["ruff check", "ruff format", "mypy", "not mounted -n 2", "-m pytest -m mounted", "nothing"]
+    "failing",
+    ["ruff check", "ruff format", "lint-imports", "mypy", "not mounted -n 2", "-m pytest -m mounted", "nothing"],
 )
 def test_every_step_is_run_and_summed_up(tree: Path, failing: str) -> None:
     script(tree / "tests" / "setup-environment", "")
     done = call(tree, "tests/run", FAILING=failing)
     assert done.returncode == (failing != "nothing")
-    assert done.stdout.count("ran ") == 5
-    summary = done.stdout.splitlines()[-5:]
+    assert done.stdout.count("ran ") == 6
+    summary = done.stdout.splitlines()[-6:]
     assert [line.split()[0] for line in summary].count("FAILED") == (failing != "nothing")
     assert all(failing in line and "exit code 3" in line for line in summary if line.startswith("FAILED"))
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_long_run_builds_the_documentation(tree: Path, code: int) -> None:
+    script(tree / "tests" / "setup-environment", 'echo "set up $*"')
+    script(tree / "tests" / "build-site", f'echo "ran build-site"; exit {code}')
+    done = call(tree, "tests/run", "--long", FAILING="nothing")
+    assert done.returncode == (code != 0)
+    assert "set up long\n" in done.stdout
+    assert done.stdout.count("ran ") == 7
+    assert done.stdout.count("ran python -m pytest --long") == 2
+    assert done.stdout.splitlines()[-1].startswith("FAILED  tests/build-site" if code else "passed  tests/build-site")
 
 
 def test_an_interrupt_ends_it(tree: Path) -> None:

@@ -161,6 +161,16 @@ def unit_tests_mirror_the_package(root: Path) -> list[str]:
     return problems
 
 
+def no_test_module_is_a_library(root: Path) -> list[str]:
+    """What several test modules use is in a module without tests."""
+    return [
+        f"{path}:{line}: imports from {name}: move what is shared to a module without tests"
+        for path, tree in modules(root, "tests")
+        for line, name in imports(tree)
+        if name.startswith("tests.") and name.rpartition(".")[2].startswith("test_")
+    ]
+
+
 def readme_commands_work(root: Path) -> list[str]:
     """The two commands of the README, and every other script it names, are executable files."""
     text = (root / "README.md").read_text()
@@ -180,15 +190,26 @@ def readme_commands_work(root: Path) -> list[str]:
 
 
 def links_lead_somewhere(root: Path) -> list[str]:
-    """Relative links in Markdown files lead to files of the tree."""
+    """Relative links in Markdown files lead to files of the tree, and to headings that they have."""
     problems = []
     for path, text in texts(root):
-        if path.endswith(".md"):
-            for target in re.findall(r"\]\(([^)\s]+)\)", text):
-                file, _, _ = target.partition("#")
-                if file and "://" not in file and not (root / path).parent.joinpath(file).exists():
-                    problems.append(f"{path}: {target} does not exist")
+        if not path.endswith(".md"):
+            continue
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            name, _, heading = target.partition("#")
+            if "://" in name:
+                continue
+            file = (root / path).parent / name if name else root / path
+            if not file.exists() or (heading and heading not in anchors(file.read_text())):
+                problems.append(f"{path}: {target} does not exist")
     return problems
+
+
+def anchors(markdown: str) -> set[str]:
+    """What the headings of a page are called in links."""
+    prose = re.sub(r"^```.*?^```", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ +(.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 RULES: list[Callable[[Path], list[str]]] = [
@@ -202,6 +223,7 @@ RULES: list[Callable[[Path], list[str]]] = [
     no_machine_paths,
     packages_say_what_they_are,
     unit_tests_mirror_the_package,
+    no_test_module_is_a_library,
     readme_commands_work,
     links_lead_somewhere,
 ]
@@ -262,6 +284,7 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (unit_tests_mirror_the_package, "tests/unit/device/test_gone.py", "", "test_gone.py"),
     (unit_tests_mirror_the_package, "tests/unit/test_file.py", "", "tests/unit/test_file.py"),
     (unit_tests_mirror_the_package, "deferfs/store/b.py", "", "no tests in tests/unit/store"),
+    (no_test_module_is_a_library, "tests/cli/b.py", "from tests.unit.test_a import helper", "b.py:1: imports from"),
     (readme_commands_work, "README.md", "`bench/run`", "does not name tests/run"),
     (readme_commands_work, "README.md", "bench/run tests/run tests/gone", "tests/gone is not"),
     (
@@ -271,7 +294,9 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
         "deferfs gone",
     ),
     (links_lead_somewhere, "README.md", "[a](docs/gone.md)", "docs/gone.md"),
-    (links_lead_somewhere, "docs/a.md", "[a](README.md)", "README.md"),
+    (links_lead_somewhere, "docs/a.md", "# B\n[a](README.md)", "README.md"),
+    (links_lead_somewhere, "docs/b.md", "[a](a.md#c)", "a.md#c does not exist"),
+    (links_lead_somewhere, "docs/b.md", "# B\n```\n# c\n```\n[a](#c)", "#c does not exist"),
 ]
 
 

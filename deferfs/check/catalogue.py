@@ -59,7 +59,7 @@ SUPERBLOCK_COUNTER: Final = _kind(
     105,
     "superblock-counter",
     "the sequence of the superblock or of transactions is near its end",
-    "counted anew from the beginning",
+    "renumbered from the beginning",
 )
 SUPERBLOCK_LOST: Final = _kind(
     106,
@@ -97,20 +97,18 @@ LOG_NOT_EMPTY: Final = _kind(
     "the log is emptied; a clean image needs none of it",
 )
 
-BITMAP_DAMAGED: Final = _kind(
-    301, "bitmap-damaged", "a free-space bitmap cannot be used", "made anew from what is held"
-)
-BITMAP_OWNER: Final = _kind(302, "bitmap-owner", "a bitmap belongs to another group", "made anew from what is held")
+BITMAP_DAMAGED: Final = _kind(301, "bitmap-damaged", "a free-space bitmap cannot be used", "rebuilt from what is held")
+BITMAP_OWNER: Final = _kind(302, "bitmap-owner", "a bitmap belongs to another group", "rebuilt from what is held")
 BITMAP_COUNT: Final = _kind(
-    303, "bitmap-count", "a bitmap's count disagrees with its bits", "made anew from what is held"
+    303, "bitmap-count", "a bitmap's count disagrees with its bits", "rebuilt from what is held"
 )
 BITMAP_TAIL: Final = _kind(
-    304, "bitmap-tail", "bits beyond the end of the image are not set", "made anew from what is held"
+    304, "bitmap-tail", "bits beyond the end of the image are not set", "rebuilt from what is held"
 )
 BLOCK_MARKED_FREE: Final = _kind(
     305, "block-marked-free", "blocks in use are marked free in the bitmap", "marked as used"
 )
-BLOCK_LEAKED: Final = _kind(306, "block-leaked", "blocks marked in use belong to nobody", "marked as free")
+BLOCK_LEAKED: Final = _kind(306, "block-leaked", "blocks marked in use belong to nothing", "marked as free")
 BLOCK_SHARED: Final = _kind(
     307,
     "block-shared",
@@ -128,29 +126,29 @@ INODE_FILE: Final = _kind(
     401,
     "inode-file",
     "the inode file cannot be read, so most of the image cannot be checked",
-    "mapped anew from the records found by a scan of the image",
+    "remapped from the records found by a scan of the image",
 )
 INODE_ROOT: Final = _kind(
     402,
     "inode-root",
     "the superblock names another first chunk than the inode file maps",
-    "mapped anew from the records found by a scan of the image",
+    "remapped from the records found by a scan of the image",
 )
 INODE_CHUNK_PARTIAL: Final = _kind(
     403,
     "inode-chunk-partial",
     "a chunk of the inode table is mapped only in part",
-    "mapped anew from the records found by a scan of the image",
+    "remapped from the records found by a scan of the image",
 )
 INODE_CHUNK_EMPTY: Final = _kind(
     404, "inode-chunk-empty", "a chunk of the inode table is mapped but holds no inode", "unmapped"
 )
 INODE_BITMAP_MISSING: Final = _kind(
-    405, "inode-bitmap-missing", "an inode group with mapped chunks has no bitmap", "made anew from the records"
+    405, "inode-bitmap-missing", "an inode group with mapped chunks has no bitmap", "rebuilt from the records"
 )
 INODE_BITMAP_SPARE: Final = _kind(406, "inode-bitmap-spare", "an inode group without chunks has a bitmap", "unmapped")
 INODE_BITMAP_DAMAGED: Final = _kind(
-    407, "inode-bitmap-damaged", "an inode bitmap cannot be used", "made anew from the records"
+    407, "inode-bitmap-damaged", "an inode bitmap cannot be used", "rebuilt from the records"
 )
 INODE_MARKED_FREE: Final = _kind(
     408, "inode-marked-free", "an inode in use is marked free in its bitmap", "marked as used"
@@ -162,7 +160,7 @@ INODE_RECORD: Final = _kind(
     410,
     "inode-record",
     "an inode record is damaged",
-    "one wrong bit is corrected; else kept if it fits the rest of the image, or made anew from its tree, or freed",
+    "one wrong bit is corrected; else kept if it fits the rest of the image, or rebuilt from its tree, or freed",
 )
 INODE_MISPLACED: Final = _kind(
     411,
@@ -175,13 +173,13 @@ INODE_SPECIAL: Final = _kind(
     413,
     "inode-special",
     "a reserved inode is not what it must be",
-    "made anew; an unusable root directory keeps what its tree holds",
+    "re-created; an unusable root directory keeps what its tree holds",
 )
 INTERNAL_UNWRITTEN: Final = _kind(
     414,
     "internal-unwritten",
     "the inode file or the orphan file maps unwritten blocks",
-    "mapped anew from the records found; the orphan file is emptied",
+    "remapped from the records found; the orphan file is emptied",
 )
 
 INODE_MODE: Final = _kind(

@@ -56,8 +56,8 @@ class Claims:
         return free
 
 
-class Witness(Claims):
-    """Claims of a second look at the same image, which knows what is contested and takes down who claims it."""
+class OwnerTracker(Claims):
+    """A second pass over the same image: records every owner of the blocks that the first pass found contested."""
 
     def __init__(self, blocks: int, contested: list[Run]) -> None:
         super().__init__(blocks)

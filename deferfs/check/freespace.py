@@ -36,7 +36,7 @@ def _compare(context: Context, group: int, bits: bitarray, claimed: bitarray) ->
     bits = bits[:real]
     for kind, wrong, text in (
         (catalogue.BLOCK_MARKED_FREE, claimed & ~bits, "in use, but marked free"),
-        (catalogue.BLOCK_LEAKED, bits & ~claimed, "marked in use, but nobody's"),
+        (catalogue.BLOCK_LEAKED, bits & ~claimed, "marked in use, but belong to nothing"),
     ):
         for start, end in runs_of_ones(wrong):
             where = blocks_text(first + start, first + end)

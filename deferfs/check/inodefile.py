@@ -20,8 +20,8 @@ from deferfs.ondisk.inode import (
 from deferfs.ondisk.node import UNWRITTEN
 
 STRANGERS_MAX: Final = 1024
-"""More chunks without inodes than this, and the inode file is not believed: else one extent over a large sparse image
-would make for billions of inodes."""
+"""More chunks without inodes than this, and the inode file counts as damaged: otherwise one extent over a large sparse
+image would make billions of inodes."""
 
 
 class InodeFile:

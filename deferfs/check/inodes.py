@@ -70,7 +70,7 @@ class _GroupCheck:
         self.chunks = 0
         self.seen = bitarray(context.fmt.bits_per_bitmap, endian="little")
         self.unknown: list[int] = []
-        """Indexes of damaged records: the bitmap is believed."""
+        """Indexes of damaged records: what the bitmap says of them stands."""
 
     def check_chunk(self, number: int) -> None:
         """Look at each record of a chunk of this group."""

@@ -64,8 +64,7 @@ def _check_reachable(context: Context, table: InodeTable) -> None:
                 break
             top = table.found_in[at]
             at = table.slot(top)
-        # Here `at` is known from an earlier walk, or is named by none, or the walk came around in a
-        # circle.
+        # Here `at` is known from an earlier walk, or is named by none, or the walk has found a cycle.
         removed = not table.nlink[at] and not table.found_in[at]
         if states[at] == _WALKING and not removed:
             text = f"directory {top}: cannot be reached from the root"

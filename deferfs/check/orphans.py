@@ -13,7 +13,7 @@ from deferfs.ondisk.node import UNWRITTEN
 from deferfs.ondisk.orphan import ORPHAN_QUARANTINED, OrphanBlock, OrphanSlot
 
 BAD_BLOCKS_MAX: Final = 1024
-"""More blocks without slots than this, and the orphan file is not believed: it may cover a huge sparse image."""
+"""More blocks without slots than this, and the orphan file counts as damaged: it may cover a huge sparse image."""
 
 
 def check_orphans(context: Context, table: InodeTable) -> int:

@@ -14,7 +14,6 @@ from deferfs.ondisk.inode import (
     FIRST_INO,
     FLAG_KEYS31,
     FLAG_PREALLOCATED,
-    FLAG_QUARANTINED,
     FLAG_TRUNCATING,
     FORM_BYTES,
     FORM_DIRECTORY_TREE,
@@ -37,7 +36,7 @@ FORMS: Final = {
     stat.S_IFSOCK: (FORM_NONE,),
 }
 INTERNAL_FORMS: Final = (FORM_EXTENTS, FORM_EXTENT_TREE)
-_FLAGS: Final = FLAG_PREALLOCATED | FLAG_QUARANTINED | FLAG_TRUNCATING
+_FLAGS: Final = FLAG_PREALLOCATED | FLAG_TRUNCATING
 MODE_MAX: Final = 0o177777
 
 
@@ -130,9 +129,6 @@ def _check_fields(context: Context, inode: Inode, address: int, raw: bytes) -> N
     elif inode.flags & FLAG_KEYS31 and not context.superblock.directory_flags & FLAG_KEYS31:
         text = f"inode {ino}: a directory with 31-bit keys, of which the superblock does not know"
         findings.add(catalogue.INODE_FEATURE, text, ino=ino)
-    if inode.flags & FLAG_QUARANTINED:
-        text = f"inode {ino}: in quarantine, its inactivation failed"
-        findings.add(catalogue.INODE_QUARANTINED, text, ino=ino)
     if inode.rdev and not (stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode)):
         findings.add(catalogue.INODE_RDEV, f"inode {ino}: device number {inode.rdev:#x}", ino=ino)
     elif inode.rdev > RDEV_MAX:

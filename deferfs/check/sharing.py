@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deferfs.check import catalogue
-from deferfs.check.claims import Run, Witness, blocks_text
+from deferfs.check.claims import OwnerTracker, Run, blocks_text
 from deferfs.check.context import Context
 from deferfs.check.directories import check_directories
 from deferfs.check.inodefile import read_inode_file
@@ -20,11 +20,11 @@ def report_shared(context: Context) -> None:
     contested = _joined(context.claims.contested)
     if not contested:
         return
-    witness = _look_again(context, contested[:PROBLEMS_PER_KIND])
+    tracker = _look_again(context, contested[:PROBLEMS_PER_KIND])
     for number, (first, end) in enumerate(contested):
         text = blocks_text(first, end)
         if number < PROBLEMS_PER_KIND:
-            owners = witness.owners_of(first, end)
+            owners = tracker.owners_of(first, end)
             text += f": claimed {'by' if len(owners) > 1 else 'twice by'} {', '.join(owners[:_OWNERS_NAMED])}"
             text += ", ..." if len(owners) > _OWNERS_NAMED else ""
         context.findings.add(catalogue.BLOCK_SHARED, text, block=first, length=end - first)
@@ -41,15 +41,15 @@ def _joined(runs: list[Run]) -> list[Run]:
     return joined
 
 
-def _look_again(context: Context, contested: list[Run]) -> Witness:
+def _look_again(context: Context, contested: list[Run]) -> OwnerTracker:
     """Repeat the passes that claim blocks, in the same order; what else they find is known already."""
     superblock = context.superblock
-    witness = Witness(superblock.blocks, contested)
-    again = Context(context.device, superblock, Findings(), witness)
+    tracker = OwnerTracker(superblock.blocks, contested)
+    again = Context(context.device, superblock, Findings(), tracker)
     again.reader.overlay = context.reader.overlay
     claim_fixed_areas(again)
     claim_spares(again)
     inode_file = read_inode_file(again)
     if inode_file is not None:
         check_directories(again, check_table(again, inode_file))
-    return witness
+    return tracker

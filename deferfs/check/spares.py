@@ -20,7 +20,7 @@ from deferfs.ondisk.superblock import STATE_REPAIRING, Superblock
 
 _OWNER: Final = "spare superblock"
 _COMPARED: Final = tuple(part.name for part in fields(Superblock) if part.name != "compatible")
-"""All but the features that do no harm to a program that does not know them."""
+"""All features, except those that a program without them can ignore."""
 
 
 @dataclass(frozen=True, slots=True)

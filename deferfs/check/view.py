@@ -1,7 +1,7 @@
 """Looking at an image piece by piece, damaged or not: what the debug commands show.
 
 Everything is read through the log, as a mount would see it. Work and memory are bounded by what the image really holds,
-whatever its numbers say: trees visit a block once, and what cannot be read is told and left.
+whatever its numbers say: trees visit a block once, and what cannot be read is reported and skipped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _INO_MAX = 1 << 62
 
 
 class Visited(Claims):
-    """Claims of somebody who only looks around: single blocks are visited once, runs are taken as they are."""
+    """Claims of a reader that only browses: single blocks are visited once, runs are taken as they are."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__(0)

@@ -44,7 +44,7 @@ def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
     return register
 
 
-@click.command("bench", cls=Bench, short_help="Measure who waits for the eviction of inodes.")
+@click.command("bench", cls=Bench, short_help="Measure which task waits for inode eviction.")
 @click.argument("scenarios", metavar="[SCENARIO...]", nargs=-1)
 @click.option("--full", is_flag=True, help="The sweeps of the scenarios, with long passes.")
 @click.option("--pairs", type=Whole(min=1), help="Pairs of passes; the default is the scenario's own.")
@@ -76,7 +76,7 @@ def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the result to FILE.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), metavar="FILE", help="Write a page to FILE.")
 def command(**options: Any) -> int:
-    """Who waits for the eviction of inodes, and how long: inline against deferred, on a slow disk.
+    """Which task waits for inode eviction, and how long: inline against deferred, on a slow disk.
 
     Each SCENARIO isolates one mechanism; without any, allocation and the open loop of direct-reclaim are run. Its sides
     take turns, in random order, pair after pair, from the same state each time. Ends with sentences, the ratios that

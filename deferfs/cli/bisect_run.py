@@ -36,7 +36,7 @@ class Bisection:
         return 4 if self.first_bad is not None else 0
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The result as lines of text."""
         if self.first_bad is None:
             return [f"transactions {self.oldest} to {self.newest}: nothing is wrong after the newest one"]
         if self.last_good is None:
@@ -49,7 +49,7 @@ class Bisection:
         return [text, *shown]
 
     def as_json(self) -> dict[str, object]:
-        """For programs."""
+        """The result as a JSON object."""
         problems = [{"number": p.number, "code": p.code, "message": p.message} for p in self.problems]
         return {
             "oldest": self.oldest,
@@ -62,7 +62,7 @@ class Bisection:
 
 
 def bisect(device: Device, say: Callable[[str], None] | None = None) -> Bisection:
-    """Check states of the log by halving. Damage that a later transaction mends is not seen. ImageError."""
+    """Check states of the log by halving. Damage that a later transaction repairs is not seen. ImageError."""
     superblock = run_job(device, read_superblock(device.size))
     history = run_job(device, read_history(superblock))
     newest = superblock.tail_tid + len(history) - 1

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def say_clean(image: str, *, as_json: bool) -> None:
-    """The image was left clean, and nobody asked for more."""
+    """The image was unmounted cleanly, and a full check was not asked for."""
     if as_json:
         say_json({**json_path("image", image), "clean": True, "checked": False, "exit_code": 0})
     else:
@@ -54,7 +54,7 @@ def say_actions(image: str, outcome: Outcome) -> None:
 
 
 def say_summary(image: str, outcome: Outcome, *, verbose: bool) -> None:
-    """The last lines."""
+    """Whether the image is clean now, and what it holds."""
     report, counts = outcome.left, outcome.left.counts
     if outcome.recovered:
         say(f"{image}: recovered")

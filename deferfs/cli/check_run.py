@@ -32,7 +32,7 @@ EXIT_CLEAN: Final = 0
 EXIT_FIXED: Final = 1
 EXIT_PROBLEMS_LEFT: Final = 4
 _SAFE: Final = frozenset((101, 104))
-"""What `-p` mends by recovering: a lost superblock copy, and a mark of errors where none are found."""
+"""What `-p` repairs by recovering: a lost superblock copy, and a mark of errors where none are found."""
 
 
 class Mode(enum.Enum):

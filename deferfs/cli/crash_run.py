@@ -120,7 +120,7 @@ class _Ticker:
         self._next = started + _PROGRESS_SECONDS
 
     def due(self) -> bool:
-        """Once every _PROGRESS_SECONDS."""
+        """Whether progress is to be shown: once every _PROGRESS_SECONDS."""
         now = time.monotonic()
         if now < self._next:
             return False

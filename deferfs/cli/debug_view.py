@@ -39,14 +39,14 @@ def opened(image: str) -> Iterator[FileDevice]:
 
 @contextmanager
 def viewed(image: str, tid: int | None) -> Iterator[View]:
-    """The image, or what it was after a transaction; what was found to be wrong is told at the end."""
+    """The image, or what it was after a transaction; what was found to be wrong is printed at the end."""
     with opened(image) as file:
         device: Device = file if tid is None else past_device(file, tid)
         view = View(device)
         try:
             yield view
         except BrokenPipeError:
-            raise  # whoever read our output has gone
+            raise  # the reader of our output has closed it
         except OSError as error:
             raise ImageError(f"{image}: {error.strerror or error}") from error
         for problem in view.problems:

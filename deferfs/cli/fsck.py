@@ -6,15 +6,15 @@ import sys
 
 import click
 
-from deferfs import __version__
 from deferfs.cli.output import SIZE
+from deferfs.cli.version import version_option
 from deferfs.errors import UsageError
 
 
 @click.command("fsck", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("image")
 @click.option("-n", "look_only", is_flag=True, help="Check everything, change nothing.")
-@click.option("-p", "-a", "preen", is_flag=True, help="Check what was not closed cleanly; mend what is safe to mend.")
+@click.option("-p", "-a", "preen", is_flag=True, help="Check what was not closed cleanly; make safe repairs.")
 @click.option("-y", "repair", is_flag=True, help="Check everything, repair everything.")
 @click.option("-f", "--force", is_flag=True, help="With -p: check a clean image too.")
 @click.option("-D", "narrow", is_flag=True, help="With -y: give older directories readdir offsets of 31 bits.")
@@ -22,7 +22,7 @@ from deferfs.errors import UsageError
 @click.option("-C", "progress_fd", metavar="FD", help="Show progress (0), or write it to this file descriptor.")
 @click.option("--at", "tid", type=int, metavar="TID", help="Check the state after this transaction of the log.")
 @click.option("-V", "-v", "verbose", is_flag=True, help="Print counts.")
-@click.version_option(__version__, prog_name="deferfs")
+@version_option()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     image: str,
@@ -41,7 +41,7 @@ def command(
 
     When both superblocks are lost, a spare one is searched for; "deferfs debug superblock" shows where they are.
 
-    Without -n, -p and -y it asks before it repairs; where nobody can be asked, it only looks.
+    Without -n, -p and -y it asks before it repairs; without a terminal to ask on, it only checks.
 
     Exit codes, added up: 0 clean, 1 repaired, 4 problems left, 8 could not check, 16 usage, 32 interrupted. Replaying
     the log and finishing deletions is recovery, not repair: it ends in 0.

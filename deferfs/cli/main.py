@@ -10,8 +10,8 @@ from typing import Final, NoReturn
 
 import click
 
-from deferfs import __version__
 from deferfs.cli.outcome import FSCK, MOUNT, ORDINARY, Conventions, finish
+from deferfs.cli.version import version_option
 
 COMMANDS: Final = (
     "mkfs",
@@ -53,7 +53,7 @@ def load(name: str, attribute: str = "command") -> click.Command:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, "-V", "--version", prog_name="deferfs")
+@version_option("-V", "--version")
 def group() -> None:
     """A journaled filesystem that evicts inodes inline or deferred.
 

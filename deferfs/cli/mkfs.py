@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from deferfs import __version__
 from deferfs.cli.output import SIZE
+from deferfs.cli.version import version_option
 from deferfs.limits import BLOCK_SIZE_BYTES_DEFAULT
 
 
@@ -23,7 +23,7 @@ from deferfs.limits import BLOCK_SIZE_BYTES_DEFAULT
 @click.option("-f", "--force", is_flag=True, help="Overwrite what the image holds.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.version_option(__version__, "-V", "--version", prog_name="deferfs")
+@version_option("-V", "--version")
 def command(
     image: str,
     size: int | None,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from deferfs import __version__
 from deferfs.cli.setting_help import OPTION_SECTIONS, CommandWithSettings
+from deferfs.cli.version import version_option
 
 
 @click.command(
@@ -57,7 +57,7 @@ def command(
 @click.option("-n", "_no_mtab", is_flag=True, help="Ignored: there is no mtab to keep.")
 @click.option("-v", "verbose", is_flag=True, help="Say what has been mounted where.")
 @click.option("-t", "_fstype", metavar="TYPE", help="Ignored: there is only one type.")
-@click.version_option(__version__, "-V", "--version", prog_name="deferfs")
+@version_option("-V", "--version")
 def helper_command(
     spec: str,
     directory: str,

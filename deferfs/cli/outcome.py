@@ -37,7 +37,7 @@ FSCK: Final = Conventions(usage=16, system=8, failure=8, internal=8, interrupted
 
 
 def finish(command: Callable[[], object], conventions: Conventions) -> int:
-    """Run `command` and return its exit code; whatever goes wrong is told in one line."""
+    """Run `command` and return its exit code; every error is one line on standard error."""
     try:
         result = command()
         return result if isinstance(result, int) else 0

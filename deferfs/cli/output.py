@@ -55,7 +55,7 @@ class Number(click.FloatRange):
 
 
 def say(text: str = "") -> None:
-    """One line for people."""
+    """Print one line of text."""
     click.echo(printable(text).encode())
 
 
@@ -65,7 +65,7 @@ def tell(text: str) -> None:
 
 
 def report(text: str) -> None:
-    """One line of a report beside the output of somebody else's command."""
+    """One line of a report beside the output of a command of the user's."""
     click.echo(printable(text).encode(), err=True)
 
 

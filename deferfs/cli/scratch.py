@@ -68,7 +68,7 @@ def run_in_scratch(scratch: Scratch, arguments: Sequence[str]) -> int:
 
 def keep_mounts_private() -> None:
     """A mount that all see would be copied into each mount namespace that is made meanwhile (a container), and its
-    image could not be let go of before that ends. An ordinary user cannot prevent it."""
+    image could not be released before that ends. An ordinary user cannot prevent it."""
     if os.geteuid() == 0:
         with suppress(PermissionError):  # root of a container
             syscalls.leave_mount_namespace()

@@ -65,7 +65,7 @@ def _state(statistics: Statistics) -> Iterator[str]:
 
 
 def _conditions(statistics: Statistics) -> Iterator[str]:
-    """What is out of the ordinary, and somebody should know who wonders about the rest."""
+    """Exceptional states, shown first: frozen, read-only, aborted, quarantine."""
     gc, inodes = statistics.gc, statistics.inodes
     if statistics.frozen:
         freeze = statistics.freeze

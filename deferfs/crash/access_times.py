@@ -1,7 +1,7 @@
-"""What processes are told of access times: those of a mount that writes each of them at once.
+"""The access times that processes see: those of a mount that writes each of them at once.
 
 The model of access times that are kept in memory and written later. A record on its way to the disk has either the time
-that it had, or the one that a process was told last: never a third one.
+that it had, or the one that a process has seen last: never a third one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Many tasks, one after the other or side by side: until the time is over, or a failure is found.
 
-The tasks are numbered, and what is reported is a prefix of them in their order: so the result of a campaign of so many
+The tasks are numbered, and what is reported is a prefix of them in their order: so the result of a campaign of N
 tasks is the same however many processes or machines worked on it, and in whatever order they came back.
 """
 
@@ -52,7 +52,7 @@ def run_campaign(
     summary: Summary | None = None,
 ) -> Summary:
     """Run the tasks in turn, in this process or by an executor, while `go_on()` and nothing fails. `summary` is what is
-    counted in, for those who want to know how far an interrupted campaign came."""
+    counted in, to report how far an interrupted campaign came."""
     summary = summary or Summary()
     results = _serially(tasks, go_on) if executor is None else _side_by_side(tasks, executor, jobs * _AHEAD, go_on)
     for result in results:
@@ -93,7 +93,7 @@ def _side_by_side(tasks: Iterator[Task], executor: Executor, ahead: int, go_on: 
 
 
 def processes(jobs: int) -> AbstractContextManager[Executor | None]:
-    """So many processes of this machine; None, to work in this one, for a single job."""
+    """A pool of `jobs` processes of this machine; None, to work in this one, for a single job."""
     if jobs == 1:
         return nullcontext(None)
     return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
@@ -102,7 +102,7 @@ def processes(jobs: int) -> AbstractContextManager[Executor | None]:
 def cluster(address: str) -> AbstractContextManager[Executor]:
     """The workers of the Dask scheduler at `address`. A task whose worker is lost is run again by another one.
 
-    EnvironmentProblem without the packages of `deferfs[cluster]`, UsageError when nobody answers.
+    EnvironmentProblem without the packages of `deferfs[cluster]`, UsageError when no scheduler answers.
     """
     try:
         from distributed import Client

@@ -14,7 +14,7 @@ Numbers = tuple[int, int, int, int]
 
 
 def _chooser(n: Numbers, writes: int) -> Chooser:
-    """What is left of so many unflushed writes."""
+    """Which of `writes` unflushed writes reach the disk."""
     everything = (1 << writes) - 1
     random_bits = random.Random(n[2]).getrandbits(writes + 64)
     if n[1] % 5 == 0:
@@ -59,7 +59,7 @@ def _crash(world: World, n: Numbers) -> None:
 
 
 def _power_failure(world: World, n: Numbers) -> None:
-    """As a crash, but nobody asks whether what is left is right: what comes after it is of interest."""
+    """As a crash, but the state after it is not judged: what comes after it is."""
     world.go_on_from(world.twin.oracle.states.image(*_drawn(world, n, 20)))
 
 

@@ -160,7 +160,7 @@ def choices(epoch: Epoch, dice: random.Random, *, torn: int = _TORN) -> Iterator
 
 
 def sampled_choices(epoch: Epoch, dice: random.Random, *, torn: int, at_most: int) -> Iterator[Subset]:
-    """As `choices`, for whoever stops after some of them: nothing and everything come first, and then any beginning is
+    """As `choices`, for callers that stop after some of them: nothing and everything come first, and then any prefix is
     a fair sample. At most `at_most`.
     """
     found = list(choices(epoch, dice, torn=torn))

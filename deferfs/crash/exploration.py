@@ -29,11 +29,10 @@ WARM_ACTIONS: Final = 250
 behind what they leave.
 """
 _SHORT_RUNS: Final = 0.35
-"""In so many runs memory is short ...."""
+"""Fraction of the runs in which memory is short."""
 _CROWDED_RUNS: Final = 0.4
-""".... and in so many of these so many files are made that parts of the inode table leave it: their trees are dear to
-judge.
-"""
+"""Fraction of these in which so many files are made that parts of the inode table are evicted. Few, because their trees
+are expensive to judge."""
 Action = tuple[str, tuple[int, int, int, int]]
 
 
@@ -65,7 +64,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What one task gave."""
+    """The outcome of one task."""
 
     task: Task
     tally: dict[str, Any]
@@ -231,5 +230,5 @@ def tally_to_dict(tally: Tally) -> dict[str, Any]:
 
 
 def tally_from_dict(found: dict[str, Any]) -> Tally:
-    """The reverse."""
+    """The inverse of `tally_to_dict`."""
     return msgspec.convert(found, Tally)

@@ -33,7 +33,7 @@ from deferfs.ondisk.superblock import newest
 _ALL: Final = 1 << 30
 _RECOVERIES_MAX: Final = 1 << 15
 _WITHIN_EVERY: Final = 32
-"""One in so many states has crashes inside its recovery although one with the same recovery had them already."""
+"""One state in this many has crashes inside its recovery although one with the same recovery had them already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class Limits:
     within: int = 24
     """States inside each epoch of one recovery."""
     sample_every: int = 128
-    """One in so many states is also judged by the plain oracle."""
+    """One state in this many is also judged by the plain oracle."""
     empty_every: int = 8
-    """After one in so many examinations everything is deleted."""
+    """After one examination in this many, everything is deleted."""
 
 
 @dataclass(slots=True)
@@ -142,7 +142,7 @@ class Explorer:
         self.fresh_free = fresh_free
         self.phases = phases
         self.invariants: Sequence[tuple[int, Callable[[RecoveredView], None]]] = ()
-        """What else must hold after crashes from so many records on: each raises when it does not."""
+        """Further invariants, each with the record from which on it must hold; it raises when it does not."""
         self.tally = Tally()
         superblock = newest([start[at : at + SUPERBLOCK_BYTES] for at in SUPERBLOCK_OFFSETS])
         self.page_bytes = superblock.block_size
@@ -303,7 +303,7 @@ class Explorer:
         return one == other or states[one] == states[other]
 
     def _go_to(self, place: Place) -> CrashState:
-        """Pass all epochs before the crash; its state. Once only."""
+        """Pass all epochs before the crash; its state. For a single use."""
         for epoch in epochs(self.records, self.page_bytes):
             if epoch.number == place.epoch:
                 break
@@ -317,7 +317,7 @@ class Explorer:
         return state
 
     def image_of(self, place: Place) -> bytes:
-        """What the crash leaves. An explorer does this, or anything else, only once."""
+        """The image that the crash leaves. An explorer is for a single use: it changes its base pages."""
         state = self._go_to(place)
         pages = patched(self.base, state.patch)
         if place.within is not None:
@@ -329,7 +329,7 @@ class Explorer:
         return b"".join(pages)
 
     def judge_place(self, place: Place) -> None:
-        """Judge one crash only; Failure when it breaks a promise. An explorer does this only once."""
+        """Judge one crash only; Failure when it breaks a promise. An explorer is for a single use."""
         state = self._go_to(place)
         try:
             outcome, recovery = self._judge(state, self.names.of(state.patch)[1])

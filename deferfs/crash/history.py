@@ -84,7 +84,7 @@ class History:
     def pieces(self, ino: int, number: int, state: int, position: int) -> list[Piece]:
         """What a chunk of a file held in `state` or later, up to the crash, oldest first: bytes below the size that the
         file had then, and attempts, whether their operation was through or not. Once the inode is gone its number may
-        be that of another file, whose bytes nobody must see in this one.
+        be that of another file, whose bytes must not be visible in this one.
         """
         start = number * CHUNK_BYTES
         found: list[Piece] = []

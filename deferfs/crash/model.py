@@ -1,6 +1,6 @@
 """A model filesystem: what the operations of POSIX do to a tree, and nothing about how.
 
-It shares no code with the store. Every state is immutable and remains comparable for ever, so that a whole history of
+It shares no code with the store. Every state is immutable and remains comparable, so that a whole history of
 them can be kept: an operation replaces the inodes it changes and shares the others.
 """
 

@@ -5,7 +5,7 @@ The promises (docs/crash-consistency.md):
 1. The image is sound: the checker finds nothing wrong, before recovery (with the log replayed in memory) and after.
 2. The recovered metadata is the state after some prefix of the operations, not before the last completed commit.
 3. Each byte of a file is what it was in that state, or what was written there later: so what was synced and not written
-   since is exact, and nobody ever sees the data of another file.
+   since is exact, and the data of another file is never visible.
 4. What has no name is in the orphan table; inactivating it gives all of its space back.
 5. Crashes during recovery, and during the unmount that follows, lead to the same state again.
 """
@@ -72,7 +72,7 @@ class Oracle:
         self.judged = 0
         """Crash states judged, those inside recoveries included."""
         self.cut_again_every = 1
-        """Every so many images, the recovery and the unmount that follows it are cut once each."""
+        """One image in this many has its recovery, and the unmount that follows, cut once each."""
 
     def judge(self, position: int, choose: Chooser) -> Verdict:
         """Judge a crash after `position` records; CrashError when a promise is broken."""

@@ -156,7 +156,7 @@ class PageDevice:
         self.write(offset, bytes(length))
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""
 
     def image(self) -> bytes:
         """The whole contents."""

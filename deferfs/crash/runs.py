@@ -56,7 +56,7 @@ def swarm(dice: random.Random, words: Iterable[str]) -> list[str]:
 
 
 def throw(dice: random.Random) -> Numbers:
-    """Four numbers."""
+    """Four random numbers, which choose the arguments of an action."""
     a, b, c, d = (dice.randrange(NUMBER_MAX) for _ in range(4))
     return a, b, c, d
 

@@ -6,7 +6,7 @@ The model of the disk:
 - Of what else was written since, any subset of the 512-byte sectors is there. Overlapping writes may arrive in another
   order than they were made; that gives no further states, because what the later arrival leaves in a sector is what
   keeping only that write leaves.
-- Once a flush has failed, later ones prove nothing: what was not durable by then may be lost for ever. The kernel
+- Once a flush has failed, later ones prove nothing: what was not durable by then may never become durable. The kernel
   reports a failed write-back once, and takes what it could not write for written.
 - A sector that was on its way may be *trashed*: it holds neither what was there nor what was written.
 - A discard counts as a write of zeros.
@@ -31,7 +31,7 @@ from deferfs.device import (
 )
 
 EXHAUSTIVE_WRITES_MAX: Final = 10
-"""Up to so many unflushed writes, all subsets of whole writes are taken; the same for the sectors of one write."""
+"""Up to this many unflushed writes, all subsets of whole writes are taken; the same for the sectors of one write."""
 _SHUFFLE: Final = bytes(byte ^ 0xA5 for byte in range(256))
 
 

@@ -63,11 +63,11 @@ class VolumeUnderTest:
         return True
 
     def create(self, path: Path, mode: int = 0o644) -> None:
-        """An empty file."""
+        """Create an empty file."""
         self.twin.create(*self._parent(path), stat.S_IFREG | mode)
 
     def mkdir(self, path: Path, mode: int = 0o755) -> None:
-        """A directory."""
+        """Create a directory."""
         self.twin.create(*self._parent(path), stat.S_IFDIR | mode)
 
     def symlink(self, target: Path, path: Path) -> None:
@@ -75,7 +75,7 @@ class VolumeUnderTest:
         self.twin.symlink(*self._parent(path), os.fsencode(target))
 
     def link(self, old: Path, new: Path) -> None:
-        """Another name."""
+        """Give a file another name."""
         self.twin.link(self._ino(old), *self._parent(new))
 
     def unlink(self, path: Path) -> None:
@@ -102,12 +102,12 @@ class VolumeUnderTest:
         self.twin.truncate(self._ino(path), size)
 
     def read(self, path: Path) -> bytes:
-        """All bytes."""
+        """The whole content of a file."""
         ino = self._ino(path)
         return self.twin.driver.read(ino, 0, self.twin.model.nodes[ino].size)
 
     def setxattr(self, path: Path, name: bytes, value: bytes) -> None:
-        """An extended attribute."""
+        """Set an extended attribute."""
         self.twin.setxattr(self._ino(path), name, value)
 
     def fsync(self, path: Path) -> None:

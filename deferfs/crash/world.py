@@ -48,7 +48,7 @@ class Shape:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size of the image in bytes."""
         fmt = Format(self.block_size, bytes(16), bytes(16))
         fixed = fmt.reserved_blocks + 1 + self.journal_blocks + 1 + fmt.chunk_blocks
         return (fixed + self.room) * self.block_size
@@ -103,13 +103,12 @@ class Clock:
 
 @dataclass
 class World:
-    """A twin and what the actions need. `cuts` counts the crash images taken directly."""
+    """A twin and what the actions need."""
 
     shape: Shape
     seed: int = 0
     image: bytes | None = None
     twin: Twin = field(init=False)
-    cuts: int = 0
     generation: int = 0
     """How often the world went on from a crash image."""
     first: int = 0
@@ -200,7 +199,6 @@ class World:
             self._judged_before += explorer.tally.states
 
     def cut(self, position: int, choose: Chooser) -> Verdict:
-        self.cuts += 1
         return self.twin.oracle.judge(position, choose)
 
     def go_on_from(self, image: bytes) -> None:

@@ -26,7 +26,7 @@ class Device(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
 
     @property
     def writable(self) -> bool:
@@ -51,7 +51,7 @@ class Device(Protocol):
         """Tell that a range is not needed. Best effort: it then reads as zeros or as before."""
 
     def close(self) -> None:
-        """Let go of the device. Does not flush. A second call does nothing."""
+        """Release the device. Does not flush. A second call does nothing."""
 
 
 def check_range(device: Device, offset: int, length: int) -> None:

@@ -45,7 +45,7 @@ class FileDevice:
 
         With `lock`, writers exclude everybody and readers exclude writers, until `close`. Raises
         `ImageError` when the path cannot be opened or is neither kind of file, `ImageInUseError`
-        when somebody holds it.
+        when another process holds it.
         """
         is_block_device = stat.S_ISBLK(_mode(path))
         flags = os.O_RDWR if writable else os.O_RDONLY

@@ -23,7 +23,7 @@ class MemoryDevice:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return len(self._image)
 
     def snapshot(self) -> bytes:
@@ -57,4 +57,4 @@ class MemoryDevice:
         self._image[offset : offset + length] = bytes(length)
 
     def close(self) -> None:
-        """Nothing to let go of; the contents stay readable for `snapshot`."""
+        """Nothing to release; the contents stay readable for `snapshot`."""

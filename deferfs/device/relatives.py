@@ -1,7 +1,7 @@
 """The other ways to the same bytes: an image file, the loop devices over it, the file behind a loop device.
 
-Whoever opens one holds the others too. Each opener locks the bytes of the file it ends up in (a record lock, by range:
-two partitions of one disk image are two images), and a writer of a file claims the loop devices over it.
+Opening one of them holds the others too. Each opener locks the bytes of the file it ends up in (a record lock, by
+range: two partitions of one disk image are two images), and a writer of a file claims the loop devices over it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _hold_files_behind(fd: int, path: str, held: list[int], *, exclusive: bool) 
         length = length or backing.length
         offset += backing.offset
         found = open_backing(backing, writable=exclusive)
-        if found is None:  # only who has opened it before can have it
+        if found is None:  # deleted: only a process that opened it before can hold it
             if is_locked(backing.image):
                 raise _in_use(path, f"the file behind it, {backing.path}, is")
             return

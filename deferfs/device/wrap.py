@@ -21,7 +21,7 @@ class WrappingDevice:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self.inner.size
 
     @property

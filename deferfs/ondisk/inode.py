@@ -36,12 +36,11 @@ FORM_EXTENT_TREE: Final = 3
 FORM_ENTRIES: Final = 4
 FORM_DIRECTORY_TREE: Final = 5
 
+# Bit 2 is reserved: it was the mark of a quarantine, which is in the orphan slot since before the first release.
 FLAG_PREALLOCATED: Final = 1
 """Blocks past EOF are mapped and must be trimmed at inactivation."""
 FLAG_TRUNCATING: Final = 4
 """A truncate has set the size and is not yet done freeing: written blocks past EOF hold old data."""
-FLAG_QUARANTINED: Final = 2
-"""Inactivation failed for good; fsck must look."""
 FLAG_KEYS31: Final = 8
 """Of a directory: the keys of its entries, which are readdir offsets, lie below 2^31."""
 
@@ -67,8 +66,8 @@ Extent = tuple[int, bytes]
 class Inode:
     """One decoded inode record. Immutable once published.
 
-    `data` depends on `form`: bytes (1), a tuple of (key, value) leaf entries (2, 4), or the root's block
-    address (3, 5). `xattrs` are the inline xattr bytes.
+    The data is in the field that belongs to `form`: `inline`, the bytes (1); `entries`, a tuple of (key, value) leaf
+    entries (2, 4); `root`, the block address of the root of a tree (3, 5). `xattrs` are the inline xattr bytes.
     """
 
     __slots__ = (

@@ -26,10 +26,9 @@ MAGIC_COMMIT: Final = b"DJCM"
 MAGICS: Final = frozenset((MAGIC_DESCRIPTOR, MAGIC_REVOKE, MAGIC_COMMIT))
 
 _TID_END: Final = 1 << 61
-"""No record of a later transaction is believed: recovery numbers new ones above everything in the log, and the
+"""A record of a later transaction is ignored: recovery numbers new ones above everything in the log, and the
 superblock must still be able to count them."""
 _TAG: Final = struct.Struct("<QII")
-_ADDRESS: Final = struct.Struct("<Q")
 _COMMIT: Final = struct.Struct("<IIqQ")
 
 
@@ -53,7 +52,7 @@ class Commit(NamedTuple):
 
 
 def transaction_blocks(fmt: Format, images: int, revokes: int) -> int:
-    """Log blocks that a transaction with so many images and revokes takes."""
+    """Log blocks of a transaction with `images` images and `revokes` revokes."""
     return images + -(-images // fmt.tags_per_descriptor) + -(-revokes // fmt.revokes_per_block) + 1
 
 

@@ -82,7 +82,7 @@ def encode_spare(superblock: Superblock, address: int) -> bytes:
 
 
 def spare_head(data: bytes) -> Superblock:
-    """What the first HEAD_BYTES of a spare say, to be believed once `open_spare` has seen the block. ImageError."""
+    """What the first HEAD_BYTES of a spare say, valid only once `open_spare` has checked the block. ImageError."""
     if len(data) < HEAD_BYTES or data[4:8] != MAGIC:
         raise ImageError("no spare superblock there")
     return Superblock.decode(data[HEADER_BYTES:HEAD_BYTES])

@@ -37,7 +37,7 @@ file, which its fsck may free."""
 COUNTER_END: Final = 1 << 62
 """Sequences and transaction ids stay below it: a damaged one must not overflow its field when it grows."""
 COUNTER_SANE_MAX: Final = 1 << 60
-"""What writes for ever would not reach: above it, fsck counts anew and a mount is refused."""
+"""No amount of writing reaches it: above it, a counter is damaged, fsck renumbers, and a mount is refused."""
 STATE_CLEAN: Final = 1
 """The log is empty and every structure is at home."""
 STATE_ERRORS: Final = 2

@@ -19,7 +19,7 @@ from deferfs.ondisk.node import Node
 from deferfs.store.plan import Plan
 
 DEPTH_MAX = 12
-"""More levels than any tree can have: a damaged image must not send a walk in circles."""
+"""More levels than any tree can have: a walk of a damaged image must end."""
 
 
 class Step(NamedTuple):

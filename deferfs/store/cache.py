@@ -77,7 +77,7 @@ class BlockCache:
                 self.held_bytes -= entry.cost
 
     def shrink(self, wanted_bytes: int) -> int:
-        """Evict entries nobody holds, coldest first, until `wanted_bytes` are free; returns the bytes freed.
+        """Evict entries that are not held, coldest first, until `wanted_bytes` are free; returns the bytes freed.
 
         Each entry is looked at twice at most (the first look takes its second chance away), and one call looks at
         no more than SHRINK_LOOKS_MAX of them: it stays short when nearly everything is held.

@@ -57,7 +57,7 @@ class Memory:
 
     def excess(self, *, reserve: bool) -> int:
         """Bytes over what an operation may find in use (the limit less the reserve, or the whole limit), as far as
-        shrinkers can give them back without a wait. What is dirty or held by the kernel is not to be had by direct
+        shrinkers can give them back without a wait. What is dirty or held by the kernel cannot be freed by direct
         reclaim."""
         over = self.used - (self.limit_bytes if reserve else self.limit_bytes - self.reserve_bytes)
         if over <= 0:

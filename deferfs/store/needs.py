@@ -8,7 +8,7 @@ from deferfs.ondisk.format import Block
 
 
 class Need(Exception):
-    """Base of all needs."""
+    """What an operation lacks: its driver satisfies it and runs the operation again."""
 
 
 class NeedBlocks(Need):
@@ -49,7 +49,7 @@ class NeedWriteBack(Need):
 
 
 class NeedFreeSpace(Need):
-    """Not one of so many blocks is to be had now; committing or inactivating may free some."""
+    """Not one of the `blocks` wanted is free now; a commit or an inactivation may free some."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__(blocks)

@@ -104,8 +104,7 @@ class OrphanTable:
         plan.get(self._address(plan, (inode.orphan_slot - 1) // self.per_block), OrphanBlock)
 
     def follow(self, plan: Plan, records: list[Inode]) -> None:
-        """The plan changes orphans, which somebody has open or which are being inactivated: their slots go on telling
-        how many blocks they hold."""
+        """The plan changes orphans that are open or being inactivated: keep the block counts of their slots true."""
         for inode in records:
             if not inode.orphan_slot:
                 continue
@@ -173,8 +172,8 @@ def _free_slot(slots: list[OrphanSlot]) -> int:
 
 
 def _nobody(ino: int, blocks: int) -> None:
-    """Nobody wants to know."""
+    """The default of `on_change`: does nothing."""
 
 
 def _nothing(blocks: int) -> None:
-    """Nothing is kept for each block of the table."""
+    """The default of `on_grow`: does nothing."""

@@ -7,7 +7,7 @@ result.
 The log streams: it is read twice, once to judge it and once to write its images home, and never held. In memory are
 
     8 MiB                  the piece being read, images on their way home, 65,536 keys being sorted
-    24 bytes an image      of the used part of the log, while its newest images are told from older ones
+    24 bytes an image      of the used part of the log, while its newest images are sorted out from older ones
     8 bytes a revoke       of one transaction
     1 bit a block          of the log: whether it is the newest image of its home
 """
@@ -52,7 +52,6 @@ class LogContent:
     newest: bitarray = field(default_factory=bitarray)
     """By offset from the tail, for the used part of the log."""
     transactions: int = 0
-    last_tid: int = 0
     newest_tid_seen: int = 0
     """Including the remains of an interrupted commit: new transactions must be numbered above it."""
 
@@ -133,6 +132,7 @@ class LogReader:
 
     def __init__(self, superblock: Superblock) -> None:
         self.superblock = superblock
+        self.fmt = superblock.format
         self.blocks = superblock.journal_blocks
         self._size = superblock.block_size
         self._first = 0
@@ -150,10 +150,17 @@ class LogReader:
             self._first, self._piece, at = offset, data, 0
         return self._piece[at : at + self._size]
 
+    def held_from(self, offset: int) -> Job[list[bytes]]:
+        """The block at `offset` from the tail, and those behind it that are held then: no generator for each block."""
+        yield from self.block(offset)
+        at, size = (offset - self._first) * self._size, self._size
+        end = min(len(self._piece), at + (self.blocks - offset) * size)
+        return [self._piece[start : start + size] for start in range(at, end, size)]
+
     def transaction(self, tid: int, start: int) -> Job[Transaction | None]:
         """Transaction `tid`, which begins at offset `start`, or None when it is not completely there.
         CorruptionError."""
-        fmt = self.superblock.format
+        fmt = self.fmt
         found = Transaction(tid)
         at, body_crc = start, 0
         while at < self.blocks:
@@ -262,14 +269,18 @@ def _read_log(superblock: Superblock) -> Job[LogContent]:
             break
         images.add(transaction)
         tid, used = tid + 1, transaction.end
-    last = newest_tid = tid - 1
-    for offset in range(used, reader.blocks):
-        header = peek(superblock.format, (yield from reader.block(offset)))
-        if header is not None:
-            if header[1] > tid:
-                raise ImageError(f"journal: transaction {tid} is damaged, but {header[1]} after it is valid")
-            newest_tid = max(newest_tid, header[1])
-    return LogContent(images.marks(used), tid - superblock.tail_tid, last, newest_tid)
+    newest_tid = tid - 1
+    at = used
+    while at < reader.blocks:
+        held = yield from reader.held_from(at)
+        at += len(held)
+        for block in held:
+            header = peek(reader.fmt, block)
+            if header is not None:
+                if header[1] > tid:
+                    raise ImageError(f"journal: transaction {tid} is damaged, but {header[1]} after it is valid")
+                newest_tid = max(newest_tid, header[1])
+    return LogContent(images.marks(used), tid - superblock.tail_tid, newest_tid)
 
 
 def recover(superblock: Superblock, now_ns: int) -> Job[tuple[Superblock, LogContent]]:
@@ -290,7 +301,8 @@ def recover(superblock: Superblock, now_ns: int) -> Job[tuple[Superblock, LogCon
 
 def _write_home(superblock: Superblock, content: LogContent) -> Job[None]:
     """Read the log, which has been judged, once more, and write the newest images home."""
-    reader, fmt = LogReader(superblock), superblock.format
+    reader = LogReader(superblock)
+    fmt = reader.fmt
     batch: dict[int, bytes] = {}
     per = max(1, _BATCH_BYTES // fmt.block_size)
     at = 0

@@ -68,7 +68,7 @@ class FreeSpace:
         self.cursor = 0
         """Where the last run without a goal ended: files made one after the other lie side by side."""
         self.epoch = 0
-        """Grows whenever freed blocks become reusable: a reader compares it to notice that."""
+        """Grows whenever freed blocks become reusable: a reader compares it to detect that."""
 
     def add_group(self, bits: bitarray) -> None:
         """The next group, with its bits as they are on disk: they are counted, not kept."""
@@ -151,7 +151,7 @@ class FreeSpace:
             del self.withheld[group]
 
     def applied(self, held: list[tuple[int, int]], freed: list[tuple[int, int]]) -> None:
-        """A plan was applied: its published bitmaps tell of what it held, and no longer of what it freed, which stays
+        """A plan was applied: its published bitmaps show what it held, and no longer what it freed, which stays
         withheld until its transaction has committed."""
         for first, length in held:
             for number, start, part in self.fmt.parts_in_groups(first, length):

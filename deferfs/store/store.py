@@ -68,7 +68,7 @@ class Store:
         self.entropy = entropy
         self.read_only = read_only
         self.frozen = False
-        """Whoever wants to change something has to wait."""
+        """Whether changes have to wait for a thaw."""
         self.cache = BlockCache(self.fmt)
         self.space = FreeSpace(self.fmt, superblock.blocks, self._published_bits)
         self.inodes = InodeTable(superblock.inode_root)
@@ -172,7 +172,7 @@ def open_store(
     if unknown and not read_only:
         raise ImageError(f"unknown feature {unknown:#x}, made by a newer deferfs: it can only be mounted read-only")
     if max(superblock.sequence, superblock.tail_tid) > COUNTER_SANE_MAX and not read_only:
-        raise ImageError("the superblock's counters are near their end: deferfs fsck -y counts anew")
+        raise ImageError("the superblock's counters are near their end: deferfs fsck -y renumbers them")
     if superblock.state & STATE_REPAIRING and not read_only:
         raise ImageError("a repair was interrupted: finish it first with deferfs fsck -y")
     if not superblock.clean:
@@ -200,7 +200,7 @@ def _way_to_replay(superblock: Superblock) -> str:
     if superblock.read_only_compatible & ~FEATURES_READ_ONLY:
         return "a newer deferfs, which knows its features, does that"
     if max(superblock.sequence, superblock.tail_tid) > COUNTER_SANE_MAX:
-        return "deferfs fsck -y does that, and counts anew"
+        return "deferfs fsck -y does that, and renumbers"
     return "mount it read-write once, or use deferfs fsck -y"
 
 

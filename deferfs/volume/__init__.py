@@ -8,6 +8,19 @@ from deferfs.volume import attributes, files, namespace, xattrs
 from deferfs.volume.attributes import Statfs
 from deferfs.volume.driver import Driver
 from deferfs.volume.files import Piece, ReadPlan
+from deferfs.volume.new_inode import Credentials, NewInode
 from deferfs.volume.volume import Volume
 
-__all__ = ["Driver", "Piece", "ReadPlan", "Statfs", "Volume", "attributes", "files", "namespace", "xattrs"]
+__all__ = [
+    "Credentials",
+    "Driver",
+    "NewInode",
+    "Piece",
+    "ReadPlan",
+    "Statfs",
+    "Volume",
+    "attributes",
+    "files",
+    "namespace",
+    "xattrs",
+]

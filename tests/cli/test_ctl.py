@@ -80,7 +80,7 @@ def test_actions(mounted: Path, program: Command) -> None:
         ("gc=dance", 1, "'dance'"),
     ],
 )
-def test_what_the_daemon_refuses(change: str, code: int, message: str, mounted: Path, program: Command) -> None:
+def test_refused_settings(change: str, code: int, message: str, mounted: Path, program: Command) -> None:
     outcome = program("ctl", mounted, change)
     assert outcome.code == code
     assert message in outcome.err
@@ -95,7 +95,7 @@ def test_what_is_no_setting_is_refused_before_anything_is_asked(change: str, dir
     assert is_one_line(outcome.err)
 
 
-def test_where_nothing_is_mounted(directory: Path, command: Command) -> None:
+def test_ctl_where_nothing_is_mounted(directory: Path, command: Command) -> None:
     outcome = command("ctl", directory, "evict=inline")
     assert outcome.code == 1
     assert "no deferfs is mounted here" in outcome.err

@@ -26,17 +26,7 @@ from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
 from deferfs.volume.new_inode import NewInode
 from tests.cli.conftest import Command, Outcome, environment_of_the_program, is_one_line
-
-
-def leave_unclean(image: Path) -> None:
-    """As after a crash: a committed file and a deleted one, only in the log and the orphan table."""
-    driver = Driver.open(FileDevice.open(str(image), writable=True), clock=time.time_ns, entropy=lambda: 1)
-    volume = driver.volume
-    for name in (b"kept", b"deleted"):
-        driver.run(namespace.create, volume, 1, name, NewInode(0o100644))
-    driver.run(namespace.unlink, volume, 1, b"deleted")
-    driver.commit()
-    driver.device.close()
+from tests.cli.unclean import leave_unclean
 
 
 def damage_bitmap(image: Path) -> None:
@@ -104,7 +94,7 @@ def test_problems_are_numbered_and_left_by_those_who_only_look(image: Path, comm
 
 
 def test_preening_repairs_what_needs_no_decision(image: Path, command: Command) -> None:
-    """A bitmap is made anew, and a wrong bit corrected; at boot, nobody has to come for that."""
+    """A bitmap is rebuilt, and a wrong bit corrected; at boot, that needs no operator."""
     leave_unclean(image)
     assert command("fsck", "-p", image).code == 0
     record = json.loads(command("debug", "inode", "--json", image, "/kept").out)
@@ -231,7 +221,7 @@ def test_names_outlive_the_record_of_their_directory(image: Path, command: Comma
     garbage_over_the_record(image, command, "/")
     outcome = command("fsck", "-y", image)
     assert outcome.code == 1
-    assert "inode 1: its record cannot be read; made anew from its tree: a directory of root's" in outcome.out
+    assert "inode 1: its record cannot be read; rebuilt from its tree: a directory of root's" in outcome.out
     assert command("debug", "directory", image, "/").out.splitlines()[-1] == "directory 1: 300 entries"
     assert command("fsck", "-n", image).code == 0
 
@@ -270,7 +260,7 @@ def destroy(image: Path) -> None:
         file.write(bytes((journal_end + 200) * 4096))
 
 
-def test_what_is_beyond_repair_is_not_asked(image: Path) -> None:
+def test_fsck_does_not_ask_about_an_image_beyond_repair(image: Path) -> None:
     destroy(image)
     code, printed = ask(image, b"y")
     assert code == 4
@@ -278,7 +268,7 @@ def test_what_is_beyond_repair_is_not_asked(image: Path) -> None:
     assert b"[y/N]" not in printed
 
 
-def test_what_is_beyond_repair(image: Path, command: Command) -> None:
+def test_an_image_beyond_repair(image: Path, command: Command) -> None:
     destroy(image)
     outcome = command("fsck", "-y", image)
     assert outcome.code == 4
@@ -399,7 +389,7 @@ def test_json(image: Path, command: Command) -> None:
         (["-n", "text"], 8, "not a deferfs image"),
     ],
 )
-def test_what_cannot_be_checked(
+def test_paths_that_cannot_be_checked(
     arguments: list[str],
     code: int,
     message: str,
@@ -415,7 +405,7 @@ def test_what_cannot_be_checked(
     assert is_one_line(outcome.err)
 
 
-def test_as_a_program_of_its_own(image: Path, program: Command) -> None:
+def test_fsck_deferfs_is_a_program_of_its_own(image: Path, program: Command) -> None:
     assert program("-a", "-C0", image, entry="fsck_main").code == 0
     assert program(entry="fsck_main").code == 16
 

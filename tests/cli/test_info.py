@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command, environment_of_the_program, is_one_line
-from tests.cli.test_mount import wait_for_end
+from tests.cli.daemons import wait_for_end
 
 
-def test_it_prints_what_mkfs_has_printed(tmp_path: Path, command: Command) -> None:
+def test_info_prints_what_mkfs_has_printed(tmp_path: Path, command: Command) -> None:
     image = tmp_path / "image"
     made = command("mkfs", image, "--size", "64M")
     assert command("info", image) == made
@@ -48,7 +48,7 @@ def test_one_damaged_superblock_is_no_harm(image: Path, command: Command) -> Non
         (b"xxxx", "superblock has a wrong checksum"),
     ],
 )
-def test_without_a_superblock(content: bytes, message: str, image: Path, command: Command) -> None:
+def test_info_of_an_image_without_a_superblock(content: bytes, message: str, image: Path, command: Command) -> None:
     damage(image, 0, content)
     damage(image, 65_536, content)
     assert "fsck -y" in command("info", image).err
@@ -74,7 +74,7 @@ def test_a_truncated_image(image: Path, command: Command) -> None:
     ("name", "message"),
     [("none", "No such file or directory"), (".", "is a directory"), ("empty", "not a deferfs")],
 )
-def test_what_is_no_image(name: str, message: str, tmp_path: Path, command: Command) -> None:
+def test_info_of_what_is_no_image(name: str, message: str, tmp_path: Path, command: Command) -> None:
     (tmp_path / "empty").touch()
     outcome = command("info", tmp_path / name)
     assert outcome.code == 1

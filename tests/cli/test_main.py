@@ -21,11 +21,11 @@ from tests.cli.conftest import Command, environment_of_the_program, is_one_line
 def test_help_lists_every_command(command: Command) -> None:
     outcome = command("--help")
     assert outcome.code == 0
-    for name in ("mkfs", "mount", "umount", "sync", "fsck", "info", "stat", "ctl", "run"):
+    for name in main.COMMANDS:
         assert f"\n  {name} " in outcome.out
 
 
-@pytest.mark.parametrize("name", ["mkfs", "mount", "umount", "sync", "fsck", "info", "stat", "ctl", "run"])
+@pytest.mark.parametrize("name", main.COMMANDS)
 def test_every_command_has_help(name: str, command: Command) -> None:
     outcome = command(name, "--help")
     assert outcome.code == 0

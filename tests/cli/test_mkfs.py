@@ -10,7 +10,7 @@ from deferfs.ondisk.signatures import identify
 from tests.cli.conftest import Command, is_one_line
 
 
-def test_it_makes_a_sparse_image_and_prints_its_geometry(tmp_path: Path, command: Command) -> None:
+def test_mkfs_makes_a_sparse_image_and_prints_its_geometry(tmp_path: Path, command: Command) -> None:
     image = tmp_path / "image"
     outcome = command("mkfs", image, "--size", "64M", "-L", "data", "-U", "12345678" * 4)
     assert outcome.code == 0
@@ -82,7 +82,7 @@ def test_force_overwrites(image: Path, command: Command) -> None:
         (70_000, b"x", "data of an unknown kind"),
     ],
 )
-def test_what_is_there_is_named_and_kept(
+def test_mkfs_names_and_keeps_what_is_there(
     offset: int, content: bytes, name: str, tmp_path: Path, command: Command
 ) -> None:
     image = tmp_path / "image"
@@ -119,7 +119,7 @@ def test_an_empty_head_is_nothing() -> None:
         (["--size", "64M", "-U", "nonsense"], 2, "'nonsense' is not a UUID"),
     ],
 )
-def test_what_cannot_be_made_leaves_no_file(
+def test_a_failed_mkfs_leaves_no_file(
     arguments: list[str], code: int, message: str, tmp_path: Path, command: Command
 ) -> None:
     image = tmp_path / "image"
@@ -144,7 +144,7 @@ def test_a_place_where_no_image_can_be(path: str, message: str, tmp_path: Path, 
     assert is_one_line(outcome.err)
 
 
-def test_as_a_program_of_its_own(tmp_path: Path, program: Command) -> None:
+def test_mkfs_deferfs_is_a_program_of_its_own(tmp_path: Path, program: Command) -> None:
     outcome = program(tmp_path / "image", "--size", "64M", entry="mkfs_main")
     assert outcome.code == 0
     assert program("-x", entry="mkfs_main").code == 2

@@ -16,6 +16,7 @@ from deferfs.ondisk.inode import ROOT_INO
 from deferfs.ondisk.superblock import STATE_ERRORS
 from deferfs.store.recovery import superblock_offset
 from tests.cli.conftest import Command, Outcome, environment_of_the_program, is_one_line
+from tests.cli.daemons import Foreground, wait_for_end
 
 BAD = [
     ("image", "none", [], 32, "no such directory; create it first"),
@@ -34,7 +35,7 @@ BAD = [
 @pytest.mark.mounted
 @pytest.mark.parametrize(("source", "target", "options", "code", "message"), BAD)
 @pytest.mark.parametrize("entry", ["main", "mount_main"])
-def test_what_cannot_be_mounted(
+def test_images_that_cannot_be_mounted(
     source: str,
     target: str,
     options: list[str],
@@ -174,45 +175,6 @@ def test_a_dead_mount_is_explained_and_detached(mounted: Path, image: Path, tmp_
     assert program("mount", image, mounted).code == 0
 
 
-def wait_for_end(process: int) -> None:
-    import select
-
-    poller = select.poll()
-    poller.register(process, select.POLLIN)
-    assert poller.poll(30_000), "the daemon did not end"
-    os.close(process)
-
-
-class Foreground:
-    """A daemon in the foreground."""
-
-    def __init__(self, image: Path, directory: Path) -> None:
-        code = "from deferfs.cli.main import main; main()"
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, "mount", "-f", str(image), str(directory)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment_of_the_program(),
-        )
-        self.log: list[str] = []
-        self.wait_for("INFO: mounted")
-
-    def wait_for(self, text: str) -> None:
-        """Read the log up to a line that contains `text`."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.log.append(line)
-            if text in line:
-                return
-        raise AssertionError(f"{text!r} is not in the log: {self.log}")
-
-    def end(self) -> int:
-        """The exit code, once it has ended by itself."""
-        _, rest = self.process.communicate(timeout=60)
-        self.log += rest.splitlines()
-        return self.process.returncode
-
-
 @pytest.mark.mounted
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_unmounts_cleanly(number: signal.Signals, image: Path, directory: Path, program: Command) -> None:
@@ -269,7 +231,7 @@ def test_the_log_of_a_daemon_can_go_to_a_file(image: Path, directory: Path, tmp_
 
 
 @pytest.mark.mounted
-def test_who_mounts_an_image_with_errors_is_told_to_repair_it(image: Path, directory: Path, program: Command) -> None:
+def test_mounting_an_image_with_errors_warns_to_repair_it(image: Path, directory: Path, program: Command) -> None:
     device = FileDevice.open(str(image), writable=True)
     superblock = load_superblock(device)
     marked = superblock.next(state=superblock.state | STATE_ERRORS)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Command, in_a_mount_namespace
-from tests.cli.test_mount import Foreground
+from tests.cli.daemons import Foreground
 
 pytestmark = pytest.mark.mounted
 CONTENT = os.urandom(3_000_000)
@@ -60,7 +60,7 @@ def let_go(file: int) -> None:
         pass
 
 
-def test_what_is_mounted_over_it_stays(daemon: Foreground, image: Path, directory: Path, program: Command) -> None:
+def test_another_mount_over_ours_stays(daemon: Foreground, image: Path, directory: Path, program: Command) -> None:
     file = hold(directory / "f")
     command("mount", "-t", "tmpfs", "stranger", directory)
     (directory / "theirs").write_text("theirs")
@@ -85,7 +85,7 @@ def test_a_bound_one_is_found(daemon: Foreground, image: Path, directory: Path, 
     assert_kept(image, directory, program)
 
 
-def test_one_that_was_moved_is_found(image: Path, tmp_path: Path, directory: Path, program: Command) -> None:
+def test_a_mount_that_was_moved_is_found(image: Path, tmp_path: Path, directory: Path, program: Command) -> None:
     """With a directory above of it: the old path is gone."""
     (tmp_path / "a/b").mkdir(parents=True)
     daemon = Foreground(image, tmp_path / "a/b")
@@ -115,7 +115,7 @@ def test_mount_move(daemon: Foreground, image: Path, directory: Path, program: C
     assert_kept(image, directory, program)
 
 
-def test_one_that_was_detached_lazily(daemon: Foreground, image: Path, directory: Path, program: Command) -> None:
+def test_a_mount_that_was_detached_lazily(daemon: Foreground, image: Path, directory: Path, program: Command) -> None:
     """No path leads to it, and yet a process can write to it."""
     file = hold(directory / "f")
     command("umount", "-l", directory)
@@ -142,7 +142,7 @@ def test_another_mount_namespace(daemon: Foreground, image: Path, directory: Pat
     assert_kept(image, directory, program)
 
 
-def test_what_is_mounted_inside_stays(daemon: Foreground, image: Path, directory: Path, program: Command) -> None:
+def test_another_mount_inside_of_ours_stays(daemon: Foreground, image: Path, directory: Path, program: Command) -> None:
     """A lazy unmount would take it along. A dead mount is left, and said."""
     (directory / "f").write_bytes(CONTENT)
     (directory / "in").mkdir()

@@ -9,7 +9,7 @@ from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
 from deferfs.volume.new_inode import NewInode
 from tests.cli.conftest import Command, is_one_line
-from tests.cli.test_fsck import leave_unclean
+from tests.cli.unclean import leave_unclean
 
 
 def lose_the_beginning(image: Path) -> None:

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deferfs.cli.stat_metrics import text
 from tests.cli.conftest import Command, environment_of_the_program, is_one_line
-from tests.cli.test_stat import BIG, STATISTICS
+from tests.cli.stat_samples import BIG, STATISTICS
 from tests.documents import statistics as statistics_tables
 from tests.statistics_sample import read
 
@@ -121,13 +121,13 @@ def test_served_by_http_until_unmounted(mounted: Path, program: Command) -> None
 @pytest.mark.parametrize(
     ("listen", "code"), [("nowhere", 2), ("127.0.0.1:port", 2), ("127.0.0.1:99999", 2), ("192.0.2.1:1", 1)]
 )
-def test_where_it_cannot_listen(listen: str, code: int, mounted: Path, program: Command) -> None:
+def test_metrics_where_the_port_cannot_be_opened(listen: str, code: int, mounted: Path, program: Command) -> None:
     outcome = program("stat", mounted, "--prometheus", "--listen", listen)
     assert outcome.code == code
     assert is_one_line(outcome.err)
 
 
-def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_without_prometheus_client(monkeypatch: pytest.MonkeyPatch) -> None:
     from deferfs.cli.exporter import metrics_text
     from deferfs.errors import EnvironmentProblem
 

@@ -9,7 +9,7 @@ import pytest
 
 from deferfs.mount.control import client
 from tests.cli.conftest import Command, Outcome, is_one_line
-from tests.cli.test_mount import wait_for_end
+from tests.cli.daemons import wait_for_end
 
 
 @pytest.mark.mounted
@@ -54,7 +54,7 @@ def test_a_mount_that_another_one_covers_is_never_mistaken_for_that(
     assert program("sync", image) == Outcome(0, "", "")
 
 
-def test_where_nothing_is_mounted(directory: Path, command: Command) -> None:
+def test_sync_where_nothing_is_mounted(directory: Path, command: Command) -> None:
     outcome = command("sync", directory)
     assert outcome.code == 1
     assert "no deferfs is mounted here" in outcome.err

@@ -57,7 +57,7 @@ def test_a_bind_mount_keeps_the_daemon(mounted: Path, image: Path, tmp_path: Pat
     assert program("info", image).out.endswith("state    clean\n")
 
 
-def test_where_nothing_is_mounted(directory: Path, command: Command) -> None:
+def test_umount_where_nothing_is_mounted(directory: Path, command: Command) -> None:
     outcome = command("umount", directory)
     assert outcome.code == 1
     assert f"{directory}: no deferfs is mounted here" in outcome.err

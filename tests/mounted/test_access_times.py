@@ -69,7 +69,7 @@ def test_no_time_is_lost_or_rounded(make_scratch: MakeScratch, evict: str) -> No
     scratch.unmount_and_check()
 
 
-def test_what_is_owed_is_paid_without_an_unmount(make_scratch: MakeScratch) -> None:
+def test_access_times_owed_are_paid_without_an_unmount(make_scratch: MakeScratch) -> None:
     scratch = make_scratch()
     root = made(scratch, "commit=1")
     read_all(scratch, root)

@@ -87,7 +87,7 @@ def test_a_new_owner(directory: Path, who: str) -> None:
 
 
 @pytest.mark.parametrize("who", PEOPLE)
-def test_who_sees_trusted_attributes(directory: Path, who: str) -> None:
+def test_trusted_attributes_are_shown_to_privileged_callers(directory: Path, who: str) -> None:
     path = program(directory, 0o644)
     os.setxattr(path, "trusted.secret", b"v")
     os.setxattr(path, "user.open", b"v")

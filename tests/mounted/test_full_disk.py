@@ -143,7 +143,7 @@ def test_dd_and_cp(small: Scratch, tmp_path: Path) -> None:
     small.unmount_and_check()
 
 
-def test_who_only_ever_writes_is_told(small: Scratch) -> None:
+def test_a_program_that_only_ever_writes_gets_enospc(small: Scratch) -> None:
     """Not at close alone, which would never come. What has blocks can still be overwritten, and space is used again."""
     if not Path("/proc/self/syscall").exists() or os.uname().machine not in ("x86_64", "aarch64"):
         pytest.skip("the daemon cannot see what is being written here")

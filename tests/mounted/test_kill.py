@@ -150,7 +150,7 @@ def test_sqlite(scratch: Scratch, tmp_path: Path, mode: str) -> None:
     scratch.unmount_and_check()
 
 
-def test_what_was_fsynced_is_exact(scratch: Scratch, tmp_path: Path) -> None:
+def test_files_that_were_fsynced_are_exact_after_a_kill(scratch: Scratch, tmp_path: Path) -> None:
     """Killed three times over, at different points, each time with new files."""
     written: dict[Path, Path] = {}
     for number, lines in enumerate((25, 60, 41)):

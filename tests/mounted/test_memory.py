@@ -48,7 +48,7 @@ def work(root: Path, cgroup: str = "") -> None:
     subprocess.run([sys.executable, "-c", WORK, str(root), cgroup], check=True)
 
 
-def test_what_is_resident_stays_below_the_promise(scratch: Scratch) -> None:
+def test_the_resident_size_stays_below_the_promise(scratch: Scratch) -> None:
     root = scratch.mount("memory=8M")
     work(root)
     memory = scratch.statistics().memory

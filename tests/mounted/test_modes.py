@@ -31,7 +31,7 @@ def churn(mount: Path, rounds: int = 3) -> None:
         run("rm", "-r", folder)
 
 
-def test_who_waits(scratch: Scratch) -> None:
+def test_the_mode_decides_what_waits_for_cleanup(scratch: Scratch) -> None:
     """Inline, it is the request; deferred, nobody: no wait for inodegc, and none at all while reclaiming."""
     mount = scratch.mount()
     churn(mount)

@@ -19,7 +19,7 @@ def used_inodes(scratch: Scratch) -> int:
     return found.f_files - found.f_ffree
 
 
-def test_what_is_deleted_while_inodegc_rests_takes_no_memory_and_is_not_lost(scratch: Scratch) -> None:
+def test_files_deleted_while_inodegc_is_stopped_take_no_memory(scratch: Scratch) -> None:
     mount = scratch.mount("gc_in_core=10", "memory=8M")
     before = used_inodes(scratch)
     for number in range(FILES):
@@ -48,7 +48,7 @@ def test_what_is_deleted_while_inodegc_rests_takes_no_memory_and_is_not_lost(scr
     scratch.unmount_and_check()
 
 
-def test_one_that_is_open_stays_and_goes_when_it_is_closed(scratch: Scratch) -> None:
+def test_a_deleted_file_that_is_open_stays_until_it_is_closed(scratch: Scratch) -> None:
     mount = scratch.mount("gc_in_core=0")
     with (mount / "held").open("w+b") as file:
         file.write(b"content")

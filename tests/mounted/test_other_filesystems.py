@@ -36,7 +36,7 @@ def usable(name: str) -> Filesystem:
 
 
 @pytest.mark.parametrize("name", FILESYSTEMS)
-def test_it_keeps_what_fsync_promised(name: str, tmp_path: Path) -> None:
+def test_the_filesystem_keeps_what_fsync_promised(name: str, tmp_path: Path) -> None:
     states = STATES[name]
     assert judge.explore_other(usable(name), tmp_path, steps=40, states=states, seed=1) > states // 2
 
@@ -44,7 +44,7 @@ def test_it_keeps_what_fsync_promised(name: str, tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", FILESYSTEMS)
-def test_it_keeps_it_in_many_states(name: str, tmp_path: Path) -> None:
+def test_the_filesystem_keeps_what_fsync_promised_in_many_states(name: str, tmp_path: Path) -> None:
     states = LONG_STATES[name]
     assert judge.explore_other(usable(name), tmp_path, steps=200, states=states, seed=2) > states // 2
 

@@ -61,7 +61,7 @@ def test_freezing_twice_and_thawing_what_is_not_frozen_are_refused(plain: Scratc
     plain.unmount_and_check()
 
 
-def test_what_waits_for_a_thaw_can_be_killed(plain: Scratch) -> None:
+def test_processes_that_wait_for_a_thaw_can_be_killed(plain: Scratch) -> None:
     """And a forgotten freeze ends: the thaw that comes too late fails."""
     mount = plain.mount()
     (mount / "file").write_text("content")
@@ -121,7 +121,7 @@ def test_read_only_while_mounted_and_back(scratch: Scratch) -> None:
     scratch.unmount_and_check()
 
 
-def test_what_was_mounted_read_only_stays_so(plain: Scratch) -> None:
+def test_a_mount_made_read_only_stays_so(plain: Scratch) -> None:
     mount = plain.mount("ro")
     assert "opened read-only" in deferfs("ctl", mount, "ro=0", code=1).stderr
     plain.unmount()
@@ -310,7 +310,16 @@ def test_every_thread_of_the_daemon_is_an_io_flusher() -> None:
 def test_signals_do_not_end_the_cleanup(plain: Scratch) -> None:
     mount = plain.mount()
     make_backlog(plain, mount, 500)
+
+    def left() -> int:
+        return plain.statistics().space.orphans
+
+    plain.control("gc_rate=50")
     plain.control("gc=start")
+    wait_until(lambda: left() < 500, "a cleanup has begun")
+    before = left()
+    assert before, "and has not ended"
     os.kill(plain.pid, signal.SIGUSR1)
+    wait_until(lambda: left() < before, "it goes on")
     plain.drain()
     plain.unmount_and_check()

@@ -100,7 +100,7 @@ def read_directly(device: Path, offsets: list[int]) -> None:
 
 
 @pytest.mark.parametrize("preset", ["none", "ssd", "network", "read=3,write=2,flush=5,jitter=0.2"])
-def test_nothing_is_faster_than_stated(preset: str, tmp_path: Path, own: Recorded) -> None:
+def test_the_slow_disk_is_never_faster_than_stated(preset: str, tmp_path: Path, own: Recorded) -> None:
     found = self_check(preset, tmp_path, own, rounds=30)
     assert found.is_honest, "\n".join(found.lines())
     assert [one.kind for one in found.checked] == ["read", "write", "flush"]
@@ -115,7 +115,7 @@ def test_a_rotating_disk_is_told_to_be_one(tmp_path: Path, image: Path, own: Rec
         assert rotational.read_text() == "0\n"
 
 
-def test_it_is_a_process_of_its_own_and_has_no_place_in_the_file_tree(
+def test_the_slow_disk_is_a_process_of_its_own_and_has_no_place_in_the_file_tree(
     tmp_path: Path, image: Path, own: Recorded
 ) -> None:
     mounts = Path("/proc/self/mountinfo").read_text()
@@ -291,7 +291,7 @@ with SlowDisk(image, "read=1", scratch, lambda pid: print(pid, flush=True)) as d
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_when_its_process_is_ended_all_of_it_goes(tmp_path: Path, image: Path, number: signal.Signals) -> None:
+def test_the_slow_disk_goes_with_its_process(tmp_path: Path, image: Path, number: signal.Signals) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(image), str(tmp_path)],
         stdout=subprocess.PIPE,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,37 +11,10 @@ import pytest
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.expect import fails_with
 from tests.mounted.scratch import Scratch, drop_kernel_caches, run
+from tests.mounted.stressing import finish, start
 from tests.mounted.trees import assert_same, snapshot
 
 pytestmark = pytest.mark.mounted
-STRESS = Path(__file__).parent / "programs" / "stress.py"
-
-
-def start(scratch: Scratch, count: int, operations: int, seed: int = 0) -> list[subprocess.Popen[str]]:
-    return [
-        subprocess.Popen(
-            [sys.executable, STRESS, scratch.mountpoint, str(operations), str(seed + number)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(count)
-    ]
-
-
-def finish(processes: list[subprocess.Popen[str]]) -> int:
-    """All of them end well; how often they met a full disk."""
-    full = 0
-    try:
-        for process in processes:
-            output, errors = process.communicate(timeout=100)
-            assert process.returncode == 0, errors
-            full += int(output)
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    return full
 
 
 def assert_all_is_kept(scratch: Scratch, fresh: tuple[int, ...], *options: str) -> None:

@@ -68,7 +68,7 @@ def test_many_who_delete_are_held_back_and_all_get_done(plain: Scratch) -> None:
     plain.unmount_and_check()
 
 
-def test_nobody_waits_longer_than_the_deadline(plain: Scratch) -> None:
+def test_deletions_are_throttled_no_longer_than_the_deadline(plain: Scratch) -> None:
     mount = plain.mount()
     (mount / "victim").touch()
     make_backlog_that_stays(plain, mount)
@@ -82,7 +82,7 @@ def test_nobody_waits_longer_than_the_deadline(plain: Scratch) -> None:
     plain.unmount_and_check()
 
 
-def test_who_is_killed_while_it_is_held_back_ends_at_once_and_has_deleted_nothing(plain: Scratch) -> None:
+def test_a_throttled_process_that_is_killed_ends_at_once_and_has_deleted_nothing(plain: Scratch) -> None:
     mount = plain.mount()
     (mount / "victim").write_bytes(b"content")
     make_backlog_that_stays(plain, mount)
@@ -99,7 +99,7 @@ def test_who_is_killed_while_it_is_held_back_ends_at_once_and_has_deleted_nothin
     plain.unmount_and_check()
 
 
-def test_that_a_caller_is_being_killed_can_be_seen(plain: Scratch) -> None:
+def test_a_caller_that_is_being_killed_can_be_seen(plain: Scratch) -> None:
     """The kernel waits for the answer to a request that was read, whatever happens to the caller."""
     mount = plain.mount()
     (mount / "victim").touch()
@@ -114,7 +114,7 @@ def test_that_a_caller_is_being_killed_can_be_seen(plain: Scratch) -> None:
     plain.unmount_and_check()
 
 
-def test_nobody_waits_for_an_inodegc_that_rests(plain: Scratch) -> None:
+def test_deletions_are_not_throttled_while_inodegc_is_stopped(plain: Scratch) -> None:
     mount = plain.mount()
     (mount / "victim").touch()
     make_backlog(plain, mount, 20)

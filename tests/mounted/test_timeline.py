@@ -11,13 +11,13 @@ import pytest
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, deferfs, drop_kernel_caches
-from tests.mounted.test_stress import finish, start
+from tests.mounted.stressing import finish, start
 from tests.slice_tracker import dropped
 
 pytestmark = pytest.mark.mounted
 
 
-def test_all_of_it_is_shown_and_its_lanes_are_there(make_scratch: MakeScratch, evict: str, tmp_path: Path) -> None:
+def test_a_timeline_shows_all_activities_in_lanes(make_scratch: MakeScratch, evict: str, tmp_path: Path) -> None:
     """Under load from several sides, with a small budget: requests wait inside of each other's lanes."""
     scratch = make_scratch(evict=evict)
     scratch.mount("memory=8M")
@@ -55,7 +55,7 @@ def test_after_a_crash_the_timeline_can_be_opened(plain: Scratch, tmp_path: Path
     assert {"process_name", "thread_name", "create"} <= {event["name"] for event in events}
 
 
-def test_it_goes_to_a_new_file_only(plain: Scratch, tmp_path: Path) -> None:
+def test_a_timeline_goes_to_a_new_file_only(plain: Scratch, tmp_path: Path) -> None:
     """Neither the image nor any other file is lost, a FIFO without a reader holds up neither the command nor the
     unmount."""
     plain.mount()

@@ -126,7 +126,7 @@ def _modified(path: Path) -> int:
 
 
 @pytest.mark.parametrize(("first", "second"), ORDERS)
-def test_what_is_changed_later_is_not_older(first: str, second: str, mount: Path) -> None:
+def test_files_changed_later_are_not_older(first: str, second: str, mount: Path) -> None:
     wrong = 0
     for number in range(TRIES):
         before, after = STEPS[first](mount, number), STEPS[second](mount, number)

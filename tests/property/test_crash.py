@@ -18,6 +18,7 @@ from deferfs.crash.endings import Numbers
 from deferfs.crash.runs import CHECKPOINTS, random_actions, weighted
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
 from deferfs.limits import JOURNAL_BLOCKS_MIN
+from tests.examples import examples
 
 pytestmark = pytest.mark.timeout(600)
 _number = st.integers(0, NUMBER_MAX - 1)
@@ -108,10 +109,10 @@ class CrashesWith64K(Crashes):
     warm_max = 150
 
 
-def _run(machine: type[Crashes], examples: int) -> None:
+def _run(machine: type[Crashes], count: int) -> None:
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=examples, stateful_step_count=50, deadline=None),
+        settings=settings(max_examples=examples(count), stateful_step_count=50, deadline=None),
     )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from deferfs.limits import INACTIVATION_RETRIES_MAX
+from tests.examples import examples
 from tests.property.reclaim_model import File
 from tests.property.reclaim_world import World
 
@@ -258,5 +259,5 @@ class Reclaim(RuleBasedStateMachine):
         self.world.end()
 
 
-Reclaim.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
+Reclaim.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=60)
 TestReclaim = Reclaim.TestCase

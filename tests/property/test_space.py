@@ -22,6 +22,7 @@ from deferfs.mount.runtime.runtime import Runtime
 from deferfs.store.needs import NeedBlocks
 from deferfs.store.store import Store
 from deferfs.volume.driver import Driver
+from tests.examples import examples
 from tests.unit.runtimes import delete_and_forget, make_file, running
 from tests.unit.volumes import assert_sound, fresh_driver, make, record, unlink
 
@@ -102,7 +103,7 @@ STEPS = st.lists(
 ROUND = [("write", 0, 20_000), ("delete", 0, 0), ("collect", 0, 0), ("commit", 0, 0)]
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @example(evict="deferred", steps=ROUND * 4)
 @example(evict="inline", steps=ROUND * 4)
 @given(evict=st.sampled_from(["deferred", "inline"]), steps=STEPS)

@@ -11,6 +11,7 @@ from deferfs.reclaim.states import State
 from deferfs.volume import attributes, namespace
 from deferfs.volume.attributes import statfs
 from deferfs.volume.new_inode import NewInode
+from tests.examples import examples
 from tests.unit.volumes import FILE, ROOT, assert_sound, fresh_driver, reopened
 
 FILES = 75
@@ -201,5 +202,5 @@ class Spilling(RuleBasedStateMachine):
         assert_sound(self.driver)
 
 
-Spilling.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
+Spilling.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=40)
 TestSpilling = Spilling.TestCase

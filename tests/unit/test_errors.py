@@ -1,24 +1,24 @@
 import errno
+import re
+from pathlib import Path
 
 import pytest
 
 from deferfs import errors
 
 
-@pytest.mark.parametrize(
-    ("kind", "exit_code"),
-    [
-        (errors.DeferfsError, 1),
-        (errors.UsageError, 2),
-        (errors.ImageError, 1),
-        (errors.ImageInUseError, 1),
-        (errors.ControlError, 1),
-        (errors.EnvironmentProblem, 2),
-        (errors.MountFailedError, 32),
-    ],
-)
-def test_exit_codes(kind: type[errors.DeferfsError], exit_code: int) -> None:
-    assert kind("one line").exit_code == exit_code
+def kinds(kind: type[errors.DeferfsError] = errors.DeferfsError) -> list[type[errors.DeferfsError]]:
+    """The errors of `errors`, derived ones behind those that they are derived from."""
+    below = [found for derived in kind.__subclasses__() for found in kinds(derived)]
+    return [found for found in (kind, *below) if found.__module__ == errors.__name__]
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_the_exit_code_of_an_error_is_documented(kind: type[errors.DeferfsError]) -> None:
+    document = Path(__file__).parents[2].joinpath("docs", "command-line.md").read_text()
+    (table,) = re.findall(r"^\| Code \|.*\n\|---.*\n((?:\|.*\n)+)", document, re.MULTILINE)
+    documented = {int(row.split("|")[1]) for row in table.splitlines()}
+    assert kind("one line").exit_code in documented
     assert str(kind("one line")) == "one line"
 
 

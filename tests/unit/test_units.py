@@ -35,7 +35,7 @@ def test_what_is_not_a_size_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1.5", "0.1K"])
-def test_there_are_no_parts_of_bytes(text: str) -> None:
+def test_sizes_have_no_parts_of_bytes(text: str) -> None:
     with pytest.raises(UsageError, match="is not a whole number of bytes"):
         parse_size(text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.context import RepairContext
 from deferfs.errors import CorruptionError
 from deferfs.limits import XATTR_BYTES_MAX, XATTR_VALUE_BYTES_MAX
 from deferfs.ondisk.inode import INLINE_BYTES, TREE_ROOT_BYTES, Inode
@@ -14,13 +14,13 @@ from deferfs.ondisk.xattr import XattrBlock, pack_xattrs
 _ITEM: Final = struct.Struct("<BI")
 
 
-def mend_xattrs(bench: Bench, inode: Inode) -> None:
+def mend_xattrs(repair: RepairContext, inode: Inode) -> None:
     """Make the attributes readable and claim their blocks. What follows the first damage is lost."""
     if not inode.xattrs and not inode.xattr_block:
         return
-    chain, payload, whole, named = _read_chain(bench, inode)
+    chain, payload, whole, named = _read_chain(repair, inode)
     for address in named:
-        bench.name(address)
+        repair.name(address)
     values = _readable(inode.xattrs)
     if inode.xattr_block:
         values |= _readable(payload)
@@ -29,23 +29,23 @@ def mend_xattrs(bench: Bench, inode: Inode) -> None:
     if inode.xattr_block:
         in_place = whole and not inode.xattrs and packed == payload and packed
         if not in_place:
-            bench.note(f"inode {inode.ino}: extended attributes: {len(values)} kept")
-            chain = _store(bench, inode, values, chain)
+            repair.note(f"inode {inode.ino}: extended attributes: {len(values)} kept")
+            chain = _store(repair, inode, values, chain)
     elif packed != inode.xattrs:
-        bench.note(f"inode {inode.ino}: extended attributes: {len(values)} kept")
-        chain = _store(bench, inode, values, [])
+        repair.note(f"inode {inode.ino}: extended attributes: {len(values)} kept")
+        chain = _store(repair, inode, values, [])
     for address in chain:
-        bench.claim(address, 1, structure=True)
+        repair.claim(address, 1, structure=True)
 
 
-def chain_blocks(bench: Bench, inode: Inode) -> list[int]:
+def chain_blocks(repair: RepairContext, inode: Inode) -> list[int]:
     """The blocks of a chain that has been mended."""
-    return _read_chain(bench, inode)[0]
+    return _read_chain(repair, inode)[0]
 
 
-def _read_chain(bench: Bench, inode: Inode) -> tuple[list[int], bytes, bool, list[int]]:
+def _read_chain(repair: RepairContext, inode: Inode) -> tuple[list[int], bytes, bool, list[int]]:
     """(blocks, payload, whole, named) as far as the chain can be followed; `named` are all blocks that it leads to."""
-    fmt = bench.fmt
+    fmt = repair.fmt
     limit = -(-2 * XATTR_BYTES_MAX // XattrBlock.room(fmt))
     blocks: list[int] = []
     named: list[int] = []
@@ -54,11 +54,11 @@ def _read_chain(bench: Bench, inode: Inode) -> tuple[list[int], bytes, bool, lis
     address = inode.xattr_block
     while address:
         named.append(address)
-        data = bench.read(address) if bench.inside(address, 1) else None
+        data = repair.read(address) if repair.inside(address, 1) else None
         if data is None or address in seen or len(blocks) >= limit:
             return blocks, b"".join(parts), False, named
         try:
-            link = bench.decode(XattrBlock, address, data, f"inode {inode.ino}: extended attributes")
+            link = repair.decode(XattrBlock, address, data, f"inode {inode.ino}: extended attributes")
         except CorruptionError:
             return blocks, b"".join(parts), False, named
         if link.owner != inode.ino:
@@ -94,9 +94,9 @@ def _shrink(values: dict[bytes, bytes], limit: int) -> None:
         total -= _ITEM.size + len(name) + len(value)
 
 
-def _store(bench: Bench, inode: Inode, values: dict[bytes, bytes], chain: list[int]) -> list[int]:
+def _store(repair: RepairContext, inode: Inode, values: dict[bytes, bytes], chain: list[int]) -> list[int]:
     """Store the values inline or in blocks of the old chain, as many as fit; the blocks taken."""
-    fmt, room = bench.fmt, XattrBlock.room(bench.fmt)
+    fmt, room = repair.fmt, XattrBlock.room(repair.fmt)
     inline = INLINE_BYTES - max(inode.data_bytes(), TREE_ROOT_BYTES)
     _shrink(values, max(inline, len(chain) * room))
     packed = pack_xattrs(values)
@@ -108,6 +108,6 @@ def _store(bench: Bench, inode: Inode, values: dict[bytes, bytes], chain: list[i
     for number, part in enumerate(parts):
         following = taken[number + 1] if number + 1 < len(taken) else 0
         block = XattrBlock(inode.ino, part, following)
-        bench.write(taken[number], block.encode(fmt, taken[number]))
+        repair.write(taken[number], block.encode(fmt, taken[number]))
     inode.xattrs, inode.xattr_block = b"", taken[0]
     return taken

@@ -3,8 +3,8 @@
 CRC32C is linear: what the sums of the right and the wrong bytes differ in depends on the place of the wrong bit alone,
 and no two places within 2^31 bits have the same difference (Koopman, "32-Bit Cyclic Redundancy Codes for Internet
 Applications", DSN 2002: its Hamming distance is at least 4 up to there). So a single bit is not guessed, but found, and
-what was written is had back exactly. Of blocks with heavier damage, (bits of a block) in 2^32 look like one wrong bit:
-with blocks of 4 KiB one in 131,072. So whoever corrects a block still looks at what it says.
+what was written is restored exactly. Of blocks with heavier damage, (bits of a block) in 2^32 look like one wrong bit:
+with blocks of 4 KiB one in 131,072. So the caller still validates the corrected block.
 """
 
 from __future__ import annotations

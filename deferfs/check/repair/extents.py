@@ -1,4 +1,4 @@
-"""Step 2: what files map. A block of file data that two files claim is copied for the second; nobody loses it."""
+"""Step 2: what files map. A block of file data that two files claim is copied for the second: neither loses it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from deferfs.check.claims import runs_of_ones
 from deferfs.check.repair.attributes import chain_blocks
-from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair.context import NoRoomError, RepairContext
 from deferfs.check.repair.fields import blank
 from deferfs.check.repair.leaves import torn_leaf
 from deferfs.check.repair.scan import Marks
@@ -54,37 +54,37 @@ class _Rebuild:
 class ExtentMender:
     """Goes through all files; then `finish` writes the mappings that have changed, which takes free blocks."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.limit = FILE_BYTES_MAX // bench.fmt.block_size
+    def __init__(self, repair: RepairContext) -> None:
+        self.repair = repair
+        self.limit = FILE_BYTES_MAX // repair.fmt.block_size
         self.rebuilds: dict[int, _Rebuild] = {}
         self.copies = 0
 
     def mend_all(self) -> None:
-        """Claim the blocks of every inode but directories, and mend sizes and counts of blocks."""
-        bench, table = self.bench, self.bench.table
-        for ino, slot in users_inodes(bench):
-            if table.types[slot] != TYPE_DIRECTORY and not bench.doubtful[slot]:
-                self._mend(bench.inode(ino), slot)
+        """Claim the blocks of every inode but directories, and correct sizes and counts of blocks."""
+        repair, table = self.repair, self.repair.table
+        for ino, slot in users_inodes(repair):
+            if table.types[slot] != TYPE_DIRECTORY and not repair.doubtful[slot]:
+                self._mend(repair.inode(ino), slot)
         for ino in self.rebuilds:
-            self._take_lost(ino, bench.lost_leaves.get(ino, []))
-            for address in sorted(bench.torn_leaves.get(ino, ())):
+            self._take_lost(ino, repair.lost_leaves.get(ino, []))
+            for address in sorted(repair.torn_leaves.get(ino, ())):
                 self._take_torn(ino, address)
-        if bench.doubtful.any():
-            for ino, slot in users_inodes(bench):
-                if table.types[slot] != TYPE_DIRECTORY and bench.doubtful[slot]:
-                    self._mend_doubtful(bench.inode(ino), slot)
+        if repair.doubtful.any():
+            for ino, slot in users_inodes(repair):
+                if table.types[slot] != TYPE_DIRECTORY and repair.doubtful[slot]:
+                    self._mend_doubtful(repair.inode(ino), slot)
 
     def _mend_doubtful(self, inode: Inode, slot: int) -> None:
-        """One whose record has a wrong checksum: it may keep blocks that are nobody else's, and marked as used. Nodes
-        of a tree prove whose they are, so what they map is not in doubt.
+        """Mend an inode whose record has a wrong checksum: it keeps blocks that no other inode claims, and that are
+        marked as used. Nodes of a tree name their owner, so what they map is not in doubt.
         """
-        bench, marks = self.bench, Marks(self.bench)
+        repair, marks = self.repair, Marks(self.repair)
         runs = [EXTENT.unpack(value)[:2] for _, value in inode.entries]
         end = 0
         for first, length in sorted(runs):
             after = first + length
-            if first < end or bench.used.find(1, first, after) >= 0 or not marks.all_used(first, after):
+            if first < end or repair.used.find(1, first, after) >= 0 or not marks.all_used(first, after):
                 self._free(inode, slot, [], "its record is damaged, and maps blocks of others")
                 return
             end = after
@@ -92,44 +92,44 @@ class ExtentMender:
 
     def _take_lost(self, ino: int, leaves: list[tuple[int, int]]) -> None:
         """What leaves that were found without their tree map."""
-        bench = self.bench
+        repair = self.repair
         for _, address in leaves:
-            if not bench.used[address]:  # else it is somebody's data
-                node = ExtentNode.decode(bench.fmt, address, bench.read(address) or b"")
+            if not repair.used[address]:  # otherwise it holds data by now
+                node = ExtentNode.decode(repair.fmt, address, repair.read(address) or b"")
                 self._take(ino, node, self.limit)
 
     def _take_torn(self, ino: int, address: int) -> None:
         """What a leaf with a wrong checksum seems to map, within the file."""
-        bench, data = self.bench, self.bench.read(address)
-        node = None if data is None else torn_leaf(bench.fmt, ExtentNode, ino, address, data)
+        repair, data = self.repair, self.repair.read(address)
+        node = None if data is None else torn_leaf(repair.fmt, ExtentNode, ino, address, data)
         if node is not None:
-            eof = -(-bench.inode(ino).size // bench.fmt.block_size)
+            eof = -(-repair.inode(ino).size // repair.fmt.block_size)
             taken = self._take(ino, node, eof)
             text = f"{taken} of its {len(node.keys)} extents kept, contents may be wrong"
-            bench.note(f"inode {ino}: block {address} of its tree is damaged; {text}")
+            repair.note(f"inode {ino}: block {address} of its tree is damaged; {text}")
 
     def _take(self, ino: int, node: ExtentNode, limit: int) -> int:
-        """Take what the leaf maps below logical block `limit`, as far as nobody holds it and the bitmap calls it used:
-        else it would be what a freed leaf has left behind. The number of extents taken.
+        """Take what the leaf maps below logical block `limit`, where no other inode holds it and the bitmap calls it
+        used: otherwise it would be what a freed leaf has left behind. The number of extents taken.
         """
-        bench, rebuild, marks, taken = self.bench, self.rebuilds[ino], Marks(self.bench), 0
+        repair, rebuild, marks, taken = self.repair, self.rebuilds[ino], Marks(self.repair), 0
         there = sorted(rebuild.kept + rebuild.copies)
         for piece in self._sensible(list(zip(node.keys, node.values, strict=True))):
             first, end = piece.physical, piece.physical + piece.length
             within = piece.logical + piece.length <= limit and _fits_between(there, piece)
-            if within and bench.used.find(1, first, end) < 0 and marks.all_used(first, end):
-                bench.claim(first, piece.length)
+            if within and repair.used.find(1, first, end) < 0 and marks.all_used(first, end):
+                repair.claim(first, piece.length)
                 insort(there, piece)
                 rebuild.kept.append(piece)
                 taken += 1
-        inode = bench.inode(ino)
-        _mend_size(inode, there, bench.fmt.block_size)
-        bench.put(inode)
+        inode = repair.inode(ino)
+        _mend_size(inode, there, repair.fmt.block_size)
+        repair.put(inode)
         return taken
 
     def _mend(self, inode: Inode, slot: int) -> None:
-        bench = self.bench
-        remains = Remains(bench, ExtentNode, inode.ino, inode.root)
+        repair = self.repair
+        remains = Remains(repair, ExtentNode, inode.ino, inode.root)
         if inode.form == FORM_EXTENT_TREE:
             found: list[Entry] = list(remains.entries())
         else:
@@ -137,18 +137,18 @@ class ExtentMender:
         pieces = self._sensible(found)
         changed = remains.damaged or [(p.logical, EXTENT.pack(*p[1:])) for p in pieces] != found
         size = inode.size
-        _mend_size(inode, pieces, bench.fmt.block_size)
+        _mend_size(inode, pieces, repair.fmt.block_size)
         if inode.size != size:
-            bench.note(f"inode {inode.ino}: size {size}, set to {inode.size}")
-        if stat.S_ISLNK(inode.mode) and inode.nlink and not _symlink_whole(inode, pieces, bench.fmt.block_size):
+            repair.note(f"inode {inode.ino}: size {size}, set to {inode.size}")
+        if stat.S_ISLNK(inode.mode) and inode.nlink and not _symlink_whole(inode, pieces, repair.fmt.block_size):
             self._free(inode, slot, remains.nodes, "a symlink without its target")
             return
         kept, copies = self._claim(pieces)
         if changed or copies or len(kept) != len(pieces):
             self.rebuilds[inode.ino] = _Rebuild(kept, copies)
-            bench.note(f"inode {inode.ino}: mapping mended")
-        inode.blocks = sum(p.length for p in kept) + len(remains.nodes) + len(chain_blocks(bench, inode))
-        bench.put(inode)
+            repair.note(f"inode {inode.ino}: mapping mended")
+        inode.blocks = sum(p.length for p in kept) + len(remains.nodes) + len(chain_blocks(repair, inode))
+        repair.put(inode)
 
     def _sensible(self, found: list[Entry]) -> list[Piece]:
         """The extents that can be, in order and without those that overlap one before them."""
@@ -157,78 +157,78 @@ class ExtentMender:
         for key, value in sorted(found):
             physical, length, flags = EXTENT.unpack(value)
             fits = 0 < length <= EXTENT_BLOCKS_MAX and key + length <= self.limit
-            if fits and self.bench.inside(physical, length) and key >= end:
+            if fits and self.repair.inside(physical, length) and key >= end:
                 pieces.append(Piece(key, physical, length, flags & UNWRITTEN))
                 end = key + length
         return pieces
 
     def _claim(self, pieces: list[Piece]) -> tuple[list[Piece], list[Piece]]:
         """(pieces now held, pieces held by another file's data). What metadata holds is in neither."""
-        bench = self.bench
+        repair = self.repair
         kept: list[Piece] = []
         copies: list[Piece] = []
         for piece in pieces:
             end = piece.physical + piece.length
-            taken = [*runs_of_ones(bench.used, piece.physical, end), (end, end)]
+            taken = [*runs_of_ones(repair.used, piece.physical, end), (end, end)]
             at = piece.physical
             for first, after in taken:
                 if first > at:
                     part = _part(piece, at, first)
-                    bench.claim(part.physical, part.length)
+                    repair.claim(part.physical, part.length)
                     kept.append(part)
                 if after > first and not piece.flags and self.copies < COPIES_MAX:
-                    for start, stop in _data_runs(bench, first, after):
+                    for start, stop in _data_runs(repair, first, after):
                         self.copies += 1
                         copies.append(_part(piece, start, stop))
                 at = after
         return kept, copies
 
     def _free(self, inode: Inode, slot: int, nodes: list[int], why: str) -> None:
-        bench = self.bench
-        bench.note(f"inode {inode.ino}: {why}; freed")
-        for address in [*nodes, *chain_blocks(bench, inode)]:
-            bench.release(address, 1)
-        bench.table.types[slot] = FREE
-        bench.table.orphan_slots.pop(inode.ino, None)
-        bench.put(blank(inode.ino, inode.generation))
+        repair = self.repair
+        repair.note(f"inode {inode.ino}: {why}; freed")
+        for address in [*nodes, *chain_blocks(repair, inode)]:
+            repair.release(address, 1)
+        repair.table.types[slot] = FREE
+        repair.table.orphan_slots.pop(inode.ino, None)
+        repair.put(blank(inode.ino, inode.generation))
 
     # --- what takes free blocks ---
     def finish(self) -> None:
         """Copy what is shared, and write the mappings that have changed."""
-        bench = self.bench
+        repair = self.repair
         for ino, rebuild in self.rebuilds.items():
-            inode = bench.inode(ino)
+            inode = repair.inode(ino)
             if inode.form == FORM_EXTENT_TREE:
-                remains = Remains(bench, ExtentNode, ino, inode.root)
+                remains = Remains(repair, ExtentNode, ino, inode.root)
                 for _ in remains.leaves():
                     pass
                 remains.release()
             copied = [piece for copy in rebuild.copies for piece in self._copy(copy)]
             missing = sum(p.length for p in rebuild.copies) - sum(p.length for p in copied)
             if missing:
-                bench.note(f"inode {ino}: {missing} blocks that others hold could not be copied: holes now")
-            store_extents(bench, inode, sorted(rebuild.kept + copied))
-            inode.blocks += len(chain_blocks(bench, inode))
-            _mend_size(inode, rebuild.kept + copied, bench.fmt.block_size)
-            bench.put(inode)
+                repair.note(f"inode {ino}: {missing} blocks that others hold could not be copied: holes now")
+            store_extents(repair, inode, sorted(rebuild.kept + copied))
+            inode.blocks += len(chain_blocks(repair, inode))
+            _mend_size(inode, rebuild.kept + copied, repair.fmt.block_size)
+            repair.put(inode)
 
     def _copy(self, piece: Piece) -> list[Piece]:
         """The same data in blocks of its own, written at once: nothing refers to them yet."""
-        bench, size = self.bench, self.bench.fmt.block_size
+        repair, size = self.repair, self.repair.fmt.block_size
         made: list[Piece] = []
         for offset in range(piece.length):
             try:
-                data = bench.disk.read((piece.physical + offset) * size, size)
-                address = bench.allocate(structure=False, at_once=True)
+                data = repair.disk.read((piece.physical + offset) * size, size)
+                address = repair.allocate(structure=False, at_once=True)
             except (DeviceError, NoRoomError):
                 continue
-            bench.fresh.discard(address)
-            bench.disk.write(address * size, data)
+            repair.fresh.discard(address)
+            repair.disk.write(address * size, data)
             made.append(Piece(piece.logical + offset, address, 1, 0))
         return _joined(made)
 
 
-def store_extents(bench: Bench, inode: Inode, pieces: list[Piece]) -> None:
+def store_extents(repair: RepairContext, inode: Inode, pieces: list[Piece]) -> None:
     """Map `pieces`, inline when they fit; `blocks` counts them and the nodes. Without room for nodes, what fits."""
     entries = [(p.logical, EXTENT.pack(*p[1:])) for p in _joined(pieces)]
     inode.blocks = sum(p.length for p in pieces)
@@ -237,12 +237,12 @@ def store_extents(bench: Bench, inode: Inode, pieces: list[Piece]) -> None:
         inode.set_entries(FORM_EXTENTS, tuple(entries))
         return
     try:
-        root, nodes = build(bench, ExtentNode, inode.ino, entries)
+        root, nodes = build(repair, ExtentNode, inode.ino, entries)
     except NoRoomError:
-        bench.note(f"inode {inode.ino}: no room for its mapping; {len(entries) - room} pieces lost")
+        repair.note(f"inode {inode.ino}: no room for its mapping; {len(entries) - room} pieces lost")
         for _, value in entries[room:]:
             physical, length, _ = EXTENT.unpack(value)
-            bench.release(physical, length)
+            repair.release(physical, length)
             inode.blocks -= length
         inode.set_entries(FORM_EXTENTS, tuple(entries[:room]))
         return
@@ -250,13 +250,13 @@ def store_extents(bench: Bench, inode: Inode, pieces: list[Piece]) -> None:
     inode.blocks += nodes
 
 
-def held_by(bench: Bench, inode: Inode) -> list[tuple[int, int]]:
+def held_by(repair: RepairContext, inode: Inode) -> list[tuple[int, int]]:
     """(first, length) of everything that a mended inode holds, whatever it is."""
-    runs = [(address, 1) for address in chain_blocks(bench, inode)]
+    runs = [(address, 1) for address in chain_blocks(repair, inode)]
     entries: list[Entry] = list(inode.entries)
     if inode.form in (FORM_EXTENT_TREE, FORM_DIRECTORY_TREE):
         kind = ExtentNode if inode.form == FORM_EXTENT_TREE else DirectoryNode
-        remains = Remains(bench, kind, inode.ino, inode.root)
+        remains = Remains(repair, kind, inode.ino, inode.root)
         entries = list(remains.entries())
         runs += [(address, 1) for address in remains.nodes]
     if inode.form in (FORM_EXTENTS, FORM_EXTENT_TREE):
@@ -264,10 +264,10 @@ def held_by(bench: Bench, inode: Inode) -> list[tuple[int, int]]:
     return runs
 
 
-def users_inodes(bench: Bench) -> Iterator[tuple[int, int]]:
+def users_inodes(repair: RepairContext) -> Iterator[tuple[int, int]]:
     """(inode, slot) of the users' inodes in use."""
-    types = bench.table.types
-    return ((ino, slot) for ino, slot in bench.table.inodes() if types[slot] and ino >= FIRST_INO)
+    types = repair.table.types
+    return ((ino, slot) for ino, slot in repair.table.inodes() if types[slot] and ino >= FIRST_INO)
 
 
 def _fits_between(kept: list[Piece], piece: Piece) -> bool:
@@ -283,13 +283,13 @@ def _part(piece: Piece, start: int, stop: int) -> Piece:
     return Piece(piece.logical + start - piece.physical, start, stop - start, piece.flags)
 
 
-def _data_runs(bench: Bench, first: int, end: int) -> list[tuple[int, int]]:
+def _data_runs(repair: RepairContext, first: int, end: int) -> list[tuple[int, int]]:
     """What of [first, end) is file data."""
-    return [(first + start, first + stop) for start, stop in runs_of_ones(~bench.structure[first:end])]
+    return [(first + start, first + stop) for start, stop in runs_of_ones(~repair.structure[first:end])]
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:
-    """Neighbours in one piece."""
+    """Merge runs that follow each other."""
     joined: list[Piece] = []
     for piece in pieces:
         last = joined[-1] if joined else None

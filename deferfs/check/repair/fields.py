@@ -9,7 +9,6 @@ from deferfs.check.records import FORMS, INTERNAL_FORMS, MODE_MAX, flags_known
 from deferfs.limits import FILE_BYTES_MAX, RDEV_MAX
 from deferfs.ondisk.inode import (
     FIRST_INO,
-    FLAG_QUARANTINED,
     FORM_ENTRIES,
     FORM_NONE,
     INODE_FILE_INO,
@@ -39,7 +38,7 @@ def mend_fields(inode: Inode) -> bool:
         if stat.S_ISREG(inode.mode) or stat.S_ISLNK(inode.mode):
             return False
         inode.set_entries(FORM_ENTRIES if stat.S_ISDIR(inode.mode) else FORM_NONE, ())
-    inode.flags &= _kept_flags(inode.mode)
+    inode.flags &= flags_known(inode.mode)
     if not (stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode)):
         inode.rdev = 0
     inode.rdev &= RDEV_MAX
@@ -48,10 +47,6 @@ def mend_fields(inode: Inode) -> bool:
     if stat.S_ISREG(inode.mode) and inode.form == FORM_NONE:
         inode.size = min(inode.size, FILE_BYTES_MAX)
     return True
-
-
-def _kept_flags(mode: int) -> int:
-    return flags_known(mode) & ~FLAG_QUARANTINED
 
 
 def mend_reserved(inode: Inode, now_ns: int, directory_flags: int) -> bool:
@@ -71,7 +66,7 @@ def mend_reserved(inode: Inode, now_ns: int, directory_flags: int) -> bool:
             _remake(inode, _INTERNAL_MODE, now_ns)
             inode.set_entries(INTERNAL_FORMS[0], ())
         inode.nlink, inode.size, inode.orphan_slot = 1, 0, 0
-        inode.flags &= _kept_flags(inode.mode)
+        inode.flags &= flags_known(inode.mode)
         inode.rdev = inode.xattr_block = 0
         inode.xattrs = b""
         return False

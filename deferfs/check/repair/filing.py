@@ -1,4 +1,4 @@
-"""Finding a key for every entry of a directory that is built anew."""
+"""Finding a key for every entry of a directory that is rebuilt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Final
 
 from deferfs.check.nearby import NearbyNames
-from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.context import RepairContext
 from deferfs.check.repair.trees import Entry
 from deferfs.check.table import TYPE_DIRECTORY
 from deferfs.limits import DIRECTORY_WINDOW
@@ -30,8 +30,8 @@ class Filing:
     name the second is left out. `targets` takes the inodes that are named.
     """
 
-    def __init__(self, bench: Bench, directory: int, targets: array[int]) -> None:
-        self.bench = bench
+    def __init__(self, repair: RepairContext, directory: int, targets: array[int]) -> None:
+        self.repair = repair
         self.directory = directory
         self.targets = targets
         self.names = NearbyNames()
@@ -62,7 +62,7 @@ class Filing:
 
     def _leave_out(self, value: bytes, reason: str) -> None:
         ino, _, name = unpack_entry(value)
-        table = self.bench.table
-        self.bench.note(f"directory {self.directory}: {shown(name)} removed: {reason}")
+        table = self.repair.table
+        self.repair.note(f"directory {self.directory}: {shown(name)} removed: {reason}")
         if table.type_of(ino) == TYPE_DIRECTORY:
             table.found_in[table.slot(ino)] = 0  # it was here, by this name

@@ -12,7 +12,7 @@ from deferfs.check.claims import Claims
 from deferfs.check.context import Context
 from deferfs.check.extents import Mapping
 from deferfs.check.inodefile import InodeFile, read_inode_file
-from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.context import RepairContext
 from deferfs.check.repair.salvage import sound_record
 from deferfs.check.repair.scan import TREES, Marks, owner_of_leaf, used_blocks
 from deferfs.check.repair.trees import Remains
@@ -34,55 +34,55 @@ class _Found(NamedTuple):
     address: int
 
 
-def find_inode_table(bench: Bench) -> InodeFile | None:
+def find_inode_table(repair: RepairContext) -> InodeFile | None:
     """Where the table lies; None when the image holds not a single record of this filesystem."""
-    _correct(bench)
+    _correct(repair)
     findings = Findings()
-    context = Context(bench.device, bench.superblock, findings, Claims(bench.superblock.blocks))
+    context = Context(repair.device, repair.superblock, findings, Claims(repair.superblock.blocks))
     file = read_inode_file(context)
-    if file is not None and not findings.problems and _trustworthy(bench, file):
+    if file is not None and not findings.problems and _trustworthy(repair, file):
         return file
-    bench.note("inode file: mapped anew from the records found on the image")
-    return _mapped_by_scan(bench, file)
+    repair.note("inode file: remapped from the records found on the image")
+    return _mapped_by_scan(repair, file)
 
 
-def _correct(bench: Bench) -> None:
+def _correct(repair: RepairContext) -> None:
     """Correct single wrong bits in the record of the inode file and in its tree, so that it can be read."""
-    block, slot = divmod(INODE_FILE_INO, bench.fmt.inodes_per_block)
-    address, at = bench.superblock.inode_root + block, slot * INODE_BYTES
-    data = bench.read(address) if bench.inside(address, 1) else None
+    block, slot = divmod(INODE_FILE_INO, repair.fmt.inodes_per_block)
+    address, at = repair.superblock.inode_root + block, slot * INODE_BYTES
+    data = repair.read(address) if repair.inside(address, 1) else None
     if data is None:
         return
-    inode = sound_record(bench, INODE_FILE_INO, address, data[at : at + INODE_BYTES])
+    inode = sound_record(repair, INODE_FILE_INO, address, data[at : at + INODE_BYTES])
     if inode is None:
         return
-    bench.write(address, data[:at] + inode.encode(bench.fmt, address) + data[at + INODE_BYTES :])
+    repair.write(address, data[:at] + inode.encode(repair.fmt, address) + data[at + INODE_BYTES :])
     if inode.form == FORM_EXTENT_TREE:
-        for _ in Remains(bench, ExtentNode, INODE_FILE_INO, inode.root).leaves():
+        for _ in Remains(repair, ExtentNode, INODE_FILE_INO, inode.root).leaves():
             pass
 
 
-def records_at(bench: Bench, address: int, data: bytes | None) -> list[Inode]:
+def records_at(repair: RepairContext, address: int, data: bytes | None) -> list[Inode]:
     """The sound records of a block, whatever inodes they are."""
     found: list[Inode] = []
     for at in range(0, len(data or b""), INODE_BYTES):
         assert data is not None
         if data[at + 4 : at + 8] == MAGIC:
             try:
-                found.append(Inode.decode(bench.fmt, address, data[at : at + INODE_BYTES]))
+                found.append(Inode.decode(repair.fmt, address, data[at : at + INODE_BYTES]))
             except CorruptionError:
                 continue
     return found
 
 
-def _trustworthy(bench: Bench, file: InodeFile) -> bool:
+def _trustworthy(repair: RepairContext, file: InodeFile) -> bool:
     """Whether each chunk holds a record of its own, and no block records of others."""
-    fmt = bench.fmt
+    fmt = repair.fmt
     for number in file.chunks:
         first, own = number * fmt.inodes_per_chunk, False
         for index in range(fmt.chunk_blocks):
             address = file.block(number, index)
-            for inode in records_at(bench, address, bench.read(address)):
+            for inode in records_at(repair, address, repair.read(address)):
                 if (inode.ino - first) // fmt.inodes_per_block != index:
                     return False
                 own = True
@@ -91,21 +91,21 @@ def _trustworthy(bench: Bench, file: InodeFile) -> bool:
     return True
 
 
-def _mapped_by_scan(bench: Bench, file: InodeFile | None) -> InodeFile | None:
+def _mapped_by_scan(repair: RepairContext, file: InodeFile | None) -> InodeFile | None:
     places: dict[tuple[int, int], _Found] = {}
     owners: set[int] = set()
-    mapped, marks, fmt = _addresses(file), Marks(bench), bench.fmt
-    chunks = fmt.inode_groups_max(bench.superblock.blocks) * fmt.chunks_per_inode_group
-    for address, data in used_blocks(bench, marks, (MAGIC, *TREES), mapped):
-        if marks.used(address) and (owner := owner_of_leaf(bench, address, data)) is not None:
+    mapped, marks, fmt = _addresses(file), Marks(repair), repair.fmt
+    chunks = fmt.inode_groups_max(repair.superblock.blocks) * fmt.chunks_per_inode_group
+    for address, data in used_blocks(repair, marks, (MAGIC, *TREES), mapped):
+        if marks.used(address) and (owner := owner_of_leaf(repair, address, data)) is not None:
             owners.add(owner // fmt.inodes_per_chunk)
-        place, newest = _place_of(bench, records_at(bench, address, data))
+        place, newest = _place_of(repair, records_at(repair, address, data))
         if place is None or place[0] >= chunks:
             continue
         found = _Found(address in mapped, marks.used(address), newest, address)
         if found.mapped or found.marked:
             places[place] = max(places.get(place, found), found)
-    return _file_of(bench, places, {number for number in owners if number < chunks})
+    return _file_of(repair, places, {number for number in owners if number < chunks})
 
 
 def _addresses(file: InodeFile | None) -> set[int]:
@@ -114,9 +114,9 @@ def _addresses(file: InodeFile | None) -> set[int]:
     return {file.block(number, index) for number in file.chunks for index in range(file.chunk_blocks)}
 
 
-def _place_of(bench: Bench, records: list[Inode]) -> tuple[tuple[int, int] | None, int]:
+def _place_of(repair: RepairContext, records: list[Inode]) -> tuple[tuple[int, int] | None, int]:
     """((chunk, block in it), newest time) of a block of records; None when they do not agree, or there are none."""
-    fmt = bench.fmt
+    fmt = repair.fmt
     blocks = {inode.ino // fmt.inodes_per_block for inode in records if inode.ino < _INO_MAX}
     if len(blocks) != 1:
         return None, 0
@@ -124,18 +124,18 @@ def _place_of(bench: Bench, records: list[Inode]) -> tuple[tuple[int, int] | Non
     return divmod(block, fmt.chunk_blocks), max(inode.ctime for inode in records)
 
 
-def _file_of(bench: Bench, places: dict[tuple[int, int], _Found], owners: set[int]) -> InodeFile | None:
+def _file_of(repair: RepairContext, places: dict[tuple[int, int], _Found], owners: set[int]) -> InodeFile | None:
     """The table of the blocks found. Of the chunks in `owners` there are trees: they are mapped though all is lost."""
     if not places:
         return None
-    fmt = bench.fmt
-    context = Context(bench.device, bench.superblock, Findings(), Claims(bench.superblock.blocks))
+    fmt = repair.fmt
+    context = Context(repair.device, repair.superblock, Findings(), Claims(repair.superblock.blocks))
     file = InodeFile(Mapping(context, Inode(INODE_FILE_INO)), fmt.chunk_blocks)
     first = places.get((0, 0))
-    root = bench.superblock.inode_root
-    if first is not None and first.address != root and bench.inside(first.address, fmt.chunk_blocks):
+    root = repair.superblock.inode_root
+    if first is not None and first.address != root and repair.inside(first.address, fmt.chunk_blocks):
         root = first.address
-        bench.superblock = bench.superblock.next(inode_root=root)
+        repair.superblock = repair.superblock.next(inode_root=root)
     file.chunks[0] = root
     for number in sorted((owners | {chunk for chunk, _ in places}) - {0}):
         blocks = [places.get((number, index)) for index in range(fmt.chunk_blocks)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deferfs.check.claims import blocks_text
-from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair.context import NoRoomError, RepairContext
 from deferfs.limits import JOURNAL_BLOCKS_MIN
 from deferfs.ondisk.bitmap import Bitmap
 
@@ -14,8 +14,8 @@ Area = tuple[int, int]
 class Layout:
     """Claims the areas that may stay (`claim`, before file data is looked at), and moves the others (`move`, after)."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, repair: RepairContext) -> None:
+        self.repair = repair
         self.regions_stay = False
         self.journal_stays = False
 
@@ -26,57 +26,57 @@ class Layout:
 
     def claim(self) -> None:
         """Claim what does not lie over metadata. The bitmaps come first: they cannot be smaller."""
-        bench, superblock = self.bench, self.bench.superblock
+        repair, superblock = self.repair, self.repair.superblock
         regions = [area for area in superblock.bitmap_regions if area[1]]
         if regions != list(superblock.bitmap_regions):
-            bench.superblock = superblock.next(bitmap_regions=tuple(regions))
+            repair.superblock = superblock.next(bitmap_regions=tuple(regions))
         self.regions_stay = self._claim_all(regions)
         self.journal_stays = self._claim_all([(superblock.journal_start, superblock.journal_blocks)])
 
     def _claim_all(self, areas: list[Area]) -> bool:
-        bench, end = self.bench, 0
+        repair, end = self.repair, 0
         for first, length in sorted(areas):
-            if first < end or not bench.inside(first, length) or bench.used.find(1, first, first + length) >= 0:
+            if first < end or not repair.inside(first, length) or repair.used.find(1, first, first + length) >= 0:
                 return False
             end = first + length
         for area in areas:
-            bench.claim(*area, structure=True)
+            repair.claim(*area, structure=True)
         return True
 
     def move(self) -> None:
         """Find new places for the others. NoRoomError."""
-        bench = self.bench
+        repair = self.repair
         if not self.regions_stay:
-            region = free_run(bench, bench.superblock.groups, bench.superblock.groups)
-            bench.superblock = bench.superblock.next(bitmap_regions=(region,))
-            bench.note(f"bitmaps: moved to {blocks_text(region[0], sum(region))}")
+            region = free_run(repair, repair.superblock.groups, repair.superblock.groups)
+            repair.superblock = repair.superblock.next(bitmap_regions=(region,))
+            repair.note(f"bitmaps: moved to {blocks_text(region[0], sum(region))}")
         if not self.journal_stays:
-            wanted = bench.superblock.journal_blocks
-            first, length = free_run(bench, wanted, min(wanted, JOURNAL_BLOCKS_MIN))
-            bench.superblock = bench.superblock.next(journal_start=first, journal_blocks=length, journal_tail=0)
-            bench.note(f"journal: moved to {blocks_text(first, first + length)}")
+            wanted = repair.superblock.journal_blocks
+            first, length = free_run(repair, wanted, min(wanted, JOURNAL_BLOCKS_MIN))
+            repair.superblock = repair.superblock.next(journal_start=first, journal_blocks=length, journal_tail=0)
+            repair.note(f"journal: moved to {blocks_text(first, first + length)}")
             for address in range(first, first + length):
-                bench.disk.write(address * bench.fmt.block_size, bytes(bench.fmt.block_size))
+                repair.disk.write(address * repair.fmt.block_size, bytes(repair.fmt.block_size))
 
 
-def free_run(bench: Bench, wanted: int, least: int) -> Area:
+def free_run(repair: RepairContext, wanted: int, least: int) -> Area:
     """A run of free blocks that nothing old names, now held: as long as `wanted`, or half of it again and again, but
     not below `least`: in a smaller log than that, some operations would never fit.
     """
     while wanted:
-        first = bench.stock.find_run(wanted) if wanted <= len(bench.used) else -1
+        first = repair.stock.find_run(wanted) if wanted <= len(repair.used) else -1
         if first >= 0:
-            bench.claim(first, wanted, structure=True)
+            repair.claim(first, wanted, structure=True)
             return first, wanted
         wanted = max(wanted // 2, least) if wanted > least else 0
     raise NoRoomError
 
 
-def write_bitmaps(bench: Bench) -> None:
+def write_bitmaps(repair: RepairContext) -> None:
     """The free-space bitmaps, from what is held: the last step."""
-    size = bench.fmt.bits_per_bitmap
-    for group in bench.steps("free space", range(bench.superblock.groups)):
-        bits = bench.used[group * size : (group + 1) * size]
+    size = repair.fmt.bits_per_bitmap
+    for group in repair.steps("free space", range(repair.superblock.groups)):
+        bits = repair.used[group * size : (group + 1) * size]
         bits.extend([1] * (size - len(bits)))
-        address = bench.superblock.bitmap_address(group)
-        bench.write(address, Bitmap(group, bits).encode(bench.fmt, address))
+        address = repair.superblock.bitmap_address(group)
+        repair.write(address, Bitmap(group, bits).encode(repair.fmt, address))

@@ -4,15 +4,15 @@ Directories: the key of an entry is found from its name by a keyed hash, and dam
 damaged key in one of 2^55 cases, a damaged name in one of 2^55 or, where hashes have 31 bits, of 2^23. So each entry
 proves by itself that its name and key are whole, though not the inode between them.
 
-Files: an extent proves nothing by itself. But where it lies tells: what is marked as used, and nobody holds when all
-others are heard, is what the leaf has mapped.
+Files: an extent proves nothing by itself. But where it lies tells: a block that is marked as used, and that no
+other structure claims, is one that the leaf has mapped.
 """
 
 from __future__ import annotations
 
 from typing import TypeVar
 
-from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.context import RepairContext
 from deferfs.errors import CorruptionError
 from deferfs.ondisk.directory import may_have_key, unpack_entry
 from deferfs.ondisk.format import HEADER, Format
@@ -33,21 +33,21 @@ def torn_leaf(fmt: Format, kind: type[N], ino: int, address: int, data: bytes) -
         return None
 
 
-def salvage_leaf(bench: Bench, ino: int, address: int, data: bytes) -> DirectoryNode | None:
+def salvage_leaf(repair: RepairContext, ino: int, address: int, data: bytes) -> DirectoryNode | None:
     """The leaf of directory `ino` in the block with a wrong checksum, with the entries that are whole; it is written
     back so. None when the block does not say that it is one, or no entry is left.
     """
-    leaf = torn_leaf(bench.fmt, DirectoryNode, ino, address, data)
+    leaf = torn_leaf(repair.fmt, DirectoryNode, ino, address, data)
     if leaf is None:
         return None
     found = len(leaf.keys)
     for index in reversed(range(found)):
-        if filed_under(bench.fmt, leaf.keys[index], leaf.values[index]) is None:
+        if filed_under(repair.fmt, leaf.keys[index], leaf.values[index]) is None:
             leaf.delete(index)
     if not leaf.keys:
         return None
-    bench.note(f"directory {ino}: block {address} is damaged; {len(leaf.keys)} of its {found} entries kept")
-    bench.write(address, leaf.encode(bench.fmt, address))
+    repair.note(f"directory {ino}: block {address} is damaged; {len(leaf.keys)} of its {found} entries kept")
+    repair.write(address, leaf.encode(repair.fmt, address))
     return leaf
 
 

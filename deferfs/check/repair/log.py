@@ -22,7 +22,7 @@ _WIPE_BLOCKS: Final = 64
 
 
 class Note(Protocol):
-    """`Deeds.note`."""
+    """`RepairLog.note`."""
 
     def __call__(self, text: str, *, loses: bool = True) -> None: ...
 
@@ -31,7 +31,7 @@ def recover(device: Device, superblock: Superblock, now_ns: int, note: Note) -> 
     """Write home what the log holds, up to a damaged transaction if there is one, and empty it.
 
     The log of an image that was left clean holds nothing that is not at home: it is only emptied. Returns the
-    superblock written; `note` is told what else was done. DeviceError.
+    superblock written; `note` gets what else was done. DeviceError.
     """
     context = _context(device, superblock)
     content = replay(context)

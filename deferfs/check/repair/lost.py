@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from array import array
 
-from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.context import RepairContext
 from deferfs.check.repair.extents import held_by, users_inodes
 from deferfs.check.repair.fields import blank
 from deferfs.check.repair.names import Directory, count_names, store_entries
@@ -18,59 +18,59 @@ from deferfs.ondisk.inode import FORM_ENTRIES, ROOT_INO, Inode
 LOST_FOUND = b"lost+found"
 
 
-def reconnect(bench: Bench) -> None:
+def reconnect(repair: RepairContext) -> None:
     """Release the orphans, and put everything else that is in no directory into lost+found."""
-    table, lost = bench.table, array("Q")
-    for ino, slot in users_inodes(bench):
+    table, lost = repair.table, array("Q")
+    for ino, slot in users_inodes(repair):
         named = table.found_in if table.types[slot] == TYPE_DIRECTORY else table.links
         if named[slot]:
             continue
-        inode = bench.inode(ino)
+        inode = repair.inode(ino)
         if not table.nlink[slot] and not (stat.S_ISDIR(inode.mode) and inode.size):
-            _release(bench, inode, slot)
+            _release(repair, inode, slot)
         else:
             lost.append(ino)
     if lost:
-        _give_names(bench, lost)
+        _give_names(repair, lost)
 
 
-def settle_records(bench: Bench) -> None:
+def settle_records(repair: RepairContext) -> None:
     """Write link counts, parents and the absence of orphan slots into every record."""
-    table = bench.table
+    table = repair.table
     for ino, slot in table.inodes():
         if not table.types[slot] or (ino != ROOT_INO and ino < 8):
             continue
-        inode = bench.inode(ino)
+        inode = repair.inode(ino)
         is_directory = table.types[slot] == TYPE_DIRECTORY
         inode.nlink = 2 + table.subdirectories[slot] if is_directory else table.links[slot]
         if is_directory and ino != ROOT_INO:
             inode.parent = table.found_in[slot]
         inode.orphan_slot = 0
-        bench.put(inode)
+        repair.put(inode)
 
 
-def _release(bench: Bench, inode: Inode, slot: int) -> None:
-    bench.note(f"inode {inode.ino}: has no name any more; released", loses=False)
-    for first, length in held_by(bench, inode):
-        bench.release(first, length)
-    bench.table.types[slot] = FREE
-    bench.put(blank(inode.ino, inode.generation))
+def _release(repair: RepairContext, inode: Inode, slot: int) -> None:
+    repair.note(f"inode {inode.ino}: has no name any more; released", loses=False)
+    for first, length in held_by(repair, inode):
+        repair.release(first, length)
+    repair.table.types[slot] = FREE
+    repair.put(blank(inode.ino, inode.generation))
 
 
-def _give_names(bench: Bench, lost: array[int]) -> None:
-    table = bench.table
-    home, path = _lost_found(bench)
-    directory = Directory(bench, bench.inode(home))
+def _give_names(repair: RepairContext, lost: array[int]) -> None:
+    table = repair.table
+    home, path = _lost_found(repair)
+    directory = Directory(repair, repair.inode(home))
     taken = {unpack_entry(value)[2] for _, value in directory.entries()}
     added: list[Entry] = []
     for ino in lost:
         name = _unused(b"#%d" % ino, taken)
-        added.append((name_key(bench.fmt, name, directory.inode.flags), pack_entry(ino, table.type_of(ino), name)))
+        added.append((name_key(repair.fmt, name, directory.inode.flags), pack_entry(ino, table.type_of(ino), name)))
         table.found_in[table.slot(ino)] = home
-        bench.note(f"inode {ino}: in no directory; now /{path.decode()}/{name.decode()}")
+        repair.note(f"inode {ino}: in no directory; now /{path.decode()}/{name.decode()}")
     added.sort()
-    store_entries(bench, directory.inode, directory, directory.entries, added)
-    count_names(bench, home, lost)
+    store_entries(repair, directory.inode, directory, directory.entries, added)
+    count_names(repair, home, lost)
 
 
 def _unused(name: bytes, taken: set[bytes]) -> bytes:
@@ -81,27 +81,27 @@ def _unused(name: bytes, taken: set[bytes]) -> bytes:
     return found
 
 
-def _lost_found(bench: Bench) -> tuple[int, bytes]:
+def _lost_found(repair: RepairContext) -> tuple[int, bytes]:
     """The inode and the name of lost+found in the root directory, which is made if need be."""
-    table = bench.table
-    root = Directory(bench, bench.inode(ROOT_INO))
+    table = repair.table
+    root = Directory(repair, repair.inode(ROOT_INO))
     taken: set[bytes] = set()
     for _, value in root.entries():
         ino, _, name = unpack_entry(value)
         if name == LOST_FOUND and table.type_of(ino) == TYPE_DIRECTORY:
             return ino, name
         taken.add(name)
-    inode = free_inode(bench)
+    inode = free_inode(repair)
     inode.mode, inode.parent = stat.S_IFDIR | 0o700, ROOT_INO
-    inode.atime = inode.mtime = inode.ctime = inode.crtime = bench.now_ns
-    inode.nlink, inode.flags = 2, bench.superblock.directory_flags
+    inode.atime = inode.mtime = inode.ctime = inode.crtime = repair.now_ns
+    inode.nlink, inode.flags = 2, repair.superblock.directory_flags
     inode.set_entries(FORM_ENTRIES, ())
     slot = table.slot(inode.ino)
     table.enter(slot, inode)
     table.found_in[slot] = ROOT_INO
-    bench.put(inode)
+    repair.put(inode)
     name = _unused(LOST_FOUND, taken)
-    entry = (name_key(bench.fmt, name, root.inode.flags), pack_entry(inode.ino, TYPE_DIRECTORY, name))
-    store_entries(bench, root.inode, root, root.entries, [entry])
-    count_names(bench, ROOT_INO, array("Q", [inode.ino]))
+    entry = (name_key(repair.fmt, name, root.inode.flags), pack_entry(inode.ino, TYPE_DIRECTORY, name))
+    store_entries(repair, root.inode, root, root.entries, [entry])
+    count_names(repair, ROOT_INO, array("Q", [inode.ino]))
     return inode.ino, name

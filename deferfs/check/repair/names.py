@@ -8,7 +8,7 @@ from itertools import chain
 
 from deferfs.check.nearby import NearbyNames
 from deferfs.check.repair.attributes import chain_blocks
-from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair.context import NoRoomError, RepairContext
 from deferfs.check.repair.filing import Filing, shown
 from deferfs.check.repair.trees import Entry, Remains, build
 from deferfs.check.table import FREE, TYPE_DIRECTORY
@@ -22,16 +22,16 @@ _INLINE_ENTRY_BYTES = 10
 _WALKING, _KNOWN = 1, 2
 
 
-def mend_directories(bench: Bench) -> None:
+def mend_directories(repair: RepairContext) -> None:
     """Take out what no directory may hold, and count the names of every inode in the table."""
-    _find_parents(bench)
-    _cut_circles(bench)
-    for ino, slot in bench.table.inodes():
-        if bench.table.types[slot] == TYPE_DIRECTORY:
-            _Mender(bench, bench.inode(ino)).mend()
-    if bench.narrowed:
-        many = "directory has" if bench.narrowed == 1 else "directories have"
-        bench.note(f"{bench.narrowed} {many} readdir offsets of 31 bits now", loses=False)
+    _find_parents(repair)
+    _cut_circles(repair)
+    for ino, slot in repair.table.inodes():
+        if repair.table.types[slot] == TYPE_DIRECTORY:
+            _Mender(repair, repair.inode(ino)).mend()
+    if repair.narrowed:
+        many = "directory has" if repair.narrowed == 1 else "directories have"
+        repair.note(f"{repair.narrowed} {many} readdir offsets of 31 bits now", loses=False)
 
 
 def possible_name(name: bytes) -> bool:
@@ -42,9 +42,9 @@ def possible_name(name: bytes) -> bool:
 class Directory:
     """What is left of one directory: its entries, and the nodes they are in."""
 
-    def __init__(self, bench: Bench, inode: Inode) -> None:
+    def __init__(self, repair: RepairContext, inode: Inode) -> None:
         self.inode = inode
-        self.remains = Remains(bench, DirectoryNode, inode.ino, inode.root)
+        self.remains = Remains(repair, DirectoryNode, inode.ino, inode.root)
 
     def entries(self) -> Iterator[Entry]:
         """As found: neither sorted nor sound."""
@@ -53,13 +53,13 @@ class Directory:
         return iter(self.inode.entries)
 
 
-def _find_parents(bench: Bench) -> None:
+def _find_parents(repair: RepairContext) -> None:
     """Note in `found_in` where each directory is: where it says it is, if that one names it, else where it is named."""
-    table = bench.table
+    table = repair.table
     for ino, slot in table.inodes():
         if table.types[slot] != TYPE_DIRECTORY:
             continue
-        for _, value in Directory(bench, bench.inode(ino)).entries():
+        for _, value in Directory(repair, repair.inode(ino)).entries():
             try:
                 target, _, name = unpack_entry(value)
             except CorruptionError:
@@ -71,9 +71,9 @@ def _find_parents(bench: Bench) -> None:
                 table.found_in[at] = ino
 
 
-def _cut_circles(bench: Bench) -> None:
+def _cut_circles(repair: RepairContext) -> None:
     """Take a directory that is its own ancestor out of the one that holds it; it will be found to be lost."""
-    table = bench.table
+    table = repair.table
     states = bytearray(len(table.types))
     states[table.slot(ROOT_INO)] = _KNOWN
     for _, slot in table.inodes():
@@ -95,8 +95,8 @@ class _Mender:
     """One directory. `dropped` are the positions of entries that do not stay where they are, `displaced` those that
     do stay, under another key, with the lowest key that they may have."""
 
-    def __init__(self, bench: Bench, inode: Inode) -> None:
-        self.bench = bench
+    def __init__(self, repair: RepairContext, inode: Inode) -> None:
+        self.repair = repair
         self.inode = inode
         self.dropped: set[int] = set()
         self.displaced: list[Entry] = []
@@ -107,32 +107,32 @@ class _Mender:
         self.names = NearbyNames()
 
     def mend(self) -> None:
-        bench, inode = self.bench, self.inode
-        directory = Directory(bench, inode)
-        if bench.narrow and not inode.flags & FLAG_KEYS31:
+        repair, inode = self.repair, self.inode
+        directory = Directory(repair, inode)
+        if repair.narrow and not inode.flags & FLAG_KEYS31:
             self._narrow()
         for position, (key, value) in enumerate(directory.entries()):
             self._judge(position, key, value)
         if self.dropped or self.displaced or directory.remains.damaged:
             if not self.narrowed:
-                bench.note(f"directory {inode.ino}: built anew")
+                repair.note(f"directory {inode.ino}: rebuilt")
             self.displaced.sort()
-            self.targets = store_entries(bench, inode, directory, lambda: self._kept(directory), self.displaced)
+            self.targets = store_entries(repair, inode, directory, lambda: self._kept(directory), self.displaced)
         else:
             inode.size = len(self.targets)
-            inode.blocks = len(directory.remains.nodes) + len(chain_blocks(bench, inode))
-            bench.put(inode)
-        count_names(bench, inode.ino, self.targets)
+            inode.blocks = len(directory.remains.nodes) + len(chain_blocks(repair, inode))
+            repair.put(inode)
+        count_names(repair, inode.ino, self.targets)
 
     def _narrow(self) -> None:
         """From now on its names have 31-bit hashes: the keys that its entries have are wrong."""
         inode = self.inode
         if inode.size > DIRECTORY_ENTRIES_MAX:
-            self.bench.note(f"directory {inode.ino}: too many entries for 31-bit keys; left as it is", loses=False)
+            self.repair.note(f"directory {inode.ino}: too many entries for 31-bit keys; left as it is", loses=False)
             return
         inode.flags |= FLAG_KEYS31
         self.narrowed = True
-        self.bench.narrowed += 1
+        self.repair.narrowed += 1
 
     def _kept(self, directory: Directory) -> Iterator[Entry]:
         if self.narrowed:
@@ -149,8 +149,8 @@ class _Mender:
         if reason:
             self._drop(position, f"{shown(name)} removed: {reason}")
             return
-        low = name_key(self.bench.fmt, name, self.inode.flags)
-        found = self.bench.table.type_of(ino)
+        low = name_key(self.repair.fmt, name, self.inode.flags)
+        found = self.repair.table.type_of(ino)
         self.targets.append(ino)
         if not self.narrowed:  # where nothing stays under its key
             if low <= key < low + DIRECTORY_WINDOW and key > self.last_key and found == file_type:
@@ -162,11 +162,11 @@ class _Mender:
 
     def _drop(self, position: int, text: str) -> None:
         self.dropped.add(position)
-        self.bench.note(f"directory {self.inode.ino}: {text}")
+        self.repair.note(f"directory {self.inode.ino}: {text}")
 
     def _why_not(self, ino: int, name: bytes) -> str:
         """Why the entry cannot stay; nothing when it can."""
-        table = self.bench.table
+        table = self.repair.table
         if not possible_name(name):
             return "no file may be called so"
         found = table.type_of(ino)
@@ -180,12 +180,12 @@ class _Mender:
 
 
 def store_entries(
-    bench: Bench, inode: Inode, old: Directory, kept: Callable[[], Iterator[Entry]], others: list[Entry]
+    repair: RepairContext, inode: Inode, old: Directory, kept: Callable[[], Iterator[Entry]], others: list[Entry]
 ) -> array[int]:
     """Make the directory hold the entries `kept()`, which may be read from `old` meanwhile, and `others` beside them,
     as `Filing` does. Returns the inodes named. NoRoomError."""
     targets = array("Q")
-    wanted = Filing(bench, inode.ino, targets).entries(kept(), others)
+    wanted = Filing(repair, inode.ino, targets).entries(kept(), others)
     head: list[Entry] = []
     room, nodes = inode.room(), 0
     while room >= 0 and (entry := next(wanted, None)) is not None:
@@ -196,24 +196,24 @@ def store_entries(
         inode.set_entries(FORM_ENTRIES, tuple(head))
     else:
         try:
-            root, nodes = build(bench, DirectoryNode, inode.ino, chain(head, wanted))
+            root, nodes = build(repair, DirectoryNode, inode.ino, chain(head, wanted))
             old.remains.release()
         except NoRoomError:
             # the old nodes are room for the new ones, once everything in them is in memory
             del targets[:]
-            everything = list(Filing(bench, inode.ino, targets).entries(kept(), others))
+            everything = list(Filing(repair, inode.ino, targets).entries(kept(), others))
             old.remains.release()
-            root, nodes = build(bench, DirectoryNode, inode.ino, everything)
+            root, nodes = build(repair, DirectoryNode, inode.ino, everything)
         inode.set_tree(FORM_DIRECTORY_TREE, root)
     inode.size = len(targets)
-    inode.blocks = nodes + len(chain_blocks(bench, inode))
-    bench.put(inode)
+    inode.blocks = nodes + len(chain_blocks(repair, inode))
+    repair.put(inode)
     return targets
 
 
-def count_names(bench: Bench, ino: int, targets: array[int]) -> None:
+def count_names(repair: RepairContext, ino: int, targets: array[int]) -> None:
     """Count the names that directory `ino` gives."""
-    table = bench.table
+    table = repair.table
     own = table.slot(ino)
     for target in targets:
         slot = table.slot(target)

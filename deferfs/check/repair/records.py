@@ -7,7 +7,7 @@ file data: of a block claimed by both, the metadata keeps it.
 from __future__ import annotations
 
 from deferfs.check.repair.attributes import mend_xattrs
-from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.context import RepairContext
 from deferfs.check.repair.fields import blank, mend_fields, mend_reserved
 from deferfs.check.repair.salvage import plausible_record, sound_record
 from deferfs.check.repair.trees import Remains
@@ -25,89 +25,89 @@ from deferfs.ondisk.inode import (
 from deferfs.ondisk.node import DirectoryNode, ExtentNode
 
 
-def mend_records(bench: Bench) -> None:
-    """Free every record that cannot be used, mend the others, and claim their metadata."""
-    for number in bench.steps("records", sorted(bench.file.chunks)):
-        for index in range(bench.fmt.chunk_blocks):
-            _mend_block(bench, number, index)
+def mend_records(repair: RepairContext) -> None:
+    """Free every record that cannot be used, correct the others, and claim their metadata."""
+    for number in repair.steps("records", sorted(repair.file.chunks)):
+        for index in range(repair.fmt.chunk_blocks):
+            _mend_block(repair, number, index)
 
 
-def _mend_block(bench: Bench, number: int, index: int) -> None:
-    fmt, table = bench.fmt, bench.table
-    address = bench.file.block(number, index)
-    data = bench.read(address) if bench.inside(address, 1) else None
+def _mend_block(repair: RepairContext, number: int, index: int) -> None:
+    fmt, table = repair.fmt, repair.table
+    address = repair.file.block(number, index)
+    data = repair.read(address) if repair.inside(address, 1) else None
     first = number * fmt.inodes_per_chunk + index * fmt.inodes_per_block
     base = table.bases[number] + index * fmt.inodes_per_block
-    usable = [_usable(bench, first + slot, base + slot, address, slot, data) for slot in range(fmt.inodes_per_block)]
-    bench.name(address)
+    usable = [_usable(repair, first + slot, base + slot, address, slot, data) for slot in range(fmt.inodes_per_block)]
+    repair.name(address)
     if number and not any(usable):
         # Nothing shows that this block is the table's: it is not written to, but replaced if the chunk is needed.
-        bench.lost_blocks.add((number, index))
+        repair.lost_blocks.add((number, index))
         if data is None or any(data):
-            bench.note(
+            repair.note(
                 f"inodes {first} to {first + len(usable) - 1}: no record can be read; freed, but for trees found"
             )
         table.types[base : base + len(usable)] = bytes([DAMAGED]) * len(usable)
         return
-    bench.claim(address, 1, structure=True)
+    repair.claim(address, 1, structure=True)
     for slot, inode in enumerate(usable):
         ino = first + slot
         lost = inode is None
         if inode is None:
             inode = blank(ino)
         if ino < FIRST_INO:
-            if mend_reserved(inode, bench.now_ns, bench.superblock.directory_flags):
-                bench.note("root directory: made anew")
+            if mend_reserved(inode, repair.now_ns, repair.superblock.directory_flags):
+                repair.note("root directory: re-created")
         elif inode.mode == FREE:
             inode = blank(ino, inode.generation)
         else:
-            inode = _mend_fields(bench, inode)
+            inode = _mend_fields(repair, inode)
         if inode.mode:
             if inode.flags & FLAG_KEYS31:
-                bench.superblock = bench.superblock.with_keys31()
-            _claim_metadata(bench, inode)
+                repair.superblock = repair.superblock.with_keys31()
+            _claim_metadata(repair, inode)
             table.enter(base + slot, inode)
-        bench.put(inode)
+        repair.put(inode)
         if lost:
             table.types[base + slot] = DAMAGED  # until `find_lost_leaves` has looked for its tree
 
 
-def _mend_fields(bench: Bench, inode: Inode) -> Inode:
+def _mend_fields(repair: RepairContext, inode: Inode) -> Inode:
     was = inode.copy()
     if not mend_fields(inode):
-        bench.note(f"inode {inode.ino}: of an impossible type or form; freed")
+        repair.note(f"inode {inode.ino}: of an impossible type or form; freed")
         return blank(inode.ino, inode.generation)
     wrong = [name for name in ("mode", "form", "flags", "rdev", "size") if getattr(inode, name) != getattr(was, name)]
     if wrong:
-        bench.note(f"inode {inode.ino}: {', '.join(wrong)} set right")
+        repair.note(f"inode {inode.ino}: {', '.join(wrong)} set right")
     return inode
 
 
-def _usable(bench: Bench, ino: int, slot: int, address: int, index: int, data: bytes | None) -> Inode | None:
+def _usable(repair: RepairContext, ino: int, slot: int, address: int, index: int, data: bytes | None) -> Inode | None:
     """Record `index` of the block, if it is sound, or damaged so that it can be used."""
     if data is None:
         return None
     raw = data[index * INODE_BYTES : (index + 1) * INODE_BYTES]
-    inode = sound_record(bench, ino, address, raw)
+    inode = sound_record(repair, ino, address, raw)
     if inode is None:
-        inode = plausible_record(bench, ino, address, raw)
-        bench.doubtful[slot] = inode is not None
+        inode = plausible_record(repair, ino, address, raw)
+        repair.doubtful[slot] = inode is not None
     return inode
 
 
-def _claim_metadata(bench: Bench, inode: Inode) -> None:
+def _claim_metadata(repair: RepairContext, inode: Inode) -> None:
     if inode.ino == ORPHAN_FILE_INO:
         return  # every orphan is released, and the table emptied without a look at it
     if inode.form in (FORM_EXTENT_TREE, FORM_DIRECTORY_TREE):
         kind = ExtentNode if inode.form == FORM_EXTENT_TREE else DirectoryNode
-        remains = Remains(bench, kind, inode.ino, inode.root)
+        remains = Remains(repair, kind, inode.ino, inode.root)
         for _ in remains.leaves():
             pass
         for address in remains.named:
-            bench.name(address)
+            repair.name(address)
         for address in remains.nodes:
-            bench.claim(address, 1, structure=True)
+            repair.claim(address, 1, structure=True)
         if remains.damaged and inode.ino != INODE_FILE_INO:
-            bench.damaged_trees[inode.ino] = kind
+            repair.damaged_trees[inode.ino] = kind
     if inode.ino != INODE_FILE_INO:
-        mend_xattrs(bench, inode)
+        mend_xattrs(repair, inode)

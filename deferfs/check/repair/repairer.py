@@ -11,7 +11,7 @@ from bitarray import bitarray
 from deferfs.check import catalogue
 from deferfs.check.checker import check_image
 from deferfs.check.context import Progress
-from deferfs.check.repair.bench import Bench, Deeds, NoRoomError
+from deferfs.check.repair.context import NoRoomError, RepairContext, RepairLog
 from deferfs.check.repair.extents import ExtentMender
 from deferfs.check.repair.inodefile import find_inode_table
 from deferfs.check.repair.layout import Layout, write_bitmaps
@@ -50,7 +50,7 @@ class Repaired:
 
 def recover_log(device: Device, now_ns: int) -> None:
     """Replay the log and leave the image marked unclean, with an empty log. ImageError, DeviceError."""
-    recover(device, read_superblock(device, Findings()), now_ns, Deeds().note)
+    recover(device, read_superblock(device, Findings()), now_ns, RepairLog().note)
 
 
 def mark(device: Device, now_ns: int, *, clean: bool) -> None:
@@ -70,87 +70,93 @@ def repair_image(
     ImageError when there is nothing to start from: no superblock, or not one inode record; then at most the log has
     been replayed. DeviceError when the image cannot be written.
     """
-    deeds = Deeds()
-    correct_copies(device, deeds)
+    repair_log = RepairLog()
+    correct_copies(device, repair_log)
     findings = Findings()
     best = read_superblock(device, findings, spare)
     lost = [problem for problem in findings.problems if problem.number == catalogue.SUPERBLOCK_LOST.number]
     for problem in lost:
-        deeds.note(f"superblock: both copies written from the spare one at byte {problem.where['offset']}")
+        repair_log.note(f"superblock: both copies written from the spare one at byte {problem.where['offset']}")
     superblock = best if lost else more_plausible(device, best)
     if superblock is not best:
-        deeds.note("superblock: constants of the older copy taken, which fit the image better")
-    superblock = recover(device, superblock, now_ns, deeds.note)
+        repair_log.note("superblock: constants of the older copy taken, which fit the image better")
+    superblock = recover(device, superblock, now_ns, repair_log.note)
     if narrow:
         superblock = superblock.with_keys31()
     for _ in range(ROUNDS_MAX):
         out = WriteOut(device, superblock, now_ns, through_log=False)
-        bench = Bench(
-            device, superblock, now_ns, spill=partial(_spill, out), deeds=deeds, progress=progress, narrow=narrow
+        repair = RepairContext(
+            device,
+            superblock,
+            now_ns,
+            spill=partial(_spill, out),
+            repair_log=repair_log,
+            progress=progress,
+            narrow=narrow,
         )
         try:
-            moved = _steps(bench)
+            moved = _steps(repair)
         except NoRoomError as error:
             raise ImageError(f"{device.name}: no free block is left for what the repair has to write") from error
-        _put_superblocks(bench)
-        report = check_image(bench.device, progress=progress)
-        superblock = _write_out(bench, out, through_log=not moved, clean=report.clean and report.complete)
+        _put_superblocks(repair)
+        report = check_image(repair.device, progress=progress)
+        superblock = _write_out(repair, out, through_log=not moved, clean=report.clean and report.complete)
         if report.clean and report.complete:
             break
-    return Repaired(tuple(deeds.texts), deeds.total, report, not deeds.losses)
+    return Repaired(tuple(repair_log.texts), repair_log.total, report, not repair_log.lossy)
 
 
-def _steps(bench: Bench) -> bool:
+def _steps(repair: RepairContext) -> bool:
     """Decide everything; whether an area was moved."""
-    file = find_inode_table(bench)
+    file = find_inode_table(repair)
     if file is None:
-        raise ImageError(f"{bench.device.name}: not one inode record can be read; nothing to repair it from")
-    bench.file, bench.table = file, InodeTable(bench.fmt, file)
-    bench.doubtful = bitarray(len(bench.table.types))
-    bench.claim(0, bench.fmt.reserved_blocks, structure=True)
-    name_spares(bench)
-    mend_records(bench)
-    claim_bitmaps(bench)
-    find_lost_leaves(bench)
-    Marks(bench).spare()
-    layout = Layout(bench)
+        raise ImageError(f"{repair.device.name}: not one inode record can be read; nothing to repair it from")
+    repair.file, repair.table = file, InodeTable(repair.fmt, file)
+    repair.doubtful = bitarray(len(repair.table.types))
+    repair.claim(0, repair.fmt.reserved_blocks, structure=True)
+    name_spares(repair)
+    mend_records(repair)
+    claim_bitmaps(repair)
+    find_lost_leaves(repair)
+    Marks(repair).spare()
+    layout = Layout(repair)
     layout.claim()
-    mender = ExtentMender(bench)
+    mender = ExtentMender(repair)
     mender.mend_all()
     layout.move()
     mender.finish()
-    mend_directories(bench)
-    reconnect(bench)
-    settle_records(bench)
-    settle_table(bench)
-    settle_spares(bench)
-    write_bitmaps(bench)
+    mend_directories(repair)
+    reconnect(repair)
+    settle_records(repair)
+    settle_table(repair)
+    settle_spares(repair)
+    write_bitmaps(repair)
     return layout.moved
 
 
-def _put_superblocks(bench: Bench) -> None:
-    """For the check of the outcome; they are written to the disk by other means, which also count anew (105)."""
-    if bench.superblock.sequence > COUNTER_SANE_MAX:
-        bench.superblock = replace(bench.superblock, sequence=0)
+def _put_superblocks(repair: RepairContext) -> None:
+    """For the check of the outcome; they are written to the disk by other means, which also renumber (105)."""
+    if repair.superblock.sequence > COUNTER_SANE_MAX:
+        repair.superblock = replace(repair.superblock, sequence=0)
     for _ in SUPERBLOCK_OFFSETS:
-        bench.superblock = bench.superblock.next(state=STATE_CLEAN, journal_tail=0)
-        bench.device.write(SUPERBLOCK_OFFSETS[bench.superblock.sequence % 2], bench.superblock.encode())
+        repair.superblock = repair.superblock.next(state=STATE_CLEAN, journal_tail=0)
+        repair.device.write(SUPERBLOCK_OFFSETS[repair.superblock.sequence % 2], repair.superblock.encode())
 
 
-def _changed(bench: Bench) -> dict[int, bytes]:
-    return {address: data for address, data in bench.device.pages.items() if address >= bench.fmt.reserved_blocks}
+def _changed(repair: RepairContext) -> dict[int, bytes]:
+    return {address: data for address, data in repair.device.pages.items() if address >= repair.fmt.reserved_blocks}
 
 
-def _write_out(bench: Bench, out: WriteOut, *, through_log: bool, clean: bool) -> Superblock:
-    decided = replace(bench.superblock, sequence=out.superblock.sequence, tail_tid=out.superblock.tail_tid)
+def _write_out(repair: RepairContext, out: WriteOut, *, through_log: bool, clean: bool) -> Superblock:
+    decided = replace(repair.superblock, sequence=out.superblock.sequence, tail_tid=out.superblock.tail_tid)
     out.superblock, out.through_log = decided, through_log
     out.begun = False
-    out.write(_changed(bench), bench.fresh)
+    out.write(_changed(repair), repair.fresh)
     out.finish(clean=clean)
     return out.superblock
 
 
-def _spill(out: WriteOut, bench: Bench) -> None:
+def _spill(out: WriteOut, repair: RepairContext) -> None:
     """More has changed than memory should hold: bring it to the disk now, marked as damaged until the end."""
-    out.write(_changed(bench), bench.fresh)
-    bench.device.pages.clear()
+    out.write(_changed(repair), repair.fresh)
+    repair.device.pages.clear()

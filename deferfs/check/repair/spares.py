@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bitarray import bitarray
 
-from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.context import RepairContext
 from deferfs.check.repair.writeout import WriteOut
 from deferfs.device.base import Device
 from deferfs.errors import CorruptionError
@@ -15,30 +15,30 @@ from deferfs.ondisk.spare import STEP_BYTES, choose_places, encode_spare, nomina
 from deferfs.ondisk.superblock import COMPATIBLE_SPARES, Superblock
 
 
-def name_spares(bench: Bench) -> None:
+def name_spares(repair: RepairContext) -> None:
     """The superblock as found names them: nothing else is written there before the end."""
-    for address in bench.superblock.spares:
-        bench.name(address)
+    for address in repair.superblock.spares:
+        repair.name(address)
 
 
-def settle_spares(bench: Bench) -> None:
+def settle_spares(repair: RepairContext) -> None:
     """Claim the spares, all else being claimed, and write them: a block that something else holds is none."""
-    size, stock = bench.fmt.block_size, bench.stock
+    size, stock = repair.fmt.block_size, repair.stock
     kept = {
         address
-        for address in bench.superblock.spares
-        if bench.inside(address, 1) and not bench.used[address] and not address * size % STEP_BYTES
+        for address in repair.superblock.spares
+        if repair.inside(address, 1) and not repair.used[address] and not address * size % STEP_BYTES
     }
-    chosen = choose_places(bench.superblock, kept, lambda address: not (stock.taken[address] or stock.spared[address]))
+    chosen = choose_places(repair.superblock, kept, lambda address: not (stock.taken[address] or stock.spared[address]))
     for address in chosen:
-        bench.claim(address, 1, structure=True)
+        repair.claim(address, 1, structure=True)
         if address not in kept:
-            bench.fresh.add(address)
-    if tuple(chosen) != bench.superblock.spares:
-        bench.note(_text(bench.superblock, chosen), loses=False)
-    bench.superblock = with_spares(bench.superblock, chosen)
+            repair.fresh.add(address)
+    if tuple(chosen) != repair.superblock.spares:
+        repair.note(_text(repair.superblock, chosen), loses=False)
+    repair.superblock = with_spares(repair.superblock, chosen)
     for address in chosen:
-        bench.write(address, encode_spare(bench.superblock, address))
+        repair.write(address, encode_spare(repair.superblock, address))
 
 
 def with_spares(superblock: Superblock, addresses: list[int]) -> Superblock:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import google_crc32c
 
 from deferfs.check.plausibility import plausibility
-from deferfs.check.repair.bench import Deeds
 from deferfs.check.repair.bits import correct_sealed
+from deferfs.check.repair.context import RepairLog
 from deferfs.check.superblocks import KEPT
 from deferfs.device.base import Device
 from deferfs.errors import DeviceError, ImageError
@@ -27,7 +27,7 @@ def read_copies(device: Device) -> list[Superblock]:
     return sorted(found, key=lambda superblock: -superblock.sequence)
 
 
-def correct_copies(device: Device, deeds: Deeds) -> None:
+def correct_copies(device: Device, repair_log: RepairLog) -> None:
     """Write back the copies of which a single bit is wrong, as they were. DeviceError."""
     for offset in SUPERBLOCK_OFFSETS:
         try:
@@ -41,7 +41,7 @@ def correct_copies(device: Device, deeds: Deeds) -> None:
         except ImageError:
             continue
         device.write(offset, right)
-        deeds.note(f"superblock at byte {offset}: one bit was wrong, and is corrected", loses=False)
+        repair_log.note(f"superblock at byte {offset}: one bit was wrong, and is corrected", loses=False)
 
 
 def more_plausible(device: Device, best: Superblock) -> Superblock:

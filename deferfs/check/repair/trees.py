@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import ge
 
-from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair.context import NoRoomError, RepairContext
 from deferfs.check.repair.leaves import salvage_leaf, torn_leaf
 from deferfs.check.trees import LEVELS_MAX
 from deferfs.errors import CorruptionError
@@ -19,13 +19,13 @@ _KEY_BYTES = 8
 
 class Remains:
     """The nodes of one tree that can be used, reached from `root`. After a walk, `nodes` are their addresses, and
-    `damaged` says that the tree must be built anew, `named` are all addresses in the image that the nodes lead to.
+    `damaged` says that the tree must be rebuilt, `named` are all addresses in the image that the nodes lead to.
 
     Every address is visited once, and a child lies one level lower: a walk ends, whatever the nodes say.
     """
 
-    def __init__(self, bench: Bench, kind: type[Node], ino: int, root: int) -> None:
-        self.bench = bench
+    def __init__(self, repair: RepairContext, kind: type[Node], ino: int, root: int) -> None:
+        self.repair = repair
         self.kind = kind
         self.ino = ino
         self.root = root
@@ -35,7 +35,7 @@ class Remains:
 
     def leaves(self) -> Iterator[Node]:
         """The usable leaves, from left to right, those included that were found without the tree."""
-        found = self.bench.lost_leaves.get(self.ino) if self.kind is DirectoryNode else None
+        found = self.repair.lost_leaves.get(self.ino) if self.kind is DirectoryNode else None
         if not found:
             yield from self._reachable()
             return
@@ -58,7 +58,7 @@ class Remains:
         todo = [(self.root, -1, 0, _KEYS_END)]
         while todo:
             address, level, low, high = todo.pop()
-            if self.bench.inside(address, 1):
+            if self.repair.inside(address, 1):
                 self.named.append(address)
             node = None if address in seen else self._open(address, level)
             if node is None:
@@ -86,25 +86,25 @@ class Remains:
     def release(self) -> None:
         """After a walk: all that the nodes say is known, or in the new tree. What is only named is given back too."""
         for address in self.nodes:
-            self.bench.release(address, 1)
-        found = [address for _, address in self.bench.lost_leaves.get(self.ino, ())]
+            self.repair.release(address, 1)
+        found = [address for _, address in self.repair.lost_leaves.get(self.ino, ())]
         for address in self.named + found:
-            if not self.bench.used[address]:
-                self.bench.stock.give_back(address, 1)
+            if not self.repair.used[address]:
+                self.repair.stock.give_back(address, 1)
 
     def _open(self, address: int, level: int) -> Node | None:
-        bench = self.bench
-        data = bench.read(address) if bench.inside(address, 1) else None
+        repair = self.repair
+        data = repair.read(address) if repair.inside(address, 1) else None
         if data is None:
             return None
         node: Node | None = None
         try:
-            node = bench.decode(self.kind, address, data, f"inode {self.ino}: tree")
+            node = repair.decode(self.kind, address, data, f"inode {self.ino}: tree")
         except CorruptionError:
             if self.kind is DirectoryNode:
-                node = salvage_leaf(bench, self.ino, address, data)
-            elif torn_leaf(bench.fmt, self.kind, self.ino, address, data) is not None:
-                bench.torn_leaves.setdefault(self.ino, set()).add(address)
+                node = salvage_leaf(repair, self.ino, address, data)
+            elif torn_leaf(repair.fmt, self.kind, self.ino, address, data) is not None:
+                repair.torn_leaves.setdefault(self.ino, set()).add(address)
         if node is None:
             return None
         if node.owner != self.ino or node.level > LEVELS_MAX or level not in (-1, node.level):
@@ -112,18 +112,18 @@ class Remains:
         return node
 
 
-def build(bench: Bench, kind: type[Node], ino: int, entries: Iterable[Entry]) -> tuple[int, int]:
+def build(repair: RepairContext, kind: type[Node], ino: int, entries: Iterable[Entry]) -> tuple[int, int]:
     """A new tree of ascending `entries` in fresh blocks: (root, nodes). NoRoomError, with nothing taken."""
     nodes: list[int] = []
     try:
-        made = _leaves(bench, kind, ino, entries, nodes)
+        made = _leaves(repair, kind, ino, entries, nodes)
         level = 1
         while len(made) > 1:
-            made = _parents(bench, kind, ino, made, level, nodes)
+            made = _parents(repair, kind, ino, made, level, nodes)
             level += 1
     except NoRoomError:
         for address in nodes:
-            bench.release(address, 1)
+            repair.release(address, 1)
         raise
     return made[0][1], len(nodes)
 
@@ -132,33 +132,33 @@ _Made = list[tuple[int, int]]
 """(first key, address) of the nodes of one level."""
 
 
-def _leaves(bench: Bench, kind: type[Node], ino: int, entries: Iterable[Entry], nodes: list[int]) -> _Made:
+def _leaves(repair: RepairContext, kind: type[Node], ino: int, entries: Iterable[Entry], nodes: list[int]) -> _Made:
     made: _Made = []
     leaf = kind(ino)
     for key, value in entries:
-        if leaf.used + kind.LEAF_ENTRY_BYTES + len(value) > bench.fmt.block_size:
-            made.append(_write(bench, leaf, nodes))
+        if leaf.used + kind.LEAF_ENTRY_BYTES + len(value) > repair.fmt.block_size:
+            made.append(_write(repair, leaf, nodes))
             leaf = kind(ino)
         leaf.insert_value(len(leaf.keys), key, value)
-    made.append(_write(bench, leaf, nodes))
+    made.append(_write(repair, leaf, nodes))
     return made
 
 
-def _parents(bench: Bench, kind: type[Node], ino: int, made: _Made, level: int, nodes: list[int]) -> _Made:
+def _parents(repair: RepairContext, kind: type[Node], ino: int, made: _Made, level: int, nodes: list[int]) -> _Made:
     """The inner nodes of one level above `made`. The leftmost key of a level bounds nothing: it is 0."""
     parents: _Made = []
     node = kind(ino, level)
     for key, child in made:
-        if node.used + 2 * _KEY_BYTES > bench.fmt.block_size:
-            parents.append(_write(bench, node, nodes))
+        if node.used + 2 * _KEY_BYTES > repair.fmt.block_size:
+            parents.append(_write(repair, node, nodes))
             node = kind(ino, level)
         node.insert_child(len(node.keys), key if parents or len(node.keys) else 0, child)
-    parents.append(_write(bench, node, nodes))
+    parents.append(_write(repair, node, nodes))
     return parents
 
 
-def _write(bench: Bench, node: Node, nodes: list[int]) -> tuple[int, int]:
-    address = bench.allocate()
+def _write(repair: RepairContext, node: Node, nodes: list[int]) -> tuple[int, int]:
+    address = repair.allocate()
     nodes.append(address)
-    bench.write(address, node.encode(bench.fmt, address))
+    repair.write(address, node.encode(repair.fmt, address))
     return (node.keys[0] if len(node.keys) else 0), address

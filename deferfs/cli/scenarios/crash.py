@@ -65,7 +65,7 @@ def measure(side: Side, parameters: Parameters, surroundings: Surroundings, numb
 
 
 def tell(passes: Sequence[Pass], parameters: Parameters) -> list[str]:
-    """The rates."""
+    """The rates as lines of text."""
     return [line for one in passes for line in one.notes]
 
 

@@ -3,7 +3,7 @@
     python -m deferfs.crash.other.disk_server MOUNTPOINT BYTES LOG
 
 The log is a sequence of records, each a header (kind, offset, length) and the bytes. A request is answered when it is
-in the log: whoever has seen an fsync return finds everything that led to it.
+in the log: when an fsync has returned, the log has everything that led to it.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Notes:
                 version.durable = None if version.durable is None else places[version.durable]
 
     def all_marks(self) -> list[int]:
-        """Ascending."""
+        """All marks of the log, in ascending order."""
         found = {mark for versions in self.versions.values() for v in versions for mark in (v.mark, v.durable)}
         return sorted(mark for mark in found if mark is not None)
 
@@ -90,7 +90,7 @@ class Work:
         self.notes = Notes()
 
     def run(self, steps: int) -> Notes:
-        """Do so many steps; after each, something may be made durable."""
+        """Do `steps` steps; after each, something may be made durable."""
         for number in range(_FILES):
             self._begin(f"f{number}", None).durable = 0
         for _ in range(steps):

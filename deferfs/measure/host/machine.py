@@ -42,16 +42,6 @@ def is_deferfs(path: Path) -> bool:
     return filesystem_type(path, os.fsdecode(Path("/proc/self/mountinfo").read_bytes())) == "fuse.deferfs"
 
 
-def process_cpu_seconds(pid: int) -> float:
-    """User and system time of process `pid` with all its threads, in seconds; 0 when it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0.0
-    fields = text.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def process_memory_bytes(pid: int, field: str = "VmHWM") -> int:
     """A memory line of /proc/PID/status in bytes: `VmRSS` now, `VmHWM` the most there was; 0 when
     it is gone.

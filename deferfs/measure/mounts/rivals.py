@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from deferfs.errors import DeferfsError, EnvironmentProblem
+from deferfs.errors import DeferfsError
 from deferfs.measure.host.commands import deferfs_command, run_command
 
 IMAGE_BYTES: Final = 2 << 30
@@ -120,13 +120,6 @@ def plain_unmount(mountpoint: Path) -> None:
             return
         time.sleep(POLL_SECONDS)
     raise DeferfsError(f"{mountpoint} cannot be unmounted: {done.stderr.decode().strip()}")
-
-
-def check_programs(filesystems: Sequence[Filesystem]) -> None:
-    """EnvironmentProblem that names every program that is missing."""
-    missing = [need for fs in filesystems for need in fs.needs if shutil.which(need) is None]
-    if missing:
-        raise EnvironmentProblem(f"missing programs: {', '.join(missing)}; install their packages")
 
 
 @contextlib.contextmanager

@@ -42,13 +42,6 @@ def print_report(report: Report, stream: TextIO) -> None:
     stream.writelines(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
-def render_report(report: Report) -> str:
-    """The text of `print_report`, without colour."""
-    stream = io.StringIO()
-    print_report(report, stream)
-    return stream.getvalue()
-
-
 class _Printer:
     def __init__(self, console: Console, report: Report) -> None:
         self._console, self._report = console, report

@@ -58,11 +58,6 @@ class Histogram(msgspec.Struct, frozen=True):
                 return min(bin_ceiling(floor), self.max_ns)
         return self.max_ns
 
-    @property
-    def mean_ns(self) -> float:
-        """Arithmetic mean in ns; 0 when there are no samples."""
-        return self.total_ns / self.count if self.count else 0.0
-
     def exceedance(self) -> list[tuple[int, float]]:
         """Points (latency ns, fraction of samples that take longer), for a distribution plot.
 

@@ -53,15 +53,6 @@ def ratio(numerator: float, denominator: float) -> float:
     return math.inf if numerator else 1.0
 
 
-def geometric_mean(values: Sequence[float]) -> float:
-    """The geometric mean of positive values; 0 when one of them is 0, NaN when there are none."""
-    if not values:
-        return math.nan
-    if any(value == 0 for value in values):
-        return 0.0
-    return math.exp(math.fsum(math.log(value) for value in values) / len(values))
-
-
 def enough_samples(count: int, percent: float) -> bool:
     """Whether `count` samples tell a percentile. A maximum is what it is, from the first sample on."""
     if percent >= 100:

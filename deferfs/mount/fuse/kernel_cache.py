@@ -41,7 +41,6 @@ class KernelCache:
         self._invalidate = invalidate
         self._position: tuple[int, int] = (0, 0)
         """(directory, cookie) where the last call stopped."""
-        self.invalidated_total = 0
 
     async def trim(self) -> int:
         """Have one batch of entries dropped; the bytes that this will free once the FORGETs have come."""
@@ -57,7 +56,6 @@ class KernelCache:
             self._position = (parent, last) if last else (0, 0)
             if names:
                 await trio.to_thread.run_sync(self._drop, parent, names)
-                self.invalidated_total += len(names)
                 return len(names) * INODE_COST_BYTES
         return 0
 

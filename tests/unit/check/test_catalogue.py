@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from deferfs.check import CATALOGUE, Report, check_image
+from deferfs.check import CATALOGUE, check_image
 from deferfs.check.catalogue import BLOCK_UNREADABLE
 from tests.unit.check.damage.every import CASES
+from tests.unit.check.reports import codes_of
 from tests.unit.check.sample import sample
-
-
-def codes_of(report: Report) -> set[str]:
-    return {problem.code for problem in report.problems}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -92,7 +92,7 @@ def test_an_orphan_file_over_everything_is_not_read_to_its_end() -> None:
 
 # --- no image ---
 @pytest.mark.parametrize("size", [0, 100, 512, 70_000, 1 << 20])
-def test_not_an_image(size: int) -> None:
+def test_a_check_of_what_is_no_image_is_refused(size: int) -> None:
     with pytest.raises(ImageError, match="not a deferfs image"):
         check_image(MemoryDevice(size))
 

@@ -16,15 +16,13 @@ from deferfs.errors import ImageError
 from deferfs.ondisk.format import HEADER_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.inode import FIRST_INO, MAGIC
 from deferfs.ondisk.superblock import Superblock
+from tests.examples import examples
 from tests.unit.check.builder import BLOCK_SIZE, BLOCKS, JOURNAL_BLOCKS
 from tests.unit.check.image import Image, metadata_blocks
+from tests.unit.check.numbers import NUMBERS
 from tests.unit.check.sample import BIG_ENTRIES, FAR, FILES, FIRST_IN_CHUNK_1, SMALL, sample
 
-EXAMPLES = settings(max_examples=100)
-NUMBERS = st.one_of(
-    st.integers(0, 2 * BLOCKS),
-    st.sampled_from([(1 << n) + d for n in (8, 16, 31, 32, 48, 63, 64) for d in (-1, 0)]),
-).map(lambda n: n & 0xFFFF_FFFF_FFFF_FFFF)
+EXAMPLES = settings(max_examples=examples(100))
 
 
 @functools.cache

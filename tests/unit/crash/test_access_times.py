@@ -34,14 +34,14 @@ def test_the_older_time_may_stay_for_a_while(times: AccessTimes) -> None:
     assert times.owed == {INO: 200}
 
 
-def test_what_was_told_is_written_once(times: AccessTimes) -> None:
+def test_an_access_time_that_was_shown_is_written_once(times: AccessTimes) -> None:
     assert times.recorded(INO, node(100), record(200)) == ""
     assert times.owed == {}
     assert "neither the older 200" in times.recorded(INO, node(200), record(100))
 
 
 @pytest.mark.parametrize("atime", [0, 99, 101, 199, 201])
-def test_there_is_no_third_time(times: AccessTimes, atime: int) -> None:
+def test_an_access_time_is_one_of_two(times: AccessTimes, atime: int) -> None:
     assert f"access time {atime}, neither" in times.recorded(INO, node(100), record(atime))
 
 
@@ -53,7 +53,7 @@ def test_a_time_that_is_set_voids_what_is_owed(times: AccessTimes) -> None:
     assert "where 6 was set" in times.recorded(INO, node(5), record(7))
 
 
-def test_nothing_turns_the_time_back(times: AccessTimes) -> None:
+def test_access_times_never_go_back(times: AccessTimes) -> None:
     times.accessed(INO, 100, 150)
     assert times.owed == {INO: 200}
     again = AccessTimes()
@@ -71,7 +71,7 @@ def test_an_inode_keeps_its_generation(times: AccessTimes) -> None:
     assert "generation 4 instead of 3" in times.recorded(INO, node(100), record(100, generation=4))
 
 
-def test_what_is_gone_owes_nothing(times: AccessTimes) -> None:
+def test_deleted_inodes_owe_no_access_time(times: AccessTimes) -> None:
     times.drop(INO)
     times.drop(INO)
     assert times.owed == {}

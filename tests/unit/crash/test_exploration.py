@@ -69,7 +69,7 @@ def test_a_disk_that_fails_ends_the_run(kind: Request, first: str) -> None:
     assert world.explore(limits=FEW).states
 
 
-def test_only_the_error_of_the_disk_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_ended_only_by_an_error_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(Shape())
     monkeypatch.setattr(world.twin.driver, "begin_commit", _damaged)
     with pytest.raises(CorruptionError):

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
-from deferfs.crash.actions import act
 from deferfs.crash.epochs import choices, epochs
 from deferfs.crash.explorer import Explorer, Limits, epoch_dice
 from deferfs.crash.oracle import Oracle
-from deferfs.crash.runs import random_actions
 from deferfs.crash.states import CrashStates, Subset
-from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
-
-
-def a_run(seed: int, count: int = 90) -> World:
-    dice = random.Random(seed)
-    world = World(Shape(room=150, journal_blocks=SMALL_JOURNAL_BLOCKS), seed)
-    for word, numbers in random_actions(dice, count):
-        if word != "remount":
-            act(world, word, numbers)
-    return world
+from deferfs.crash.world import World
+from tests.unit.crash.recordings import a_run
 
 
 @pytest.mark.parametrize("seed", range(3))

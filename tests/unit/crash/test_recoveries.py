@@ -12,7 +12,7 @@ from deferfs.crash.recoveries import run_recovery
 from deferfs.crash.states import CrashStates, Shredded
 from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.device import RecordingDevice
-from tests.unit.crash.test_outcomes import a_run
+from tests.unit.crash.recordings import a_run
 
 
 @pytest.mark.parametrize("seed", range(4))

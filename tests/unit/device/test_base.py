@@ -113,7 +113,7 @@ def test_empty_requests_do_nothing(device: Device) -> None:
 
 def test_close_can_be_called_twice(device: Device) -> None:
     device.close()
-    device.close()
+    device.close()  # raises nothing
 
 
 writes = st.lists(st.tuples(st.integers(0, SIZE - 64), st.binary(max_size=64)), max_size=20)

@@ -34,7 +34,7 @@ def test_a_sticky_fault_stays() -> None:
     assert outcomes(device, 1) == [True]
 
 
-def test_only_its_kinds_fail() -> None:
+def test_a_fault_hits_only_its_kinds_of_requests() -> None:
     device = FailingDevice(MemoryDevice(16), Fault(frozenset({Request.FLUSH, Request.READ}), sticky=True))
     device.write(0, b"x")
     device.discard(0, 1)
@@ -48,7 +48,7 @@ def test_only_its_kinds_fail() -> None:
     ("offset", "length", "fails"),
     [(0, 8, False), (0, 9, True), (8, 1, True), (11, 4, True), (12, 4, False)],
 )
-def test_only_its_range_fails(offset: int, length: int, fails: bool) -> None:
+def test_a_fault_hits_only_its_range(offset: int, length: int, fails: bool) -> None:
     device = FailingDevice(MemoryDevice(16), Fault(WRITES, sticky=True, start=8, stop=12))
     if fails:
         with pytest.raises(DeviceError):

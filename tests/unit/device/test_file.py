@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> str:
     return str(image)
 
 
-def test_what_one_opening_wrote_the_next_reads(path: str) -> None:
+def test_data_is_there_when_the_device_is_opened_again(path: str) -> None:
     device = FileDevice.open(path, writable=True)
     device.write(SIZE - 3, b"end")
     device.flush()

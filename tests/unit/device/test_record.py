@@ -65,7 +65,7 @@ def test_marks_name_places_in_the_log() -> None:
         device.position("second")
 
 
-def test_what_failed_is_not_in_the_log_but_for_flushes() -> None:
+def test_failed_requests_are_not_recorded_except_flushes() -> None:
     everything = frozenset(Request)
     device = RecordingDevice(FailingDevice(MemoryDevice(16), Fault(everything, sticky=True)))
     requests: list[Callable[[], None]] = [

@@ -35,14 +35,14 @@ class TestForget:
         assert cache.forget(8, 1) is None
         assert cache.statistics().anomalies == {"forget_unknown": 1}
 
-    def test_too_many_are_cut_and_noted(self, cache: InodeCache) -> None:
+    def test_forgetting_more_lookups_than_there_are_is_cut_and_noted(self, cache: InodeCache) -> None:
         inode = cache.lookup(8, 1, 2)
         assert cache.forget(8, 5) is None
         assert (inode.lookups, inode.state) == (0, State.IDLE)
         assert cache.forget(8, 1) is None
         assert cache.statistics().anomalies == {"forget_excess": 2}
 
-    def test_too_many_for_an_orphan_hand_it_over_once(self, cache: InodeCache) -> None:
+    def test_forgetting_too_much_of_an_orphan_hands_it_over_once(self, cache: InodeCache) -> None:
         inode = cache.lookup(8, 1, 2)
         cache.orphaned(8, 1, 5)
         assert cache.forget(8, 9) is inode
@@ -50,19 +50,19 @@ class TestForget:
 
 
 class TestOrphaned:
-    def test_nobody_knows_it(self, cache: InodeCache) -> None:
+    def test_an_inode_that_is_not_cached_is_due_at_once(self, cache: InodeCache) -> None:
         inode = cache.orphaned(8, 3, 10)
         assert inode is not None
         assert (inode.state, inode.generation, inode.orphan) == (State.NEED_INACTIVE, 3, True)
         assert cache.pending_blocks == 10
 
-    def test_it_was_idle(self, cache: InodeCache) -> None:
+    def test_an_idle_inode_is_due_at_once(self, cache: InodeCache) -> None:
         (inode,) = idle(cache, 8)
         assert cache.orphaned(8, 1, 10) is inode
         assert not cache.lru
         assert cache.pending_blocks == 10
 
-    def test_somebody_holds_it(self, cache: InodeCache) -> None:
+    def test_a_held_inode_is_due_when_it_is_released(self, cache: InodeCache) -> None:
         inode = cache.lookup(8, 1)
         assert cache.orphaned(8, 1, 10) is None
         assert cache.pending_blocks == 0
@@ -70,7 +70,7 @@ class TestOrphaned:
         assert cache.pending_blocks == 10
 
     @pytest.mark.parametrize("state", [State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING])
-    def test_it_is_on_its_way_already(self, cache: InodeCache, state: State) -> None:
+    def test_an_inode_on_its_way_out_stays_there(self, cache: InodeCache, state: State) -> None:
         (inode,) = idle(cache, 8)
         del cache.lru[8]
         inode.state = state
@@ -78,7 +78,7 @@ class TestOrphaned:
         assert inode.state is state
         assert cache.pending_blocks == 10
 
-    def test_it_was_quarantined(self, cache: InodeCache) -> None:
+    def test_a_quarantined_inode_that_loses_its_name_is_due_again(self, cache: InodeCache) -> None:
         (inode,) = idle(cache, 8)
         del cache.lru[8]
         inode.state = State.QUARANTINED
@@ -87,7 +87,7 @@ class TestOrphaned:
 
 
 class TestPendingBlocks:
-    def test_they_are_counted_while_the_inactivation_is_due(self, cache: InodeCache) -> None:
+    def test_pending_blocks_are_counted_while_the_inactivation_is_due(self, cache: InodeCache) -> None:
         inode = cache.orphaned(8, 1, 10)
         assert inode is not None
         assert cache.begin(inode)
@@ -99,7 +99,7 @@ class TestPendingBlocks:
         cache.finish(inode)
         assert cache.pending_blocks == 0
 
-    def test_finishing_drops_what_is_left_of_them(self, cache: InodeCache) -> None:
+    def test_finishing_an_inactivation_drops_its_pending_blocks(self, cache: InodeCache) -> None:
         inode = cache.orphaned(8, 1, 10)
         assert inode is not None
         cache.begin(inode)
@@ -186,7 +186,7 @@ class TestShrink:
         assert all(inode.state is State.NEED_INACTIVE for inode in due)
         assert list(cache.lru) == [13, 14, 15, 16, 17]
 
-    def test_only_idle_inodes_go(self, cache: InodeCache) -> None:
+    def test_shrinking_takes_only_idle_inodes(self, cache: InodeCache) -> None:
         cache.lookup(8, 1)
         cache.orphaned(9, 1, 0)
         assert cache.shrink(1 << 30, 64) == (0, [])

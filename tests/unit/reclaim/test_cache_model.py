@@ -14,6 +14,7 @@ from deferfs.reclaim.gc import InodeGc
 from deferfs.reclaim.inode import ActiveReference, InCoreInode, PassiveReference
 from deferfs.reclaim.policy import EvictPolicy, make_policy
 from deferfs.reclaim.states import State
+from tests.examples import examples
 
 inos = st.integers(8, 13)
 T = TypeVar("T")
@@ -256,5 +257,5 @@ class Reclaim(RuleBasedStateMachine):
         assert self.gc.queued == 0
 
 
-Reclaim.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
+Reclaim.TestCase.settings = settings(max_examples=examples(80), stateful_step_count=40)
 TestReclaim = Reclaim.TestCase

@@ -61,7 +61,7 @@ def test_reclaim_is_a_lock_class() -> None:
     assert checker.violations_total == 0  # nobody has waited yet
 
 
-def test_what_is_held_is_let_go_with_an_exception_too() -> None:
+def test_a_lock_class_is_released_by_an_exception_too() -> None:
     checker = ReclaimChecker()
     with pytest.raises(KeyError), checker.holding("commit", COMMIT, LOG_SPACE):
         raise KeyError

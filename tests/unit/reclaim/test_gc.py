@@ -78,7 +78,7 @@ class TestCancel:
         assert gc.take(9) == [other]
         assert (gc.queued, gc.running, inode.passive, inode.queue) == (0, 1, 2, None)
 
-    def test_a_second_time_it_keeps_its_place(self, gc: InodeGc) -> None:
+    def test_a_cancelled_inode_that_is_due_again_keeps_its_place(self, gc: InodeGc) -> None:
         inode, other = orphan(gc, 8), orphan(gc, 3)
         gc.enqueue(inode)
         gc.enqueue(other)
@@ -87,7 +87,7 @@ class TestCancel:
         assert gc.take(1) == [inode]
         assert gc.take(1) == [other]
 
-    def test_it_may_be_gone_before_its_place_comes_up(self, gc: InodeGc) -> None:
+    def test_a_cancelled_inode_may_be_gone_before_its_place_comes_up(self, gc: InodeGc) -> None:
         inode = orphan(gc, 8)
         gc.enqueue(inode)
         due_again(gc, inode)
@@ -99,14 +99,14 @@ class TestCancel:
         assert gc.take(9) == []
         assert (inode.passive, fresh.state) == (0, State.LIVE)
 
-    def test_one_that_is_being_inactivated_elsewhere_is_skipped(self, gc: InodeGc) -> None:
+    def test_an_inode_that_is_being_inactivated_elsewhere_is_skipped(self, gc: InodeGc) -> None:
         inode = orphan(gc, 8)
         gc.enqueue(inode)
         due_again(gc, inode)
         gc.cache.begin(inode)
         assert gc.take(9) == []
 
-    def test_one_taken_and_due_again_waits_in_one_place_only(self, gc: InodeGc) -> None:
+    def test_an_inode_taken_and_due_again_waits_in_one_place_only(self, gc: InodeGc) -> None:
         inode = orphan(gc, 8)
         gc.enqueue(inode)
         (taken,) = gc.take(9)
@@ -143,7 +143,7 @@ class TestQueues:
         assert inodes[3].passive == 2
         assert sorted(inode.ino for inode in gc.take(999)) == sorted(i.ino for i in inodes if i is not inodes[3])
 
-    def test_what_waits_is_added_up(self, gc: InodeGc) -> None:
+    def test_statistics_add_up_what_waits_in_all_queues(self, gc: InodeGc) -> None:
         for ino, blocks, extents in ((8, 100, 3), (9, 7, 1)):
             found = gc.cache.orphaned(ino, 1, blocks, extents)
             assert found is not None
@@ -155,7 +155,7 @@ class TestQueues:
         gc.leave_off(first)
         assert (gc.statistics().blocks, gc.queued, gc.running, first.passive) == (107, 2, 0, 3)
 
-    def test_one_that_was_taken_but_not_begun_goes_back(self, gc: InodeGc) -> None:
+    def test_an_inode_that_was_taken_but_not_begun_goes_back(self, gc: InodeGc) -> None:
         inode = orphan(gc, 8)
         gc.enqueue(inode)
         gc.take(1)
@@ -178,7 +178,7 @@ class TestOutOfTurn:
         assert gc.take(99) == []
         assert inodes[9].passive == 3
 
-    def test_it_is_skipped_when_it_became_live(self, gc: InodeGc) -> None:
+    def test_a_hastened_inode_that_became_live_is_skipped(self, gc: InodeGc) -> None:
         inode = orphan(gc, 8)
         inode.orphan = False
         gc.enqueue(inode)
@@ -187,7 +187,7 @@ class TestOutOfTurn:
         assert gc.take(9) == []
         assert (gc.queued, gc.running, inode.passive) == (0, 0, 2)
 
-    def test_and_waits_once_when_it_is_due_again(self, gc: InodeGc) -> None:
+    def test_a_hastened_inode_that_is_due_again_waits_in_one_place_only(self, gc: InodeGc) -> None:
         inode = orphan(gc, 8)
         gc.enqueue(inode)
         gc.hasten([inode])
@@ -211,7 +211,7 @@ class TestOutOfTurn:
 
 
 class TestBelow:
-    def test_what_was_deleted_in_a_deleted_directory(self, gc: InodeGc) -> None:
+    def test_below_finds_what_was_deleted_in_a_deleted_directory(self, gc: InodeGc) -> None:
         cache = gc.cache
         for directory in (20, 21, 30):
             cache.lookup(directory, 1)
@@ -239,7 +239,7 @@ class TestBelow:
         gc.done(taken)
         assert directory.passive == 2
 
-    def test_the_way_up_leads_through_a_directory_that_is_freed_already(self, gc: InodeGc) -> None:
+    def test_below_finds_inodes_whose_parent_has_been_freed(self, gc: InodeGc) -> None:
         cache = gc.cache
         top, inner = cache.lookup(20, 1), cache.lookup(21, 1)
         for ino, parent in ((8, 21), (21, 20)):
@@ -267,7 +267,7 @@ def fail(gc: InodeGc, inode: InCoreInode) -> bool:
 
 
 class TestFailure:
-    def test_it_is_tried_again_later_and_later(self, gc: InodeGc) -> None:
+    def test_a_failed_inactivation_is_retried_with_growing_delays(self, gc: InodeGc) -> None:
         now = [1000]
         gc.clock = lambda: now[0]
         inode = orphan(gc, 8)
@@ -292,7 +292,7 @@ class TestFailure:
         assert gc.cache.pending_blocks == 0
         assert gc.cache.table[8] is inode
 
-    def test_it_can_be_let_out_of_quarantine(self, gc: InodeGc) -> None:
+    def test_a_quarantined_inode_can_be_released(self, gc: InodeGc) -> None:
         inode = orphan(gc, 8)
         gc.enqueue(inode)
         while not fail(gc, inode):
@@ -301,7 +301,7 @@ class TestFailure:
         assert (gc.queued, inode.failures, gc.cache.pending_blocks) == (1, 0, 1)
         assert gc.take(9) == [inode]
 
-    def test_one_that_became_live_is_left_alone(self, gc: InodeGc) -> None:
+    def test_a_failed_inode_that_became_live_is_left_alone(self, gc: InodeGc) -> None:
         inode = orphan(gc, 8)
         inode.orphan = False
         gc.enqueue(inode)
@@ -311,7 +311,7 @@ class TestFailure:
         gc.failed(inode)
         assert (inode.state, gc.backlog, inode.passive) == (State.LIVE, 0, 2)
 
-    def test_one_that_becomes_live_while_it_waits_is_not_tried_again(self, gc: InodeGc) -> None:
+    def test_a_failed_inode_that_becomes_live_while_it_waits_is_not_retried(self, gc: InodeGc) -> None:
         inode = orphan(gc, 8)
         inode.orphan = False
         gc.enqueue(inode)

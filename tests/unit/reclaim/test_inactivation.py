@@ -114,7 +114,7 @@ def test_a_step_ends_early_when_its_blocks_lie_far_apart() -> None:
     plan.drop()
 
 
-def test_it_is_resumed_after_a_crash_wherever_it_stood() -> None:
+def test_an_inactivation_is_resumed_after_a_crash_wherever_it_stood() -> None:
     driver = fresh_driver(8 << 20, journal_blocks=600)
     free = free_blocks(driver)
     ino = scattered(driver, b"file", 3 * INACTIVATION_EXTENTS_STEP)

@@ -41,7 +41,7 @@ def test_what_needs_inactivation(field: str, value: int) -> None:
 
 
 class TestActiveReference:
-    def test_it_keeps_the_inode_live_until_it_is_released(self) -> None:
+    def test_an_active_reference_keeps_the_inode_live_until_it_is_released(self) -> None:
         cache = InodeCache()
         first, second = cache.hold(8, 1), cache.hold(8, 1)
         inode = first.inode
@@ -52,7 +52,7 @@ class TestActiveReference:
             states.append(inode.state)
         assert states == [State.LIVE, State.IDLE]
 
-    def test_it_is_released_once(self) -> None:
+    def test_an_active_reference_is_released_once(self) -> None:
         cache = InodeCache()
         reference = cache.hold(8, 1)
         cache.hold(8, 1)
@@ -83,7 +83,7 @@ class TestActiveReference:
 
 
 class TestPassiveReference:
-    def test_it_tells_number_generation_and_state(self) -> None:
+    def test_a_passive_reference_tells_number_generation_and_state(self) -> None:
         cache = InodeCache()
         inode = cache.lookup(8, 3)
         reference = cache.passive(inode)
@@ -94,7 +94,7 @@ class TestPassiveReference:
         with pytest.raises(AssertionError, match="released twice"):
             reference.release()
 
-    def test_it_outlives_the_inode(self) -> None:
+    def test_a_passive_reference_outlives_the_inode(self) -> None:
         cache = InodeCache()
         reference = cache.passive(cache.lookup(8, 3))
         cache.forget(8, 1)
@@ -139,6 +139,6 @@ class TestPassiveReference:
             assert inode.active_tokens == 1
 
 
-def test_it_is_shown_with_its_counts() -> None:
+def test_the_text_of_an_inode_has_its_counts() -> None:
     inode = InodeCache().lookup(8, 1, 2)
     assert repr(inode) == "<inode 8 LIVE active=2 passive=2>"

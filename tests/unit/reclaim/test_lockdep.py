@@ -108,7 +108,7 @@ def test_strict_is_fatal_for_who_closes_the_circle() -> None:
         chain(lockdep, "b", "a")
 
 
-def test_what_one_task_holds_another_does_not(lockdep: LockDep) -> None:
+def test_held_classes_belong_to_one_task(lockdep: LockDep) -> None:
     other = contextvars.copy_context()
     token = lockdep.hold(GC_DRAIN, "test")
     other.run(lockdep.want, LOG_SPACE, "test")

@@ -17,7 +17,7 @@ class Clock:
         return self.now
 
 
-def test_without_a_rate_nothing_waits() -> None:
+def test_a_pace_without_a_rate_never_waits() -> None:
     pace = Pace(Clock())
     for _ in range(100):
         pace.spend()
@@ -29,7 +29,7 @@ def test_without_a_rate_nothing_waits() -> None:
     rate=st.floats(0.1, 100_000),
     pauses=st.lists(st.integers(0, 3 * PACE_BURST_NS), max_size=60),
 )
-def test_over_any_time_no_more_than_the_rate_and_a_burst(rate: float, pauses: list[int]) -> None:
+def test_a_pace_allows_the_rate_and_one_burst_over_any_time(rate: float, pauses: list[int]) -> None:
     clock = Clock()
     pace = Pace(clock)
     pace.set_rate(rate)
@@ -46,7 +46,7 @@ def test_over_any_time_no_more_than_the_rate_and_a_burst(rate: float, pauses: li
             assert last - first + 1 <= rate * span * (1 + 1e-6) + 1
 
 
-def test_it_is_used_in_full() -> None:
+def test_a_rate_is_used_in_full() -> None:
     clock = Clock()
     pace = Pace(clock)
     pace.set_rate(1000)

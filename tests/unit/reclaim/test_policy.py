@@ -34,14 +34,14 @@ def test_inline_leaves_everything_to_the_caller(gc: InodeGc) -> None:
     assert {inode.state for inode in inodes} == {State.NEED_INACTIVE}
 
 
-def test_there_are_two(gc: InodeGc) -> None:
+def test_policies_are_known_by_name(gc: InodeGc) -> None:
     assert {name: kind.name for name, kind in POLICIES.items()} == {"inline": "inline", "deferred": "deferred"}
     with pytest.raises(UsageError, match="evict must be one of deferred, inline, not 'lazy'"):
         make_policy("lazy", gc)
 
 
 @pytest.mark.parametrize("evict", ["inline", "deferred"])
-def test_only_inline_writes_when_the_kernel_forgets(evict: str) -> None:
+def test_inline_alone_writes_when_the_kernel_forgets(evict: str) -> None:
     driver = fresh_driver(evict=evict)
     ino = make(driver, b"file")
     driver.volume.lookup_count(record(driver, ino))

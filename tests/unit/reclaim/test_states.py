@@ -1,25 +1,37 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from deferfs.reclaim.states import TRANSITIONS, State, transition_table
 
 S = State
-ALLOWED = {
-    S.NEW: {S.LIVE, S.NEED_INACTIVE},
-    S.LIVE: {S.IDLE, S.NEED_INACTIVE},
-    S.IDLE: {S.LIVE, S.NEED_INACTIVE, S.RECLAIMABLE},
-    S.NEED_INACTIVE: {S.LIVE, S.QUEUED, S.INACTIVATING, S.RECLAIMABLE},
-    S.QUEUED: {S.LIVE, S.INACTIVATING},
-    S.INACTIVATING: {S.LIVE, S.NEED_INACTIVE, S.RECLAIMABLE, S.QUARANTINED},
-    S.RECLAIMABLE: {S.FREED},
-    S.FREED: set(),
-    S.QUARANTINED: {S.NEED_INACTIVE, S.RECLAIMABLE, S.LIVE},
-}
+DOCUMENT = Path(__file__).parents[3] / "docs" / "reclaim.md"
 
 
-def test_the_table_is_the_one_of_the_design() -> None:
-    assert {state: set(following) for state, following in TRANSITIONS.items()} == ALLOWED
+def before(state: State) -> set[State]:
+    return {found for found, following in TRANSITIONS.items() if state in following}
+
+
+def test_the_table_of_the_docs_is_that_of_the_code() -> None:
+    assert transition_table() in DOCUMENT.read_text()
+
+
+def test_an_inode_is_freed_only_when_it_is_reclaimable_and_then_always() -> None:
+    assert before(S.FREED) == {S.RECLAIMABLE}
+    assert set(TRANSITIONS[S.RECLAIMABLE]) == {S.FREED}
+    assert not TRANSITIONS[S.FREED]
+
+
+def test_an_inactivation_begins_only_with_an_inode_that_needs_it() -> None:
+    assert before(S.QUEUED) == {S.NEED_INACTIVE}
+    assert before(S.INACTIVATING) == {S.NEED_INACTIVE, S.QUEUED}
+    assert before(S.QUARANTINED) == {S.INACTIVATING}
+
+
+def test_an_inode_can_become_live_again_until_it_is_reclaimable() -> None:
+    assert before(S.LIVE) == set(S) - {S.LIVE, S.RECLAIMABLE, S.FREED}
 
 
 @pytest.mark.parametrize("state", list(State))

@@ -11,6 +11,7 @@ from deferfs.errors import CorruptionError
 from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
 from deferfs.store.btree import BTree
 from deferfs.store.plan import Plan
+from tests.examples import examples
 from tests.unit.store.trees import walk
 from tests.unit.volumes import BLOCK_SIZES, fresh_store
 
@@ -116,7 +117,7 @@ class Pair:
         assert self.store.space.free_blocks == self.free_before
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 2**32), steps=phases)
 @example(
     # the leftmost inner node goes away; then keys arrive below all that is left
@@ -136,7 +137,7 @@ def test_a_tree_is_a_sorted_map(kind: type[Node], seed: int, steps: list[Phase])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
 @pytest.mark.parametrize("order", ["ascending", "descending", "random"])
-def test_it_grows_and_shrinks_in_every_block_size(kind: type[Node], block_size: int, order: str) -> None:
+def test_a_tree_grows_and_shrinks_in_every_block_size(kind: type[Node], block_size: int, order: str) -> None:
     pair = Pair(block_size, kind, 5)
     count = {1024: 1500, 4096: 2500, 65536: 4000}[block_size]
     pair.run(("insert", order, count))

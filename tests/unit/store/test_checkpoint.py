@@ -14,7 +14,7 @@ from deferfs.store.io import Flush, Write, perform
 from deferfs.store.plan import Plan
 from deferfs.store.store import Store
 from deferfs.volume.driver import Driver
-from tests.unit.store.test_journal import check, fill, free
+from tests.unit.store.journals import check, fill, free
 from tests.unit.volumes import fails_with, fresh_device, fresh_driver, make, names, open_driver, reopened
 
 
@@ -153,7 +153,7 @@ def test_closing_marks_the_image_clean() -> None:
     assert newest.tail_tid == driver.volume.store.journal.running.tid
 
 
-def test_there_is_one_checkpoint_at_a_time() -> None:
+def test_a_second_checkpoint_cannot_run_beside_the_first() -> None:
     driver = fresh_driver()
     make(driver, b"a")
     driver.commit()

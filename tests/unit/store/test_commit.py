@@ -14,7 +14,7 @@ from deferfs.store.io import Discard, Flush, Write
 from deferfs.store.io import Request as IoRequest
 from deferfs.store.plan import Plan
 from deferfs.volume.driver import Driver
-from tests.unit.store.test_journal import fill, free
+from tests.unit.store.journals import fill, free
 from tests.unit.volumes import (
     fails_with,
     fresh_device,
@@ -117,7 +117,7 @@ def test_the_record_counts_the_blocks_and_carries_the_time() -> None:
     assert driver.volume.store.journal.single_barrier_commits_total == 1
 
 
-def test_it_returns_the_tid_that_is_durable() -> None:
+def test_a_commit_returns_the_tid_that_is_durable() -> None:
     driver = fresh_driver()
     journal = driver.volume.store.journal
     tid = journal.running.tid
@@ -153,7 +153,7 @@ def test_operations_go_on_while_a_commit_is_under_way() -> None:
     assert record(driver, ino).uid == 2
 
 
-def test_there_is_one_commit_at_a_time() -> None:
+def test_a_second_commit_cannot_run_beside_the_first() -> None:
     driver = fresh_driver()
     make(driver, b"a")
     job = commit(driver.volume.store.journal, 0)

@@ -13,6 +13,7 @@ from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.fork import extent_fork
 from deferfs.store.plan import Plan
+from tests.examples import examples
 from tests.unit.store.trees import walk
 from tests.unit.volumes import fresh_store
 
@@ -86,7 +87,7 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(steps, max_size=60), st.integers(0, SPAN), st.integers(1, SPAN))
 def test_extents_are_a_map_of_blocks(
     actions: list[tuple[str, int, int, int, bool]], probe: int, probe_length: int

@@ -19,6 +19,7 @@ from deferfs.ondisk.inode import (
 from deferfs.ondisk.node import EXTENT
 from deferfs.store.fork import Fork, directory_fork, extent_fork
 from deferfs.store.plan import Plan
+from tests.examples import examples
 from tests.unit.store.trees import walk
 from tests.unit.volumes import fresh_store
 
@@ -133,7 +134,7 @@ def test_blocks_stay_exact_when_the_last_nodes_go_together() -> None:
         forked.check()
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     form=st.sampled_from([FORM_EXTENTS, FORM_ENTRIES]),
     seed=st.integers(0, 2**32),

@@ -104,7 +104,7 @@ def test_the_table_grows_by_chunks_and_shrinks_back() -> None:
     check(driver)
 
 
-def test_where_a_chunk_was_is_forgotten_with_it() -> None:
+def test_the_address_of_a_chunk_is_forgotten_with_the_chunk() -> None:
     driver = fresh_driver()
     inos = allocate(driver, IN_CHUNK_0 + 64)
     assert [record(driver, ino).ino for ino in inos] == inos

@@ -10,11 +10,11 @@ from deferfs.ondisk.xattr import XattrBlock
 from deferfs.store.checkpoint import checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.io import run_job
-from deferfs.store.journal import Grant, Journal
+from deferfs.store.journal import Journal
 from deferfs.store.needs import NeedLogSpace
 from deferfs.store.plan import Plan
-from deferfs.store.store import Store
 from deferfs.volume.driver import Driver
+from tests.unit.store.journals import check, fill, free
 from tests.unit.volumes import fresh_driver, make, make_file, unlink
 
 MAX = 256 // TRANSACTION_FRACTION
@@ -27,41 +27,6 @@ def driver() -> Driver:
 
 def journal_of(driver: Driver) -> Journal:
     return driver.volume.store.journal
-
-
-def fill(store: Store, count: int, *, grant: Grant | None = None) -> list[int]:
-    """One plan that creates `count` metadata blocks (and changes a bitmap); their addresses."""
-    plan = Plan(store, reserve=True, grant=grant)
-    first, length = plan.allocate(0, count)
-    assert length == count
-    try:
-        for address in range(first, first + count):
-            plan.create(address, XattrBlock(8, b"x", 0))
-        plan.apply()
-    except NeedLogSpace:
-        plan.drop()
-        raise
-    return list(range(first, first + count))
-
-
-def free(store: Store, addresses: list[int]) -> None:
-    plan = Plan(store, reserve=True)
-    for address in addresses:
-        plan.free_metadata(address)
-    plan.apply()
-
-
-def check(journal: Journal) -> None:
-    committing = journal.committing.log_blocks if journal.committing is not None else 0
-    assert journal.space >= 0
-    assert journal.used + committing + journal.running_blocks + journal.granted_credits <= journal.blocks
-    assert journal.used == sum(t.log_blocks for t in journal.committed)
-    assert (journal.tail + journal.used) % journal.blocks == journal.head
-    cache = journal.store.cache
-    for address, obj in journal.running.images.items():
-        assert cache.entries[address].obj is obj
-        assert cache.entries[address].holds >= 1
-    assert not set(journal.running.images) & journal.running.revokes
 
 
 def test_running_blocks_is_what_the_commit_takes(driver: Driver) -> None:
@@ -131,7 +96,7 @@ class TestGrants:
         journal.give_up(small)
         assert journal.granted_credits == 0
 
-    def test_nobody_overtakes_those_who_wait(self, driver: Driver) -> None:
+    def test_grants_are_given_in_order_of_arrival(self, driver: Driver) -> None:
         journal = journal_of(driver)
         first = journal.ask(20)
         with pytest.raises(NeedLogSpace):
@@ -361,7 +326,7 @@ def test_waiters_that_hold_what_each_other_wait_for_are_a_circle_too(driver: Dri
     assert journal.serve() == [first]
 
 
-def test_who_waits_behind_a_circle_is_not_what_is_refused(driver: Driver) -> None:
+def test_a_waiter_behind_a_circular_wait_is_not_refused(driver: Driver) -> None:
     journal = journal_of(driver)
     outer = journal.ask(MAX - 10)
     journal.serve()

@@ -81,7 +81,7 @@ def test_a_freed_block_has_no_image_any_more() -> None:
     assert images == [{}, {home: b"m" * size}, {}, {home: b"n" * size}]
 
 
-def test_only_what_is_in_the_log() -> None:
+def test_transactions_outside_of_the_log_are_refused() -> None:
     driver = fresh_driver(journal_blocks=2048)
     settle(driver)
     expected = history(driver, 3)

@@ -173,7 +173,7 @@ def test_a_need_for_log_space_touches_nothing() -> None:
 
 
 @pytest.mark.parametrize("what", ["aborted", "read_only"])
-def test_nothing_can_be_changed_any_more(what: str) -> None:
+def test_a_plan_changes_nothing_of_an_aborted_or_read_only_store(what: str) -> None:
     store = fresh_store()
     if what == "aborted":
         store.journal.abort(OSError(errno.EIO, "broken"))

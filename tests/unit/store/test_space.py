@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from deferfs.limits import RESERVE_BLOCKS_MAX, RESERVE_BLOCKS_MIN
 from deferfs.store.needs import NeedFreeSpace
 from deferfs.store.space import FreeSpace
+from tests.examples import examples
 from tests.unit.volumes import formats
 
 FMT = formats()[0]
@@ -36,13 +37,13 @@ def taken(space: FreeSpace) -> set[int]:
 
 
 class TestHold:
-    def test_at_the_goal(self) -> None:
+    def test_hold_takes_blocks_at_the_goal(self) -> None:
         assert space_of([(0, 10)]).hold(500, 8) == (500, 8)
 
-    def test_behind_the_goal_when_that_is_taken(self) -> None:
+    def test_hold_takes_blocks_behind_a_goal_that_is_taken(self) -> None:
         assert space_of([(500, 4)]).hold(500, 8) == (504, 8)
 
-    def test_the_longest_run_when_none_is_long_enough(self) -> None:
+    def test_hold_takes_the_longest_run_when_none_is_long_enough(self) -> None:
         used = [(0, 2 * BITS)]
         space = space_of(used)
         for first, length in ((10, 3), (20, 5), (30, 4)):
@@ -50,20 +51,20 @@ class TestHold:
         assert space.hold(10, 100, reserve=True) == (20, 5)
         assert space.hold(10, 100, reserve=True) == (30, 4)
 
-    def test_in_the_next_group(self) -> None:
+    def test_hold_goes_on_in_the_next_group(self) -> None:
         assert space_of([(0, BITS)]).hold(500, 8) == (BITS, 8)
 
-    def test_before_the_goal_when_nothing_lies_behind(self) -> None:
+    def test_hold_takes_blocks_before_the_goal_when_none_is_free_behind(self) -> None:
         assert space_of([(BITS - 10, BITS + 10)]).hold(BITS + 5, 8) == (0, 8)
 
-    def test_before_the_goal_in_its_own_group(self) -> None:
+    def test_hold_takes_blocks_before_the_goal_in_its_own_group(self) -> None:
         assert space_of([(500, 2 * BITS - 500)]).hold(600, 8) == (0, 8)
 
     def test_a_run_does_not_cross_into_the_next_group(self) -> None:
         space = space_of([(0, BITS - 3), (BITS + 4, BITS - 4)])
         assert space.hold(BITS - 3, 8, reserve=True) == (BITS, 4)
 
-    def test_without_a_goal_runs_lie_side_by_side(self) -> None:
+    def test_hold_without_a_goal_takes_runs_side_by_side(self) -> None:
         space = space_of([(0, 10)])
         assert [space.hold(0, 4)[0] for _ in range(3)] == [10, 14, 18]
         space.hold(1000, 4)
@@ -156,7 +157,7 @@ def test_the_check_sees_a_wrong_count(wrong: str) -> None:
         space.check()
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     used=st.lists(st.tuples(st.integers(0, 2 * BITS), st.integers(1, BITS)), max_size=6),
     steps=st.lists(st.tuples(st.booleans(), st.integers(0, 2 * BITS + 5), st.integers(1, 300)), max_size=40),

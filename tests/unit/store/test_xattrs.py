@@ -62,7 +62,7 @@ def test_inline_data_pushes_attributes_into_a_block() -> None:
 
 
 @pytest.mark.parametrize("packed", range(INLINE_BYTES - 9, INLINE_BYTES + 1))
-def test_there_is_always_room_for_the_root_of_a_tree(packed: int) -> None:
+def test_inline_xattrs_leave_room_for_the_root_of_a_tree(packed: int) -> None:
     for form, fork_of in ((FORM_EXTENTS, extent_fork), (FORM_ENTRIES, directory_fork)):
         plan, inode = staged()
         xattrs.write(plan, inode, {b"user.a": bytes(packed - ITEM)})

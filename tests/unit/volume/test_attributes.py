@@ -103,7 +103,7 @@ class TestLazyAccessTime:
         assert record(driver, ino).atime == before
         assert driver.volume.inodes.table[ino].needs_inactivation
 
-    def test_a_day_later_it_is_noted_again(self, driver: Driver) -> None:
+    def test_an_access_time_is_noted_again_a_day_later(self, driver: Driver) -> None:
         ino = make(driver, b"file")
         driver.volume.lookup_count(record(driver, ino))
         first = self.accessed(driver, ino)
@@ -111,7 +111,7 @@ class TestLazyAccessTime:
         driver.volume.store.clock = lambda: now
         assert self.accessed(driver, ino) == now
 
-    def test_each_time_when_it_is_strict(self, driver: Driver) -> None:
+    def test_each_access_is_noted_under_strictatime(self, driver: Driver) -> None:
         ino = make(driver, b"file")
         driver.volume.lookup_count(record(driver, ino))
         driver.volume.atime = "strict"
@@ -139,7 +139,7 @@ class TestLazyAccessTime:
         driver.volume.atime_of_directories = True
         assert self.accessed(driver, ino) > before
 
-    def test_it_is_that_of_the_generation_which_was_read(self, driver: Driver) -> None:
+    def test_an_access_time_is_noted_for_the_generation_that_was_read(self, driver: Driver) -> None:
         """A record that was read before a wait: its inode has gone meanwhile, and its number is another's."""
         ino = make(driver, b"file")
         driver.volume.lookup_count(record(driver, ino))
@@ -150,7 +150,7 @@ class TestLazyAccessTime:
         self.accessed(driver, ino)
         assert attributes.atime_ns(driver.volume, old) == old.atime
 
-    def test_not_without_relatime_or_write_access(self, driver: Driver) -> None:
+    def test_accesses_are_not_noted_under_noatime_or_read_only(self, driver: Driver) -> None:
         ino = make(driver, b"file")
         driver.volume.lookup_count(record(driver, ino))
         before = record(driver, ino).atime
@@ -161,7 +161,7 @@ class TestLazyAccessTime:
         assert self.accessed(driver, ino) == before
 
     @pytest.mark.parametrize("evict", ["deferred", "inline"])
-    def test_it_is_journaled_when_the_inode_goes(self, evict: str) -> None:
+    def test_an_access_time_is_journaled_when_the_inode_goes(self, evict: str) -> None:
         driver = fresh_driver(evict=evict)
         ino = make(driver, b"file")
         driver.volume.lookup_count(record(driver, ino))
@@ -174,7 +174,7 @@ class TestLazyAccessTime:
         assert record(driver, ino).atime == seen
         assert ino not in driver.volume.inodes.table
 
-    def test_it_is_journaled_at_unmount(self, driver: Driver) -> None:
+    def test_an_access_time_is_journaled_at_unmount(self, driver: Driver) -> None:
         ino = make(driver, b"file")
         driver.volume.lookup_count(record(driver, ino))
         seen = self.accessed(driver, ino)
@@ -227,7 +227,7 @@ class TestStatfs:
         assert free_blocks(driver) == free == driver.volume.store.space.free_blocks
         assert driver.volume.inodes.pending_blocks == 0
 
-    def test_it_returns_to_fresh(self, driver: Driver) -> None:
+    def test_statfs_returns_to_that_of_a_fresh_image(self, driver: Driver) -> None:
         fresh = attributes.statfs(driver.volume)
         for number in range(200):
             make_file(driver, b"f%d" % number, b"x" * number * 40)

@@ -54,7 +54,7 @@ class TestForms:
         assert whole(driver, ino) == b"x" * INLINE_BYTES
 
     @pytest.mark.parametrize("offset", [0, 100, INLINE_BYTES - 1, INLINE_BYTES, 1023, 1024, 5000])
-    def test_it_moves_to_blocks_when_it_grows(self, driver: Driver, offset: int) -> None:
+    def test_inline_data_moves_to_blocks_when_the_file_grows(self, driver: Driver, offset: int) -> None:
         ino = make_file(driver, b"file", b"a" * 300)
         assert driver.write(ino, offset, b"b" * 400) == 400
         expected = bytearray(b"a" * 300).ljust(offset, b"\0")
@@ -80,7 +80,7 @@ class TestForms:
 
 
 class TestRead:
-    def test_it_is_cut_at_the_end(self, driver: Driver) -> None:
+    def test_a_read_is_cut_at_the_end_of_the_file(self, driver: Driver) -> None:
         ino = make_file(driver, b"file", b"0123456789")
         assert [driver.read(ino, at, n) for at, n in ((0, 4), (8, 4), (10, 4), (99, 4))] == [b"0123", b"89", b"", b""]
 
@@ -95,7 +95,7 @@ class TestRead:
         ]
         assert whole(driver, ino) == b"a" * 1024 + bytes(4096) + b"b" * 10
 
-    def test_it_tells_the_epoch_of_the_free_space(self, driver: Driver) -> None:
+    def test_a_read_plan_has_the_epoch_of_the_free_space(self, driver: Driver) -> None:
         ino = make_file(driver, b"file", b"a" * 3000)
         found = driver.run(files.read, driver.volume, ino, 0, 10)
         assert found.epoch == driver.volume.store.space.epoch

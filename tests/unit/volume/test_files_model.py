@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deferfs.volume import files
+from tests.examples import examples
 from tests.unit.volumes import (
     assert_sound,
     free_blocks,
@@ -30,7 +31,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.sampled_from([1024, 4096]), st.lists(steps, max_size=25))
 def test_a_file_is_an_array_of_bytes(block_size: int, actions: list[tuple[str, int, int]]) -> None:
     driver = fresh_driver(block_size=block_size)

@@ -71,7 +71,7 @@ def deleted_directory(driver: Driver) -> int:
 
 
 class TestLookup:
-    def test_it_finds_names_dot_and_dot_dot(self, driver: Driver) -> None:
+    def test_lookup_finds_names_dot_and_dot_dot(self, driver: Driver) -> None:
         full = look_up(driver, b"full").ino
         assert look_up(driver, b"inside", full).ino == full + 1
         assert look_up(driver, b".", full).ino == full
@@ -92,7 +92,7 @@ class TestLookup:
             (b"", b"a\0b", errno.EINVAL),
         ],
     )
-    def test_what_is_not_there(self, driver: Driver, parent: bytes, name: bytes, code: int) -> None:
+    def test_lookup_of_what_is_not_there(self, driver: Driver, parent: bytes, name: bytes, code: int) -> None:
         ino = look_up(driver, parent).ino if parent else ROOT
         with fails_with(code):
             look_up(driver, name, ino)
@@ -148,7 +148,7 @@ class TestCreate:
         ino = make(driver, b"\xff" * 255)
         assert look_up(driver, b"\xff" * 255).ino == ino
 
-    def test_not_below_a_file_or_a_deleted_directory(self, driver: Driver) -> None:
+    def test_create_fails_below_a_file_or_a_deleted_directory(self, driver: Driver) -> None:
         with fails_with(errno.ENOTDIR):
             make(driver, b"x", parent=look_up(driver, b"file").ino)
         with fails_with(errno.ENOENT):

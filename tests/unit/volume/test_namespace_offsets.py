@@ -15,6 +15,7 @@ from deferfs.ondisk.inode import FLAG_KEYS31
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace as ns
 from deferfs.volume.driver import Driver
+from tests.examples import examples
 from tests.unit.volumes import (
     DIRECTORY,
     ROOT,
@@ -123,7 +124,7 @@ def old_driver() -> Driver:
     return open_driver(fresh_device(keys31=False))
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(CHANGES, st.sampled_from([30, 300, (1 << 31) - 768]))
 def test_an_offset_is_its_entrys_for_life(changes: list[tuple[str, *tuple[object, ...]]], hashes: int) -> None:
     """With few hashes, windows overlap wherever one looks, and entries are filed far from the first key of theirs."""

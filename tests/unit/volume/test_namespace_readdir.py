@@ -12,6 +12,7 @@ from deferfs.ondisk.directory import COOKIE_DOT, COOKIE_DOTDOT
 from deferfs.store.directories import DirectoryEntry
 from deferfs.volume import namespace as ns
 from deferfs.volume.driver import Driver
+from tests.examples import examples
 from tests.unit.volumes import (
     DIRECTORY,
     ROOT,
@@ -99,7 +100,7 @@ def test_removing_in_the_order_of_reading_then_adding_again() -> None:
     assert_sound(driver)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     st.integers(0, 200),
     st.integers(1, 30),

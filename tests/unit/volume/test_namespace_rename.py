@@ -208,7 +208,7 @@ class TestPlaces:
             rename(driver, ROOT, b"d0", inos[into], b"x", flags)
         assert_sound(driver)
 
-    def test_nor_change_places_with_what_is_below_it(self) -> None:
+    def test_a_directory_cannot_be_exchanged_with_what_is_below_it(self) -> None:
         driver, inos = self.chain()
         for parent, name, new_parent, new_name in (
             (ROOT, b"d0", inos[2], b"d2"),
@@ -227,7 +227,7 @@ class TestPlaces:
         with fails_with(errno.ENOTEMPTY):
             rename(driver, inos[2], b"d2", ROOT, b"d0")
 
-    def test_it_can_move_up(self) -> None:
+    def test_a_directory_can_move_up(self) -> None:
         driver, inos = self.chain()
         rename(driver, inos[2], b"d2", ROOT, b"up")
         assert look_up(driver, b"..", inos[3]).ino == ROOT

@@ -7,7 +7,7 @@ import pytest
 from deferfs.errors import UsageError
 from deferfs.volume.files import read, write
 from deferfs.volume.volume import check_name
-from tests.unit.volumes import DIRECTORY, fails_with, fresh_driver, look_up, make, record, unlink
+from tests.unit.volumes import DIRECTORY, fails_with, fresh_driver, look_up, make, names, record, unlink
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,11 @@ def test_names_that_cannot_be(name: bytes, code: int) -> None:
 
 @pytest.mark.parametrize("name", [b"a", b"x" * 255, b"\xff\n ", b"..."])
 def test_names_that_can_be(name: bytes) -> None:
-    check_name(name)
+    check_name(name)  # raises nothing
+    driver = fresh_driver()
+    assert names(driver) == []
+    make(driver, name)
+    assert names(driver) == [name]
 
 
 def test_the_policy_can_be_switched_with_a_backlog() -> None:

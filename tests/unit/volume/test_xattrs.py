@@ -149,7 +149,7 @@ def test_removing(driver: Driver) -> None:
     assert_sound(driver)
 
 
-def test_they_go_with_the_inode(driver: Driver) -> None:
+def test_xattr_blocks_go_with_the_inode(driver: Driver) -> None:
     free = free_blocks(driver)
     ino = make_file(driver, b"file", b"x" * 2000)
     set_(driver, ino, b"user.a", bytes(9000))

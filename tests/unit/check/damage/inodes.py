@@ -9,7 +9,6 @@ from deferfs.limits import FILE_BYTES_MAX, XATTR_BYTES_MAX, XATTR_VALUE_BYTES_MA
 from deferfs.ondisk.inode import (
     FLAG_KEYS31,
     FLAG_PREALLOCATED,
-    FLAG_QUARANTINED,
     FLAG_TRUNCATING,
     FORM_BYTES,
     FORM_ENTRIES,
@@ -185,9 +184,9 @@ def device_number_of_more_than_32_bits(image: Image) -> None:
     image.change_inode(DEVICE, rdev=1 << 32 | 0x105)
 
 
-@case("inode-quarantined")
-def quarantined(image: Image) -> None:
-    image.change_inode(SMALL, flags=FLAG_QUARANTINED)
+@case("inode-flags")
+def reserved_flag(image: Image) -> None:
+    image.change_inode(SMALL, flags=2)
 
 
 # --- extents ---

@@ -1,4 +1,4 @@
-"""Keys of a directory that is built anew, and directories of 55-bit hashes that get 31-bit keys."""
+"""Keys of a directory that is rebuilt, and directories of 55-bit hashes that get 31-bit keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from deferfs.check import check_image
 from deferfs.check.repair import names as names_module
 from deferfs.check.repair import repair_image
-from deferfs.check.repair.bench import Deeds
+from deferfs.check.repair.context import RepairLog
 from deferfs.check.repair.filing import Filing
 from deferfs.check.repair.inodefile import find_inode_table
 from deferfs.check.table import InodeTable
@@ -27,9 +27,9 @@ from deferfs.store.plan import Plan
 from deferfs.volume import namespace
 from tests.unit.check.damage.every import CASES
 from tests.unit.check.image import Image
+from tests.unit.check.repair.contexts import repair_of
 from tests.unit.check.repair.outcome import NOW, repaired, require_clean
 from tests.unit.check.repair.survey import open_copy, survey
-from tests.unit.check.repair.test_bench import bench_of
 from tests.unit.check.sample import BIG, FILES, SMALL, sample
 from tests.unit.volumes import DIRECTORY, fresh_device, make, open_driver
 
@@ -39,15 +39,15 @@ NAMES = [b"a name of a file, number %d" % number for number in range(900)]
 
 def filed(kept: list[Entry], others: list[Entry]) -> tuple[dict[str, int], list[str], int]:
     """(name -> key, what was said, inodes named) of what comes of the entries."""
-    bench, deeds, targets = bench_of(sample()), Deeds(), array("Q")
-    bench.note = deeds.note
-    file = find_inode_table(bench)
+    repair, repair_log, targets = repair_of(sample()), RepairLog(), array("Q")
+    repair.note = repair_log.note
+    file = find_inode_table(repair)
     assert file is not None
-    bench.table = InodeTable(bench.fmt, file)
-    found = list(Filing(bench, BIG, targets).entries(iter(kept), others))
+    repair.table = InodeTable(repair.fmt, file)
+    found = list(Filing(repair, BIG, targets).entries(iter(kept), others))
     keys = [key for key, _ in found]
     assert keys == sorted(set(keys))
-    return {value[9:].decode(): key for key, value in found}, deeds.texts, len(targets)
+    return {value[9:].decode(): key for key, value in found}, repair_log.texts, len(targets)
 
 
 def entry(key: int, name: str) -> Entry:

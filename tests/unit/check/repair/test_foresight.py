@@ -26,7 +26,7 @@ def test_the_repair_does_what_was_foreseen(name: str) -> None:
     assert foreseen.report.problems == done.report.problems == ()
 
 
-def test_too_much_to_be_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repair_that_changes_too_much_is_not_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
     image = sample()
     monkeypatch.setattr(foresight, "FORESEEN_BYTES_MAX", 3 * BLOCK_SIZE)
     before = image.device.snapshot()
@@ -34,7 +34,7 @@ def test_too_much_to_be_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert image.device.snapshot() == before
 
 
-def test_nothing_to_start_from() -> None:
+def test_foreseeing_fails_where_a_repair_has_nothing_to_start_from() -> None:
     image = sample()
     first = image.superblock.journal_start
     device = MemoryDevice.from_bytes(image.device.snapshot())

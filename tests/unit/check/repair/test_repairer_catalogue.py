@@ -28,6 +28,7 @@ from tests.unit.check.repair.outcome import (
     sample_metadata,
 )
 from tests.unit.check.repair.survey import open_copy, survey
+from tests.unit.check.reports import codes_of
 from tests.unit.check.sample import (
     ATTRIBUTES,
     BIG,
@@ -40,7 +41,6 @@ from tests.unit.check.sample import (
     TREE,
     sample,
 )
-from tests.unit.check.test_catalogue import codes_of
 
 
 def changed_blocks(image: Image) -> set[int]:
@@ -184,7 +184,7 @@ def test_a_file_called_lost_found_stays() -> None:
     assert now[b"/lost+found"].content == b""
 
 
-def test_what_cannot_be_copied_is_told() -> None:
+def test_a_shared_block_that_cannot_be_copied_is_reported() -> None:
     """A block that two files claim, and the device cannot read."""
     image = sample()
     CASES["space.two_files_in_one_place"].damage(image)

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from deferfs.check import check_image
 from deferfs.ondisk.inode import MAGIC
+from tests.examples import examples
 from tests.unit.check.builder import BLOCK_SIZE, BLOCKS
 from tests.unit.check.image import Image, metadata_blocks
+from tests.unit.check.numbers import NUMBERS
 from tests.unit.check.repair.outcome import (
     repaired,
     require_untouched,
@@ -23,40 +25,12 @@ from tests.unit.check.repair.outcome import (
     sample_bytes,
     sample_metadata,
 )
+from tests.unit.check.repair.spoiling import spoil_blocks
 from tests.unit.check.sample import BIG_ENTRIES, FAR, FIRST_IN_CHUNK_1, sample
-from tests.unit.check.test_checker_damage import NUMBERS
-from tests.unit.check.test_checker_volumes import Workload
+from tests.unit.check.workload import Workload
 
-EXAMPLES = settings(max_examples=60, deadline=None)
+EXAMPLES = settings(max_examples=examples(60), deadline=None)
 DAMAGES_PER_VOLUME = 5
-
-
-def spoil_blocks(image: Image, random: Random, metadata: list[int]) -> set[int]:
-    """Damage some blocks, most of them metadata; which."""
-    size = image.fmt.block_size
-    hit: set[int] = set()
-    for _ in range(random.randint(1, 4)):
-        block = random.choice(metadata) if random.random() < 0.7 else random.randrange(image.superblock.blocks)
-        content = bytearray(image.raw(block))
-        kind = random.choice(["flip", "run", "swap", "repeat", "clear"])
-        other = random.choice(metadata)
-        if kind == "flip":
-            content[random.randrange(size)] ^= 1 << random.randrange(8)
-        elif kind == "run":
-            run = random.randbytes(random.randint(1, 64))
-            at = random.randrange(size - len(run))
-            content[at : at + len(run)] = run
-        elif kind == "clear":
-            content = bytearray(size)
-        elif kind == "repeat":
-            content = bytearray(image.raw(other))
-        else:
-            content, old = bytearray(image.raw(other)), bytes(content)
-            image.put_raw(other, old)
-            hit.add(other)
-        image.put_raw(block, bytes(content))
-        hit.add(block)
-    return hit
 
 
 @EXAMPLES

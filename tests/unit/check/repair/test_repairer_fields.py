@@ -17,6 +17,7 @@ from deferfs.ondisk.format import HEADER_BYTES, ORPHAN_SLOT_BYTES
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, ROOT_INO
 from deferfs.ondisk.node import DirectoryNode, ExtentNode
 from deferfs.ondisk.superblock import Superblock
+from tests.format_document import layout
 from tests.unit.check.builder import BLOCK_SIZE
 from tests.unit.check.image import Image
 from tests.unit.check.repair.outcome import (
@@ -42,7 +43,6 @@ from tests.unit.check.sample import (
     TREE,
     sample,
 )
-from tests.unit.check.test_catalogue_and_format_document import layout
 
 INODES = (
     ROOT_INO, INODE_FILE_INO, ORPHAN_FILE_INO, SMALL, EXTENTS, TREE, PREALLOCATED, SYMLINK, LONG_SYMLINK, DEVICE,

@@ -1,4 +1,4 @@
-"""Records with heavier damage than one bit: kept when they fit, made anew from their tree, and else freed."""
+"""Records with heavier damage than one bit: kept when they fit, rebuilt from their tree, and else freed."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_a_damaged_record_takes_no_blocks_of_others_and_no_free_ones(others: boo
     assert any(f"inode {EXTENTS}: its record is damaged, and maps blocks of others" in action for action in actions)
 
 
-def test_what_only_a_damaged_record_says_of_one_block_twice_is_not_believed() -> None:
+def test_a_damaged_record_that_maps_a_block_twice_is_not_kept() -> None:
     image = sample()
     inode = image.inode(EXTENTS)
     (first, one), (_, two), three = inode.entries
@@ -245,7 +245,7 @@ def test_a_directory_is_made_anew_from_its_leaves() -> None:
     now, actions = after(image, BIG)
     assert {b"/big/entry %d" % i for i in range(BIG_ENTRIES)} <= now.keys()
     assert now[b"/big"].mode == stat.S_IFDIR | 0o700
-    assert f"inode {BIG}: its record cannot be read; made anew from its tree: a directory of root's" in actions
+    assert f"inode {BIG}: its record cannot be read; rebuilt from its tree: a directory of root's" in actions
     assert not any("lost+found" in path.decode() for path in now)
 
 
@@ -258,7 +258,7 @@ def test_a_file_is_made_anew_from_its_leaves() -> None:
     assert facts.size == 79 * BLOCK_SIZE  # the last block of it is a hole
     assert was.content is not None
     assert facts.content == was.content[: facts.size]
-    assert f"inode {TREE}: its record cannot be read; made anew from its tree: a file of root's" in actions
+    assert f"inode {TREE}: its record cannot be read; rebuilt from its tree: a file of root's" in actions
 
 
 def test_the_root_directory_is_made_anew_from_its_leaves() -> None:
@@ -308,5 +308,5 @@ def test_trees_outlive_their_block_of_the_inode_table(content: bytes) -> None:
     # the record of file 0 was in the same block, and it has no tree
     assert {b"/large/file %d" % number for number in range(1, 60)} <= now.keys()
     assert image.place(directory)[0] != place
-    assert f"inode {directory}: its record cannot be read; made anew from its tree: a directory of root's" in actions
+    assert f"inode {directory}: its record cannot be read; rebuilt from its tree: a directory of root's" in actions
     require_usable(image)

@@ -12,7 +12,7 @@ from deferfs.check.claims import Claims
 from deferfs.check.context import Context
 from deferfs.check.log import find_log, newest_chain
 from deferfs.check.repair import add_spares, repair_image
-from deferfs.check.repair.bench import Bench
+from deferfs.check.repair.context import RepairContext
 from deferfs.check.repair.spares import name_spares
 from deferfs.check.report import Findings
 from deferfs.check.spares import find_spares
@@ -254,9 +254,9 @@ def test_mkfs_leaves_no_spare_of_what_was_there() -> None:
 
 def test_nothing_is_written_to_a_spare_before_the_end() -> None:
     image = sample()
-    bench = Bench(image.device, image.superblock, NOW, spill=lambda _: None)
-    name_spares(bench)
-    assert all(bench.stock.taken[address] for address in image.superblock.spares)
+    repair = RepairContext(image.device, image.superblock, NOW, spill=lambda _: None)
+    name_spares(repair)
+    assert all(repair.stock.taken[address] for address in image.superblock.spares)
 
 
 # --- images of older programs ---

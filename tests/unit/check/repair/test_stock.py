@@ -114,7 +114,7 @@ def test_several_blocks(seed: int) -> None:
 
 
 def test_every_fifth_block_where_none_is_free() -> None:
-    """But there is no place for records that are to be made anew in a lost block of the inode table."""
+    """But there is no place for records that are to be re-created in a lost block of the inode table."""
     original, dice = volume(full=True), Random(1)
     report = check_image(MemoryDevice.from_bytes(original))
     assert report.clean

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from deferfs.check import check_image
-from deferfs.check.repair import bench, recover_log, repair_image
+from deferfs.check.repair import context, recover_log, repair_image
 from deferfs.check.repair.writeout import WriteOut
 from deferfs.crash.states import CrashStates, Shredded
 from deferfs.device import (
@@ -34,7 +34,7 @@ from tests.unit.check.repair.outcome import (
     sample_bytes,
     sample_metadata,
 )
-from tests.unit.check.repair.test_repairer_damage import spoil_blocks
+from tests.unit.check.repair.spoiling import spoil_blocks
 from tests.unit.check.sample import SMALL, sample
 from tests.unit.volumes import open_driver
 
@@ -182,7 +182,7 @@ def test_an_image_that_cannot_be_written_is_left_to_the_next_repair() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_what_does_not_fit_into_memory_is_written_early(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     image, hit = damaged(seed)
-    monkeypatch.setattr(bench, "CHANGED_BYTES_MAX", 4 * BLOCK_SIZE)
+    monkeypatch.setattr(context, "CHANGED_BYTES_MAX", 4 * BLOCK_SIZE)
     repaired(image)
     require_untouched(image, sample_bytes(), hit)
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from deferfs.measure.host.machine import (
     describe_machine,
     filesystem_type,
-    process_cpu_seconds,
     process_memory_bytes,
 )
 
@@ -25,12 +24,10 @@ def test_the_innermost_mount_decides() -> None:
 def test_a_process_is_described_and_a_dead_one_is_nothing() -> None:
     now = process_memory_bytes(os.getpid(), "VmRSS")
     assert process_memory_bytes(os.getpid()) >= now > 0
-    assert process_cpu_seconds(os.getpid()) > 0
     assert process_memory_bytes(0) == 0
-    assert process_cpu_seconds(0) == 0
 
 
-def test_this_machine() -> None:
+def test_the_description_of_this_machine() -> None:
     machine = describe_machine(Path("/proc/self"))  # a mount that there is even where the root directory is none
     assert machine.cpus >= 1
     assert machine.scratch_filesystem == "proc"

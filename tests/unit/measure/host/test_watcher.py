@@ -46,7 +46,7 @@ def test_a_watcher_that_was_killed_says_nothing(watcher: Watcher) -> None:
     assert watcher.accounts() == {}
 
 
-def test_it_holds_nothing_of_ours_open() -> None:
+def test_the_watcher_holds_no_descriptor_of_its_parent() -> None:
     out, into = os.pipe()
     made = Watcher()
     try:

@@ -3,13 +3,21 @@ from pathlib import Path
 
 import pytest
 
-from deferfs.measure.report.table import print_report, render_report
+from deferfs.measure.report.table import print_report
+from deferfs.measure.results import Report
 from tests.unit.measure.fakes import Fake, HeavyLoad, report
+
+
+def rendered(found: Report) -> str:
+    """What is printed where there is no terminal."""
+    stream = io.StringIO()
+    print_report(found, stream)
+    return stream.getvalue()
 
 
 @pytest.fixture
 def text(tmp_path: Path) -> str:
-    return render_report(report(tmp_path, Fake(killed=("ext4",))))
+    return rendered(report(tmp_path, Fake(killed=("ext4",))))
 
 
 class Terminal(io.StringIO):
@@ -39,7 +47,7 @@ def test_sentences_come_first(text: str) -> None:
 
 
 def test_slower_is_said_as_well(tmp_path: Path) -> None:
-    words = " ".join(render_report(report(tmp_path, Fake(slower={"deferred": 4.0}))).split())
+    words = " ".join(rendered(report(tmp_path, Fake(slower={"deferred": 4.0}))).split())
     assert "times slower at p99 (95 % interval)" in words
     assert "inline faster" in words
 
@@ -56,14 +64,14 @@ def test_percentiles_without_samples_are_dashes(text: str) -> None:
     assert row.split()[-3] == "-"  # p99.9 of 7,200
 
 
-def test_it_ends_in_where_the_time_went(text: str) -> None:
+def test_the_table_ends_with_where_the_time_went(text: str) -> None:
     after = text[text.index("Where the time went") :]
     assert "log" in after and "The longest stall of deferfs, inline" in after and "wait_for_log" in after
     assert "6 of 6 passes ended in an OOM kill" in " ".join(text.split()) or "12 of 12" in text
 
 
 def test_when_others_use_the_processors_the_first_line_says_so(tmp_path: Path) -> None:
-    text = render_report(report(tmp_path, load=HeavyLoad))
+    text = rendered(report(tmp_path, load=HeavyLoad))
     assert text.startswith("Machine too busy: other programs took up to 40% of the processors")
     assert "machine too busy" in text and "deferred faster" not in text
 
@@ -76,8 +84,8 @@ def test_a_quiet_machine_gets_colours_and_a_busy_one_none(tmp_path: Path, monkey
 
 
 def test_an_aa_run_tells_how_often_it_found_nothing(tmp_path: Path) -> None:
-    text = render_report(report(tmp_path, aa=True))
+    text = rendered(report(tmp_path, aa=True))
     assert "against itself" in text
     assert "90 of 100" in text
-    few = render_report(report(tmp_path, pairs=2, aa=True))
+    few = rendered(report(tmp_path, pairs=2, aa=True))
     assert "not enough samples" in few

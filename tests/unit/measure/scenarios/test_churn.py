@@ -126,7 +126,7 @@ def test_what_was_changed_of_a_mount_is_put_back(tmp_path: Path, monkeypatch: py
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
 
 
-def test_it_is_waited_until_nothing_is_owed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_waits_until_no_cleanup_is_owed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = FakeDaemon(5)
     with standing(daemon, tmp_path, monkeypatch) as mount:
         mount.close()

@@ -166,7 +166,7 @@ def test_an_interrupt_is_not_for_the_disk(running: Running) -> None:
     assert running.answer()[0] == 1
 
 
-def test_it_ends_when_its_orders_end(running: Running) -> None:
+def test_the_server_ends_when_its_orders_end(running: Running) -> None:
     running.order(preset_of(f"read={FAR_MS:g}"))
     running.transfer(wire.READ, 1, 0, 512)
     running.wait_for("reads")
@@ -175,7 +175,7 @@ def test_it_ends_when_its_orders_end(running: Running) -> None:
     assert running.process.returncode == 0
 
 
-def test_it_ends_on_what_is_no_request(running: Running) -> None:
+def test_the_server_ends_on_what_is_no_request(running: Running) -> None:
     """Nothing could be answered, and its caller would wait for ever: closing /dev/fuse gives it an error."""
     running.kernel.send(b"garbage")
     assert running.ends()
@@ -192,7 +192,7 @@ child.wait()
 """
 
 
-def test_it_dies_with_its_parent(image: int) -> None:
+def test_the_server_dies_with_its_parent(image: int) -> None:
     """Though the other ends of its sockets live on."""
     kernel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     control, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -50,7 +50,6 @@ def test_a_percentile_is_that_of_the_sorted_samples_within_a_bin(samples: list[i
 def test_percentiles_of_a_hundred_values() -> None:
     histogram = fold(range(1, 101))
     assert [histogram.percentile(p) for p in (0, 50, 99, 99.9, 100)] == [1, 50, 99, 100, 100]
-    assert histogram.mean_ns == 50.5
 
 
 def test_the_hundredth_percentile_is_the_exact_maximum() -> None:
@@ -60,7 +59,6 @@ def test_the_hundredth_percentile_is_the_exact_maximum() -> None:
 def test_nothing_recorded() -> None:
     assert fold([]) == EMPTY
     assert EMPTY.percentile(50) == 0
-    assert EMPTY.mean_ns == 0
     assert EMPTY.exceedance() == []
 
 

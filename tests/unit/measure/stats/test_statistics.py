@@ -11,7 +11,6 @@ from deferfs.measure.stats.statistics import (
     Middle,
     RatioSummary,
     enough_samples,
-    geometric_mean,
     judge,
     ratio,
     student_t,
@@ -166,9 +165,3 @@ def test_runs_that_did_not_take_turns_are_drawn_by_themselves() -> None:
     assert summary.pairs == []
     assert 1.5 < summary.low < 2 < summary.high < 2.6
     assert summarize_unpaired([0], [1]) is None
-
-
-def test_geometric_mean_of_special_cases() -> None:
-    assert math.isnan(geometric_mean([]))
-    assert geometric_mean([0, 5]) == 0
-    assert geometric_mean([3.0]) == pytest.approx(3)

@@ -10,9 +10,7 @@ from deferfs.mount.control.why import explain
 from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store.plan import Plan
 from tests.unit.mount.fuse.requests import context
-from tests.unit.mount.fuse.test_adapter import ROOT, Kernel, kernel
-
-__all__ = ["kernel"]  # a fixture
+from tests.unit.mount.kernels import ROOT, Kernel
 
 
 async def ask(kernel: Kernel, ino: int) -> tuple[InodeReport, str]:

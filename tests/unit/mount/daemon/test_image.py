@@ -11,7 +11,7 @@ import pytest
 
 from deferfs.errors import ImageInUseError
 from deferfs.mount.daemon import image
-from tests.unit.mount.host.test_lock_holders import EXCLUSIVE, SHARED, holding
+from tests.unit.mount.locks import EXCLUSIVE, SHARED, holding
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_reader_that_is_waited_for_is_named_before_the_wait(path: Path, monkey
 
 
 @pytest.mark.parametrize("lock", [SHARED, EXCLUSIVE])
-def test_at_the_end_the_error_names_it(path: Path, lock: str) -> None:
+def test_the_error_after_the_wait_names_the_holder(path: Path, lock: str) -> None:
     told: list[str] = []
     with holding(path, lock) as pid:
         with pytest.raises(ImageInUseError, match=rf"in use by holder \(pid {pid}\)"):

@@ -36,4 +36,5 @@ def test_the_address_leaves_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    monkeypatch.setattr(socket, "socket", lambda *_: pytest.fail("a socket was made"))
     Notifier().ready("mounted")

@@ -3,8 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import cast
 
 import pyfuse3
 import pytest
@@ -13,58 +12,11 @@ import trio
 from deferfs.errors import CorruptionError, FsError
 from deferfs.mount.fuse.adapter import Adapter
 from deferfs.mount.host.options import MountOptions, parse_options
-from deferfs.mount.host.output_file import create_file
-from deferfs.mount.runtime.runtime import Runtime
 from deferfs.ondisk.directory import pack_entry
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes
-from tests.unit.mount.fuse.requests import Fields, context
-from tests.unit.volumes import fresh_driver
-
-ROOT = pyfuse3.ROOT_INODE
-
-
-def make_runtime(evict: str) -> Runtime:
-    driver = fresh_driver(evict=evict)
-    return Runtime(driver.device, driver.volume, strict=evict == "deferred", create_file=create_file)
-
-
-class Kernel:
-    """Sends requests as pyfuse3 does."""
-
-    def __init__(self, runtime: Runtime, options: MountOptions) -> None:
-        self.runtime = runtime
-        self.adapter = Adapter(runtime, options)
-
-    def lookups(self, ino: int) -> int:
-        inode = self.runtime.volume.inodes.table.get(ino)
-        return inode.lookups if inode is not None else 0
-
-    async def create(self, name: bytes, flags: int = os.O_RDWR, uid: int = 0) -> tuple[int, int]:
-        info, entry = await self.adapter.create(ROOT, name, 0o644, flags, context(uid))
-        return entry.st_ino, info.fh
-
-    async def setattr(self, ino: int, uid: int = 0, **values: int) -> pyfuse3.EntryAttributes:
-        attr = pyfuse3.EntryAttributes()
-        for name, value in values.items():
-            setattr(attr, f"st_{name}", value)
-        changed = {f"update_{name.removesuffix('_ns')}": True for name in values}
-        fields = cast("pyfuse3.SetattrFields", Fields(**changed))
-        return await self.adapter.setattr(ino, attr, fields, None, context(uid))
-
-
-@pytest.fixture(params=["deferred", "inline"])
-async def kernel(request: Any) -> AsyncIterator[Kernel]:
-    runtime = make_runtime(request.param)
-    async with trio.open_nursery() as nursery:
-        await runtime.start(nursery)
-        yield Kernel(runtime, parse_options([f"evict={request.param}"]))
-        await runtime.close()
-        nursery.cancel_scope.cancel()
-
-
-def fails(number: int) -> Any:
-    return pytest.raises(pyfuse3.FUSEError, check=lambda error: error.errno == number)
+from tests.unit.mount.fuse.requests import context
+from tests.unit.mount.kernels import ROOT, Kernel, fails, make_runtime
 
 
 async def test_a_missing_name_is_an_answer_that_the_kernel_may_keep(kernel: Kernel) -> None:
@@ -196,7 +148,7 @@ async def test_open_truncates(kernel: Kernel) -> None:
     assert (await kernel.adapter.getattr(ino, context())).st_size == 0
 
 
-async def test_only_what_is_named_changes(kernel: Kernel) -> None:
+async def test_setattr_changes_only_what_is_named(kernel: Kernel) -> None:
     ino, _ = await kernel.create(b"file")
     entry = await kernel.setattr(ino, mtime_ns=-5, atime_ns=10**18)
     assert (entry.st_mtime_ns, entry.st_atime_ns) == (-5, 10**18)
@@ -216,7 +168,7 @@ async def test_the_clock_of_stamps_is_told_of_times_before_they_are_set(kernel: 
     await kernel.adapter.release(fh)
 
 
-async def test_who_opens_a_file_for_reading_reads_it(kernel: Kernel) -> None:
+async def test_opening_for_reading_changes_the_access_time(kernel: Kernel) -> None:
     """The kernel may have all of it in its cache; then no READ will come."""
     told: list[int] = []
     kernel.adapter.invalidate_attributes = told.append

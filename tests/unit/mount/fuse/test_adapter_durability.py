@@ -14,7 +14,7 @@ import trio
 
 from deferfs.mount.host.options import parse_options
 from tests.unit.mount.fuse.requests import Fields, context
-from tests.unit.mount.fuse.test_adapter import ROOT, Kernel, fails, make_runtime
+from tests.unit.mount.kernels import ROOT, Kernel, fails, make_runtime
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,10 @@ import pytest
 from deferfs.mount.fuse.callers import CAP_FSETID, Caller
 from deferfs.volume import acl
 from tests.unit.mount.fuse.requests import Context, Fields, context
-from tests.unit.mount.fuse.test_adapter import ROOT, Kernel, fails, kernel
-
-__all__ = ["kernel"]
+from tests.unit.mount.kernels import ROOT, Kernel, fails
 
 
-async def test_who_may_not_vouch_for_a_program_takes_its_privileges_away(kernel: Kernel) -> None:
+async def test_callers_without_privilege_clear_set_id_bits(kernel: Kernel) -> None:
     ino, _ = await kernel.create(b"program")
 
     async def mode() -> int:

@@ -10,9 +10,7 @@ import pytest
 
 from deferfs.mount.fuse.anomalies import Anomalies
 from tests.unit.mount.fuse.requests import context
-from tests.unit.mount.fuse.test_adapter import ROOT, Kernel, fails, kernel
-
-__all__ = ["kernel"]  # a fixture
+from tests.unit.mount.kernels import ROOT, Kernel, fails
 
 
 def counted(kernel: Kernel) -> dict[str, int]:

@@ -51,12 +51,12 @@ def test_capabilities_count_and_not_the_user(
 
 
 @pytest.mark.parametrize("uid", [0, 100_000])
-def test_those_of_a_container_do_not(proc: Path, uid: int) -> None:
+def test_capabilities_in_a_container_do_not_count(proc: Path, uid: int) -> None:
     process(proc, 5, ALL, elsewhere=True)
     assert not caller(proc, uid).may(CAP_FSETID)
 
 
-def test_of_whom_nothing_can_be_seen_the_user_counts(proc: Path) -> None:
+def test_the_user_counts_where_proc_shows_nothing(proc: Path) -> None:
     assert caller(proc, 0).may(CAP_FSETID)
     assert not caller(proc, 1000).may(CAP_FSETID)
     (proc / "5").mkdir()
@@ -65,7 +65,7 @@ def test_of_whom_nothing_can_be_seen_the_user_counts(proc: Path) -> None:
     assert not caller(proc, 1000).may(CAP_FSETID)
 
 
-def test_whose_namespace_is_hidden_is_believed_to_be_root_at_most(proc: Path) -> None:
+def test_a_hidden_user_namespace_leaves_root_alone_privileged(proc: Path) -> None:
     process(proc, 5, ALL)
     (proc / "5" / "ns" / "user").unlink()
     assert caller(proc, 0).may(CAP_FSETID)
@@ -82,7 +82,7 @@ def test_groups(proc: Path) -> None:
 @pytest.mark.parametrize(
     ("capabilities", "gid", "vouches"), [(NONE, 20, True), (NONE, 21, False), (ONLY_FSETID, 21, True)]
 )
-def test_a_member_or_who_may_set_ids_vouches_for_a_group(
+def test_members_and_callers_with_cap_fsetid_vouch_for_a_group(
     proc: Path, capabilities: str, gid: int, vouches: bool
 ) -> None:
     process(proc, 5, capabilities, 20)

@@ -17,7 +17,7 @@ async def lock():  # type: ignore[no-untyped-def]
     trio.lowlevel.remove_instrument(made)
 
 
-async def test_who_takes_it_back_at_once_keeps_it(lock: ReaderLock, nursery: trio.Nursery) -> None:
+async def test_a_lock_that_its_holder_takes_back_at_once_stays_with_it(lock: ReaderLock, nursery: trio.Nursery) -> None:
     order: list[str] = []
 
     async def other() -> None:
@@ -34,7 +34,7 @@ async def test_who_takes_it_back_at_once_keeps_it(lock: ReaderLock, nursery: tri
     assert order == ["first again", "other"]
 
 
-async def test_it_is_handed_on_when_its_holder_waits_elsewhere(lock: ReaderLock, nursery: trio.Nursery) -> None:
+async def test_a_lock_is_handed_on_when_its_holder_waits_elsewhere(lock: ReaderLock, nursery: trio.Nursery) -> None:
     got = trio.Event()
 
     async def other() -> None:
@@ -48,7 +48,7 @@ async def test_it_is_handed_on_when_its_holder_waits_elsewhere(lock: ReaderLock,
         await got.wait()
 
 
-async def test_one_after_the_other(lock: ReaderLock) -> None:
+async def test_a_lock_is_taken_by_one_task_after_the_other(lock: ReaderLock) -> None:
     inside = 0
     turns = 0
 
@@ -70,7 +70,7 @@ async def test_one_after_the_other(lock: ReaderLock) -> None:
     assert turns == 100
 
 
-async def test_who_gives_up_waiting_is_passed_over(lock: ReaderLock, nursery: trio.Nursery) -> None:
+async def test_a_waiter_that_gave_up_is_passed_over(lock: ReaderLock, nursery: trio.Nursery) -> None:
     got = trio.Event()
 
     async def impatient(scope: trio.CancelScope) -> None:
@@ -173,7 +173,7 @@ async def test_a_request_that_comes_within_the_window_is_taken_in_the_same_step(
     assert busy_poll.statistics().hits_total == 1
 
 
-async def test_it_does_not_look_while_another_task_is_runnable(
+async def test_readers_do_not_poll_while_another_task_is_runnable(
     waiter: RequestWaiter, pipe: Pipe, busy_poll: LookCounter, nursery: trio.Nursery
 ) -> None:
     async def other() -> None:
@@ -187,7 +187,7 @@ async def test_it_does_not_look_while_another_task_is_runnable(
     assert found.hits_total == found.misses_total == 0
 
 
-async def test_it_sleeps_when_no_request_comes(
+async def test_readers_sleep_when_no_request_comes(
     waiter: RequestWaiter, pipe: Pipe, busy_poll: LookCounter, nursery: trio.Nursery
 ) -> None:
     async def reader() -> None:

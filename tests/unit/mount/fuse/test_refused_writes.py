@@ -58,7 +58,7 @@ def test_calls_that_make_the_file_longer(tmp_path: Path, call: str, pos: int, re
     assert is_refused(tmp_path) is refused
 
 
-def test_what_is_appended_makes_it_longer(tmp_path: Path) -> None:
+def test_an_append_makes_the_file_longer(tmp_path: Path) -> None:
     calling(tmp_path, f"1 {FD} 0x7f00 0x1 0x0 0x0 0x0", flags=os.O_WRONLY | os.O_APPEND)
     assert is_refused(tmp_path)
 
@@ -68,7 +68,7 @@ def test_another_file_does_not_count(tmp_path: Path) -> None:
     assert not is_refused(tmp_path)
 
 
-def test_until_there_is_more_space(tmp_path: Path) -> None:
+def test_writes_are_refused_until_there_is_more_space(tmp_path: Path) -> None:
     calling(tmp_path, f"1 {FD} 0x7f00 0x64 0x0 0x0 0x0", pos=5000)
     assert is_refused(tmp_path, available=6)
     assert not is_refused(tmp_path, available=8)

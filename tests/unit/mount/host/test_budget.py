@@ -18,7 +18,7 @@ def make(tmp_path: Path, membership: str, limits: dict[str, str]) -> int:
     return default_budget(proc=str(proc), root=str(tmp_path / "fs"))
 
 
-def test_without_a_limit(tmp_path: Path) -> None:
+def test_the_budget_without_a_limit(tmp_path: Path) -> None:
     assert make(tmp_path, "0::/\n", {"memory.max": "max\n"}) == MEMORY_BYTES_DEFAULT
     assert default_budget(proc=str(tmp_path / "none")) == MEMORY_BYTES_DEFAULT
 
@@ -33,7 +33,7 @@ def test_half_of_a_version_1_limit(tmp_path: Path) -> None:
     assert make(tmp_path, "5:cpu:/x\n4:memory:/a\n0::/\n", limits) == 80 << 20
 
 
-def test_never_below_the_minimum(tmp_path: Path) -> None:
+def test_the_budget_is_never_below_the_minimum(tmp_path: Path) -> None:
     assert make(tmp_path, "0::/\n", {"memory.max": "1000\n"}) == MEMORY_BYTES_MIN
 
 

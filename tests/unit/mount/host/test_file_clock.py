@@ -54,7 +54,7 @@ def raise_the_floor() -> None:
         os.close(fd)
 
 
-def test_it_is_not_earlier_than_a_stamp_of_the_kernel_before(clock: FileClock) -> None:
+def test_the_file_clock_is_not_earlier_than_a_stamp_of_the_kernel_before(clock: FileClock) -> None:
     for _ in range(TRIES):
         raise_the_floor()
         before = stamp_of_the_kernel()

@@ -40,7 +40,7 @@ UNFIT: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("opener", OPENERS)
 @pytest.mark.parametrize("kind", UNFIT)
-def test_what_nothing_is_written_to(kind: str, opener: Opener, tmp_path: Path) -> None:
+def test_images_devices_and_directories_are_not_written_to(kind: str, opener: Opener, tmp_path: Path) -> None:
     path = tmp_path / "there"
     UNFIT[kind](path)
     before = path.read_bytes() if path.is_file() else b""

@@ -44,7 +44,7 @@ def ready_after(times: int) -> Callable[[], bool]:
     return lambda: next(asked) >= times
 
 
-def test_at_first_it_does_not_look(busy_poll: BusyPoll, clock: Clock) -> None:
+def test_polling_is_off_at_first(busy_poll: BusyPoll, clock: Clock) -> None:
     assert not busy_poll.look(lambda: pytest.fail("it asked"), clock())
     assert busy_poll.statistics().misses_total == 0
 
@@ -57,13 +57,13 @@ def test_the_window_grows_while_requests_come_soon(busy_poll: BusyPoll) -> None:
     assert windows == [START_NS, 2 * START_NS, 4 * START_NS, 8 * START_NS, LIMIT_NS, LIMIT_NS]
 
 
-def test_it_stays_as_it_is_when_requests_come_within(busy_poll: BusyPoll) -> None:
+def test_the_window_stays_when_requests_come_within_it(busy_poll: BusyPoll) -> None:
     busy_poll.waited(LIMIT_NS - 1)
     busy_poll.waited(START_NS)
     assert busy_poll.window_ns == START_NS
 
 
-def test_it_closes_when_requests_do_not_come(busy_poll: BusyPoll) -> None:
+def test_the_window_closes_when_requests_do_not_come(busy_poll: BusyPoll) -> None:
     open_window(busy_poll)
     windows = []
     for _ in range(5):
@@ -100,12 +100,12 @@ def test_a_miss_ends_with_the_window(busy_poll: BusyPoll, clock: Clock) -> None:
     assert (found.hits_total, found.misses_total, found.spent_ns_total) == (0, 1, LIMIT_NS)
 
 
-def test_what_comes_with_the_last_look_counts(busy_poll: BusyPoll, clock: Clock) -> None:
+def test_a_request_that_comes_with_the_last_look_counts(busy_poll: BusyPoll, clock: Clock) -> None:
     open_window(busy_poll)
     assert busy_poll.look(ready_after(LIMIT_NS // TICK_NS), clock.now)
 
 
-def test_on_one_processor_it_never_looks() -> None:
+def test_polling_is_off_on_one_processor() -> None:
     busy_poll = BusyPoll(LIMIT_US, processors=lambda: 1)
     busy_poll.waited(LIMIT_NS - 1)
     assert busy_poll.window_ns == 0

@@ -75,7 +75,7 @@ async def test_forgets_only_queue_and_a_lookup_revives_in_no_time(evict: str) ->
         assert table[kept].state is State.LIVE
 
 
-async def test_what_makes_no_sense_is_refused() -> None:
+async def test_a_second_freeze_and_a_thaw_without_one_are_refused() -> None:
     async with running() as runtime:
         with fails_with(errno.EINVAL):
             await runtime.freezer.thaw()
@@ -120,7 +120,7 @@ async def test_read_only_for_good_and_back(evict: str) -> None:
         await make_file(runtime, b"another")
 
 
-async def test_who_waits_for_the_thaw_is_told_of_an_abort() -> None:
+async def test_waiters_for_a_thaw_are_told_of_an_abort() -> None:
     async with running() as runtime:
         await runtime.freezer.freeze()
         errors: list[int] = []

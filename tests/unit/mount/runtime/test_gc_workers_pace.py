@@ -27,7 +27,7 @@ async def runtime() -> AsyncIterator[Runtime]:
         yield made
 
 
-async def test_it_takes_its_time(runtime: Runtime, autojump_clock: trio.testing.MockClock) -> None:
+async def test_workers_keep_to_the_pace(runtime: Runtime, autojump_clock: trio.testing.MockClock) -> None:
     await delete_unheld(runtime, 200)
     start = trio.current_time()
     while done(runtime) < 100:
@@ -52,7 +52,7 @@ def little_memory(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("press", [barrier, a_caller_that_is_throttled, little_memory])
-async def test_it_hurries_when_somebody_waits(
+async def test_workers_leave_the_pace_when_cleanup_is_waited_for(
     press: Callable[[Runtime], None], runtime: Runtime, autojump_clock: trio.testing.MockClock
 ) -> None:
     await delete_unheld(runtime, 100)
@@ -63,7 +63,7 @@ async def test_it_hurries_when_somebody_waits(
     assert done(runtime) >= 50  # at its pace it would be at most 16
 
 
-async def test_one_inode_is_waited_for_no_longer_than_it_takes(
+async def test_the_flush_of_one_inode_does_not_wait_for_the_pace(
     runtime: Runtime, autojump_clock: trio.testing.MockClock
 ) -> None:
     runtime.workers.pace.set_rate(1e-3)
@@ -81,7 +81,7 @@ async def test_one_inode_is_waited_for_no_longer_than_it_takes(
     assert done(runtime) == 20
 
 
-async def test_when_all_is_caught_up_the_pace_holds_again(
+async def test_the_pace_holds_again_after_the_backlog_is_done(
     runtime: Runtime, autojump_clock: trio.testing.MockClock
 ) -> None:
     await delete_unheld(runtime, 50)
@@ -93,7 +93,7 @@ async def test_when_all_is_caught_up_the_pace_holds_again(
     assert 1 <= done(runtime) - before <= RATE + 3
 
 
-async def test_a_stop_does_not_wait_for_it(runtime: Runtime, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_stop_does_not_wait_for_the_pace(runtime: Runtime, autojump_clock: trio.testing.MockClock) -> None:
     runtime.workers.pace.set_rate(1e-3)
     ino = await make_file(runtime, b"big", b"")
     for number in range(300):

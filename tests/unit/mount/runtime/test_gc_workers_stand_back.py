@@ -36,7 +36,7 @@ def stream(runtime: Runtime, nursery: trio.Nursery) -> trio.CancelScope:
     return scope
 
 
-async def test_requests_that_stream_in_go_first(
+async def test_workers_let_requests_that_stream_in_go_first(
     runtime: Runtime, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     scope = stream(runtime, nursery)
@@ -46,7 +46,7 @@ async def test_requests_that_stream_in_go_first(
     scope.cancel()
 
 
-async def test_but_not_for_ever(
+async def test_workers_stand_back_for_a_bounded_time(
     runtime: Runtime, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     scope = stream(runtime, nursery)
@@ -56,7 +56,7 @@ async def test_but_not_for_ever(
     scope.cancel()
 
 
-async def test_a_pause_is_enough(
+async def test_workers_begin_when_requests_pause(
     runtime: Runtime, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     scope = stream(runtime, nursery)
@@ -79,7 +79,7 @@ def little_memory(runtime: Runtime, patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("press", [a_push, a_long_backlog, little_memory])
-async def test_it_does_not_wait_when_it_is_pressed_for(
+async def test_workers_do_not_stand_back_when_cleanup_is_waited_for(
     press: Callable[[Runtime, pytest.MonkeyPatch], None],
     runtime: Runtime,
     nursery: trio.Nursery,

@@ -37,7 +37,7 @@ async def times(runtime: Runtime, inos: list[int]) -> list[int]:
     return found
 
 
-async def test_little_is_left_alone_until_it_is_old(autojump_clock: trio.testing.MockClock) -> None:
+async def test_few_debts_are_left_alone_until_they_are_old(autojump_clock: trio.testing.MockClock) -> None:
     async with running(seconds_max=float("inf")) as runtime:
         runtime.committer.commit_seconds = 5
         inos = await owing(runtime)
@@ -88,7 +88,7 @@ async def test_the_flush_of_one_inode_pays_what_it_owes() -> None:
         assert (await times(runtime, inos))[7] == TIME + inos[7]
 
 
-async def test_nothing_is_paid_while_inodegc_is_stopped() -> None:
+async def test_debts_are_not_paid_while_inodegc_is_stopped() -> None:
     async with running() as runtime:
         await owing(runtime)
         await runtime.workers.stop()
@@ -122,7 +122,7 @@ async def test_a_debt_that_cannot_be_paid_goes_into_quarantine_alone() -> None:
         assert inodes.table[inos[40]].lazy_atime == TIME + inos[40]
 
 
-async def test_what_only_looks_never_waits_for_write_back() -> None:
+async def test_reading_operations_never_wait_for_write_back() -> None:
     async with running() as runtime:
         ino = await make_file(runtime, b"file", b"x" * 5000)
         memory = runtime.store.memory
@@ -133,7 +133,7 @@ async def test_what_only_looks_never_waits_for_write_back() -> None:
             await runtime.run(namespace.readdir, runtime.volume, ROOT, 0)
 
 
-async def test_what_changes_something_waits_until_enough_has_come_home() -> None:
+async def test_changing_operations_wait_until_enough_has_come_home() -> None:
     async with running() as runtime:
         await make_file(runtime, b"before")
         memory = runtime.store.memory
@@ -144,7 +144,9 @@ async def test_what_changes_something_waits_until_enough_has_come_home() -> None
         assert runtime.waits.snapshot()["memory"].count
 
 
-async def test_it_waits_no_longer_than_the_bound(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_wait_for_write_back_is_bounded(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     """Nothing comes home any more."""
     driver = fresh_driver()
     runtime = Runtime(driver.device, driver.volume)  # whose tasks do not run
@@ -179,7 +181,7 @@ async def test_a_flush_does_not_end_with_one_sweep(monkeypatch: pytest.MonkeyPat
         assert debts.count == 0
 
 
-async def test_after_an_abort_nobody_waits_for_what_cannot_be_paid() -> None:
+async def test_debts_are_not_waited_for_after_an_abort() -> None:
     async with running(close=False) as runtime:
         await owing(runtime)
         runtime.store.journal.abort(OSError("no disk"))

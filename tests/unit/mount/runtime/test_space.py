@@ -155,7 +155,7 @@ async def test_inodes_that_wait_for_inactivation_are_free() -> None:
         runtime.workers.resume()
 
 
-async def test_what_others_have_used_up_meanwhile_was_there_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_space_that_others_have_used_up_meanwhile_counts_as_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The level of free blocks is what it was before, and nothing is pending: but blocks did become free."""
     async with running(size=SIZE) as runtime:
         space = runtime.store.space

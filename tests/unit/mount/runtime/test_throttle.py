@@ -46,7 +46,7 @@ def throttle_of(backlog: Backlog, being_killed: Callable[[int], bool] = lambda _
     return throttle
 
 
-async def test_each_limit_counts() -> None:
+async def test_throttling_begins_at_each_limit() -> None:
     made_up = Backlog(10, extents=10, size=50_000)
     limits = throttle_of(made_up)
     limits.inodes, limits.age_seconds = 10, 5
@@ -63,7 +63,7 @@ async def test_each_limit_counts() -> None:
     assert limits.reason() == ""
 
 
-async def test_who_came_first_goes_first_as_the_backlog_shrinks() -> None:
+async def test_waiters_go_in_order_of_arrival_as_the_backlog_shrinks() -> None:
     made_up = Backlog(7)
     throttle = throttle_of(made_up)
     order: list[int] = []
@@ -130,7 +130,7 @@ async def test_callers_go_when_inodegc_has_caught_up() -> None:
         assert runtime.throttle.waiting == runtime.throttle.expired_total == 0
 
 
-async def test_nobody_overtakes_those_who_wait() -> None:
+async def test_newcomers_do_not_overtake_waiters() -> None:
     made_up = Backlog(6)
     throttle = throttle_of(made_up)
     async with trio.open_nursery() as nursery:
@@ -144,7 +144,7 @@ async def test_nobody_overtakes_those_who_wait() -> None:
     assert throttle.waiting == 0
 
 
-async def test_the_deadline_lets_everybody_go(autojump_clock: trio.testing.MockClock) -> None:
+async def test_waiters_go_at_the_deadline(autojump_clock: trio.testing.MockClock) -> None:
     throttle = throttle_of(Backlog(6))
     throttle.deadline_seconds = 7
     await throttle.admit(1)
@@ -162,14 +162,14 @@ async def test_a_caller_that_is_being_killed_leaves_at_once(autojump_clock: trio
     assert (throttle.killed_total, throttle.waiting) == (1, 0)
 
 
-async def test_nobody_waits_for_workers_that_rest() -> None:
+async def test_callers_are_not_throttled_while_workers_are_stopped() -> None:
     made_up = Backlog(6)
     made_up.stopped = True
     await throttle_of(made_up).admit(1)
     assert not made_up.pushes
 
 
-async def test_who_waits_for_workers_that_are_stopped_goes() -> None:
+async def test_waiters_go_when_workers_are_stopped() -> None:
     """The stop itself waits until the step that runs has its log space."""
     async with running() as runtime:
         grant = await backlog(runtime)

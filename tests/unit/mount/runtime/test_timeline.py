@@ -20,9 +20,8 @@ from deferfs.mount.runtime import timeline as module
 from deferfs.mount.runtime.timeline import Timeline
 from tests.slice_tracker import dropped
 from tests.unit.mount.fuse.requests import context
-from tests.unit.mount.fuse.test_adapter import ROOT, Kernel, kernel
+from tests.unit.mount.kernels import ROOT, Kernel
 
-__all__ = ["kernel"]  # a fixture
 Event = dict[str, Any]
 
 
@@ -178,7 +177,7 @@ async def test_a_new_recording_begins_from_nothing(timeline: Timeline, tmp_path:
     assert "commit" in lanes(found).values()
 
 
-async def test_what_is_refused(timeline: Timeline, tmp_path: Path) -> None:
+async def test_recordings_that_are_refused(timeline: Timeline, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="absolute"):
         await timeline.start("trace.json")
     with pytest.raises(UsageError, match="No such file"):

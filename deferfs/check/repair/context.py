@@ -1,4 +1,4 @@
-"""What all steps of one repair share: the image as it is to become, who holds which block, and what was done."""
+"""What all steps of one repair share: the image as it is to become, what holds each block, and what was done."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ class NoRoomError(Exception):
     """No free block is left for what a repair has to write."""
 
 
-class Deeds:
-    """What a repair did, in words: `texts` are the first ACTIONS_MAX of `total`. `losses` of them gave something up, or
-    guessed; the others could not have been decided otherwise.
+class RepairLog:
+    """What a repair did, in words: `texts` are the first ACTIONS_MAX of `total` actions. `lossy` counts those that
+    discarded or guessed data; the others could not have been decided otherwise.
     """
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.total = 0
-        self.losses = 0
+        self.lossy = 0
 
     def note(self, text: str, *, loses: bool = True) -> None:
-        """Say what was done."""
+        """Record one action; `loses`: it discarded or guessed data."""
         self.total += 1
-        self.losses += loses
+        self.lossy += loses
         if len(self.texts) < ACTIONS_MAX:
             self.texts.append(text)
 
 
-class Bench:
+class RepairContext:
     """One repair of one image. Everything written stays in `device`, an overlay, until it is written out.
 
     **Invariants:** `used` has the bit of every block that a structure or a file of the image-to-be holds, each held
@@ -65,8 +65,8 @@ class Bench:
         superblock: Superblock,
         now_ns: int,
         *,
-        spill: Callable[[Bench], None],
-        deeds: Deeds | None = None,
+        spill: Callable[[RepairContext], None],
+        repair_log: RepairLog | None = None,
         progress: Progress | None = None,
         narrow: bool = False,
     ) -> None:
@@ -87,19 +87,19 @@ class Bench:
         self.stock = Stock(superblock.blocks, self.fmt.reserved_blocks)
         self.fresh: set[int] = set()
         """Blocks allocated by this repair that nothing on disk names: they are written first."""
-        self.note = (deeds or Deeds()).note
+        self.note = (repair_log or RepairLog()).note
         self.file: InodeFile
         self.table: InodeTable
         self.lost_blocks: set[tuple[int, int]] = set()
         """(chunk, block of it) of the inode table where no record is to be found."""
         self.damaged_trees: dict[int, type[Node]] = {}
-        """Inodes whose tree has to be built anew."""
+        """Inodes whose tree has to be rebuilt."""
         self.lost_leaves: dict[int, list[tuple[int, int]]] = {}
         """Inode -> (first key, address) of leaves that its tree does not lead to any more."""
         self.torn_leaves: dict[int, set[int]] = {}
         """Files -> leaves of their tree that have a wrong checksum: what they map is taken, after all others."""
         self.doubtful = bitarray()
-        """Slots of inodes whose record has a wrong checksum, and is kept as long as it harms nobody."""
+        """Slots of inodes whose record has a wrong checksum, and is kept unless it conflicts with another inode."""
 
     # --- what is done ---
     def steps(self, name: str, items: Sequence[T]) -> Iterator[T]:
@@ -145,14 +145,14 @@ class Bench:
             self.stock.name(first, length)
 
     def claim(self, first: int, length: int, *, structure: bool = False) -> None:
-        """The blocks, which nobody holds, belong to somebody."""
+        """Mark free blocks as held: by a fixed area, metadata or a file."""
         self.used[first : first + length] = 1
         self.stock.take(first, length)
         if structure:
             self.structure[first : first + length] = 1
 
     def release(self, first: int, length: int) -> None:
-        """The blocks belong to nobody any more, and what they hold has been read."""
+        """Mark held blocks as free, once what they hold has been read."""
         self.used[first : first + length] = 0
         self.structure[first : first + length] = 0
         self.stock.give_back(first, length)

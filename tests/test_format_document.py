@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pytest
 
@@ -15,29 +13,10 @@ from deferfs.ondisk import bitmap, inode, journal, node, orphan, spare, superblo
 from deferfs.ondisk.directory import pack_entry
 from deferfs.ondisk.format import HEADER_BYTES, Format
 from deferfs.store.mkfs import plan_geometry
+from tests.format_document import DOCUMENT, layout, rows
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "on-disk-format.md").read_text()
 FORMATS = [Format(size, bytes(range(16)), bytes(16)) for size in (1024, 4096, 65536)]
 FMT = FORMATS[1]
-
-
-def rows(heading: str) -> list[list[str]]:
-    """The cells of the first table below a heading, without its two head lines."""
-    text = re.search(rf"^##+ {re.escape(heading)}\n(.*?)(?=^##|\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
-    assert text is not None, heading
-    table = re.search(r"(?:^\|.*\n)+", text[1], re.MULTILINE)
-    assert table is not None, heading
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].splitlines()[2:]]
-
-
-def layout(heading: str) -> dict[str, tuple[int, int]]:
-    """Field -> (offset, size) of a table of fields; size 0 where it varies."""
-    found: dict[str, tuple[int, int]] = {}
-    for offset, size, field in rows(heading):
-        name = re.match(r"`(\w+)`", field)
-        if name is not None:
-            found[name[1]] = (int(offset), int(size) if size.isdecimal() else 0)
-    return found
 
 
 def number(data: bytes, place: tuple[int, int]) -> int:
@@ -138,10 +117,10 @@ def test_inode_flags_and_forms() -> None:
     flags = next(cells[2] for cells in rows("Inode record") if cells[2].startswith("`flags`"))
     for value, words in (
         (inode.FLAG_PREALLOCATED, "unwritten blocks"),
-        (inode.FLAG_QUARANTINED, "quarantined"),
         (inode.FLAG_TRUNCATING, "a truncate"),
     ):
         assert f"{value} {words}" in flags
+    assert "2 reserved" in flags
     names = [
         inode.FORM_NONE, inode.FORM_BYTES, inode.FORM_EXTENTS, inode.FORM_EXTENT_TREE, inode.FORM_ENTRIES,
         inode.FORM_DIRECTORY_TREE,

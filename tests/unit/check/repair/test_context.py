@@ -8,8 +8,8 @@ import pytest
 from bitarray import bitarray
 
 from deferfs.check import check_image
-from deferfs.check.repair import bench as bench_module
-from deferfs.check.repair.bench import Bench, NoRoomError
+from deferfs.check.repair import context as context_module
+from deferfs.check.repair.context import NoRoomError
 from deferfs.check.repair.layout import free_run
 from deferfs.device import MemoryDevice
 from deferfs.limits import JOURNAL_BLOCKS_MIN
@@ -19,74 +19,63 @@ from deferfs.ondisk.node import DirectoryNode
 from deferfs.volume import namespace
 from deferfs.volume.new_inode import NewInode
 from tests.unit.check.builder import BLOCK_SIZE, BLOCKS
-from tests.unit.check.image import Image
-from tests.unit.check.repair.outcome import NOW, repaired, require_clean
+from tests.unit.check.repair.contexts import repair_of
+from tests.unit.check.repair.outcome import repaired, require_clean
 from tests.unit.check.repair.survey import open_copy
 from tests.unit.check.sample import BIG, sample
 
 
-def bench_of(image: Image, spilled: list[int] | None = None) -> Bench:
-    def spill(bench: Bench) -> None:
-        assert spilled is not None
-        spilled.append(len(bench.device.pages))
-        bench.device.pages.clear()
-
-    bench = Bench(image.device, image.superblock, NOW, spill=spill)
-    bench.claim(0, bench.fmt.reserved_blocks, structure=True)
-    return bench
-
-
 def test_blocks_that_something_old_names_are_not_written_to() -> None:
     """Not even if they hold rubbish, or are given back meanwhile; a file that has them all the same keeps them."""
-    bench = bench_of(sample())
-    first = bench.fmt.reserved_blocks
-    bench.claim(first, BLOCKS - first - 5)
-    bench.name(BLOCKS - 4)
-    bench.stock.spare(BLOCKS - 5, bitarray("10000", endian="little"))
-    bench.release(first + 5, 1)
-    assert [bench.allocate(at_once=True) for _ in range(4)] == [BLOCKS - 3, BLOCKS - 2, BLOCKS - 1, BLOCKS - 5]
+    repair = repair_of(sample())
+    first = repair.fmt.reserved_blocks
+    repair.claim(first, BLOCKS - first - 5)
+    repair.name(BLOCKS - 4)
+    repair.stock.spare(BLOCKS - 5, bitarray("10000", endian="little"))
+    repair.release(first + 5, 1)
+    assert [repair.allocate(at_once=True) for _ in range(4)] == [BLOCKS - 3, BLOCKS - 2, BLOCKS - 1, BLOCKS - 5]
     with pytest.raises(NoRoomError):
-        bench.allocate(at_once=True)
-    assert not bench.used[BLOCKS - 4]
+        repair.allocate(at_once=True)
+    assert not repair.used[BLOCKS - 4]
 
 
-def test_what_was_given_back_comes_last_and_not_if_two_name_it() -> None:
-    bench = bench_of(sample())
-    first = bench.fmt.reserved_blocks
-    bench.name(first + 5)
-    bench.name(first + 6)
-    bench.name(first + 6)
-    bench.claim(first, BLOCKS - first - 1)
-    bench.release(first + 5, 2)
-    assert [bench.allocate() for _ in range(2)] == [BLOCKS - 1, first + 5]
-    assert bench.fresh == {BLOCKS - 1}
+def test_released_blocks_are_allocated_last_unless_two_structures_name_them() -> None:
+    repair = repair_of(sample())
+    first = repair.fmt.reserved_blocks
+    repair.name(first + 5)
+    repair.name(first + 6)
+    repair.name(first + 6)
+    repair.claim(first, BLOCKS - first - 1)
+    repair.release(first + 5, 2)
+    assert [repair.allocate() for _ in range(2)] == [BLOCKS - 1, first + 5]
+    assert repair.fresh == {BLOCKS - 1}
     with pytest.raises(NoRoomError):
-        bench.allocate()
+        repair.allocate()
 
 
 def test_a_journal_that_moves_is_never_too_small_for_an_operation() -> None:
     for longest, found in ((700, 600), (500, 300), (260, 256), (255, 0)):
-        bench = bench_of(sample())
-        first = bench.fmt.reserved_blocks
-        bench.claim(first, BLOCKS - first)
-        bench.stock.taken[4000 : 4000 + longest] = 0
+        repair = repair_of(sample())
+        first = repair.fmt.reserved_blocks
+        repair.claim(first, BLOCKS - first)
+        repair.stock.taken[4000 : 4000 + longest] = 0
         if found:
-            assert free_run(bench, 600, JOURNAL_BLOCKS_MIN) == (4000, found)
-            assert bench.used[4000 : 4000 + found].all()
+            assert free_run(repair, 600, JOURNAL_BLOCKS_MIN) == (4000, found)
+            assert repair.used[4000 : 4000 + found].all()
         else:
             with pytest.raises(NoRoomError):
-                free_run(bench, 600, JOURNAL_BLOCKS_MIN)
+                free_run(repair, 600, JOURNAL_BLOCKS_MIN)
 
 
 def test_more_than_memory_should_hold_is_written_early(monkeypatch: pytest.MonkeyPatch) -> None:
     spilled: list[int] = []
-    bench = bench_of(sample(), spilled)
-    monkeypatch.setattr(bench_module, "CHANGED_BYTES_MAX", 3 * BLOCK_SIZE)
+    repair = repair_of(sample(), spilled)
+    monkeypatch.setattr(context_module, "CHANGED_BYTES_MAX", 3 * BLOCK_SIZE)
     for address in range(3000, 3008):
-        bench.write(address, b"x" * BLOCK_SIZE)
+        repair.write(address, b"x" * BLOCK_SIZE)
     assert spilled == [4, 4]
-    bench.write(3000, bench.read(3000) or b"")  # what does not change is not written
-    assert not bench.device.pages
+    repair.write(3000, repair.read(3000) or b"")  # what does not change is not written
+    assert not repair.device.pages
 
 
 def test_names_are_made_before_all_others_of_a_directory_built_anew() -> None:
