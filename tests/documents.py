@@ -159,9 +159,11 @@ def written(page: str, text: str) -> str:
         if home != page:
             continue
         pattern = re.compile(rf"(<!-- begin {name}: [^>]*-->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        text, count = pattern.subn(lambda found, made=make(): f"{found[1]}{made}\n{found[2]}", text)
-        if count != 1:
+        found = pattern.findall(text)
+        if len(found) != 1:
             raise ValueError(f"{page}: no place for {name}")
+        begin, end = found[0]
+        text = pattern.sub(f"{begin}{make()}\n{end}".replace("\\", r"\\"), text)
     return text
 
 

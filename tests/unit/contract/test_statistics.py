@@ -59,7 +59,9 @@ def keep(found: Any, pattern: Any) -> Any:
 
 def test_keys_added_since_have_a_default() -> None:
     said = json.loads(RELEASED.read_text())
-    for struct, path in ((Statistics, said), *((type(getattr(read(said), key)), said[key]) for key in SECTIONS)):
+    described: list[tuple[type[msgspec.Struct], Any]] = [(Statistics, said)]
+    described += [(type(getattr(read(said), key)), said[key]) for key in SECTIONS]
+    for struct, path in described:
         optional = {field.name for field in msgspec.structs.fields(struct) if not field.required}
         assert {field.name for field in fields_of(struct)} - optional <= set(path), struct
 
