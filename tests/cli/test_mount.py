@@ -211,7 +211,7 @@ def test_a_second_signal_cuts_the_users_off_but_keeps_what_they_wrote(
 def test_usr1_reports_statistics_and_stacks(image: Path, directory: Path) -> None:
     daemon = Foreground(image, directory)
     daemon.process.send_signal(signal.SIGUSR1)
-    daemon.wait_for('statistics: {"image"')
+    daemon.wait_for('statistics: {"')
     daemon.wait_for("thread MainThread:")
     daemon.wait_for("task deferfs.mount.daemon.serve.Server.run")
     daemon.process.send_signal(signal.SIGHUP)  # the terminal goes: nothing happens
