@@ -10,7 +10,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from deferfs.device.base import Device
 from deferfs.errors import FsError
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.states import State
 from deferfs.store.checkpoint import bring_home, checkpoint
@@ -18,7 +17,9 @@ from deferfs.store.commit import commit
 from deferfs.store.io import Job, Request, perform
 from deferfs.store.needs import NeedBlocks
 from deferfs.store.plan import Plan
+from deferfs.store.pump import Pump
 from deferfs.volume.driver import Driver
+from deferfs.volume.inactivation import Inactivation
 from deferfs.volume.volume import Volume
 
 P = ParamSpec("P")
@@ -34,7 +35,7 @@ class Stepper:
 
     def __init__(self, device: Device, job: Job[Any], resumed: Callable[[Stepper], None]) -> None:
         self.device = device
-        self.job = job
+        self._job = Pump(job)
         self.resumed = resumed
         """Called whenever the job has gone on."""
         self.done = False
@@ -42,21 +43,16 @@ class Stepper:
         """It ended with an error; `done` as well."""
         self.request: Request | None = None
         """Issued and not performed; None when it has been performed and the job has still to go on."""
-        self._answer: bytes | None = None
-        self._error: OSError | None = None
         self._resume()
 
     def _resume(self) -> None:
-        answer, error = self._answer, self._error
-        self._answer = self._error = None
         try:
-            self.request = self.job.send(answer) if error is None else self.job.throw(error)
-        except StopIteration:
-            self.done = True
+            self.request = self._job.resume()
         except FsError:
-            self.done = self.failed = True
+            self.failed = True
             raise
         finally:
+            self.done = self._job.done
             self.resumed(self)
 
     def step(self) -> None:
@@ -65,9 +61,9 @@ class Stepper:
             self._resume()
             return
         try:
-            self._answer = perform(self.device, self.request)
+            self._job.answer(perform(self.device, self.request))
         except OSError as error:
-            self._error = error
+            self._job.fail(error)
         self.request = None
 
     def finish(self) -> None:

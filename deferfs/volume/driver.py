@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 from deferfs.errors import FsError, without_traceback
 from deferfs.limits import SHRINK_BATCH
 from deferfs.reclaim.context import ReclaimChecker
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store.checkpoint import bring_home, checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.io import Job, run_job
@@ -22,12 +21,13 @@ from deferfs.store.plan import Plan
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import close_store, open_store
 from deferfs.volume import files, orphans
+from deferfs.volume.inactivation import Inactivation
 from deferfs.volume.volume import Volume
 
 if TYPE_CHECKING:
     from deferfs.device.base import Device
     from deferfs.reclaim.inode import InCoreInode
-    from deferfs.store.journal import Grant
+    from deferfs.store.transaction import Grant
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -14,9 +14,11 @@ from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import Inode
 from deferfs.store import checkpoint, commit, extents, recovery, store
 from deferfs.store.io import Flush, Job, Write
-from deferfs.store.journal import Journal, Transaction
+from deferfs.store.journal import Journal
 from deferfs.store.orphans import OrphanTable
 from deferfs.store.plan import Plan
+from deferfs.store.pump import Pump
+from deferfs.store.transaction import Transaction
 from deferfs.volume import driver, files, orphans
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -45,17 +47,12 @@ def fault(sweep: str) -> Callable[[Plant], Plant]:
 
 def without_flush(job: Job[Any], number: int) -> Job[Any]:
     """The job without its `number`-th flush, counted from 1."""
-    answer: bytes | None = None
-    flushes = 0
-    while True:
-        try:
-            request = job.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        answer = None
+    running, flushes = Pump(job), 0
+    while (request := running.resume()) is not None:
         flushes += isinstance(request, Flush)
         if not isinstance(request, Flush) or flushes != number:
-            answer = yield request
+            running.answer((yield request))
+    return running.result
 
 
 def wrap_job(patch: pytest.MonkeyPatch, module: Any, name: str, number: int) -> None:

@@ -9,10 +9,10 @@ from deferfs.crash.stepping import SteppingDriver
 from deferfs.errors import FsError
 from deferfs.limits import INODE_COST_BYTES
 from deferfs.ondisk.inode import Inode
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.reclaim.inode import ActiveReference, InCoreInode, PassiveReference
 from deferfs.reclaim.states import State
 from deferfs.volume import attributes, namespace
+from deferfs.volume.inactivation import Inactivation
 from deferfs.volume.new_inode import NewInode
 from tests.property.reclaim_model import File, Model
 from tests.unit.volumes import FILE, ROOT, assert_sound, fresh_driver

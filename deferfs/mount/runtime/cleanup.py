@@ -19,7 +19,7 @@ from deferfs.limits import GC_TURN_NS
 from deferfs.mount.runtime.pulse import Pulse
 from deferfs.mount.runtime.quarantine import Quarantine
 from deferfs.mount.runtime.waits import Timing
-from deferfs.reclaim.inactivation import Inactivation
+from deferfs.volume.inactivation import Inactivation
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.pace import Pace
 from deferfs.reclaim.states import State

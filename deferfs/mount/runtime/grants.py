@@ -23,7 +23,8 @@ from deferfs.reclaim.lockdep import LOG_SPACE, Held
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime.instruments import Instruments
-    from deferfs.store.journal import Grant, Journal
+    from deferfs.store.journal import Journal
+    from deferfs.store.transaction import Grant
 
 log = logging.getLogger(__name__)
 _granted: ContextVar[Grant | None] = ContextVar("deferfs_granted", default=None)

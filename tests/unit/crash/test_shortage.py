@@ -14,8 +14,8 @@ from deferfs.crash.model import ROOT
 from deferfs.crash.twin import TwinError
 from deferfs.crash.world import Shape, World
 from deferfs.reclaim.debts import TimeDebts
-from deferfs.reclaim.repayment import Repayment
 from deferfs.store.journal import Journal
+from deferfs.volume.repayment import Repayment
 
 FILE = 0o100644
 RUNS = 24

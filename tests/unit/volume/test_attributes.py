@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.volume import attributes, namespace
 from deferfs.volume.driver import Driver
+from deferfs.volume.inactivation import Inactivation
 from tests.unit.volumes import (
     DIRECTORY,
     FILE,

@@ -16,6 +16,7 @@ from deferfs.mount.runtime.activity import set_caller
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.reclaim.states import State
 from deferfs.store.io import Job, perform
+from deferfs.store.pump import Pump
 from deferfs.volume import namespace
 from tests.unit.runtimes import delete_and_forget, make_file, running, turns
 from tests.unit.volumes import ROOT, fails_with, fresh_driver, read_back, record_of
@@ -195,13 +196,9 @@ def slow_jobs(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> None:
     """Between any two writes of a freeze or an unmount a commit and a checkpoint are asked for, and others run."""
 
     async def run(device: Device, job: Job[None]) -> None:
-        answer: bytes | None = None
-        while True:
-            try:
-                request = job.send(answer)
-            except StopIteration:
-                return
-            answer = perform(device, request)
+        running = Pump(job)
+        while (request := running.resume()) is not None:
+            running.answer(perform(device, request))
             runtime.committer.ask()
             await turns(20)
 

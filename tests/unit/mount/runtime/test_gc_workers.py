@@ -17,12 +17,13 @@ from deferfs.mount.runtime import cleanup
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.ondisk.orphan import ORPHAN_QUARANTINED, OrphanBlock
 from deferfs.reclaim.gc import InodeGc
-from deferfs.reclaim.inactivation import Inactivation
+from deferfs.volume.inactivation import Inactivation
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.states import State
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
+from deferfs.volume.inactivation import Inactivation
 from tests.unit.runtimes import delete_and_forget, make_file, running, turns
 from tests.unit.volumes import DIRECTORY, ROOT, fresh_driver, record_of, reopened
 

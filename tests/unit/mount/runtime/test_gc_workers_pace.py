@@ -12,8 +12,9 @@ import trio.testing
 from deferfs.limits import CLEANUP_DIRTY_FRACTION
 from deferfs.mount.runtime import committer
 from deferfs.mount.runtime.runtime import Runtime
-from deferfs.reclaim.inactivation import Inactivation
+from deferfs.volume.inactivation import Inactivation
 from deferfs.store.plan import Plan
+from deferfs.volume.inactivation import Inactivation
 from tests.unit.runtimes import delete_and_forget, delete_unheld, done, make_file, running
 
 RATE = 10

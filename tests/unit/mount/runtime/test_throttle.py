@@ -14,7 +14,7 @@ from deferfs.limits import GC_BATCH
 from deferfs.mount.runtime.instruments import Instruments
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.mount.runtime.throttle import Throttle
-from deferfs.store.journal import Grant
+from deferfs.store.transaction import Grant
 from tests.unit.runtimes import delete_and_forget, make_file, running, turns
 
 

@@ -7,11 +7,11 @@ import pytest
 from deferfs.limits import INACTIVATION_EXTENTS_STEP
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.orphan import OrphanBlock
-from deferfs.reclaim.inactivation import Inactivation, free_data
 from deferfs.reclaim.states import State
 from deferfs.store import extents
 from deferfs.volume import namespace, xattrs
 from deferfs.volume.driver import Driver
+from deferfs.volume.inactivation import Inactivation, free_data
 from tests.unit.volumes import (
     DIRECTORY,
     LookingPlan,

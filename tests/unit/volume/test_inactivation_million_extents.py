@@ -14,7 +14,6 @@ from deferfs.limits import INACTIVATION_EXTENTS_STEP, KIB, MIB
 from deferfs.mount.runtime import cleanup
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.io import run_job
@@ -23,6 +22,7 @@ from deferfs.store.plan import Plan
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
 from deferfs.volume.driver import Driver
+from deferfs.volume.inactivation import Inactivation
 from deferfs.volume.volume import Volume
 from tests.unit.runtimes import delete_and_forget, running
 from tests.unit.runtimes import make_file as make_known_file
