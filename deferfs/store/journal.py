@@ -59,6 +59,8 @@ class Journal:
         self.start = superblock.journal_start
         self.blocks = superblock.journal_blocks
         self.transaction_blocks_max = self.blocks // TRANSACTION_FRACTION
+        self.alone_blocks_max = self.blocks // 2
+        """An operation that needs more does not fit into the log."""
         self.head = tail
         self.tail = tail
         self.used = 0
@@ -266,8 +268,9 @@ class Journal:
         self.on_home()
 
     def ask(self, credits: int, outer: Grant | None = None) -> Grant:
-        """Queue for log space, in order of arrival. `outer`: what the asker holds on to meanwhile."""
-        grant = Grant(min(credits, self.transaction_blocks_max), outer)
+        """Queue for log space, in order of arrival. `outer`: what the asker holds on to meanwhile. More than a
+        transaction may grow to is granted to an operation that is alone in it, up to `alone_blocks_max`."""
+        grant = Grant(credits, outer)
         self.grants.append(grant)
         return grant
 

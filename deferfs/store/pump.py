@@ -46,6 +46,8 @@ class Pump(Generic[R, A, T]):
         except BaseException:
             self.done = True
             raise
+        finally:
+            error = None  # its traceback refers to this frame
 
     def answer(self, answer: A | None) -> None:
         """What the last request is answered with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deferfs.ondisk.format import Block
@@ -31,20 +32,26 @@ class Transaction:
         return not self.images and not self.revokes
 
 
+def _nothing() -> None:
+    """No driver waits."""
+
+
 class Grant:
     """A place in the queue for log space. `granted` credits are set aside until the operation joins or gives up.
 
     `outer` is a grant that whoever asks holds already and keeps while it waits for this one: an inactivation that runs
-    inside of an operation which reclaims memory. `refused` when the wait could never end.
+    inside of an operation which reclaims memory. `refused` when the wait could never end. A driver that waits may set
+    `wake`, which is called once, when it is either.
     """
 
-    __slots__ = ("credits", "granted", "outer", "refused")
+    __slots__ = ("credits", "granted", "outer", "refused", "wake")
 
     def __init__(self, credits: int, outer: Grant | None = None) -> None:
         self.credits = credits
         self.outer = outer
         self.granted = False
         self.refused = False
+        self.wake: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True, slots=True)

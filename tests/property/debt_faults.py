@@ -16,9 +16,11 @@ from deferfs.store.io import Flush, Job, Write
 from deferfs.store.journal import Home, Journal
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes
+from deferfs.volume.cleanup import Cleanup
 from deferfs.volume.driver import Driver
 from deferfs.volume.repayment import Repayment
 from deferfs.volume.volume import Volume
+from deferfs.volume.waits import Task
 from tests.property.faults import fault, wrap_job
 from tests.property.home_faults import FAULTS
 
@@ -194,30 +196,23 @@ def a_payment_takes_space(patch: pytest.MonkeyPatch) -> None:
 
 @fault("paid_together")
 def debts_are_not_paid_at_unmount(patch: pytest.MonkeyPatch) -> None:
-    original = Driver.close
-
-    def close(driver: Driver) -> None:
-        with pytest.MonkeyPatch.context() as meanwhile:
-            meanwhile.setattr(Driver, "pay", lambda driver: None)
-            original(driver)
-
-    patch.setattr(Driver, "close", close)
+    patch.setattr(Cleanup, "owes", False)
 
 
 @fault("paid_together")
 def debts_are_paid_after_the_last_commit(patch: pytest.MonkeyPatch) -> None:
     """An unmount writes them into the cache, and no more."""
-    original = Driver.pay
+    original = Cleanup.flush
 
-    def pay(driver: Driver) -> None:
-        original(driver)
-        journal = driver.volume.store.journal
-        if not journal.running.empty and not driver.volume.inodes.table:
+    def flush(cleanup: Cleanup, deadline_ns: float) -> Task[None]:
+        yield from original(cleanup, deadline_ns)
+        journal = cleanup._store.journal
+        if not journal.running.empty:
             for address in journal.running.images:
-                driver.volume.store.cache.let_go(address)
+                cleanup._store.cache.let_go(address)
             journal.running.images.clear()
 
-    patch.setattr(Driver, "pay", pay)
+    patch.setattr(Cleanup, "flush", flush)
 
 
 # --- blocks that come home ---

@@ -19,7 +19,9 @@ from deferfs.store.orphans import OrphanTable
 from deferfs.store.plan import Plan
 from deferfs.store.pump import Pump
 from deferfs.store.transaction import Transaction
-from deferfs.volume import driver, files, orphans
+from deferfs.volume import files, orphans
+from deferfs.volume.durability import Durability
+from deferfs.volume.waits import Task
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -235,10 +237,10 @@ def fresh_blocks_keep_what_they_held(patch: pytest.MonkeyPatch) -> None:
 
 @fault("data_in_place")
 def fsync_only_flushes(patch: pytest.MonkeyPatch) -> None:
-    def fsync(self: driver.Driver, ino: int, *, data_only: bool = False) -> None:
-        self.device.flush()
+    def fsync(durability: Durability, ino: int, *, data_only: bool = False) -> Task[None]:
+        yield from durability.flush()
 
-    patch.setattr(driver.Driver, "fsync", fsync)
+    patch.setattr(Durability, "fsync", fsync)
 
 
 @fault("io_errors")

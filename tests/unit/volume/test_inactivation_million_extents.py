@@ -11,7 +11,7 @@ import trio
 
 from deferfs.device import MemoryDevice
 from deferfs.limits import INACTIVATION_EXTENTS_STEP, KIB, MIB
-from deferfs.mount.runtime import cleanup
+from deferfs.mount.runtime import turns as gc_turns
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
 from deferfs.store import extents
@@ -103,7 +103,7 @@ def one_step(driver: Driver, inactivation: Inactivation) -> tuple[bool, Plan]:
     def op(plan: Plan) -> tuple[bool, Plan]:
         return inactivation.step(plan), plan
 
-    return driver._run(op, reserve=True)
+    return driver.run_reserved(op)
 
 
 def cut_off(driver: Driver, ino: int, free: int) -> Driver:
@@ -167,7 +167,7 @@ def test_very_many_extents_are_freed_in_bounded_steps_and_resumed_after_each_cra
 
 
 async def test_requests_get_through_between_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "GC_TURN_NS", -1)  # a turn is one step
+    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)  # a turn is one step
     driver, ino, free = orphaned(COUNT_MOUNTED)
     async with running(driver=driver, gc_workers=1) as runtime:
         left = [COUNT_MOUNTED]

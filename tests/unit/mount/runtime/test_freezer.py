@@ -11,7 +11,7 @@ import trio
 from deferfs.check import check_image
 from deferfs.device import Device, MemoryDevice
 from deferfs.errors import FsError
-from deferfs.mount.runtime import closing, committer, freezer
+from deferfs.mount.runtime import committer
 from deferfs.mount.runtime.activity import set_caller
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.reclaim.states import State
@@ -202,8 +202,7 @@ def slow_jobs(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> None:
             runtime.committer.ask()
             await turns(20)
 
-    for module in (freezer, closing, committer):
-        monkeypatch.setattr(module, "run_job", run)
+    monkeypatch.setattr(committer, "run_job", run)
 
 
 @MODES
@@ -241,7 +240,7 @@ async def test_an_unmount_does_not_meet_a_freeze_a_checkpoint_or_a_trim(
         for ino in inos:
             for offset in range(0, 100_000, 20_000):
                 await runtime.write(ino, offset, b"x" * 20_000)
-            runtime.blockgc.queue(ino, runtime.volume.inodes.table[ino].generation)
+            runtime.engine.eviction.trim_later(ino, runtime.volume.inodes.table[ino].generation)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(runtime.close)
             await trio.lowlevel.checkpoint()
