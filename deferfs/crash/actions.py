@@ -9,11 +9,11 @@ import errno
 import stat
 from collections.abc import Callable, Iterable, Sequence
 
-from deferfs.crash import ace, shortage
+from deferfs.crash import ace, blocking, shortage
 from deferfs.crash.endings import CRASHES, ENDS, Numbers
 from deferfs.crash.model import EXCHANGE, NOREPLACE, differences
 from deferfs.crash.shortage import let_go, named_files
-from deferfs.crash.twin import TwinError
+from deferfs.crash.twin_error import TwinError
 from deferfs.crash.world import CLOCK_START, World, new_name, pattern
 from deferfs.errors import DeviceError, FsError
 
@@ -257,22 +257,11 @@ def _collect_all(world: World, n: Numbers) -> None:
 
 def _inactivation_step(world: World, n: Numbers) -> None:
     """Single steps of up to three inactivations at a time, as concurrent workers take them."""
-    driver, gc = world.twin.driver, world.twin.volume.gc
+    driver = world.twin.driver
     if len(driver.inactivations) < 1 + n[1] % 3:
-        taken = gc.take(1)
-        if not taken and driver.reload(1 + n[0] % 3):
-            taken = gc.take(1)
-        for inode in taken:
-            begun = driver.begin_inactivation(inode)
-            if begun is None:
-                gc.done(inode)
-            else:
-                driver.inactivations.append(begun)
+        driver.begin_inactivation(1 + n[0] % 3)
     if driver.inactivations:
-        chosen = driver.inactivations[n[0] % len(driver.inactivations)]
-        if driver.step_inactivation(chosen):
-            driver.inactivations.remove(chosen)
-            gc.done(chosen.inode)
+        driver.step_inactivation(driver.inactivations[n[0] % len(driver.inactivations)])
 
 
 def _bound_in_core(world: World, n: Numbers) -> None:
@@ -331,6 +320,8 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "remount": _remount,
 }
 
+BLOCKING = {**blocking.OPERATIONS, **blocking.BACKGROUND}
+"""Requests that wait, for explorations only."""
 SHORTAGE = {**shortage.OPERATIONS, **shortage.BACKGROUND}
 """What happens when memory is short, for explorations only."""
 
@@ -344,7 +335,7 @@ def _begin(world: World, n: Numbers) -> None:
     world.first = world.twin.position
 
 
-ACTIONS = {**OPERATIONS, **LARGE, **BACKGROUND, **SHORTAGE, **CRASHES, **ENDS, "ace": _ace, "begin": _begin}
+ACTIONS = {**OPERATIONS, **LARGE, **BACKGROUND, **SHORTAGE, **BLOCKING, **CRASHES, **ENDS, "ace": _ace, "begin": _begin}
 
 
 def act(world: World, word: str, numbers: Sequence[int]) -> None:
@@ -369,7 +360,7 @@ def act_all(world: World, actions: Iterable[tuple[str, Sequence[int]]]) -> None:
 def _come_to_an_end(world: World) -> None:
     driver = world.twin.driver
     jobs = [job.finish for job in (driver.committing, driver.checkpointing) if job is not None]
-    for durable in (*jobs, driver.commit, driver.checkpoint, driver.pay):
+    for durable in (*jobs, driver.finish_standing, driver.commit, driver.checkpoint, driver.pay):
         try:
             durable()
         except (FsError, DeviceError) as error:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from deferfs.crash import ace
-from deferfs.crash.actions import BACKGROUND, LARGE, OPERATIONS, SHORTAGE, act_all
+from deferfs.crash.actions import BACKGROUND, BLOCKING, LARGE, OPERATIONS, SHORTAGE, act_all
 from deferfs.crash.explorer import Failure, Limits, NoSuchCrash, Place, Tally
 from deferfs.crash.runs import random_actions, swarm, throw, weighted
 from deferfs.crash.states import Subset
@@ -30,6 +30,8 @@ behind what they leave.
 """
 _SHORT_RUNS: Final = 0.35
 """Fraction of the runs in which memory is short."""
+_BLOCKING_RUNS: Final = 0.3
+"""Fraction of the runs in which requests wait, and others meet them."""
 _CROWDED_RUNS: Final = 0.4
 """Fraction of these in which so many files are made that parts of the inode table are evicted. Few, because their trees
 are expensive to judge."""
@@ -73,7 +75,7 @@ class Result(msgspec.Struct, frozen=True):
 
 def check_task(task: Task) -> None:
     """UsageError when the task cannot be run."""
-    known = sorted({*OPERATIONS, *LARGE, *BACKGROUND, *SHORTAGE} - {"remount"})
+    known = sorted({*OPERATIONS, *LARGE, *BACKGROUND, *SHORTAGE, *BLOCKING} - {"remount"})
     unknown = sorted(set(task.operations) - set(known))
     if unknown:
         raise UsageError(f"no such operation: {', '.join(unknown)}; there are {', '.join(known)}")
@@ -88,6 +90,13 @@ def memory_is_short(task: Task) -> bool:
     if task.operations:
         return not SHORTAGE.keys().isdisjoint(task.operations)
     return random.Random(f"memory {task.seed}").random() < _SHORT_RUNS
+
+
+def requests_wait(task: Task) -> bool:
+    """Whether operations stand at their waits in this run, while others go on."""
+    if task.operations:
+        return not BLOCKING.keys().isdisjoint(task.operations)
+    return random.Random(f"waits {task.seed}").random() < _BLOCKING_RUNS
 
 
 def shape_of(task: Task) -> Shape:
@@ -122,6 +131,7 @@ def actions_of(task: Task) -> list[Action]:
         words=task.operations,
         large=True,
         short=short,
+        blocking_too=requests_wait(task),
         weigh=partial(swarm, dice) if not task.operations and dice.random() < 0.5 else weighted,
     )
     warm: list[Action] = []
@@ -180,6 +190,8 @@ def explore_actions(
         place, reason = failure.place, failure.reason
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
+    finally:
+        world.twin.driver.drop_standing()
     found = Finding(
         reason,
         msgspec.to_builtins(shape),

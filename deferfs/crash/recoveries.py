@@ -13,6 +13,7 @@ from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import Superblock
 from deferfs.store.io import Flush, Read, Write, perform, run_job
 from deferfs.store.memory import Memory
+from deferfs.store.pump import Pump
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
 
@@ -70,20 +71,17 @@ def _requests(device: PageDevice, superblock: Superblock, *, whole: bool) -> lis
     """
     job = open_store(superblock, Memory(MEMORY_BYTES), clock=clock_after_crash(), entropy=lambda: 7)
     records: list[Record] = []
-    answer: bytes | None = None
-    while True:
-        try:
-            request = job.send(answer)
-        except StopIteration:
-            return records
+    running = Pump(job)
+    while (request := running.resume()) is not None:
         if isinstance(request, Read) and not whole and _log_is_done(records):
-            job.close()
-            return records
-        answer = perform(device, request)
+            running.close()
+            break
+        running.answer(perform(device, request))
         if isinstance(request, Write):
             records.append(WriteRecord(request.offset, b"".join(request.buffers)))
         elif isinstance(request, Flush):
             records.append(FlushRecord())
+    return records
 
 
 def _log_is_done(records: list[Record]) -> bool:

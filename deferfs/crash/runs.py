@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
-from deferfs.crash import shortage
+from deferfs.crash import blocking, shortage
 from deferfs.crash.actions import BACKGROUND, LARGE, NUMBER_MAX, OPERATIONS, act
 from deferfs.crash.endings import Numbers
 from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
@@ -34,7 +34,7 @@ SELDOM = frozenset(
 CHECKPOINTS = frozenset({"checkpoint", "checkpoint_step", "remount", "checkpoint_slice", "change_while_on_its_way"})
 OFTEN = frozenset(
     {"create", "write", "link", "rename", "commit_step", "checkpoint_step", "inactivation_step", "remove"}
-    | {"access", "hand_over", "pay_block"}
+    | {"access", "hand_over", "pay_block", "go_on"}
 )
 """The others lie between the two."""
 _SWARM_WEIGHTS: Final = (0, 0, 1, 3, 9)
@@ -72,13 +72,15 @@ def random_actions(
     words: Collection[str] = (),
     large: bool = False,
     short: bool = False,
+    blocking_too: bool = False,
     weigh: Callable[[Iterable[str]], list[str]] = weighted,
 ) -> Iterator[tuple[str, Numbers]]:
     """A long run: mostly operations, some of it the background, and crashes.
 
     Without `checkpoints` there are only those that a full log makes necessary; with little background also large
     transactions. With `words`, only these are drawn: what is missing of operations or background has no part in it.
-    `large` ones give inodegc more to do, in `short` ones memory is short. `weigh` says how often each word is drawn.
+    `large` ones give inodegc more to do, in `short` ones memory is short, with `blocking_too` requests wait. `weigh`
+    says how often each word is drawn.
     """
     known, behind = set(OPERATIONS), set(BACKGROUND)
     if large:
@@ -86,6 +88,9 @@ def random_actions(
     if short:
         known |= shortage.OPERATIONS.keys()
         behind |= shortage.BACKGROUND.keys()
+    if blocking_too:
+        known |= blocking.OPERATIONS.keys()
+        behind |= blocking.BACKGROUND.keys()
     operations = weigh(word for word in known if not words or word in words)
     background = weigh(word for word in behind if checkpoints or word not in CHECKPOINTS)
     if not behind.isdisjoint(words):

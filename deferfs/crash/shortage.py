@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from deferfs.crash.endings import Numbers
-from deferfs.crash.twin import TwinError
+from deferfs.crash.twin_error import TwinError
 from deferfs.crash.world import World
 from deferfs.errors import FsError
 from deferfs.limits import INODE_COST_BYTES

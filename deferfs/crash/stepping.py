@@ -1,4 +1,5 @@
-"""A driver that lets operations run in the middle of a commit or a checkpoint, between any two of their IO requests.
+"""A driver that lets operations run in the middle of a commit or a checkpoint, between any two of their IO requests,
+and while others stand at a wait.
 
 The mount does so all the time. Here it happens step by step, so that a test decides.
 """
@@ -6,23 +7,23 @@ The mount does so all the time. Here it happens step by step, so that a test dec
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from contextvars import copy_context
+from math import inf
+from typing import Any, TypeVar
 
 from deferfs.device.base import Device
 from deferfs.errors import FsError
-from deferfs.reclaim.inactivation import Inactivation
-from deferfs.reclaim.inode import InCoreInode
-from deferfs.reclaim.states import State
 from deferfs.store.checkpoint import bring_home, checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.io import Job, Request, perform
-from deferfs.store.needs import NeedBlocks
-from deferfs.store.plan import Plan
-from deferfs.volume.driver import Driver
+from deferfs.store.pump import Pump
+from deferfs.volume.driver import DeadlockError, Driver
 from deferfs.volume.volume import Volume
+from deferfs.volume.waits import DebtsFit, ReadBytes, Task, Thawed, Wait
 
-P = ParamSpec("P")
 T = TypeVar("T")
+_STEPS_MAX = 100_000
+"""Steps in which everything that stands has come to its end."""
 
 
 class Stepper:
@@ -34,7 +35,7 @@ class Stepper:
 
     def __init__(self, device: Device, job: Job[Any], resumed: Callable[[Stepper], None]) -> None:
         self.device = device
-        self.job = job
+        self._job = Pump(job)
         self.resumed = resumed
         """Called whenever the job has gone on."""
         self.done = False
@@ -42,21 +43,16 @@ class Stepper:
         """It ended with an error; `done` as well."""
         self.request: Request | None = None
         """Issued and not performed; None when it has been performed and the job has still to go on."""
-        self._answer: bytes | None = None
-        self._error: OSError | None = None
         self._resume()
 
     def _resume(self) -> None:
-        answer, error = self._answer, self._error
-        self._answer = self._error = None
         try:
-            self.request = self.job.send(answer) if error is None else self.job.throw(error)
-        except StopIteration:
-            self.done = True
+            self.request = self._job.resume()
         except FsError:
-            self.done = self.failed = True
+            self.failed = True
             raise
         finally:
+            self.done = self._job.done
             self.resumed(self)
 
     def step(self) -> None:
@@ -65,9 +61,9 @@ class Stepper:
             self._resume()
             return
         try:
-            self._answer = perform(self.device, self.request)
+            self._job.answer(perform(self.device, self.request))
         except OSError as error:
-            self._error = error
+            self._job.fail(error)
         self.request = None
 
     def finish(self) -> None:
@@ -75,61 +71,218 @@ class Stepper:
             self.step()
 
 
+class Standing:
+    """A task of the engine that stands at a wait; `wait` is None once it is over.
+
+    It has a context of its own, as a task of the mount has. `then` is called with its result, `failed` with the FsError
+    that it ends with.
+    """
+
+    def __init__(self, name: str, task: Task[T], then: Callable[[T], None], failed: Callable[[FsError], None]) -> None:
+        self.name = name
+        self.wait: Wait | None = None
+        self._running: Pump[Wait, Any, T] = Pump(task)
+        self._context = copy_context()
+        self._then: Callable[[Any], None] = then
+        self._failed = failed
+
+    def resume(self) -> None:
+        """Go on to the next wait, or to the end."""
+        try:
+            self.wait = self._context.run(self._running.resume)
+        except FsError as error:
+            self.wait = None
+            self._failed(error)
+            return
+        except BaseException:
+            self.wait = None
+            raise
+        if self.wait is None:
+            self._then(self._running.result)
+
+    def drop(self) -> None:
+        """Give it up: what it has entered it leaves again, in its own context."""
+        self.wait = None
+        self._context.run(self._running.close)
+
+    def answer(self, answer: Any) -> None:
+        """What its wait is answered with."""
+        self._running.answer(answer)
+
+    def fail(self, error: BaseException) -> None:
+        """What its wait ends with."""
+        self._running.fail(error)
+
+
 class SteppingDriver(Driver):
     """A driver that tells what it does. The callbacks may be replaced.
 
     `on_freeze` is called when a commit has frozen its transaction; what it returns is passed to `on_durable` when
-    that commit is durable. `on_inactivated` is called after each step of an inactivation with its inode and whether
-    it was the last, `on_paid` after each payment of access times.
+    that commit is durable. What the engine tells its driver (`Engine.after`, `Cleanup.on_applied`) is free.
     """
 
     def __init__(self, device: Device, volume: Volume) -> None:
         super().__init__(device, volume)
         self.committing: Stepper | None = None
         self.checkpointing: Stepper | None = None
-        self.inactivations: list[Inactivation] = []
-        """Begun, not finished."""
+        self.standing: list[Standing] = []
+        """Tasks begun and not over, in the order in which they began."""
+        self.inactivations: list[Standing] = []
+        """Those of them that clean up an inode that was taken."""
         self.discard = False
         """Whether commits tell the device of the blocks they freed."""
         self.on_freeze: Callable[[], int] = lambda: 0
         self.on_durable: Callable[[int], None] = lambda state: None
-        self.on_inactivated: Callable[[InCoreInode, dict[int, Any], bool], None] = lambda inode, changed, done: None
-        self.on_paid: Callable[[dict[int, Any]], None] = lambda changed: None
+        self.on_frozen: Callable[[], None] = _nothing
+        """The volume has been frozen."""
+        self.on_thaw: Callable[[], None] = _nothing
+        """It is about to be thawed."""
         self.meanwhile: list[Callable[[], None]] = []
         """What happens while an operation waits for blocks, once each: the last one first."""
+        self._steps = 0
+        self._stepping: set[int] = set()
+        self._switching: Standing | None = None
+        """The task that freezes or thaws the volume: one at a time."""
+
+    # --- tasks that stand ---
+    def begin(
+        self,
+        name: str,
+        task: Task[T],
+        then: Callable[[T], None] = lambda result: None,
+        failed: Callable[[FsError], None] | None = None,
+        *,
+        cold: bool = False,
+    ) -> Standing:
+        """Begin a task, up to its first wait. What it reads is `cold`: it has to wait for it."""
+        standing = Standing(name, task, then, _raise if failed is None else failed)
+        self.standing.append(standing)
+        self._resume(standing, cold=cold)
+        return standing
+
+    def _resume(self, standing: Standing, *, cold: bool) -> None:
+        """Go on to the next wait at which others can run: bytes that are not cold are there at once."""
+        self._steps += 1
+        self._stepping.add(id(standing))
+        try:
+            standing.resume()
+            while isinstance(standing.wait, ReadBytes) and (standing.wait.again or not cold):
+                self._answer(standing, standing.wait)
+                standing.resume()
+        finally:
+            self._stepping.discard(id(standing))
+            if standing.wait is None:
+                for tasks in (self.standing, self.inactivations):
+                    if standing in tasks:
+                        tasks.remove(standing)
+                if standing is self._switching:
+                    self._switching = None
+
+    def _answer(self, standing: Standing, wait: Wait) -> None:
+        try:
+            standing.answer(Driver.answer(self, wait))
+        except Exception as error:
+            standing.fail(error)
+
+    def step(self, standing: Standing, *, cold: bool = False, late: bool = False) -> bool:
+        """Let a task go on to its next wait; False when what it waits for has not come about. With `late`, a wait that
+        has an end takes no longer."""
+        wait = standing.wait
+        if wait is None or id(standing) in self._stepping or not (wait.over() or (late and wait.seconds_max < inf)):
+            return False
+        if wait.over() and not isinstance(wait, ReadBytes):  # what was read meanwhile may be out of date
+            self._stepping.add(id(standing))
+            try:
+                self._answer(standing, wait)
+            finally:
+                self._stepping.discard(id(standing))
+        self._resume(standing, cold=cold)
+        return True
+
+    def step_any(self) -> bool:
+        """Let the first task go on that can; False when none can."""
+        return any(self.step(standing) for standing in list(self.standing))
+
+    def finish_standing(self) -> None:
+        """All tasks come to their end, by themselves where they can. DeadlockError when they cannot."""
+        for _ in range(_STEPS_MAX):
+            if not self.standing:
+                return
+            if not self.step_any() and not self.help_others():
+                break
+        if self.standing:
+            waits = ", ".join(f"{standing.name} for {type(standing.wait).__name__}" for standing in self.standing)
+            raise DeadlockError(f"these wait for ever: {waits}")
+
+    def help(self, wait: Wait) -> bool:
+        """Do a piece of what a wait is for, or let another task go on; False when there is nothing to do."""
+        if isinstance(wait, DebtsFit):
+            return False  # its time passes: what is owed is paid when a test says so
+        switching = self._switching
+        if isinstance(wait, Thawed) and switching is not None:
+            return self._bring_on(switching)
+        return super().help(wait) or self.step_any() or self.help_others()
+
+    def help_others(self) -> bool:
+        """Do a piece of what the others wait for, as what runs beside them in a mount does; or their time passes."""
+        for standing in list(self.standing):
+            wait = standing.wait
+            if wait is None or id(standing) in self._stepping:
+                continue
+            thawing = isinstance(wait, Thawed) and self._switching is not None
+            if (not thawing and super().help(wait)) or self.step(standing, late=True):
+                return True
+        return False
+
+    def _bring_on(self, standing: Standing) -> bool:
+        """One step of it, or of what it waits for."""
+        wait = standing.wait
+        assert wait is not None
+        return self.step(standing) or (id(standing) not in self._stepping and self.help(wait))
+
+    def _how_far(self) -> tuple[int, ...]:
+        return (*super()._how_far(), self._steps)
+
+    def drop_standing(self) -> None:
+        """The power has failed: tasks are given up where they stand."""
+        while self.standing:
+            self.standing.pop().drop()
+        self.inactivations.clear()
+        self._switching = None
+
+    # --- freezing ---
+    @property
+    def is_switching(self) -> bool:
+        """Whether the volume is being frozen or thawed."""
+        return self._switching is not None
+
+    def begin_freeze(self, failed: Callable[[FsError], None]) -> None:
+        """Begin to freeze the volume, unless it is frozen."""
+        if self._switching is None and not self.volume.store.frozen:
+            self._switch("freeze", self.engine.freezing.freeze(), self.on_frozen, failed)
+
+    def begin_thaw(self, failed: Callable[[FsError], None]) -> None:
+        """Begin to thaw the volume, if it is frozen."""
+        if self._switching is None and self.volume.store.frozen:
+            self.on_thaw()
+            self._switch("thaw", self.engine.freezing.thaw(), _nothing, failed)
+
+    def _switch(self, name: str, task: Task[None], then: Callable[[], None], failed: Callable[[FsError], None]) -> None:
+        standing = self.begin(name, task, lambda _: then(), failed)
+        self._switching = standing if standing.wait is not None else None
+
+    def thaw(self) -> None:
+        self.on_thaw()
+        super().thaw()
 
     # --- operations ---
-    def perform(
-        self,
-        then: Callable[[T, dict[int, Any]], None],
-        op: Callable[Concatenate[Plan, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """As `run`, but call `then` with the result and the changed records as soon as the operation is applied."""
-        result, changed = self._changing(lambda plan: op(plan, *args, **kwargs), reserve=False)
-        then(result, changed)
-        self._place(self._take_due())
-        return result
-
-    def _changing(self, op: Callable[[Plan], T], *, reserve: bool) -> tuple[T, dict[int, Any]]:
-        def both(plan: Plan) -> tuple[T, dict[int, Any]]:
-            return op(plan), plan.inodes
-
-        return self._run(both, reserve=reserve)
-
-    def _fetch(self, need: NeedBlocks) -> None:
-        """While the blocks are read, something else may happen, as long as no operation holds log space."""
-        super()._fetch(need)
-        if self.meanwhile and not self.volume.store.journal.granted_credits:
+    def answer(self, wait: Wait) -> Any:
+        """While blocks are read, something else may happen, as long as no operation holds log space."""
+        cold = isinstance(wait, ReadBytes) and not wait.again
+        if cold and self.meanwhile and not self.volume.store.journal.granted_credits:
             self.meanwhile.pop()()
-
-    def pay_block(self, first: int) -> None:
-        """Write what is owed to one block of the inode table."""
-        repayment = self.volume.repayment
-        _, changed = self._changing(lambda plan: repayment.pay(plan, first), reserve=True)
-        if changed:
-            self.on_paid(changed)
+            return None
+        return super().answer(wait)
 
     def phase(self) -> str:
         """What is in flight, and how the log lies: a few words."""
@@ -147,35 +300,32 @@ class SteppingDriver(Driver):
         return ", ".join(words)
 
     # --- inactivation ---
-    def begin_inactivation(self, inode: InCoreInode) -> Inactivation | None:
-        """Take up the inactivation of an inode that is due; None when it is live again."""
-        inactivation = Inactivation(self.volume.inodes, inode)
-        return inactivation if inactivation.begin() else None
+    def begin_inactivation(self, count_max: int = 1) -> None:
+        """A worker takes an inode and begins with it, if one waits and inodegc does not rest."""
+        if self.engine.cleanup.stopped:
+            return
+        gc = self.volume.gc
+        taken = gc.take(1)
+        if not taken and self.reload(count_max):
+            taken = gc.take(1)
+        for inode in taken:
+            standing = self.begin("inodegc", self.engine.cleanup.taken(inode))
+            if standing.wait is not None:
+                self.inactivations.append(standing)
 
-    def step_inactivation(self, inactivation: Inactivation) -> bool:
-        """One operation of it; True when it is over."""
-        inode = inactivation.inode
-        if inode.state is State.INACTIVATING:
-            done, changed = self._changing(inactivation.step, reserve=True)
-            self.on_inactivated(inode, changed, done)
-            if not done:
-                return False
-        inactivation.finish()
-        return True
-
-    def inactivate(self, inode: InCoreInode) -> None:
-        """Run one inactivation to its end."""
-        inactivation = self.begin_inactivation(inode)
-        if inactivation is not None:
-            while not self.step_inactivation(inactivation):
-                pass
+    def step_inactivation(self, standing: Standing) -> None:
+        """Let an inactivation make one transaction, or wait for what that needs."""
+        applied = self.engine.cleanup.steps
+        while standing.wait is not None and self.engine.cleanup.steps == applied and self.step(standing):
+            pass
 
     def finish_inactivations(self) -> None:
-        while self.inactivations:
-            inactivation = self.inactivations.pop()
-            while not self.step_inactivation(inactivation):
-                pass
-            self.volume.gc.done(inactivation.inode)
+        """What was taken is cleaned up."""
+        for _ in range(_STEPS_MAX):
+            if not self.inactivations:
+                break
+            if not self._bring_on(self.inactivations[-1]):
+                raise DeadlockError(f"an inactivation waits for ever: {type(self.inactivations[-1].wait).__name__}")
 
     # --- jobs ---
     def begin_commit(self) -> None:
@@ -195,6 +345,7 @@ class SteppingDriver(Driver):
                 self.on_durable(state)
             if stepper.done:
                 self.committing = None
+                self.engine.log_space.serve()
 
         job = commit(journal, store.clock(), discard=self.discard)
         self.committing = _unless_done(Stepper(self.device, job, resumed))
@@ -203,10 +354,13 @@ class SteppingDriver(Driver):
         """Start to bring home what is committed now; with `memory_alone` the log keeps it."""
         assert self.checkpointing is None
         store = self.volume.store
+        if store.frozen and not store.journal.committed:
+            return  # a mount begins none when nothing is to be brought home
 
         def resumed(stepper: Stepper) -> None:
             if stepper.done:
                 self.checkpointing = None
+                self.engine.log_space.serve()
 
         job = bring_home(store.journal) if memory_alone else checkpoint(store.journal, store.clock())
         self.checkpointing = _unless_done(Stepper(self.device, job, resumed))
@@ -242,12 +396,25 @@ class SteppingDriver(Driver):
         if self.checkpointing is not None:
             self.checkpointing.finish()
 
+    def alone(self, job: Job[None]) -> None:
+        """Run a job that writes the image by itself, after those in flight."""
+        self.finish_jobs()
+        super().alone(job)
+
     def close(self) -> None:
         """Unmount."""
-        self.finish_inactivations()
+        self.finish_standing()
         self.finish_jobs()
         super().close()
 
 
 def _unless_done(stepper: Stepper) -> Stepper | None:
     return None if stepper.done else stepper
+
+
+def _nothing() -> None:
+    """Nothing follows."""
+
+
+def _raise(error: FsError) -> None:
+    raise error

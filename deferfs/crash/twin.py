@@ -15,52 +15,32 @@ from typing import Any, Final, TypeVar
 
 from deferfs.crash.access_times import AccessTimes
 from deferfs.crash.content import CHUNK_BYTES
+from deferfs.crash.frozen import FrozenImage
 from deferfs.crash.history import History, first_foreign_byte
 from deferfs.crash.model import ROOT, Model, ModelError, Node, differences, names_of
+from deferfs.crash.noting import NotingDevice
 from deferfs.crash.oracle import Oracle
 from deferfs.crash.states import CrashStates
 from deferfs.crash.stepping import SteppingDriver
 from deferfs.crash.tree import check_contents, read_content, read_tree, times_of
-from deferfs.device import Buffer, Device, FailingDevice, MemoryDevice, RecordingDevice
-from deferfs.errors import DeviceError, FsError
+from deferfs.crash.twin_error import TwinError
+from deferfs.device import Buffer, FailingDevice, MemoryDevice
+from deferfs.errors import FsError
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.inode import ActiveReference, InCoreInode
-from deferfs.volume import attributes, files, namespace, xattrs
+from deferfs.store.plan import Plan
+from deferfs.volume import attributes, files, namespace, writing, xattrs
 from deferfs.volume.new_inode import Credentials, NewInode
 from deferfs.volume.volume import Volume
+from deferfs.volume.waits import Task
 
 T = TypeVar("T")
 Changed = dict[int, Inode]
+InModel = Callable[[T | None, Changed], None]
+"""What an operation does to the model, given its result (None when the volume has refused it) and the records it
+changed."""
 ENVIRONMENT: Final = frozenset({errno.ENOSPC})
 """Errors that depend on space, which the model knows nothing of."""
-
-
-class TwinError(AssertionError):
-    """Volume and model disagree."""
-
-
-class _NotingDevice(RecordingDevice):
-    """Notes for each record what was in flight when it was made: `phase()`."""
-
-    def __init__(self, inner: Device) -> None:
-        super().__init__(inner)
-        self.phases: list[str] = []
-        self.phase: Callable[[], str] = lambda: "mount"
-
-    def write(self, offset: int, data: Buffer) -> None:
-        super().write(offset, data)
-        self.phases.append(self.phase())
-
-    def flush(self) -> None:
-        try:
-            super().flush()
-        finally:
-            # one that fails is in the log as well
-            self.phases.append(self.phase())
-
-    def discard(self, offset: int, length: int) -> None:
-        super().discard(offset, length)
-        self.phases.append(self.phase())
 
 
 class Twin:
@@ -85,7 +65,7 @@ class Twin:
         self.below = FailingDevice(MemoryDevice.from_bytes(image), like_file=True)
         """Fails what a test wants to fail. Only what succeeds is recorded above it."""
         self.start = image
-        self.device = _NotingDevice(self.below)
+        self.device = NotingDevice(self.below)
         self._clock = clock
         self._now = 0
         """What the clock has said last."""
@@ -102,10 +82,16 @@ class Twin:
         self.lookups: dict[int, int] = {}
         """Lookups of each inode that the kernel has not forgotten."""
         self.handles: list[ActiveReference] = []
+        self.held: list[ActiveReference] = []
+        """By operations that stand at a wait, as a handler holds what it works on."""
         self.driver.on_freeze = lambda: self.history.last
         self.driver.on_durable = lambda state: self.history.durable(self.position, state)
-        self.driver.on_inactivated = self._inactivated
-        self.driver.on_paid = self._record
+        self._modelled = False
+        """The operation that is being applied was one of the model, too."""
+        frozen = FrozenImage(self.driver, self.device, self.history)
+        self.driver.on_frozen, self.driver.on_thaw = frozen.begins, frozen.ends
+        self.driver.engine.after = self._applied
+        self.driver.engine.cleanup.on_applied = self._inactivated
 
     @property
     def volume(self) -> Volume:
@@ -128,31 +114,49 @@ class Twin:
         return nodes
 
     # --- one operation on both ---
-    def _both(
-        self, in_model: Callable[[T | None, Changed], None], op: Callable[..., T], *args: Any, **kwargs: Any
-    ) -> T | None:
+    def _both(self, in_model: InModel[T], op: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
         """The result of the operation; None when both refuse it with the same errno, when space ran out, or when the
         device failed.
         """
-
-        def then(result: T, changed: Changed) -> None:
-            try:
-                in_model(result, changed)
-            except ModelError as error:
-                name = errno.errorcode[error.errno]
-                raise TwinError(f"{op.__name__}{args}: done, but the model says {name}") from error
-            self._record(changed)
-
+        both, what = self.in_both(in_model, op), f"{op.__name__}{args}"
         try:
-            return self.driver.perform(then, op, self.volume, *args, **kwargs)
+            return self.driver.run(both, self.volume, *args, **kwargs)
         except FsError as error:
-            if error.errno not in ENVIRONMENT and self.volume.store.journal.aborted is None:
-                self._model_refuses(in_model, error, f"{op.__name__}{args}")
+            self.refused(lambda: in_model(None, {}), error, what)
             return None
-        except DeviceError:
-            if not self.below.failures:
-                raise
-            return None
+
+    def in_both(self, in_model: InModel[T], op: Callable[..., T]) -> Callable[..., T]:
+        """The operation, done to the model in the moment in which it is applied."""
+
+        def both(plan: Plan, *args: Any, **kwargs: Any) -> T:
+            result = op(plan, *args, **kwargs)
+            plan.on_apply.append(lambda: self._do(in_model, result, plan.inodes, f"{op.__name__}{args[1:]}"))
+            return result
+
+        return both
+
+    def _do(self, in_model: InModel[T], result: T, changed: Changed, what: str) -> None:
+        try:
+            in_model(result, changed)
+        except ModelError as error:
+            raise TwinError(f"{what}: done, but the model says {errno.errorcode[error.errno]}") from error
+        self._modelled = True
+
+    def _applied(self, plan: Plan) -> None:
+        """An operation was applied, of whatever kind: what it changed is a state."""
+        modelled, self._modelled = self._modelled, False
+        if plan.tid:
+            self._record(plan.inodes)
+        elif modelled:
+            if self.model.nodes != self.history.states[-1]:
+                raise TwinError("an operation of the model has changed something, and nothing on the volume")
+            self.history.states[-1] = self.model.nodes
+
+    def refused(self, in_model: Callable[[], None], error: FsError, what: str) -> None:
+        """The volume refuses an operation: so does the model, unless it is for want of space or of a device that
+        works."""
+        if error.errno not in ENVIRONMENT and not self.is_broken(error):
+            self._model_refuses(in_model, error, what)
 
     def _record(self, changed: Changed) -> None:
         before = self.history.states[-1]
@@ -164,10 +168,19 @@ class Twin:
                 self.model.observe(ino, times_of(record), record.generation)
         self.history.applied(self.position, self.model.nodes)
 
-    def _model_refuses(self, in_model: Callable[[Any, Changed], None], error: FsError, what: str) -> None:
+    def is_broken(self, error: FsError) -> bool:
+        """Whether an error comes of a device that fails."""
+        return bool(self.below.failures) and error.errno in (errno.EIO, errno.EROFS)
+
+    def require_broken(self, error: FsError) -> None:
+        """Nothing else explains the error."""
+        if not self.is_broken(error):
+            raise error
+
+    def _model_refuses(self, in_model: Callable[[], None], error: FsError, what: str) -> None:
         before = self.model.nodes
         try:
-            in_model(None, {})
+            in_model()
         except ModelError as refused:
             if refused.errno != error.errno:
                 raise TwinError(f"{what}: {error}, but the model says {errno.errorcode[refused.errno]}") from error
@@ -176,11 +189,10 @@ class Twin:
         finally:
             self.model.nodes = before
 
-    def _inactivated(self, inode: InCoreInode, changed: Changed, done: bool) -> None:
-        if done and not self.model.node(inode.ino).nlink:
+    def _inactivated(self, inode: InCoreInode, plan: Plan, done: bool) -> None:
+        if done and plan.tid and not self.model.node(inode.ino).nlink:
             self.model.drop(inode.ino)
             self.access_times.drop(inode.ino)
-        self._record(changed)
 
     # --- names ---
     def create(self, parent: int, name: bytes, mode: int, uid: int = 0, gid: int = 0, rdev: int = 0) -> int | None:
@@ -201,12 +213,14 @@ class Twin:
             lambda ino: self.model.create(parent, name, node, ino), namespace.symlink, parent, name, target
         )
 
-    def _new(self, in_model: Callable[[int], None], op: Callable[..., Inode], *args: Any) -> int | None:
-        record = self._both(lambda record, _: in_model(record.ino if record is not None else 0), op, *args)
-        if record is None:
-            return None
-        self._looked_up(record)
-        return record.ino
+    def _new(self, create: Callable[[int], None], op: Callable[..., Inode], *args: Any) -> int | None:
+        def in_model(record: Inode | None, _: Changed) -> None:
+            create(record.ino if record is not None else 0)
+            if record is not None:
+                self.looked_up(record)
+
+        record = self._both(in_model, op, *args)
+        return None if record is None else record.ino
 
     def link(self, ino: int, parent: int, name: bytes) -> None:
         self._both(lambda *_: self.model.link(ino, parent, name), namespace.link, ino, parent, name)
@@ -242,21 +256,39 @@ class Twin:
     # --- data ---
     def write(self, ino: int, offset: int, data: bytes) -> None:
         """Write everything, in as many operations as the volume makes of it."""
-        done = 0
-        while done < len(data):
-            at, rest = offset + done, data[done:]
-            self.history.attempt(self.position, ino, at, rest)
+        try:
+            done = self.driver.drive(self.writing(ino, offset, data))
+        except FsError as error:
+            self.refused(lambda: self.model.write(ino, offset, data), error, f"write{ino, offset}")
+            done = 0
+        if done < len(data):
+            self.take_failed_write(ino)
 
-            def in_model(count: int | None, _: Changed, at: int = at, rest: bytes = rest) -> None:
-                self.model.write(ino, at, rest if count is None else rest[:count])
+    def writing(self, ino: int, offset: int, data: bytes) -> Task[int]:
+        """The task that writes to both; how many bytes the caller is told were written."""
+        write = writing.part_of(self.driver.engine, ino)
+        written = 0
 
-            count = self._both(in_model, files.write, ino, at, rest)
-            if count is None:
-                self._take_failed_write(ino)
-                return
-            done += count
+        def part(plan: Plan, at: int, rest: Buffer, fresh_max: int) -> int:
+            count = write(plan, at, rest, fresh_max)
+            content = bytes(rest)
+            if plan.data_writes:
+                self.history.attempt(self.position, ino, at, content)
 
-    def _take_failed_write(self, ino: int) -> None:
+            def in_model(*_: object) -> None:
+                nonlocal written
+                self.model.write(ino, at, content[:count])
+                written += count
+
+            plan.on_apply.append(lambda: self._do(in_model, count, plan.inodes, "write"))
+            return count
+
+        told = yield from writing.write_all(self.driver.engine, part, offset, data)
+        if told != written:
+            raise TwinError(f"write{ino, offset}: {told} bytes are told, {written} were written")
+        return told
+
+    def take_failed_write(self, ino: int) -> None:
         """A write that was refused may have reached the file in place: old bytes or new ones are left."""
         node = self.model.nodes.get(ino)
         if node is None or not node.is_file:
@@ -279,8 +311,11 @@ class Twin:
             if done is not False or changed[ino].size == size:
                 self.model.truncate(ino, size)
 
-        while self._both(in_model, files.truncate, ino, size) is False:
-            pass
+        part, volume = self.in_both(in_model, files.truncate), self.volume
+        try:
+            self.driver.drive(writing.until_done(self.driver.engine, lambda plan: part(plan, volume, ino, size)))
+        except FsError as error:
+            self.refused(lambda: self.model.truncate(ino, size), error, f"truncate{ino, size}")
 
     def read(self, ino: int) -> None:
         """Read the whole file, as read(2) does; the access time is noted in memory."""
@@ -301,9 +336,10 @@ class Twin:
     # --- references ---
     def look_up(self, ino: int) -> None:
         """The kernel looks the inode up."""
-        self._looked_up(self.driver.run(attributes.getattr, self.volume, ino))
+        self.looked_up(self.driver.run(attributes.getattr, self.volume, ino))
 
-    def _looked_up(self, record: Inode) -> None:
+    def looked_up(self, record: Inode) -> None:
+        """The kernel was told of the inode."""
         self.volume.lookup_count(record)
         self.lookups[record.ino] = self.lookups.get(record.ino, 0) + 1
 
@@ -318,14 +354,18 @@ class Twin:
 
     def release(self, number: int) -> None:
         """Close a handle; what the last one leaves is placed by the policy or trimmed."""
-        reference = self.handles.pop(number)
-        inode = reference.inode
-        due = reference.release()
-        if due is not None:
-            self.driver._place([due])
-        elif inode.preallocated and not inode.active_tokens and not inode.orphan:
-            while self._both(lambda *_: None, files.trim, inode.ino) is False:
-                pass
+        self.driver.release(self.handles.pop(number))
+
+    def hold(self, ino: int) -> ActiveReference:
+        """An operation that may stand at a wait begins on an inode."""
+        reference = self.volume.hold(self.driver.run(attributes.getattr, self.volume, ino))
+        self.held.append(reference)
+        return reference
+
+    def let_go(self, reference: ActiveReference) -> None:
+        """It has ended."""
+        self.held.remove(reference)
+        self.driver.release(reference)
 
     # --- durability ---
     def fsync(self, ino: int, *, data_only: bool = False) -> None:
@@ -379,7 +419,7 @@ class Twin:
         A deleted file that no process holds has no stat, and may forget what it owes with everything else.
         """
         inodes, owed = self.volume.inodes, self.access_times.owed
-        held = self.lookups.keys() | {handle.inode.ino for handle in self.handles}
+        held = self.lookups.keys() | {handle.inode.ino for handle in (*self.handles, *self.held)}
         for ino, time in sorted(owed.items()):
             if not self.model.nodes[ino].nlink and ino not in held:
                 continue
@@ -397,7 +437,11 @@ class Twin:
             raise TwinError(f"unmounted, with access times that were never written: {self.access_times.owed}")
 
     def verify(self) -> None:
-        """The volume holds what the model holds."""
+        """The volume holds what the model holds, once everything that stands has ended."""
+        self.driver.finish_standing()
+        journal, cleanup = self.volume.store.journal, self.driver.engine.cleanup
+        if journal.granted_credits or journal.grants or cleanup.busy or self.held:
+            raise TwinError("no operation runs, and log space or inodes are held for some")
         self.check_access_times()
         lines = differences(read_tree(self.driver), self.model.nodes)
         lines += check_contents(self.driver, self.model.nodes)

@@ -204,6 +204,7 @@ class World:
     def go_on_from(self, image: bytes) -> None:
         """The power failed, and `image` is what is left."""
         self._judged_before += self.twin.oracle.judged
+        self.twin.driver.drop_standing()
         self.generation += 1
         self._start(image)
 

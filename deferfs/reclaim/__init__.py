@@ -4,7 +4,7 @@ Nothing here waits. The sources of eviction (FORGET, RELEASE, direct reclaim, un
 decides who waits for the inactivation that follows; a driver runs it.
 
 What is exported here is for any FUSE daemon, and needs neither pyfuse3, trio nor the store: `docs/reclaim-library.md`.
-The inactivation of deferfs itself is in `deferfs.reclaim.inactivation`; another filesystem has its own.
+The inactivation of deferfs itself is in `deferfs.volume.inactivation`; another filesystem has its own.
 """
 
 from deferfs.reclaim.cache import InodeCache, InodeStatistics

@@ -229,7 +229,8 @@ class InodeGc:
         the table. Returns the blocks they hold; 0 when nothing that waits is known to hold any."""
         taken = self.spill.hastened_blocks()
         for inode in self.urgent:
-            taken += inode.pending_blocks
+            if inode.state is State.QUEUED and not inode.waiting:  # not live again: those are dropped
+                taken += inode.pending_blocks
         if taken >= blocks:
             return taken
         found = [

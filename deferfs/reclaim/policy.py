@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, Protocol
 
-from deferfs.errors import UsageError
 from deferfs.reclaim.gc import InodeGc
 from deferfs.reclaim.inode import InCoreInode
 
@@ -55,8 +54,8 @@ POLICIES: dict[str, type[Inline] | type[Deferred]] = {"inline": Inline, "deferre
 
 
 def make_policy(name: str, gc: InodeGc) -> EvictPolicy:
-    """The policy called `name`; UsageError when there is none."""
+    """The policy called `name`; ValueError when there is none."""
     try:
         return POLICIES[name](gc)
     except KeyError:
-        raise UsageError(f"evict must be one of {', '.join(sorted(POLICIES))}, not {name!r}") from None
+        raise ValueError(f"evict must be one of {', '.join(sorted(POLICIES))}, not {name!r}") from None

@@ -37,18 +37,14 @@ def bring_home(journal: Journal) -> Job[int]:
 
 def _alone(journal: Journal, job: Job[int]) -> Job[int]:
     journal.require_working()
-    assert not journal.checkpointing, "one checkpoint at a time"
-    journal.checkpointing = True
+    journal.begin_checkpoint()
     try:
         result = yield from journal.unless_aborted(job)
     except OSError as error:
         journal.abort(error)
         raise FsError(errno.EIO, f"checkpoint failed: {error}") from error
     finally:
-        journal.checkpointing = False
-        if journal.aborted is None:
-            journal.store.space.release(journal.release_later)
-            journal.release_later = []
+        journal.store.space.release(journal.end_checkpoint())
     return result
 
 
@@ -56,7 +52,7 @@ def _bring_home(journal: Journal) -> Job[int]:
     count = len(journal.pending_home)
     if journal.committed:
         yield from _write_home(journal, journal.committed[-1].tid)
-    journal.write_backs_total += 1
+    journal.wrote_back()
     return count
 
 
@@ -66,21 +62,14 @@ def _checkpoint(journal: Journal, now_ns: int, clean: bool) -> Job[int]:
     count = len(journal.committed)
     yield from _write_home(journal, last)
     yield Flush()
-    freed = sum(journal.committed[i].log_blocks for i in range(count))
-    tail = (journal.tail + freed) % journal.blocks
-    changes: dict[str, object] = {"journal_tail": tail, "written_ns": now_ns}
-    changes["tail_tid"] = last + 1 if count else store.superblock.tail_tid
+    tail, tail_tid = journal.tail_after(count)
+    changes: dict[str, object] = {"journal_tail": tail, "tail_tid": tail_tid, "written_ns": now_ns}
     if clean:
         # no running or committing transaction is left; the next one gets this id
         changes["tail_tid"] = journal.running.tid
         changes["state"] = store.superblock.state | STATE_CLEAN
     yield from store.write_superblock(**changes)
-    for _ in range(count):
-        journal.committed.popleft()
-    journal.tail = tail
-    journal.used -= freed
-    journal.checkpoints_total += 1
-    return freed
+    return journal.advance(count)
 
 
 def _write_home(journal: Journal, last: int) -> Job[None]:

@@ -14,7 +14,8 @@ from deferfs.ondisk.journal import (
     encode_revoke,
 )
 from deferfs.store.io import Discard, Flush, Job, Write
-from deferfs.store.journal import Journal, Transaction
+from deferfs.store.journal import Journal
+from deferfs.store.transaction import Transaction
 
 
 def commit(journal: Journal, now_ns: int, *, discard: bool = False) -> Job[int]:
@@ -34,7 +35,7 @@ def commit(journal: Journal, now_ns: int, *, discard: bool = False) -> Job[int]:
             raise FsError(errno.EIO, f"flush failed: {error}") from error
         journal.require_working()
         return journal.committed_tid
-    transaction = _freeze(journal)
+    transaction = journal.freeze()
     try:
         yield from journal.unless_aborted(_write(journal, transaction, now_ns))
     except OSError as error:
@@ -50,15 +51,6 @@ def commit(journal: Journal, now_ns: int, *, discard: bool = False) -> Job[int]:
             pass  # best effort: the blocks are free all the same
     journal.store.space.release(freed)
     return transaction.tid
-
-
-def _freeze(journal: Journal) -> Transaction:
-    transaction = journal.running
-    transaction.log_blocks = journal.running_blocks
-    transaction.start = journal.head
-    journal.running = Transaction(transaction.tid + 1)
-    journal.committing = transaction
-    return transaction
 
 
 def _log_runs(journal: Journal, position: int, blocks: list[bytes]) -> list[Write]:
@@ -98,8 +90,6 @@ def _write(journal: Journal, transaction: Transaction, now_ns: int) -> Job[None]
         position += len(batch)
         batch = []
         yield Flush()
-    else:
-        journal.single_barrier_commits_total += 1
     for write in _log_runs(journal, position, [*batch, record]):
         yield write
     yield Flush()

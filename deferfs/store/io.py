@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from deferfs.device.base import Device
-from deferfs.errors import without_traceback
+from deferfs.store.pump import pump
 
 T = TypeVar("T")
 
@@ -65,21 +65,11 @@ def perform(device: Device, request: Request) -> bytes | None:
 
 def run_job(device: Device, job: Job[T]) -> T:
     """Run a job to its end."""
-    answer: bytes | None = None
-    error: OSError | None = None
-    while True:
-        try:
-            request = job.send(answer) if error is None else job.throw(error)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            error = None
-        answer = None
-        try:
-            answer = perform(device, request)
-        except OSError as failure:
-            error = without_traceback(failure)
+
+    def at_once(request: Request) -> bytes | None:
+        return perform(device, request)
+
+    return pump(job, at_once)
 
 
 def runs_of(addresses: list[int]) -> list[tuple[int, int]]:

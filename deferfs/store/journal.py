@@ -21,7 +21,6 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from deferfs.errors import FsError, without_traceback
@@ -30,6 +29,8 @@ from deferfs.ondisk.format import Block
 from deferfs.ondisk.journal import transaction_blocks
 from deferfs.store.io import Job
 from deferfs.store.needs import NeedLogSpace
+from deferfs.store.pump import Pump
+from deferfs.store.transaction import Grant, JournalStatistics, Transaction
 
 if TYPE_CHECKING:
     from deferfs.store.plan import Plan
@@ -44,67 +45,13 @@ def _nothing() -> None:
     """Nobody waits for blocks to come home."""
 
 
-class Transaction:
-    """A compound transaction: all operations applied since the one before was frozen."""
-
-    __slots__ = (
-        "data_inodes", "freed", "images", "inodes", "log_blocks", "ordered_data", "revokes", "start", "tid",
-    )  # fmt: skip
-
-    def __init__(self, tid: int) -> None:
-        self.tid = tid
-        self.images: dict[int, Block] = {}
-        self.revokes: set[int] = set()
-        self.freed: list[tuple[int, int]] = []
-        self.inodes: set[int] = set()
-        self.data_inodes: set[int] = set()
-        self.ordered_data = False
-        """File data was written for this transaction: it must be durable before the commit record."""
-        self.log_blocks = 0
-        self.start = 0
-
-    @property
-    def empty(self) -> bool:
-        return not self.images and not self.revokes
-
-
-class Grant:
-    """A place in the queue for log space. `granted` credits are set aside until the operation joins or gives up.
-
-    `outer` is a grant that whoever asks holds already and keeps while it waits for this one: an inactivation that runs
-    inside of an operation which reclaims memory. `refused` when the wait could never end.
-    """
-
-    __slots__ = ("credits", "granted", "outer", "refused")
-
-    def __init__(self, credits: int, outer: Grant | None = None) -> None:
-        self.credits = credits
-        self.outer = outer
-        self.granted = False
-        self.refused = False
-
-
-@dataclass(frozen=True, slots=True)
-class JournalStatistics:
-    """Log occupancy in blocks, and totals since the mount."""
-
-    blocks: int
-    used_blocks: int
-    running_blocks: int
-    pending_home: int
-    tid: int
-    committed_tid: int
-    commits_total: int
-    checkpoints_total: int
-    write_backs_total: int
-    single_barrier_commits_total: int
-    blocks_logged_total: int
-    revokes_total: int
-    aborted: str
-
-
 class Journal:
-    """In-memory state of the log. The jobs that write it are in `commit.py` and `checkpoint.py`."""
+    """In-memory state of the log. The jobs that write it are in `commit.py` and `checkpoint.py`; its fields are changed
+    in here alone.
+
+    A commit: `freeze`, the writes, `complete`. A checkpoint: `begin_checkpoint`, each run of images written and
+    `came_home`, the superblock with the new tail, `advance`, `end_checkpoint`.
+    """
 
     def __init__(self, store: Store, next_tid: int, tail: int) -> None:
         self.store = store
@@ -112,6 +59,8 @@ class Journal:
         self.start = superblock.journal_start
         self.blocks = superblock.journal_blocks
         self.transaction_blocks_max = self.blocks // TRANSACTION_FRACTION
+        self.alone_blocks_max = self.blocks // 2
+        """An operation that needs more does not fit into the log."""
         self.head = tail
         self.tail = tail
         self.used = 0
@@ -229,6 +178,18 @@ class Journal:
             self.superseded_bytes -= obj.cost(self.store.fmt)
         cache.let_go(address)
 
+    def freeze(self) -> Transaction:
+        """The running transaction becomes the committing one, and an empty one runs from now on. One commit at a time,
+        and of something."""
+        assert self.committing is None, "one commit at a time"
+        transaction = self.running
+        assert not transaction.empty, "nothing to commit"
+        transaction.log_blocks = self.running_blocks
+        transaction.start = self.head
+        self.running = Transaction(transaction.tid + 1)
+        self.committing = transaction
+        return transaction
+
     def complete(self, transaction: Transaction) -> list[tuple[int, int]]:
         """The committing transaction is durable: its images wait to go home. The freed runs that may be reused at
         once."""
@@ -238,6 +199,8 @@ class Journal:
         self.committing = None
         self.committed_tid = transaction.tid
         self.commits_total += 1
+        if not transaction.ordered_data:
+            self.single_barrier_commits_total += 1
         self.blocks_logged_total += transaction.log_blocks
         self.revokes_total += len(transaction.revokes)
         home = self.pending_home
@@ -258,6 +221,42 @@ class Journal:
             return []
         return freed
 
+    def begin_checkpoint(self) -> None:
+        """Writes home are under way until `end_checkpoint`: what is freed meanwhile is not used again before. One
+        checkpoint at a time."""
+        assert not self.checkpointing, "one checkpoint at a time"
+        self.checkpointing = True
+
+    def end_checkpoint(self) -> list[tuple[int, int]]:
+        """No write home is under way any more. The freed runs that may be reused from now on; none after an abort."""
+        self.checkpointing = False
+        if self.aborted is not None:
+            return []
+        released, self.release_later = self.release_later, []
+        return released
+
+    def tail_after(self, count: int) -> tuple[int, int]:
+        """(offset, tid) of the tail of the log once its oldest `count` transactions are not wanted there any more."""
+        assert count <= len(self.committed)
+        freed = sum(self.committed[i].log_blocks for i in range(count))
+        tid = self.committed[count - 1].tid + 1 if count else self.store.superblock.tail_tid
+        return (self.tail + freed) % self.blocks, tid
+
+    def advance(self, count: int) -> int:
+        """The oldest `count` transactions are at home, and the superblock with the tail after them is durable: the log
+        blocks they held are free. How many these are."""
+        freed = 0
+        for _ in range(count):
+            freed += self.committed.popleft().log_blocks
+        self.tail = (self.tail + freed) % self.blocks
+        self.used -= freed
+        self.checkpoints_total += 1
+        return freed
+
+    def wrote_back(self) -> None:
+        """Images were brought home for their memory alone: the log keeps them."""
+        self.write_backs_total += 1
+
     def came_home(self, first: int, written: list[Home]) -> None:
         """These images, of blocks from `first` on, are written at home, durable there by the next flush. Newer ones
         stay."""
@@ -269,8 +268,9 @@ class Journal:
         self.on_home()
 
     def ask(self, credits: int, outer: Grant | None = None) -> Grant:
-        """Queue for log space, in order of arrival. `outer`: what the asker holds on to meanwhile."""
-        grant = Grant(min(credits, self.transaction_blocks_max), outer)
+        """Queue for log space, in order of arrival. `outer`: what the asker holds on to meanwhile. More than a
+        transaction may grow to is granted to an operation that is alone in it, up to `alone_blocks_max`."""
+        grant = Grant(credits, outer)
         self.grants.append(grant)
         return grant
 
@@ -357,23 +357,15 @@ class Journal:
         The error that the other one met may have been about what this one has written: a barrier that succeeds after
         it proves nothing.
         """
-        answer: bytes | None = None
-        error: OSError | None = None
-        while True:
-            try:
-                request = job.send(answer) if error is None else job.throw(error)
-            except StopIteration as stop:
-                self.require_working()
-                result: T = stop.value
-                return result
-            finally:
-                error = None
+        running = Pump(job)
+        while (request := running.resume()) is not None:
             self.require_working()
-            answer = None
             try:
-                answer = yield request
+                running.answer((yield request))
             except OSError as failure:
-                error = without_traceback(failure)
+                running.fail(failure)
+        self.require_working()
+        return running.result
 
     def statistics(self) -> JournalStatistics:
         return JournalStatistics(

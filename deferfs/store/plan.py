@@ -23,8 +23,8 @@ from deferfs.ondisk.inode import Inode
 from deferfs.store.needs import NeedBlocks, NeedData, NeedThaw, NeedWriteBack
 
 if TYPE_CHECKING:
-    from deferfs.store.journal import Grant
     from deferfs.store.store import Store
+    from deferfs.store.transaction import Grant
 
 B = TypeVar("B", bound=Block)
 

@@ -1,37 +1,56 @@
-"""The plain-loop driver: runs operations and jobs on a device, satisfying every need at once.
+"""The plain-loop driver: runs operations and jobs on a device, and ends every wait of the engine at once, by doing the
+work itself.
 
-For tests, tools and crash exploration. The mount's runtime does the same with waits.
+For tests, tools and crash exploration. It decides nothing: what the mount decides, it decides.
 """
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from deferfs.errors import FsError, without_traceback
-from deferfs.limits import SHRINK_BATCH
+from deferfs.errors import FsError
 from deferfs.reclaim.context import ReclaimChecker
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store.checkpoint import bring_home, checkpoint
 from deferfs.store.commit import commit
 from deferfs.store.io import Job, run_job
 from deferfs.store.memory import Memory
-from deferfs.store.needs import Need, NeedBlocks, NeedData, NeedFreeSpace, NeedLogSpace, NeedMemory, NeedWriteBack
+from deferfs.store.needs import Need
 from deferfs.store.plan import Plan
+from deferfs.store.pump import Pump
 from deferfs.store.recovery import read_superblock
-from deferfs.store.store import close_store, open_store
-from deferfs.volume import files, orphans
+from deferfs.store.store import open_store
+from deferfs.volume import files, orphans, writing
+from deferfs.volume.engine import Engine
 from deferfs.volume.volume import Volume
+from deferfs.volume.waits import (
+    Admitted,
+    Alone,
+    Barrier,
+    Cleaned,
+    Committed,
+    DebtsFit,
+    Granted,
+    LessDirty,
+    ReadBytes,
+    Released,
+    Task,
+    Thawed,
+    Wait,
+)
 
 if TYPE_CHECKING:
     from deferfs.device.base import Device
-    from deferfs.reclaim.inode import InCoreInode
-    from deferfs.store.journal import Grant
+    from deferfs.reclaim.inode import ActiveReference, InCoreInode
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _GC_BATCH = 64
+
+
+class DeadlockError(AssertionError):
+    """A wait that nothing ends any more."""
 
 
 class Driver:
@@ -40,7 +59,8 @@ class Driver:
     def __init__(self, device: Device, volume: Volume) -> None:
         self.device = device
         self.volume = volume
-        self.checker = ReclaimChecker()
+        self.engine = Engine(device, volume, ReclaimChecker())
+        self.checker = self.engine.checker
 
     @classmethod
     def open(
@@ -64,166 +84,167 @@ class Driver:
     # --- operations ---
     def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Perform one operation. FsError as the caller of the filesystem sees it."""
-        result = self._run(lambda plan: op(plan, *args, **kwargs), reserve=False)
-        self._place(self._take_due())
+        engine = self.engine
+        result = engine.attempt(op, args, kwargs, reserve=False)
+        if isinstance(result, Need):
+            result = self.drive(engine.retry(result, lambda plan: op(plan, *args, **kwargs), reserve=False))
+        if self.volume.due:
+            self._wait_for(engine.place_due())
         return result
 
-    def _run(self, op: Callable[[Plan], T], *, reserve: bool) -> T:
+    def run_reserved(self, op: Callable[[Plan], T]) -> T:
+        """Perform an operation that frees space or memory: it may draw on the reserves."""
+        return self.drive(self.engine.operation(op, reserve=True))
+
+    def drive(self, task: Task[T]) -> T:
+        """Run a task of the engine to its end."""
+        running = Pump(task)
+        while (wait := running.resume()) is not None:
+            try:
+                running.answer(self.answer(wait))
+            except Exception as error:
+                running.fail(error)
+        return running.result
+
+    # --- waits ---
+    def answer(self, wait: Wait) -> Any:
+        """Perform a wait that is IO; bring about the end of any other. FsError when that is impossible."""
+        if isinstance(wait, ReadBytes):
+            return self.device.read(wait.offset, wait.length)
+        if isinstance(wait, Barrier):
+            self.device.flush()
+        elif isinstance(wait, Alone):
+            self.alone(wait.job)
+        else:
+            while not wait.over():
+                if not self.help(wait):
+                    if wait.seconds_max < inf:
+                        break  # time passes
+                    raise DeadlockError(f"{type(wait).__name__} never ends")
+        return None
+
+    def help(self, wait: Wait) -> bool:
+        """Do a piece of what a wait is for; False when there is nothing to do."""
         journal = self.volume.store.journal
-        supplied: dict[tuple[int, int], bytes] = {}
-        grant: Grant | None = None
-        throttled = reserve
-        self._reclaim_if_needed(reserve=reserve)
+        before = self._how_far()
         try:
-            while True:
-                plan = Plan(self.volume.store, reserve=reserve)
-                plan.supplied, plan.grant, plan.throttled = supplied, grant, throttled
-                try:
-                    result = op(plan)
-                    for offset, data in plan.data_writes:
-                        self.device.write(offset, data)
-                    plan.apply()
-                    return result
-                except BaseException as error:
-                    plan.drop()
-                    if not isinstance(error, Need):
-                        raise
-                    need = without_traceback(error)
-                if isinstance(need, NeedBlocks):
-                    self._fetch(need)
-                elif isinstance(need, NeedData):
-                    supplied[need.offset, need.length] = self.device.read(need.offset, need.length)
-                elif isinstance(need, NeedLogSpace):
-                    grant = self._log_space(grant, need.credits)
-                    throttled = True
-                elif isinstance(need, NeedWriteBack):
+            if isinstance(wait, Thawed):
+                self.thaw()
+            elif isinstance(wait, Cleaned | Admitted):
+                self.work()
+            elif isinstance(wait, DebtsFit):
+                self.pay()
+            elif isinstance(wait, LessDirty) and journal.pending_home:
+                self.bring_home()
+            elif isinstance(wait, Granted | Committed | Released | LessDirty):
+                if isinstance(wait, Committed) or not journal.running.empty or journal.committing is not None:
                     self.commit()
-                    self.bring_home()
-                    throttled = True
-                elif isinstance(need, NeedFreeSpace):
-                    self._free_space(reserve=reserve)
-                else:
-                    raise need
-        finally:
-            if grant is not None:
-                journal.give_up(grant)
-
-    def _reclaim_if_needed(self, *, reserve: bool) -> None:
-        """Once for each operation: what a retry brought in is not taken from it again."""
-        store = self.volume.store
-        try:
-            store.plan(reserve=reserve)
-        except NeedMemory as need:
-            if reserve:
-                # an inactivation starts no others: they would nest without end
-                store.cache.shrink(need.bytes_over)
-            else:
-                self._reclaim(need.bytes_over)
-
-    # --- needs ---
-    def _fetch(self, need: NeedBlocks) -> None:
-        run_job(self.device, self.volume.store.fetch(need))
-
-    def _log_space(self, grant: Grant | None, credits: int) -> Grant:
-        journal = self.volume.store.journal
-        if grant is not None:
-            journal.give_up(grant)
-        grant = journal.ask(credits)
-        try:
-            if not journal.serve():
-                self.commit()
-                if not journal.serve():
+                elif not isinstance(wait, LessDirty):
                     self.checkpoint()
-                    journal.serve()
         except FsError:
-            journal.give_up(grant)
-            raise
-        if not grant.granted:
-            journal.give_up(grant)
-            raise FsError(errno.ENOSPC, f"an operation of {credits} blocks does not fit into the log")
-        return grant
+            if journal.aborted is None:
+                raise
+            # the commit or checkpoint failed: what waited for it finds out by itself
+        self.engine.log_space.serve()
+        return wait.over() or self._how_far() != before
 
-    def _free_space(self, *, reserve: bool) -> None:
-        """Make freed blocks reusable, or, but for an operation that frees space itself, have some freed; ENOSPC when
-        nothing more can be."""
-        store = self.volume.store
-        seen = store.space.epoch
-        if store.space.pending_blocks:
-            self._release_freed()
-        if store.space.epoch == seen and self.volume.gc.backlog and not reserve:
-            self.collect()
-            self._release_freed()
-        if store.space.epoch == seen:
-            raise FsError(errno.ENOSPC)
+    def _how_far(self) -> tuple[int, ...]:
+        """What changes whenever anything has been done."""
+        store, cleanup = self.volume.store, self.engine.cleanup
+        journal = store.journal
+        return (
+            journal.committed_tid,
+            journal.used,
+            len(journal.pending_home),
+            store.space.epoch,
+            cleanup.steps,
+            len(self.volume.gc.delayed),
+        )
 
-    def _release_freed(self) -> None:
-        self.commit()
-        if self.volume.store.journal.release_later:
-            self.checkpoint()
+    def thaw(self) -> None:
+        """Let changes happen again."""
+        self.drive(self.engine.freezing.thaw())
 
-    def _reclaim(self, wanted_bytes: int) -> None:
-        """Direct reclaim by the operation that needs memory."""
-        with self.checker.enter("direct_reclaim"):
-            volume = self.volume
-            freed, due = volume.inodes.shrink(wanted_bytes, SHRINK_BATCH, defer=not volume.policy.waits)
-            if freed < wanted_bytes:
-                self.volume.store.cache.shrink(wanted_bytes - freed)
-            self._place(due)
+    def alone(self, job: Job[None]) -> None:
+        """Run a job that writes the image by itself."""
+        self.job(job)
 
     # --- eviction ---
-    def _take_due(self) -> list[InCoreInode]:
-        due, self.volume.due = self.volume.due, []
-        return due
+    def _wait_for(self, inodes: list[InCoreInode]) -> None:
+        if inodes:
+            self.drive(self.engine.eviction.wait_for(inodes))
 
-    def _place(self, inodes: list[InCoreInode]) -> None:
-        for inode in self.volume.policy.place(inodes):
-            self.inactivate(inode)
+    def place(self, inodes: list[InCoreInode]) -> None:
+        """Hand inodes to the evict policy."""
+        self._wait_for(self.engine.eviction.place(inodes))
 
     def forget(self, ino: int, count: int) -> None:
         """What the kernel's FORGET does."""
         with self.checker.enter("forget"):
             due = self.volume.inodes.forget(ino, count)
             if due is not None:
-                self._place([due])
+                self.place([due])
+
+    def release(self, reference: ActiveReference) -> None:
+        """What the kernel's RELEASE does, with what it leaves to the background."""
+        with self.checker.enter("release"):
+            task = self.engine.eviction.release(reference)
+            if task is not None:
+                self.drive(task)
+        self.trim()
+
+    def trim(self) -> None:
+        """Trim what is queued."""
+        self.drive(self.engine.eviction.trim_queued())
+
+    def reclaim(self, wanted_bytes: int) -> int:
+        """Direct reclaim by an operation that needs memory; bytes freed."""
+        return self.drive(self.engine.eviction.direct_reclaim(wanted_bytes))
 
     def inactivate(self, inode: InCoreInode) -> None:
-        """Run one inactivation to its end."""
-        inactivation = Inactivation(self.volume.inodes, inode)
-        if not inactivation.begin():
-            return
-        while not self._run(inactivation.step, reserve=True):
-            pass
-        inactivation.finish()
+        """Run one inactivation to its end. FsError when it fails."""
+        self.drive(self.engine.cleanup.inactivate(inode))
 
     def collect(self, count_max: int = 1 << 62) -> int:
-        """Be an inodegc worker for up to `count_max` inodes; how many were inactivated."""
+        """Be an inodegc worker for up to `count_max` inodes; how many were taken. What fails waits to be tried
+        again."""
+        gc = self.volume.gc
         count = 0
         while count < count_max:
-            batch = self.volume.gc.take(min(_GC_BATCH, count_max - count))
-            if not batch:
-                if self.reload():
-                    continue
+            before = gc.queued
+            if not self.drive(self.engine.cleanup.turn(min(_GC_BATCH, count_max - count))):
                 break
-            for inode in batch:
-                self.inactivate(inode)
-                self.volume.gc.done(inode)
-                count += 1
+            count += max(0, before - gc.queued)
         return count
+
+    def work(self) -> None:
+        """Be inodegc for a batch: clean up, pay what is owed, or try again at once what has failed."""
+        engine, gc = self.engine, self.volume.gc
+        if self.drive(engine.cleanup.turn()):
+            return
+        if engine.cleanup.owes:
+            for first in self._blocks_of_debtors():
+                self.drive(engine.cleanup.pay(first))
+        elif gc.delayed:
+            gc.retry_now()
+
+    def _blocks_of_debtors(self) -> list[int]:
+        debts, fmt = self.volume.inodes.debts, self.volume.store.fmt
+        return sorted({fmt.first_in_table_block(ino) for ino in debts.debtors(0, debts.places)})
 
     def pay(self) -> None:
         """Write all the access times that are owed."""
-        debts, fmt = self.volume.inodes.debts, self.volume.store.fmt
-        for first in sorted({fmt.first_in_table_block(ino) for ino in debts.debtors(0, debts.places)}):
+        for first in self._blocks_of_debtors():
             self.pay_block(first)
 
     def pay_block(self, first: int) -> None:
         """Write what is owed to one block of the inode table, that with inode `first` in front."""
         repayment = self.volume.repayment
-        self._run(lambda plan: repayment.pay(plan, first), reserve=True)
+        self.run_reserved(lambda plan: repayment.pay(plan, first))
 
     def reload(self, count_max: int = _GC_BATCH) -> int:
         """Queue some of what waits in the orphan table alone; 0 when nothing does."""
-        return self._run(lambda plan: orphans.reload(plan, self.volume, count_max), reserve=True)
+        return self.run_reserved(lambda plan: orphans.reload(plan, self.volume, count_max))
 
     # --- durability ---
     def job(self, job: Job[Any]) -> Any:
@@ -242,29 +263,17 @@ class Driver:
         self.job(bring_home(self.volume.store.journal))
 
     def sync(self) -> None:
-        self.commit()
+        """Everything applied so far becomes durable."""
+        self.drive(self.engine.durability.sync())
 
     def fsync(self, ino: int, *, data_only: bool = False) -> None:
         """Make the file durable: a commit when its metadata changed, else a flush."""
-        journal = self.volume.store.journal
-        if journal.aborted is not None or journal.uncommitted(ino, data_only=data_only):
-            self.commit()
-            return
-        try:
-            self.device.flush()
-        except OSError as error:
-            journal.abort(error)
-            raise FsError(errno.EIO, f"flush failed: {error}") from error
+        self.drive(self.engine.durability.fsync(ino, data_only=data_only))
 
     def close(self) -> None:
         """Unmount: drop all references, inactivate, write everything home, mark clean."""
         if not self.volume.store.read_only:
-            for inode in self.volume.inodes.drop_all():
-                self.volume.gc.enqueue(inode)
-            self.collect()
-            self.pay()
-            self.commit()
-            self.job(close_store(self.volume.store))
+            self.drive(self.engine.freezing.unmount(inf))
         self.device.close()
 
     # --- data ---
@@ -286,29 +295,8 @@ class Driver:
 
     def write(self, ino: int, offset: int, data: bytes) -> int:
         """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing."""
-        done = 0
-        while True:
-            try:
-                done += self.run(files.write, self.volume, ino, offset + done, data[done:])
-            except FsError as error:
-                fits = self._write_what_fits(ino, offset + done, data[done:]) if error.errno == errno.ENOSPC else 0
-                done += fits
-                if not done:
-                    raise
-                if not fits:
-                    return done
-            if done >= len(data):
-                return done
-
-    def _write_what_fits(self, ino: int, offset: int, data: bytes) -> int:
-        for blocks in files.fresh_blocks_to_try(self.volume):
-            try:
-                return self.run(files.write, self.volume, ino, offset, data, blocks)
-            except FsError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-        return 0
+        return self.drive(writing.write_all(self.engine, writing.part_of(self.engine, ino), offset, data))
 
     def truncate(self, ino: int, length: int) -> None:
-        while not self.run(files.truncate, self.volume, ino, length):
-            pass
+        volume = self.volume
+        self.drive(writing.until_done(self.engine, lambda plan: files.truncate(plan, volume, ino, length)))

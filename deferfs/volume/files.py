@@ -25,10 +25,10 @@ from deferfs.ondisk.inode import (
     FORM_NONE,
     Inode,
 )
-from deferfs.reclaim.inactivation import trim as trim_record
 from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
+from deferfs.volume.inactivation import trim as trim_record
 from deferfs.volume.volume import Volume, inode_of
 
 

@@ -21,11 +21,11 @@ from deferfs.reclaim.debts import TimeDebts, places_for
 from deferfs.reclaim.gc import InodeGc
 from deferfs.reclaim.inode import ActiveReference, InCoreInode
 from deferfs.reclaim.policy import EvictPolicy, make_policy
-from deferfs.reclaim.repayment import Repayment
 from deferfs.reclaim.spill import Spill
 from deferfs.store.plan import Plan
 from deferfs.store.store import Store
 from deferfs.volume import orphans
+from deferfs.volume.repayment import Repayment
 
 
 class Volume:

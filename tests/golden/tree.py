@@ -7,9 +7,9 @@ import struct
 from typing import Final
 
 from deferfs.ondisk.inode import ROOT_INO
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store import Plan
 from deferfs.volume import Credentials, Driver, NewInode, attributes, files, namespace, xattrs
+from deferfs.volume.inactivation import Inactivation
 
 FILE: Final = stat.S_IFREG | 0o644
 DIRECTORY: Final = stat.S_IFDIR | 0o755

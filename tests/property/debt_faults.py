@@ -11,15 +11,17 @@ from deferfs.ondisk.superblock import STATE_CLEAN
 from deferfs.reclaim.cache import InodeCache
 from deferfs.reclaim.debts import TimeDebts
 from deferfs.reclaim.inode import InCoreInode
-from deferfs.reclaim.repayment import Repayment
 from deferfs.store import checkpoint
 from deferfs.store.io import Flush, Job, Write
 from deferfs.store.journal import Home, Journal
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes
+from deferfs.volume.cleanup import Cleanup
 from deferfs.volume.driver import Driver
+from deferfs.volume.repayment import Repayment
 from deferfs.volume.volume import Volume
-from tests.property.faults import fault
+from deferfs.volume.waits import Task
+from tests.property.faults import fault, wrap_job
 from tests.property.home_faults import FAULTS
 
 __all__ = ["FAULTS"]
@@ -194,30 +196,23 @@ def a_payment_takes_space(patch: pytest.MonkeyPatch) -> None:
 
 @fault("paid_together")
 def debts_are_not_paid_at_unmount(patch: pytest.MonkeyPatch) -> None:
-    original = Driver.close
-
-    def close(driver: Driver) -> None:
-        with pytest.MonkeyPatch.context() as meanwhile:
-            meanwhile.setattr(Driver, "pay", lambda driver: None)
-            original(driver)
-
-    patch.setattr(Driver, "close", close)
+    patch.setattr(Cleanup, "owes", False)
 
 
 @fault("paid_together")
 def debts_are_paid_after_the_last_commit(patch: pytest.MonkeyPatch) -> None:
     """An unmount writes them into the cache, and no more."""
-    original = Driver.pay
+    original = Cleanup.flush
 
-    def pay(driver: Driver) -> None:
-        original(driver)
-        journal = driver.volume.store.journal
-        if not journal.running.empty and not driver.volume.inodes.table:
+    def flush(cleanup: Cleanup, deadline_ns: float) -> Task[None]:
+        yield from original(cleanup, deadline_ns)
+        journal = cleanup._store.journal
+        if not journal.running.empty:
             for address in journal.running.images:
-                driver.volume.store.cache.let_go(address)
+                cleanup._store.cache.let_go(address)
             journal.running.images.clear()
 
-    patch.setattr(Driver, "pay", pay)
+    patch.setattr(Cleanup, "flush", flush)
 
 
 # --- blocks that come home ---
@@ -283,20 +278,13 @@ def the_tail_passes_what_was_committed_meanwhile(patch: pytest.MonkeyPatch) -> N
         yield from checkpoint._write_home(journal, last)
         yield Flush()
         count = len(journal.committed)
-        freed = sum(journal.committed[i].log_blocks for i in range(count))
-        tail = (journal.tail + freed) % journal.blocks
-        changes: dict[str, object] = {"journal_tail": tail, "written_ns": now_ns}
-        changes["tail_tid"] = journal.committed[-1].tid + 1 if count else store.superblock.tail_tid
+        tail, tail_tid = journal.tail_after(count)
+        changes: dict[str, object] = {"journal_tail": tail, "tail_tid": tail_tid, "written_ns": now_ns}
         if clean:
             changes["tail_tid"] = journal.running.tid
             changes["state"] = store.superblock.state | STATE_CLEAN
         yield from store.write_superblock(**changes)
-        for _ in range(count):
-            journal.committed.popleft()
-        journal.tail = tail
-        journal.used -= freed
-        journal.checkpoints_total += 1
-        return freed
+        return journal.advance(count)
 
     patch.setattr(checkpoint, "_checkpoint", run)
 
@@ -304,21 +292,4 @@ def the_tail_passes_what_was_committed_meanwhile(patch: pytest.MonkeyPatch) -> N
 @fault("evicted_on_the_way_home")
 def the_tail_moves_when_the_last_block_is_written(patch: pytest.MonkeyPatch) -> None:
     """Before the flush: what has come home, and has left memory, may still be lost."""
-    original = checkpoint._checkpoint
-
-    def run(journal: Journal, now_ns: int, clean: bool) -> Job[int]:
-        flushes = 0
-        job = original(journal, now_ns, clean)
-        try:
-            request = next(job)
-            while True:
-                if isinstance(request, Flush):
-                    flushes += 1
-                    if flushes == 1:
-                        request = job.send(None)
-                        continue
-                request = job.send((yield request))
-        except StopIteration as stop:
-            return int(stop.value)
-
-    patch.setattr(checkpoint, "_checkpoint", run)
+    wrap_job(patch, checkpoint, "_checkpoint", 1)

@@ -14,10 +14,14 @@ from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import Inode
 from deferfs.store import checkpoint, commit, extents, recovery, store
 from deferfs.store.io import Flush, Job, Write
-from deferfs.store.journal import Journal, Transaction
+from deferfs.store.journal import Journal
 from deferfs.store.orphans import OrphanTable
 from deferfs.store.plan import Plan
-from deferfs.volume import driver, files, orphans
+from deferfs.store.pump import Pump
+from deferfs.store.transaction import Transaction
+from deferfs.volume import files, orphans
+from deferfs.volume.durability import Durability
+from deferfs.volume.waits import Task
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -45,17 +49,12 @@ def fault(sweep: str) -> Callable[[Plant], Plant]:
 
 def without_flush(job: Job[Any], number: int) -> Job[Any]:
     """The job without its `number`-th flush, counted from 1."""
-    answer: bytes | None = None
-    flushes = 0
-    while True:
-        try:
-            request = job.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        answer = None
+    running, flushes = Pump(job), 0
+    while (request := running.resume()) is not None:
         flushes += isinstance(request, Flush)
         if not isinstance(request, Flush) or flushes != number:
-            answer = yield request
+            running.answer((yield request))
+    return running.result
 
 
 def wrap_job(patch: pytest.MonkeyPatch, module: Any, name: str, number: int) -> None:
@@ -238,10 +237,10 @@ def fresh_blocks_keep_what_they_held(patch: pytest.MonkeyPatch) -> None:
 
 @fault("data_in_place")
 def fsync_only_flushes(patch: pytest.MonkeyPatch) -> None:
-    def fsync(self: driver.Driver, ino: int, *, data_only: bool = False) -> None:
-        self.device.flush()
+    def fsync(durability: Durability, ino: int, *, data_only: bool = False) -> Task[None]:
+        yield from durability.flush()
 
-    patch.setattr(driver.Driver, "fsync", fsync)
+    patch.setattr(Durability, "fsync", fsync)
 
 
 @fault("io_errors")

@@ -31,6 +31,7 @@ from deferfs.ondisk.inode import Inode
 from deferfs.store.directories import DirectoryEntry
 from deferfs.store.plan import Plan
 from tests.unit.mount.fuse.requests import Fields, context
+from tests.unit.runtimes import write_back
 from tests.unit.volumes import ROOT, fresh_device, open_driver
 
 KIB: Final = 1024
@@ -248,7 +249,7 @@ async def met(runtime: Runtime, scene: str) -> AsyncIterator[None]:
     """A request made inside meets the scene."""
     store = runtime.store
     if scene == "cold":
-        await runtime.committer.write_back()
+        await write_back(runtime)
         runtime.volume.inodes.shrink(1 << 62, 0)
         store.cache.shrink(1 << 62)
     elif scene == "log":
@@ -257,7 +258,7 @@ async def met(runtime: Runtime, scene: str) -> AsyncIterator[None]:
 
         def give_up() -> None:
             store.journal.give_up(grant)
-            runtime.grants.serve()
+            runtime.engine.log_space.serve()
 
         async with _ended_later(give_up):
             yield
@@ -314,7 +315,7 @@ async def _exercise(scene: str, request: str, evict: str, count: int, found: Fou
 def _met(runtime: Runtime) -> Counter[str]:
     """How often requests waited for what, and were refused."""
     waits = {kind: timing.count for kind, timing in runtime.waits.by_name.items()}
-    return Counter({**waits, "refused": runtime.space.refused_total})
+    return Counter({**waits, "refused": runtime.engine.space.refused_total})
 
 
 async def _repeat(client: Client, request: Callable[[], Awaitable[None]], count: int) -> None:

@@ -21,10 +21,7 @@ def the_log_is_given_back_with_the_memory(patch: pytest.MonkeyPatch) -> None:
     def bring_home(journal: Journal) -> Job[int]:
         count = len(journal.committed)
         result = yield from original(journal)
-        for _ in range(count):
-            freed = journal.committed.popleft().log_blocks
-            journal.tail = (journal.tail + freed) % journal.blocks
-            journal.used -= freed
+        journal.advance(count)
         return result
 
     patch.setattr(checkpoint, "_bring_home", bring_home)
@@ -36,7 +33,7 @@ def freed_blocks_are_used_again_while_they_come_home(patch: pytest.MonkeyPatch) 
     original = checkpoint._bring_home
 
     def bring_home(journal: Journal) -> Job[int]:
-        journal.checkpointing = False
+        journal.end_checkpoint()
         return (yield from original(journal))
 
     patch.setattr(checkpoint, "_bring_home", bring_home)

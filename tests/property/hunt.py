@@ -11,10 +11,20 @@ from typing import Final
 from deferfs.crash.examination import CrashError
 from deferfs.crash.oracle import Oracle
 from deferfs.crash.runs import random_world
-from deferfs.crash.twin import TwinError
+from deferfs.crash.twin_error import TwinError
 from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.errors import CorruptionError
-from tests.property import debt_sweeps, home_sweeps, large_sweeps, mount_sweeps, spill_sweeps, sweeps
+from deferfs.volume.driver import DeadlockError
+from tests.property import (
+    debt_sweeps,
+    ending_sweeps,
+    home_sweeps,
+    large_sweeps,
+    mount_sweeps,
+    spill_sweeps,
+    sweeps,
+    waiting_sweeps,
+)
 
 SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "reuse_with_images_in_the_log": lambda seed: sweeps.reuse_with_images_in_the_log(),
@@ -48,6 +58,16 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "debts_on_a_full_disk": debt_sweeps.debts_on_a_full_disk,
     "debts_when_the_log_is_full": debt_sweeps.debts_when_the_log_is_full,
     "debts_of_an_aborted_mount": debt_sweeps.debts_of_an_aborted_mount,
+    "requests_wait": waiting_sweeps.requests_wait,
+    "space_is_found": waiting_sweeps.space_is_found,
+    "log_space_is_shared": waiting_sweeps.log_space_is_shared,
+    "cold_reads": waiting_sweeps.cold_reads,
+    "durable_when_told": waiting_sweeps.durable_when_told,
+    "cleanups_fail": ending_sweeps.cleanups_fail,
+    "throttled": ending_sweeps.throttled,
+    "frozen": ending_sweeps.frozen,
+    "closed": ending_sweeps.closed,
+    "unmounted_while_cleaning": ending_sweeps.unmounted_while_cleaning,
     "evicted_on_the_way_home": debt_sweeps.evicted_on_the_way_home,
 }
 
@@ -83,14 +103,15 @@ def _forget_images() -> None:
 def hunt(seed: int, *, only: str | None = None, worlds: int = 0) -> Found | None:
     """The first failure of the sweeps (or of `only` that one), then of so many random worlds; None when nothing fails.
 
-    Only what the oracle, the twin or a checksum finds counts. Any other error is a mistake in the tests.
+    Only what the oracle, the twin or a checksum finds counts, and waits that never end. Any other error is a mistake in
+    the tests.
     """
     before = Oracle.judged_in_all
     for name, finder in _finders(seed, only, worlds):
         _forget_images()
         try:
             finder()
-        except (CrashError, TwinError, CorruptionError) as error:
+        except (CrashError, TwinError, CorruptionError, DeadlockError) as error:
             return Found(error, name, Oracle.judged_in_all - before)
         finally:
             _forget_images()

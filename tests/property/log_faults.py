@@ -11,10 +11,11 @@ from deferfs.ondisk.journal import decode_revokes, peek
 from deferfs.ondisk.superblock import Superblock
 from deferfs.store import checkpoint, commit, recovery, store
 from deferfs.store.io import Discard, Job
-from deferfs.store.journal import Journal, Transaction
+from deferfs.store.journal import Journal
 from deferfs.store.plan import Plan
 from deferfs.store.recovery import LogContent, LogReader
 from deferfs.store.space import FreeSpace
+from deferfs.store.transaction import Transaction
 from tests.property.faults import fault, without_flush, wrap_job
 from tests.property.more_faults import FAULTS
 

@@ -12,8 +12,6 @@ from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.inode import Inode
 from deferfs.ondisk.journal import peek
 from deferfs.ondisk.orphan import OrphanBlock
-from deferfs.reclaim import inactivation
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.reclaim.spill import Spill
 from deferfs.store import checkpoint, commit, extents, recovery, store, xattrs
 from deferfs.store.io import Flush, Job
@@ -22,6 +20,8 @@ from deferfs.store.orphans import OrphanTable
 from deferfs.store.plan import Plan
 from deferfs.store.recovery import LogReader, Transaction, _NewestImages
 from deferfs.store.space import FreeSpace
+from deferfs.volume import inactivation
+from deferfs.volume.inactivation import Inactivation
 from tests.property.faults import FAULTS, fault
 
 __all__ = ["FAULTS"]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from deferfs.crash.stepping import SteppingDriver
 from deferfs.errors import FsError
 from deferfs.limits import INODE_COST_BYTES
 from deferfs.ondisk.inode import Inode
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.reclaim.inode import ActiveReference, InCoreInode, PassiveReference
 from deferfs.reclaim.states import State
 from deferfs.volume import attributes, namespace
+from deferfs.volume.inactivation import Inactivation
 from deferfs.volume.new_inode import NewInode
 from tests.property.reclaim_model import File, Model
 from tests.unit.volumes import FILE, ROOT, assert_sound, fresh_driver
@@ -25,23 +24,6 @@ SPARE_BLOCKS = 1500
 
 CLEANUP_ROUNDS_MAX = 3
 """One for what idles, one for what is given up on the way; nothing takes more."""
-
-
-class Driver(SteppingDriver):
-    """With the switch that a freeze uses."""
-
-    stopped = False
-
-    def _place(self, inodes: list[InCoreInode]) -> None:
-        if self.stopped:
-            for inode in inodes:
-                self.volume.gc.enqueue(inode)
-            return
-        super()._place(inodes)
-
-    def place(self, inodes: list[InCoreInode]) -> None:
-        """As the handlers of FORGET and RELEASE do."""
-        self._place(inodes)
 
 
 @dataclass(eq=False)
@@ -75,7 +57,8 @@ class World:
 
     def __init__(self) -> None:
         plain = fresh_driver()
-        self.driver = Driver(plain.device, plain.volume)
+        self.driver = plain
+        self.cleanup = plain.engine.cleanup
         self.volume = plain.volume
         self.cache = self.volume.inodes
         self.gc = self.volume.gc
@@ -182,14 +165,14 @@ class World:
 
     def stop(self) -> None:
         """Workers leave off between two steps, as for a freeze."""
-        self.driver.stopped = self.model.stopped = True
+        self.cleanup.stopped = self.model.stopped = True
         while self.jobs:
             job = self.jobs.pop()
             self.gc.leave_off(job.inode)
             self.model.interrupted(job.file)
 
     def start(self) -> None:
-        self.driver.stopped = self.model.stopped = False
+        self.cleanup.stopped = self.model.stopped = False
 
     # --- inodegc, a step at a time ---
     def take(self, count_max: int, queue: int) -> None:
@@ -206,13 +189,22 @@ class World:
     def step(self, job: Job) -> None:
         """One transaction of an inactivation; the first one begins it."""
         if job.inactivation is None:
-            job.inactivation = self.driver.begin_inactivation(job.inode)
-            assert (job.inactivation is not None) == self.model.begin(job.file)
-            if job.inactivation is None:
+            inactivation = Inactivation(self.cache, job.inode)
+            if job.inode is not self.cache.table.get(job.inode.ino):
+                # live again after it was taken, then evicted: what has the number now is another object
+                assert not inactivation.begin()
+                self._end(job)
+                return
+            begun = inactivation.begin()
+            assert begun == self.model.begin(job.file)
+            if begun:
+                job.inactivation = inactivation
+            else:
                 self._end(job)
             return
         runs = job.inode.state is State.INACTIVATING
-        if self.driver.step_inactivation(job.inactivation):
+        if not runs or self.driver.run_reserved(job.inactivation.step):
+            job.inactivation.finish()
             if runs:
                 self.model.cleaned(job.file)
             self._end(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deferfs.crash.actions import act
 from deferfs.crash.model import ROOT
-from deferfs.crash.twin import TwinError
+from deferfs.crash.twin_error import TwinError
 from deferfs.crash.world import World, pattern
 from deferfs.errors import FsError
 from deferfs.volume.attributes import statfs

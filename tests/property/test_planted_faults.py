@@ -11,8 +11,8 @@ from deferfs.crash.campaign import numbered, run_campaign
 from deferfs.crash.exploration import Task
 from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.store.space import FreeSpace
-from tests.property.debt_faults import FAULTS
 from tests.property.hunt import SWEEPS, hunt
+from tests.property.waiting_faults import FAULTS, WAITING
 
 STATES_MAX = 4000
 """Crash states within which the sweep made for a fault has found it."""
@@ -27,6 +27,7 @@ NOT_BY_CHANCE = {
     "freed_blocks_are_used_again_before_their_discard": "needs a commit held up between two of its discards",
 }
 """Faults that only a sweep is asked to find, and why."""
+NOT_BY_CHANCE |= dict.fromkeys(WAITING, "breaks a promise that a sweep checks, or takes a wait at one moment")
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,9 @@ from deferfs.mount.runtime.runtime import Runtime
 from deferfs.store.needs import NeedBlocks
 from deferfs.store.store import Store
 from deferfs.volume.driver import Driver
+from deferfs.volume.waits import Task
 from tests.examples import examples
-from tests.unit.runtimes import delete_and_forget, make_file, running
+from tests.unit.runtimes import delete_and_forget, make_file, running, write_back
 from tests.unit.volumes import assert_sound, fresh_driver, make, record, unlink
 
 SIZE = 20 * MIB
@@ -134,11 +135,11 @@ def test_any_order_of_writes_deletes_commits_and_cleanups(evict: str, steps: lis
 def judged(runtime: Runtime, patch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Each refusal is judged in the very step that decides it."""
     refusals: list[int] = []
-    make_room = runtime.space.make
+    make_room = runtime.engine.space.make
 
-    async def make_and_judge(blocks: int, *, reserve: bool) -> None:
+    def make_and_judge(blocks: int, *, reserve: bool) -> Task[None]:
         try:
-            await make_room(blocks, reserve=reserve)
+            yield from make_room(blocks, reserve=reserve)
         except FsError as error:
             require_refusal(error)
             assert not reserve
@@ -148,7 +149,7 @@ def judged(runtime: Runtime, patch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             raise
 
     with patch.context() as patched:
-        patched.setattr(runtime.space, "make", make_and_judge)
+        patched.setattr(runtime.engine.space, "make", make_and_judge)
         yield refusals
 
 
@@ -177,7 +178,7 @@ async def test_writers_and_deleters_side_by_side(evict: str, seed: int, monkeypa
 
             async def committer() -> None:
                 while True:
-                    await runtime.committer.write_back()
+                    await write_back(runtime)
                     for _ in range(dice.randrange(20)):
                         await trio.lowlevel.checkpoint()
 

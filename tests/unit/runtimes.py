@@ -63,6 +63,13 @@ async def make_file(runtime: Runtime, name: bytes, data: bytes = b"", *, parent:
     return record.ino
 
 
+async def write_back(runtime: Runtime) -> None:
+    """What was dirty before this call comes home."""
+    await runtime.sync()
+    if runtime.store.journal.pending_home:
+        await runtime.drive(runtime.engine.durability.less_dirty(0))
+
+
 async def unlink(runtime: Runtime, name: bytes, *, parent: int = ROOT) -> None:
     await runtime.run(namespace.unlink, runtime.volume, parent, name)
 

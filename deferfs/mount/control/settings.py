@@ -67,28 +67,28 @@ async def _memory(runtime: Runtime, size: int) -> None:
 
 
 async def _throttle_inodes(runtime: Runtime, limit: int) -> None:
-    runtime.throttle.inodes = limit
-    runtime.throttle.progress()
+    runtime.engine.throttle.inodes = limit
+    runtime.engine.throttle.progress()
 
 
 async def _throttle_bytes(runtime: Runtime, limit: int) -> None:
-    runtime.throttle.bytes = limit
-    runtime.throttle.progress()
+    runtime.engine.throttle.bytes = limit
+    runtime.engine.throttle.progress()
 
 
 async def _throttle_extents(runtime: Runtime, limit: int) -> None:
-    runtime.throttle.extents = limit
-    runtime.throttle.progress()
+    runtime.engine.throttle.extents = limit
+    runtime.engine.throttle.progress()
 
 
 async def _throttle_age(runtime: Runtime, seconds: float) -> None:
-    runtime.throttle.age_seconds = seconds
-    runtime.throttle.progress()
+    runtime.engine.throttle.age_seconds = seconds
+    runtime.engine.throttle.progress()
 
 
 async def _throttle_deadline(runtime: Runtime, seconds: float) -> None:
-    runtime.throttle.deadline_seconds = seconds
-    runtime.throttle.progress()
+    runtime.engine.throttle.deadline_seconds = seconds
+    runtime.engine.throttle.progress()
 
 
 async def _preallocation_lifetime(runtime: Runtime, seconds: float) -> None:
@@ -153,7 +153,7 @@ async def _trace(runtime: Runtime, path: str) -> None:
 
 
 async def _lockdep(runtime: Runtime, _word: str) -> str:
-    return "\n".join((*runtime.checker.report(), f"circular waits broken: {runtime.circles.broken_total}"))
+    return "\n".join((*runtime.checker.report(), f"circular waits broken: {runtime.engine.log_space.broken_total}"))
 
 
 CHANGES: Final[dict[str, Change]] = {

@@ -154,7 +154,7 @@ def _gc(runtime: Runtime) -> Gc:
 
 
 def _throttle(runtime: Runtime) -> Throttle:
-    throttle = runtime.throttle
+    throttle = runtime.engine.throttle
     return Throttle(
         waiting=throttle.waiting,
         expired_total=throttle.expired_total,
@@ -196,7 +196,7 @@ def _space(runtime: Runtime) -> Space:
         orphans=store.orphans.count,
         preallocated_files=runtime.blockgc.files,
         preallocations_trimmed_total=runtime.blockgc.trimmed_total,
-        refused_total=runtime.space.refused_total,
+        refused_total=runtime.engine.space.refused_total,
     )
 
 
@@ -207,5 +207,5 @@ def _reclaim_context(runtime: Runtime) -> ReclaimContext:
         violations=dict(checker.violations),
         lock_order_edges=checker.lockdep.edge_count,
         lock_order_cycles=len(checker.lockdep.cycles),
-        circular_waits_broken_total=runtime.circles.broken_total,
+        circular_waits_broken_total=runtime.engine.log_space.broken_total,
     )

@@ -2,33 +2,35 @@
 
 **Invariants**
 - One commit and one checkpoint at a time, each in its own task; what needs them asks and waits for a pulse. What
-  writes the image by itself (freeze, unmount) does it inside `quiet`, where neither runs nor begins.
+  writes the image by itself (freeze, unmount) does it in `_run_alone`, where neither runs nor begins.
 - A failed commit aborts the journal: every waiter is woken and gets EIO.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
 
 from deferfs.errors import FsError
-from deferfs.limits import CLEANUP_DIRTY_FRACTION, DIRTY_WAIT_SECONDS_MAX, WRITE_BACK_FRACTION
-from deferfs.mount.runtime.jobs import flush_device, run_job
+from deferfs.limits import WRITE_BACK_FRACTION
+from deferfs.mount.runtime.jobs import run_job
 from deferfs.mount.runtime.pulse import Pulse
 from deferfs.reclaim.lockdep import CHECKPOINT, COMMIT, LOG_SPACE
 from deferfs.store.checkpoint import bring_home, checkpoint
 from deferfs.store.commit import commit
+from deferfs.volume.waits import Alone, Committed, Granted, LessDirty, Released
 
 if TYPE_CHECKING:
     from deferfs.device.base import Device
+    from deferfs.mount.runtime.driving import TaskDriver
     from deferfs.mount.runtime.instruments import Instruments
     from deferfs.store.io import Job
-    from deferfs.store.store import Store
+    from deferfs.store.plan import Plan
+    from deferfs.store.transaction import Grant
+    from deferfs.volume.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -40,28 +42,44 @@ class Committer:
     """The tasks around one store. Durations in seconds."""
 
     def __init__(
-        self, device: Device, store: Store, instruments: Instruments, *, commit_seconds: float, discard: bool
+        self,
+        device: Device,
+        engine: Engine,
+        tasks: TaskDriver,
+        instruments: Instruments,
+        *,
+        commit_seconds: float,
+        discard: bool,
     ) -> None:
-        self.store = store
+        self.store = engine.store
         self.commit_seconds = commit_seconds
         self.discard = discard
         self.stopped = False
-        self.when_done: list[Callable[[], None]] = []
-        """Called after each commit and checkpoint: log space may have become free, the journal may be aborted."""
         self.when_memory_changed: list[Callable[[], None]] = []
         """Called when dirty blocks have come home, and once in a while as operations go by."""
         self._device = device
+        self._engine = engine
         self._instruments = instruments
-        self._checker = instruments.checker
         self._commit_asked, self._checkpoint_asked = Pulse(), Pulse()
-        self._committed, self._checkpointed = Pulse(), Pulse()
+        self._committed = Pulse()
         self._released = Pulse()
         """The end of a commit or of a checkpoint: either may make freed blocks reusable."""
         self._homeward = Pulse()
         """Something has come home: less may be dirty."""
         self.store.journal.on_home = self._homeward.beat
         self._commit_turn, self._checkpoint_turn = trio.Lock(), trio.Lock()
+        self._granted: dict[Grant, trio.Event] = {}
         self._operations = 0
+        engine.after = self._after_operation
+        tasks.register(
+            {
+                Granted: self._wait_granted,
+                Committed: self._wait_committed,
+                Released: self._wait_released,
+                LessDirty: self._wait_less_dirty,
+                Alone: self._run_alone,
+            }
+        )
 
     def start(self, nursery: trio.Nursery) -> None:
         """Start the tasks."""
@@ -88,7 +106,7 @@ class Committer:
         if journal.wants_checkpoint:
             self._checkpoint_asked.set()
 
-    def after_operation(self) -> None:
+    def _after_operation(self, _: Plan) -> None:
         """Cheap: called after each operation."""
         journal = self.store.journal
         if 2 * len(journal.running.images) > journal.transaction_blocks_max:
@@ -102,105 +120,43 @@ class Committer:
                     self._checkpoint_asked.set()
             _call(self.when_memory_changed)
 
-    # --- durability ---
-    async def sync(self) -> None:
-        """Everything applied so far becomes durable, timed as a wait."""
-        with self._instruments.waits.measure("commit"):
-            await self.commit_all()
+    # --- the waits for them ---
+    async def _wait_granted(self, wait: Granted) -> None:
+        event = self._granted[wait.grant] = trio.Event()
+        wait.grant.wake = event.set
+        self.ask()
+        try:
+            if not wait.over():
+                await event.wait()
+        finally:
+            del self._granted[wait.grant]
 
-    async def fsync(self, ino: int, *, data_only: bool = False) -> None:
-        """The file becomes durable: by the running commit when its metadata changed, else by a flush."""
-        with self._instruments.waits.measure("commit"):
-            tid = self.store.journal.uncommitted(ino, data_only=data_only)
-            if tid:
-                await self.commit_through(tid)
-            else:
-                await self.flush()
+    def _serve_log_space(self) -> None:
+        self._engine.log_space.serve()
+        if self.store.journal.aborted is not None:
+            for event in self._granted.values():
+                event.set()
 
-    async def commit_all(self) -> None:
-        """Wait until everything applied before this call is durable. Joins the running commit; EIO after an abort."""
-        journal = self.store.journal
-        if self.store.read_only:
-            return
-        target = journal.running.tid if not journal.running.empty else journal.running.tid - 1
-        if journal.committed_tid >= target:
-            await self.flush()
-            return
-        await self.commit_through(target)
-
-    async def commit_through(self, target: int) -> None:
-        """Wait until transaction `target` is durable."""
-        journal = self.store.journal
-        while journal.committed_tid < target:
-            self._require_working()
+    async def _wait_committed(self, wait: Committed) -> None:
+        while not wait.over():
             self._commit_asked.set()
-            self._checker.might_wait("commit")
             await self._committed.wait()
 
-    async def flush(self) -> None:
-        """A barrier on the device; a failure aborts the journal."""
-        self._require_working()
-        self._checker.might_wait("io")
-        try:
-            await flush_device(self._device)
-        except OSError as error:
-            self.store.journal.abort(error)
-            raise FsError(errno.EIO, f"flush failed: {error}") from error
-
-    def _require_working(self) -> None:
-        aborted = self.store.journal.aborted
-        if aborted is not None:
-            raise FsError(errno.EIO, f"journal aborted: {aborted}")
-
-    # --- what comes back ---
-    async def release_freed(self) -> None:
-        """Wait until some of what was freed before may be used again: committed, the device told of it, and no
-        checkpoint writing there. EIO after an abort."""
-        journal, space = self.store.journal, self.store.space
-        seen = space.epoch
-        while space.pending_blocks and space.epoch == seen:
-            self._require_working()
-            if not journal.running.empty:
+    async def _wait_released(self, wait: Released) -> None:
+        while not wait.over():
+            if not self.store.journal.running.empty:
                 self._commit_asked.set()
-            self._checker.might_wait("checkpoint" if journal.release_later else "commit")
             await self._released.wait()
 
-    async def write_back(self) -> None:
-        """Make dirty blocks evictable: commit, and wait for a checkpoint to bring them home."""
-        await self.commit_all()
-        if self.store.journal.pending_home:
-            self._checkpoint_asked.set()
-            self._checker.might_wait("checkpoint")
-            await self._checkpointed.wait()
-
-    async def less_dirty(self, bytes_max: int) -> None:
-        """Wait until no more than `bytes_max` are dirty, or nothing is left that could come home, and not longer than
-        DIRTY_WAIT_SECONDS_MAX."""
-        journal = self.store.journal
-        if self.store.dirty_bytes <= bytes_max:
-            return
-        self._checker.might_wait("checkpoint")
-        with trio.move_on_after(DIRTY_WAIT_SECONDS_MAX):
-            while self.store.dirty_bytes > bytes_max and journal.aborted is None and not self.stopped:
-                if journal.pending_home:
-                    self._checkpoint_asked.set()
-                elif not journal.running.empty or journal.committing is not None:
-                    self._commit_asked.set()
-                else:
-                    return
+    async def _wait_less_dirty(self, wait: LessDirty) -> None:
+        with trio.move_on_after(wait.seconds_max):
+            while not wait.over() and not self.stopped:
+                (self._checkpoint_asked if self.store.journal.pending_home else self._commit_asked).set()
                 await self._homeward.wait()
 
-    async def within_share_of_cleanup(self) -> None:
-        """Wait until no more is dirty than cleanup may make so; as `less_dirty`."""
-        await self.less_dirty(self.store.memory.limit_bytes // CLEANUP_DIRTY_FRACTION)
-
-    @asynccontextmanager
-    async def quiet(self) -> AsyncIterator[None]:
-        """Inside, everything applied before is committed, and no commit or checkpoint runs or begins."""
-        self._checker.might_wait("checkpoint")
-        await self.commit_all()
+    async def _run_alone(self, wait: Alone) -> None:
         async with self._commit_turn, self._checkpoint_turn:
-            yield
+            await run_job(self._device, wait.job)
 
     # --- commits ---
     async def _run_commits(self) -> None:
@@ -211,7 +167,7 @@ class Committer:
             self._commit_asked.clear()
             if journal.running.empty or journal.aborted is not None:
                 self._wake_committed()
-                _call(self.when_done)
+                self._serve_log_space()
                 continue
             await self._commit_once()
 
@@ -225,7 +181,7 @@ class Committer:
         except FsError as error:
             log.error("%s; the filesystem is read-only from now on", error.detail)
         self._wake_committed()
-        _call(self.when_done)
+        self._serve_log_space()
         self.kick()
 
     def _wake_committed(self) -> None:
@@ -240,9 +196,8 @@ class Committer:
             self._checkpoint_asked.clear()
             if await self._checkpoint_once():
                 _call(self.when_memory_changed)  # what was dirty can go now
-            self._checkpointed.beat()
             self._released.beat()
-            _call(self.when_done)
+            self._serve_log_space()
             self.kick()
 
     async def _checkpoint_once(self) -> bool:

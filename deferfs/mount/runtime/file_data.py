@@ -1,28 +1,31 @@
-"""The contents of files: reading what a plan has found, and writing in pieces."""
+"""The contents of files: reading what a plan has found, writing in pieces, durability."""
 
 from __future__ import annotations
 
 import errno
 from typing import TYPE_CHECKING
 
-import trio
-
 from deferfs.errors import FsError
 from deferfs.mount.runtime.jobs import read_device
-from deferfs.volume import attributes, files
+from deferfs.store.needs import Need
+from deferfs.volume import attributes, files, writing
 
 if TYPE_CHECKING:
-    from deferfs.device.base import Buffer
+    from deferfs.mount.runtime.driving import TaskDriver
     from deferfs.mount.runtime.executor import Executor
+    from deferfs.mount.runtime.instruments import Instruments
+    from deferfs.volume.engine import Engine
 
 
 class FileData:
     """Of the files of one volume."""
 
-    def __init__(self, executor: Executor) -> None:
-        self._device = executor.device
-        self._volume = executor.volume
-        self._instruments = executor.instruments
+    def __init__(self, engine: Engine, tasks: TaskDriver, instruments: Instruments, executor: Executor) -> None:
+        self._engine = engine
+        self._device = engine.device
+        self._volume = engine.volume
+        self._checker, self._waits = instruments.checker, instruments.waits
+        self._drive = tasks.drive
         self._run = executor.run
 
     async def read(self, ino: int, offset: int, length: int, *, quiet: bool = False) -> bytes:
@@ -61,8 +64,8 @@ class FileData:
                 data = self._device.read_nowait(offset, length)
                 if data is None:
                     waited = True
-                    self._instruments.checker.might_wait("io")
-                    with self._instruments.waits.measure("io"):
+                    self._checker.might_wait("io")
+                    with self._waits.measure("io"):
                         data = await read_device(self._device, offset, length)
             except OSError as error:
                 raise FsError(errno.EIO, f"reading file data: {error}") from error
@@ -73,28 +76,29 @@ class FileData:
 
     async def write(self, ino: int, offset: int, data: bytes) -> int:
         """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing."""
+        engine = self._engine
+        self._checker.might_need("memory")
         done = 0
-        rest: Buffer = data
-        while True:
-            try:
-                done += await self._run(files.write, self._volume, ino, offset + done, rest)
-            except FsError as error:
-                fits = await self._write_what_fits(ino, offset + done, rest) if error.errno == errno.ENOSPC else 0
-                done += fits
-                if not done:
-                    raise
-                if not fits:
+        try:
+            result = engine.attempt(files.write, (self._volume, ino, offset, data), {}, reserve=False)
+        except FsError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        else:
+            if not isinstance(result, Need):
+                done = result
+                if done == len(data):
+                    if self._volume.due:
+                        await self._drive(engine.eviction.wait_for(engine.place_due()))
                     return done
-            if done >= len(data):
-                return done
-            rest = memoryview(data)[done:]
-            await trio.lowlevel.checkpoint()
+        return await self._drive(writing.write_all(engine, writing.part_of(engine, ino), offset, data, done))
 
-    async def _write_what_fits(self, ino: int, offset: int, data: Buffer) -> int:
-        for blocks in files.fresh_blocks_to_try(self._volume):
-            try:
-                return await self._run(files.write, self._volume, ino, offset, data, blocks)
-            except FsError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-        return 0
+    async def sync(self) -> None:
+        """Everything applied so far becomes durable, timed as a wait."""
+        with self._waits.measure("commit"):
+            await self._drive(self._engine.durability.sync())
+
+    async def fsync(self, ino: int, *, data_only: bool = False) -> None:
+        """The file becomes durable: by the commit that holds its changes, else by a flush."""
+        with self._waits.measure("commit"):
+            await self._drive(self._engine.durability.fsync(ino, data_only=data_only))

@@ -13,9 +13,9 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from math import inf
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -23,61 +23,27 @@ from deferfs.contract.statistics import Freeze
 from deferfs.errors import FsError
 from deferfs.limits import FREEZE_SECONDS_DEFAULT
 from deferfs.mount.runtime.activity import caller
-from deferfs.mount.runtime.jobs import run_job
 from deferfs.mount.runtime.pulse import Pulse
 from deferfs.mount.runtime.throttle import LOOK_SECONDS
-from deferfs.ondisk.superblock import STATE_CLEAN
-from deferfs.reclaim.lockdep import THAW
-from deferfs.store.store import close_store
+from deferfs.volume.waits import Thawed
 
 if TYPE_CHECKING:
-    from deferfs.device.base import Device
-    from deferfs.reclaim.context import ReclaimChecker
-    from deferfs.store.store import Store
+    from deferfs.mount.runtime.driving import TaskDriver
+    from deferfs.volume.engine import Engine
 
 log = logging.getLogger(__name__)
 _LIMIT_LOOK_SECONDS: Final = 1.0
 """How often to look whether the limit, which may be changed, is over."""
 
 
-class Writer(Protocol):
-    """What writes the image in the background (`Committer`)."""
-
-    def quiet(self) -> AbstractAsyncContextManager[None]:
-        """Inside, everything is committed, and nothing writes."""
-
-
-class Cleaner(Protocol):
-    """What changes the filesystem in the background (`GcWorkers`)."""
-
-    async def flush(self) -> None:
-        """Wait until nothing is left to do."""
-
-    async def stop(self) -> None:
-        """Leave off; nothing runs when this returns."""
-
-    def resume(self) -> None:
-        """Go on."""
-
-
 class Freezer:
     """Freeze, thaw, read-only, for one store."""
 
-    def __init__(
-        self,
-        device: Device,
-        store: Store,
-        checker: ReclaimChecker,
-        writer: Writer,
-        cleaner: Cleaner,
-        being_killed: Callable[[int], bool],
-    ) -> None:
+    def __init__(self, engine: Engine, tasks: TaskDriver, being_killed: Callable[[int], bool]) -> None:
         """`being_killed` tells whether a thread is."""
-        self.store = store
-        self._device = device
-        self._checker = checker
-        self._writer = writer
-        self._cleaner = cleaner
+        self.store = engine.store
+        self._freezing = engine.freezing
+        self._drive = tasks.drive
         self._being_killed = being_killed
         self.limit_seconds = FREEZE_SECONDS_DEFAULT
         """A freeze ends by itself after so long; 0: never."""
@@ -92,14 +58,16 @@ class Freezer:
         self._turn = trio.Lock()
         self._thawed = Pulse()
         self._frozen = Pulse()
+        engine.freezing.on_thawed = self._release
+        tasks.register({Thawed: self._wait_thawed})
 
-    async def wait_thawed(self) -> None:
+    async def _wait_thawed(self, wait: Thawed) -> None:
         """Wait until changes are possible again. FsError(EINTR) when the caller of the running request is being
         killed."""
         pid = caller()
         self.waiting += 1
         try:
-            while self.store.frozen:
+            while not wait.over():
                 with trio.move_on_after(LOOK_SECONDS if pid else inf):
                     await self._thawed.wait()
                     continue
@@ -128,13 +96,12 @@ class Freezer:
 
     async def _expire(self) -> None:
         try:
-            await self._mark_in_use()
+            await self._drive(self._freezing.thaw())
         except OSError as error:
             log.error("cannot thaw: %s", error)
             self._began = trio.current_time()  # again after another limit
             self._frozen.set()
             return
-        self._release()
         self._expired_at = trio.current_time()
         self.expired_total += 1
         log.warning("thawed: frozen for longer than freeze_limit=%g", self.limit_seconds)
@@ -154,14 +121,7 @@ class Freezer:
         """Return when the image is clean and nothing changes it. FsError: EBUSY when it is frozen already, EROFS when
         it cannot be written anyway."""
         async with self._turn:
-            if self.store.frozen:
-                raise FsError(errno.EBUSY, "already frozen")
-            self._require_writable()
-            try:
-                await self._quiesce()
-            except BaseException:
-                self._release()
-                raise
+            await self._drive(self._freezing.freeze())
             self.since_ns = self.store.clock()
             self._began = trio.current_time()
             self._expired_at = None
@@ -173,8 +133,7 @@ class Freezer:
         async with self._turn:
             if not self.store.frozen:
                 raise FsError(errno.EINVAL, self._why_not_frozen())
-            await self._mark_in_use()
-            self._release()
+            await self._drive(self._freezing.thaw())
             log.info("thawed")
 
     def _why_not_frozen(self) -> str:
@@ -188,29 +147,15 @@ class Freezer:
 
     @asynccontextmanager
     async def ended(self) -> AsyncIterator[None]:
-        """The mount ends: it is thawed, and will not be frozen again."""
+        """The mount ends: it is not frozen or thawed meanwhile, nor afterwards."""
         async with self._turn:
-            if self.store.frozen:
-                await self._mark_in_use()
-                self._release()
             yield
             self.store.read_only = True
 
     async def make_read_only(self) -> None:
         """Clean up the backlog, bring everything home, and refuse changes from now on (EROFS)."""
         async with self._turn:
-            if self.store.frozen:
-                raise FsError(errno.EBUSY, "frozen: thaw it first")
-            self._require_writable()
-            await self._cleaner.flush()
-            try:
-                await self._quiesce()
-                self.store.read_only = True
-            finally:
-                self.store.frozen = False
-                self._thawed.set()
-                if not self.store.read_only:
-                    self._cleaner.resume()
+            await self._drive(self._freezing.make_read_only())
             log.info("read-only")
 
     async def make_writable(self) -> None:
@@ -218,39 +163,9 @@ class Freezer:
         async with self._turn:
             if not self.store.read_only:
                 return
-            if not self._device.writable:
-                raise FsError(errno.EROFS, "the image was opened read-only")
-            self.store.journal.require_working()
-            await self._mark_in_use()
-            self.store.read_only = False
-            self._cleaner.resume()
+            await self._drive(self._freezing.make_writable())
             log.info("read-write")
 
-    def _require_writable(self) -> None:
-        if self.store.read_only:
-            raise FsError(errno.EROFS, "mounted read-only")
-        self.store.journal.require_working()
-
     def _release(self) -> None:
-        self.store.frozen = False
         self.since_ns = 0
-        self._thawed.set()
-        self._cleaner.resume()
-
-    async def _quiesce(self) -> None:
-        """Nothing runs, and everything is at home. The workers leave off first: one that met the freeze between two
-        waits of a step would wait for the thaw, and the freeze for it."""
-        with self._checker.holding("freeze", THAW):
-            await self._cleaner.stop()
-            self._thawed.clear()
-            self.store.frozen = True
-            async with self._writer.quiet():
-                await run_job(self._device, close_store(self.store))
-
-    async def _mark_in_use(self) -> None:
-        store = self.store
-        if store.superblock.state & STATE_CLEAN:
-            await run_job(
-                self._device,
-                store.write_superblock(state=store.superblock.state & ~STATE_CLEAN, written_ns=store.clock()),
-            )
+        self._thawed.beat()

@@ -12,8 +12,8 @@ from typing import TypeVar
 import trio
 
 from deferfs.device.base import Device
-from deferfs.errors import without_traceback
 from deferfs.store.io import Flush, Job, Read, Request, perform
+from deferfs.store.pump import Pump
 
 T = TypeVar("T")
 _TURN_NS = 1_000_000
@@ -46,22 +46,14 @@ async def _perform(device: Device, request: Request) -> bytes | None:
 
 async def run_job(device: Device, job: Job[T]) -> T:
     """Run a job to its end, letting others run at least every millisecond between its requests."""
-    answer: bytes | None = None
-    error: OSError | None = None
+    running = Pump(job)
     turn = time.perf_counter_ns()
-    while True:
+    while (request := running.resume()) is not None:
         try:
-            request = job.send(answer) if error is None else job.throw(error)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            error = None
-        answer = None
-        try:
-            answer = await _perform(device, request)
-        except OSError as failure:
-            error = without_traceback(failure)
+            running.answer(await _perform(device, request))
+        except OSError as error:
+            running.fail(error)
         if time.perf_counter_ns() - turn > _TURN_NS:
             await trio.lowlevel.checkpoint()
             turn = time.perf_counter_ns()
+    return running.result

@@ -10,52 +10,43 @@
 
 from __future__ import annotations
 
-import logging
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from deferfs.errors import FsError
-from deferfs.limits import DEBTS_PLACES_A_TURN, DIRTY_WAIT_SECONDS_MAX
+from deferfs.limits import DEBTS_PLACES_A_TURN
 from deferfs.mount.runtime.pulse import Pulse
-from deferfs.reclaim.lockdep import GC_DRAIN
+from deferfs.volume.waits import DebtsFit
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.cleanup import Cleanup
     from deferfs.mount.runtime.committer import Committer
-    from deferfs.mount.runtime.executor import RunReserved
+    from deferfs.mount.runtime.driving import TaskDriver
     from deferfs.mount.runtime.instruments import Instruments
-    from deferfs.volume.volume import Volume
-
-log = logging.getLogger(__name__)
+    from deferfs.mount.runtime.turns import Turns
+    from deferfs.volume.engine import Engine
 
 
 class Payer:
     """One task."""
 
     def __init__(
-        self,
-        volume: Volume,
-        run_reserved: RunReserved,
-        instruments: Instruments,
-        committer: Committer,
-        cleanup: Cleanup,
+        self, engine: Engine, tasks: TaskDriver, instruments: Instruments, committer: Committer, turns: Turns
     ) -> None:
-        self.debts = volume.inodes.debts
-        self._volume = volume
-        self._journal = volume.store.journal
-        self._run_reserved = run_reserved
+        self.debts = engine.volume.inodes.debts
+        self._engine = engine
+        self._cleanup = engine.cleanup
+        self._journal = engine.store.journal
+        self._drive = tasks.drive
         self._activity = instruments.activity
-        self._checker = instruments.checker
         self._committer = committer
-        self._cleanup = cleanup
+        self._turns = turns
         self._wake = Pulse()
         self._hurried = False
         """The end is waited for: all is paid, without delay."""
-        self._progress = Pulse()
         self._at = 0
         """The place in the table at which the last sweep left off."""
+        engine.eviction.on_shrunk = self.noted
+        tasks.register({DebtsFit: self._wait_room})
 
     @property
     def has_work(self) -> bool:
@@ -73,13 +64,11 @@ class Payer:
             self._hurried = True
             self._wake.set()
 
-    async def room(self) -> None:
-        """Wait until an inode that owes can leave core, and not longer than DIRTY_WAIT_SECONDS_MAX."""
-        self._checker.might_wait("gc")
-        with trio.move_on_after(DIRTY_WAIT_SECONDS_MAX):
-            while self.debts.full and not self._cleanup.stopped and self._journal.aborted is None:
+    async def _wait_room(self, wait: DebtsFit) -> None:
+        with trio.move_on_after(wait.seconds_max):
+            while not wait.over():
                 self._wake.set()
-                await self._progress.wait()
+                await self._turns.progress()
 
     async def run(self) -> None:
         """The task."""
@@ -95,40 +84,30 @@ class Payer:
                 continue
             if self._journal.aborted is not None:
                 return  # nothing is written any more
-            if self._cleanup.stopped:
-                await self._cleanup.resumed()
+            while self._cleanup.stopped:
+                await self._turns.progress()
             goal = 0 if self._hurried or patience.cancelled_caught else self.debts.count_max // 4
-            with self._cleanup.at_work():
+            self._cleanup.busy += 1
+            try:
                 await self._sweep(goal)
+            finally:
+                self._cleanup.busy -= 1
+                self._cleanup.told()
             await trio.lowlevel.checkpoint()
 
     async def _sweep(self, goal: int) -> None:
         """Go once through the table at most, until no more than `goal` debts are left."""
-        debts, fmt = self.debts, self._volume.store.fmt
+        debts, fmt = self.debts, self._engine.store.fmt
         for _ in range(0, debts.places, DEBTS_PLACES_A_TURN):
             if debts.count <= goal and not self._hurried:
                 return
             found = debts.debtors(self._at, DEBTS_PLACES_A_TURN)
             self._at = (self._at + DEBTS_PLACES_A_TURN) % debts.places
             for first in sorted({fmt.first_in_table_block(ino) for ino in found}):
-                await self._committer.within_share_of_cleanup()
+                await self._drive(self._engine.durability.within_share_of_cleanup())
                 if self._cleanup.stopped:
                     return
-                await self._pay(first)
-                await self._cleanup.end_turn(background=not self._hurried)
-            self._tell()
+                await self._drive(self._cleanup.pay(first))
+                await self._turns.end_turn(background=not self._hurried)
+            self._cleanup.told()
             await trio.lowlevel.checkpoint()
-
-    async def _pay(self, first: int) -> None:
-        volume = self._volume
-        try:
-            with self._checker.holding("inodegc times", GC_DRAIN):
-                await self._run_reserved(partial(volume.repayment.pay, first=first))
-        except FsError as error:
-            log.warning("access times of inodes %d.. could not be written: %s", first, error)
-            for ino, generation, _ in self.debts.of_block(first, volume.store.fmt.inodes_per_block):
-                volume.gc.enqueue(volume.inodes.unpaid(ino, generation))
-
-    def _tell(self) -> None:
-        self._progress.beat()
-        self._cleanup.tell()

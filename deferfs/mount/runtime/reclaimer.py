@@ -1,4 +1,5 @@
-"""Memory comes back: by the operation that lacks it (direct reclaim), and by a task that sees it coming."""
+"""Memory comes back before it is short: a task runs the shrinkers. An operation that lacks memory runs them itself
+(`volume/eviction.py`)."""
 
 from __future__ import annotations
 
@@ -7,15 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from deferfs.limits import PRESSURE_FRACTION, SHRINK_BATCH
+from deferfs.limits import PRESSURE_FRACTION
 from deferfs.mount.runtime.pulse import Pulse
-from deferfs.mount.runtime.shortage import memory_is_short, reclaim_goal
-from deferfs.reclaim.lockdep import FS_RECLAIM
+from deferfs.volume.shortage import memory_is_short, reclaim_goal
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.instruments import Instruments
-    from deferfs.reclaim.inode import InCoreInode
-    from deferfs.volume.volume import Volume
+    from deferfs.mount.runtime.driving import Drive
+    from deferfs.volume.engine import Engine
 
 _PIECE_BYTES = 1 << 18
 """What background reclaim asks for at a time."""
@@ -28,27 +27,6 @@ class EntryCache(Protocol):
         """Have some of it dropped; the bytes that this will free in core."""
 
 
-class Evictor(Protocol):
-    """Where the inodes go that a shrinker has found (`Eviction`)."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether their inactivation is waited for."""
-
-    async def place(self, inodes: list[InCoreInode]) -> None:
-        """Take them."""
-
-
-class Debts(Protocol):
-    """What inodes leave behind that leave core (`Payer`)."""
-
-    def noted(self) -> None:
-        """There may be more."""
-
-    async def room(self) -> None:
-        """Wait until there is room for more."""
-
-
 class Writer(Protocol):
     """What makes dirty memory clean (`Committer`)."""
 
@@ -57,58 +35,33 @@ class Writer(Protocol):
 
 
 class Reclaimer:
-    """Runs the shrinkers of one volume. `works`: whether the background task does; off, all reclaim is direct, as in a
-    memory cgroup, which has no kswapd."""
+    """Of one volume. `works`: whether the task does; off, all reclaim is direct, as in a memory cgroup, which has no
+    kswapd."""
 
     def __init__(
-        self,
-        volume: Volume,
-        instruments: Instruments,
-        writer: Writer,
-        evictor: Evictor,
-        debts: Debts,
-        push: Callable[[], None],
-        *,
-        works: bool = True,
+        self, engine: Engine, drive: Drive, writer: Writer, push: Callable[[], None], *, works: bool = True
     ) -> None:
         """`push` has inodegc begin without delay."""
         self.works = works
-        self.direct_reclaims_total = 0
         self.kernel_cache: EntryCache | None = None
         """Asks the kernel to drop entries when the in-core inodes it holds exceed the budget."""
-        self._volume = volume
-        self._memory = volume.store.memory
-        self._checker = instruments.checker
+        self._eviction = engine.eviction
+        self._memory = engine.store.memory
+        self._drive = drive
         self._writer = writer
-        self._evictor = evictor
-        self._debts = debts
         self._push = push
         self._asked = Pulse()
         self._pressed_to = 0
         """Bytes that the kernel's memory pressure asks us to come down to; 0: there is none."""
 
-    # --- direct reclaim ---
-    async def direct_reclaim(self, wanted_bytes: int) -> int:
-        """The operation that needs memory runs the shrinkers itself, and waits if the policy says so. Bytes freed."""
-        self.direct_reclaims_total += 1
-        self._checker.might_need("memory")
-        with self._checker.enter("direct_reclaim"):
-            return await self.shrink(wanted_bytes)
-
-    async def wait_for_debts(self) -> None:
-        """When inodes cannot leave core because they owe too much, wait until one can."""
-        if self._volume.inodes.debts.full:
-            await self._debts.room()
+    @property
+    def direct_reclaims_total(self) -> int:
+        """Times that an operation ran the shrinkers itself."""
+        return self._eviction.direct_reclaims_total
 
     async def shrink(self, wanted_bytes: int) -> int:
-        """Run the shrinkers: inodes first (they may hold blocks dirty), then blocks. Bytes freed."""
-        freed, due = self._volume.inodes.shrink(wanted_bytes, SHRINK_BATCH, defer=not self._evictor.waits)
-        self._debts.noted()
-        if freed < wanted_bytes:
-            freed += self._volume.store.cache.shrink(wanted_bytes - freed)
-        if due:
-            await self._evictor.place(due)
-        return freed
+        """Run the shrinkers; bytes freed."""
+        return await self._drive(self._eviction.shrink(wanted_bytes))
 
     # --- in the background ---
     def look(self) -> None:
@@ -147,7 +100,7 @@ class Reclaimer:
                 over = memory.used - goal
                 if over <= 0:
                     break
-                freed = await self._reclaim_piece(min(over, _PIECE_BYTES))
+                freed = await self._drive(self._eviction.background_reclaim(min(over, _PIECE_BYTES)))
                 if not freed and self.kernel_cache is not None:
                     freed = await self.kernel_cache.trim()
                 await trio.lowlevel.checkpoint()
@@ -155,8 +108,3 @@ class Reclaimer:
                     self._writer.ask()  # all that is left is dirty or in use
                     break
             self._pressed_to = 0
-
-    async def _reclaim_piece(self, wanted_bytes: int) -> int:
-        """As direct reclaim, but it may wait: no operation waits for it but for want of memory. Bytes freed."""
-        with self._checker.holding("background reclaim", FS_RECLAIM):
-            return await self.shrink(wanted_bytes)

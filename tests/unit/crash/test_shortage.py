@@ -11,11 +11,12 @@ import pytest
 from deferfs.crash.actions import act
 from deferfs.crash.exploration import Task, actions_of, explore_actions, memory_is_short, shape_of
 from deferfs.crash.model import ROOT
-from deferfs.crash.twin import TwinError
+from deferfs.crash.twin_error import TwinError
 from deferfs.crash.world import Shape, World
 from deferfs.reclaim.debts import TimeDebts
-from deferfs.reclaim.repayment import Repayment
 from deferfs.store.journal import Journal
+from deferfs.volume.cleanup import Cleanup
+from deferfs.volume.repayment import Repayment
 
 FILE = 0o100644
 RUNS = 24
@@ -109,7 +110,7 @@ def test_only_what_is_at_home_may_be_evicted(world: World) -> None:
 
 
 def test_an_unmount_leaves_nothing_owed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.twin.driver, "pay", lambda: None)
+    monkeypatch.setattr(Cleanup, "owes", False)
     with pytest.raises(TwinError, match="never written"):
         act(world, "unmount", ())
 

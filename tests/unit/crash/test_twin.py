@@ -6,7 +6,7 @@ import pytest
 
 from deferfs.crash.ace import OPERATIONS, PERSISTENCE, perform
 from deferfs.crash.model import ROOT, names_of
-from deferfs.crash.twin import TwinError
+from deferfs.crash.twin_error import TwinError
 from deferfs.crash.world import Shape, World
 from deferfs.store.journal import Journal
 

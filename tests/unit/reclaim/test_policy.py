@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from deferfs.errors import UsageError
 from deferfs.reclaim.cache import InodeCache
 from deferfs.reclaim.gc import InodeGc
 from deferfs.reclaim.inode import InCoreInode
@@ -36,7 +35,7 @@ def test_inline_leaves_everything_to_the_caller(gc: InodeGc) -> None:
 
 def test_policies_are_known_by_name(gc: InodeGc) -> None:
     assert {name: kind.name for name, kind in POLICIES.items()} == {"inline": "inline", "deferred": "deferred"}
-    with pytest.raises(UsageError, match="evict must be one of deferred, inline, not 'lazy'"):
+    with pytest.raises(ValueError, match="evict must be one of deferred, inline, not 'lazy'"):
         make_policy("lazy", gc)
 
 

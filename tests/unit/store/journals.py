@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from deferfs.ondisk.xattr import XattrBlock
-from deferfs.store.journal import Grant, Journal
+from deferfs.store.journal import Journal
 from deferfs.store.needs import NeedLogSpace
 from deferfs.store.plan import Plan
 from deferfs.store.store import Store
+from deferfs.store.transaction import Grant
 
 
 def fill(store: Store, count: int, *, grant: Grant | None = None) -> list[int]:

@@ -130,8 +130,14 @@ class TestGrants:
         driver.commit()
         assert journal.serve() == [first, second]
 
-    def test_credits_are_cut_to_what_one_transaction_may_take(self, driver: Driver) -> None:
-        assert journal_of(driver).ask(10_000).credits == MAX
+    def test_more_than_a_transaction_may_grow_to_is_granted_in_an_empty_one(self, driver: Driver) -> None:
+        journal = journal_of(driver)
+        fill(driver.volume.store, 10)
+        grant = journal.ask(MAX + 10)
+        assert journal.serve() == []
+        driver.commit()
+        assert journal.serve() == [grant]
+        assert grant.credits == MAX + 10 <= journal.alone_blocks_max
 
     def test_the_runtime_is_told_to_commit_and_checkpoint(self, driver: Driver) -> None:
         journal = journal_of(driver)

@@ -11,6 +11,7 @@ from deferfs.store.io import Job, perform, run_job
 from deferfs.store.memory import Memory
 from deferfs.store.mkfs import make_filesystem, plan_geometry
 from deferfs.store.needs import NeedMemory
+from deferfs.store.pump import Pump
 from tests.unit.volumes import (
     HASH_KEY,
     UUID,
@@ -102,13 +103,9 @@ def test_the_accounts_of_blocks_add_up_at_every_step() -> None:
     for _ in range(60):
         change(chance.randrange(40))
         job: Job[int] = chance.choice((commit, checkpoint))(store.journal, 1)
-        answer = None
-        while True:
-            try:
-                request = job.send(answer)
-            except StopIteration:
-                break
-            answer = perform(driver.device, request)
+        running = Pump(job)
+        while (request := running.resume()) is not None:
+            running.answer(perform(driver.device, request))
             change(chance.randrange(40))
     assert steps[1] > 100, "superseded versions were met"
 

@@ -13,7 +13,7 @@ from deferfs.ondisk.xattr import XattrBlock
 from deferfs.store.needs import NeedBlocks, NeedData, NeedFreeSpace, NeedLogSpace
 from deferfs.store.plan import Plan
 from deferfs.store.store import Store
-from deferfs.volume.driver import Driver
+from deferfs.volume.driver import DeadlockError, Driver
 from tests.unit.volumes import FILE, fails_with, fresh_device, fresh_driver, fresh_store, make, open_driver, snapshot_of
 
 
@@ -284,15 +284,22 @@ def test_log_space_is_refunded_when_a_block_cannot_be_read() -> None:
         plan.get(5000, XattrBlock)
 
     device.add(Fault(frozenset({Request.READ}), sticky=True))
-    with pytest.raises(OSError, match="injected"):
+    with fails_with(errno.EIO):
         driver.run(op)
     assert driver.volume.store.journal.granted_credits == 0
 
 
 def test_an_operation_that_fits_into_no_log_is_refused() -> None:
     driver = fresh_driver()
-    driver.volume.store.journal.used = driver.volume.store.journal.blocks
     with fails_with(errno.ENOSPC):
+        retried(driver, need(NeedLogSpace(driver.volume.store.journal.alone_blocks_max + 1)))
+    assert not driver.volume.store.journal.grants
+
+
+def test_a_wait_that_nothing_ends_is_told() -> None:
+    driver = fresh_driver()
+    driver.volume.store.journal.used = driver.volume.store.journal.blocks
+    with pytest.raises(DeadlockError, match="Granted never ends"):
         retried(driver, need(NeedLogSpace(50)))
     assert not driver.volume.store.journal.grants
 

@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.volume import attributes, namespace
 from deferfs.volume.driver import Driver
+from deferfs.volume.inactivation import Inactivation
 from tests.unit.volumes import (
     DIRECTORY,
     FILE,
@@ -167,7 +167,7 @@ class TestLazyAccessTime:
         driver.volume.lookup_count(record(driver, ino))
         seen = self.accessed(driver, ino)
         driver.forget(ino, 1)
-        driver._reclaim(1 << 20)
+        driver.reclaim(1 << 20)
         assert attributes.atime_ns(driver.volume, record(driver, ino)) == seen, "owed, if not written"
         driver.collect()
         driver.pay()
@@ -214,7 +214,7 @@ class TestStatfs:
         inode = driver.volume.gc.take(1)[0]
         inactivation = Inactivation(driver.volume.inodes, inode)
         assert inactivation.begin()
-        while not driver._run(inactivation.step, reserve=True):
+        while not driver.run_reserved(inactivation.step):
             seen.append(free_blocks(driver))
             driver.commit()
             seen.append(free_blocks(driver))

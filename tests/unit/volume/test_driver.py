@@ -8,7 +8,6 @@ import pytest
 
 from deferfs.device import MemoryDevice, RecordingDevice
 from deferfs.errors import FsError
-from deferfs.reclaim.inode import InCoreInode
 from deferfs.volume import attributes
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import (
@@ -174,11 +173,11 @@ def test_direct_reclaim_under_both_policies(evict: str) -> None:
         driver.volume.lookup_count(record(driver, ino))
         driver.volume.inodes.table[ino].lazy_atime = 1 << 40
         driver.forget(ino, 1)
-    driver._reclaim(1 << 20)
+    driver.reclaim(1 << 20)
     inodes = driver.volume.inodes
     assert inodes.debts.count == (100 if evict == "deferred" else 0)
     assert len(inodes.table) == (0 if evict == "deferred" else 36), "deferred: all the memory is back"
-    driver._reclaim(1 << 20)
+    driver.reclaim(1 << 20)
     assert not inodes.table
     driver.pay()
     assert (inodes.debts.count, driver.volume.gc.backlog) == (0, 0)
@@ -193,18 +192,11 @@ def test_inactivations_do_not_nest_however_short_memory_is() -> None:
         driver.volume.lookup_count(record(driver, ino))
         driver.volume.inodes.table[ino].lazy_atime = 5
         driver.forget(ino, 1)
-    depths = [0]
-    inactivate = driver.inactivate
-
-    def nested(inode: InCoreInode) -> None:
-        depths.append(depths[-1] + 1)
-        inactivate(inode)
-        depths.append(depths[-1] - 1)
-
-    driver.inactivate = nested  # type: ignore[method-assign]
+    cleanup, busy = driver.engine.cleanup, [0]
+    cleanup.on_step = lambda: busy.append(cleanup.busy)
     driver.volume.store.memory.set_limit(1000)
     make(driver, b"x")
-    assert max(depths) == 1
+    assert max(busy) == 1
 
 
 def test_small_journal_much_traffic() -> None:

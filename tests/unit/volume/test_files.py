@@ -382,7 +382,7 @@ class TestPreallocation:
         driver.volume.lookup_count(record(driver, ino))
         self.grow(driver, ino, 80 * 1024)
         driver.forget(ino, 1)
-        driver._reclaim(1 << 20)
+        driver.reclaim(1 << 20)
         driver.collect()
         assert (record(driver, ino).blocks, record(driver, ino).flags) == (80, 0)
 

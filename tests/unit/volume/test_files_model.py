@@ -63,7 +63,7 @@ def test_a_file_is_an_array_of_bytes(block_size: int, actions: list[tuple[str, i
         elif action == "evict":
             driver.volume.lookup_count(record(driver, ino))
             driver.forget(ino, 1)
-            driver._reclaim(1 << 20)
+            driver.reclaim(1 << 20)
             driver.collect()
             assert not record(driver, ino).flags
         elif action == "reopen":

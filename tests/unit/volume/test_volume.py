@@ -4,7 +4,6 @@ import errno
 
 import pytest
 
-from deferfs.errors import UsageError
 from deferfs.volume.files import read, write
 from deferfs.volume.volume import check_name
 from tests.unit.volumes import DIRECTORY, fails_with, fresh_driver, look_up, make, names, record, unlink
@@ -44,7 +43,7 @@ def test_the_policy_can_be_switched_with_a_backlog() -> None:
     assert (volume.gc.queued, volume.store.orphans.count) == (2, 2)
     driver.collect()
     assert volume.store.orphans.count == 0
-    with pytest.raises(UsageError, match="deferred, inline"):
+    with pytest.raises(ValueError, match="deferred, inline"):
         volume.set_policy("none")
 
 

@@ -43,7 +43,7 @@ async def test_memory_adds_up() -> None:
         parts = ("inode", "block", "superseded", "table", "debt", "buffer")
         assert sum(getattr(memory, f"{part}_bytes") for part in parts) == memory.used_bytes <= memory.budget_bytes
         assert memory.dirty_bytes > 0
-        await runtime.reclaimer.direct_reclaim(1)
+        await runtime.drive(runtime.engine.eviction.direct_reclaim(1))
         assert told(runtime).memory.direct_reclaims_total == 1
 
 

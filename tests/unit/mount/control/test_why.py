@@ -7,8 +7,8 @@ import pytest
 from deferfs.contract.inode_report import InCore, InodeReport, Place, Record, References
 from deferfs.errors import FsError
 from deferfs.mount.control.why import explain
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store.plan import Plan
+from deferfs.volume.inactivation import Inactivation
 from tests.unit.mount.fuse.requests import context
 from tests.unit.mount.kernels import ROOT, Kernel
 

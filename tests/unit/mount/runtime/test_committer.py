@@ -18,17 +18,20 @@ from deferfs.errors import FsError
 from deferfs.limits import JOURNAL_BLOCKS_MIN, KIB, MEMORY_BYTES_MIN
 from deferfs.mount.control import settings, statistics
 from deferfs.mount.runtime.committer import Committer
+from deferfs.mount.runtime.driving import TaskDriver
 from deferfs.mount.runtime.instruments import Instruments
 from deferfs.mount.runtime.runtime import Runtime
-from deferfs.store.io import run_job
+from deferfs.store.io import Job, Read, run_job
 from deferfs.store.memory import Memory
+from deferfs.store.plan import Plan
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
 from deferfs.volume import namespace, xattrs
 from deferfs.volume.driver import Driver
 from deferfs.volume.new_inode import NewInode
 from deferfs.volume.volume import Volume
-from tests.unit.runtimes import SERVED, make_file, running
+from deferfs.volume.waits import Alone, Granted, Task, Wait
+from tests.unit.runtimes import SERVED, make_file, running, write_back
 from tests.unit.volumes import FILE, ROOT, fresh_device, fresh_driver, make
 
 KINDS = {"flush": Request.FLUSH, "write": Request.WRITE}
@@ -126,17 +129,17 @@ async def test_without_a_background_reclaimer_memory_stays_until_an_operation_ne
     """Neither a budget that is nearly used up nor the kernel's pressure gives anything back; switched on again, the
     reclaimer looks at once."""
     async with running() as runtime:
-        memory, committer = runtime.store.memory, runtime.committer
+        memory = runtime.store.memory
         for number in range(400):
             await make_file(runtime, b"f%d" % number, b"x" * 2000)
         await runtime.forget([(ino, 1) for ino in list(runtime.volume.inodes.table)])
-        await committer.write_back()
+        await write_back(runtime)
         await settings.control(runtime, "background_reclaim", "off")
         before = memory.used
         memory.set_limit(before * 16 // 15)  # all but the reserve is in use
         runtime.reclaimer.under_pressure()
         for _ in range(32):
-            committer.after_operation()
+            runtime.engine.after(Plan(runtime.store))
         await trio.testing.wait_all_tasks_blocked()
         assert memory.used == before
         assert runtime.reclaimer.direct_reclaims_total == 0
@@ -171,7 +174,7 @@ async def test_memory_comes_back_without_a_barrier_while_the_log_has_room() -> N
         journal = runtime.store.journal
         for number in range(40):
             await make_file(runtime, b"f%d" % number, b"x" * 2000)
-        await runtime.committer.less_dirty(0)
+        await runtime.drive(runtime.engine.durability.less_dirty(0))
         assert runtime.store.dirty_bytes == 0
         found = journal.statistics()
         assert found.write_backs_total >= 1
@@ -182,19 +185,28 @@ async def test_memory_comes_back_without_a_barrier_while_the_log_has_room() -> N
 # --- by itself ---
 
 
-@asynccontextmanager
-async def committing(driver: Driver, *, starts: bool = True) -> AsyncIterator[tuple[Committer, list[str]]]:
+class Committing:
     """A committer without a runtime, and what it has told."""
-    store = driver.volume.store
-    committer = Committer(driver.device, store, Instruments(), commit_seconds=3600, discard=False)
-    told: list[str] = []
-    committer.when_done.append(lambda: told.append("done"))
-    committer.when_memory_changed.append(lambda: told.append("memory"))
+
+    def __init__(self, driver: Driver) -> None:
+        self.engine = driver.engine
+        tasks = TaskDriver(driver.device, Instruments())
+        self.drive = tasks.drive
+        self.committer = Committer(
+            driver.device, driver.engine, tasks, Instruments(), commit_seconds=3600, discard=False
+        )
+        self.told: list[str] = []
+        self.committer.when_memory_changed.append(lambda: self.told.append("memory"))
+
+
+@asynccontextmanager
+async def committing(driver: Driver, *, starts: bool = True) -> AsyncIterator[Committing]:
+    made = Committing(driver)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             if starts:
-                committer.start(nursery)
-            yield committer, told
+                made.committer.start(nursery)
+            yield made
             nursery.cancel_scope.cancel()
 
 
@@ -203,80 +215,100 @@ async def test_a_sync_waits_for_the_commit_of_what_was_applied_before() -> None:
     make(driver, b"file")
     journal = driver.volume.store.journal
     running = journal.running.tid
-    async with committing(driver) as (committer, told):
-        await committer.sync()
+    async with committing(driver) as made:
+        await made.drive(made.engine.durability.sync())
         assert journal.committed_tid == running
-        assert told == ["done"]
-        await committer.sync()  # there is nothing to commit: a flush
+        await made.drive(made.engine.durability.sync())  # there is nothing to commit: a flush
         assert journal.committed_tid == running
 
 
 async def test_an_fsync_waits_for_no_commit_of_other_files() -> None:
     driver = fresh_driver()
     ino = make(driver, b"file")
-    async with committing(driver) as (committer, _):
-        await committer.fsync(ino)
+    async with committing(driver) as made:
+        await made.drive(made.engine.durability.fsync(ino))
         make(driver, b"another")
         committed = driver.volume.store.journal.committed_tid
-        await committer.fsync(ino)
+        await made.drive(made.engine.durability.fsync(ino))
         assert driver.volume.store.journal.committed_tid == committed
 
 
-async def test_write_back_brings_home_what_is_dirty_and_tells() -> None:
+async def test_what_is_dirty_comes_home_and_the_memory_is_looked_at() -> None:
     driver = fresh_driver()
     make(driver, b"file")
-    async with committing(driver) as (committer, told):
-        await committer.write_back()
+    async with committing(driver) as made:
+        await made.drive(made.engine.durability.less_dirty(0))
         assert not driver.volume.store.journal.pending_home
         assert driver.volume.store.dirty_bytes == 0
-        assert told == ["done", "memory", "done"]
+        await trio.testing.wait_all_tasks_blocked()
+        assert made.told == ["memory"]
 
 
-async def test_inside_of_quiet_nothing_is_written() -> None:
+async def test_log_space_is_served_after_a_commit() -> None:
     driver = fresh_driver()
     make(driver, b"file")
-    assert isinstance(driver.device, MemoryDevice)
-    async with committing(driver) as (committer, _):
-        async with committer.quiet():
-            make(driver, b"another")
-            before = driver.device.snapshot()
-            committer.ask()
-            await trio.testing.wait_all_tasks_blocked()
-            assert driver.device.snapshot() == before
-        await committer.sync()
-        assert driver.device.snapshot() != before
+    journal = driver.volume.store.journal
+    async with committing(driver) as made:
+        grant = journal.ask(journal.transaction_blocks_max)
+        assert journal.serve() == []
+        await made.drive(wait_for(Granted(journal, grant)))
+        assert grant.granted
+
+
+def wait_for(wait: Wait) -> Task[None]:
+    yield wait
+
+
+async def test_beside_a_job_that_runs_alone_nothing_is_written() -> None:
+    driver = fresh_driver()
+    make(driver, b"file")
+    device = driver.device
+    assert isinstance(device, MemoryDevice)
+
+    def job() -> Job[None]:
+        made.committer.ask()
+        before = device.snapshot()
+        for _ in range(3):
+            yield Read(0, 512)
+        assert device.snapshot() == before
+
+    async with committing(driver) as made:
+        await made.drive(made.engine.durability.sync())
+        make(driver, b"another")
+        await made.drive(wait_for(Alone(job())))
+        before = device.snapshot()
+        await made.drive(made.engine.durability.sync())
+        assert device.snapshot() != before
 
 
 async def test_once_stopped_nothing_is_brought_home() -> None:
     driver = fresh_driver()
     make(driver, b"file")
-    async with committing(driver) as (committer, _):
-        await committer.commit_all()
-        committer.stop()
-        committer.ask()
+    async with committing(driver) as made:
+        await made.drive(made.engine.durability.sync())
+        made.committer.stop()
+        made.committer.ask()
         await trio.testing.wait_all_tasks_blocked()
         assert driver.volume.store.journal.pending_home
-        await committer.less_dirty(0)  # returns at once
+        await made.drive(made.engine.durability.less_dirty(0))  # returns at once
 
 
 async def test_operations_have_the_memory_looked_at_once_in_a_while() -> None:
     driver = fresh_driver()
-    async with committing(driver, starts=False) as (committer, told):
+    async with committing(driver, starts=False) as made:
         for _ in range(64):
-            committer.after_operation()
-        assert told == ["memory"] * 4
+            made.engine.after(Plan(driver.volume.store))
+        assert made.told == ["memory"] * 4
 
 
 async def test_a_transaction_of_half_its_size_is_committed_unasked() -> None:
     driver = fresh_driver(block_size=KIB, journal_blocks=JOURNAL_BLOCKS_MIN)
     journal = driver.volume.store.journal
-    async with committing(driver) as (committer, told):
+    async with committing(driver):
         number = 0
         while 2 * len(journal.running.images) <= journal.transaction_blocks_max:
-            told.clear()
             make(driver, b"%0200d" % number)
-            committer.after_operation()
             number += 1
-        while "done" not in told:
+        while not journal.commits_total:
             await trio.lowlevel.checkpoint()
         assert journal.commits_total == 1

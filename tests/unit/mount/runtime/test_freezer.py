@@ -11,11 +11,12 @@ import trio
 from deferfs.check import check_image
 from deferfs.device import Device, MemoryDevice
 from deferfs.errors import FsError
-from deferfs.mount.runtime import closing, committer, freezer
+from deferfs.mount.runtime import committer
 from deferfs.mount.runtime.activity import set_caller
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.reclaim.states import State
 from deferfs.store.io import Job, perform
+from deferfs.store.pump import Pump
 from deferfs.volume import namespace
 from tests.unit.runtimes import delete_and_forget, make_file, running, turns
 from tests.unit.volumes import ROOT, fails_with, fresh_driver, read_back, record_of
@@ -195,18 +196,13 @@ def slow_jobs(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> None:
     """Between any two writes of a freeze or an unmount a commit and a checkpoint are asked for, and others run."""
 
     async def run(device: Device, job: Job[None]) -> None:
-        answer: bytes | None = None
-        while True:
-            try:
-                request = job.send(answer)
-            except StopIteration:
-                return
-            answer = perform(device, request)
+        running = Pump(job)
+        while (request := running.resume()) is not None:
+            running.answer(perform(device, request))
             runtime.committer.ask()
             await turns(20)
 
-    for module in (freezer, closing, committer):
-        monkeypatch.setattr(module, "run_job", run)
+    monkeypatch.setattr(committer, "run_job", run)
 
 
 @MODES
@@ -244,7 +240,7 @@ async def test_an_unmount_does_not_meet_a_freeze_a_checkpoint_or_a_trim(
         for ino in inos:
             for offset in range(0, 100_000, 20_000):
                 await runtime.write(ino, offset, b"x" * 20_000)
-            runtime.blockgc.queue(ino, runtime.volume.inodes.table[ino].generation)
+            runtime.engine.eviction.trim_later(ino, runtime.volume.inodes.table[ino].generation)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(runtime.close)
             await trio.lowlevel.checkpoint()

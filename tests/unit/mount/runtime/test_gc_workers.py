@@ -13,16 +13,16 @@ from deferfs.check import check_image
 from deferfs.device import MemoryDevice
 from deferfs.errors import FsError
 from deferfs.limits import INACTIVATION_RETRIES_MAX
-from deferfs.mount.runtime import cleanup
+from deferfs.mount.runtime import turns as gc_turns
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.ondisk.orphan import ORPHAN_QUARANTINED, OrphanBlock
 from deferfs.reclaim.gc import InodeGc
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.states import State
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace
 from deferfs.volume.driver import Driver
+from deferfs.volume.inactivation import Inactivation
 from tests.unit.runtimes import delete_and_forget, make_file, running, turns
 from tests.unit.volumes import DIRECTORY, ROOT, fresh_driver, record_of, reopened
 
@@ -51,7 +51,7 @@ def slot_flags(driver: Driver, slot: int) -> int:
 
 
 async def test_a_barrier_for_one_inode_leaves_the_others_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "GC_TURN_NS", -1)  # whoever waits runs after every single step
+    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)  # whoever waits runs after every single step
     async with running(gc_workers=1) as runtime:
         inos = await queue_up(runtime, 60)
         left: list[int] = []
@@ -98,7 +98,7 @@ async def test_a_barrier_for_what_was_below_a_directory() -> None:
 async def test_whatever_is_queued_while_the_pool_stops_is_neither_run_nor_lost(
     evict: str, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cleanup, "GC_TURN_NS", -1)
+    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)
     async with running(evict=evict) as runtime:
         names = [b"f%d" % number for number in range(40)]
         inos = [await make_file(runtime, name, b"x" * 5000) for name in names]
@@ -127,7 +127,7 @@ async def test_whatever_is_queued_while_the_pool_stops_is_neither_run_nor_lost(
 
 
 async def test_the_size_of_the_pool_may_change_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "GC_TURN_NS", -1)
+    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)
     async with running() as runtime:
         await queue_up(runtime, 300, 100)
         runtime.workers.resume()
@@ -261,7 +261,7 @@ async def test_a_barrier_sleeps_until_what_has_failed_is_tried_again(
 
 
 async def test_a_barrier_for_a_directory_looks_for_what_is_below_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "GC_TURN_NS", -1)
+    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)
     async with running() as runtime:
         folder = await make_file(runtime, b"folder", mode=DIRECTORY)
         inos = [await make_file(runtime, b"%d" % number, b"x", parent=folder) for number in range(100)]

@@ -10,11 +10,11 @@ import trio
 import trio.testing
 
 from deferfs.limits import CLEANUP_DIRTY_FRACTION
-from deferfs.mount.runtime import committer
 from deferfs.mount.runtime.runtime import Runtime
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store.plan import Plan
-from tests.unit.runtimes import delete_and_forget, delete_unheld, done, make_file, running
+from deferfs.volume import durability
+from deferfs.volume.inactivation import Inactivation
+from tests.unit.runtimes import delete_and_forget, delete_unheld, done, make_file, running, write_back
 
 RATE = 10
 """Transactions a second; a small file takes one, or two."""
@@ -41,8 +41,8 @@ def barrier(runtime: Runtime) -> None:
 
 
 def a_caller_that_is_throttled(runtime: Runtime) -> None:
-    runtime.throttle.inodes = 5
-    runtime.throttle.deadline_seconds = 1e9
+    runtime.engine.throttle.inodes = 5
+    runtime.engine.throttle.deadline_seconds = 1e9
     trio.lowlevel.spawn_system_task(runtime.throttle.admit, 1)
 
 
@@ -113,7 +113,7 @@ async def test_a_worker_keeps_to_its_share_of_dirty_blocks(monkeypatch: pytest.M
     """Before each step no more than an eighth of the budget is dirty, though operations may make more so."""
     dirty: dict[tuple[int, int], int] = {}
     step = Inactivation.step
-    monkeypatch.setattr(committer, "DIRTY_WAIT_SECONDS_MAX", inf)
+    monkeypatch.setattr(durability, "DIRTY_WAIT_SECONDS_MAX", inf)
     async with running(gc_workers=1, size=64 << 20) as runtime:
 
         def noted(self: Inactivation, plan: Plan) -> bool:
@@ -122,7 +122,7 @@ async def test_a_worker_keeps_to_its_share_of_dirty_blocks(monkeypatch: pytest.M
             return step(self, plan)
 
         inos = [await make_file(runtime, b"%d" % number, b"x" * 2000) for number in range(1500)]
-        await runtime.committer.write_back()
+        await write_back(runtime)
         runtime.store.memory.set_limit(2 << 20)
         monkeypatch.setattr(Inactivation, "step", noted)
         for number, ino in enumerate(inos):

@@ -8,8 +8,8 @@ import trio
 import trio.testing
 
 from deferfs.limits import GC_DELAY_SECONDS, GC_LOOK_SECONDS, GC_LOOKS_MAX
-from deferfs.mount.runtime import urgency
 from deferfs.mount.runtime.runtime import Runtime
+from deferfs.volume import cleanup
 from tests.unit.runtimes import delete_unheld, done, running
 
 BEFORE_THE_END = GC_DELAY_SECONDS + GC_LOOKS_MAX * GC_LOOK_SECONDS / 2
@@ -71,7 +71,7 @@ def a_push(runtime: Runtime, patch: pytest.MonkeyPatch) -> None:
 
 
 def a_long_backlog(runtime: Runtime, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(urgency, "GC_STAND_BACK_INODES", 9)
+    patch.setattr(cleanup, "GC_STAND_BACK_INODES", 9)
 
 
 def little_memory(runtime: Runtime, patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from deferfs.limits import DEBTS_PLACES_A_TURN
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.reclaim.states import State
 from deferfs.volume import files, namespace
-from tests.unit.runtimes import make_file, running, turns
+from tests.unit.runtimes import make_file, running, turns, write_back
 from tests.unit.volumes import ROOT, fresh_driver
 
 COUNT = 100
@@ -106,7 +106,7 @@ async def test_a_debt_that_cannot_be_paid_goes_into_quarantine_alone() -> None:
         store, inodes = runtime.store, runtime.volume.inodes
         runtime.volume.gc.clock = iter(range(0, 1 << 60, 1 << 50)).__next__  # no pause between the attempts
         await runtime.sync()
-        await runtime.committer.write_back()
+        await write_back(runtime)
         address, _ = await runtime.run(lambda plan: store.inodes.locate(plan, inos[40]))
         size = store.fmt.block_size
         store.cache.drop(address)
@@ -163,7 +163,7 @@ async def test_a_reader_waits_for_room_in_a_full_table_but_not_for_ever() -> Non
         debts = runtime.volume.inodes.debts
         debts.count_max = COUNT
         assert debts.count == len(inos) == debts.count_max
-        await runtime.payer.room()
+        await runtime.drive(runtime.engine.cleanup.room_for_debts())
         assert debts.count < debts.count_max
 
 
@@ -188,4 +188,4 @@ async def test_debts_are_not_waited_for_after_an_abort() -> None:
         with trio.fail_after(5):
             await runtime.workers.flush()
             runtime.volume.inodes.debts.count_max = COUNT
-            await runtime.payer.room()
+            await runtime.drive(runtime.engine.cleanup.room_for_debts())

@@ -10,7 +10,7 @@ import trio.testing
 
 from deferfs.mount.host.pressure import Source
 from deferfs.mount.runtime.pressure_watch import PressureWatch
-from tests.unit.runtimes import make_file, running, unlink
+from tests.unit.runtimes import make_file, running, unlink, write_back
 
 
 async def test_each_event_gives_back_a_part_of_the_caches() -> None:
@@ -20,7 +20,7 @@ async def test_each_event_gives_back_a_part_of_the_caches() -> None:
             await make_file(runtime, b"f%d" % number, b"x" * 2000)
         await runtime.forget([(ino, 1) for ino in list(runtime.volume.inodes.table)])
         await runtime.sync()
-        await runtime.committer.write_back()
+        await write_back(runtime)
         source = Source("test", reading, lambda: os.read(reading, 1), [lambda: os.close(reading)])
         watch = PressureWatch([source], runtime.reclaimer.under_pressure)
         async with trio.open_nursery() as nursery:

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import trio
 import trio.testing
 
+from deferfs.mount.runtime.driving import TaskDriver
 from deferfs.mount.runtime.instruments import Instruments
 from deferfs.mount.runtime.reclaimer import Reclaimer
-from deferfs.reclaim.inode import InCoreInode
 from deferfs.volume.driver import Driver
 from tests.unit.volumes import fresh_driver, make, record_of, settle
 
@@ -20,20 +20,9 @@ COUNT = 50
 class Parts:
     """Everything the reclaimer asks: notes it, and does nothing else."""
 
-    def __init__(self, *, waits: bool = False, kernel_frees: int = 0) -> None:
-        self.waits = waits
+    def __init__(self, *, kernel_frees: int = 0) -> None:
         self.kernel_frees = kernel_frees
-        self.placed: list[int] = []
-        self.asked = self.pushes = self.noticed = self.rooms = self.trims = 0
-
-    async def place(self, inodes: list[InCoreInode]) -> None:
-        self.placed += [inode.ino for inode in inodes]
-
-    def noted(self) -> None:
-        self.noticed += 1
-
-    async def room(self) -> None:
-        self.rooms += 1
+        self.asked = self.pushes = self.trims = 0
 
     def ask(self) -> None:
         self.asked += 1
@@ -47,7 +36,7 @@ class Parts:
 
 
 def reclaimer_of(driver: Driver, parts: Parts) -> Reclaimer:
-    return Reclaimer(driver.volume, Instruments(), parts, parts, parts, parts.push)
+    return Reclaimer(driver.engine, TaskDriver(driver.device, Instruments()).drive, parts, parts.push)
 
 
 def idle_inodes(driver: Driver) -> None:
@@ -66,39 +55,6 @@ async def at_work(reclaimer: Reclaimer) -> AsyncIterator[Callable[[], Awaitable[
         await trio.testing.wait_all_tasks_blocked()
         yield trio.testing.wait_all_tasks_blocked
         nursery.cancel_scope.cancel()
-
-
-async def test_idle_inodes_go_before_clean_blocks() -> None:
-    driver, parts = fresh_driver(), Parts()
-    idle_inodes(driver)
-    blocks = driver.volume.store.cache.bytes
-    reclaimer = reclaimer_of(driver, parts)
-    assert await reclaimer.direct_reclaim(1) > 0
-    assert len(driver.volume.inodes.table) < COUNT
-    assert driver.volume.store.cache.bytes == blocks
-    assert await reclaimer.direct_reclaim(1 << 30) > 0
-    assert not driver.volume.inodes.lru
-    assert driver.volume.store.cache.bytes < blocks
-    assert reclaimer.direct_reclaims_total == parts.noticed == 2
-
-
-async def test_inodes_that_need_an_inactivation_go_to_the_policy() -> None:
-    driver, parts = fresh_driver(evict="inline"), Parts(waits=True)
-    idle_inodes(driver)
-    for inode in driver.volume.inodes.table.values():
-        inode.lazy_atime = 10**18
-    await reclaimer_of(driver, parts).shrink(1 << 30)
-    assert len(parts.placed) == COUNT
-
-
-async def test_a_full_table_of_debts_is_waited_for() -> None:
-    driver, parts = fresh_driver(), Parts()
-    reclaimer = reclaimer_of(driver, parts)
-    await reclaimer.wait_for_debts()
-    assert parts.rooms == 0
-    driver.volume.inodes.debts.count_max = 0
-    await reclaimer.wait_for_debts()
-    assert parts.rooms == 1
 
 
 async def test_the_task_begins_when_memory_is_short_and_leaves_off_below_that() -> None:

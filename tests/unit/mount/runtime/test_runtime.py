@@ -106,8 +106,8 @@ async def test_what_is_not_cleaned_up_in_time_is_left_to_the_next_mount() -> Non
 async def test_inodegc_is_waited_for_by_what_it_holds_back() -> None:
     """The parts know of each other: a throttled caller makes cleanups urgent, and goes as they are done."""
     async with running() as runtime:
-        runtime.throttle.inodes = 1
-        runtime.throttle.deadline_seconds = 1e9
+        runtime.engine.throttle.inodes = 1
+        runtime.engine.throttle.deadline_seconds = 1e9
         runtime.workers.pace.set_rate(1e-3)
         await runtime.workers.stop()
         for number in range(200):

@@ -21,6 +21,7 @@ from deferfs.mount.runtime.timeline import Timeline
 from tests.slice_tracker import dropped
 from tests.unit.mount.fuse.requests import context
 from tests.unit.mount.kernels import ROOT, Kernel
+from tests.unit.runtimes import write_back
 
 Event = dict[str, Any]
 
@@ -67,7 +68,7 @@ async def test_requests_inodegc_and_commits_have_lanes(kernel: Kernel, tmp_path:
         for number in range(5):
             nursery.start_soon(work, number)
     await runtime.workers.flush()
-    await runtime.committer.write_back()
+    await write_back(runtime)
     await control(runtime, "trace", "off")
     found = events(path)
     assert not dropped(found)

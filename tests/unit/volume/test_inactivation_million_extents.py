@@ -11,10 +11,9 @@ import trio
 
 from deferfs.device import MemoryDevice
 from deferfs.limits import INACTIVATION_EXTENTS_STEP, KIB, MIB
-from deferfs.mount.runtime import cleanup
+from deferfs.mount.runtime import turns as gc_turns
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
-from deferfs.reclaim.inactivation import Inactivation
 from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.io import run_job
@@ -23,6 +22,7 @@ from deferfs.store.plan import Plan
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
 from deferfs.volume.driver import Driver
+from deferfs.volume.inactivation import Inactivation
 from deferfs.volume.volume import Volume
 from tests.unit.runtimes import delete_and_forget, running
 from tests.unit.runtimes import make_file as make_known_file
@@ -103,7 +103,7 @@ def one_step(driver: Driver, inactivation: Inactivation) -> tuple[bool, Plan]:
     def op(plan: Plan) -> tuple[bool, Plan]:
         return inactivation.step(plan), plan
 
-    return driver._run(op, reserve=True)
+    return driver.run_reserved(op)
 
 
 def cut_off(driver: Driver, ino: int, free: int) -> Driver:
@@ -167,7 +167,7 @@ def test_very_many_extents_are_freed_in_bounded_steps_and_resumed_after_each_cra
 
 
 async def test_requests_get_through_between_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "GC_TURN_NS", -1)  # a turn is one step
+    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)  # a turn is one step
     driver, ino, free = orphaned(COUNT_MOUNTED)
     async with running(driver=driver, gc_workers=1) as runtime:
         left = [COUNT_MOUNTED]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from functools import partial
 
 import pytest
 import trio
 
 from deferfs.errors import FsError
-from deferfs.mount.runtime import cleanup
+from deferfs.mount.runtime import turns as gc_turns
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.volume import attributes, namespace
 from deferfs.volume.new_inode import NewInode
+from deferfs.volume.waits import Task, Turn
 from tests.unit.runtimes import delete_and_forget, fill, make_file, running, turns, unlink
 from tests.unit.volumes import record_of
 
@@ -75,7 +75,7 @@ async def test_a_deleted_file_that_somebody_has_open_does_not_make_others_wait_f
 
 
 async def test_a_writer_waits_for_no_more_cleanup_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "GC_TURN_NS", -1)  # others run after every single step
+    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)  # others run after every single step
     async with running(size=SIZE) as runtime:
         names = [b"f%d" % number for number in range(300)]
         files = {name: await make_file(runtime, name, b"x" * 5000) for name in names}
@@ -85,13 +85,13 @@ async def test_a_writer_waits_for_no_more_cleanup_than_it_needs(monkeypatch: pyt
             await delete_and_forget(runtime, name, ino)
         another = await make_file(runtime, b"another")
         left: list[int] = []
-        release_freed = runtime.committer.release_freed
+        released = runtime.engine.durability.released
 
-        async def release() -> None:
+        def release() -> Task[None]:
             left.append(runtime.volume.gc.backlog)
-            await release_freed()
+            yield from released()
 
-        monkeypatch.setattr(runtime.committer, "release_freed", release)
+        monkeypatch.setattr(runtime.engine.durability, "released", release)
         runtime.workers.resume()
         await runtime.write(another, 0, b"y" * 3000)
         assert left[0] > 280
@@ -133,7 +133,7 @@ async def test_a_queued_trim_does_not_meet_the_next_owner_of_the_number(caplog: 
         directory = await runtime.run(namespace.create, runtime.volume, ROOT_INO, b"directory", NewInode(mode))
         assert directory.ino == ino
         trimmed = runtime.blockgc.trimmed_total
-        runtime.blockgc.queue(ino, generation)
+        runtime.engine.eviction.trim_later(ino, generation)
         await runtime.blockgc.flush()
         assert runtime.blockgc.trimmed_total == trimmed
         assert not caplog.records
@@ -160,26 +160,27 @@ async def test_space_that_others_have_used_up_meanwhile_counts_as_freed(monkeypa
     async with running(size=SIZE) as runtime:
         space = runtime.store.space
 
-        async def others(blocks: int) -> None:
+        def others(blocks: int) -> Task[None]:
+            yield from ()
             held = space.hold(0, blocks, reserve=True)
             space.pending_blocks += held[1]
             space.release([held])
             assert space.free_blocks == before
 
         before = space.free_blocks
-        monkeypatch.setattr(runtime.blockgc, "free_blocks", others)
-        await runtime.space.make(4, reserve=False)
-        assert not runtime.space.refused_total
+        monkeypatch.setattr(runtime.engine.eviction, "trim_for_space", others)
+        await runtime.drive(runtime.engine.space.make(4, reserve=False))
+        assert not runtime.engine.space.refused_total
 
 
 async def test_an_operation_looks_again_after_a_thaw() -> None:
     async with running(size=SIZE) as runtime:
         await runtime.freezer.freeze()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(runtime.space.make, 4, reserve=False))
+            nursery.start_soon(runtime.drive, runtime.engine.space.make(4, reserve=False))
             await turns()
             await runtime.freezer.thaw()
-        assert not runtime.space.refused_total
+        assert not runtime.engine.space.refused_total
 
 
 async def test_a_wait_for_freed_blocks_ends_when_they_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,9 +189,9 @@ async def test_a_wait_for_freed_blocks_ends_when_they_are_released(monkeypatch: 
         await runtime.sync()
         flushes: list[int] = []
 
-        async def flush() -> None:
+        def flush() -> Task[None]:
             flushes.append(1)
-            await trio.lowlevel.checkpoint()
+            yield Turn()
 
         space = runtime.store.space
         held = space.hold(0, 4, reserve=True)
@@ -199,8 +200,8 @@ async def test_a_wait_for_freed_blocks_ends_when_they_are_released(monkeypatch: 
 
         async def wait() -> None:
             with monkeypatch.context() as patched:
-                patched.setattr(runtime.committer, "flush", flush)
-                await runtime.space.make(4, reserve=False)
+                patched.setattr(runtime.engine.durability, "flush", flush)
+                await runtime.drive(runtime.engine.space.make(4, reserve=False))
             over.set()
 
         async with trio.open_nursery() as nursery:

@@ -1,5 +1,5 @@
-from deferfs.mount.runtime.shortage import memory_is_short, reclaim_goal, space_is_short
 from deferfs.store.memory import Memory
+from deferfs.volume.shortage import memory_is_short, reclaim_goal, space_is_short
 from tests.unit.volumes import fresh_store
 
 

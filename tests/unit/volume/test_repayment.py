@@ -29,7 +29,7 @@ def owing(driver: Driver, count: int = COUNT) -> list[int]:
         inos.append(ino)
     driver.commit()
     driver.checkpoint()
-    driver._reclaim(1 << 20)
+    driver.reclaim(1 << 20)
     assert driver.volume.inodes.debts.count == count
     assert not driver.volume.inodes.table
     return inos
@@ -142,7 +142,7 @@ def test_a_full_table_leaves_inodes_in_core(driver: Driver) -> None:
         driver.volume.lookup_count(look_up(driver, b"f%d" % number))
         driver.volume.inodes.table[inos[-1]].lazy_atime = 1_000_000 + inos[-1]
         driver.forget(inos[-1], 1)
-    driver._reclaim(1 << 20)
+    driver.reclaim(1 << 20)
     assert (debts.count, len(driver.volume.inodes.table), len(driver.volume.inodes.lru)) == (10, 30, 30)
     again = remounted(driver)
     assert [look_up(again, b"f%d" % n).atime for n in range(COUNT)] == [1_000_000 + ino for ino in inos]

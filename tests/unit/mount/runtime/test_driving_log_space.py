@@ -10,12 +10,12 @@ from deferfs.check import check_image
 from deferfs.device import MemoryDevice
 from deferfs.limits import INODE_COST_BYTES, JOURNAL_BLOCKS_MIN, KIB, SHRINK_BATCH
 from deferfs.mount.runtime.runtime import Runtime
-from deferfs.mount.runtime.waiting import Waiting
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.lockdep import FS_RECLAIM, GC_DRAIN, LOG_SPACE
 from deferfs.store.needs import NeedFreeSpace, NeedLogSpace
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace, xattrs
+from deferfs.volume.holding import Holding
 from deferfs.volume.new_inode import NewInode
 from tests.unit.volumes import FILE, ROOT, fresh_driver
 
@@ -95,13 +95,13 @@ async def test_inline_closes_the_circle_and_it_is_broken() -> None:
     runtime = make_runtime("inline")
     with trio.fail_after(60):
         await reclaim_inside_of_reservations(runtime)
-    assert runtime.circles.broken_total > 0
+    assert runtime.engine.log_space.broken_total > 0
     assert runtime.checker.violations["direct_reclaim:log"] > 0
     (cycle,) = runtime.checker.lockdep.cycles
     assert {(edge.held, edge.wanted) for edge in cycle} == {(LOG_SPACE, FS_RECLAIM), (FS_RECLAIM, LOG_SPACE)}
     text = "\n".join(runtime.checker.report())
     assert "possible circular waiting: log_space -> fs_reclaim -> log_space" in text
-    assert "Waiting._log_space" in text  # where log space was held
+    assert "Holding._log_space" in text  # where log space was held
     assert "Cleanup.inactivate" in text  # where it was wanted once more
     await all_is_done(runtime)
 
@@ -110,7 +110,7 @@ async def test_deferred_has_no_circle() -> None:
     runtime = make_runtime("deferred")
     with trio.fail_after(60):
         await reclaim_inside_of_reservations(runtime)
-    assert runtime.circles.broken_total == 0
+    assert runtime.engine.log_space.broken_total == 0
     assert runtime.checker.violations_total == 0
     assert runtime.checker.lockdep.cycles == []
     edges = {(held, wanted) for held, ways in runtime.checker.lockdep.edges.items() for wanted in ways}
@@ -121,15 +121,15 @@ async def test_deferred_has_no_circle() -> None:
 async def test_inodegc_may_reserve_while_an_operation_waits_for_free_space() -> None:
     """What waits for inodegc to free blocks holds no log space, which inodegc needs."""
     runtime = make_runtime("deferred")
-    waiting = Waiting(runtime.executor.sources, reserve=False)
+    waiting = Holding(runtime.engine, reserve=False)
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await runtime.start(nursery)
             record = await runtime.run(namespace.create, runtime.volume, ROOT, b"file", NewInode(FILE))
             await runtime.write(record.ino, 0, bytes(20_000))
             await runtime.run(namespace.unlink, runtime.volume, ROOT, b"file")
-            await waiting.satisfy(NeedLogSpace(runtime.store.journal.transaction_blocks_max))
-            await waiting.satisfy(NeedFreeSpace(10))
+            await runtime.drive(waiting.satisfy(NeedLogSpace(runtime.store.journal.transaction_blocks_max)))
+            await runtime.drive(waiting.satisfy(NeedFreeSpace(10)))
             assert runtime.volume.inodes.inactivated_total == 1
             waiting.end()
             await runtime.close()
@@ -150,7 +150,7 @@ async def test_a_freeze_waits_for_a_step_of_inodegc_and_not_the_step_for_the_tha
             await runtime.run(namespace.unlink, runtime.volume, ROOT, b"file")
             await runtime.sync()
             grant = journal.ask(journal.transaction_blocks_max)
-            runtime.grants.serve()
+            runtime.engine.log_space.serve()
             assert grant.granted
             await runtime.forget([(ino, 1)])
             while not journal.grants:  # of the worker
@@ -160,7 +160,7 @@ async def test_a_freeze_waits_for_a_step_of_inodegc_and_not_the_step_for_the_tha
                 for _ in range(10):
                     await trio.lowlevel.checkpoint()
                 journal.give_up(grant)
-                runtime.grants.serve()
+                runtime.engine.log_space.serve()
             await runtime.freezer.thaw()
             await runtime.workers.flush()
             await runtime.close()

@@ -7,11 +7,11 @@ import pytest
 from deferfs.limits import INACTIVATION_EXTENTS_STEP
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.orphan import OrphanBlock
-from deferfs.reclaim.inactivation import Inactivation, free_data
 from deferfs.reclaim.states import State
 from deferfs.store import extents
 from deferfs.volume import namespace, xattrs
 from deferfs.volume.driver import Driver
+from deferfs.volume.inactivation import Inactivation, free_data
 from tests.unit.volumes import (
     DIRECTORY,
     LookingPlan,
@@ -46,7 +46,7 @@ def begun(driver: Driver) -> Inactivation:
 
 
 def step(driver: Driver, inactivation: Inactivation) -> bool:
-    return driver._run(inactivation.step, reserve=True)
+    return driver.run_reserved(inactivation.step)
 
 
 def cursor(driver: Driver, ino: int) -> int:
@@ -165,7 +165,7 @@ class TestLinked:
         driver = fresh_driver()
         ino = self.idle(driver)
         assert record(driver, ino).blocks > 80
-        driver._reclaim(1 << 20)
+        driver.reclaim(1 << 20)
         inactivation = begun(driver)
         assert step(driver, inactivation)
         inode = inactivation.inode
@@ -178,7 +178,7 @@ class TestLinked:
     def test_a_time_noted_meanwhile_is_not_lost(self) -> None:
         driver = fresh_driver()
         ino = self.idle(driver)
-        driver._reclaim(1 << 20)
+        driver.reclaim(1 << 20)
         inactivation = begun(driver)
         inode = inactivation.inode
 
@@ -187,14 +187,14 @@ class TestLinked:
             inode.lazy_atime = 1 << 41
             return done
 
-        driver._run(op, reserve=True)
+        driver.run_reserved(op)
         assert inode.lazy_atime == 1 << 41
         assert record(driver, ino).atime == 1 << 40
 
     def test_a_lookup_stops_it(self) -> None:
         driver = fresh_driver()
         ino = self.idle(driver)
-        driver._reclaim(1 << 20)
+        driver.reclaim(1 << 20)
         inactivation = begun(driver)
         driver.volume.lookup_count(record(driver, ino))
         assert step(driver, inactivation)
@@ -206,18 +206,18 @@ class TestLinked:
     def test_a_lookup_before_it_began(self) -> None:
         driver = fresh_driver()
         ino = self.idle(driver)
-        driver._reclaim(1 << 20)
+        driver.reclaim(1 << 20)
         driver.volume.lookup_count(record(driver, ino))
         assert driver.collect() == 0
         driver.forget(ino, 1)
-        driver._reclaim(1 << 20)
+        driver.reclaim(1 << 20)
         assert driver.collect() == 1
 
     def test_an_unlink_between_two_steps_makes_it_an_orphans(self) -> None:
         driver = fresh_driver()
         free = free_blocks(driver)
         ino = self.idle(driver)
-        driver._reclaim(1 << 20)
+        driver.reclaim(1 << 20)
         inactivation = begun(driver)
         unlink(driver, b"file")
         assert driver.volume.due == []

@@ -1,0 +1,204 @@
+"""Operations of a twin that stand at their waits, while others run, commits go on, the volume is frozen, inodegc works.
+
+In a mount a request that waits for the log, for memory, for space or for inodegc is met by all of that. Each promise is
+held against what was true when the request began: an fsync promises what was there then, not what came later.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from deferfs.crash.model import Node, Nodes
+from deferfs.crash.twin import Changed, InModel, Twin
+from deferfs.crash.twin_error import TwinError
+from deferfs.errors import FsError
+from deferfs.ondisk.inode import Inode
+from deferfs.volume import attributes, files, namespace, writing, xattrs
+from deferfs.volume.new_inode import NewInode
+from deferfs.volume.waits import Task
+
+T = TypeVar("T")
+
+
+def _stand(
+    twin: Twin,
+    name: str,
+    ino: int,
+    task: Task[T],
+    then: Callable[[T], None],
+    refused: Callable[[FsError], None],
+    *,
+    cold: bool = False,
+) -> None:
+    """Begin a task that works on an inode; a `cold` one finds nothing in memory."""
+    reference = twin.hold(ino)
+    if cold:
+        twin.evict()
+
+    def done(result: T) -> None:
+        twin.let_go(reference)
+        then(result)
+
+    def failed(error: FsError) -> None:
+        twin.let_go(reference)
+        refused(error)
+
+    twin.driver.begin(name, task, done, failed, cold=cold)
+
+
+def _nothing(result: object) -> None:
+    """The model has done it already, in the moment in which it was applied."""
+
+
+def _operation(
+    twin: Twin,
+    ino: int,
+    in_model: InModel[T],
+    op: Callable[..., T],
+    *args: Any,
+    removes: bool = False,
+    cold: bool = False,
+    **kwargs: Any,
+) -> None:
+    """Begin one operation; one that `removes` a name is throttled before it, as in a mount."""
+    engine = twin.driver.engine
+    both, what = twin.in_both(in_model, op), f"{op.__name__}{args}"
+
+    def task() -> Task[T]:
+        if removes:
+            yield from engine.throttle.admit()
+        return (yield from engine.operation(lambda plan: both(plan, twin.volume, *args, **kwargs)))
+
+    def refused(error: FsError) -> None:
+        twin.refused(lambda: in_model(None, {}), error, what)
+
+    _stand(twin, what, ino, task(), _nothing, refused, cold=cold)
+
+
+def create(twin: Twin, parent: int, name: bytes) -> None:
+    """A new file, whose lookup is counted in the moment in which it is there."""
+    mode = stat.S_IFREG | 0o644
+
+    def in_model(record: Inode | None, _: Changed) -> None:
+        twin.model.create(parent, name, Node(mode), record.ino if record is not None else 0)
+        if record is not None:
+            twin.looked_up(record)
+
+    _operation(twin, parent, in_model, namespace.create, parent, name, NewInode(mode))
+
+
+def unlink(twin: Twin, parent: int, name: bytes) -> None:
+    """A name goes."""
+    _operation(twin, parent, lambda *_: twin.model.unlink(parent, name), namespace.unlink, parent, name, removes=True)
+
+
+def setattr(twin: Twin, ino: int, mode: int, *, cold: bool = False) -> None:
+    """A small change."""
+
+    def in_model(*_: object) -> None:
+        twin.model.setattr(ino, mode=mode)
+
+    _operation(twin, ino, in_model, attributes.setattr, ino, mode=mode, cold=cold)
+
+
+def setxattr(twin: Twin, ino: int, name: bytes, value: bytes) -> None:
+    """An extended attribute; a long one takes blocks."""
+
+    def in_model(*_: object) -> None:
+        twin.model.setxattr(ino, name, value, 0)
+
+    _operation(twin, ino, in_model, xattrs.setxattr, ino, name, value, 0)
+
+
+def truncate(twin: Twin, ino: int, size: int) -> None:
+    """In as many operations as it takes."""
+
+    def in_model(done: bool | None, changed: Changed) -> None:
+        if done is not False or changed[ino].size == size:
+            twin.model.truncate(ino, size)
+
+    part, volume = twin.in_both(in_model, files.truncate), twin.volume
+    task = writing.until_done(twin.driver.engine, lambda plan: part(plan, volume, ino, size))
+    _stand(
+        twin,
+        "truncate",
+        ino,
+        task,
+        _nothing,
+        lambda error: twin.refused(lambda: twin.model.truncate(ino, size), error, "truncate"),
+    )
+
+
+def write(twin: Twin, ino: int, offset: int, data: bytes) -> None:
+    """In as many operations as the volume makes of it."""
+
+    def then(done: int) -> None:
+        if done < len(data):
+            twin.take_failed_write(ino)
+
+    def refused(error: FsError) -> None:
+        twin.refused(lambda: twin.model.write(ino, offset, data), error, "write")
+        twin.take_failed_write(ino)
+
+    _stand(twin, "write", ino, twin.writing(ino, offset, data), then, refused)
+
+
+def fsync(twin: Twin, ino: int, *, data_only: bool) -> None:
+    """What the file holds now is durable when it ends."""
+    began, then = twin.history.last, twin.model.node(ino)
+
+    def check(_: None) -> None:
+        floor = twin.history.floors[-1][1]
+        if floor < began:
+            _require_as_at(twin.history.states[floor], ino, then, data_only=data_only)
+
+    _stand(
+        twin, "fsync", ino, twin.driver.engine.durability.fsync(ino, data_only=data_only), check, twin.require_broken
+    )
+
+
+def sync(twin: Twin) -> None:
+    """Everything that is there now is durable when it ends."""
+    began = twin.history.last
+
+    def check(_: None) -> None:
+        if twin.history.floors[-1][1] < began:
+            raise TwinError(f"state {began} is not durable after the sync that began with it")
+
+    twin.driver.begin("sync", twin.driver.engine.durability.sync(), check, twin.require_broken)
+
+
+def forget(twin: Twin, ino: int) -> None:
+    """FORGET: inline, its handler waits for the cleanup."""
+    due = twin.volume.inodes.forget(ino, twin.lookups.pop(ino))
+    if due is not None:
+        waiting = twin.driver.engine.eviction.place([due])
+        if waiting:
+            twin.driver.begin("forget", twin.driver.engine.eviction.wait_for(waiting))
+
+
+def release(twin: Twin, number: int) -> None:
+    """RELEASE; what it leaves to the background is trimmed with the next one."""
+    task = twin.driver.engine.eviction.release(twin.handles.pop(number))
+    if task is not None:
+        twin.driver.begin("release", task)
+
+
+def freeze(twin: Twin) -> None:
+    """Begin to freeze the volume."""
+    twin.driver.begin_freeze(twin.require_broken)
+
+
+def thaw(twin: Twin) -> None:
+    """Begin to thaw it."""
+    twin.driver.begin_thaw(twin.require_broken)
+
+
+def _require_as_at(state: Nodes, ino: int, then: Node, *, data_only: bool) -> None:
+    found = state.get(ino)
+    if found is None or found.size != then.size or found.content is not then.content:
+        raise TwinError(f"inode {ino}: what it held when the fsync began is not durable at its end")
+    if not data_only and found != then:
+        raise TwinError(f"inode {ino}: not durable as it was when the fsync began")

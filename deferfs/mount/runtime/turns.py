@@ -1,0 +1,110 @@
+"""When inodegc's transactions run: requests go first, the pace is kept, and what waits for progress is woken.
+
+What is cleaned up, and what follows a failure, the engine decides (`volume/cleanup.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from deferfs.limits import GC_TURN_NS
+from deferfs.mount.runtime.pulse import Pulse
+from deferfs.mount.runtime.waits import Timing
+from deferfs.reclaim.pace import Pace
+from deferfs.volume import waits
+
+if TYPE_CHECKING:
+    from deferfs.mount.runtime.driving import TaskDriver
+    from deferfs.mount.runtime.incoming import IncomingRequests
+    from deferfs.mount.runtime.instruments import Instruments
+    from deferfs.reclaim.inode import InCoreInode
+    from deferfs.volume.engine import Engine
+
+_YIELDS_MAX = 8
+"""Turns in a row that an inactivation leaves to waiting requests before it takes its own."""
+_PACE_LOOK_SECONDS = 0.05
+"""How often a worker that keeps to its pace looks whether memory or space has become short."""
+
+
+class Turns:
+    """Of the transactions of inodegc, whichever task runs them."""
+
+    def __init__(self, engine: Engine, tasks: TaskDriver, instruments: Instruments, incoming: IncomingRequests) -> None:
+        self.pace = Pace(_now_ns)
+        self.inactivations = Timing()
+        """From the first step of an inactivation to its end, whichever task ran it."""
+        self.hurry = Pulse()
+        """Set when the end of cleanups is waited for, or asked for, until nothing is left to do."""
+        self._cleanup = engine.cleanup
+        self._clock = engine.volume.gc.clock
+        self._journal = engine.store.journal
+        self._activity = instruments.activity
+        self._incoming = incoming
+        self._progress = Pulse()
+        self._turn_start = 0
+        engine.now_ns = time.perf_counter_ns
+        engine.cleanup.on_step = self._stepped
+        engine.cleanup.on_inactivated = self._inactivated
+        tasks.register(
+            {
+                waits.Pace: self._keep_pace_before,
+                waits.StepDone: self._step_done,
+                waits.Cleaned: self._wait_over,
+                waits.Drained: self._wait_over,
+            }
+        )
+
+    def _stepped(self) -> None:
+        if self._cleanup.pushed or self._cleanup.stopped:
+            self.hurry.set()
+        self._progress.beat()
+
+    def _inactivated(self, inode: InCoreInode, start_ns: int) -> None:
+        self.inactivations.add(time.perf_counter_ns() - start_ns)
+        self._activity.inactivated(inode, start_ns, self._clock())
+
+    async def progress(self) -> None:
+        """Wait until a step has been applied, or inodegc stops or goes on."""
+        await self._progress.wait()
+
+    async def _wait_over(self, wait: waits.Cleaned | waits.Drained) -> None:
+        with trio.move_on_after(wait.seconds_max):
+            while not wait.over():
+                await self._progress.wait()
+
+    async def _keep_pace_before(self, _: waits.Pace) -> None:
+        await self.keep_pace()
+
+    async def _step_done(self, wait: waits.StepDone) -> None:
+        if wait.last and wait.background:
+            self.pace.spend()
+        await self.end_turn(background=wait.background)
+        if wait.background and not wait.last:
+            self.pace.spend()
+            await self.keep_pace()
+
+    async def keep_pace(self) -> None:
+        """Before a transaction nobody waits for: not faster than the pace."""
+        cleanup = self._cleanup
+        while (left_ns := self.pace.wait_ns()) and not cleanup.wanted() and not cleanup.stopped:
+            with trio.move_on_after(min(left_ns / 1e9, _PACE_LOOK_SECONDS)):
+                await self.hurry.wait()
+
+    async def end_turn(self, *, background: bool) -> None:
+        """Between two transactions: when the turn has lasted long enough, waiting requests run first, for a bounded
+        number of turns. In the background they need not wait for the end of a turn, nor does a commit."""
+        gives_way = background and (self._incoming.pending() or self._journal.committing is not None)
+        if not gives_way and time.perf_counter_ns() - self._turn_start <= GC_TURN_NS:
+            return
+        for _ in range(_YIELDS_MAX):
+            await trio.lowlevel.checkpoint()
+            if not self._incoming.pending():
+                break
+        self._turn_start = time.perf_counter_ns()
+
+
+def _now_ns() -> int:
+    return int(trio.current_time() * 1e9)

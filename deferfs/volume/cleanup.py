@@ -1,0 +1,331 @@
+"""inodegc's decisions: one inactivation from its first transaction to its last, what follows a failure, adoption of
+orphans, payment of access times, and barriers. Who runs them, and when, is up to the driver.
+
+**Invariants**
+- A driver never gives up a task of `turn` in the middle. When inodegc is stopped it leaves off between two
+  transactions: what it had taken waits again, and stands in the orphan table anyway.
+- `stop` returns when no inactivation runs, whoever began it, and none begins before `resume`. Enqueueing goes on
+  meanwhile; `resume` sees what was queued.
+- No inode is lost: what fails is tried again and then put into quarantine, what is interrupted is queued.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING
+
+from deferfs.errors import FsError
+from deferfs.limits import DIRTY_WAIT_SECONDS_MAX, GC_BATCH, GC_STAND_BACK_INODES
+from deferfs.reclaim.gc import unfinished
+from deferfs.reclaim.inode import InCoreInode
+from deferfs.reclaim.lockdep import GC_DRAIN
+from deferfs.reclaim.states import State
+from deferfs.store.plan import Plan
+from deferfs.volume import orphans, quarantine
+from deferfs.volume.inactivation import Inactivation
+from deferfs.volume.shortage import memory_is_short, space_is_short
+from deferfs.volume.waits import Cleaned, DebtsFit, Drained, Pace, StepDone, Task, Turn
+
+if TYPE_CHECKING:
+    from deferfs.volume.engine import Engine
+
+log = logging.getLogger(__name__)
+
+
+def _nothing() -> None:
+    """No driver is told."""
+
+
+def _not_told(inode: InCoreInode, start_ns: int) -> None:
+    """No driver is told."""
+
+
+def _not_seen(inode: InCoreInode, plan: Plan, done: bool) -> None:
+    """No driver is told."""
+
+
+class Cleanup:
+    """Tasks of inodegc. `on_push`: do without delay what is queued; `on_step`: `steps`, `busy` or `stopped` changed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._volume = engine.volume
+        self._gc = engine.volume.gc
+        self._debts = engine.volume.inodes.debts
+        self._spill = engine.volume.spill
+        self._store = engine.store
+        self.stopped = False
+        self.busy = 0
+        """Inactivations, payments and trims that run now, with what follows a failure."""
+        self.steps = 0
+        """Counts progress: steps applied, tasks ended."""
+        self.pushed = False
+        """An operation or a barrier waits: no delay until all is done."""
+        self.on_push: Callable[[], None] = _nothing
+        self.on_step: Callable[[], None] = _nothing
+        self.on_inactivated: Callable[[InCoreInode, int], None] = _not_told
+        """An inactivation that began at the given time (`Engine.now_ns`) is over."""
+        self.on_applied: Callable[[InCoreInode, Plan, bool], None] = _not_seen
+        """A transaction of an inactivation is being applied; whether it is the last."""
+
+    # --- what there is to do ---
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is queued or being cleaned up."""
+        return bool(self._gc.backlog or self.busy)
+
+    @property
+    def owes(self) -> bool:
+        """Whether access times are owed that can still be paid."""
+        return bool(self._debts.count) and self._store.journal.aborted is None
+
+    def waited_for(self) -> bool:
+        """Whether an operation, a barrier or a throttled caller waits for cleanups."""
+        return bool(self.pushed or self._gc.wanted_out_of_turn or self._engine.throttle.waiting)
+
+    def short(self) -> bool:
+        """Whether memory or space is short."""
+        return memory_is_short(self._store.memory) or space_is_short(self._store.space)
+
+    def wanted(self) -> bool:
+        """Whether cleanups are waited for, or what they give back."""
+        return self.waited_for() or self.short()
+
+    def pressed(self) -> bool:
+        """Whether cleanups are waited for, or will be soon."""
+        return self.wanted() or self._gc.queued > GC_STAND_BACK_INODES
+
+    def hasten(self) -> None:
+        """An operation waits for some of what is queued: no delay until all of it is done."""
+        self.pushed = True
+
+    # --- start and stop ---
+    def push(self) -> None:
+        """Have what is queued, owed, or being worked on, done without delay. What has failed keeps its pause."""
+        if self._gc.queued or self._gc.running:
+            self.pushed = True
+        self.on_push()
+
+    def stop(self) -> Task[None]:
+        """Have every inactivation leave off, and wait until none runs; none begins before `resume`."""
+        if not self.stopped:
+            self.stopped = True
+            self._engine.throttle.release()
+            self.on_step()
+        self._engine.checker.might_wait("drain")
+        if self.busy:
+            yield Drained(self)
+
+    def resume(self) -> None:
+        """Go on after a `stop`, with what was queued meanwhile."""
+        self.stopped = False
+        self.told()
+        self.push()
+        if self._engine.eviction.to_trim:
+            self._engine.eviction.on_trim()
+
+    def told(self) -> None:
+        """A step was applied, or has ended: what waits for progress, or for a shorter backlog, looks again."""
+        self.steps += 1
+        if self._engine.throttle.waiting:
+            self._engine.throttle.progress()
+        self.on_step()
+
+    # --- barriers ---
+    def flush(self, deadline_ns: float = inf) -> Task[None]:
+        """Wait until nothing is queued, nor waits to be tried again, nor is owed; or until the deadline, by the clock
+        of the engine."""
+        self._engine.checker.might_wait("drain")
+        while self.has_work or self.owes:
+            left = (deadline_ns - self._engine.now_ns()) / 1e9
+            if left <= 0:
+                return
+            self.push()
+            yield Cleaned(self, left, barrier=True)
+
+    def flush_inode(self, ino: int) -> Task[None]:
+        """Wait until one inode waits for nothing; the others keep their places."""
+        while self._debts.owes(ino) and self.owes and not self.stopped:
+            self.push()
+            yield Cleaned(self, barrier=True)
+        while True:
+            inode = self._volume.inodes.table.get(ino)
+            if inode is None and not (yield from self._reload_one(ino)):
+                return
+            if inode is None:
+                continue
+            if not unfinished(inode):
+                return
+            if not self._gc.hasten([inode]):
+                self.push()  # a worker has it
+            yield Cleaned(self, barrier=True)
+
+    def flush_below(self, ino: int) -> Task[None]:
+        """Wait for what was deleted in directory `ino`, and in directories below it that were deleted too. Where names
+        were is not known of what waits in the orphan table alone: all of that is waited for."""
+        while self._spill.count:
+            self.push()
+            yield Cleaned(self, barrier=True)
+        found = self._gc.below(ino)
+        self._gc.hasten(found)
+        for inode in found:
+            yield from self.flush_inode(inode.ino)
+
+    # --- the workers' side ---
+    def turn(self, count_max: int = GC_BATCH, number: int | None = None) -> Task[bool]:
+        """Take up to `count_max` inodes of queue `number` (None: of all) and clean them up; False when there is nothing
+        to take, or inodegc is stopped."""
+        if self.stopped:
+            return False
+        self._gc.retry_due()
+        batch = self._gc.take(count_max, number)
+        if not batch:
+            if self._spill.count:
+                yield from self.reload()
+                return True
+            if not self._gc.queued and not self._gc.running:
+                self.pushed = False
+            return False
+        with self._engine.checker.holding("inodegc worker", GC_DRAIN):
+            for inode in batch:
+                yield from self.taken(inode)
+        return True
+
+    def reload(self, count_max: int = GC_BATCH) -> Task[None]:
+        """Queue some of what waits in the orphan table alone. A block that cannot be read is left to fsck."""
+        with self._engine.checker.holding("inodegc worker", GC_DRAIN):
+            try:
+                yield from self._engine.operation(
+                    partial(orphans.reload, volume=self._volume, count_max=count_max), reserve=True
+                )
+            except FsError as error:
+                log.error("%s", orphans.give_up(self._volume, error))
+        yield Turn()
+        self.told()
+
+    def _reload_one(self, ino: int) -> Task[bool]:
+        """Have an inode of which nothing is in core queued out of turn; False when it waits for no inactivation."""
+        if not self._spill.count:
+            return False
+        try:
+            return (
+                yield from self._engine.operation(
+                    partial(orphans.reload_one, volume=self._volume, ino=ino), reserve=True
+                )
+            )
+        except FsError:
+            return False  # there is no such inode
+
+    def taken(self, inode: InCoreInode) -> Task[None]:
+        """Clean up an inode that was taken from a queue."""
+        self.busy += 1
+        try:
+            yield Pace()
+            yield from self._within_means()
+            try:
+                finished = yield from self.inactivate(inode, background=not self.pressed(), deferred=True)
+            except FsError as error:
+                log.warning("inactivation of inode %d failed: %s", inode.ino, error)
+                if self._gc.failed(inode):
+                    yield from quarantine.remember(self._engine, inode)
+            else:
+                if finished:
+                    self._gc.done(inode)
+                else:
+                    self._gc.leave_off(inode)
+        finally:
+            self.busy -= 1
+            self.told()
+
+    def inline(self, inode: InCoreInode) -> Task[None]:
+        """The source of the eviction waits. What fails, or may not run now, is left to inodegc, so that no inode is
+        lost."""
+        self.busy += 1
+        try:
+            try:
+                finished = yield from self.inactivate(inode)
+            except FsError as error:
+                log.warning("inactivation of inode %d failed: %s", inode.ino, error)
+                if self._gc.failed_inline(inode):
+                    yield from quarantine.remember(self._engine, inode)
+                return
+            if not finished:
+                self._volume.inodes.interrupt(inode)
+                if inode.state is State.NEED_INACTIVE:
+                    self._gc.enqueue(inode)
+        finally:
+            self.busy -= 1
+            self.told()
+
+    def release_quarantine(self) -> Task[None]:
+        """Try everything in quarantine once more, now or at the next mount."""
+        yield from quarantine.release(self._engine)
+        self._gc.release_quarantine()
+
+    def inactivate(self, inode: InCoreInode, *, background: bool = False, deferred: bool = False) -> Task[bool]:
+        """Run one inactivation to its end, with a turn for others between its transactions. One in the `background`
+        keeps to the pace, one that is `deferred` to its share of dirty blocks.
+
+        False when inodegc was stopped before: the inode is INACTIVATING still, or was not begun.
+        """
+        inactivation = Inactivation(self._volume.inodes, inode)
+        if self.stopped:
+            return False
+        if not inactivation.begin():
+            return True
+        start = self._engine.now_ns()
+
+        def step(plan: Plan) -> bool:
+            done = inactivation.step(plan)
+            plan.on_apply.append(partial(self.on_applied, inode, plan, done))
+            return done
+
+        while not (yield from self._engine.operation(step, reserve=True)):
+            self.told()
+            yield StepDone(background=background, last=False)
+            if deferred:
+                yield from self._within_means()
+            if self._told_to_stop():
+                return False
+        inactivation.finish()
+        self.told()
+        self.on_inactivated(inode, start)
+        yield StepDone(background=background, last=True)
+        return True
+
+    def _told_to_stop(self) -> bool:
+        return self.stopped
+
+    def _within_means(self) -> Task[None]:
+        """Before a transaction, with nothing held: wait until no more than the share of cleanup is dirty, unless an
+        operation waits for it, or space is short."""
+        if not self.waited_for() and not space_is_short(self._store.space) and not self.stopped:
+            yield from self._engine.durability.within_share_of_cleanup()
+
+    # --- access times ---
+    def pay(self, first: int) -> Task[None]:
+        """Write what is owed to the block of the inode table with inode `first` in front, together. What cannot be
+        written so goes back into core, to inodegc, which tries each alone."""
+        volume = self._volume
+
+        def pay(plan: Plan) -> None:
+            volume.repayment.pay(plan, first)
+
+        try:
+            with self._engine.checker.holding("inodegc times", GC_DRAIN):
+                yield from self._engine.operation(pay, reserve=True)
+        except FsError as error:
+            log.warning("access times of inodes %d.. could not be written: %s", first, error)
+            for ino, generation, _ in self._debts.of_block(first, self._store.fmt.inodes_per_block):
+                self._gc.enqueue(volume.inodes.unpaid(ino, generation))
+        self.told()
+
+    def room_for_debts(self) -> Task[None]:
+        """Wait until an inode that owes can leave core, and not longer than DIRTY_WAIT_SECONDS_MAX."""
+        self._engine.checker.might_wait("gc")
+        wait = DebtsFit(self, self._debts, DIRTY_WAIT_SECONDS_MAX)
+        if not wait.over():
+            yield wait

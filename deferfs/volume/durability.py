@@ -1,0 +1,100 @@
+"""What becomes durable when: sync, fsync, barriers, and how much may be dirty.
+
+**Invariants**
+- A sync waits for everything applied before it, an fsync for the newest transaction that holds a change of its file;
+  both join a commit that is under way only when it holds what they wait for.
+- A barrier that has failed is never tried again into success: it aborts the journal.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from deferfs.errors import FsError
+from deferfs.limits import CLEANUP_DIRTY_FRACTION, DIRTY_WAIT_SECONDS_MAX
+from deferfs.volume.waits import Alone, Barrier, Committed, LessDirty, Released, Task
+
+if TYPE_CHECKING:
+    from deferfs.store.io import Job
+    from deferfs.volume.engine import Engine
+
+
+class Durability:
+    """Tasks that wait for commits and checkpoints."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._store = engine.store
+
+    def sync(self) -> Task[None]:
+        """Everything applied before this call becomes durable. EIO after an abort."""
+        journal = self._store.journal
+        if self._store.read_only:
+            return
+        target = journal.running.tid if not journal.running.empty else journal.running.tid - 1
+        if journal.committed_tid >= target:
+            yield from self.flush()
+        else:
+            yield from self.through(target)
+
+    def fsync(self, ino: int, *, data_only: bool = False) -> Task[None]:
+        """The file becomes durable: by the commit that holds its changes, else by a barrier."""
+        tid = self._store.journal.uncommitted(ino, data_only=data_only)
+        if tid:
+            yield from self.through(tid)
+        else:
+            yield from self.flush()
+
+    def through(self, tid: int) -> Task[None]:
+        """Wait until transaction `tid` is durable. EIO when it never will be."""
+        journal = self._store.journal
+        if journal.committed_tid < tid:
+            journal.require_working()
+            self._engine.checker.might_wait("commit")
+            yield Committed(journal, tid)
+            if journal.committed_tid < tid:
+                journal.require_working()
+
+    def flush(self) -> Task[None]:
+        """A barrier on the device; a failure aborts the journal."""
+        journal = self._store.journal
+        journal.require_working()
+        self._engine.checker.might_wait("io")
+        try:
+            yield Barrier()
+        except OSError as error:
+            journal.abort(error)
+            raise FsError(errno.EIO, f"flush failed: {error}") from error
+
+    def released(self) -> Task[None]:
+        """Wait until some of what was freed before may be used again: committed, the device told of it, and no
+        checkpoint writing there. EIO after an abort."""
+        journal, space = self._store.journal, self._store.space
+        seen = space.epoch
+        if space.pending_blocks:
+            journal.require_working()
+            self._engine.checker.might_wait("checkpoint" if journal.release_later else "commit")
+            yield Released(self._store)
+            if space.pending_blocks and space.epoch == seen:
+                journal.require_working()
+
+    def less_dirty(self, bytes_max: int) -> Task[None]:
+        """Wait until no more than `bytes_max` are dirty, or nothing is left that could come home, and not longer than
+        DIRTY_WAIT_SECONDS_MAX."""
+        wait = LessDirty(self._store, bytes_max, DIRTY_WAIT_SECONDS_MAX)
+        if self._store.dirty_bytes <= bytes_max:
+            return
+        self._engine.checker.might_wait("checkpoint")
+        if not wait.over():
+            yield wait
+
+    def within_share_of_cleanup(self) -> Task[None]:
+        """Wait until no more is dirty than cleanup may make so; as `less_dirty`."""
+        yield from self.less_dirty(self._store.memory.limit_bytes // CLEANUP_DIRTY_FRACTION)
+
+    def alone(self, job: Job[None]) -> Task[None]:
+        """Run a job after everything applied before is committed, while no commit or checkpoint runs or begins."""
+        self._engine.checker.might_wait("checkpoint")
+        yield from self.sync()
+        yield Alone(job)

@@ -1,0 +1,169 @@
+"""The engine: what is decided while an operation waits. One for every driver: the mount, the plain loop, the explorer.
+
+**Structure.** An operation is attempted at once, without a generator (`attempt`). When it lacks something, a *task*
+takes over: a generator that yields `Wait`s (`waits.py`) and runs the operation again until it goes through. Whatever
+else is decided with a wait in it is a task too, in the module of its subject:
+
+    holding      what one operation holds over its retries; the answer to each Need
+    log_space    reservations, and circular waits for the log
+    eviction     direct reclaim, who is placed with inodegc, release, trims
+    cleanup      one inactivation, its retries, adoption of orphans, barriers; quarantine
+    space        where space comes from when an allocation finds none
+    durability   commit, sync, fsync, barriers, the share that may be dirty
+    throttle     callers that add to the backlog
+    freezing     freeze, thaw, read-only; unmount
+    writing      writes and truncates of many operations
+
+A driver resumes a task when its wait is over, and performs the few waits that are IO. It decides nothing.
+
+**Invariant:** between the start of a plan and its `apply` or `drop` there is no wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+from deferfs.device.base import Device
+from deferfs.errors import CorruptionError, FsError, without_traceback
+from deferfs.reclaim.context import ReclaimChecker
+from deferfs.store.needs import Need
+from deferfs.store.plan import Plan
+from deferfs.volume.cleanup import Cleanup
+from deferfs.volume.durability import Durability
+from deferfs.volume.eviction import Eviction
+from deferfs.volume.freezing import Freezing
+from deferfs.volume.holding import Holding
+from deferfs.volume.log_space import LogSpace
+from deferfs.volume.space import SpaceReclaimer
+from deferfs.volume.throttle import Throttle
+from deferfs.volume.volume import Volume
+from deferfs.volume.waits import Task
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+def _unmeasured(cause: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def _unseen(plan: Plan) -> None:
+    """Nothing follows from an operation."""
+
+
+def _no_time() -> int:
+    return 0
+
+
+class Engine:
+    """The decisions of one open volume. `device` takes the file data of operations, in place.
+
+    `measure(cause)` times what is done inside, `after` is called after each operation that was applied, `now_ns` is a
+    clock that only runs forward: a driver may replace them.
+    """
+
+    def __init__(self, device: Device, volume: Volume, checker: ReclaimChecker) -> None:
+        self.device = device
+        self.volume = volume
+        self.store = volume.store
+        self.checker = checker
+        self.measure: Callable[[str], AbstractContextManager[None]] = _unmeasured
+        self.after: Callable[[Plan], None] = _unseen
+        self.now_ns: Callable[[], int] = _no_time
+        self.corruptions_total = 0
+        self.log_space = LogSpace(self)
+        self.durability = Durability(self)
+        self.throttle = Throttle(self)
+        self.cleanup = Cleanup(self)
+        self.eviction = Eviction(self)
+        self.space = SpaceReclaimer(self)
+        self.freezing = Freezing(self)
+
+    # --- one operation ---
+    def attempt(
+        self, op: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, reserve: bool
+    ) -> T | Need:
+        """Run an operation once, without a wait: its result, or what it lacks. FsError as the caller of the filesystem
+        sees it."""
+        plan: Plan | None = None
+        try:
+            plan = self.store.plan(reserve=reserve)
+            result = op(plan, *args, **kwargs)
+            if plan.data_writes:
+                self._write_data(plan)
+            plan.apply()
+        except Need as need:
+            if plan is not None:
+                plan.drop()
+            return without_traceback(need)
+        except BaseException as error:
+            if plan is not None:
+                plan.drop()
+            self.note(error)
+            raise
+        self.after(plan)
+        return result
+
+    def retry(self, lacking: Need, op: Callable[[Plan], T], *, reserve: bool) -> Task[T]:
+        """The slow path: satisfy needs until the operation goes through."""
+        holding = Holding(self, reserve=reserve)
+        need = lacking
+        try:
+            while True:
+                yield from holding.satisfy(need)
+                result = self._attempt_again(holding.plan(), op)
+                if not isinstance(result, Need):
+                    return result
+                need = result
+        finally:
+            holding.end()
+
+    def _attempt_again(self, plan: Plan, op: Callable[[Plan], T]) -> T | Need:
+        try:
+            result = op(plan)
+            if plan.data_writes:
+                self._write_data(plan)
+            plan.apply()
+        except Need as need:
+            plan.drop()
+            return without_traceback(need)
+        except BaseException as error:
+            plan.drop()
+            self.note(error)
+            raise
+        self.after(plan)
+        return result
+
+    def operation(self, op: Callable[[Plan], T], *, reserve: bool = False) -> Task[T]:
+        """One operation from its first attempt to its end, as a part of another task. `reserve`: it frees space or
+        memory, and may draw on the reserves."""
+        self.checker.might_need("log" if reserve else "memory")
+        result = self.attempt(op, (), {}, reserve=reserve)
+        if isinstance(result, Need):
+            result = yield from self.retry(result, op, reserve=reserve)
+        if not reserve and self.volume.due:
+            yield from self.eviction.wait_for(self.place_due())
+        return result
+
+    def place_due(self) -> list[Any]:
+        """Hand what operations have left to the evict policy; what the caller has to wait for (`eviction.wait_for`)."""
+        due, self.volume.due = self.volume.due, []
+        return self.eviction.place(due)
+
+    def _write_data(self, plan: Plan) -> None:
+        write = self.device.write
+        try:
+            for offset, data in plan.data_writes:
+                write(offset, data)
+        except OSError as error:
+            raise FsError(errno.EIO, f"writing file data: {error}") from error
+
+    def note(self, error: BaseException) -> None:
+        """Count and log damage: the superblock says so in the end."""
+        if isinstance(error, CorruptionError):
+            self.corruptions_total += 1
+            log.error("corruption: %s", error)

@@ -1,0 +1,176 @@
+"""Sources of eviction: direct reclaim, inodes that became due, the last handle; and blocks past EOF, taken back.
+
+**Invariants**
+- What the policy does not wait for is placed without a wait: `place` and `release` are plain functions, and return what
+  is left to wait for.
+- While inodegc is stopped everything is queued, whatever the policy is.
+- A trim frees only what lies past EOF when its plan runs; it may meet a file that is open, being written to, or gone,
+  and does no harm then.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from deferfs.errors import FsError
+from deferfs.limits import SHRINK_BATCH
+from deferfs.reclaim.inode import ActiveReference, InCoreInode
+from deferfs.reclaim.lockdep import FS_RECLAIM
+from deferfs.store.plan import Plan
+from deferfs.volume import files
+from deferfs.volume.log_space import CircularWaitError
+from deferfs.volume.waits import Task, Turn
+
+if TYPE_CHECKING:
+    from deferfs.volume.engine import Engine
+
+log = logging.getLogger(__name__)
+File = tuple[int, int]
+"""(inode, generation): the number may belong to another inode when its turn comes."""
+
+
+def _nothing() -> None:
+    """No driver is told."""
+
+
+class Eviction:
+    """What becomes of inodes that lose their last active reference, and of blocks past EOF."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._volume = engine.volume
+        self.direct_reclaims_total = 0
+        self.trimmed_total = 0
+        self.to_trim: dict[File, None] = {}
+        """Files that wait to be trimmed in the background."""
+        self.on_trim: Callable[[], None] = _nothing
+        """A file was added to `to_trim`."""
+        self.on_shrunk: Callable[[], None] = _nothing
+        """Inodes may have left debts."""
+        self.trims = True
+        """False once the mount ends: nothing more is trimmed."""
+
+    # --- placing ---
+    def place(self, inodes: list[InCoreInode]) -> list[InCoreInode]:
+        """Hand inodes to the evict policy; those that the caller has to wait for (`wait_for`). While inodegc is
+        stopped, all of them wait in its queues."""
+        if self._engine.cleanup.stopped:
+            for inode in inodes:
+                self._volume.gc.enqueue(inode)
+            return []
+        return self._volume.policy.place(inodes)
+
+    def wait_for(self, inodes: list[InCoreInode]) -> Task[None]:
+        """Inline: inactivate these, one after the other."""
+        engine = self._engine
+        for inode in inodes:
+            engine.checker.might_wait("gc")
+            with engine.measure("gc"):
+                try:
+                    yield from engine.cleanup.inline(inode)
+                except CircularWaitError:
+                    if self._volume.inodes.interrupt(inode):
+                        self._volume.gc.enqueue(inode)
+
+    def release(self, reference: ActiveReference) -> Task[None] | None:
+        """A handle is closed: the last one of a deleted file, or of one with blocks past EOF, leaves work for the
+        policy. What is left to wait for."""
+        inode = reference.inode
+        due = reference.release()
+        if due is not None:
+            waiting = self.place([due])
+            return self.wait_for(waiting) if waiting else None
+        if not inode.preallocated or inode.active_tokens or inode.orphan:
+            return None
+        if self._volume.policy.waits and not self._engine.cleanup.stopped:
+            return self._trim_inline(inode.ino, inode.generation)
+        self.trim_later(inode.ino, inode.generation)
+        return None
+
+    # --- memory ---
+    def direct_reclaim(self, wanted_bytes: int) -> Task[int]:
+        """The operation that needs memory runs the shrinkers itself, and waits if the policy says so. Bytes freed."""
+        self.direct_reclaims_total += 1
+        self._engine.checker.might_need("memory")
+        with self._engine.checker.enter("direct_reclaim"):
+            return (yield from self.shrink(wanted_bytes))
+
+    def background_reclaim(self, wanted_bytes: int) -> Task[int]:
+        """The same by a task of its own, which may wait: operations wait for it only for want of memory. Bytes
+        freed."""
+        with self._engine.checker.holding("background reclaim", FS_RECLAIM):
+            return (yield from self.shrink(wanted_bytes))
+
+    def shrink(self, wanted_bytes: int) -> Task[int]:
+        """Run the shrinkers: inodes first (they may hold blocks dirty), then blocks. Bytes freed."""
+        volume = self._volume
+        defer = self._engine.cleanup.stopped or not volume.policy.waits
+        freed, due = volume.inodes.shrink(wanted_bytes, SHRINK_BATCH, defer=defer)
+        self.on_shrunk()
+        if freed < wanted_bytes:
+            freed += self._engine.store.cache.shrink(wanted_bytes - freed)
+        if due:
+            yield from self.wait_for(self.place(due))
+        return freed
+
+    # --- blocks past EOF ---
+    def trim_later(self, ino: int, generation: int) -> None:
+        """Trim a file in the background."""
+        self.to_trim[ino, generation] = None
+        self.on_trim()
+
+    def _trim_inline(self, ino: int, generation: int) -> Task[None]:
+        self._engine.checker.might_wait("gc")
+        with self._engine.measure("gc"):
+            yield from self.trim(ino, generation)
+
+    def trim_queued(self) -> Task[None]:
+        """Trim what is queued, unless inodegc rests: then it waits."""
+        cleanup = self._engine.cleanup
+        while self.to_trim and self.trims and not cleanup.stopped:
+            file = next(iter(self.to_trim))
+            del self.to_trim[file]
+            cleanup.busy += 1
+            try:
+                yield from self.trim(*file)
+            finally:
+                cleanup.busy -= 1
+                cleanup.told()
+
+    def queue_idle(self, lifetime_ns: int) -> None:
+        """Queue the files that have not grown for so long."""
+        before = self._volume.store.clock() - lifetime_ns
+        for file, grown_ns in self._volume.past_eof.items():
+            if grown_ns > before:
+                break
+            self.to_trim[file] = None
+
+    def trim(self, ino: int, generation: int) -> Task[None]:
+        """Free a file's blocks past EOF. What goes wrong is left to its inactivation."""
+        volume = self._volume
+
+        def trim(plan: Plan) -> bool:
+            return files.trim(plan, volume, ino, generation)
+
+        try:
+            while not (yield from self._engine.operation(trim, reserve=True)):
+                if not self.trims:
+                    return
+                yield Turn()
+            self.trimmed_total += 1
+        except FsError as error:
+            volume.past_eof.pop((ino, generation), None)
+            if error.errno != errno.ESTALE:
+                log.warning("trimming inode %d failed: %s", ino, error)
+
+    def trim_for_space(self, blocks: int) -> Task[None]:
+        """Space is short: trim files, those that have not grown for the longest time first, until `blocks` have come
+        back."""
+        space, past_eof = self._engine.store.space, self._volume.past_eof
+        while past_eof and space.pending_blocks < blocks:
+            file = next(iter(past_eof))
+            del past_eof[file]
+            yield from self.trim(*file)

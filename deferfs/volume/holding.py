@@ -1,0 +1,153 @@
+"""What one operation holds over its retries, and how what it lacks is satisfied.
+
+**Invariants**
+- Blocks fetched for an operation stay held until it ends, so that a retry makes progress; log space is granted in order
+  of arrival.
+- Log space is given up before a wait for free space or for a thaw: what is waited for may need it.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from deferfs.errors import CorruptionError, FsError
+from deferfs.store.needs import (
+    Need,
+    NeedBlocks,
+    NeedData,
+    NeedFreeSpace,
+    NeedLogSpace,
+    NeedMemory,
+    NeedThaw,
+    NeedWriteBack,
+)
+from deferfs.store.plan import Plan
+from deferfs.volume.log_space import Reservation
+from deferfs.volume.waits import ReadBytes, Task, Thawed
+
+if TYPE_CHECKING:
+    from deferfs.volume.engine import Engine
+
+_ROUNDS_MAX: Final = 10_000
+"""Times an operation looks for space again because others took what it had waited for."""
+
+
+class Holding:
+    """Fetched blocks, data, a grant."""
+
+    __slots__ = ("_blocks", "_engine", "_log", "_reserve", "_rounds", "_supplied", "_throttled", "_warmed")
+
+    def __init__(self, engine: Engine, *, reserve: bool) -> None:
+        self._engine = engine
+        self._reserve = reserve
+        self._blocks: list[int] = []
+        self._supplied: dict[tuple[int, int], bytes] = {}
+        self._warmed: set[int] = set()
+        self._log = Reservation(engine)
+        self._rounds = 0
+        self._throttled = reserve
+
+    def plan(self) -> Plan:
+        """A plan with what was waited for. The operation has been through direct reclaim: no NeedMemory again."""
+        plan = Plan(self._engine.store, reserve=self._reserve, grant=self._log.grant)
+        plan.supplied = self._supplied
+        plan.throttled = plan.throttled or self._throttled
+        return plan
+
+    def end(self) -> None:
+        """The operation is over, whatever came of it."""
+        cache = self._engine.store.cache
+        for address in self._blocks:
+            cache.let_go(address)
+        self._blocks.clear()
+        self._give_up_log_space()
+
+    def _give_up_log_space(self) -> None:
+        if self._log.grant is not None:
+            self._log.give_up()
+            self._engine.log_space.serve()
+
+    def satisfy(self, need: Need) -> Task[None]:
+        """Wait for what is lacking. FsError when it is not to be had."""
+        engine = self._engine
+        if isinstance(need, NeedBlocks):
+            yield from self._fetch(need)
+        elif isinstance(need, NeedData):
+            yield from self._data(need)
+        elif isinstance(need, NeedLogSpace):
+            yield from self._log_space(need.credits)
+        elif isinstance(need, NeedMemory):
+            yield from self._memory(need.bytes_over)
+        elif isinstance(need, NeedWriteBack):
+            self._throttled = True
+            with engine.measure("memory"):
+                yield from engine.durability.less_dirty(engine.store.memory.dirty_bytes_max)
+        elif isinstance(need, NeedFreeSpace):
+            self._rounds += 1
+            if self._rounds > _ROUNDS_MAX:
+                raise FsError(errno.ENOSPC, "others took all the space that was freed")
+            self._give_up_log_space()
+            yield from engine.space.make(need.blocks, reserve=self._reserve)
+        elif isinstance(need, NeedThaw):
+            self._give_up_log_space()
+            engine.checker.might_wait("thaw")
+            with engine.measure("thaw"):
+                yield Thawed(engine.freezing)
+        else:
+            raise need
+
+    def _memory(self, bytes_over: int) -> Task[None]:
+        engine = self._engine
+        if self._reserve:
+            # an inactivation must not evict inodes, whose inactivation would evict inodes in turn
+            engine.store.cache.shrink(bytes_over)
+            return
+        with engine.measure("memory"):
+            freed = yield from engine.eviction.direct_reclaim(bytes_over)
+            if not freed and engine.volume.inodes.debts.full and self._log.grant is None:
+                # not reclaim but throttling, and outside the reclaim context
+                yield from engine.cleanup.room_for_debts()
+
+    def _read(self, offset: int, length: int) -> Task[bytes | None]:
+        """Bytes as they are at this moment. None when they had to be waited for: what was read then may be out of date,
+        but the page cache is warm, and the operation runs again."""
+        again = offset in self._warmed
+        self._warmed.add(offset)
+        try:
+            data: bytes | None = yield ReadBytes(offset, length, again=again)
+        except OSError as error:
+            raise FsError(errno.EIO, f"reading {length} bytes at {offset}: {error}") from error
+        return data
+
+    def _fetch(self, need: NeedBlocks) -> Task[None]:
+        """Several at a time. Once one of them had to be waited for, the others may be of another use by now: they are
+        read all the same, for the page cache, and the operation asks again for those that it still wants."""
+        store = self._engine.store
+        size = store.fmt.block_size
+        waited = False
+        for address, kind in need.blocks:
+            if not 0 < address < store.superblock.blocks:
+                raise CorruptionError(f"a reference leads to block {address}, outside the filesystem")
+            data = yield from self._read(address * size, size)
+            if data is None:
+                waited = True
+            elif not waited:
+                store.cache.supply(address, kind, data)
+                store.cache.hold(address)
+                self._blocks.append(address)
+
+    def _data(self, need: NeedData) -> Task[None]:
+        data = yield from self._read(need.offset, need.length)
+        if data is not None:
+            self._supplied = {(need.offset, need.length): data}
+
+    def _log_space(self, credits: int) -> Task[None]:
+        """Reserve. Memory that others used up during the wait is reclaimed with the reservation held, as a
+        filesystem in the kernel allocates inside of its transactions."""
+        waited = yield from self._log.reserve(credits)
+        if not self._reserve:
+            self._engine.checker.might_need("memory")
+        over = self._engine.store.memory.excess(reserve=self._reserve) if waited else 0
+        if over > 0:
+            yield from self._memory(over)

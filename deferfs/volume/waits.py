@@ -1,0 +1,241 @@
+"""What a decision waits for. A task of the engine is a generator of these; a driver lets it go on when one is over.
+
+**Invariants**
+- A task yields with nothing held but what `Holding` names: blocks fetched, and for memory its log space.
+- `over` only looks, and is the whole truth: a task is resumed when it says so, or, where `seconds_max` is finite, when
+  that time has passed. Every task looks again at what it waited for. So a driver may wake too often, never too seldom.
+- A wait does not say how it ends: the mount asks its tasks and awaits an event, the plain driver does the work itself,
+  the explorer does something else first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from deferfs.store.io import Job
+from deferfs.store.journal import Journal
+from deferfs.store.store import Store
+from deferfs.store.transaction import Grant
+
+if TYPE_CHECKING:
+    from deferfs.reclaim.debts import TimeDebts
+    from deferfs.volume.cleanup import Cleanup
+    from deferfs.volume.freezing import Freezing
+    from deferfs.volume.throttle import Ticket
+
+T = TypeVar("T")
+
+
+class Wait:
+    """Base of all waits. `seconds_max`: how long at most; then the task goes on without."""
+
+    __slots__ = ("seconds_max",)
+
+    def __init__(self, seconds_max: float = inf) -> None:
+        self.seconds_max = seconds_max
+
+    def over(self) -> bool:
+        """Whether the task can go on now. True for what the driver performs itself."""
+        return True
+
+
+Task = Generator[Wait, Any, T]
+"""A decision: yields waits and returns its result; a driver's errors are thrown into it."""
+
+
+class ReadBytes(Wait):
+    """Bytes of the device as they are at the moment of the answer. None when the driver had to wait for them: what it
+    read then may be out of date, and the operation runs again. `again`: it has, and the answer must be bytes."""
+
+    __slots__ = ("again", "length", "offset")
+
+    def __init__(self, offset: int, length: int, *, again: bool) -> None:
+        super().__init__()
+        self.offset = offset
+        self.length = length
+        self.again = again
+
+
+class Barrier(Wait):
+    """Everything written to the device before is durable. OSError when it failed."""
+
+    __slots__ = ()
+
+
+class Alone(Wait):
+    """A job that writes the image while no commit and no checkpoint runs or begins; answered with its result."""
+
+    __slots__ = ("job",)
+
+    def __init__(self, job: Job[None]) -> None:
+        super().__init__()
+        self.job = job
+
+
+class Turn(Wait):
+    """Between two parts of a request: others may run."""
+
+    __slots__ = ()
+
+
+class StepDone(Wait):
+    """After a transaction of inodegc: others may run. In the `background`, where the cleanup is not waited for,
+    requests go first, and the pace counts the transaction and is kept, but after the `last` one of an inode, which
+    `Pace` follows."""
+
+    __slots__ = ("background", "last")
+
+    def __init__(self, *, background: bool, last: bool) -> None:
+        super().__init__()
+        self.background = background
+        self.last = last
+
+
+class Pace(Wait):
+    """Before a cleanup that nobody waits for: not faster than the pace that is set."""
+
+    __slots__ = ()
+
+
+class Listen(Wait):
+    """The requests that the kernel has sent are read: the last reference to a deleted file may be among them."""
+
+    __slots__ = ()
+
+
+class Granted(Wait):
+    """Log space is set aside for a grant, or never will be. Wants a commit and a checkpoint."""
+
+    __slots__ = ("grant", "journal")
+
+    def __init__(self, journal: Journal, grant: Grant) -> None:
+        super().__init__()
+        self.journal = journal
+        self.grant = grant
+
+    def over(self) -> bool:
+        return self.grant.granted or self.grant.refused or self.journal.aborted is not None
+
+
+class Committed(Wait):
+    """Transaction `tid` is durable, or never will be."""
+
+    __slots__ = ("journal", "tid")
+
+    def __init__(self, journal: Journal, tid: int) -> None:
+        super().__init__()
+        self.journal = journal
+        self.tid = tid
+
+    def over(self) -> bool:
+        return self.journal.committed_tid >= self.tid or self.journal.aborted is not None
+
+
+class Released(Wait):
+    """Some of what was freed before may be used again. Wants a commit, and the end of a checkpoint under way."""
+
+    __slots__ = ("seen", "store")
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self.store = store
+        self.seen = store.space.epoch
+
+    def over(self) -> bool:
+        space = self.store.space
+        return space.epoch != self.seen or not space.pending_blocks or self.store.journal.aborted is not None
+
+
+class LessDirty(Wait):
+    """No more than `bytes_max` are dirty, or nothing is left that could come home. Wants a checkpoint, and a commit
+    where nothing is committed."""
+
+    __slots__ = ("bytes_max", "store")
+
+    def __init__(self, store: Store, bytes_max: int, seconds_max: float) -> None:
+        super().__init__(seconds_max)
+        self.store = store
+        self.bytes_max = bytes_max
+
+    def over(self) -> bool:
+        return self.store.dirty_bytes <= self.bytes_max or not self.possible()
+
+    def possible(self) -> bool:
+        """Whether anything can still come home."""
+        journal = self.store.journal
+        left = journal.pending_home or not journal.running.empty or journal.committing is not None
+        return bool(left) and journal.aborted is None
+
+
+class Thawed(Wait):
+    """Changes are possible again. FsError(EINTR) when the caller is being killed."""
+
+    __slots__ = ("freezing",)
+
+    def __init__(self, freezing: Freezing) -> None:
+        super().__init__()
+        self.freezing = freezing
+
+    def over(self) -> bool:
+        return not self.freezing.begun
+
+
+class Cleaned(Wait):
+    """inodegc has made a step, or has nothing left to do; or rests, unless `barrier`."""
+
+    __slots__ = ("barrier", "cleanup", "seen")
+
+    def __init__(self, cleanup: Cleanup, seconds_max: float = inf, *, barrier: bool) -> None:
+        super().__init__(seconds_max)
+        self.cleanup = cleanup
+        self.barrier = barrier
+        self.seen = cleanup.steps
+
+    def over(self) -> bool:
+        cleanup = self.cleanup
+        if cleanup.steps != self.seen or not (cleanup.has_work or cleanup.owes):
+            return True
+        return cleanup.stopped and not self.barrier
+
+
+class Drained(Wait):
+    """No inactivation runs, and nothing is being trimmed."""
+
+    __slots__ = ("cleanup",)
+
+    def __init__(self, cleanup: Cleanup) -> None:
+        super().__init__()
+        self.cleanup = cleanup
+
+    def over(self) -> bool:
+        return not self.cleanup.busy
+
+
+class DebtsFit(Wait):
+    """An inode that owes an access time can leave core. Wants what is owed to be paid."""
+
+    __slots__ = ("cleanup", "debts")
+
+    def __init__(self, cleanup: Cleanup, debts: TimeDebts, seconds_max: float) -> None:
+        super().__init__(seconds_max)
+        self.cleanup = cleanup
+        self.debts = debts
+
+    def over(self) -> bool:
+        return not self.debts.full or self.cleanup.stopped or not self.cleanup.owes
+
+
+class Admitted(Wait):
+    """The backlog of inodegc is short enough for one caller more. FsError(EINTR) when thread `pid` is being killed."""
+
+    __slots__ = ("pid", "ticket")
+
+    def __init__(self, ticket: Ticket, pid: int, seconds_max: float) -> None:
+        super().__init__(seconds_max)
+        self.ticket = ticket
+        self.pid = pid
+
+    def over(self) -> bool:
+        return self.ticket.admitted

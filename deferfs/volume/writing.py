@@ -1,0 +1,80 @@
+"""Requests of many operations: a write of any length, a truncate of any depth.
+
+**Invariant:** between two of the operations of a request others may run: it is atomic in parts only, as POSIX allows.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from deferfs.device.base import Buffer
+from deferfs.errors import FsError
+from deferfs.store.plan import Plan
+from deferfs.volume import files
+from deferfs.volume.waits import Task, Turn
+
+if TYPE_CHECKING:
+    from deferfs.volume.engine import Engine
+
+WritePart = Callable[[Plan, int, Buffer, int], int]
+"""An operation that writes some of the bytes at an offset; how many. The last argument is `fresh_max`
+of `files.write`."""
+OnePart = Callable[[Plan], bool]
+"""An operation that has to be called again until it returns True."""
+
+
+def part_of(engine: Engine, ino: int) -> WritePart:
+    """The operation that writes a part to a file."""
+    volume = engine.volume
+
+    def write(plan: Plan, offset: int, data: Buffer, fresh_max: int) -> int:
+        return files.write(plan, volume, ino, offset, data, fresh_max)
+
+    return write
+
+
+def write_all(engine: Engine, part: WritePart, offset: int, data: Buffer, done: int = 0) -> Task[int]:
+    """Write everything but the first `done` bytes, or, on a full disk, what there is space for; bytes written, with
+    these. ENOSPC when that is nothing."""
+    rest: Buffer = memoryview(data)[done:]
+    while True:
+        try:
+            done += yield from _write_part(engine, part, offset + done, rest, -1)
+        except FsError as error:
+            fits = 0
+            if error.errno == errno.ENOSPC:
+                fits = yield from _write_what_fits(engine, part, offset + done, rest)
+            done += fits
+            if not done:
+                raise
+            if not fits:
+                return done
+        if done >= len(data):
+            return done
+        rest = memoryview(data)[done:]
+        yield Turn()
+
+
+def _write_what_fits(engine: Engine, part: WritePart, offset: int, data: Buffer) -> Task[int]:
+    for blocks in files.fresh_blocks_to_try(engine.volume):
+        try:
+            return (yield from _write_part(engine, part, offset, data, blocks))
+        except FsError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+    return 0
+
+
+def _write_part(engine: Engine, part: WritePart, offset: int, data: Buffer, fresh_max: int) -> Task[int]:
+    def write(plan: Plan) -> int:
+        return part(plan, offset, data, fresh_max)
+
+    return (yield from engine.operation(write))
+
+
+def until_done(engine: Engine, part: OnePart) -> Task[None]:
+    """Call an operation again until it is done: a truncate that frees many extents."""
+    while not (yield from engine.operation(part)):
+        yield Turn()

@@ -1,0 +1,136 @@
+"""Where inodes go that nothing uses any more, and where memory and blocks past EOF come back from."""
+
+from __future__ import annotations
+
+import pytest
+
+from deferfs.reclaim.inode import InCoreInode
+from deferfs.reclaim.states import State
+from deferfs.volume.driver import Driver
+from deferfs.volume.log_space import CircularWaitError
+from deferfs.volume.waits import Task
+from tests.unit.volumes import fresh_driver, make, record_of, settle, unlink
+
+COUNT = 50
+
+
+def deleted(driver: Driver) -> list[InCoreInode]:
+    """Inodes of deleted files that the kernel has just forgotten."""
+    volume = driver.volume
+    found = []
+    for number in range(3):
+        ino = make(driver, b"%d" % number)
+        volume.lookup_count(record_of(volume, ino))
+        unlink(driver, b"%d" % number)
+        inode = volume.inodes.forget(ino, 1)
+        assert inode is not None
+        found.append(inode)
+    return found
+
+
+def idle_inodes(driver: Driver) -> None:
+    """In core, used by nothing, and everything clean."""
+    for number in range(COUNT):
+        record = record_of(driver.volume, make(driver, b"%d" % number))
+        driver.volume.inodes.hold(record.ino, record.generation).release()
+    settle(driver)
+
+
+def test_deferred_queues_and_leaves_nothing_to_wait_for() -> None:
+    driver = fresh_driver(evict="deferred")
+    assert driver.engine.eviction.place(deleted(driver)) == []
+    assert driver.volume.gc.queued == 3
+
+
+def test_inline_waits_for_each() -> None:
+    driver = fresh_driver(evict="inline")
+    inodes = deleted(driver)
+    waiting = driver.engine.eviction.place(inodes)
+    assert waiting == inodes
+    driver.drive(driver.engine.eviction.wait_for(waiting))
+    assert [inode.state for inode in inodes] == [State.FREED] * 3
+    assert driver.volume.gc.queued == 0
+
+
+def test_inline_queues_while_inodegc_is_stopped() -> None:
+    driver = fresh_driver(evict="inline")
+    driver.drive(driver.engine.cleanup.stop())
+    inodes = deleted(driver)
+    assert driver.engine.eviction.place(inodes) == []
+    assert [inode.state for inode in inodes] == [State.QUEUED] * 3
+
+
+def test_inline_queues_what_would_wait_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = fresh_driver(evict="inline")
+    inodes = deleted(driver)
+
+    def circular(inode: InCoreInode) -> Task[None]:
+        yield from ()
+        assert driver.volume.inodes.begin(inode)
+        raise CircularWaitError
+
+    monkeypatch.setattr(driver.engine.cleanup, "inline", circular)
+    driver.place(inodes)
+    assert [inode.state for inode in inodes] == [State.QUEUED] * 3
+
+
+@pytest.mark.parametrize(("evict", "stopped"), [("deferred", False), ("inline", True), ("inline", False)])
+def test_blocks_past_the_end_go_with_the_last_handle(evict: str, stopped: bool) -> None:
+    driver = fresh_driver(evict=evict)
+    eviction = driver.engine.eviction
+    ino = make(driver, b"growing")
+    handles = [driver.volume.hold(record_of(driver.volume, ino)) for _ in range(2)]
+    for offset in range(0, 600_000, 20_000):
+        driver.write(ino, offset, b"x" * 20_000)
+    if stopped:
+        driver.drive(driver.engine.cleanup.stop())
+    assert eviction.release(handles[0]) is None
+    assert not eviction.to_trim
+    task = eviction.release(handles[1])
+    waits = evict == "inline" and not stopped
+    assert (task is not None, [file[0] for file in eviction.to_trim]) == (waits, [] if waits else [ino])
+    driver.engine.cleanup.resume()
+    if task is not None:
+        driver.drive(task)
+    driver.trim()
+    assert eviction.trimmed_total == 1
+
+
+def test_nothing_is_trimmed_in_the_background_while_inodegc_is_stopped() -> None:
+    driver = fresh_driver()
+    ino = make(driver, b"file")
+    driver.drive(driver.engine.cleanup.stop())
+    driver.engine.eviction.trim_later(ino, record_of(driver.volume, ino).generation)
+    driver.trim()
+    assert driver.engine.eviction.to_trim
+
+
+def test_idle_inodes_go_before_clean_blocks() -> None:
+    driver = fresh_driver()
+    idle_inodes(driver)
+    noticed: list[int] = []
+    driver.engine.eviction.on_shrunk = lambda: noticed.append(1)
+    blocks = driver.volume.store.cache.bytes
+    assert driver.reclaim(1) > 0
+    assert len(driver.volume.inodes.table) < COUNT
+    assert driver.volume.store.cache.bytes == blocks
+    assert driver.reclaim(1 << 30) > 0
+    assert not driver.volume.inodes.lru
+    assert driver.volume.store.cache.bytes < blocks
+    assert driver.engine.eviction.direct_reclaims_total == len(noticed) == 2
+
+
+def test_inodes_that_need_an_inactivation_go_to_the_policy() -> None:
+    driver = fresh_driver(evict="inline")
+    idle_inodes(driver)
+    for inode in driver.volume.inodes.table.values():
+        inode.lazy_atime = 10**18
+    driver.drive(driver.engine.eviction.shrink(1 << 30))
+    assert driver.volume.inodes.inactivated_total == COUNT
+
+
+def test_a_full_table_of_debts_is_waited_for() -> None:
+    driver = fresh_driver()
+    assert list(driver.engine.cleanup.room_for_debts()) == []
+    driver.volume.inodes.debts.count_max = 0
+    assert list(driver.engine.cleanup.room_for_debts()) == [], "nothing is owed that could be paid"
