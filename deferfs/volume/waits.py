@@ -187,7 +187,7 @@ class Cleaned(Wait):
 
     __slots__ = ("barrier", "cleanup", "seen")
 
-    def __init__(self, cleanup: Cleanup, seconds_max: float = inf, *, barrier: bool) -> None:
+    def __init__(self, cleanup: Cleanup, seconds_max: float = inf, *, barrier: bool = False) -> None:
         super().__init__(seconds_max)
         self.cleanup = cleanup
         self.barrier = barrier
