@@ -334,7 +334,9 @@ def collected(found: Found) -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     gc.collect()
-    gc.freeze()
+    frozen = gc.get_freeze_count() > 0  # by the test session: what it had collected stays so
+    if not frozen:
+        gc.freeze()
     gc.disable()
     try:
         yield
@@ -345,7 +347,8 @@ def collected(found: Found) -> Iterator[None]:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
         logging.disable(before)
 
 
