@@ -306,6 +306,15 @@ class Cleanup:
             yield from self._engine.durability.within_share_of_cleanup()
 
     # --- access times ---
+    def before_payment(self, *, hurried: bool) -> Task[None]:
+        """With nothing held: wait until no more than the share of cleanup is dirty. `hurried`, when the end of payment
+        is waited for: no more than operations may make so, as fewer and larger commits end sooner."""
+        durability = self._engine.durability
+        if hurried:
+            yield from durability.less_dirty(self._store.memory.dirty_bytes_max)
+        else:
+            yield from durability.within_share_of_cleanup()
+
     def pay(self, first: int) -> Task[None]:
         """Write what is owed to the block of the inode table with inode `first` in front, together. What cannot be
         written so goes back into core, to inodegc, which tries each alone."""

@@ -3,7 +3,8 @@
 **Invariants**
 - It runs when the table of debts is half full, when the oldest debt is as old as a commit may be, and when its end is
   waited for (flush, unmount); never while inodegc is stopped.
-- It holds nothing while it waits: before each update it waits until no more than its share of the budget is dirty.
+- It holds nothing while it waits: before each update it waits until no more than its share of the budget is dirty
+  (in a hurry, no more than operations may make so).
 - A debt that cannot be paid with those beside it goes back into core, to inodegc, which tries again and puts it into
   quarantine alone.
 """
@@ -104,7 +105,7 @@ class Payer:
             found = debts.debtors(self._at, DEBTS_PLACES_A_TURN)
             self._at = (self._at + DEBTS_PLACES_A_TURN) % debts.places
             for first in sorted({fmt.first_in_table_block(ino) for ino in found}):
-                await self._drive(self._engine.durability.within_share_of_cleanup())
+                await self._drive(self._cleanup.before_payment(hurried=self._hurried))
                 if self._cleanup.stopped:
                     return
                 await self._drive(self._cleanup.pay(first))
