@@ -102,6 +102,9 @@ SPACE_SHORT_FRACTION: Final = 20
 CLEANUP_DIRTY_FRACTION: Final = 8
 """Cleanup that nobody waits for adds no dirt while more than this part of the budget is dirty: half of what stops an
 operation."""
+WRITE_BACK_FACTOR: Final = 2
+"""While too much is dirty, an operation that changes something waits until this many times as much as it makes dirty
+has been written home: dirt becomes less with each operation, and a small one waits for little."""
 DIRTY_WAIT_SECONDS_MAX: Final = 1.0
 """An operation that changes something waits for write-back no longer than this."""
 INACTIVATION_EXTENTS_STEP: Final = 64

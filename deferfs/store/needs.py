@@ -45,7 +45,12 @@ class NeedMemory(Need):
 
 
 class NeedWriteBack(Need):
-    """More than its share of the budget is dirty, and the operation would add to it: some of it must go home first."""
+    """More than its share of the budget is dirty, and the operation would add `blocks` to it: some of it must be
+    written home first."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__(blocks)
+        self.blocks = blocks
 
 
 class NeedFreeSpace(Need):

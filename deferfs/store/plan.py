@@ -97,9 +97,8 @@ class Plan:
     def modify(self, address: int, kind: type[B]) -> B:
         """A private copy of the block, the same one each time.
 
-        EROFS when nothing may be changed (any more), NeedThaw while nothing may be, NeedWriteBack while too much is
-        dirty already: known here, before the driver writes the data of the operation. What only looks gets none of
-        them.
+        EROFS when nothing may be changed (any more), NeedThaw while nothing may be: known here, before the driver
+        writes the data of the operation. What only looks gets neither.
         """
         found = self.staged.get(address)
         if found is not None:
@@ -110,8 +109,6 @@ class Plan:
             raise FsError(errno.EROFS)
         if self.store.frozen:
             raise NeedThaw
-        if not self.throttled and self.store.memory.too_dirty:
-            raise NeedWriteBack
         copy = self.get(address, kind).copy()
         self.staged[address] = copy
         return copy
@@ -153,6 +150,19 @@ class Plan:
     @property
     def changed(self) -> bool:
         return bool(self.staged or self.revoked)
+
+    def require_write_back(self) -> None:
+        """To be called before the data of the operation is written: NeedWriteBack while too much is dirty already, and
+        the operation would add to it. A block that the running transaction has is dirty as it is."""
+        if self.throttled or not self.staged or not self.store.memory.too_dirty:
+            return
+        running = self.store.journal.running.images
+        added = 0
+        for address in self.staged:
+            if address not in running:
+                added += 1
+        if added:
+            raise NeedWriteBack(added)
 
     def apply(self) -> None:
         """Publish all changes and join the running transaction. NeedLogSpace (before anything is touched) when the

@@ -12,7 +12,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from deferfs.errors import FsError
-from deferfs.limits import CLEANUP_DIRTY_FRACTION, DIRTY_WAIT_SECONDS_MAX
+from deferfs.limits import CLEANUP_DIRTY_FRACTION, DIRTY_WAIT_SECONDS_MAX, WRITE_BACK_FACTOR
 from deferfs.volume.waits import Alone, Barrier, Committed, LessDirty, Released, Task
 
 if TYPE_CHECKING:
@@ -88,6 +88,13 @@ class Durability:
         self._engine.checker.might_wait("checkpoint")
         if not wait.over():
             yield wait
+
+    def make_up_for(self, blocks: int) -> Task[None]:
+        """Before an operation that makes so many blocks dirty: wait until WRITE_BACK_FACTOR times as much has been
+        written home, or no more is dirty than operations may make so; as `less_dirty`. So a small operation does not
+        wait for what large ones have left, and dirt becomes less with each."""
+        made_up = WRITE_BACK_FACTOR * blocks * self._store.fmt.block_size
+        yield from self.less_dirty(max(self._store.memory.dirty_bytes_max, self._store.dirty_bytes - made_up))
 
     def within_share_of_cleanup(self) -> Task[None]:
         """Wait until no more is dirty than cleanup may make so; as `less_dirty`."""

@@ -93,6 +93,7 @@ class Engine:
         try:
             plan = self.store.plan(reserve=reserve)
             result = op(plan, *args, **kwargs)
+            plan.require_write_back()
             if plan.data_writes:
                 self._write_data(plan)
             plan.apply()
@@ -125,6 +126,7 @@ class Engine:
     def _attempt_again(self, plan: Plan, op: Callable[[Plan], T]) -> T | Need:
         try:
             result = op(plan)
+            plan.require_write_back()
             if plan.data_writes:
                 self._write_data(plan)
             plan.apply()

@@ -82,7 +82,7 @@ class Holding:
         elif isinstance(need, NeedWriteBack):
             self._throttled = True
             with engine.measure("memory"):
-                yield from engine.durability.less_dirty(engine.store.memory.dirty_bytes_max)
+                yield from engine.durability.make_up_for(need.blocks)
         elif isinstance(need, NeedFreeSpace):
             self._rounds += 1
             if self._rounds > _ROUNDS_MAX:
