@@ -31,6 +31,18 @@ def test_each_side_does_the_same_work_and_the_floor_owes_nothing(tmp_path: Path)
     assert found["floor"].counters["disk_written_bytes"] < found["deferred"].counters["disk_written_bytes"]
 
 
+def test_a_process_that_exits_leaves_its_deleted_files_to_be_cleaned_up(tmp_path: Path) -> None:
+    parameters = msgspec.structs.replace(SMALL, orphans=5, orphan_extents=200)
+    with prepared(SCENARIO, parameters, tmp_path / "scratch") as (ready, _):
+        found = {side.name: ready.perform(side, "closed", 1) for side in SIDES}
+    for name in ("inline", "deferred"):
+        check_pass(found[name], "load", "stat", "exit")
+        assert found[name].series["exit"].latency.count == 5
+        assert found[name].counters["inactivated_total"] >= 5
+    check_pass(found["floor"], "load", "stat")
+    assert found["floor"].counters["inactivated_total"] == 0
+
+
 @pytest.mark.parametrize("side", SIDES, ids=lambda side: side.name)
 def test_without_a_background_reclaimer_operations_reclaim_for_themselves(side: Side, tmp_path: Path) -> None:
     """The kernel has little memory too, and forgets."""

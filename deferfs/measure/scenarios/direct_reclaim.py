@@ -9,6 +9,9 @@ memory is to be had only by writing what they owe.
   the time of all.
 - *open*: a process reads files one after the other, as fast as it can; beside it others are read and looked up at a
   fixed pace, and so is a neighbour, which opens a file that is open already, for which no memory is needed.
+
+With `orphans` a process beside them exits as the clock starts: it held the last references to that many deleted files,
+of `orphan_extents` extents each, which no payment by table blocks makes cheaper. At the floor it does not exist.
 """
 
 from __future__ import annotations
@@ -29,16 +32,20 @@ from deferfs.measure.host.cgroup import find_hierarchy
 from deferfs.measure.mounts.loaded_pass import Jobs, loaded_pass, memory_cgroup
 from deferfs.measure.mounts.slow_mount import prepared_image, slow_mount
 from deferfs.measure.scenario import Loop, Measure, Pass, Prepared, Scenario, Side, Surroundings
+from deferfs.measure.work.exiting import Exit
 from deferfs.measure.work.paced import Load
+from deferfs.measure.work.scattered import data_bytes, make_file
 
 DIRECTORIES: Final = 20
 CONTENT: Final = b"x" * 3000
+GIB: Final = 1 << 30
 UNREAD_SECONDS: Final = 3 * 86_400
 """relatime updates an access time that is older than a day."""
 OWING_PER_MIB: Final = 2125
 """Of the budget: with their in-core inodes two thirds of it are used, and with the rest of what a daemon needs nearly
 the nine tenths at which the background reclaimer begins."""
 FILES_PER_MIB: Final = 375
+SWEPT_ORPHANS: Final = 100
 OWERS: Final = 2
 """Threads that read what shall owe."""
 READS_PER_SECOND: Final = 300.0
@@ -63,7 +70,8 @@ class Parameters(msgspec.Struct, frozen=True):
     """`memory_mib`: the budget; 0: that of a memory cgroup of `cgroup_mib` around daemon and workload. `background`:
     whether the background reclaimer works; without it only `kernel_mib`, the memory cgroup of the workload, makes the
     kernel forget (0: there is none). `owing` files are read before the clock starts, `files` by the load, up to
-    `others` are read and looked up beside it.
+    `others` are read and looked up beside it. `orphans` deleted files of `orphan_extents` extents are closed when it
+    starts.
     """
 
     memory_mib: int = 4
@@ -73,6 +81,8 @@ class Parameters(msgspec.Struct, frozen=True):
     others: int = 2_000
     kernel_mib: int = 0
     cgroup_mib: int = 96
+    orphans: int = 0
+    orphan_extents: int = 1000
 
 
 def file_path(root: str, number: int) -> str:
@@ -98,6 +108,13 @@ def make_files(root: Path, parameters: Parameters) -> None:
             Path(path).write_bytes(CONTENT)
             os.utime(path, (then, then))
     (root / "hot").write_bytes(CONTENT)
+    for path in orphan_paths(root, parameters):
+        make_file(path, parameters.orphan_extents)
+
+
+def orphan_paths(root: Path, parameters: Parameters) -> list[str]:
+    """The files that a process deletes, and holds until it exits."""
+    return [f"{root}/orphan{number}" for number in range(parameters.orphans)]
 
 
 def read(path: str) -> None:
@@ -118,20 +135,21 @@ def warm(root: str) -> None:
 
 
 class Files:
-    """The operations on the filesystem at `root`."""
+    """The operations on the filesystem at `root`. `orphans`: those that a process holds until it exits."""
 
-    def __init__(self, root: Path, parameters: Parameters) -> None:
+    def __init__(self, root: Path, parameters: Parameters, orphans: Sequence[str] = ()) -> None:
         self._root = str(root)
         self._parameters = parameters
+        self._exits = [Exit(orphans)] if orphans else []
 
     def closed(self) -> Jobs:
         """Reads and look-ups, by a process each."""
-        return Jobs([self._load(), Load("stat", self._look, count=self._parameters.others)])
+        return Jobs([self._load(), Load("stat", self._look, count=self._parameters.others), *self._exits])
 
     def open(self) -> Jobs:
         """The load, and what is beside it until it ends."""
         return Jobs(
-            [self._load()],
+            [self._load(), *self._exits],
             [
                 Load("read", self._read, per_second=READS_PER_SECOND),
                 Load("stat", self._look, per_second=LOOKS_PER_SECOND),
@@ -184,7 +202,8 @@ class Passes:
             inside = None if parameters.memory_mib else cgroup
             with slow_mount(self._image, self._options(side), surroundings, inside) as mount:
                 mount.disk.set_preset("none")
-                files = Files(mount.root, parameters)
+                orphans = [] if side.role == "floor" else orphan_paths(mount.root, parameters)
+                files = Files(mount.root, parameters, orphans)
                 return loaded_pass(
                     side,
                     loop,
@@ -237,7 +256,7 @@ class DirectReclaim:
 
     def sweep(self, parameters: Parameters) -> Sequence[Parameters]:
         """Budgets of 8, 16 and 64 MiB with as many files for each MiB, and that of a cgroup, with a background
-        reclaimer; and 8 and 16 MiB without one.
+        reclaimer; 8 and 16 MiB without one; and 8 MiB with a process that exits.
         """
 
         def point(memory_mib: int, budget_mib: int, kernel_mib: int = 0) -> Parameters:
@@ -255,6 +274,7 @@ class DirectReclaim:
             *(point(mib, mib) for mib in (8, 16, 64)),
             point(0, budget_of_cgroup),
             *(point(mib, mib, kernel_mib=KERNEL_MIB) for mib in (8, 16)),
+            msgspec.structs.replace(point(8, 8), orphans=SWEPT_ORPHANS),
         ]
 
     def sides(self, parameters: Parameters) -> Sequence[Side]:
@@ -271,7 +291,8 @@ class DirectReclaim:
     def prepared(self, parameters: Parameters, surroundings: Surroundings) -> Iterator[Prepared]:
         """As `Scenario.prepared`."""
         surroundings.tell(f"making {parameters.owing + parameters.files + 2 * parameters.others:,} files")
-        with prepared_image(surroundings, lambda root: make_files(root, parameters)) as image:
+        gib = 2 + data_bytes(2 * parameters.orphans, parameters.orphan_extents) // GIB
+        with prepared_image(surroundings, lambda root: make_files(root, parameters), f"{gib}G") as image:
             yield Passes(image, parameters, surroundings)
 
     def sentences(self, passes: Sequence[Pass], parameters: Parameters) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from deferfs.errors import DeferfsError
 from deferfs.measure.scenario import Pass, Series, Wait
 from deferfs.measure.scenarios import direct_reclaim
-from deferfs.measure.scenarios.direct_reclaim import SCENARIO, SIDES, Files, Parameters, make_files
+from deferfs.measure.scenarios.direct_reclaim import SCENARIO, SIDES, Files, Parameters, make_files, orphan_paths
 from deferfs.measure.stats.histogram import fold
 from deferfs.measure.work.paced import Load
 from deferfs.measure.work.processes import StopFlag
@@ -46,10 +47,21 @@ def test_what_is_beside_the_load_goes_round_its_files(tmp_path: Path) -> None:
             load._operation(number)
 
 
+def test_a_process_exits_where_there_are_orphans(tmp_path: Path) -> None:
+    parameters = msgspec.structs.replace(SMALL, orphans=2, orphan_extents=3)
+    make_files(tmp_path, parameters)
+    orphans = orphan_paths(tmp_path, parameters)
+    assert [Path(path).stat().st_size for path in orphans] == [5 * 4096] * 2
+    files = Files(tmp_path, parameters, orphans)
+    assert [load.name for load in files.closed().main] == ["load", "stat", "exit"]
+    assert [load.name for load in files.open().main] == ["load", "exit"]
+    assert [load.name for load in Files(tmp_path, parameters).closed().main] == ["load", "stat"]
+
+
 def test_the_sweep_has_more_files_than_the_budget_holds() -> None:
     points = SCENARIO.sweep(Parameters())
     assert [(point.memory_mib, point.background) for point in points] == [  # type: ignore[attr-defined]
-        (8, True), (16, True), (64, True), (0, True), (8, False), (16, False)
+        (8, True), (16, True), (64, True), (0, True), (8, False), (16, False), (8, True)
     ]  # fmt: skip
     assert Parameters(memory_mib=16, owing=34_000, files=6_000) in points
     for point in points:
