@@ -1,7 +1,7 @@
 """The harness: runs scenarios, and holds their sides against each other.
 
 What this machine lacks is asked first, said at once, and the rest is done. Then for each scenario: prepare once;
-a warm-up pass of each side, which is discarded; then pair after pair, each with one pass of every side, in an order
+one warm-up pass, which is discarded; then pair after pair, each with one pass of every side, in an order
 that a seed shuffles. A closed loop and an open one are passes of their own. An interrupt ends the measuring wherever it
 is; what is finished becomes the report, and nothing is left behind.
 """
@@ -193,12 +193,13 @@ class _Passes:
         self._taken = 0.0
 
     def do_all(self) -> None:
-        """The warm-up, then all pairs of each kind of loop."""
+        """The warm-up, then all pairs of each kind of loop. One side is warmed up: each pass has a fresh copy of its
+        image and a mount of its own, so that only the programs and the harness are carried over, which all share."""
         scenario, plan = self._one.plan.scenario, self._one.plan
         pairs = plan.pairs or scenario.pairs
         if self._conditions.aa:
             pairs *= 2  # as each pass is one half of a pair
-        warm_up = self._one.able if getattr(scenario, "warm_up", True) else []
+        warm_up = sides_of_aa(self._one.able) if getattr(scenario, "warm_up", True) else []
         loops = plan.loops or scenario.loops
         left = len(warm_up) + pairs * len(loops) * len(self._one.able)
         for side in warm_up:
