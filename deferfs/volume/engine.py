@@ -89,21 +89,24 @@ class Engine:
     ) -> T | Need:
         """Run an operation once, without a wait: its result, or what it lacks. FsError as the caller of the filesystem
         sees it."""
-        plan: Plan | None = None
         try:
             plan = self.store.plan(reserve=reserve)
+        except Need as need:
+            return without_traceback(need)
+        return self._run(plan, op, args, kwargs)
+
+    def _run(self, plan: Plan, op: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T | Need:
+        try:
             result = op(plan, *args, **kwargs)
             plan.require_write_back()
             if plan.data_writes:
                 self._write_data(plan)
             plan.apply()
         except Need as need:
-            if plan is not None:
-                plan.drop()
+            plan.drop()
             return without_traceback(need)
         except BaseException as error:
-            if plan is not None:
-                plan.drop()
+            plan.drop()
             self.note(error)
             raise
         self.after(plan)
@@ -116,29 +119,12 @@ class Engine:
         try:
             while True:
                 yield from holding.satisfy(need)
-                result = self._attempt_again(holding.plan(), op)
+                result = self._run(holding.plan(), op, (), {})
                 if not isinstance(result, Need):
                     return result
                 need = result
         finally:
             holding.end()
-
-    def _attempt_again(self, plan: Plan, op: Callable[[Plan], T]) -> T | Need:
-        try:
-            result = op(plan)
-            plan.require_write_back()
-            if plan.data_writes:
-                self._write_data(plan)
-            plan.apply()
-        except Need as need:
-            plan.drop()
-            return without_traceback(need)
-        except BaseException as error:
-            plan.drop()
-            self.note(error)
-            raise
-        self.after(plan)
-        return result
 
     def operation(self, op: Callable[[Plan], T], *, reserve: bool = False) -> Task[T]:
         """One operation from its first attempt to its end, as a part of another task. `reserve`: it frees space or
