@@ -136,12 +136,24 @@ async def test_reading_operations_never_wait_for_write_back() -> None:
 async def test_changing_operations_wait_until_enough_has_come_home() -> None:
     async with running() as runtime:
         await make_file(runtime, b"before")
-        memory = runtime.store.memory
-        memory.set_limit(runtime.store.dirty_bytes * 2)
+        await runtime.drive(runtime.engine.durability.sync())
+        dirty = runtime.store.dirty_bytes
+        runtime.store.memory.set_limit(dirty * 2)
+        assert runtime.store.memory.too_dirty
         await make_file(runtime, b"after")
-        assert runtime.store.journal.commits_total == 1
-        assert not runtime.store.journal.pending_home
+        assert runtime.store.journal.write_backs_total + runtime.store.journal.checkpoints_total == 1
         assert runtime.waits.snapshot()["memory"].count
+
+
+async def test_what_makes_nothing_more_dirty_does_not_wait(autojump_clock: trio.testing.MockClock) -> None:
+    """All its blocks are in the running transaction."""
+    driver = fresh_driver()
+    runtime = Runtime(driver.device, driver.volume)  # whose tasks do not run
+    await make_file(runtime, b"before")
+    runtime.store.memory.set_limit(runtime.store.dirty_bytes * 2)
+    assert runtime.store.memory.too_dirty
+    await make_file(runtime, b"after")
+    assert trio.current_time() == 0
 
 
 async def test_the_wait_for_write_back_is_bounded(
@@ -151,6 +163,7 @@ async def test_the_wait_for_write_back_is_bounded(
     driver = fresh_driver()
     runtime = Runtime(driver.device, driver.volume)  # whose tasks do not run
     await make_file(runtime, b"before")
+    driver.commit()
     runtime.store.memory.set_limit(runtime.store.dirty_bytes * 2)
     start = trio.current_time()
     await make_file(runtime, b"after")
