@@ -107,6 +107,14 @@ WRITE_BACK_FACTOR: Final = 2
 has been written home: dirt becomes less with each operation, and a small one waits for little."""
 DIRTY_WAIT_SECONDS_MAX: Final = 1.0
 """An operation that changes something waits for write-back no longer than this."""
+WRITE_OUT_FRACTION: Final = 4
+"""File data that no barrier has followed is at most this part of the budget, as page cache of the image ...."""
+WRITE_OUT_BYTES_MIN: Final = 16 * MIB
+"""... but so much in any case: a barrier costs a disk as much as some MiB of data ...."""
+WRITE_OUT_BYTES_MAX: Final = 64 * MIB
+"""... and no more than this: an fsync may have to wait for all of it, half a second at 150 MB/s."""
+WRITE_OUT_START_FRACTION: Final = 4
+"""A barrier begins at this part of it, so that a disk that keeps up never has a request wait."""
 INACTIVATION_EXTENTS_STEP: Final = 64
 """Extents freed by one inactivation transaction: bounds its credits and its time."""
 INACTIVATION_RETRIES_MAX: Final = 5

@@ -30,6 +30,7 @@ from deferfs.volume.waits import (
     Barrier,
     Cleaned,
     Committed,
+    DataFlushed,
     DebtsFit,
     Granted,
     LessDirty,
@@ -130,6 +131,8 @@ class Driver:
         try:
             if isinstance(wait, Thawed):
                 self.thaw()
+            elif isinstance(wait, DataFlushed):
+                self.drive(self.engine.write_out.flush())
             elif isinstance(wait, Cleaned | Admitted):
                 self.work()
             elif isinstance(wait, DebtsFit):

@@ -10,6 +10,7 @@ else is decided with a wait in it is a task too, in the module of its subject:
     cleanup      one inactivation, its retries, adoption of orphans, barriers; quarantine
     space        where space comes from when an allocation finds none
     durability   commit, sync, fsync, barriers, the share that may be dirty
+    write_out    barriers for file data, before an fsync or the kernel's own limit has to wait for much of it
     throttle     callers that add to the backlog
     freezing     freeze, thaw, read-only; unmount
     writing      writes and truncates of many operations
@@ -42,6 +43,7 @@ from deferfs.volume.space import SpaceReclaimer
 from deferfs.volume.throttle import Throttle
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import Task
+from deferfs.volume.write_out import WriteOut
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class Engine:
         self.corruptions_total = 0
         self.log_space = LogSpace(self)
         self.durability = Durability(self)
+        self.write_out = WriteOut(self)
         self.throttle = Throttle(self)
         self.cleanup = Cleanup(self)
         self.eviction = Eviction(self)
@@ -143,12 +146,14 @@ class Engine:
         return self.eviction.place(due)
 
     def _write_data(self, plan: Plan) -> None:
-        write = self.device.write
+        write, count = self.device.write, 0
         try:
             for offset, data in plan.data_writes:
                 write(offset, data)
+                count += len(data)
         except OSError as error:
             raise FsError(errno.EIO, f"writing file data: {error}") from error
+        self.write_out.wrote(count)
 
     def note(self, error: BaseException) -> None:
         """Count and log damage: the superblock says so in the end."""

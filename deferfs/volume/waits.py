@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deferfs.volume.cleanup import Cleanup
     from deferfs.volume.freezing import Freezing
     from deferfs.volume.throttle import Ticket
+    from deferfs.volume.write_out import WriteOut
 
 T = TypeVar("T")
 
@@ -167,6 +168,19 @@ class LessDirty(Wait):
         journal = self.store.journal
         left = journal.pending_home or not journal.running.empty or journal.committing is not None
         return bool(left) and journal.aborted is None
+
+
+class DataFlushed(Wait):
+    """Little enough file data is on its way to the disk, or none will get there any more. Wants a barrier."""
+
+    __slots__ = ("write_out",)
+
+    def __init__(self, write_out: WriteOut) -> None:
+        super().__init__()
+        self.write_out = write_out
+
+    def over(self) -> bool:
+        return not self.write_out.too_much
 
 
 class Thawed(Wait):

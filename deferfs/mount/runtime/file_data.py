@@ -77,6 +77,8 @@ class FileData:
     async def write(self, ino: int, offset: int, data: bytes) -> int:
         """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing."""
         engine = self._engine
+        if engine.write_out.too_much:
+            await self._drive(engine.write_out.let_in())
         self._checker.might_need("memory")
         done = 0
         try:

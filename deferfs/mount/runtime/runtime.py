@@ -5,7 +5,8 @@ for, and run what goes on beside the requests. Each takes what it uses, none tak
 
     Instruments   observe all others                        TaskDriver    runs the tasks of the engine
     Committer     commits and checkpoints                   Executor      operations
-    FileData      contents of files, durability             Turns         when inodegc's transactions run
+    FileData      contents of files, durability             DataWriter    writes them out before they are much
+    Turns         when inodegc's transactions run
     GcWorkers     the pool that takes from the queues       Payer         access times that are owed
     BlockGc       blocks past EOF                           Eviction      from the last reference to the policy
     Forgets       FORGET messages                           Reclaimer     memory, before it is short
@@ -38,6 +39,7 @@ from deferfs.mount.runtime.samples import samples
 from deferfs.mount.runtime.throttle import Admission
 from deferfs.mount.runtime.timeline import create_no_file
 from deferfs.mount.runtime.turns import Turns
+from deferfs.mount.runtime.write_out import DataWriter
 from deferfs.volume.engine import Engine
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Runtime:
         tasks = TaskDriver(device, instruments)
         self.drive = drive = tasks.drive
         self.committer = Committer(device, engine, tasks, instruments, commit_seconds=commit_seconds, discard=discard)
+        self.data_writer = DataWriter(engine, tasks, instruments)
         executor = Executor(engine, drive)
         turns = Turns(engine, tasks, instruments, self.incoming)
         self.payer = Payer(engine, tasks, instruments, self.committer, turns)
@@ -115,6 +118,7 @@ class Runtime:
             self.workers.start(nursery)
             nursery.start_soon(self.payer.run)
             nursery.start_soon(self.blockgc.run)
+            nursery.start_soon(self.data_writer.run)
             nursery.start_soon(self.freezer.run)
 
     async def close(self) -> None:

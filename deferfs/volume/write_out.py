@@ -1,0 +1,79 @@
+"""File data on its way to the disk: written into the page cache of the image, with a barrier before it is much.
+
+Without one, an fsync waits for all data that any process has written since the last commit. And the kernel stops the
+daemon's only thread in a write(2) when too much of the image is dirty in its page cache (`balance_dirty_pages`, 0.2 s
+at a time; sooner in a memory cgroup): all requests wait then, in no account.
+
+**Invariants**
+- `unflushed_bytes` is an upper bound of the data that no barrier has followed: barriers of commits are not counted.
+- A request that writes waits before it plans, holding nothing, while it is more than `bytes_max`. Others do not wait.
+- A barrier that fails aborts the journal, as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from deferfs.limits import WRITE_OUT_BYTES_MAX, WRITE_OUT_BYTES_MIN, WRITE_OUT_FRACTION, WRITE_OUT_START_FRACTION
+from deferfs.volume.waits import DataFlushed, Task
+
+if TYPE_CHECKING:
+    from deferfs.volume.engine import Engine
+
+
+def _nothing() -> None:
+    """No driver is told."""
+
+
+class WriteOut:
+    """Of one volume. `on_due`: a barrier is due; `on_flushed`: there is less to write out. Both are cheap."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.unflushed_bytes = 0
+        self.flushes_total = 0
+        self.on_due: Callable[[], None] = _nothing
+        self.on_flushed: Callable[[], None] = _nothing
+
+    @property
+    def bytes_max(self) -> int:
+        """Data that may be on its way before requests that write wait: it takes page cache, which a memory cgroup
+        counts, so it is a share of the budget."""
+        share = self._engine.store.memory.limit_bytes // WRITE_OUT_FRACTION
+        return min(max(share, WRITE_OUT_BYTES_MIN), WRITE_OUT_BYTES_MAX)
+
+    @property
+    def due(self) -> bool:
+        """Whether a barrier is to begin."""
+        return self.unflushed_bytes > self.bytes_max // WRITE_OUT_START_FRACTION and self._possible
+
+    @property
+    def too_much(self) -> bool:
+        """Whether requests that write have to wait."""
+        return self.unflushed_bytes > self.bytes_max and self._possible
+
+    @property
+    def _possible(self) -> bool:
+        return self._engine.store.journal.aborted is None
+
+    def wrote(self, count: int) -> None:
+        """So many bytes of file data have been written."""
+        self.unflushed_bytes += count
+        if self.due:
+            self.on_due()
+
+    def flush(self) -> Task[None]:
+        """One barrier. EIO when it fails, or after an abort."""
+        count = self.unflushed_bytes
+        yield from self._engine.durability.flush()
+        self.unflushed_bytes -= count
+        self.flushes_total += 1
+        self.on_flushed()
+
+    def let_in(self) -> Task[None]:
+        """Before a request that writes: wait while too much is on its way."""
+        if self.too_much:
+            self._engine.checker.might_wait("io")
+            with self._engine.measure("io"):
+                yield DataFlushed(self)
