@@ -114,6 +114,15 @@ def _rest(world: World, n: Numbers) -> None:
         driver.begin("stop", cleanup.stop())
 
 
+def _write_back(world: World, n: Numbers) -> None:
+    """The task that commits, or the one that checkpoints, does what is due by now, or goes on with it."""
+    driver = world.twin.driver
+    if n[0] % 2:
+        driver.turn_of_commits(n[1] % 6, late=n[2] % 4 == 0)
+    else:
+        driver.turn_of_checkpoints(n[1] % 8)
+
+
 OPERATIONS: dict[str, Callable[[World, Numbers], None]] = {
     "stand_create": _stand_create,
     "stand_unlink": _stand_unlink,
@@ -132,4 +141,5 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "thaw": _thaw,
     "limit_backlog": _limit_backlog,
     "rest": _rest,
+    "write_back": _write_back,
 }

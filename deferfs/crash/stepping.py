@@ -7,16 +7,13 @@ The mount does so all the time. Here it happens step by step, so that a test dec
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import copy_context
 from math import inf
 from typing import Any, TypeVar
 
+from deferfs.crash.steps import Standing, Stepper
 from deferfs.device.base import Device
 from deferfs.errors import FsError
-from deferfs.store.checkpoint import bring_home, checkpoint
-from deferfs.store.commit import commit
-from deferfs.store.io import Job, Request, perform
-from deferfs.store.pump import Pump
+from deferfs.store.io import Job
 from deferfs.volume.driver import DeadlockError, Driver
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import DebtsFit, ReadBytes, Task, Thawed, Wait
@@ -24,94 +21,6 @@ from deferfs.volume.waits import DebtsFit, ReadBytes, Task, Thawed, Wait
 T = TypeVar("T")
 _STEPS_MAX = 100_000
 """Steps in which everything that stands has come to its end."""
-
-
-class Stepper:
-    """A job between two of its steps. A step performs the request that the job has issued, or gives it the answer.
-
-    `done` once the job is over. A request waits unperformed between its two steps: what runs meanwhile is as if it
-    had been slow, or quick.
-    """
-
-    def __init__(self, device: Device, job: Job[Any], resumed: Callable[[Stepper], None]) -> None:
-        self.device = device
-        self._job = Pump(job)
-        self.resumed = resumed
-        """Called whenever the job has gone on."""
-        self.done = False
-        self.failed = False
-        """It ended with an error; `done` as well."""
-        self.request: Request | None = None
-        """Issued and not performed; None when it has been performed and the job has still to go on."""
-        self._resume()
-
-    def _resume(self) -> None:
-        try:
-            self.request = self._job.resume()
-        except FsError:
-            self.failed = True
-            raise
-        finally:
-            self.done = self._job.done
-            self.resumed(self)
-
-    def step(self) -> None:
-        """Perform the request, or resume the job after it. FsError when the job ends with it."""
-        if self.request is None:
-            self._resume()
-            return
-        try:
-            self._job.answer(perform(self.device, self.request))
-        except OSError as error:
-            self._job.fail(error)
-        self.request = None
-
-    def finish(self) -> None:
-        while not self.done:
-            self.step()
-
-
-class Standing:
-    """A task of the engine that stands at a wait; `wait` is None once it is over.
-
-    It has a context of its own, as a task of the mount has. `then` is called with its result, `failed` with the FsError
-    that it ends with.
-    """
-
-    def __init__(self, name: str, task: Task[T], then: Callable[[T], None], failed: Callable[[FsError], None]) -> None:
-        self.name = name
-        self.wait: Wait | None = None
-        self._running: Pump[Wait, Any, T] = Pump(task)
-        self._context = copy_context()
-        self._then: Callable[[Any], None] = then
-        self._failed = failed
-
-    def resume(self) -> None:
-        """Go on to the next wait, or to the end."""
-        try:
-            self.wait = self._context.run(self._running.resume)
-        except FsError as error:
-            self.wait = None
-            self._failed(error)
-            return
-        except BaseException:
-            self.wait = None
-            raise
-        if self.wait is None:
-            self._then(self._running.result)
-
-    def drop(self) -> None:
-        """Give it up: what it has entered it leaves again, in its own context."""
-        self.wait = None
-        self._context.run(self._running.close)
-
-    def answer(self, answer: Any) -> None:
-        """What its wait is answered with."""
-        self._running.answer(answer)
-
-    def fail(self, error: BaseException) -> None:
-        """What its wait ends with."""
-        self._running.fail(error)
 
 
 class SteppingDriver(Driver):
@@ -129,8 +38,6 @@ class SteppingDriver(Driver):
         """Tasks begun and not over, in the order in which they began."""
         self.inactivations: list[Standing] = []
         """Those of them that clean up an inode that was taken."""
-        self.discard = False
-        """Whether commits tell the device of the blocks they freed."""
         self.on_freeze: Callable[[], int] = lambda: 0
         self.on_durable: Callable[[int], None] = lambda state: None
         self.on_frozen: Callable[[], None] = _nothing
@@ -169,6 +76,8 @@ class SteppingDriver(Driver):
             while isinstance(standing.wait, ReadBytes) and (standing.wait.again or not cold):
                 self._answer(standing, standing.wait)
                 standing.resume()
+            if standing.wait is not None and not standing.wait.over():
+                self.begins(standing.wait)
         finally:
             self._stepping.discard(id(standing))
             if standing.wait is None:
@@ -241,7 +150,7 @@ class SteppingDriver(Driver):
         return self.step(standing) or (id(standing) not in self._stepping and self.help(wait))
 
     def _how_far(self) -> tuple[int, ...]:
-        return (*super()._how_far(), self._steps)
+        return (*super()._how_far(), self._steps, self.committing is not None, self.checkpointing is not None)
 
     def drop_standing(self) -> None:
         """The power has failed: tasks are given up where they stand."""
@@ -329,10 +238,12 @@ class SteppingDriver(Driver):
 
     # --- jobs ---
     def begin_commit(self) -> None:
-        """Freeze the running transaction and issue the first request."""
+        """Freeze the running transaction and issue the first request, whether that is due or not."""
+        self._begin_commit(self.engine.write_back.commit_now())
+
+    def _begin_commit(self, job: Job[int]) -> None:
         assert self.committing is None
-        store = self.volume.store
-        journal = store.journal
+        journal = self.volume.store.journal
         tid = None if journal.running.empty else journal.running.tid
         told = False
         state = self.on_freeze()
@@ -345,25 +256,66 @@ class SteppingDriver(Driver):
                 self.on_durable(state)
             if stepper.done:
                 self.committing = None
-                self.engine.log_space.serve()
+                self.engine.write_back.commit_ended()
 
-        job = commit(journal, store.clock(), discard=self.discard)
         self.committing = _unless_done(Stepper(self.device, job, resumed))
 
     def begin_checkpoint(self, *, memory_alone: bool = False) -> None:
         """Start to bring home what is committed now; with `memory_alone` the log keeps it."""
-        assert self.checkpointing is None
         store = self.volume.store
         if store.frozen and not store.journal.committed:
             return  # a mount begins none when nothing is to be brought home
+        self._begin_checkpoint(self.engine.write_back.checkpoint_now(memory_alone=memory_alone))
+
+    def _begin_checkpoint(self, job: Job[int]) -> None:
+        assert self.checkpointing is None
 
         def resumed(stepper: Stepper) -> None:
             if stepper.done:
                 self.checkpointing = None
-                self.engine.log_space.serve()
+                self.engine.write_back.checkpoint_ended()
 
-        job = bring_home(store.journal) if memory_alone else checkpoint(store.journal, store.clock())
         self.checkpointing = _unless_done(Stepper(self.device, job, resumed))
+
+    # --- the background tasks of a mount ---
+    def turn_of_commits(self, steps: int, *, late: bool = False) -> None:
+        """The task that commits begins with what is due, or brings what is under way on by so many half steps. `late`:
+        none has been asked for in a long time."""
+        write_back = self.engine.write_back
+        if self.committing is None:
+            job = write_back.commit_due(late=late)
+            if job is None:
+                write_back.commit_ended()
+                return
+            self._begin_commit(job)
+        for _ in range(steps):
+            if self.committing is None:
+                break
+            self.committing.step()
+
+    def turn_of_checkpoints(self, steps: int) -> None:
+        """The same for the task that brings home what is committed."""
+        write_back = self.engine.write_back
+        if self.checkpointing is None:
+            job = write_back.checkpoint_due()
+            if job is None:
+                write_back.checkpoint_ended()
+                return
+            self._begin_checkpoint(job)
+        for _ in range(steps):
+            if self.checkpointing is None:
+                break
+            self.checkpointing.step()
+
+    def write_back(self) -> None:
+        """A job under way ends, or one that is due is run."""
+        if self.committing is not None or self.engine.write_back.commit_asked:
+            before = self._how_far()
+            self.turn_of_commits(_STEPS_MAX)
+            if self._how_far() != before:
+                return
+        if self.checkpointing is not None or self.engine.write_back.checkpoint_asked:
+            self.turn_of_checkpoints(_STEPS_MAX)
 
     def finish_jobs(self) -> None:
         """Run what is in flight to its end."""

@@ -72,7 +72,7 @@ class Twin:
         self.driver = SteppingDriver.open(
             self.device, clock=self._tell_time, entropy=entropy, evict=evict, memory_bytes=memory_bytes
         )
-        self.driver.discard = discard
+        self.driver.engine.write_back.discard = discard
         self.driver.volume.atime = atime
         self.device.phase = self.driver.phase
         self.model = Model(self._read_everything())
@@ -151,6 +151,7 @@ class Twin:
             if self.model.nodes != self.history.states[-1]:
                 raise TwinError("an operation of the model has changed something, and nothing on the volume")
             self.history.states[-1] = self.model.nodes
+        self.driver.engine.write_back.applied(plan)
 
     def refused(self, in_model: Callable[[], None], error: FsError, what: str) -> None:
         """The volume refuses an operation: so does the model, unless it is for want of space or of a device that

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from deferfs.errors import FsError
 from deferfs.reclaim.context import ReclaimChecker
-from deferfs.store.checkpoint import bring_home, checkpoint
-from deferfs.store.commit import commit
 from deferfs.store.io import Job, run_job
 from deferfs.store.memory import Memory
 from deferfs.store.needs import Need
@@ -117,6 +115,8 @@ class Driver:
         elif isinstance(wait, Alone):
             self.alone(wait.job)
         else:
+            if not wait.over():
+                self.begins(wait)
             while not wait.over():
                 if not self.help(wait):
                     if wait.seconds_max < inf:
@@ -124,8 +124,12 @@ class Driver:
                     raise DeadlockError(f"{type(wait).__name__} never ends")
         return None
 
+    def begins(self, wait: Wait) -> None:
+        """A wait begins that others end: have them do so."""
+        self.engine.write_back.ask_for(wait)
+
     def help(self, wait: Wait) -> bool:
-        """Do a piece of what a wait is for; False when there is nothing to do."""
+        """Do a piece of what a wait is for; False when there is nothing to do, or nothing is due."""
         journal = self.volume.store.journal
         before = self._how_far()
         try:
@@ -137,19 +141,32 @@ class Driver:
                 self.work()
             elif isinstance(wait, DebtsFit):
                 self.pay()
-            elif isinstance(wait, LessDirty) and journal.pending_home:
-                self.bring_home()
             elif isinstance(wait, Granted | Committed | Released | LessDirty):
-                if isinstance(wait, Committed) or not journal.running.empty or journal.committing is not None:
-                    self.commit()
-                elif not isinstance(wait, LessDirty):
-                    self.checkpoint()
+                if not isinstance(wait, Granted):
+                    self.engine.write_back.ask_for(wait)
+                self.write_back()
         except FsError:
             if journal.aborted is None:
                 raise
             # the commit or checkpoint failed: what waited for it finds out by itself
-        self.engine.log_space.serve()
         return wait.over() or self._how_far() != before
+
+    def write_back(self) -> None:
+        """Run the commit or the checkpoint that is due, if one is: what the background tasks of a mount do."""
+        write_back = self.engine.write_back
+        job = write_back.commit_due()
+        if job is not None:
+            self._end(job, write_back.commit_ended)
+            return
+        job = write_back.checkpoint_due()
+        if job is not None:
+            self._end(job, write_back.checkpoint_ended)
+
+    def _end(self, job: Job[int], ended: Callable[[], None]) -> None:
+        try:
+            self.job(job)
+        finally:
+            ended()
 
     def _how_far(self) -> tuple[int, ...]:
         """What changes whenever anything has been done."""
@@ -254,16 +271,16 @@ class Driver:
         return run_job(self.device, job)
 
     def commit(self) -> None:
-        store = self.volume.store
-        self.job(commit(store.journal, store.clock()))
+        """A commit, due or not."""
+        self.job(self.engine.write_back.commit_now())
 
     def checkpoint(self) -> None:
-        store = self.volume.store
-        self.job(checkpoint(store.journal, store.clock()))
+        """A checkpoint, due or not."""
+        self.job(self.engine.write_back.checkpoint_now(memory_alone=False))
 
     def bring_home(self) -> None:
         """Have committed blocks leave memory when it is wanted; the log keeps them."""
-        self.job(bring_home(self.volume.store.journal))
+        self.job(self.engine.write_back.checkpoint_now(memory_alone=True))
 
     def sync(self) -> None:
         """Everything applied so far becomes durable."""

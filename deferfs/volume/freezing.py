@@ -105,7 +105,10 @@ class Freezing:
         left = engine.volume.gc.backlog
         if left:
             log.info("%d deleted files are left to the next mount", left)
-        yield from engine.durability.alone(self._close())
+        try:
+            yield from engine.durability.alone(self._close())
+        finally:
+            engine.write_back.stop()
 
     def _close(self) -> Job[None]:
         if self._engine.corruptions_total:

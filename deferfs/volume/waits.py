@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deferfs.volume.cleanup import Cleanup
     from deferfs.volume.freezing import Freezing
     from deferfs.volume.throttle import Ticket
+    from deferfs.volume.write_back import WriteBack
     from deferfs.volume.write_out import WriteOut
 
 T = TypeVar("T")
@@ -153,11 +154,12 @@ class LessDirty(Wait):
     """No more than `bytes_max` are dirty, or nothing is left that could come home. Wants a checkpoint, and a commit
     where nothing is committed."""
 
-    __slots__ = ("bytes_max", "store")
+    __slots__ = ("bytes_max", "store", "write_back")
 
-    def __init__(self, store: Store, bytes_max: int, seconds_max: float) -> None:
+    def __init__(self, store: Store, write_back: WriteBack, bytes_max: int, seconds_max: float) -> None:
         super().__init__(seconds_max)
         self.store = store
+        self.write_back = write_back
         self.bytes_max = bytes_max
 
     def over(self) -> bool:
@@ -167,7 +169,7 @@ class LessDirty(Wait):
         """Whether anything can still come home."""
         journal = self.store.journal
         left = journal.pending_home or not journal.running.empty or journal.committing is not None
-        return bool(left) and journal.aborted is None
+        return bool(left) and journal.aborted is None and not self.write_back.stopped
 
 
 class DataFlushed(Wait):

@@ -16,6 +16,7 @@ from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.errors import CorruptionError
 from deferfs.volume.driver import DeadlockError
 from tests.property import (
+    background_sweeps,
     debt_sweeps,
     ending_sweeps,
     home_sweeps,
@@ -68,6 +69,7 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "frozen": ending_sweeps.frozen,
     "closed": ending_sweeps.closed,
     "unmounted_while_cleaning": ending_sweeps.unmounted_while_cleaning,
+    "written_back": background_sweeps.written_back,
     "evicted_on_the_way_home": debt_sweeps.evicted_on_the_way_home,
 }
 

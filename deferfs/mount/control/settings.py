@@ -35,7 +35,7 @@ async def _evict(runtime: Runtime, mode: EvictMode) -> None:
 
 
 async def _commit(runtime: Runtime, seconds: float) -> None:
-    runtime.committer.commit_seconds = seconds
+    runtime.write_back.commit_seconds = seconds
 
 
 async def _gc_workers(runtime: Runtime, count: int) -> None:

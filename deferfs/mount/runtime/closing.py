@@ -10,7 +10,6 @@ from deferfs.errors import FsError
 from deferfs.limits import UNMOUNT_DRAIN_SECONDS
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.committer import Committer
     from deferfs.mount.runtime.driving import Drive
     from deferfs.volume.engine import Engine
 
@@ -35,11 +34,10 @@ class Closing:
     """Of one volume. `drain_seconds`: how long what waits to be cleaned up is worked on; the rest stays in the orphan
     table."""
 
-    def __init__(self, engine: Engine, drive: Drive, committer: Committer, forgets: Stoppable, gate: Gate) -> None:
+    def __init__(self, engine: Engine, drive: Drive, forgets: Stoppable, gate: Gate) -> None:
         self.drain_seconds: float = UNMOUNT_DRAIN_SECONDS
         self._engine = engine
         self._drive = drive
-        self._committer = committer
         self._forgets = forgets
         self._gate = gate
 
@@ -53,4 +51,3 @@ class Closing:
                 await self._drive(self._engine.freezing.unmount(self.drain_seconds))
             except FsError as error:
                 log.error("image left with a log to replay: %s", error.detail)
-            self._committer.stop()

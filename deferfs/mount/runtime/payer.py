@@ -20,7 +20,6 @@ from deferfs.mount.runtime.pulse import Pulse
 from deferfs.volume.waits import DebtsFit
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.committer import Committer
     from deferfs.mount.runtime.driving import TaskDriver
     from deferfs.mount.runtime.instruments import Instruments
     from deferfs.mount.runtime.turns import Turns
@@ -30,16 +29,13 @@ if TYPE_CHECKING:
 class Payer:
     """One task."""
 
-    def __init__(
-        self, engine: Engine, tasks: TaskDriver, instruments: Instruments, committer: Committer, turns: Turns
-    ) -> None:
+    def __init__(self, engine: Engine, tasks: TaskDriver, instruments: Instruments, turns: Turns) -> None:
         self.debts = engine.volume.inodes.debts
         self._engine = engine
         self._cleanup = engine.cleanup
         self._journal = engine.store.journal
         self._drive = tasks.drive
         self._activity = instruments.activity
-        self._committer = committer
         self._turns = turns
         self._wake = Pulse()
         self._hurried = False
@@ -75,7 +71,7 @@ class Payer:
         """The task."""
         self._activity.be("inodegc times")
         while True:
-            with trio.move_on_after(self._committer.commit_seconds) as patience:
+            with trio.move_on_after(self._engine.write_back.commit_seconds) as patience:
                 await self._wake.wait()
             if not self._hurried:
                 self._wake.clear()  # in a hurry one sweep follows the other until nothing is left

@@ -192,11 +192,11 @@ class Committing:
         self.engine = driver.engine
         tasks = TaskDriver(driver.device, Instruments())
         self.drive = tasks.drive
-        self.committer = Committer(
-            driver.device, driver.engine, tasks, Instruments(), commit_seconds=3600, discard=False
-        )
+        self.write_back = driver.engine.write_back
+        self.write_back.commit_seconds = 3600
+        self.committer = Committer(driver.device, driver.engine, tasks, Instruments())
         self.told: list[str] = []
-        self.committer.when_memory_changed.append(lambda: self.told.append("memory"))
+        self.write_back.when_memory_changed.append(lambda: self.told.append("memory"))
 
 
 @asynccontextmanager
@@ -266,7 +266,7 @@ async def test_beside_a_job_that_runs_alone_nothing_is_written() -> None:
     assert isinstance(device, MemoryDevice)
 
     def job() -> Job[None]:
-        made.committer.ask()
+        made.write_back.ask()
         before = device.snapshot()
         for _ in range(3):
             yield Read(0, 512)
@@ -286,8 +286,8 @@ async def test_once_stopped_nothing_is_brought_home() -> None:
     make(driver, b"file")
     async with committing(driver) as made:
         await made.drive(made.engine.durability.sync())
-        made.committer.stop()
-        made.committer.ask()
+        made.write_back.stop()
+        made.write_back.ask()
         await trio.testing.wait_all_tasks_blocked()
         assert driver.volume.store.journal.pending_home
         await made.drive(made.engine.durability.less_dirty(0))  # returns at once

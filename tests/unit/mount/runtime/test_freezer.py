@@ -199,7 +199,7 @@ def slow_jobs(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> None:
         running = Pump(job)
         while (request := running.resume()) is not None:
             running.answer(perform(device, request))
-            runtime.committer.ask()
+            runtime.write_back.ask()
             await turns(20)
 
     monkeypatch.setattr(committer, "run_job", run)

@@ -39,7 +39,7 @@ async def times(runtime: Runtime, inos: list[int]) -> list[int]:
 
 async def test_few_debts_are_left_alone_until_they_are_old(autojump_clock: trio.testing.MockClock) -> None:
     async with running(seconds_max=float("inf")) as runtime:
-        runtime.committer.commit_seconds = 5
+        runtime.write_back.commit_seconds = 5
         inos = await owing(runtime)
         debts = runtime.volume.inodes.debts
         await turns()

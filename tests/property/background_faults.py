@@ -1,0 +1,114 @@
+"""Planted faults of what background tasks decide by themselves: when something is due, and what; see `faults`."""
+
+from __future__ import annotations
+
+import pytest
+
+from deferfs.store.io import Job
+from deferfs.volume.waits import Committed, Granted, LessDirty, Released, Wait
+from deferfs.volume.write_back import WriteBack
+from tests.property.faults import fault
+from tests.property.waiting_faults import FAULTS
+
+__all__ = ["BACKGROUND", "FAULTS"]
+
+_OTHERS = frozenset(FAULTS)
+
+
+# --- commits and checkpoints ---
+def _ask_for_nothing(patch: pytest.MonkeyPatch, kind: type[Wait]) -> None:
+    original = WriteBack.ask_for
+
+    def ask_for(write_back: WriteBack, wait: Wait) -> None:
+        if not isinstance(wait, kind):
+            original(write_back, wait)
+
+    patch.setattr(WriteBack, "ask_for", ask_for)
+
+
+@fault("written_back")
+def a_wait_for_log_space_asks_for_nothing(patch: pytest.MonkeyPatch) -> None:
+    _ask_for_nothing(patch, Granted)
+
+
+@fault("written_back")
+def a_wait_for_a_commit_asks_for_nothing(patch: pytest.MonkeyPatch) -> None:
+    _ask_for_nothing(patch, Committed)
+
+
+@fault("written_back")
+def a_wait_for_freed_blocks_asks_for_nothing(patch: pytest.MonkeyPatch) -> None:
+    _ask_for_nothing(patch, Released)
+
+
+@fault("written_back")
+def a_wait_for_clean_memory_asks_for_a_commit_alone(patch: pytest.MonkeyPatch) -> None:
+    original = WriteBack.ask_for
+
+    def ask_for(write_back: WriteBack, wait: Wait) -> None:
+        if isinstance(wait, LessDirty):
+            write_back.ask_commit()
+        else:
+            original(write_back, wait)
+
+    patch.setattr(WriteBack, "ask_for", ask_for)
+
+
+@fault("written_back")
+def a_change_beside_waiters_for_the_log_asks_for_nothing(patch: pytest.MonkeyPatch) -> None:
+    """One of them was served by a commit, and has filled too much of the transaction for the next one."""
+
+    def applied(write_back: WriteBack, _: object) -> None:
+        journal = write_back._journal
+        if 2 * len(journal.running.images) > journal.transaction_blocks_max:
+            write_back.ask_commit()
+        write_back._look_at_memory()
+
+    patch.setattr(WriteBack, "applied", applied)
+
+
+@fault("written_back")
+def what_the_journal_wants_is_not_asked_for_again(patch: pytest.MonkeyPatch) -> None:
+    """A checkpoint found nothing to do before the commit that waiters for log space needed as well."""
+    patch.setattr(WriteBack, "_look_at_journal", lambda write_back: None)
+
+
+@fault("written_back")
+def a_transaction_may_grow_until_operations_wait(patch: pytest.MonkeyPatch) -> None:
+    """Operations that go by look at the memory alone."""
+
+    def applied(write_back: WriteBack, _: object) -> None:
+        write_back._look_at_memory()
+
+    patch.setattr(WriteBack, "applied", applied)
+
+
+@fault("written_back")
+def memory_may_become_dirty_until_operations_wait(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(WriteBack, "_look_at_memory", lambda write_back: None)
+
+
+@fault("written_back")
+def the_tail_of_the_log_never_moves(patch: pytest.MonkeyPatch) -> None:
+    """Images come home for their memory alone, whatever waits."""
+    original = WriteBack.checkpoint_now
+
+    def checkpoint_now(write_back: WriteBack, *, memory_alone: bool) -> Job[int]:
+        return original(write_back, memory_alone=True)
+
+    patch.setattr(WriteBack, "checkpoint_now", checkpoint_now)
+
+
+@fault("written_back")
+def the_tail_of_the_log_moves_for_memory(patch: pytest.MonkeyPatch) -> None:
+    """Two barriers more for each."""
+    original = WriteBack.checkpoint_now
+
+    def checkpoint_now(write_back: WriteBack, *, memory_alone: bool) -> Job[int]:
+        return original(write_back, memory_alone=False)
+
+    patch.setattr(WriteBack, "checkpoint_now", checkpoint_now)
+
+
+BACKGROUND = tuple(name for name in FAULTS if name not in _OTHERS)
+"""Those in here."""
