@@ -38,6 +38,8 @@ class SteppingDriver(Driver):
         """Tasks begun and not over, in the order in which they began."""
         self.inactivations: list[Standing] = []
         """Those of them that clean up an inode that was taken."""
+        self.paying: Standing | None = None
+        """That of them which pays access times."""
         self.on_freeze: Callable[[], int] = lambda: 0
         self.on_durable: Callable[[int], None] = lambda state: None
         self.on_frozen: Callable[[], None] = _nothing
@@ -86,6 +88,8 @@ class SteppingDriver(Driver):
                         tasks.remove(standing)
                 if standing is self._switching:
                     self._switching = None
+                if standing is self.paying:
+                    self.paying = None
 
     def _answer(self, standing: Standing, wait: Wait) -> None:
         try:
@@ -125,7 +129,7 @@ class SteppingDriver(Driver):
 
     def help(self, wait: Wait) -> bool:
         """Do a piece of what a wait is for, or let another task go on; False when there is nothing to do."""
-        if isinstance(wait, DebtsFit):
+        if isinstance(wait, DebtsFit) and self.paying is None:
             return False  # its time passes: what is owed is paid when a test says so
         switching = self._switching
         if isinstance(wait, Thawed) and switching is not None:
@@ -157,7 +161,7 @@ class SteppingDriver(Driver):
         while self.standing:
             self.standing.pop().drop()
         self.inactivations.clear()
-        self._switching = None
+        self._switching = self.paying = None
 
     # --- freezing ---
     @property
@@ -306,6 +310,23 @@ class SteppingDriver(Driver):
             if self.checkpointing is None:
                 break
             self.checkpointing.step()
+
+    def turn_of_payments(self, steps: int, *, late: bool = False) -> None:
+        """The payer begins with what is due, or goes on by so many of its waits."""
+        payment = self.engine.payment
+        if self.paying is None and (late or payment.due):
+            standing = self.begin("payment", payment.sweep(late=late))
+            self.paying = standing if standing.wait is not None else None
+        for _ in range(steps):
+            if self.paying is None or not self.step(self.paying):
+                break
+
+    def pay_what_is_due(self) -> None:
+        """A payment under way goes on, or one that is due is made."""
+        if self.paying is None:
+            super().pay_what_is_due()
+        elif not self._bring_on(self.paying):
+            self.step(self.paying, late=True)
 
     def write_back(self) -> None:
         """A job under way ends, or one that is due is run."""

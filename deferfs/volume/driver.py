@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from deferfs.errors import FsError
+from deferfs.limits import GC_BATCH
 from deferfs.reclaim.context import ReclaimChecker
 from deferfs.store.io import Job, run_job
 from deferfs.store.memory import Memory
@@ -19,7 +20,7 @@ from deferfs.store.plan import Plan
 from deferfs.store.pump import Pump
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
-from deferfs.volume import files, orphans, writing
+from deferfs.volume import files, writing
 from deferfs.volume.engine import Engine
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import (
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_GC_BATCH = 64
 
 
 class DeadlockError(AssertionError):
@@ -140,7 +140,7 @@ class Driver:
             elif isinstance(wait, Cleaned | Admitted):
                 self.work()
             elif isinstance(wait, DebtsFit):
-                self.pay()
+                self.pay_what_is_due()
             elif isinstance(wait, Granted | Committed | Released | LessDirty):
                 if not isinstance(wait, Granted):
                     self.engine.write_back.ask_for(wait)
@@ -232,7 +232,7 @@ class Driver:
         count = 0
         while count < count_max:
             before = gc.queued
-            if not self.drive(self.engine.cleanup.turn(min(_GC_BATCH, count_max - count))):
+            if not self.drive(self.engine.cleanup.turn(min(GC_BATCH, count_max - count))):
                 break
             count += max(0, before - gc.queued)
         return count
@@ -242,29 +242,35 @@ class Driver:
         engine, gc = self.engine, self.volume.gc
         if self.drive(engine.cleanup.turn()):
             return
-        if engine.cleanup.owes:
-            for first in self._blocks_of_debtors():
-                self.drive(engine.cleanup.pay(first))
+        if engine.payment.due:
+            self.pay_what_is_due()
         elif gc.delayed:
             gc.retry_now()
 
-    def _blocks_of_debtors(self) -> list[int]:
-        debts, fmt = self.volume.inodes.debts, self.volume.store.fmt
-        return sorted({fmt.first_in_table_block(ino) for ino in debts.debtors(0, debts.places)})
+    def pay_what_is_due(self) -> None:
+        """Be the payer for a sweep, if one is due."""
+        if self.engine.payment.due:
+            self.drive(self.engine.payment.sweep())
 
     def pay(self) -> None:
-        """Write all the access times that are owed."""
-        for first in self._blocks_of_debtors():
-            self.pay_block(first)
+        """Have all the access times paid that are owed, unless inodegc is stopped. Those that cannot be are left to
+        inodegc."""
+        payment, debts = self.engine.payment, self.volume.inodes.debts
+        payment.hurry()
+        while payment.due:
+            before = debts.count
+            self.pay_what_is_due()
+            if debts.count == before:
+                break
 
     def pay_block(self, first: int) -> None:
-        """Write what is owed to one block of the inode table, that with inode `first` in front."""
-        repayment = self.volume.repayment
-        self.run_reserved(lambda plan: repayment.pay(plan, first))
+        """Write what is owed to one block of the inode table, that with inode `first` in front. What cannot be written
+        is left to inodegc."""
+        self.drive(self.engine.cleanup.pay(first))
 
-    def reload(self, count_max: int = _GC_BATCH) -> int:
+    def reload(self, count_max: int = GC_BATCH) -> int:
         """Queue some of what waits in the orphan table alone; 0 when nothing does."""
-        return self.run_reserved(lambda plan: orphans.reload(plan, self.volume, count_max))
+        return self.drive(self.engine.cleanup.reload(count_max))
 
     # --- durability ---
     def job(self, job: Job[Any]) -> Any:

@@ -12,6 +12,7 @@ else is decided with a wait in it is a task too, in the module of its subject:
     durability   commit, sync, fsync, barriers, the share that may be dirty
     write_out    barriers for file data, before an fsync or the kernel's own limit has to wait for much of it
     write_back   when a commit and a checkpoint begin
+    payment      when owed access times are paid, and how many
     throttle     callers that add to the backlog
     freezing     freeze, thaw, read-only; unmount
     writing      writes and truncates of many operations
@@ -40,6 +41,7 @@ from deferfs.volume.eviction import Eviction
 from deferfs.volume.freezing import Freezing
 from deferfs.volume.holding import Holding
 from deferfs.volume.log_space import LogSpace
+from deferfs.volume.payment import Payment
 from deferfs.volume.space import SpaceReclaimer
 from deferfs.volume.throttle import Throttle
 from deferfs.volume.volume import Volume
@@ -81,6 +83,7 @@ class Engine:
         self.write_out = WriteOut(self)
         self.throttle = Throttle(self)
         self.cleanup = Cleanup(self)
+        self.payment = Payment(self)
         self.eviction = Eviction(self)
         self.space = SpaceReclaimer(self)
         self.freezing = Freezing(self)

@@ -95,6 +95,16 @@ class StepDone(Wait):
         self.last = last
 
 
+class EndOfTurn(Wait):
+    """After an update of cleanup that keeps to no pace: others may run. In the `background`, requests go first."""
+
+    __slots__ = ("background",)
+
+    def __init__(self, *, background: bool) -> None:
+        super().__init__()
+        self.background = background
+
+
 class Pace(Wait):
     """Before a cleanup that nobody waits for: not faster than the pace that is set."""
 

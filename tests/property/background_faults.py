@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from deferfs.limits import DIRTY_WAIT_SECONDS_MAX
 from deferfs.store.io import Job
-from deferfs.volume.waits import Committed, Granted, LessDirty, Released, Wait
+from deferfs.volume.cleanup import Cleanup
+from deferfs.volume.payment import Payment
+from deferfs.volume.waits import Committed, DebtsFit, Granted, LessDirty, Released, Task, Wait
 from deferfs.volume.write_back import WriteBack
 from tests.property.faults import fault
 from tests.property.waiting_faults import FAULTS
@@ -108,6 +111,58 @@ def the_tail_of_the_log_moves_for_memory(patch: pytest.MonkeyPatch) -> None:
         return original(write_back, memory_alone=False)
 
     patch.setattr(WriteBack, "checkpoint_now", checkpoint_now)
+
+
+# --- access times ---
+@fault("paid_when_due")
+def half_a_table_of_debts_is_not_paid(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Payment, "noted", lambda payment: None)
+
+
+@fault("paid_when_due")
+def all_debts_are_paid_where_some_are_due(patch: pytest.MonkeyPatch) -> None:
+    """Those that are young as well, one update for each."""
+    original = Payment._pay_down_to
+    patch.setattr(Payment, "_pay_down_to", lambda payment, goal: original(payment, 0))
+
+
+@fault("paid_when_due")
+def a_hurry_and_age_pay_no_more_than_the_rest(patch: pytest.MonkeyPatch) -> None:
+    original = Payment._pay_down_to
+    patch.setattr(Payment, "_pay_down_to", lambda payment, goal: original(payment, payment._debts.count_max // 4))
+
+
+@fault("paid_when_due")
+def payments_begin_with_the_front_of_the_table(patch: pytest.MonkeyPatch) -> None:
+    """What is owed at the end of it is never paid."""
+    original = Payment.sweep
+
+    def sweep(payment: Payment, *, late: bool = False) -> Task[None]:
+        payment._at = 0
+        return original(payment, late=late)
+
+    patch.setattr(Payment, "sweep", sweep)
+
+
+@fault("paid_when_due")
+def debts_are_paid_while_inodegc_rests(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Payment, "due", property(lambda payment: payment.asked or payment.hurried))
+
+
+@fault("paid_when_due")
+def a_wait_for_room_in_the_table_asks_for_nothing(patch: pytest.MonkeyPatch) -> None:
+    def room_for_debts(cleanup: Cleanup) -> Task[None]:
+        yield DebtsFit(cleanup, cleanup._debts, DIRTY_WAIT_SECONDS_MAX)
+
+    patch.setattr(Cleanup, "room_for_debts", room_for_debts)
+
+
+@fault("paid_when_due")
+def a_payment_makes_dirty_what_it_likes(patch: pytest.MonkeyPatch) -> None:
+    def before_payment(cleanup: Cleanup, *, hurried: bool) -> Task[None]:
+        yield from ()
+
+    patch.setattr(Cleanup, "before_payment", before_payment)
 
 
 BACKGROUND = tuple(name for name in FAULTS if name not in _OTHERS)

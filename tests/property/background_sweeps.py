@@ -14,10 +14,11 @@ from deferfs.crash.runs import random_actions
 from deferfs.crash.stepping import SteppingDriver
 from deferfs.crash.twin import Twin
 from deferfs.crash.world import SHORT_JOURNAL_BLOCKS, Shape, World, pattern
-from deferfs.limits import WRITE_BACK_FRACTION
+from deferfs.limits import CLEANUP_DIRTY_FRACTION, WRITE_BACK_FRACTION
 from deferfs.volume import attributes
 from deferfs.volume.waits import Granted, LessDirty, Wait
 from deferfs.volume.write_back import LOOK_OPERATIONS
+from tests.property.debt_sweeps import STRICT, hand_over, owing
 from tests.property.spill_sweeps import require
 from tests.property.sweeps import FILE
 from tests.property.waiting_sweeps import delete, write_whole
@@ -175,3 +176,94 @@ def _freed_blocks_are_wanted(seed: int) -> None:
     require(bool(twin.volume.store.space.pending_blocks), "what was freed is committed already")
     write_whole(twin, b"next", blocks)
     twin.verify()
+
+
+# --- access times ---
+def paid_when_due(seed: int) -> int:
+    """Access times are paid when that is due alone: those of half a table, down to a quarter, one part of the table
+    after the other; all of them when they are old, or their end is waited for. None while inodegc rests."""
+    world, inos = owing(replace(STRICT, memory_bytes=8 << 20), seed)
+    twin, driver = world.twin, world.twin.driver
+    debts, payment = twin.volume.inodes.debts, driver.engine.payment
+    first = twin.position
+    debts.count_max = 2 * len(inos)
+    driver.reclaim(0)
+    require(not payment.due, "a payment is due, and few inodes owe")
+    _each_is_paid_in_turn(world, inos)
+    _owe_again(world, inos)
+    driver.drive(driver.engine.cleanup.stop())
+    require(not payment.due, "a payment is due while inodegc rests")
+    driver.engine.cleanup.resume()
+    require(payment.due, "inodegc goes on, and no payment does")
+    driver.turn_of_payments(_STEPS)
+    require(not debts.count, "the end of payment is waited for, and some inodes owe")
+    _owe_again(world, inos)
+    payment.asked = False
+    driver.turn_of_payments(_STEPS, late=True)
+    require(not debts.count, "old debts are not paid")
+    _room_is_wanted(world, inos)
+    _within_its_share(world, inos)
+    twin.check_access_times()
+    twin.verify()
+    act(world, "unmount", ())
+    world.explore(first, limits=_FEW)
+    return world.judged
+
+
+def _owe_again(world: World, inos: list[int]) -> None:
+    twin = world.twin
+    for ino in inos:
+        if ino not in twin.lookups:
+            twin.look_up(ino)
+        twin.access(ino)
+        twin.forget(ino)
+    hand_over(world)
+
+
+def _each_is_paid_in_turn(world: World, inos: list[int]) -> None:
+    """The table is half full again and again, and those that are paid owe again at once."""
+    driver, debts = world.twin.driver, world.twin.volume.inodes.debts
+    payment = driver.engine.payment
+    debts.count_max = 2 * len(inos) - 1
+    unpaid = set(inos)
+    for _ in range(4):
+        _owe_again(world, inos)
+        require(payment.due, "half of the table of debts is in use, and no payment is due")
+        driver.turn_of_payments(_STEPS)
+        left = set(debts.debtors(0, debts.places))
+        require(len(left) <= debts.count_max // 4, "more than a quarter of the table is left of what was due")
+        require(len(left) > 0, "debts are paid that others of their blocks may join")
+        unpaid &= left
+    require(not unpaid, "some debts are never paid, and others again and again")
+
+
+def _room_is_wanted(world: World, inos: list[int]) -> None:
+    """An operation waits for an entry in the table."""
+    driver, debts = world.twin.driver, world.twin.volume.inodes.debts
+    _owe_again(world, inos)
+    debts.count_max = debts.count
+    driver.engine.payment.asked = False
+    waiting = driver.begin("room", driver.engine.cleanup.room_for_debts())
+    require(waiting.wait is not None, "a full table of debts is not waited for")
+    require(driver.engine.payment.due, "an operation waits for room in the table of debts, and no payment is due")
+    driver.turn_of_payments(_STEPS)
+    require(driver.step(waiting), "a payment makes no room in the table")
+
+
+def _within_its_share(world: World, inos: list[int]) -> None:
+    """Memory is small, and a payment does not make more of it dirty than cleanup may."""
+    twin, driver, store = world.twin, world.twin.driver, world.twin.volume.store
+    _owe_again(world, inos)
+    twin.sync()
+    driver.bring_home()
+    store.memory.set_limit(8 * CLEANUP_DIRTY_FRACTION * store.fmt.block_size)
+    for _ in range(20 * len(inos)):
+        driver.turn_of_payments(1, late=True)
+        require(store.dirty_bytes <= 12 * store.fmt.block_size, "a payment makes more dirty than its share")
+        if driver.paying is None:
+            break
+        if driver.paying.wait is not None and not driver.paying.wait.over():
+            driver.help_others()
+    require(not twin.volume.inodes.debts.count, "a payment that waits for write-back never ends")
+    driver.finish_standing()
+    store.memory.set_limit(world.shape.memory_bytes)

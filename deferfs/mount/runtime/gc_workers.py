@@ -20,13 +20,12 @@ from deferfs.volume import quarantine
 if TYPE_CHECKING:
     from deferfs.mount.runtime.driving import Drive
     from deferfs.mount.runtime.instruments import Instruments
-    from deferfs.mount.runtime.payer import Payer
     from deferfs.mount.runtime.turns import Turns
     from deferfs.volume.engine import Engine
 
 
 class GcWorkers:
-    """A pool of `count` worker tasks, and the barriers that wait for what is queued or owed (`payer`)."""
+    """A pool of `count` worker tasks, and the barriers that wait for what is queued or owed."""
 
     def __init__(
         self,
@@ -34,7 +33,6 @@ class GcWorkers:
         drive: Drive,
         instruments: Instruments,
         turns: Turns,
-        payer: Payer,
         count: int,
     ) -> None:
         self.gc = engine.volume.gc
@@ -48,7 +46,6 @@ class GcWorkers:
         self._activity = instruments.activity
         self._requests = instruments.requests
         self._turns = turns
-        self._payer = payer
         self._nursery: trio.Nursery | None = None
         self._scopes: list[trio.CancelScope] = []
         self._wakes: list[Pulse] = []
@@ -108,7 +105,6 @@ class GcWorkers:
         self._cleanup.push()
 
     def _pushed(self) -> None:
-        self._payer.hurry()
         if not self._cleanup.pushed:
             return
         self._turns.hurry.set()

@@ -52,8 +52,9 @@ class Turns:
             {
                 waits.Pace: self._keep_pace_before,
                 waits.StepDone: self._step_done,
-                waits.Cleaned: self._wait_over,
-                waits.Drained: self._wait_over,
+                waits.EndOfTurn: self._end_turn_of,
+                waits.Cleaned: self.wait_over,
+                waits.Drained: self.wait_over,
             }
         )
 
@@ -70,7 +71,8 @@ class Turns:
         """Wait until a step has been applied, or inodegc stops or goes on."""
         await self._progress.wait()
 
-    async def _wait_over(self, wait: waits.Cleaned | waits.Drained) -> None:
+    async def wait_over(self, wait: waits.Wait) -> None:
+        """Wait for what a step of cleanup may bring about."""
         with trio.move_on_after(wait.seconds_max):
             while not wait.over():
                 await self._progress.wait()
@@ -85,6 +87,9 @@ class Turns:
         if wait.background and not wait.last:
             self.pace.spend()
             await self.keep_pace()
+
+    async def _end_turn_of(self, wait: waits.EndOfTurn) -> None:
+        await self.end_turn(background=wait.background)
 
     async def keep_pace(self) -> None:
         """Before a transaction nobody waits for: not faster than the pace."""

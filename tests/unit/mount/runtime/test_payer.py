@@ -92,7 +92,7 @@ async def test_debts_are_not_paid_while_inodegc_is_stopped() -> None:
     async with running() as runtime:
         await owing(runtime)
         await runtime.workers.stop()
-        runtime.payer.hurry()
+        runtime.engine.payment.hurry()
         await turns()
         assert runtime.volume.inodes.debts.count == COUNT
         runtime.workers.resume()
@@ -111,7 +111,7 @@ async def test_a_debt_that_cannot_be_paid_goes_into_quarantine_alone() -> None:
         size = store.fmt.block_size
         store.cache.drop(address)
         runtime.device.write(address * size, bytes(size))
-        runtime.payer.hurry()
+        runtime.engine.payment.hurry()
         while inodes.debts.count:
             await runtime.workers.progress()
         while runtime.volume.gc.backlog:
