@@ -218,6 +218,14 @@ def _pay_when_due(world: World, n: Numbers) -> None:
     world.twin.driver.turn_of_payments(1 + n[0] % 6, late=n[1] % 4 == 0)
 
 
+def _reclaim_when_due(world: World, n: Numbers) -> None:
+    """Background reclaim begins when it is due, or goes on; one time in four the kernel has asked for memory."""
+    driver = world.twin.driver
+    if n[1] % 4 == 0:
+        driver.engine.reclaim.under_pressure()
+    driver.turn_of_reclaim(1 + n[0] % 4)
+
+
 def _evict(world: World, n: Numbers) -> None:
     """All clean blocks leave the cache; what comes next reads them from the disk."""
     world.twin.evict()
@@ -273,6 +281,7 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "pay": _pay,
     "pay_with_waits": _pay_with_waits,
     "pay_when_due": _pay_when_due,
+    "reclaim_when_due": _reclaim_when_due,
     "evict": _evict,
     "checkpoint_slice": _checkpoint_slice,
     "change_while_on_its_way": _change_while_on_its_way,

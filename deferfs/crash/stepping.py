@@ -40,8 +40,12 @@ class SteppingDriver(Driver):
         """Those of them that clean up an inode that was taken."""
         self.paying: Standing | None = None
         """That of them which pays access times."""
+        self.reclaiming: Standing | None = None
+        """That of them which reclaims memory in the background."""
         self.on_freeze: Callable[[], int] = lambda: 0
         self.on_durable: Callable[[int], None] = lambda state: None
+        self.on_drop_entries: Callable[[], int] = lambda: 0
+        """The kernel is asked to drop entries; bytes that this has freed."""
         self.on_frozen: Callable[[], None] = _nothing
         """The volume has been frozen."""
         self.on_thaw: Callable[[], None] = _nothing
@@ -90,6 +94,8 @@ class SteppingDriver(Driver):
                     self._switching = None
                 if standing is self.paying:
                     self.paying = None
+                if standing is self.reclaiming:
+                    self.reclaiming = None
 
     def _answer(self, standing: Standing, wait: Wait) -> None:
         try:
@@ -161,7 +167,7 @@ class SteppingDriver(Driver):
         while self.standing:
             self.standing.pop().drop()
         self.inactivations.clear()
-        self._switching = self.paying = None
+        self._switching = self.paying = self.reclaiming = None
 
     # --- freezing ---
     @property
@@ -320,6 +326,19 @@ class SteppingDriver(Driver):
         for _ in range(steps):
             if self.paying is None or not self.step(self.paying):
                 break
+
+    def turn_of_reclaim(self, steps: int) -> None:
+        """Background reclaim begins when it is due, or goes on by so many of its waits."""
+        reclaim = self.engine.reclaim
+        if self.reclaiming is None and reclaim.due:
+            standing = self.begin("background reclaim", reclaim.run())
+            self.reclaiming = standing if standing.wait is not None else None
+        for _ in range(steps):
+            if self.reclaiming is None or not self.step(self.reclaiming):
+                break
+
+    def drop_entries(self) -> int:
+        return self.on_drop_entries()
 
     def pay_what_is_due(self) -> None:
         """A payment under way goes on, or one that is due is made."""

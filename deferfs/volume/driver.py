@@ -31,6 +31,7 @@ from deferfs.volume.waits import (
     Committed,
     DataFlushed,
     DebtsFit,
+    EntriesDropped,
     Granted,
     LessDirty,
     ReadBytes,
@@ -112,6 +113,8 @@ class Driver:
             return self.device.read(wait.offset, wait.length)
         if isinstance(wait, Barrier):
             self.device.flush()
+        elif isinstance(wait, EntriesDropped):
+            return self.drop_entries()
         elif isinstance(wait, Alone):
             self.alone(wait.job)
         else:
@@ -123,6 +126,10 @@ class Driver:
                         break  # time passes
                     raise DeadlockError(f"{type(wait).__name__} never ends")
         return None
+
+    def drop_entries(self) -> int:
+        """There is no kernel that holds any."""
+        return 0
 
     def begins(self, wait: Wait) -> None:
         """A wait begins that others end: have them do so."""

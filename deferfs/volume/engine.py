@@ -13,6 +13,7 @@ else is decided with a wait in it is a task too, in the module of its subject:
     write_out    barriers for file data, before an fsync or the kernel's own limit has to wait for much of it
     write_back   when a commit and a checkpoint begin
     payment      when owed access times are paid, and how many
+    background_reclaim  memory that comes back before it is short
     throttle     callers that add to the backlog
     freezing     freeze, thaw, read-only; unmount
     writing      writes and truncates of many operations
@@ -35,6 +36,7 @@ from deferfs.errors import CorruptionError, FsError, without_traceback
 from deferfs.reclaim.context import ReclaimChecker
 from deferfs.store.needs import Need
 from deferfs.store.plan import Plan
+from deferfs.volume.background_reclaim import BackgroundReclaim
 from deferfs.volume.cleanup import Cleanup
 from deferfs.volume.durability import Durability
 from deferfs.volume.eviction import Eviction
@@ -85,6 +87,7 @@ class Engine:
         self.cleanup = Cleanup(self)
         self.payment = Payment(self)
         self.eviction = Eviction(self)
+        self.reclaim = BackgroundReclaim(self)
         self.space = SpaceReclaimer(self)
         self.freezing = Freezing(self)
 

@@ -111,6 +111,13 @@ class Pace(Wait):
     __slots__ = ()
 
 
+class EntriesDropped(Wait):
+    """The kernel has dropped some of the directory entries that keep inodes in core. Answered with the bytes that this
+    will free; 0 when it has none to drop."""
+
+    __slots__ = ()
+
+
 class Listen(Wait):
     """The requests that the kernel has sent are read: the last reference to a deleted file may be among them."""
 

@@ -57,8 +57,6 @@ class WriteBack:
         self.stopped = False
         self.on_commit: Callable[[], None] = _nothing
         self.on_checkpoint: Callable[[], None] = _nothing
-        self.when_memory_changed: list[Callable[[], None]] = []
-        """Called when dirty blocks have come home, and once in a while as operations go by."""
         self._comes_home = False
         """The checkpoint under way has something to bring home."""
         self._operations = 0
@@ -114,7 +112,7 @@ class WriteBack:
             self.ask_commit()
             if self._journal.pending_home:
                 self.ask_checkpoint()
-        self._tell_memory_changed()
+        self._engine.reclaim.look()
 
     def _look_at_journal(self) -> None:
         """A job has ended: ask for what the journal wants now."""
@@ -125,10 +123,6 @@ class WriteBack:
             self.ask_commit()
         if journal.wants_checkpoint:
             self.ask_checkpoint()
-
-    def _tell_memory_changed(self) -> None:
-        for subscriber in self.when_memory_changed:
-            subscriber()
 
     # --- commits ---
     def commit_due(self, *, late: bool = False) -> Job[int] | None:
@@ -175,6 +169,6 @@ class WriteBack:
         """A checkpoint is over, however it ended, or none was due."""
         came_home, self._comes_home = self._comes_home, False
         if came_home:
-            self._tell_memory_changed()  # what was dirty can go now
+            self._engine.reclaim.look()  # what was dirty can go now
         self._engine.log_space.serve()
         self._look_at_journal()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from deferfs.limits import DIRTY_WAIT_SECONDS_MAX
+from deferfs.crash.stepping import SteppingDriver
+from deferfs.limits import DIRTY_WAIT_SECONDS_MAX, MEMORY_SHORT
 from deferfs.store.io import Job
+from deferfs.volume.background_reclaim import BackgroundReclaim
 from deferfs.volume.cleanup import Cleanup
 from deferfs.volume.payment import Payment
+from deferfs.volume.shortage import reclaim_goal
 from deferfs.volume.waits import Committed, DebtsFit, Granted, LessDirty, Released, Task, Wait
 from deferfs.volume.write_back import WriteBack
 from tests.property.faults import fault
@@ -163,6 +166,69 @@ def a_payment_makes_dirty_what_it_likes(patch: pytest.MonkeyPatch) -> None:
         yield from ()
 
     patch.setattr(Cleanup, "before_payment", before_payment)
+
+
+# --- memory ---
+@fault("memory_comes_back")
+def the_kernel_is_not_asked_to_forget(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SteppingDriver, "drop_entries", lambda driver: 0)
+
+
+@fault("memory_comes_back")
+def reclaim_leaves_off_where_it_began(patch: pytest.MonkeyPatch) -> None:
+    """Where memory is just not short any more."""
+    patch.setattr(BackgroundReclaim, "_goal", lambda reclaim: int(MEMORY_SHORT * reclaim._memory.limit_bytes))
+
+
+@fault("memory_comes_back")
+def what_is_dirty_is_not_written_back_for_memory(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(WriteBack, "ask", lambda write_back: None)
+
+
+@fault("memory_comes_back")
+def what_has_come_home_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    original = WriteBack.checkpoint_ended
+
+    def checkpoint_ended(write_back: WriteBack) -> None:
+        write_back._comes_home = False
+        original(write_back)
+
+    patch.setattr(WriteBack, "checkpoint_ended", checkpoint_ended)
+
+
+@fault("memory_comes_back")
+def reclaim_that_is_off_goes_on(patch: pytest.MonkeyPatch) -> None:
+    def set_works(reclaim: BackgroundReclaim, works: bool) -> None:
+        reclaim._ask()
+
+    patch.setattr(BackgroundReclaim, "set_works", set_works)
+
+
+@fault("memory_comes_back")
+def the_kernels_pressure_takes_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(BackgroundReclaim, "_goal", lambda reclaim: reclaim_goal(reclaim._memory))
+
+
+@fault("memory_comes_back")
+def the_kernels_pressure_leaves_the_backlog(patch: pytest.MonkeyPatch) -> None:
+    def under_pressure(reclaim: BackgroundReclaim) -> None:
+        reclaim._pressed_to = reclaim._memory.used * 7 // 8
+        reclaim._ask()
+
+    patch.setattr(BackgroundReclaim, "under_pressure", under_pressure)
+
+
+@fault("memory_comes_back")
+def the_kernels_pressure_never_ends(patch: pytest.MonkeyPatch) -> None:
+    """What was asked for once is kept to for good."""
+    original = BackgroundReclaim.run
+
+    def run(reclaim: BackgroundReclaim) -> Task[None]:
+        pressed_to = reclaim._pressed_to
+        yield from original(reclaim)
+        reclaim._pressed_to = pressed_to // 2
+
+    patch.setattr(BackgroundReclaim, "run", run)
 
 
 BACKGROUND = tuple(name for name in FAULTS if name not in _OTHERS)

@@ -14,8 +14,9 @@ from deferfs.crash.runs import random_actions
 from deferfs.crash.stepping import SteppingDriver
 from deferfs.crash.twin import Twin
 from deferfs.crash.world import SHORT_JOURNAL_BLOCKS, Shape, World, pattern
-from deferfs.limits import CLEANUP_DIRTY_FRACTION, WRITE_BACK_FRACTION
+from deferfs.limits import CLEANUP_DIRTY_FRACTION, INODE_COST_BYTES, WRITE_BACK_FRACTION
 from deferfs.volume import attributes
+from deferfs.volume.shortage import reclaim_goal
 from deferfs.volume.waits import Granted, LessDirty, Wait
 from deferfs.volume.write_back import LOOK_OPERATIONS
 from tests.property.debt_sweeps import STRICT, hand_over, owing
@@ -267,3 +268,89 @@ def _within_its_share(world: World, inos: list[int]) -> None:
     require(not twin.volume.inodes.debts.count, "a payment that waits for write-back never ends")
     driver.finish_standing()
     store.memory.set_limit(world.shape.memory_bytes)
+
+
+# --- memory ---
+def memory_comes_back(seed: int) -> int:
+    """Memory is reclaimed in the background when that is due alone: clean inodes and blocks, what the kernel holds,
+    then what is dirty, when it has come home. An eighth when the kernel is short of memory. Nothing when it is off."""
+    world = World(replace(_SHAPE, memory_bytes=8 << 20), seed)
+    twin, driver = world.twin, world.twin.driver
+    reclaim, memory = driver.engine.reclaim, twin.volume.store.memory
+    files = _files(twin, 120)
+    twin.sync()
+    driver.bring_home()
+    _let_reclaim_end(driver)
+    _down_to_its_goal(twin)
+    require(len(twin.lookups) < len(files), "memory is short, and the kernel is not asked to forget anything")
+    memory.set_limit(world.shape.memory_bytes)
+    for turn, ino in enumerate(files):
+        twin.setattr(ino, mode=0o600 + turn % 8)
+    memory.set_limit(memory.used)
+    reclaim.look()
+    driver.turn_of_reclaim(_STEPS)
+    require(memory.used > reclaim_goal(memory), "nothing is dirty")
+    write_back = driver.engine.write_back
+    require(write_back.commit_asked and write_back.checkpoint_asked, "what is dirty is to go, and is not written back")
+    keep_up(driver)
+    require(reclaim.due, "what was dirty has come home, memory is short, and it is not looked at")
+    _let_reclaim_end(driver)
+    memory.set_limit(world.shape.memory_bytes)
+    _as_the_kernel_asks(twin, files)
+    twin.verify()
+    world.explore(limits=_FEW)
+    return world.judged
+
+
+def _let_reclaim_end(driver: SteppingDriver) -> None:
+    for _ in range(100):
+        if not driver.engine.reclaim.due and driver.reclaiming is None:
+            return
+        driver.turn_of_reclaim(_STEPS)
+        keep_up(driver)
+    require(False, "background reclaim never ends")
+
+
+def _down_to_its_goal(twin: Twin) -> None:
+    """Nothing is dirty, and all can go once the kernel lets it."""
+    driver, memory, reclaim = twin.driver, twin.volume.store.memory, twin.driver.engine.reclaim
+    stays = twin.volume.store.pinned_bytes + memory.accounts["tables"]()
+    require(not reclaim.due, "reclaim is due, and there is plenty of memory")
+    memory.set_limit((stays + len(twin.lookups) // 2 * INODE_COST_BYTES) * 4 // 3)
+    before = memory.used
+    reclaim.set_works(False)
+    reclaim.look()
+    driver.turn_of_reclaim(_STEPS)
+    require(memory.used == before, "reclaim is switched off, and takes memory")
+    reclaim.set_works(True)
+    require(reclaim.due, "reclaim is switched on, and does not look")
+    driver.turn_of_reclaim(_STEPS)
+    require(driver.reclaiming is None, "reclaim of clean memory waits for something")
+    require(memory.used <= reclaim_goal(memory), "reclaim ends above its goal, and more could go")
+
+
+def _as_the_kernel_asks(twin: Twin, files: list[int]) -> None:
+    driver, memory = twin.driver, twin.volume.store.memory
+    twin.sync()
+    driver.bring_home()
+    for ino in files:
+        twin.look_up(ino)
+    for number in range(4):
+        twin.unlink(ROOT, b"%d" % number)
+    for ino in sorted(twin.lookups):
+        twin.forget(ino)
+    twin.sync()
+    driver.bring_home()
+    _let_reclaim_end(driver)
+    waits = twin.volume.gc.queued
+    before = memory.used
+    driver.engine.reclaim.under_pressure()
+    require(
+        driver.engine.cleanup.pushed == bool(waits), "the kernel is short of memory, and what waits is not cleaned up"
+    )
+    driver.turn_of_reclaim(_STEPS)
+    require(memory.used <= before * 7 // 8 or not twin.volume.inodes.lru, "the kernel asks for memory, and gets little")
+    used = memory.used
+    driver.engine.reclaim.set_works(True)
+    driver.turn_of_reclaim(_STEPS)
+    require(memory.used == used, "memory is given back for pressure that is over")

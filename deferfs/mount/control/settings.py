@@ -59,11 +59,11 @@ async def _poll(runtime: Runtime, limit_us: int) -> None:
 
 
 async def _background_reclaim(runtime: Runtime, on: bool) -> None:
-    runtime.reclaimer.set_works(on)
+    runtime.engine.reclaim.set_works(on)
 
 
 async def _memory(runtime: Runtime, size: int) -> None:
-    runtime.reclaimer.set_memory(size)
+    runtime.engine.reclaim.set_memory(size)
 
 
 async def _throttle_inodes(runtime: Runtime, limit: int) -> None:

@@ -92,15 +92,14 @@ class Runtime:
         self.blockgc = BlockGc(engine, drive)
         eviction = Eviction(engine, drive)
         self.forgets = Forgets(volume, self.checker, eviction.place)
-        self.reclaimer = Reclaimer(engine, drive, write_back, self.workers.push, works=background_reclaim)
+        self.reclaimer = Reclaimer(engine, tasks)
+        engine.reclaim.works = background_reclaim
         self.throttle = Admission(engine, tasks, being_killed)
         self.freezer = Freezer(engine, tasks, being_killed)
         self.closing = Closing(engine, drive, self.forgets, self.freezer)
         tasks.unread = self._has_unread_forgets
-        self.pressure = PressureWatch([], self.reclaimer.under_pressure)
+        self.pressure = PressureWatch([], engine.reclaim.under_pressure)
         """What the kernel reports; without a mount, nothing."""
-
-        write_back.when_memory_changed.append(self.reclaimer.look)
 
         # what requests need, without a call in between
         files = FileData(engine, tasks, instruments, executor)
