@@ -98,6 +98,13 @@ def _thaw(world: World, n: Numbers) -> None:
     standing.thaw(world.twin)
 
 
+def _time_of_freeze(world: World, n: Numbers) -> None:
+    """Time passes, and a freeze that is overdue ends by itself."""
+    driver = world.twin.driver
+    driver.now_seconds += n[0] % 1000
+    driver.begin_expire(world.twin.require_broken)
+
+
 def _limit_backlog(world: World, n: Numbers) -> None:
     """What deletes is held back from so many inodes on, or not at all."""
     world.twin.driver.engine.throttle.inodes = (0, 1, 2, 1 << 20)[n[0] % 4]
@@ -139,6 +146,7 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "go_on_all": _go_on_all,
     "freeze": _freeze,
     "thaw": _thaw,
+    "time_of_freeze": _time_of_freeze,
     "limit_backlog": _limit_backlog,
     "rest": _rest,
     "write_back": _write_back,

@@ -52,6 +52,9 @@ class SteppingDriver(Driver):
         """It is about to be thawed."""
         self.meanwhile: list[Callable[[], None]] = []
         """What happens while an operation waits for blocks, once each: the last one first."""
+        self.now_seconds = 0.0
+        """How much time has passed, for the limit of a freeze."""
+        self.engine.freezing.seconds = lambda: self.now_seconds
         self._steps = 0
         self._stepping: set[int] = set()
         self._switching: Standing | None = None
@@ -185,6 +188,12 @@ class SteppingDriver(Driver):
         if self._switching is None and self.volume.store.frozen:
             self.on_thaw()
             self._switch("thaw", self.engine.freezing.thaw(), _nothing, failed)
+
+    def begin_expire(self, failed: Callable[[FsError], None]) -> None:
+        """Begin to end a freeze that has lasted too long."""
+        if self._switching is None and self.engine.freezing.overdue:
+            self.on_thaw()
+            self._switch("expiry", self.engine.freezing.expire(), _nothing, failed)
 
     def _switch(self, name: str, task: Task[None], then: Callable[[], None], failed: Callable[[FsError], None]) -> None:
         standing = self.begin(name, task, lambda _: then(), failed)

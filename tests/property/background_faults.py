@@ -9,6 +9,7 @@ from deferfs.limits import DIRTY_WAIT_SECONDS_MAX, MEMORY_SHORT
 from deferfs.store.io import Job
 from deferfs.volume.background_reclaim import BackgroundReclaim
 from deferfs.volume.cleanup import Cleanup
+from deferfs.volume.freezing import Freezing
 from deferfs.volume.payment import Payment
 from deferfs.volume.shortage import reclaim_goal
 from deferfs.volume.waits import Committed, DebtsFit, Granted, LessDirty, Released, Task, Wait
@@ -229,6 +230,39 @@ def the_kernels_pressure_never_ends(patch: pytest.MonkeyPatch) -> None:
         reclaim._pressed_to = pressed_to // 2
 
     patch.setattr(BackgroundReclaim, "run", run)
+
+
+# --- freezing ---
+@fault("frozen_too_long")
+def a_freeze_lasts_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Freezing, "overdue", False)
+
+
+@fault("frozen_too_long")
+def a_freeze_without_a_limit_ends_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        Freezing, "overdue", property(lambda freezing: freezing.seconds() - freezing.began >= freezing.limit_seconds)
+    )
+
+
+@fault("frozen_too_long")
+def a_thaw_that_fails_ends_the_freeze(patch: pytest.MonkeyPatch) -> None:
+    """Changes are possible, and the image is marked clean."""
+    original = Freezing._mark_in_use
+
+    def mark_in_use(freezing: Freezing) -> Task[None]:
+        try:
+            yield from original(freezing)
+        except OSError:
+            pass
+
+    patch.setattr(Freezing, "_mark_in_use", mark_in_use)
+
+
+@fault("frozen_too_long")
+def a_thaw_that_comes_too_late_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    """The copy that was made may be torn."""
+    patch.setattr(Freezing, "_why_not_frozen", lambda freezing: "not frozen")
 
 
 BACKGROUND = tuple(name for name in FAULTS if name not in _OTHERS)

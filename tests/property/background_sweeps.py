@@ -14,6 +14,8 @@ from deferfs.crash.runs import random_actions
 from deferfs.crash.stepping import SteppingDriver
 from deferfs.crash.twin import Twin
 from deferfs.crash.world import SHORT_JOURNAL_BLOCKS, Shape, World, pattern
+from deferfs.device import Fault, Request
+from deferfs.errors import FsError
 from deferfs.limits import CLEANUP_DIRTY_FRACTION, INODE_COST_BYTES, WRITE_BACK_FRACTION
 from deferfs.volume import attributes
 from deferfs.volume.shortage import reclaim_goal
@@ -22,7 +24,7 @@ from deferfs.volume.write_back import LOOK_OPERATIONS
 from tests.property.debt_sweeps import STRICT, hand_over, owing
 from tests.property.spill_sweeps import require
 from tests.property.sweeps import FILE
-from tests.property.waiting_sweeps import delete, write_whole
+from tests.property.waiting_sweeps import delete, freeze, write_whole
 
 _FEW = Limits(torn=2, states_per_epoch=12, within=4)
 _STEPS = 1 << 16
@@ -354,3 +356,53 @@ def _as_the_kernel_asks(twin: Twin, files: list[int]) -> None:
     driver.engine.reclaim.set_works(True)
     driver.turn_of_reclaim(_STEPS)
     require(memory.used == used, "memory is given back for pressure that is over")
+
+
+# --- freezing ---
+def frozen_too_long(seed: int) -> int:
+    """A freeze that nothing ends is ended by its limit, unless there is none; a thaw that fails is tried again later.
+    What waited goes on, and a thaw that comes too late is told so."""
+    world = World(_SHAPE, seed)
+    twin, driver = world.twin, world.twin.driver
+    freezing = driver.engine.freezing
+    ino = twin.create(ROOT, b"file", FILE)
+    assert ino is not None
+    freezing.limit_seconds = 600
+    for failures in range(2):
+        freeze(twin)
+        standing.setattr(twin, ino, 0o600 + failures)
+        driver.now_seconds += 599
+        driver.begin_expire(twin.require_broken)
+        require(twin.volume.store.frozen, "a freeze is ended before its limit")
+        driver.now_seconds += 2
+        if failures:
+            twin.below.add(Fault(frozenset({Request.WRITE}), sticky=False))
+            _expire(twin)
+            require(twin.volume.store.frozen, "a freeze ends, and the image is marked clean")
+            require(not freezing.overdue, "a thaw that fails is tried again without a pause")
+            driver.now_seconds += 600
+        require(freezing.overdue, "a freeze has no end")
+        _expire(twin)
+        require(not twin.volume.store.frozen, "a freeze that is overdue does not end")
+        while driver.step_any():
+            pass
+        require(not driver.standing, "what waited for the end of a freeze does not go on")
+        try:
+            driver.thaw()
+        except FsError as error:
+            require("not frozen any more" in error.detail, "a thaw that comes too late is not told so")
+    freezing.limit_seconds = 0
+    freeze(twin)
+    driver.now_seconds += 1e9
+    require(not freezing.overdue, "a freeze without a limit has an end")
+    driver.thaw()
+    twin.verify()
+    world.explore(limits=_FEW)
+    return world.judged
+
+
+def _expire(twin: Twin) -> None:
+    driver = twin.driver
+    driver.begin_expire(twin.require_broken)
+    while driver.is_switching:
+        require(driver.step_any(), "the end of a freeze waits for ever")

@@ -71,6 +71,7 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "unmounted_while_cleaning": ending_sweeps.unmounted_while_cleaning,
     "written_back": background_sweeps.written_back,
     "memory_comes_back": background_sweeps.memory_comes_back,
+    "frozen_too_long": background_sweeps.frozen_too_long,
     "paid_when_due": background_sweeps.paid_when_due,
     "evicted_on_the_way_home": debt_sweeps.evicted_on_the_way_home,
 }

@@ -69,7 +69,7 @@ def _write_to(twin: Twin, ino: int, blocks: int) -> None:
     require(twin.model.nodes[ino].size == blocks * BLOCK, "a write is refused space that is to be had")
 
 
-def _frozen(twin: Twin) -> None:
+def freeze(twin: Twin) -> None:
     """Freeze the volume."""
     driver = twin.driver
     standing.freeze(twin)
@@ -118,7 +118,7 @@ def space_is_found(seed: int) -> int:
             twin.write(filler, 0, pattern(1, 40 * BLOCK))
             delete(twin, b"large", ino)
             if later == "frozen":
-                _frozen(twin)
+                freeze(twin)
             if later == "standing":
                 act(world, "inactivation_step", (0, 0))
             _write_to(twin, after, blocks - 4)

@@ -100,7 +100,7 @@ async def _drain(runtime: Runtime, seconds: float) -> None:
 
 
 async def _freeze_limit(runtime: Runtime, seconds: float) -> None:
-    runtime.freezer.limit_seconds = seconds
+    runtime.engine.freezing.limit_seconds = seconds
 
 
 async def _gc(runtime: Runtime, action: tuple[str, str]) -> None:
