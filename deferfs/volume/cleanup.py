@@ -283,6 +283,18 @@ class Cleanup:
         if not inactivation.begin():
             return True
         start = self._engine.now_ns()
+        if not (yield from self._steps_of(inactivation, inode, background=background, deferred=deferred)):
+            return False
+        inactivation.finish()
+        self.told()
+        self.on_inactivated(inode, start)
+        yield StepDone(background=background, last=True)
+        return True
+
+    def _steps_of(
+        self, inactivation: Inactivation, inode: InCoreInode, *, background: bool, deferred: bool
+    ) -> Task[bool]:
+        """All its transactions; False when inodegc was stopped between two."""
 
         def step(plan: Plan) -> bool:
             done = inactivation.step(plan)
@@ -294,16 +306,9 @@ class Cleanup:
             yield StepDone(background=background, last=False)
             if deferred:
                 yield from self._within_means()
-            if self._told_to_stop():
+            if self.stopped:
                 return False
-        inactivation.finish()
-        self.told()
-        self.on_inactivated(inode, start)
-        yield StepDone(background=background, last=True)
         return True
-
-    def _told_to_stop(self) -> bool:
-        return self.stopped
 
     def _within_means(self) -> Task[None]:
         """Before a transaction, with nothing held: wait until no more than the share of cleanup is dirty, unless an

@@ -74,8 +74,9 @@ class FileData:
             return None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def write(self, ino: int, offset: int, data: bytes) -> int:
-        """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing."""
+    async def write(self, ino: int, offset: int, data: bytes, *, whole: bool = False) -> int:
+        """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing;
+        with `whole`, also when it is not all."""
         engine = self._engine
         if engine.write_out.too_much:
             await self._drive(engine.write_out.let_in())
@@ -93,7 +94,9 @@ class FileData:
                     if self._volume.due:
                         await self._drive(engine.eviction.wait_for(engine.place_due()))
                     return done
-        return await self._drive(writing.write_all(engine, writing.part_of(engine, ino), offset, data, done))
+        return await self._drive(
+            writing.write_all(engine, writing.part_of(engine, ino), offset, data, done, whole=whole)
+        )
 
     async def sync(self) -> None:
         """Everything applied so far becomes durable, timed as a wait."""
