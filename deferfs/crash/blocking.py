@@ -98,6 +98,11 @@ def _thaw(world: World, n: Numbers) -> None:
     standing.thaw(world.twin)
 
 
+def _worker(world: World, n: Numbers) -> None:
+    """A worker takes a batch when it is not to stand back, or goes on with it."""
+    world.twin.driver.turn_of_worker(1 + n[0] % 6, late=n[1] % 4 == 0)
+
+
 def _time_of_freeze(world: World, n: Numbers) -> None:
     """Time passes, and a freeze that is overdue ends by itself."""
     driver = world.twin.driver
@@ -150,4 +155,5 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "limit_backlog": _limit_backlog,
     "rest": _rest,
     "write_back": _write_back,
+    "worker": _worker,
 }

@@ -40,6 +40,8 @@ class SteppingDriver(Driver):
         """Those of them that clean up an inode that was taken."""
         self.paying: Standing | None = None
         """That of them which pays access times."""
+        self.working: Standing | None = None
+        """That of them which is a worker of inodegc."""
         self.reclaiming: Standing | None = None
         """That of them which reclaims memory in the background."""
         self.on_freeze: Callable[[], int] = lambda: 0
@@ -99,6 +101,8 @@ class SteppingDriver(Driver):
                     self.paying = None
                 if standing is self.reclaiming:
                     self.reclaiming = None
+                if standing is self.working:
+                    self.working = None
 
     def _answer(self, standing: Standing, wait: Wait) -> None:
         try:
@@ -170,7 +174,7 @@ class SteppingDriver(Driver):
         while self.standing:
             self.standing.pop().drop()
         self.inactivations.clear()
-        self._switching = self.paying = self.reclaiming = None
+        self._switching = self.paying = self.reclaiming = self.working = None
 
     # --- freezing ---
     @property
@@ -345,6 +349,20 @@ class SteppingDriver(Driver):
         for _ in range(steps):
             if self.reclaiming is None or not self.step(self.reclaiming):
                 break
+
+    def turn_of_worker(self, steps: int, *, late: bool = False) -> None:
+        """The worker of the first queue takes a batch, when it is not to stand back, or goes on by so many of its
+        waits. `late`: the time of each passes."""
+        if self.working is None:
+            standing = self.begin("worker", self._turn_of_worker())
+            self.working = standing if standing.wait is not None else None
+        for _ in range(steps):
+            if self.working is None or not self.step(self.working, late=late):
+                break
+
+    def _turn_of_worker(self) -> Task[bool]:
+        yield from self.engine.workers.stand_back(0)
+        return (yield from self.engine.workers.batch(0))
 
     def drop_entries(self) -> int:
         return self.on_drop_entries()

@@ -137,6 +137,7 @@ class World:
             discard=shape.discard,
             atime=shape.atime,
         )
+        self.twin.driver.engine.workers.requests = lambda: self.twin.history.last
         self.twin.driver.on_drop_entries = functools.partial(drop_entries, self.twin)
 
     @property

@@ -109,6 +109,7 @@ class Cleanup:
         """Have what is queued, owed, or being worked on, done without delay. What has failed keeps its pause."""
         if self._gc.queued or self._gc.running:
             self.pushed = True
+            self._engine.workers.gathered = True
         self._engine.payment.hurry()
         self.on_push()
 

@@ -12,6 +12,7 @@ else is decided with a wait in it is a task too, in the module of its subject:
     durability   commit, sync, fsync, barriers, the share that may be dirty
     write_out    barriers for file data, before an fsync or the kernel's own limit has to wait for much of it
     write_back   when a commit and a checkpoint begin
+    workers      when inodegc's workers stand back, and what they take at a time
     payment      when owed access times are paid, and how many
     background_reclaim  memory that comes back before it is short
     throttle     callers that add to the backlog
@@ -48,6 +49,7 @@ from deferfs.volume.space import SpaceReclaimer
 from deferfs.volume.throttle import Throttle
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import Task
+from deferfs.volume.workers import Workers
 from deferfs.volume.write_back import WriteBack
 from deferfs.volume.write_out import WriteOut
 
@@ -86,6 +88,7 @@ class Engine:
         self.throttle = Throttle(self)
         self.cleanup = Cleanup(self)
         self.payment = Payment(self)
+        self.workers = Workers(self)
         self.eviction = Eviction(self)
         self.reclaim = BackgroundReclaim(self)
         self.space = SpaceReclaimer(self)

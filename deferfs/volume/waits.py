@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deferfs.volume.cleanup import Cleanup
     from deferfs.volume.freezing import Freezing
     from deferfs.volume.throttle import Ticket
+    from deferfs.volume.workers import Workers
     from deferfs.volume.write_back import WriteBack
     from deferfs.volume.write_out import WriteOut
 
@@ -103,6 +104,32 @@ class EndOfTurn(Wait):
     def __init__(self, *, background: bool) -> None:
         super().__init__()
         self.background = background
+
+
+class StoodBack(Wait):
+    """Requests have had a while to themselves, or cleanup cannot wait any longer."""
+
+    __slots__ = ("cleanup",)
+
+    def __init__(self, cleanup: Cleanup, seconds_max: float) -> None:
+        super().__init__(seconds_max)
+        self.cleanup = cleanup
+
+    def over(self) -> bool:
+        return self.cleanup.waited_for() or self.cleanup.stopped
+
+
+class Gathered(Wait):
+    """A batch of inodes has come together, or is not to gather any longer."""
+
+    __slots__ = ("workers",)
+
+    def __init__(self, workers: Workers, seconds_max: float) -> None:
+        super().__init__(seconds_max)
+        self.workers = workers
+
+    def over(self) -> bool:
+        return self.workers.gathered
 
 
 class Pace(Wait):

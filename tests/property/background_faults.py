@@ -6,13 +6,15 @@ import pytest
 
 from deferfs.crash.stepping import SteppingDriver
 from deferfs.limits import DIRTY_WAIT_SECONDS_MAX, MEMORY_SHORT
+from deferfs.reclaim.pace import Pace
 from deferfs.store.io import Job
 from deferfs.volume.background_reclaim import BackgroundReclaim
 from deferfs.volume.cleanup import Cleanup
 from deferfs.volume.freezing import Freezing
 from deferfs.volume.payment import Payment
 from deferfs.volume.shortage import reclaim_goal
-from deferfs.volume.waits import Committed, DebtsFit, Granted, LessDirty, Released, Task, Wait
+from deferfs.volume.waits import Committed, DebtsFit, Gathered, Granted, LessDirty, Released, Task, Wait
+from deferfs.volume.workers import Workers
 from deferfs.volume.write_back import WriteBack
 from tests.property.faults import fault
 from tests.property.waiting_faults import FAULTS
@@ -263,6 +265,33 @@ def a_thaw_that_fails_ends_the_freeze(patch: pytest.MonkeyPatch) -> None:
 def a_thaw_that_comes_too_late_is_not_told(patch: pytest.MonkeyPatch) -> None:
     """The copy that was made may be torn."""
     patch.setattr(Freezing, "_why_not_frozen", lambda freezing: "not frozen")
+
+
+# --- workers of inodegc ---
+@fault("workers_give_way")
+def workers_never_stand_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Workers, "stand_back", lambda workers, number: iter(()))
+
+
+@fault("workers_give_way")
+def workers_stand_back_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """As long as requests stream in."""
+    patch.setattr("deferfs.volume.workers.GC_LOOKS_MAX", 1 << 30)
+
+
+@fault("workers_give_way")
+def workers_stand_back_from_what_is_waited_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Cleanup, "pressed", lambda cleanup: False)
+
+
+@fault("workers_give_way")
+def a_batch_is_taken_whatever_the_pace(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pace, "batch", lambda pace, count_max: count_max)
+
+
+@fault("workers_give_way")
+def a_batch_gathers_although_it_is_waited_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Gathered, "over", lambda wait: False)
 
 
 BACKGROUND = tuple(name for name in FAULTS if name not in _OTHERS)

@@ -14,22 +14,19 @@ from deferfs.crash.runs import random_actions
 from deferfs.crash.stepping import SteppingDriver
 from deferfs.crash.twin import Twin
 from deferfs.crash.world import SHORT_JOURNAL_BLOCKS, Shape, World, pattern
-from deferfs.device import Fault, Request
-from deferfs.errors import FsError
-from deferfs.limits import CLEANUP_DIRTY_FRACTION, INODE_COST_BYTES, WRITE_BACK_FRACTION
+from deferfs.limits import CLEANUP_DIRTY_FRACTION, WRITE_BACK_FRACTION
 from deferfs.volume import attributes
-from deferfs.volume.shortage import reclaim_goal
 from deferfs.volume.waits import Granted, LessDirty, Wait
 from deferfs.volume.write_back import LOOK_OPERATIONS
 from tests.property.debt_sweeps import STRICT, hand_over, owing
 from tests.property.spill_sweeps import require
 from tests.property.sweeps import FILE
-from tests.property.waiting_sweeps import delete, freeze, write_whole
+from tests.property.waiting_sweeps import delete, write_whole
 
-_FEW = Limits(torn=2, states_per_epoch=12, within=4)
-_STEPS = 1 << 16
+FEW = Limits(torn=2, states_per_epoch=12, within=4)
+STEPS = 1 << 16
 """Enough for any job."""
-_SHAPE = Shape(room=600, journal_blocks=SHORT_JOURNAL_BLOCKS)
+SHAPE = Shape(room=600, journal_blocks=SHORT_JOURNAL_BLOCKS)
 _WAITING = frozenset(
     {"stand_create", "stand_unlink", "stand_setattr", "stand_truncate", "stand_write", "stand_fsync", "stand_sync"}
     | {"create", "write", "remove", "setxattr", "removexattr", "fsync", "write_back", "go_on", "go_on_all"}
@@ -39,13 +36,13 @@ _WAITING = frozenset(
 def keep_up(driver: SteppingDriver) -> None:
     """The background tasks come to rest: nothing is due any more."""
     write_back = driver.engine.write_back
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         if not (write_back.commit_asked or write_back.checkpoint_asked):
             return
         if write_back.commit_asked:
-            driver.turn_of_commits(_STEPS)
+            driver.turn_of_commits(STEPS)
         if write_back.checkpoint_asked:
-            driver.turn_of_checkpoints(_STEPS)
+            driver.turn_of_checkpoints(STEPS)
     require(False, "the background tasks never come to rest")
 
 
@@ -59,7 +56,7 @@ def require_asked(driver: SteppingDriver) -> None:
         require(comes_home, "an operation waits for log space, and no checkpoint is asked for")
 
 
-def _files(twin: Twin, count: int) -> list[int]:
+def make_files(twin: Twin, count: int) -> list[int]:
     return [ino for number in range(count) if (ino := twin.create(ROOT, b"%d" % number, FILE)) is not None]
 
 
@@ -86,7 +83,7 @@ def written_back(seed: int) -> int:
     for turn in range(12):
         dice = random.Random(f"{seed} {turn}")
         shape = replace(
-            _SHAPE,
+            SHAPE,
             room=150,
             evict=("deferred", "inline")[turn % 2],
             memory_bytes=dice.choice((64 << 20, 160 << 10, 56 << 10)),
@@ -98,16 +95,16 @@ def written_back(seed: int) -> int:
         world.twin.verify()
         if not turn % 6:
             world.twin.driver.finish_jobs()
-            world.explore(limits=_FEW)
+            world.explore(limits=FEW)
         judged += world.judged
     return judged
 
 
 def _ahead_of_operations(memory_bytes: int) -> int:
     """Small changes, with a turn for the background tasks after each."""
-    world = World(replace(_SHAPE, journal_blocks=256, memory_bytes=memory_bytes))
+    world = World(replace(SHAPE, journal_blocks=256, memory_bytes=memory_bytes))
     twin, driver, store = world.twin, world.twin.driver, world.twin.volume.store
-    files = _files(twin, 200)
+    files = make_files(twin, 200)
     twin.sync()
     driver.checkpoint()
     seen = _noted_waits(driver)
@@ -128,9 +125,9 @@ def _ahead_of_operations(memory_bytes: int) -> int:
 
 def _until_all_is_home(seed: int) -> None:
     """A wait for clean memory is for what is committed already, or not yet; the log keeps it where it has room."""
-    twin = World(replace(_SHAPE, journal_blocks=256), seed).twin
+    twin = World(replace(SHAPE, journal_blocks=256), seed).twin
     driver, store = twin.driver, twin.volume.store
-    files = _files(twin, 4)
+    files = make_files(twin, 4)
     for turn in range(6):
         twin.setattr(files[turn % 4], mode=0o600 + turn)
         if turn % 2:
@@ -142,9 +139,9 @@ def _until_all_is_home(seed: int) -> None:
 
 def _large_operations_share_the_log(seed: int) -> None:
     """Two operations that do not fit into one transaction wait, beside what others have changed: for a commit each."""
-    twin = World(replace(_SHAPE, journal_blocks=256), seed).twin
+    twin = World(replace(SHAPE, journal_blocks=256), seed).twin
     driver, journal = twin.driver, twin.volume.store.journal
-    files = _files(twin, 70)
+    files = make_files(twin, 70)
     twin.sync()
     driver.checkpoint()
     keep_up(driver)
@@ -158,8 +155,8 @@ def _large_operations_share_the_log(seed: int) -> None:
     require(len(journal.grants) == 2, "large operations do not wait for the log")
     for _ in range(20):
         require_asked(driver)
-        driver.turn_of_checkpoints(_STEPS)
-        driver.turn_of_commits(_STEPS)
+        driver.turn_of_checkpoints(STEPS)
+        driver.turn_of_commits(STEPS)
         while driver.step_any():
             require_asked(driver)
     driver.finish_standing()
@@ -168,7 +165,7 @@ def _large_operations_share_the_log(seed: int) -> None:
 
 def _freed_blocks_are_wanted(seed: int) -> None:
     """A disk is full but for what was freed and is not committed."""
-    twin = World(replace(_SHAPE, room=150), seed).twin
+    twin = World(replace(SHAPE, room=150), seed).twin
     blocks = attributes.statfs(twin.volume).available - 20
     ino = write_whole(twin, b"large", blocks)
     twin.sync()
@@ -198,18 +195,18 @@ def paid_when_due(seed: int) -> int:
     require(not payment.due, "a payment is due while inodegc rests")
     driver.engine.cleanup.resume()
     require(payment.due, "inodegc goes on, and no payment does")
-    driver.turn_of_payments(_STEPS)
+    driver.turn_of_payments(STEPS)
     require(not debts.count, "the end of payment is waited for, and some inodes owe")
     _owe_again(world, inos)
     payment.asked = False
-    driver.turn_of_payments(_STEPS, late=True)
+    driver.turn_of_payments(STEPS, late=True)
     require(not debts.count, "old debts are not paid")
     _room_is_wanted(world, inos)
     _within_its_share(world, inos)
     twin.check_access_times()
     twin.verify()
     act(world, "unmount", ())
-    world.explore(first, limits=_FEW)
+    world.explore(first, limits=FEW)
     return world.judged
 
 
@@ -232,7 +229,7 @@ def _each_is_paid_in_turn(world: World, inos: list[int]) -> None:
     for _ in range(4):
         _owe_again(world, inos)
         require(payment.due, "half of the table of debts is in use, and no payment is due")
-        driver.turn_of_payments(_STEPS)
+        driver.turn_of_payments(STEPS)
         left = set(debts.debtors(0, debts.places))
         require(len(left) <= debts.count_max // 4, "more than a quarter of the table is left of what was due")
         require(len(left) > 0, "debts are paid that others of their blocks may join")
@@ -249,7 +246,7 @@ def _room_is_wanted(world: World, inos: list[int]) -> None:
     waiting = driver.begin("room", driver.engine.cleanup.room_for_debts())
     require(waiting.wait is not None, "a full table of debts is not waited for")
     require(driver.engine.payment.due, "an operation waits for room in the table of debts, and no payment is due")
-    driver.turn_of_payments(_STEPS)
+    driver.turn_of_payments(STEPS)
     require(driver.step(waiting), "a payment makes no room in the table")
 
 
@@ -270,139 +267,3 @@ def _within_its_share(world: World, inos: list[int]) -> None:
     require(not twin.volume.inodes.debts.count, "a payment that waits for write-back never ends")
     driver.finish_standing()
     store.memory.set_limit(world.shape.memory_bytes)
-
-
-# --- memory ---
-def memory_comes_back(seed: int) -> int:
-    """Memory is reclaimed in the background when that is due alone: clean inodes and blocks, what the kernel holds,
-    then what is dirty, when it has come home. An eighth when the kernel is short of memory. Nothing when it is off."""
-    world = World(replace(_SHAPE, memory_bytes=8 << 20), seed)
-    twin, driver = world.twin, world.twin.driver
-    reclaim, memory = driver.engine.reclaim, twin.volume.store.memory
-    files = _files(twin, 120)
-    twin.sync()
-    driver.bring_home()
-    _let_reclaim_end(driver)
-    _down_to_its_goal(twin)
-    require(len(twin.lookups) < len(files), "memory is short, and the kernel is not asked to forget anything")
-    memory.set_limit(world.shape.memory_bytes)
-    for turn, ino in enumerate(files):
-        twin.setattr(ino, mode=0o600 + turn % 8)
-    memory.set_limit(memory.used)
-    reclaim.look()
-    driver.turn_of_reclaim(_STEPS)
-    require(memory.used > reclaim_goal(memory), "nothing is dirty")
-    write_back = driver.engine.write_back
-    require(write_back.commit_asked and write_back.checkpoint_asked, "what is dirty is to go, and is not written back")
-    keep_up(driver)
-    require(reclaim.due, "what was dirty has come home, memory is short, and it is not looked at")
-    _let_reclaim_end(driver)
-    memory.set_limit(world.shape.memory_bytes)
-    _as_the_kernel_asks(twin, files)
-    twin.verify()
-    world.explore(limits=_FEW)
-    return world.judged
-
-
-def _let_reclaim_end(driver: SteppingDriver) -> None:
-    for _ in range(100):
-        if not driver.engine.reclaim.due and driver.reclaiming is None:
-            return
-        driver.turn_of_reclaim(_STEPS)
-        keep_up(driver)
-    require(False, "background reclaim never ends")
-
-
-def _down_to_its_goal(twin: Twin) -> None:
-    """Nothing is dirty, and all can go once the kernel lets it."""
-    driver, memory, reclaim = twin.driver, twin.volume.store.memory, twin.driver.engine.reclaim
-    stays = twin.volume.store.pinned_bytes + memory.accounts["tables"]()
-    require(not reclaim.due, "reclaim is due, and there is plenty of memory")
-    memory.set_limit((stays + len(twin.lookups) // 2 * INODE_COST_BYTES) * 4 // 3)
-    before = memory.used
-    reclaim.set_works(False)
-    reclaim.look()
-    driver.turn_of_reclaim(_STEPS)
-    require(memory.used == before, "reclaim is switched off, and takes memory")
-    reclaim.set_works(True)
-    require(reclaim.due, "reclaim is switched on, and does not look")
-    driver.turn_of_reclaim(_STEPS)
-    require(driver.reclaiming is None, "reclaim of clean memory waits for something")
-    require(memory.used <= reclaim_goal(memory), "reclaim ends above its goal, and more could go")
-
-
-def _as_the_kernel_asks(twin: Twin, files: list[int]) -> None:
-    driver, memory = twin.driver, twin.volume.store.memory
-    twin.sync()
-    driver.bring_home()
-    for ino in files:
-        twin.look_up(ino)
-    for number in range(4):
-        twin.unlink(ROOT, b"%d" % number)
-    for ino in sorted(twin.lookups):
-        twin.forget(ino)
-    twin.sync()
-    driver.bring_home()
-    _let_reclaim_end(driver)
-    waits = twin.volume.gc.queued
-    before = memory.used
-    driver.engine.reclaim.under_pressure()
-    require(
-        driver.engine.cleanup.pushed == bool(waits), "the kernel is short of memory, and what waits is not cleaned up"
-    )
-    driver.turn_of_reclaim(_STEPS)
-    require(memory.used <= before * 7 // 8 or not twin.volume.inodes.lru, "the kernel asks for memory, and gets little")
-    used = memory.used
-    driver.engine.reclaim.set_works(True)
-    driver.turn_of_reclaim(_STEPS)
-    require(memory.used == used, "memory is given back for pressure that is over")
-
-
-# --- freezing ---
-def frozen_too_long(seed: int) -> int:
-    """A freeze that nothing ends is ended by its limit, unless there is none; a thaw that fails is tried again later.
-    What waited goes on, and a thaw that comes too late is told so."""
-    world = World(_SHAPE, seed)
-    twin, driver = world.twin, world.twin.driver
-    freezing = driver.engine.freezing
-    ino = twin.create(ROOT, b"file", FILE)
-    assert ino is not None
-    freezing.limit_seconds = 600
-    for failures in range(2):
-        freeze(twin)
-        standing.setattr(twin, ino, 0o600 + failures)
-        driver.now_seconds += 599
-        driver.begin_expire(twin.require_broken)
-        require(twin.volume.store.frozen, "a freeze is ended before its limit")
-        driver.now_seconds += 2
-        if failures:
-            twin.below.add(Fault(frozenset({Request.WRITE}), sticky=False))
-            _expire(twin)
-            require(twin.volume.store.frozen, "a freeze ends, and the image is marked clean")
-            require(not freezing.overdue, "a thaw that fails is tried again without a pause")
-            driver.now_seconds += 600
-        require(freezing.overdue, "a freeze has no end")
-        _expire(twin)
-        require(not twin.volume.store.frozen, "a freeze that is overdue does not end")
-        while driver.step_any():
-            pass
-        require(not driver.standing, "what waited for the end of a freeze does not go on")
-        try:
-            driver.thaw()
-        except FsError as error:
-            require("not frozen any more" in error.detail, "a thaw that comes too late is not told so")
-    freezing.limit_seconds = 0
-    freeze(twin)
-    driver.now_seconds += 1e9
-    require(not freezing.overdue, "a freeze without a limit has an end")
-    driver.thaw()
-    twin.verify()
-    world.explore(limits=_FEW)
-    return world.judged
-
-
-def _expire(twin: Twin) -> None:
-    driver = twin.driver
-    driver.begin_expire(twin.require_broken)
-    while driver.is_switching:
-        require(driver.step_any(), "the end of a freeze waits for ever")

@@ -47,7 +47,7 @@ async def _gc_in_core(runtime: Runtime, inodes: int) -> None:
 
 
 async def _gc_delay(runtime: Runtime, seconds: float) -> None:
-    runtime.workers.delay_seconds = seconds
+    runtime.engine.workers.delay_seconds = seconds
 
 
 async def _gc_rate(runtime: Runtime, rate: float) -> None:

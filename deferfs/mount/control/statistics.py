@@ -136,7 +136,7 @@ def _gc(runtime: Runtime) -> Gc:
         oldest_seconds=gc.oldest_ns / 1e9,
         workers=workers.count,
         stopped=workers.stopped,
-        delay_seconds=workers.delay_seconds,
+        delay_seconds=runtime.engine.workers.delay_seconds,
         rate=workers.pace.rate,
         inactivation=workers.inactivations.snapshot(),
         queues=[

@@ -88,7 +88,7 @@ class Runtime:
         executor = Executor(engine, drive)
         turns = Turns(engine, tasks, instruments, self.incoming)
         self.payer = Payer(engine, tasks, instruments, turns)
-        self.workers = GcWorkers(engine, drive, instruments, turns, gc_workers)
+        self.workers = GcWorkers(engine, tasks, instruments, turns, gc_workers)
         self.blockgc = BlockGc(engine, drive)
         eviction = Eviction(engine, drive)
         self.forgets = Forgets(volume, self.checker, eviction.place)

@@ -13,7 +13,6 @@ import trio
 from deferfs.limits import GC_TURN_NS
 from deferfs.mount.runtime.pulse import Pulse
 from deferfs.mount.runtime.waits import Timing
-from deferfs.reclaim.pace import Pace
 from deferfs.volume import waits
 
 if TYPE_CHECKING:
@@ -33,7 +32,8 @@ class Turns:
     """Of the transactions of inodegc, whichever task runs them."""
 
     def __init__(self, engine: Engine, tasks: TaskDriver, instruments: Instruments, incoming: IncomingRequests) -> None:
-        self.pace = Pace(_now_ns)
+        self.pace = engine.workers.pace
+        self.pace.clock = _now_ns
         self.inactivations = Timing()
         """From the first step of an inactivation to its end, whichever task ran it."""
         self.hurry = Pulse()
