@@ -98,6 +98,17 @@ def _thaw(world: World, n: Numbers) -> None:
     standing.thaw(world.twin)
 
 
+def _forget_many(world: World, n: Numbers) -> None:
+    """One message, of which most is kept, or what is kept is counted."""
+    twin = world.twin
+    forgetting = twin.driver.engine.forgetting
+    forgetting.keeps, forgetting.at_once = True, 2
+    if n[1] % 2:
+        standing.forget_all(twin, sorted(twin.lookups)[: 2 + n[0] % 6])
+    elif forgetting.waiting:
+        twin.driver.begin("forgets", forgetting.count_kept())
+
+
 def _worker(world: World, n: Numbers) -> None:
     """A worker takes a batch when it is not to stand back, or goes on with it."""
     world.twin.driver.turn_of_worker(1 + n[0] % 6, late=n[1] % 4 == 0)
@@ -156,4 +167,5 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "rest": _rest,
     "write_back": _write_back,
     "worker": _worker,
+    "forget_many": _forget_many,
 }

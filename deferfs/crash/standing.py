@@ -172,11 +172,14 @@ def sync(twin: Twin) -> None:
 
 def forget(twin: Twin, ino: int) -> None:
     """FORGET: inline, its handler waits for the cleanup."""
-    due = twin.volume.inodes.forget(ino, twin.lookups.pop(ino))
-    if due is not None:
-        waiting = twin.driver.engine.eviction.place([due])
-        if waiting:
-            twin.driver.begin("forget", twin.driver.engine.eviction.wait_for(waiting))
+    forget_all(twin, [ino])
+
+
+def forget_all(twin: Twin, inos: list[int]) -> None:
+    """One FORGET message of many inodes."""
+    task = twin.driver.engine.forgetting.forget([(ino, twin.lookups.pop(ino)) for ino in inos])
+    if task is not None:
+        twin.driver.begin("forget", task)
 
 
 def release(twin: Twin, number: int) -> None:

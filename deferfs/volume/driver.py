@@ -34,6 +34,7 @@ from deferfs.volume.waits import (
     EntriesDropped,
     Granted,
     LessDirty,
+    Listen,
     ReadBytes,
     Released,
     Task,
@@ -113,6 +114,8 @@ class Driver:
             return self.device.read(wait.offset, wait.length)
         if isinstance(wait, Barrier):
             self.device.flush()
+        elif isinstance(wait, Listen):
+            self.listen()
         elif isinstance(wait, EntriesDropped):
             return self.drop_entries()
         elif isinstance(wait, Alone):
@@ -126,6 +129,10 @@ class Driver:
                         break  # time passes
                     raise DeadlockError(f"{type(wait).__name__} never ends")
         return None
+
+    def listen(self) -> None:
+        """Count the FORGETs that have come."""
+        self.drive(self.engine.forgetting.count_kept())
 
     def drop_entries(self) -> int:
         """There is no kernel that holds any."""
@@ -208,9 +215,9 @@ class Driver:
     def forget(self, ino: int, count: int) -> None:
         """What the kernel's FORGET does."""
         with self.checker.enter("forget"):
-            due = self.volume.inodes.forget(ino, count)
-            if due is not None:
-                self.place([due])
+            task = self.engine.forgetting.forget([(ino, count)])
+            if task is not None:
+                self.drive(task)
 
     def release(self, reference: ActiveReference) -> None:
         """What the kernel's RELEASE does, with what it leaves to the background."""

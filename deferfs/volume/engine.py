@@ -12,6 +12,7 @@ else is decided with a wait in it is a task too, in the module of its subject:
     durability   commit, sync, fsync, barriers, the share that may be dirty
     write_out    barriers for file data, before an fsync or the kernel's own limit has to wait for much of it
     write_back   when a commit and a checkpoint begin
+    forgetting   what a FORGET message takes back, at once or in slices
     workers      when inodegc's workers stand back, and what they take at a time
     payment      when owed access times are paid, and how many
     background_reclaim  memory that comes back before it is short
@@ -41,6 +42,7 @@ from deferfs.volume.background_reclaim import BackgroundReclaim
 from deferfs.volume.cleanup import Cleanup
 from deferfs.volume.durability import Durability
 from deferfs.volume.eviction import Eviction
+from deferfs.volume.forgetting import Forgetting
 from deferfs.volume.freezing import Freezing
 from deferfs.volume.holding import Holding
 from deferfs.volume.log_space import LogSpace
@@ -90,6 +92,7 @@ class Engine:
         self.payment = Payment(self)
         self.workers = Workers(self)
         self.eviction = Eviction(self)
+        self.forgetting = Forgetting(self)
         self.reclaim = BackgroundReclaim(self)
         self.space = SpaceReclaimer(self)
         self.freezing = Freezing(self)

@@ -147,6 +147,7 @@ class Freezing:
         if self._store.frozen:
             yield from self.thaw()
         engine.cleanup.resume()
+        engine.forgetting.stop()
         for inode in engine.volume.inodes.drop_all():
             engine.volume.gc.enqueue(inode)
         yield from engine.cleanup.flush(engine.now_ns() + drain_seconds * 1e9)

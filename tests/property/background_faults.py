@@ -10,6 +10,8 @@ from deferfs.reclaim.pace import Pace
 from deferfs.store.io import Job
 from deferfs.volume.background_reclaim import BackgroundReclaim
 from deferfs.volume.cleanup import Cleanup
+from deferfs.volume.driver import Driver
+from deferfs.volume.forgetting import Forgetting, Forgotten
 from deferfs.volume.freezing import Freezing
 from deferfs.volume.payment import Payment
 from deferfs.volume.shortage import reclaim_goal
@@ -292,6 +294,45 @@ def a_batch_is_taken_whatever_the_pace(patch: pytest.MonkeyPatch) -> None:
 @fault("workers_give_way")
 def a_batch_gathers_although_it_is_waited_for(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Gathered, "over", lambda wait: False)
+
+
+# --- FORGETs ---
+@fault("forgotten_in_slices")
+def large_messages_are_counted_in_their_handler(patch: pytest.MonkeyPatch) -> None:
+    def forget(forgetting: Forgetting, inodes: Forgotten) -> Task[None]:
+        return forgetting._by_slices(inodes)
+
+    patch.setattr(Forgetting, "forget", forget)
+
+
+@fault("forgotten_in_slices")
+def a_large_message_is_kept_as_a_whole(patch: pytest.MonkeyPatch) -> None:
+    original = Forgetting.forget
+
+    def forget(forgetting: Forgetting, inodes: Forgotten) -> Task[None] | None:
+        if len(inodes) > forgetting.at_once:
+            forgetting._kept.append(inodes)
+            return None
+        return original(forgetting, inodes)
+
+    patch.setattr(Forgetting, "forget", forget)
+
+
+@fault("forgotten_in_slices")
+def the_last_slice_of_a_message_is_lost(patch: pytest.MonkeyPatch) -> None:
+    original = Forgetting.count_kept
+
+    def count_kept(forgetting: Forgetting) -> Task[None]:
+        if len(forgetting._kept) > 1:
+            forgetting._kept.pop()
+        yield from original(forgetting)
+
+    patch.setattr(Forgetting, "count_kept", count_kept)
+
+
+@fault("forgotten_in_slices")
+def a_full_disk_does_not_count_what_is_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Driver, "listen", lambda driver: None)
 
 
 BACKGROUND = tuple(name for name in FAULTS if name not in _OTHERS)

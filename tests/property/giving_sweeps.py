@@ -13,12 +13,13 @@ from deferfs.crash.world import World
 from deferfs.device import Fault, Request
 from deferfs.errors import FsError
 from deferfs.limits import GC_LOOKS_MAX, INODE_COST_BYTES
+from deferfs.volume import attributes
 from deferfs.volume.shortage import reclaim_goal
 from deferfs.volume.waits import Gathered, StoodBack, Wait
 from tests.property.background_sweeps import FEW, SHAPE, STEPS, keep_up, make_files
 from tests.property.spill_sweeps import require
 from tests.property.sweeps import FILE
-from tests.property.waiting_sweeps import delete, freeze
+from tests.property.waiting_sweeps import delete, freeze, write_whole
 
 
 # --- memory ---
@@ -224,3 +225,46 @@ def _batches(world: World, inos: list[int]) -> None:
     driver.finish_standing()
     require(inos[17] not in twin.volume.inodes.table, "what is waited for is not in the next batch")
     driver.collect()
+
+
+# --- FORGETs ---
+def forgotten_in_slices(seed: int) -> int:
+    """A large FORGET message is kept, and counted in slices, with turns for others between them; on a full disk, before
+    an operation is refused space."""
+    world = World(replace(SHAPE, evict="deferred"), seed)
+    twin, driver = world.twin, world.twin.driver
+    forgetting, gc = driver.engine.forgetting, twin.volume.gc
+    forgetting.keeps, forgetting.at_once = True, 4
+    inos = make_files(twin, 22)
+    for number in range(22):
+        twin.unlink(ROOT, b"%d" % number)
+    standing.forget_all(twin, inos[:18])
+    require(gc.backlog == 0, "a large message is counted in the handler of it")
+    standing.forget_all(twin, inos[18:19])
+    counting = driver.begin("forgets", forgetting.count_kept())
+    require(gc.backlog <= 4, "a large message is counted in one go")
+    while counting.wait is not None:
+        before = gc.backlog
+        driver.step(counting)
+        require(gc.backlog - before <= 4, "a large message is counted in one go")
+    require(gc.backlog == 19, "a FORGET is lost")
+    driver.collect()
+    require(twin.volume.store.orphans.count == 3, "what is forgotten is not cleaned up")
+    _kept_on_a_full_disk(seed)
+    twin.verify()
+    world.explore(limits=FEW)
+    return world.judged
+
+
+def _kept_on_a_full_disk(seed: int) -> None:
+    twin = World(replace(SHAPE, room=150, evict="deferred"), seed).twin
+    forgetting = twin.driver.engine.forgetting
+    small = make_files(twin, 6)
+    blocks = attributes.statfs(twin.volume).available - 20
+    ino = write_whole(twin, b"large", blocks)
+    twin.unlink(ROOT, b"large")
+    twin.sync()
+    forgetting.keeps, forgetting.at_once = True, 2
+    standing.forget_all(twin, [*small, ino])
+    write_whole(twin, b"next", blocks - 4)
+    twin.verify()

@@ -16,13 +16,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Stoppable(Protocol):
-    """A part that takes work no longer (`Forgets`)."""
-
-    def stop(self) -> None:
-        """At once."""
-
-
 class Gate(Protocol):
     """`Freezer`."""
 
@@ -34,11 +27,10 @@ class Closing:
     """Of one volume. `drain_seconds`: how long what waits to be cleaned up is worked on; the rest stays in the orphan
     table."""
 
-    def __init__(self, engine: Engine, drive: Drive, forgets: Stoppable, gate: Gate) -> None:
+    def __init__(self, engine: Engine, drive: Drive, gate: Gate) -> None:
         self.drain_seconds: float = UNMOUNT_DRAIN_SECONDS
         self._engine = engine
         self._drive = drive
-        self._forgets = forgets
         self._gate = gate
 
     async def close(self) -> None:
@@ -46,7 +38,6 @@ class Closing:
         if self._engine.store.read_only:
             return
         async with self._gate.ended():
-            self._forgets.stop()
             try:
                 await self._drive(self._engine.freezing.unmount(self.drain_seconds))
             except FsError as error:

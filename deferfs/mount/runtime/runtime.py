@@ -91,12 +91,12 @@ class Runtime:
         self.workers = GcWorkers(engine, tasks, instruments, turns, gc_workers)
         self.blockgc = BlockGc(engine, drive)
         eviction = Eviction(engine, drive)
-        self.forgets = Forgets(volume, self.checker, eviction.place)
+        self.forgets = Forgets(engine, drive)
         self.reclaimer = Reclaimer(engine, tasks)
         engine.reclaim.works = background_reclaim
         self.throttle = Admission(engine, tasks, being_killed)
         self.freezer = Freezer(engine, tasks, being_killed)
-        self.closing = Closing(engine, drive, self.forgets, self.freezer)
+        self.closing = Closing(engine, drive, self.freezer)
         tasks.unread = self._has_unread_forgets
         self.pressure = PressureWatch([], engine.reclaim.under_pressure)
         """What the kernel reports; without a mount, nothing."""
