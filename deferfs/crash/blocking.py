@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from deferfs.crash import standing
+from deferfs.crash.content import CHUNK_BYTES
 from deferfs.crash.endings import Numbers
 from deferfs.crash.shortage import named_files
 from deferfs.crash.world import World, new_name, pattern
@@ -51,6 +52,14 @@ def _stand_write(world: World, n: Numbers) -> None:
         length = (40, 400, block, 3 * block + 7, 30 * block)[n[1] % 5]
         offset = (size, n[2] % (size + 1), max(0, size - length // 2))[n[2] % 3]
         standing.write(world.twin, ino, offset, pattern(world.twin.history.last << 20 | n[3], length))
+
+
+def _stand_read(world: World, n: Numbers) -> None:
+    """Data that has to be waited for."""
+    ino = world.file(n[0])
+    if ino is not None and not _full(world):
+        chunks = world.twin.model.nodes[ino].size // CHUNK_BYTES + 1
+        standing.read(world.twin, ino, n[1] % min(chunks, 16), 1 + n[2] % 3)
 
 
 def _stand_fsync(world: World, n: Numbers) -> None:
@@ -152,6 +161,7 @@ OPERATIONS: dict[str, Callable[[World, Numbers], None]] = {
     "stand_setattr": _stand_setattr,
     "stand_truncate": _stand_truncate,
     "stand_write": _stand_write,
+    "stand_read": _stand_read,
     "stand_fsync": _stand_fsync,
     "stand_sync": _stand_sync,
     "stand_forget": _stand_forget,

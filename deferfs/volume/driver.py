@@ -20,7 +20,7 @@ from deferfs.store.plan import Plan
 from deferfs.store.pump import Pump
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
-from deferfs.volume import files, writing
+from deferfs.volume import files, reading, writing
 from deferfs.volume.engine import Engine
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import (
@@ -36,6 +36,7 @@ from deferfs.volume.waits import (
     LessDirty,
     Listen,
     ReadBytes,
+    ReadData,
     Released,
     Task,
     Thawed,
@@ -110,7 +111,7 @@ class Driver:
     # --- waits ---
     def answer(self, wait: Wait) -> Any:
         """Perform a wait that is IO; bring about the end of any other. FsError when that is impossible."""
-        if isinstance(wait, ReadBytes):
+        if isinstance(wait, ReadBytes | ReadData):
             return self.device.read(wait.offset, wait.length)
         if isinstance(wait, Barrier):
             self.device.flush()
@@ -319,19 +320,13 @@ class Driver:
     # --- data ---
     def read(self, ino: int, offset: int, length: int) -> bytes:
         """File data, as read(2) returns it."""
-        found = self.run(files.read, self.volume, ino, offset, length)
-        return self.bytes_of(found)
+        volume = self.volume
+        return self.drive(reading.content(self.engine, lambda plan: files.read(plan, volume, ino, offset, length)))[1]
 
     def readlink(self, ino: int) -> bytes:
-        return self.bytes_of(self.run(files.readlink, self.volume, ino))
-
-    def bytes_of(self, found: files.ReadPlan) -> bytes:
-        if found.inline is not None:
-            return found.inline
-        return b"".join(
-            bytes(piece.length) if piece.offset is None else self.device.read(piece.offset, piece.length)
-            for piece in found.pieces
-        )
+        """The target of a symbolic link."""
+        volume = self.volume
+        return self.drive(reading.content(self.engine, lambda plan: files.readlink(plan, volume, ino)))[1]
 
     def write(self, ino: int, offset: int, data: bytes) -> int:
         """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing."""

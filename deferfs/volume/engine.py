@@ -19,6 +19,7 @@ else is decided with a wait in it is a task too, in the module of its subject:
     throttle     callers that add to the backlog
     freezing     freeze, thaw, read-only; unmount
     writing      writes and truncates of many operations
+    reading      the bytes of files, and when they are to be read again
 
 A driver resumes a task when its wait is over, and performs the few waits that are IO. It decides nothing.
 

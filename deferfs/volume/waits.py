@@ -61,6 +61,17 @@ class ReadBytes(Wait):
         self.again = again
 
 
+class ReadData(Wait):
+    """Bytes of file data; they may take a while, and blocks may change hands meanwhile."""
+
+    __slots__ = ("length", "offset")
+
+    def __init__(self, offset: int, length: int) -> None:
+        super().__init__()
+        self.offset = offset
+        self.length = length
+
+
 class Barrier(Wait):
     """Everything written to the device before is durable. OSError when it failed."""
 

@@ -8,6 +8,7 @@ from deferfs.crash.stepping import SteppingDriver
 from deferfs.limits import DIRTY_WAIT_SECONDS_MAX, MEMORY_SHORT
 from deferfs.reclaim.pace import Pace
 from deferfs.store.io import Job
+from deferfs.volume import reading
 from deferfs.volume.background_reclaim import BackgroundReclaim
 from deferfs.volume.cleanup import Cleanup
 from deferfs.volume.driver import Driver
@@ -333,6 +334,12 @@ def the_last_slice_of_a_message_is_lost(patch: pytest.MonkeyPatch) -> None:
 @fault("forgotten_in_slices")
 def a_full_disk_does_not_count_what_is_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Driver, "listen", lambda driver: None)
+
+
+# --- reads ---
+@fault("stale_reads")
+def what_was_read_while_blocks_changed_hands_is_told(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reading, "_is_stale", lambda engine, found: False)
 
 
 BACKGROUND = tuple(name for name in FAULTS if name not in _OTHERS)

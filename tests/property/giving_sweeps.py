@@ -163,6 +163,16 @@ def workers_give_way(seed: int) -> int:
     """While requests stream in, a worker stands back, for a bounded time; not when they pause, nor when cleanup is
     waited for. What is queued gathers, up to a batch, and a batch is as large as the pace lets it be."""
     world = World(SHAPE, seed)
+    try:
+        _give_way(world)
+        world.twin.verify()
+    finally:
+        world.twin.driver.drop_standing()
+    world.explore(limits=FEW)
+    return world.judged
+
+
+def _give_way(world: World) -> None:
     twin, driver = world.twin, world.twin.driver
     workers, cleanup, gc = driver.engine.workers, driver.engine.cleanup, twin.volume.gc
     requests = 0
@@ -197,9 +207,6 @@ def workers_give_way(seed: int) -> int:
     stands = driver.working is not None and isinstance(driver.working.wait, StoodBack)
     require(not stands, "a worker stands back from what is waited for")
     driver.finish_standing()
-    twin.verify()
-    world.explore(limits=FEW)
-    return world.judged
 
 
 def _require_waits(driver: SteppingDriver, kind: type[Wait], problem: str) -> None:
@@ -242,11 +249,12 @@ def forgotten_in_slices(seed: int) -> int:
     require(gc.backlog == 0, "a large message is counted in the handler of it")
     standing.forget_all(twin, inos[18:19])
     counting = driver.begin("forgets", forgetting.count_kept())
-    require(gc.backlog <= 4, "a large message is counted in one go")
+    most = gc.backlog
     while counting.wait is not None:
         before = gc.backlog
         driver.step(counting)
-        require(gc.backlog - before <= 4, "a large message is counted in one go")
+        most = max(most, gc.backlog - before)
+    require(most <= 4, "a large message is counted in one go")
     require(gc.backlog == 19, "a FORGET is lost")
     driver.collect()
     require(twin.volume.store.orphans.count == 3, "what is forgotten is not cleaned up")

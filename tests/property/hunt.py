@@ -75,6 +75,7 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "frozen_too_long": giving_sweeps.frozen_too_long,
     "workers_give_way": giving_sweeps.workers_give_way,
     "forgotten_in_slices": giving_sweeps.forgotten_in_slices,
+    "stale_reads": waiting_sweeps.stale_reads,
     "paid_when_due": background_sweeps.paid_when_due,
     "evicted_on_the_way_home": debt_sweeps.evicted_on_the_way_home,
 }

@@ -14,7 +14,7 @@ from deferfs.crash.runs import random_actions
 from deferfs.crash.twin import Twin
 from deferfs.crash.world import SHORT_JOURNAL_BLOCKS, Shape, World, pattern
 from deferfs.volume import attributes
-from deferfs.volume.waits import Cleaned
+from deferfs.volume.waits import Cleaned, ReadData
 from tests.property.spill_sweeps import require
 from tests.property.sweeps import FILE, TIGHT
 
@@ -247,6 +247,29 @@ def cold_reads(seed: int) -> int:
         twin.evict()
         twin.verify()
         judged += explored(world) if not turn else 0
+    return judged
+
+
+def stale_reads(seed: int) -> int:
+    """A read waits for its data; before that comes, the blocks are freed, and become another file's."""
+    judged = 0
+    for turn in range(2):
+        world = World(replace(TIGHT, room=150), seed + turn)
+        twin = world.twin
+        blocks = attributes.statfs(twin.volume).available - 30
+        ino = write_whole(twin, b"file", blocks)
+        twin.sync()
+        standing.read(twin, ino, 1, 2)
+        waiting = twin.driver.standing[-1]
+        require(isinstance(waiting.wait, ReadData), "nothing has to be waited for")
+        twin.truncate(ino, turn)
+        twin.sync()
+        twin.driver.checkpoint()
+        write_whole(twin, b"next", blocks - 3)
+        twin.driver.step(waiting)
+        twin.driver.finish_standing()
+        twin.verify()
+        judged += explored(world)
     return judged
 
 
