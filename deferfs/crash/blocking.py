@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from deferfs.crash import standing
+from deferfs.crash.content import CHUNK_BYTES
 from deferfs.crash.endings import Numbers
 from deferfs.crash.shortage import named_files
 from deferfs.crash.world import World, new_name, pattern
@@ -53,6 +54,14 @@ def _stand_write(world: World, n: Numbers) -> None:
         standing.write(world.twin, ino, offset, pattern(world.twin.history.last << 20 | n[3], length))
 
 
+def _stand_read(world: World, n: Numbers) -> None:
+    """Data that has to be waited for."""
+    ino = world.file(n[0])
+    if ino is not None and not _full(world):
+        chunks = world.twin.model.nodes[ino].size // CHUNK_BYTES + 1
+        standing.read(world.twin, ino, n[1] % min(chunks, 16), 1 + n[2] % 3)
+
+
 def _stand_fsync(world: World, n: Numbers) -> None:
     if not _full(world):
         standing.fsync(world.twin, world.any(n[0]), data_only=bool(n[1] % 2))
@@ -98,6 +107,29 @@ def _thaw(world: World, n: Numbers) -> None:
     standing.thaw(world.twin)
 
 
+def _forget_many(world: World, n: Numbers) -> None:
+    """One message, of which most is kept, or what is kept is counted."""
+    twin = world.twin
+    forgetting = twin.driver.engine.forgetting
+    forgetting.keeps, forgetting.at_once = True, 2
+    if n[1] % 2:
+        standing.forget_all(twin, sorted(twin.lookups)[: 2 + n[0] % 6])
+    elif forgetting.waiting:
+        twin.driver.begin("forgets", forgetting.count_kept())
+
+
+def _worker(world: World, n: Numbers) -> None:
+    """A worker takes a batch when it is not to stand back, or goes on with it."""
+    world.twin.driver.turn_of_worker(1 + n[0] % 6, late=n[1] % 4 == 0)
+
+
+def _time_of_freeze(world: World, n: Numbers) -> None:
+    """Time passes, and a freeze that is overdue ends by itself."""
+    driver = world.twin.driver
+    driver.now_seconds += n[0] % 1000
+    driver.begin_expire(world.twin.require_broken)
+
+
 def _limit_backlog(world: World, n: Numbers) -> None:
     """What deletes is held back from so many inodes on, or not at all."""
     world.twin.driver.engine.throttle.inodes = (0, 1, 2, 1 << 20)[n[0] % 4]
@@ -114,12 +146,22 @@ def _rest(world: World, n: Numbers) -> None:
         driver.begin("stop", cleanup.stop())
 
 
+def _write_back(world: World, n: Numbers) -> None:
+    """The task that commits, or the one that checkpoints, does what is due by now, or goes on with it."""
+    driver = world.twin.driver
+    if n[0] % 2:
+        driver.turn_of_commits(n[1] % 6, late=n[2] % 4 == 0)
+    else:
+        driver.turn_of_checkpoints(n[1] % 8)
+
+
 OPERATIONS: dict[str, Callable[[World, Numbers], None]] = {
     "stand_create": _stand_create,
     "stand_unlink": _stand_unlink,
     "stand_setattr": _stand_setattr,
     "stand_truncate": _stand_truncate,
     "stand_write": _stand_write,
+    "stand_read": _stand_read,
     "stand_fsync": _stand_fsync,
     "stand_sync": _stand_sync,
     "stand_forget": _stand_forget,
@@ -130,6 +172,10 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "go_on_all": _go_on_all,
     "freeze": _freeze,
     "thaw": _thaw,
+    "time_of_freeze": _time_of_freeze,
     "limit_backlog": _limit_backlog,
     "rest": _rest,
+    "write_back": _write_back,
+    "worker": _worker,
+    "forget_many": _forget_many,
 }

@@ -4,15 +4,14 @@ blocks leave the cache, right after they have come home too.
 
 from __future__ import annotations
 
-import errno
 import stat
 from collections.abc import Callable
 from typing import Final
 
 from deferfs.crash.endings import Numbers
+from deferfs.crash.twin import Twin
 from deferfs.crash.twin_error import TwinError
 from deferfs.crash.world import World
-from deferfs.errors import FsError
 from deferfs.limits import INODE_COST_BYTES
 from deferfs.reclaim.debts import COUNT_SHARE
 from deferfs.store.io import Write
@@ -151,26 +150,28 @@ def _pay_block(world: World, n: Numbers) -> None:
     debtors = _debtors(world)
     if debtors:
         first = twin.volume.store.fmt.first_in_table_block(debtors[n[0] % len(debtors)])
-        _pay_without_space(lambda: twin.driver.pay_block(first))
+        _pay_with_success(twin, lambda: twin.driver.pay_block(first))
         _require_settled(world, first)
 
 
 def _pay(world: World, n: Numbers) -> None:
-    """All that is owed."""
-    _pay_without_space(world.twin.driver.pay)
+    """All that is owed, unless inodegc rests."""
+    twin = world.twin
+    _pay_with_success(twin, twin.driver.pay)
+    if twin.driver.engine.cleanup.stopped:
+        return
     if _debtors(world):
         raise TwinError(f"inodes {_debtors(world)} still owe after everything was paid")
     world.twin.check_access_times()
 
 
-def _pay_without_space(pay: Callable[[], None]) -> None:
-    """A payment takes none."""
-    try:
-        pay()
-    except FsError as error:
-        if error.errno == errno.ENOSPC:
-            raise TwinError("a payment of access times fails for want of space") from error
-        raise
+def _pay_with_success(twin: Twin, pay: Callable[[], None]) -> None:
+    """A payment takes no space, and goes through as long as the disk works."""
+    cleanup = twin.driver.engine.cleanup
+    before = cleanup.payments_failed_total
+    pay()
+    if cleanup.payments_failed_total != before and not twin.below.failures:
+        raise TwinError("a payment of access times fails on a disk that works")
 
 
 def _require_settled(world: World, first: int) -> None:
@@ -206,10 +207,23 @@ def _pay_with_waits(world: World, n: Numbers) -> None:
     index = _debtors(world).index(ino)
     twin.driver.meanwhile = [lambda: action(world, (index, n[2], n[3], n[1]))]
     try:
-        _pay_without_space(lambda: twin.driver.pay_block(fmt.first_in_table_block(ino)))
+        _pay_with_success(twin, lambda: twin.driver.pay_block(fmt.first_in_table_block(ino)))
     finally:
         twin.driver.meanwhile = []
     twin.check_access_times()
+
+
+def _pay_when_due(world: World, n: Numbers) -> None:
+    """The payer begins with what is due, or goes on with it."""
+    world.twin.driver.turn_of_payments(1 + n[0] % 6, late=n[1] % 4 == 0)
+
+
+def _reclaim_when_due(world: World, n: Numbers) -> None:
+    """Background reclaim begins when it is due, or goes on; one time in four the kernel has asked for memory."""
+    driver = world.twin.driver
+    if n[1] % 4 == 0:
+        driver.engine.reclaim.under_pressure()
+    driver.turn_of_reclaim(1 + n[0] % 4)
 
 
 def _evict(world: World, n: Numbers) -> None:
@@ -266,6 +280,8 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "pay_block": _pay_block,
     "pay": _pay,
     "pay_with_waits": _pay_with_waits,
+    "pay_when_due": _pay_when_due,
+    "reclaim_when_due": _reclaim_when_due,
     "evict": _evict,
     "checkpoint_slice": _checkpoint_slice,
     "change_while_on_its_way": _change_while_on_its_way,

@@ -10,12 +10,15 @@ import stat
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from deferfs.crash.content import CHUNK_BYTES
+from deferfs.crash.history import first_foreign_byte
 from deferfs.crash.model import Node, Nodes
 from deferfs.crash.twin import Changed, InModel, Twin
 from deferfs.crash.twin_error import TwinError
 from deferfs.errors import FsError
 from deferfs.ondisk.inode import Inode
-from deferfs.volume import attributes, files, namespace, writing, xattrs
+from deferfs.store.plan import Plan
+from deferfs.volume import attributes, files, namespace, reading, writing, xattrs
 from deferfs.volume.new_inode import NewInode
 from deferfs.volume.waits import Task
 
@@ -145,6 +148,27 @@ def write(twin: Twin, ino: int, offset: int, data: bytes) -> None:
     _stand(twin, "write", ino, twin.writing(ino, offset, data), then, refused)
 
 
+def read(twin: Twin, ino: int, first: int, count: int) -> None:
+    """So many chunks of a file: each byte has been of this file, or was to be."""
+    volume, history = twin.volume, twin.history
+    began = history.last
+    while began and ino in history.states[began - 1]:
+        began -= 1
+
+    def check(result: tuple[files.ReadPlan, bytes]) -> None:
+        data = result[1]
+        for at in range(0, len(data), CHUNK_BYTES):
+            number = first + at // CHUNK_BYTES
+            pieces = history.pieces(ino, number, began, twin.position)
+            if first_foreign_byte(data[at : at + CHUNK_BYTES], pieces) >= 0:
+                raise TwinError(f"inode {ino}: a read of chunk {number} tells bytes of another file")
+
+    def find(plan: Plan) -> files.ReadPlan:
+        return files.read(plan, volume, ino, first * CHUNK_BYTES, count * CHUNK_BYTES)
+
+    _stand(twin, "read", ino, reading.content(twin.driver.engine, find), check, twin.require_broken)
+
+
 def fsync(twin: Twin, ino: int, *, data_only: bool) -> None:
     """What the file holds now is durable when it ends."""
     began, then = twin.history.last, twin.model.node(ino)
@@ -172,11 +196,14 @@ def sync(twin: Twin) -> None:
 
 def forget(twin: Twin, ino: int) -> None:
     """FORGET: inline, its handler waits for the cleanup."""
-    due = twin.volume.inodes.forget(ino, twin.lookups.pop(ino))
-    if due is not None:
-        waiting = twin.driver.engine.eviction.place([due])
-        if waiting:
-            twin.driver.begin("forget", twin.driver.engine.eviction.wait_for(waiting))
+    forget_all(twin, [ino])
+
+
+def forget_all(twin: Twin, inos: list[int]) -> None:
+    """One FORGET message of many inodes."""
+    task = twin.driver.engine.forgetting.forget([(ino, twin.lookups.pop(ino)) for ino in inos])
+    if task is not None:
+        twin.driver.begin("forget", task)
 
 
 def release(twin: Twin, number: int) -> None:

@@ -7,16 +7,13 @@ The mount does so all the time. Here it happens step by step, so that a test dec
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import copy_context
 from math import inf
 from typing import Any, TypeVar
 
+from deferfs.crash.steps import Standing, Stepper
 from deferfs.device.base import Device
 from deferfs.errors import FsError
-from deferfs.store.checkpoint import bring_home, checkpoint
-from deferfs.store.commit import commit
-from deferfs.store.io import Job, Request, perform
-from deferfs.store.pump import Pump
+from deferfs.store.io import Job
 from deferfs.volume.driver import DeadlockError, Driver
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import DebtsFit, ReadBytes, Task, Thawed, Wait
@@ -24,94 +21,6 @@ from deferfs.volume.waits import DebtsFit, ReadBytes, Task, Thawed, Wait
 T = TypeVar("T")
 _STEPS_MAX = 100_000
 """Steps in which everything that stands has come to its end."""
-
-
-class Stepper:
-    """A job between two of its steps. A step performs the request that the job has issued, or gives it the answer.
-
-    `done` once the job is over. A request waits unperformed between its two steps: what runs meanwhile is as if it
-    had been slow, or quick.
-    """
-
-    def __init__(self, device: Device, job: Job[Any], resumed: Callable[[Stepper], None]) -> None:
-        self.device = device
-        self._job = Pump(job)
-        self.resumed = resumed
-        """Called whenever the job has gone on."""
-        self.done = False
-        self.failed = False
-        """It ended with an error; `done` as well."""
-        self.request: Request | None = None
-        """Issued and not performed; None when it has been performed and the job has still to go on."""
-        self._resume()
-
-    def _resume(self) -> None:
-        try:
-            self.request = self._job.resume()
-        except FsError:
-            self.failed = True
-            raise
-        finally:
-            self.done = self._job.done
-            self.resumed(self)
-
-    def step(self) -> None:
-        """Perform the request, or resume the job after it. FsError when the job ends with it."""
-        if self.request is None:
-            self._resume()
-            return
-        try:
-            self._job.answer(perform(self.device, self.request))
-        except OSError as error:
-            self._job.fail(error)
-        self.request = None
-
-    def finish(self) -> None:
-        while not self.done:
-            self.step()
-
-
-class Standing:
-    """A task of the engine that stands at a wait; `wait` is None once it is over.
-
-    It has a context of its own, as a task of the mount has. `then` is called with its result, `failed` with the FsError
-    that it ends with.
-    """
-
-    def __init__(self, name: str, task: Task[T], then: Callable[[T], None], failed: Callable[[FsError], None]) -> None:
-        self.name = name
-        self.wait: Wait | None = None
-        self._running: Pump[Wait, Any, T] = Pump(task)
-        self._context = copy_context()
-        self._then: Callable[[Any], None] = then
-        self._failed = failed
-
-    def resume(self) -> None:
-        """Go on to the next wait, or to the end."""
-        try:
-            self.wait = self._context.run(self._running.resume)
-        except FsError as error:
-            self.wait = None
-            self._failed(error)
-            return
-        except BaseException:
-            self.wait = None
-            raise
-        if self.wait is None:
-            self._then(self._running.result)
-
-    def drop(self) -> None:
-        """Give it up: what it has entered it leaves again, in its own context."""
-        self.wait = None
-        self._context.run(self._running.close)
-
-    def answer(self, answer: Any) -> None:
-        """What its wait is answered with."""
-        self._running.answer(answer)
-
-    def fail(self, error: BaseException) -> None:
-        """What its wait ends with."""
-        self._running.fail(error)
 
 
 class SteppingDriver(Driver):
@@ -129,16 +38,25 @@ class SteppingDriver(Driver):
         """Tasks begun and not over, in the order in which they began."""
         self.inactivations: list[Standing] = []
         """Those of them that clean up an inode that was taken."""
-        self.discard = False
-        """Whether commits tell the device of the blocks they freed."""
+        self.paying: Standing | None = None
+        """That of them which pays access times."""
+        self.working: Standing | None = None
+        """That of them which is a worker of inodegc."""
+        self.reclaiming: Standing | None = None
+        """That of them which reclaims memory in the background."""
         self.on_freeze: Callable[[], int] = lambda: 0
         self.on_durable: Callable[[int], None] = lambda state: None
+        self.on_drop_entries: Callable[[], int] = lambda: 0
+        """The kernel is asked to drop entries; bytes that this has freed."""
         self.on_frozen: Callable[[], None] = _nothing
         """The volume has been frozen."""
         self.on_thaw: Callable[[], None] = _nothing
         """It is about to be thawed."""
         self.meanwhile: list[Callable[[], None]] = []
         """What happens while an operation waits for blocks, once each: the last one first."""
+        self.now_seconds = 0.0
+        """How much time has passed, for the limit of a freeze."""
+        self.engine.freezing.seconds = lambda: self.now_seconds
         self._steps = 0
         self._stepping: set[int] = set()
         self._switching: Standing | None = None
@@ -169,6 +87,8 @@ class SteppingDriver(Driver):
             while isinstance(standing.wait, ReadBytes) and (standing.wait.again or not cold):
                 self._answer(standing, standing.wait)
                 standing.resume()
+            if standing.wait is not None and not standing.wait.over():
+                self.begins(standing.wait)
         finally:
             self._stepping.discard(id(standing))
             if standing.wait is None:
@@ -177,6 +97,12 @@ class SteppingDriver(Driver):
                         tasks.remove(standing)
                 if standing is self._switching:
                     self._switching = None
+                if standing is self.paying:
+                    self.paying = None
+                if standing is self.reclaiming:
+                    self.reclaiming = None
+                if standing is self.working:
+                    self.working = None
 
     def _answer(self, standing: Standing, wait: Wait) -> None:
         try:
@@ -216,7 +142,7 @@ class SteppingDriver(Driver):
 
     def help(self, wait: Wait) -> bool:
         """Do a piece of what a wait is for, or let another task go on; False when there is nothing to do."""
-        if isinstance(wait, DebtsFit):
+        if isinstance(wait, DebtsFit) and self.paying is None:
             return False  # its time passes: what is owed is paid when a test says so
         switching = self._switching
         if isinstance(wait, Thawed) and switching is not None:
@@ -241,14 +167,14 @@ class SteppingDriver(Driver):
         return self.step(standing) or (id(standing) not in self._stepping and self.help(wait))
 
     def _how_far(self) -> tuple[int, ...]:
-        return (*super()._how_far(), self._steps)
+        return (*super()._how_far(), self._steps, self.committing is not None, self.checkpointing is not None)
 
     def drop_standing(self) -> None:
         """The power has failed: tasks are given up where they stand."""
         while self.standing:
             self.standing.pop().drop()
         self.inactivations.clear()
-        self._switching = None
+        self._switching = self.paying = self.reclaiming = self.working = None
 
     # --- freezing ---
     @property
@@ -266,6 +192,12 @@ class SteppingDriver(Driver):
         if self._switching is None and self.volume.store.frozen:
             self.on_thaw()
             self._switch("thaw", self.engine.freezing.thaw(), _nothing, failed)
+
+    def begin_expire(self, failed: Callable[[FsError], None]) -> None:
+        """Begin to end a freeze that has lasted too long."""
+        if self._switching is None and self.engine.freezing.overdue:
+            self.on_thaw()
+            self._switch("expiry", self.engine.freezing.expire(), _nothing, failed)
 
     def _switch(self, name: str, task: Task[None], then: Callable[[], None], failed: Callable[[FsError], None]) -> None:
         standing = self.begin(name, task, lambda _: then(), failed)
@@ -329,10 +261,12 @@ class SteppingDriver(Driver):
 
     # --- jobs ---
     def begin_commit(self) -> None:
-        """Freeze the running transaction and issue the first request."""
+        """Freeze the running transaction and issue the first request, whether that is due or not."""
+        self._begin_commit(self.engine.write_back.commit_now())
+
+    def _begin_commit(self, job: Job[int]) -> None:
         assert self.committing is None
-        store = self.volume.store
-        journal = store.journal
+        journal = self.volume.store.journal
         tid = None if journal.running.empty else journal.running.tid
         told = False
         state = self.on_freeze()
@@ -345,25 +279,110 @@ class SteppingDriver(Driver):
                 self.on_durable(state)
             if stepper.done:
                 self.committing = None
-                self.engine.log_space.serve()
+                self.engine.write_back.commit_ended()
 
-        job = commit(journal, store.clock(), discard=self.discard)
         self.committing = _unless_done(Stepper(self.device, job, resumed))
 
     def begin_checkpoint(self, *, memory_alone: bool = False) -> None:
         """Start to bring home what is committed now; with `memory_alone` the log keeps it."""
-        assert self.checkpointing is None
         store = self.volume.store
         if store.frozen and not store.journal.committed:
             return  # a mount begins none when nothing is to be brought home
+        self._begin_checkpoint(self.engine.write_back.checkpoint_now(memory_alone=memory_alone))
+
+    def _begin_checkpoint(self, job: Job[int]) -> None:
+        assert self.checkpointing is None
 
         def resumed(stepper: Stepper) -> None:
             if stepper.done:
                 self.checkpointing = None
-                self.engine.log_space.serve()
+                self.engine.write_back.checkpoint_ended()
 
-        job = bring_home(store.journal) if memory_alone else checkpoint(store.journal, store.clock())
         self.checkpointing = _unless_done(Stepper(self.device, job, resumed))
+
+    # --- the background tasks of a mount ---
+    def turn_of_commits(self, steps: int, *, late: bool = False) -> None:
+        """The task that commits begins with what is due, or brings what is under way on by so many half steps. `late`:
+        none has been asked for in a long time."""
+        write_back = self.engine.write_back
+        if self.committing is None:
+            job = write_back.commit_due(late=late)
+            if job is None:
+                write_back.commit_ended()
+                return
+            self._begin_commit(job)
+        for _ in range(steps):
+            if self.committing is None:
+                break
+            self.committing.step()
+
+    def turn_of_checkpoints(self, steps: int) -> None:
+        """The same for the task that brings home what is committed."""
+        write_back = self.engine.write_back
+        if self.checkpointing is None:
+            job = write_back.checkpoint_due()
+            if job is None:
+                write_back.checkpoint_ended()
+                return
+            self._begin_checkpoint(job)
+        for _ in range(steps):
+            if self.checkpointing is None:
+                break
+            self.checkpointing.step()
+
+    def turn_of_payments(self, steps: int, *, late: bool = False) -> None:
+        """The payer begins with what is due, or goes on by so many of its waits."""
+        payment = self.engine.payment
+        if self.paying is None and (late or payment.due):
+            standing = self.begin("payment", payment.sweep(late=late))
+            self.paying = standing if standing.wait is not None else None
+        for _ in range(steps):
+            if self.paying is None or not self.step(self.paying):
+                break
+
+    def turn_of_reclaim(self, steps: int) -> None:
+        """Background reclaim begins when it is due, or goes on by so many of its waits."""
+        reclaim = self.engine.reclaim
+        if self.reclaiming is None and reclaim.due:
+            standing = self.begin("background reclaim", reclaim.run())
+            self.reclaiming = standing if standing.wait is not None else None
+        for _ in range(steps):
+            if self.reclaiming is None or not self.step(self.reclaiming):
+                break
+
+    def turn_of_worker(self, steps: int, *, late: bool = False) -> None:
+        """The worker of the first queue takes a batch, when it is not to stand back, or goes on by so many of its
+        waits. `late`: the time of each passes."""
+        if self.working is None:
+            standing = self.begin("worker", self._turn_of_worker())
+            self.working = standing if standing.wait is not None else None
+        for _ in range(steps):
+            if self.working is None or not self.step(self.working, late=late):
+                break
+
+    def _turn_of_worker(self) -> Task[bool]:
+        yield from self.engine.workers.stand_back(0)
+        return (yield from self.engine.workers.batch(0))
+
+    def drop_entries(self) -> int:
+        return self.on_drop_entries()
+
+    def pay_what_is_due(self) -> None:
+        """A payment under way goes on, or one that is due is made."""
+        if self.paying is None:
+            super().pay_what_is_due()
+        elif not self._bring_on(self.paying):
+            self.step(self.paying, late=True)
+
+    def write_back(self) -> None:
+        """A job under way ends, or one that is due is run."""
+        if self.committing is not None or self.engine.write_back.commit_asked:
+            before = self._how_far()
+            self.turn_of_commits(_STEPS_MAX)
+            if self._how_far() != before:
+                return
+        if self.checkpointing is not None or self.engine.write_back.checkpoint_asked:
+            self.turn_of_checkpoints(_STEPS_MAX)
 
     def finish_jobs(self) -> None:
         """Run what is in flight to its end."""

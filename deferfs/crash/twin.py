@@ -11,7 +11,7 @@ import random
 import stat
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from deferfs.crash.access_times import AccessTimes
 from deferfs.crash.content import CHUNK_BYTES
@@ -39,8 +39,6 @@ Changed = dict[int, Inode]
 InModel = Callable[[T | None, Changed], None]
 """What an operation does to the model, given its result (None when the volume has refused it) and the records it
 changed."""
-ENVIRONMENT: Final = frozenset({errno.ENOSPC})
-"""Errors that depend on space, which the model knows nothing of."""
 
 
 class Twin:
@@ -72,7 +70,7 @@ class Twin:
         self.driver = SteppingDriver.open(
             self.device, clock=self._tell_time, entropy=entropy, evict=evict, memory_bytes=memory_bytes
         )
-        self.driver.discard = discard
+        self.driver.engine.write_back.discard = discard
         self.driver.volume.atime = atime
         self.device.phase = self.driver.phase
         self.model = Model(self._read_everything())
@@ -151,11 +149,12 @@ class Twin:
             if self.model.nodes != self.history.states[-1]:
                 raise TwinError("an operation of the model has changed something, and nothing on the volume")
             self.history.states[-1] = self.model.nodes
+        self.driver.engine.write_back.applied(plan)
 
     def refused(self, in_model: Callable[[], None], error: FsError, what: str) -> None:
         """The volume refuses an operation: so does the model, unless it is for want of space or of a device that
         works."""
-        if error.errno not in ENVIRONMENT and not self.is_broken(error):
+        if error.errno != errno.ENOSPC and not self.is_broken(error):
             self._model_refuses(in_model, error, what)
 
     def _record(self, changed: Changed) -> None:
@@ -335,7 +334,9 @@ class Twin:
 
     # --- references ---
     def look_up(self, ino: int) -> None:
-        """The kernel looks the inode up."""
+        """The kernel looks the inode up. A deleted one of which nothing is in core has forgotten what it owed."""
+        if ino not in self.volume.inodes.table and not self.model.node(ino).nlink:
+            self.access_times.drop(ino)
         self.looked_up(self.driver.run(attributes.getattr, self.volume, ino))
 
     def looked_up(self, record: Inode) -> None:

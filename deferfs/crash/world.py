@@ -13,7 +13,7 @@ from deferfs.crash.model import Node
 from deferfs.crash.oracle import Verdict
 from deferfs.crash.twin import Twin
 from deferfs.device import Chooser, MemoryDevice
-from deferfs.limits import JOURNAL_BLOCKS_MIN
+from deferfs.limits import INODE_COST_BYTES, JOURNAL_BLOCKS_MIN
 from deferfs.ondisk.format import Format
 from deferfs.store.io import run_job
 from deferfs.store.mkfs import Geometry, make_filesystem, plan_geometry, with_spares
@@ -28,6 +28,9 @@ which a third of the log must hold.
 """
 NAMES = 14
 """Names of one directory: few, so that they collide, but more than fit inline."""
+
+DROPPED_AT_ONCE = 8
+"""Inodes that the kernel forgets when it is asked to drop entries."""
 
 CLOCK_START = 10**18
 """In ns: a time of these years. Those that `set_times` gives lie before it and after it."""
@@ -134,6 +137,8 @@ class World:
             discard=shape.discard,
             atime=shape.atime,
         )
+        self.twin.driver.engine.workers.requests = lambda: self.twin.history.last
+        self.twin.driver.on_drop_entries = functools.partial(drop_entries, self.twin)
 
     @property
     def judged(self) -> int:
@@ -207,6 +212,14 @@ class World:
         self.twin.driver.drop_standing()
         self.generation += 1
         self._start(image)
+
+
+def drop_entries(twin: Twin) -> int:
+    """The kernel is asked to drop entries, and forgets some of the inodes that it knows; bytes that this frees."""
+    dropped = sorted(twin.lookups)[:DROPPED_AT_ONCE]
+    for ino in dropped:
+        twin.forget(ino)
+    return len(dropped) * INODE_COST_BYTES
 
 
 def new_name(number: int) -> bytes:

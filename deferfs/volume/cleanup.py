@@ -62,6 +62,8 @@ class Cleanup:
         """Inactivations, payments and trims that run now, with what follows a failure."""
         self.steps = 0
         """Counts progress: steps applied, tasks ended."""
+        self.payments_failed_total = 0
+        """Updates that would have paid access times of a block together, and failed."""
         self.pushed = False
         """An operation or a barrier waits: no delay until all is done."""
         self.on_push: Callable[[], None] = _nothing
@@ -107,6 +109,8 @@ class Cleanup:
         """Have what is queued, owed, or being worked on, done without delay. What has failed keeps its pause."""
         if self._gc.queued or self._gc.running:
             self.pushed = True
+            self._engine.workers.gathered = True
+        self._engine.payment.hurry()
         self.on_push()
 
     def stop(self) -> Task[None]:
@@ -194,17 +198,20 @@ class Cleanup:
                 yield from self.taken(inode)
         return True
 
-    def reload(self, count_max: int = GC_BATCH) -> Task[None]:
-        """Queue some of what waits in the orphan table alone. A block that cannot be read is left to fsck."""
+    def reload(self, count_max: int = GC_BATCH) -> Task[int]:
+        """Queue some of what waits in the orphan table alone; 0 when nothing does. A block that cannot be read is left
+        to fsck."""
+        count = 0
         with self._engine.checker.holding("inodegc worker", GC_DRAIN):
             try:
-                yield from self._engine.operation(
+                count = yield from self._engine.operation(
                     partial(orphans.reload, volume=self._volume, count_max=count_max), reserve=True
                 )
             except FsError as error:
                 log.error("%s", orphans.give_up(self._volume, error))
         yield Turn()
         self.told()
+        return count
 
     def _reload_one(self, ino: int) -> Task[bool]:
         """Have an inode of which nothing is in core queued out of turn; False when it waits for no inactivation."""
@@ -277,6 +284,18 @@ class Cleanup:
         if not inactivation.begin():
             return True
         start = self._engine.now_ns()
+        if not (yield from self._steps_of(inactivation, inode, background=background, deferred=deferred)):
+            return False
+        inactivation.finish()
+        self.told()
+        self.on_inactivated(inode, start)
+        yield StepDone(background=background, last=True)
+        return True
+
+    def _steps_of(
+        self, inactivation: Inactivation, inode: InCoreInode, *, background: bool, deferred: bool
+    ) -> Task[bool]:
+        """All its transactions; False when inodegc was stopped between two."""
 
         def step(plan: Plan) -> bool:
             done = inactivation.step(plan)
@@ -288,16 +307,9 @@ class Cleanup:
             yield StepDone(background=background, last=False)
             if deferred:
                 yield from self._within_means()
-            if self._told_to_stop():
+            if self.stopped:
                 return False
-        inactivation.finish()
-        self.told()
-        self.on_inactivated(inode, start)
-        yield StepDone(background=background, last=True)
         return True
-
-    def _told_to_stop(self) -> bool:
-        return self.stopped
 
     def _within_means(self) -> Task[None]:
         """Before a transaction, with nothing held: wait until no more than the share of cleanup is dirty, unless an
@@ -327,6 +339,7 @@ class Cleanup:
             with self._engine.checker.holding("inodegc times", GC_DRAIN):
                 yield from self._engine.operation(pay, reserve=True)
         except FsError as error:
+            self.payments_failed_total += 1
             log.warning("access times of inodes %d.. could not be written: %s", first, error)
             for ino, generation, _ in self._debts.of_block(first, self._store.fmt.inodes_per_block):
                 self._gc.enqueue(volume.inodes.unpaid(ino, generation))
@@ -337,4 +350,5 @@ class Cleanup:
         self._engine.checker.might_wait("gc")
         wait = DebtsFit(self, self._debts, DIRTY_WAIT_SECONDS_MAX)
         if not wait.over():
+            self._engine.payment.ask()
             yield wait

@@ -11,9 +11,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from deferfs.errors import FsError
+from deferfs.limits import GC_BATCH
 from deferfs.reclaim.context import ReclaimChecker
-from deferfs.store.checkpoint import bring_home, checkpoint
-from deferfs.store.commit import commit
 from deferfs.store.io import Job, run_job
 from deferfs.store.memory import Memory
 from deferfs.store.needs import Need
@@ -21,7 +20,7 @@ from deferfs.store.plan import Plan
 from deferfs.store.pump import Pump
 from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
-from deferfs.volume import files, orphans, writing
+from deferfs.volume import files, reading, writing
 from deferfs.volume.engine import Engine
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import (
@@ -32,9 +31,12 @@ from deferfs.volume.waits import (
     Committed,
     DataFlushed,
     DebtsFit,
+    EntriesDropped,
     Granted,
     LessDirty,
+    Listen,
     ReadBytes,
+    ReadData,
     Released,
     Task,
     Thawed,
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_GC_BATCH = 64
 
 
 class DeadlockError(AssertionError):
@@ -110,13 +111,19 @@ class Driver:
     # --- waits ---
     def answer(self, wait: Wait) -> Any:
         """Perform a wait that is IO; bring about the end of any other. FsError when that is impossible."""
-        if isinstance(wait, ReadBytes):
+        if isinstance(wait, ReadBytes | ReadData):
             return self.device.read(wait.offset, wait.length)
         if isinstance(wait, Barrier):
             self.device.flush()
+        elif isinstance(wait, Listen):
+            self.listen()
+        elif isinstance(wait, EntriesDropped):
+            return self.drop_entries()
         elif isinstance(wait, Alone):
             self.alone(wait.job)
         else:
+            if not wait.over():
+                self.begins(wait)
             while not wait.over():
                 if not self.help(wait):
                     if wait.seconds_max < inf:
@@ -124,8 +131,20 @@ class Driver:
                     raise DeadlockError(f"{type(wait).__name__} never ends")
         return None
 
+    def listen(self) -> None:
+        """Count the FORGETs that have come."""
+        self.drive(self.engine.forgetting.count_kept())
+
+    def drop_entries(self) -> int:
+        """There is no kernel that holds any."""
+        return 0
+
+    def begins(self, wait: Wait) -> None:
+        """A wait begins that others end: have them do so."""
+        self.engine.write_back.ask_for(wait)
+
     def help(self, wait: Wait) -> bool:
-        """Do a piece of what a wait is for; False when there is nothing to do."""
+        """Do a piece of what a wait is for; False when there is nothing to do, or nothing is due."""
         journal = self.volume.store.journal
         before = self._how_far()
         try:
@@ -136,20 +155,33 @@ class Driver:
             elif isinstance(wait, Cleaned | Admitted):
                 self.work()
             elif isinstance(wait, DebtsFit):
-                self.pay()
-            elif isinstance(wait, LessDirty) and journal.pending_home:
-                self.bring_home()
+                self.pay_what_is_due()
             elif isinstance(wait, Granted | Committed | Released | LessDirty):
-                if isinstance(wait, Committed) or not journal.running.empty or journal.committing is not None:
-                    self.commit()
-                elif not isinstance(wait, LessDirty):
-                    self.checkpoint()
+                if not isinstance(wait, Granted):
+                    self.engine.write_back.ask_for(wait)
+                self.write_back()
         except FsError:
             if journal.aborted is None:
                 raise
             # the commit or checkpoint failed: what waited for it finds out by itself
-        self.engine.log_space.serve()
         return wait.over() or self._how_far() != before
+
+    def write_back(self) -> None:
+        """Run the commit or the checkpoint that is due, if one is: what the background tasks of a mount do."""
+        write_back = self.engine.write_back
+        job = write_back.commit_due()
+        if job is not None:
+            self._end(job, write_back.commit_ended)
+            return
+        job = write_back.checkpoint_due()
+        if job is not None:
+            self._end(job, write_back.checkpoint_ended)
+
+    def _end(self, job: Job[int], ended: Callable[[], None]) -> None:
+        try:
+            self.job(job)
+        finally:
+            ended()
 
     def _how_far(self) -> tuple[int, ...]:
         """What changes whenever anything has been done."""
@@ -184,9 +216,9 @@ class Driver:
     def forget(self, ino: int, count: int) -> None:
         """What the kernel's FORGET does."""
         with self.checker.enter("forget"):
-            due = self.volume.inodes.forget(ino, count)
-            if due is not None:
-                self.place([due])
+            task = self.engine.forgetting.forget([(ino, count)])
+            if task is not None:
+                self.drive(task)
 
     def release(self, reference: ActiveReference) -> None:
         """What the kernel's RELEASE does, with what it leaves to the background."""
@@ -215,7 +247,7 @@ class Driver:
         count = 0
         while count < count_max:
             before = gc.queued
-            if not self.drive(self.engine.cleanup.turn(min(_GC_BATCH, count_max - count))):
+            if not self.drive(self.engine.cleanup.turn(min(GC_BATCH, count_max - count))):
                 break
             count += max(0, before - gc.queued)
         return count
@@ -225,45 +257,51 @@ class Driver:
         engine, gc = self.engine, self.volume.gc
         if self.drive(engine.cleanup.turn()):
             return
-        if engine.cleanup.owes:
-            for first in self._blocks_of_debtors():
-                self.drive(engine.cleanup.pay(first))
+        if engine.payment.due:
+            self.pay_what_is_due()
         elif gc.delayed:
             gc.retry_now()
 
-    def _blocks_of_debtors(self) -> list[int]:
-        debts, fmt = self.volume.inodes.debts, self.volume.store.fmt
-        return sorted({fmt.first_in_table_block(ino) for ino in debts.debtors(0, debts.places)})
+    def pay_what_is_due(self) -> None:
+        """Be the payer for a sweep, if one is due."""
+        if self.engine.payment.due:
+            self.drive(self.engine.payment.sweep())
 
     def pay(self) -> None:
-        """Write all the access times that are owed."""
-        for first in self._blocks_of_debtors():
-            self.pay_block(first)
+        """Have all the access times paid that are owed, unless inodegc is stopped. Those that cannot be are left to
+        inodegc."""
+        payment, debts = self.engine.payment, self.volume.inodes.debts
+        payment.hurry()
+        while payment.due:
+            before = debts.count
+            self.pay_what_is_due()
+            if debts.count == before:
+                break
 
     def pay_block(self, first: int) -> None:
-        """Write what is owed to one block of the inode table, that with inode `first` in front."""
-        repayment = self.volume.repayment
-        self.run_reserved(lambda plan: repayment.pay(plan, first))
+        """Write what is owed to one block of the inode table, that with inode `first` in front. What cannot be written
+        is left to inodegc."""
+        self.drive(self.engine.cleanup.pay(first))
 
-    def reload(self, count_max: int = _GC_BATCH) -> int:
+    def reload(self, count_max: int = GC_BATCH) -> int:
         """Queue some of what waits in the orphan table alone; 0 when nothing does."""
-        return self.run_reserved(lambda plan: orphans.reload(plan, self.volume, count_max))
+        return self.drive(self.engine.cleanup.reload(count_max))
 
     # --- durability ---
     def job(self, job: Job[Any]) -> Any:
         return run_job(self.device, job)
 
     def commit(self) -> None:
-        store = self.volume.store
-        self.job(commit(store.journal, store.clock()))
+        """A commit, due or not."""
+        self.job(self.engine.write_back.commit_now())
 
     def checkpoint(self) -> None:
-        store = self.volume.store
-        self.job(checkpoint(store.journal, store.clock()))
+        """A checkpoint, due or not."""
+        self.job(self.engine.write_back.checkpoint_now(memory_alone=False))
 
     def bring_home(self) -> None:
         """Have committed blocks leave memory when it is wanted; the log keeps them."""
-        self.job(bring_home(self.volume.store.journal))
+        self.job(self.engine.write_back.checkpoint_now(memory_alone=True))
 
     def sync(self) -> None:
         """Everything applied so far becomes durable."""
@@ -282,19 +320,13 @@ class Driver:
     # --- data ---
     def read(self, ino: int, offset: int, length: int) -> bytes:
         """File data, as read(2) returns it."""
-        found = self.run(files.read, self.volume, ino, offset, length)
-        return self.bytes_of(found)
+        volume = self.volume
+        return self.drive(reading.content(self.engine, lambda plan: files.read(plan, volume, ino, offset, length)))[1]
 
     def readlink(self, ino: int) -> bytes:
-        return self.bytes_of(self.run(files.readlink, self.volume, ino))
-
-    def bytes_of(self, found: files.ReadPlan) -> bytes:
-        if found.inline is not None:
-            return found.inline
-        return b"".join(
-            bytes(piece.length) if piece.offset is None else self.device.read(piece.offset, piece.length)
-            for piece in found.pieces
-        )
+        """The target of a symbolic link."""
+        volume = self.volume
+        return self.drive(reading.content(self.engine, lambda plan: files.readlink(plan, volume, ino)))[1]
 
     def write(self, ino: int, offset: int, data: bytes) -> int:
         """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing."""

@@ -82,7 +82,7 @@ class Durability:
     def less_dirty(self, bytes_max: int) -> Task[None]:
         """Wait until no more than `bytes_max` are dirty, or nothing is left that could come home, and not longer than
         DIRTY_WAIT_SECONDS_MAX."""
-        wait = LessDirty(self._store, bytes_max, DIRTY_WAIT_SECONDS_MAX)
+        wait = LessDirty(self._store, self._engine.write_back, bytes_max, DIRTY_WAIT_SECONDS_MAX)
         if self._store.dirty_bytes <= bytes_max:
             return
         self._engine.checker.might_wait("checkpoint")

@@ -11,9 +11,15 @@ else is decided with a wait in it is a task too, in the module of its subject:
     space        where space comes from when an allocation finds none
     durability   commit, sync, fsync, barriers, the share that may be dirty
     write_out    barriers for file data, before an fsync or the kernel's own limit has to wait for much of it
+    write_back   when a commit and a checkpoint begin
+    forgetting   what a FORGET message takes back, at once or in slices
+    workers      when inodegc's workers stand back, and what they take at a time
+    payment      when owed access times are paid, and how many
+    background_reclaim  memory that comes back before it is short
     throttle     callers that add to the backlog
     freezing     freeze, thaw, read-only; unmount
     writing      writes and truncates of many operations
+    reading      the bytes of files, and when they are to be read again
 
 A driver resumes a task when its wait is over, and performs the few waits that are IO. It decides nothing.
 
@@ -33,16 +39,21 @@ from deferfs.errors import CorruptionError, FsError, without_traceback
 from deferfs.reclaim.context import ReclaimChecker
 from deferfs.store.needs import Need
 from deferfs.store.plan import Plan
+from deferfs.volume.background_reclaim import BackgroundReclaim
 from deferfs.volume.cleanup import Cleanup
 from deferfs.volume.durability import Durability
 from deferfs.volume.eviction import Eviction
+from deferfs.volume.forgetting import Forgetting
 from deferfs.volume.freezing import Freezing
 from deferfs.volume.holding import Holding
 from deferfs.volume.log_space import LogSpace
+from deferfs.volume.payment import Payment
 from deferfs.volume.space import SpaceReclaimer
 from deferfs.volume.throttle import Throttle
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import Task
+from deferfs.volume.workers import Workers
+from deferfs.volume.write_back import WriteBack
 from deferfs.volume.write_out import WriteOut
 
 T = TypeVar("T")
@@ -53,10 +64,6 @@ def _unmeasured(cause: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _unseen(plan: Plan) -> None:
-    """Nothing follows from an operation."""
-
-
 def _no_time() -> int:
     return 0
 
@@ -64,8 +71,8 @@ def _no_time() -> int:
 class Engine:
     """The decisions of one open volume. `device` takes the file data of operations, in place.
 
-    `measure(cause)` times what is done inside, `after` is called after each operation that was applied, `now_ns` is a
-    clock that only runs forward: a driver may replace them.
+    `measure(cause)` times what is done inside, `now_ns` is a clock that only runs forward: a driver may replace them.
+    `after` is called after each operation that was applied; what replaces it calls `write_back.applied`, too.
     """
 
     def __init__(self, device: Device, volume: Volume, checker: ReclaimChecker) -> None:
@@ -74,15 +81,20 @@ class Engine:
         self.store = volume.store
         self.checker = checker
         self.measure: Callable[[str], AbstractContextManager[None]] = _unmeasured
-        self.after: Callable[[Plan], None] = _unseen
         self.now_ns: Callable[[], int] = _no_time
         self.corruptions_total = 0
+        self.write_back = WriteBack(self)
+        self.after: Callable[[Plan], None] = self.write_back.applied
         self.log_space = LogSpace(self)
         self.durability = Durability(self)
         self.write_out = WriteOut(self)
         self.throttle = Throttle(self)
         self.cleanup = Cleanup(self)
+        self.payment = Payment(self)
+        self.workers = Workers(self)
         self.eviction = Eviction(self)
+        self.forgetting = Forgetting(self)
+        self.reclaim = BackgroundReclaim(self)
         self.space = SpaceReclaimer(self)
         self.freezing = Freezing(self)
 

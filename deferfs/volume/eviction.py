@@ -48,8 +48,6 @@ class Eviction:
         """Files that wait to be trimmed in the background."""
         self.on_trim: Callable[[], None] = _nothing
         """A file was added to `to_trim`."""
-        self.on_shrunk: Callable[[], None] = _nothing
-        """Inodes may have left debts."""
         self.trims = True
         """False once the mount ends: nothing more is trimmed."""
 
@@ -109,7 +107,7 @@ class Eviction:
         volume = self._volume
         defer = self._engine.cleanup.stopped or not volume.policy.waits
         freed, due = volume.inodes.shrink(wanted_bytes, SHRINK_BATCH, defer=defer)
-        self.on_shrunk()
+        self._engine.payment.noted()
         if freed < wanted_bytes:
             freed += self._engine.store.cache.shrink(wanted_bytes - freed)
         if due:

@@ -6,6 +6,8 @@
 - inodegc leaves off before the volume is frozen: a step that met the freeze between two waits would wait for the thaw,
   and the freeze for it.
 - The image is marked clean after everything applied is at home, and marked in use again before the first change.
+- A freeze that has lasted `limit_seconds` is overdue, and ends by itself (`expire`): the script that was to thaw may
+  have died. A thaw that fails is tried again after another limit. A later thaw is told what has happened.
 
 One of these tasks at a time: the driver sees to it.
 """
@@ -18,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from deferfs.errors import FsError
+from deferfs.limits import FREEZE_SECONDS_DEFAULT
 from deferfs.ondisk.superblock import STATE_CLEAN
 from deferfs.reclaim.lockdep import THAW
 from deferfs.store.io import Job
@@ -34,6 +37,10 @@ def _nothing() -> None:
     """No driver is told."""
 
 
+def _no_time() -> float:
+    return 0.0
+
+
 class Freezing:
     """Freeze, thaw, read-only, unmount, of one volume."""
 
@@ -44,6 +51,17 @@ class Freezing:
         """Changes are possible again."""
         self.begun = False
         """From the begin of a freeze, while inodegc still leaves off, to the thaw."""
+        self.seconds: Callable[[], float] = _no_time
+        """A clock that only runs forward; a driver may replace it."""
+        self.limit_seconds: float = FREEZE_SECONDS_DEFAULT
+        """A freeze ends by itself after so long; 0: never."""
+        self.since_ns = 0
+        """When the present freeze began, in ns since the epoch; 0 when there is none."""
+        self.began = 0.0
+        """The same by `seconds`, or when its thaw was last tried in vain."""
+        self.expired_total = 0
+        self._expired_at: float | None = None
+        """When the limit ended the last freeze."""
 
     def freeze(self) -> Task[None]:
         """Return when the image is clean and nothing changes it. FsError: EBUSY when it is frozen already, EROFS when
@@ -57,11 +75,44 @@ class Freezing:
         except BaseException:
             self._release()
             raise
+        self.since_ns = self._store.clock()
+        self.began = self.seconds()
+        self._expired_at = None
 
     def thaw(self) -> Task[None]:
-        """Let changes happen again, of a volume that is frozen."""
+        """Let changes happen again. FsError(EINVAL) when it is not frozen, or not any more."""
+        if not self._store.frozen:
+            raise FsError(errno.EINVAL, self._why_not_frozen())
         yield from self._mark_in_use()
         self._release()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the present freeze has lasted too long."""
+        return self._store.frozen and 0 < self.limit_seconds <= self.seconds() - self.began
+
+    def expire(self) -> Task[None]:
+        """End a freeze that is overdue."""
+        if not self.overdue:
+            return
+        try:
+            yield from self.thaw()
+        except OSError as error:
+            log.error("cannot thaw: %s", error)
+            self.began = self.seconds()
+            return
+        self._expired_at = self.seconds()
+        self.expired_total += 1
+        log.warning("thawed: frozen for longer than freeze_limit=%g", self.limit_seconds)
+
+    def _why_not_frozen(self) -> str:
+        if self._expired_at is None:
+            return "not frozen"
+        ago = self.seconds() - self._expired_at
+        return (
+            f"not frozen any more: freeze_limit={self.limit_seconds:g} ended the freeze {ago:.0f} s ago, and what was"
+            " copied since then may be torn"
+        )
 
     def make_read_only(self) -> Task[None]:
         """Clean up the backlog, bring everything home, and refuse changes from now on (EROFS)."""
@@ -74,8 +125,7 @@ class Freezing:
             yield from self._quiesce()
             self._store.read_only = True
         finally:
-            self._store.frozen = self.begun = False
-            self.on_thawed()
+            self._thawed()
             if not self._store.read_only:
                 self._engine.cleanup.resume()
 
@@ -97,6 +147,7 @@ class Freezing:
         if self._store.frozen:
             yield from self.thaw()
         engine.cleanup.resume()
+        engine.forgetting.stop()
         for inode in engine.volume.inodes.drop_all():
             engine.volume.gc.enqueue(inode)
         yield from engine.cleanup.flush(engine.now_ns() + drain_seconds * 1e9)
@@ -105,7 +156,10 @@ class Freezing:
         left = engine.volume.gc.backlog
         if left:
             log.info("%d deleted files are left to the next mount", left)
-        yield from engine.durability.alone(self._close())
+        try:
+            yield from engine.durability.alone(self._close())
+        finally:
+            engine.write_back.stop()
 
     def _close(self) -> Job[None]:
         if self._engine.corruptions_total:
@@ -117,9 +171,13 @@ class Freezing:
             raise FsError(errno.EROFS, "mounted read-only")
         self._store.journal.require_working()
 
-    def _release(self) -> None:
+    def _thawed(self) -> None:
         self._store.frozen = self.begun = False
+        self.since_ns = 0
         self.on_thawed()
+
+    def _release(self) -> None:
+        self._thawed()
         self._engine.cleanup.resume()
 
     def _quiesce(self) -> Task[None]:

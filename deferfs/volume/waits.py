@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from deferfs.volume.cleanup import Cleanup
     from deferfs.volume.freezing import Freezing
     from deferfs.volume.throttle import Ticket
+    from deferfs.volume.workers import Workers
+    from deferfs.volume.write_back import WriteBack
     from deferfs.volume.write_out import WriteOut
 
 T = TypeVar("T")
@@ -57,6 +59,17 @@ class ReadBytes(Wait):
         self.offset = offset
         self.length = length
         self.again = again
+
+
+class ReadData(Wait):
+    """Bytes of file data; they may take a while, and blocks may change hands meanwhile."""
+
+    __slots__ = ("length", "offset")
+
+    def __init__(self, offset: int, length: int) -> None:
+        super().__init__()
+        self.offset = offset
+        self.length = length
 
 
 class Barrier(Wait):
@@ -94,8 +107,51 @@ class StepDone(Wait):
         self.last = last
 
 
+class EndOfTurn(Wait):
+    """After an update of cleanup that keeps to no pace: others may run. In the `background`, requests go first."""
+
+    __slots__ = ("background",)
+
+    def __init__(self, *, background: bool) -> None:
+        super().__init__()
+        self.background = background
+
+
+class StoodBack(Wait):
+    """Requests have had a while to themselves, or cleanup cannot wait any longer."""
+
+    __slots__ = ("cleanup",)
+
+    def __init__(self, cleanup: Cleanup, seconds_max: float) -> None:
+        super().__init__(seconds_max)
+        self.cleanup = cleanup
+
+    def over(self) -> bool:
+        return self.cleanup.waited_for() or self.cleanup.stopped
+
+
+class Gathered(Wait):
+    """A batch of inodes has come together, or is not to gather any longer."""
+
+    __slots__ = ("workers",)
+
+    def __init__(self, workers: Workers, seconds_max: float) -> None:
+        super().__init__(seconds_max)
+        self.workers = workers
+
+    def over(self) -> bool:
+        return self.workers.gathered
+
+
 class Pace(Wait):
     """Before a cleanup that nobody waits for: not faster than the pace that is set."""
+
+    __slots__ = ()
+
+
+class EntriesDropped(Wait):
+    """The kernel has dropped some of the directory entries that keep inodes in core. Answered with the bytes that this
+    will free; 0 when it has none to drop."""
 
     __slots__ = ()
 
@@ -153,11 +209,12 @@ class LessDirty(Wait):
     """No more than `bytes_max` are dirty, or nothing is left that could come home. Wants a checkpoint, and a commit
     where nothing is committed."""
 
-    __slots__ = ("bytes_max", "store")
+    __slots__ = ("bytes_max", "store", "write_back")
 
-    def __init__(self, store: Store, bytes_max: int, seconds_max: float) -> None:
+    def __init__(self, store: Store, write_back: WriteBack, bytes_max: int, seconds_max: float) -> None:
         super().__init__(seconds_max)
         self.store = store
+        self.write_back = write_back
         self.bytes_max = bytes_max
 
     def over(self) -> bool:
@@ -167,7 +224,7 @@ class LessDirty(Wait):
         """Whether anything can still come home."""
         journal = self.store.journal
         left = journal.pending_home or not journal.running.empty or journal.committing is not None
-        return bool(left) and journal.aborted is None
+        return bool(left) and journal.aborted is None and not self.write_back.stopped
 
 
 class DataFlushed(Wait):

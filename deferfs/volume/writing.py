@@ -35,9 +35,12 @@ def part_of(engine: Engine, ino: int) -> WritePart:
     return write
 
 
-def write_all(engine: Engine, part: WritePart, offset: int, data: Buffer, done: int = 0) -> Task[int]:
+def write_all(
+    engine: Engine, part: WritePart, offset: int, data: Buffer, done: int = 0, *, whole: bool = False
+) -> Task[int]:
     """Write everything but the first `done` bytes, or, on a full disk, what there is space for; bytes written, with
-    these. ENOSPC when that is nothing."""
+    these. ENOSPC when that is nothing; with `whole`, for a caller that cannot be told of less, also when it is not
+    all."""
     rest: Buffer = memoryview(data)[done:]
     while True:
         try:
@@ -47,7 +50,7 @@ def write_all(engine: Engine, part: WritePart, offset: int, data: Buffer, done: 
             if error.errno == errno.ENOSPC:
                 fits = yield from _write_what_fits(engine, part, offset + done, rest)
             done += fits
-            if not done:
+            if not done or (whole and not fits):
                 raise
             if not fits:
                 return done

@@ -14,7 +14,8 @@ from deferfs.crash import standing
 from deferfs.crash.actions import act
 from deferfs.crash.explorer import Limits
 from deferfs.crash.model import ROOT, differences
-from deferfs.crash.stepping import Standing, SteppingDriver
+from deferfs.crash.stepping import SteppingDriver
+from deferfs.crash.steps import Standing
 from deferfs.crash.twin import Twin
 from deferfs.crash.world import World, pattern
 from deferfs.errors import FsError

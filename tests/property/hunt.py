@@ -16,8 +16,10 @@ from deferfs.crash.world import fresh_free, fresh_image
 from deferfs.errors import CorruptionError
 from deferfs.volume.driver import DeadlockError
 from tests.property import (
+    background_sweeps,
     debt_sweeps,
     ending_sweeps,
+    giving_sweeps,
     home_sweeps,
     large_sweeps,
     mount_sweeps,
@@ -68,6 +70,13 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "frozen": ending_sweeps.frozen,
     "closed": ending_sweeps.closed,
     "unmounted_while_cleaning": ending_sweeps.unmounted_while_cleaning,
+    "written_back": background_sweeps.written_back,
+    "memory_comes_back": giving_sweeps.memory_comes_back,
+    "frozen_too_long": giving_sweeps.frozen_too_long,
+    "workers_give_way": giving_sweeps.workers_give_way,
+    "forgotten_in_slices": giving_sweeps.forgotten_in_slices,
+    "stale_reads": waiting_sweeps.stale_reads,
+    "paid_when_due": background_sweeps.paid_when_due,
     "evicted_on_the_way_home": debt_sweeps.evicted_on_the_way_home,
 }
 

@@ -9,7 +9,8 @@ import pytest
 
 from deferfs.crash.examination import require_sound
 from deferfs.crash.model import ROOT
-from deferfs.crash.stepping import Stepper, SteppingDriver
+from deferfs.crash.stepping import SteppingDriver
+from deferfs.crash.steps import Stepper
 from deferfs.crash.world import Shape, fresh_image
 from deferfs.device import MemoryDevice, TearingDevice
 from deferfs.errors import DeviceError, FsError

@@ -14,7 +14,7 @@ from deferfs.crash.runs import random_actions
 from deferfs.crash.twin import Twin
 from deferfs.crash.world import SHORT_JOURNAL_BLOCKS, Shape, World, pattern
 from deferfs.volume import attributes
-from deferfs.volume.waits import Cleaned
+from deferfs.volume.waits import Cleaned, ReadData
 from tests.property.spill_sweeps import require
 from tests.property.sweeps import FILE, TIGHT
 
@@ -69,7 +69,7 @@ def _write_to(twin: Twin, ino: int, blocks: int) -> None:
     require(twin.model.nodes[ino].size == blocks * BLOCK, "a write is refused space that is to be had")
 
 
-def _frozen(twin: Twin) -> None:
+def freeze(twin: Twin) -> None:
     """Freeze the volume."""
     driver = twin.driver
     standing.freeze(twin)
@@ -118,7 +118,7 @@ def space_is_found(seed: int) -> int:
             twin.write(filler, 0, pattern(1, 40 * BLOCK))
             delete(twin, b"large", ino)
             if later == "frozen":
-                _frozen(twin)
+                freeze(twin)
             if later == "standing":
                 act(world, "inactivation_step", (0, 0))
             _write_to(twin, after, blocks - 4)
@@ -247,6 +247,29 @@ def cold_reads(seed: int) -> int:
         twin.evict()
         twin.verify()
         judged += explored(world) if not turn else 0
+    return judged
+
+
+def stale_reads(seed: int) -> int:
+    """A read waits for its data; before that comes, the blocks are freed, and become another file's."""
+    judged = 0
+    for turn in range(2):
+        world = World(replace(TIGHT, room=150), seed + turn)
+        twin = world.twin
+        blocks = attributes.statfs(twin.volume).available - 30
+        ino = write_whole(twin, b"file", blocks)
+        twin.sync()
+        standing.read(twin, ino, 1, 2)
+        waiting = twin.driver.standing[-1]
+        require(isinstance(waiting.wait, ReadData), "nothing has to be waited for")
+        twin.truncate(ino, turn)
+        twin.sync()
+        twin.driver.checkpoint()
+        write_whole(twin, b"next", blocks - 3)
+        twin.driver.step(waiting)
+        twin.driver.finish_standing()
+        twin.verify()
+        judged += explored(world)
     return judged
 
 

@@ -35,7 +35,7 @@ async def _evict(runtime: Runtime, mode: EvictMode) -> None:
 
 
 async def _commit(runtime: Runtime, seconds: float) -> None:
-    runtime.committer.commit_seconds = seconds
+    runtime.write_back.commit_seconds = seconds
 
 
 async def _gc_workers(runtime: Runtime, count: int) -> None:
@@ -47,7 +47,7 @@ async def _gc_in_core(runtime: Runtime, inodes: int) -> None:
 
 
 async def _gc_delay(runtime: Runtime, seconds: float) -> None:
-    runtime.workers.delay_seconds = seconds
+    runtime.engine.workers.delay_seconds = seconds
 
 
 async def _gc_rate(runtime: Runtime, rate: float) -> None:
@@ -59,11 +59,11 @@ async def _poll(runtime: Runtime, limit_us: int) -> None:
 
 
 async def _background_reclaim(runtime: Runtime, on: bool) -> None:
-    runtime.reclaimer.set_works(on)
+    runtime.engine.reclaim.set_works(on)
 
 
 async def _memory(runtime: Runtime, size: int) -> None:
-    runtime.reclaimer.set_memory(size)
+    runtime.engine.reclaim.set_memory(size)
 
 
 async def _throttle_inodes(runtime: Runtime, limit: int) -> None:
@@ -100,7 +100,7 @@ async def _drain(runtime: Runtime, seconds: float) -> None:
 
 
 async def _freeze_limit(runtime: Runtime, seconds: float) -> None:
-    runtime.freezer.limit_seconds = seconds
+    runtime.engine.freezing.limit_seconds = seconds
 
 
 async def _gc(runtime: Runtime, action: tuple[str, str]) -> None:

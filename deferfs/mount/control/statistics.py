@@ -89,7 +89,7 @@ def _memory(runtime: Runtime) -> Memory:
             memory.budget_bytes, runtime.volume.inodes.highest, runtime.volume.directories_highest
         ),
         reserve_bytes=memory.reserve_bytes,
-        background_reclaim=runtime.reclaimer.works,
+        background_reclaim=runtime.engine.reclaim.works,
         direct_reclaims_total=runtime.reclaimer.direct_reclaims_total,
         pressure_events_total=sum(runtime.pressure.events.values()),
         pressure_sources=runtime.pressure.events,
@@ -136,7 +136,7 @@ def _gc(runtime: Runtime) -> Gc:
         oldest_seconds=gc.oldest_ns / 1e9,
         workers=workers.count,
         stopped=workers.stopped,
-        delay_seconds=workers.delay_seconds,
+        delay_seconds=runtime.engine.workers.delay_seconds,
         rate=workers.pace.rate,
         inactivation=workers.inactivations.snapshot(),
         queues=[

@@ -158,7 +158,7 @@ class Server:
         self._adapter.invalidate_attributes = self._requests.invalidate_attributes
         async with trio.open_nursery() as nursery:
             await self._runtime.start(nursery)
-            self._runtime.pressure = PressureWatch(open_sources(), self._runtime.reclaimer.under_pressure)
+            self._runtime.pressure = PressureWatch(open_sources(), self._runtime.engine.reclaim.under_pressure)
             nursery.start_soon(self._runtime.pressure.run)
             nursery.start_soon(trim_when_idle, lambda: self._runtime.requests.events)
             ending = SelfUnmount(self._mount, self._collect, self._requests.terminate)

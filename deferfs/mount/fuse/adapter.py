@@ -347,9 +347,7 @@ class Adapter(pyfuse3.Operations):
         self.writes_in_flight += 1
         self.buffer_bytes += 2 * len(buf)
         try:
-            done = await self._filesystem.write(handle.ino, off, buf)
-            while done < len(buf) and self.enable_writeback_cache:
-                done += await self._filesystem.write(handle.ino, off + done, buf[done:])
+            done = await self._filesystem.write(handle.ino, off, buf, whole=self.enable_writeback_cache)
             if handle.sync:
                 await self._filesystem.fsync(handle.ino, data_only=True)
         except FsError as error:

@@ -51,7 +51,7 @@ class Filesystem(Protocol):
     async def readlink(self, ino: int) -> bytes:
         """The target of a symbolic link."""
 
-    async def write(self, ino: int, offset: int, data: bytes) -> int:
+    async def write(self, ino: int, offset: int, data: bytes, *, whole: bool = False) -> int:
         """Bytes written, fewer only on a full disk."""
 
     async def sync(self) -> None:

@@ -10,18 +10,10 @@ from deferfs.errors import FsError
 from deferfs.limits import UNMOUNT_DRAIN_SECONDS
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.committer import Committer
     from deferfs.mount.runtime.driving import Drive
     from deferfs.volume.engine import Engine
 
 log = logging.getLogger(__name__)
-
-
-class Stoppable(Protocol):
-    """A part that takes work no longer (`Forgets`)."""
-
-    def stop(self) -> None:
-        """At once."""
 
 
 class Gate(Protocol):
@@ -35,12 +27,10 @@ class Closing:
     """Of one volume. `drain_seconds`: how long what waits to be cleaned up is worked on; the rest stays in the orphan
     table."""
 
-    def __init__(self, engine: Engine, drive: Drive, committer: Committer, forgets: Stoppable, gate: Gate) -> None:
+    def __init__(self, engine: Engine, drive: Drive, gate: Gate) -> None:
         self.drain_seconds: float = UNMOUNT_DRAIN_SECONDS
         self._engine = engine
         self._drive = drive
-        self._committer = committer
-        self._forgets = forgets
         self._gate = gate
 
     async def close(self) -> None:
@@ -48,9 +38,7 @@ class Closing:
         if self._engine.store.read_only:
             return
         async with self._gate.ended():
-            self._forgets.stop()
             try:
                 await self._drive(self._engine.freezing.unmount(self.drain_seconds))
             except FsError as error:
                 log.error("image left with a log to replay: %s", error.detail)
-            self._committer.stop()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime.driving import Drive
-    from deferfs.reclaim.inode import ActiveReference, InCoreInode
+    from deferfs.reclaim.inode import ActiveReference
     from deferfs.volume.engine import Engine
 
 
@@ -17,12 +17,6 @@ class Eviction:
         self._eviction = engine.eviction
         self._checker = engine.checker
         self._drive = drive
-
-    async def place(self, inodes: list[InCoreInode]) -> None:
-        """Hand inodes to the evict policy, and wait for those it gives back (inline)."""
-        waiting = self._eviction.place(inodes)
-        if waiting:
-            await self._drive(self._eviction.wait_for(waiting))
 
     async def release(self, reference: ActiveReference) -> None:
         """RELEASE: the last handle of a deleted file, or of one with blocks past EOF, leaves work for the policy."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING
 
 from deferfs.errors import FsError
 from deferfs.mount.runtime.jobs import read_device
 from deferfs.store.needs import Need
-from deferfs.volume import attributes, files, writing
+from deferfs.volume import attributes, files, reading, writing
+from deferfs.volume.waits import ReadData
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime.driving import TaskDriver
@@ -27,55 +29,47 @@ class FileData:
         self._checker, self._waits = instruments.checker, instruments.waits
         self._drive = tasks.drive
         self._run = executor.run
+        tasks.register({ReadData: self._read_data})
 
     async def read(self, ino: int, offset: int, length: int, *, quiet: bool = False) -> bytes:
         """File data. Read again when blocks changed hands while it was read from the device.
 
         `quiet`: the access time stays as it is.
         """
-        while True:
-            found = await self._run(files.read, self._volume, ino, offset, length)
-            data = await self.bytes_of(found)
-            if data is not None:
-                if not quiet:
-                    attributes.accessed(self._volume, found.record)
-                return data
+        volume = self._volume
+        found = await self._run(files.read, volume, ino, offset, length)
+        data = reading.at_once(self._device, found)
+        if data is None:
+            find = partial(files.read, volume=volume, ino=ino, offset=offset, length=length)
+            found, cold = await self._drive(reading.content(self._engine, find, found))
+            data = cold
+        if not quiet:
+            attributes.accessed(volume, found.record)
+        return data
 
     async def readlink(self, ino: int) -> bytes:
         """The target of a symbolic link."""
-        while True:
-            found = await self._run(files.readlink, self._volume, ino)
-            data = await self.bytes_of(found)
-            if data is not None:
-                attributes.accessed(self._volume, found.record)
-                return data
+        volume = self._volume
+        found = await self._run(files.readlink, volume, ino)
+        data = reading.at_once(self._device, found)
+        if data is None:
+            find = partial(files.readlink, volume=volume, ino=ino)
+            found, cold = await self._drive(reading.content(self._engine, find, found))
+            data = cold
+        attributes.accessed(volume, found.record)
+        return data
 
-    async def bytes_of(self, found: files.ReadPlan) -> bytes | None:
-        """The bytes a read plan describes; None when it went stale during a cold read."""
-        if found.inline is not None:
-            return found.inline
-        parts: list[bytes] = []
-        waited = False
-        for offset, length in found.pieces:
-            if offset is None:
-                parts.append(bytes(length))
-                continue
-            try:
-                data = self._device.read_nowait(offset, length)
-                if data is None:
-                    waited = True
-                    self._checker.might_wait("io")
-                    with self._waits.measure("io"):
-                        data = await read_device(self._device, offset, length)
-            except OSError as error:
-                raise FsError(errno.EIO, f"reading file data: {error}") from error
-            parts.append(data)
-        if waited and self._volume.store.space.epoch != found.epoch:
-            return None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    async def _read_data(self, wait: ReadData) -> bytes:
+        data = self._device.read_nowait(wait.offset, wait.length)
+        if data is None:
+            self._checker.might_wait("io")
+            with self._waits.measure("io"):
+                data = await read_device(self._device, wait.offset, wait.length)
+        return data
 
-    async def write(self, ino: int, offset: int, data: bytes) -> int:
-        """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing."""
+    async def write(self, ino: int, offset: int, data: bytes, *, whole: bool = False) -> int:
+        """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing;
+        with `whole`, also when it is not all."""
         engine = self._engine
         if engine.write_out.too_much:
             await self._drive(engine.write_out.let_in())
@@ -93,7 +87,9 @@ class FileData:
                     if self._volume.due:
                         await self._drive(engine.eviction.wait_for(engine.place_due()))
                     return done
-        return await self._drive(writing.write_all(engine, writing.part_of(engine, ino), offset, data, done))
+        return await self._drive(
+            writing.write_all(engine, writing.part_of(engine, ino), offset, data, done, whole=whole)
+        )
 
     async def sync(self) -> None:
         """Everything applied so far becomes durable, timed as a wait."""

@@ -3,8 +3,7 @@
 **Invariants**
 - While frozen, whoever wants to change something waits (NeedThaw), with nothing held; FORGETs only queue, in either
   mode; looking up a queued linked inode makes it live again, as ever. No inactivation runs.
-- Whoever waits is let go when it is killed, and all are when the freeze has lasted `limit_seconds`: the script that was
-  to thaw may have died.
+- What waits is let go when its caller is killed, and all are when the freeze is overdue (`volume/freezing.py`).
 - The image is marked clean after everything applied is at home, and marked in use again before the first change.
 """
 
@@ -21,7 +20,6 @@ import trio
 
 from deferfs.contract.statistics import Freeze
 from deferfs.errors import FsError
-from deferfs.limits import FREEZE_SECONDS_DEFAULT
 from deferfs.mount.runtime.activity import caller
 from deferfs.mount.runtime.pulse import Pulse
 from deferfs.mount.runtime.throttle import LOOK_SECONDS
@@ -45,20 +43,13 @@ class Freezer:
         self._freezing = engine.freezing
         self._drive = tasks.drive
         self._being_killed = being_killed
-        self.limit_seconds = FREEZE_SECONDS_DEFAULT
-        """A freeze ends by itself after so long; 0: never."""
         self.waiting = 0
         self.killed_total = 0
-        self.expired_total = 0
-        self.since_ns = 0
-        """When the present freeze began, in ns since the epoch; 0 when there is none."""
-        self._began = 0.0
-        self._expired_at: float | None = None
-        """When the limit ended the last freeze, until somebody has been told."""
         self._turn = trio.Lock()
         self._thawed = Pulse()
         self._frozen = Pulse()
-        engine.freezing.on_thawed = self._release
+        engine.freezing.on_thawed = self._thawed.beat
+        engine.freezing.seconds = trio.current_time
         tasks.register({Thawed: self._wait_thawed})
 
     async def _wait_thawed(self, wait: Thawed) -> None:
@@ -78,43 +69,28 @@ class Freezer:
             self.waiting -= 1
 
     async def run(self) -> None:
-        """The task that ends a freeze which nobody ends."""
+        """The task that ends a freeze which nothing else ends."""
         while True:
             await self._frozen.wait()
-            while self.store.frozen and not self._is_overdue():
+            while self.store.frozen and not self._freezing.overdue:
                 with trio.move_on_after(_LIMIT_LOOK_SECONDS):
                     await self._thawed.wait()
             self._frozen.clear()
             async with self._turn:
-                if self.store.frozen and self._is_overdue():
-                    await self._expire()
-                elif self.store.frozen:
+                await self._drive(self._freezing.expire())
+                if self.store.frozen:
                     self._frozen.set()
-
-    def _is_overdue(self) -> bool:
-        return self.limit_seconds > 0 and trio.current_time() >= self._began + self.limit_seconds
-
-    async def _expire(self) -> None:
-        try:
-            await self._drive(self._freezing.thaw())
-        except OSError as error:
-            log.error("cannot thaw: %s", error)
-            self._began = trio.current_time()  # again after another limit
-            self._frozen.set()
-            return
-        self._expired_at = trio.current_time()
-        self.expired_total += 1
-        log.warning("thawed: frozen for longer than freeze_limit=%g", self.limit_seconds)
 
     def snapshot(self) -> Freeze:
         """For the statistics."""
+        freezing = self._freezing
         return Freeze(
-            since_ns=self.since_ns,
-            seconds=trio.current_time() - self._began if self.since_ns else 0.0,
-            limit_seconds=self.limit_seconds,
+            since_ns=freezing.since_ns,
+            seconds=freezing.seconds() - freezing.began if freezing.since_ns else 0.0,
+            limit_seconds=freezing.limit_seconds,
             waiting=self.waiting,
             killed_total=self.killed_total,
-            expired_total=self.expired_total,
+            expired_total=freezing.expired_total,
         )
 
     async def freeze(self) -> None:
@@ -122,28 +98,14 @@ class Freezer:
         it cannot be written anyway."""
         async with self._turn:
             await self._drive(self._freezing.freeze())
-            self.since_ns = self.store.clock()
-            self._began = trio.current_time()
-            self._expired_at = None
             self._frozen.set()
             log.info("frozen")
 
     async def thaw(self) -> None:
         """Let changes happen again. FsError(EINVAL) when it is not frozen, or not any more."""
         async with self._turn:
-            if not self.store.frozen:
-                raise FsError(errno.EINVAL, self._why_not_frozen())
             await self._drive(self._freezing.thaw())
             log.info("thawed")
-
-    def _why_not_frozen(self) -> str:
-        if self._expired_at is None:
-            return "not frozen"
-        ago = trio.current_time() - self._expired_at
-        return (
-            f"not frozen any more: freeze_limit={self.limit_seconds:g} ended the freeze {ago:.0f} s ago, and what was"
-            " copied since then may be torn"
-        )
 
     @asynccontextmanager
     async def ended(self) -> AsyncIterator[None]:
@@ -165,7 +127,3 @@ class Freezer:
                 return
             await self._drive(self._freezing.make_writable())
             log.info("read-write")
-
-    def _release(self) -> None:
-        self.since_ns = 0
-        self._thawed.beat()

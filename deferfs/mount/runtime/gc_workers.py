@@ -1,4 +1,5 @@
-"""The workers of inodegc: each takes batches from its own queue and cleans them up (`cleanup.py`).
+"""The workers of inodegc: each takes batches from its own queue and cleans them up. When it does, and how many at a
+time, the engine decides (`volume/workers.py`, `cleanup.py`).
 
 **Invariants**
 - A worker is never cancelled inside a batch. When the pool is told to stop it leaves off between two transactions:
@@ -13,55 +14,51 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from deferfs.limits import GC_BATCH, GC_DELAY_SECONDS, GC_LOOK_SECONDS, GC_LOOKS_MAX
 from deferfs.mount.runtime.pulse import Pulse
 from deferfs.volume import quarantine
+from deferfs.volume.waits import Gathered, StoodBack
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.driving import Drive
+    from deferfs.mount.runtime.driving import TaskDriver
     from deferfs.mount.runtime.instruments import Instruments
-    from deferfs.mount.runtime.payer import Payer
     from deferfs.mount.runtime.turns import Turns
     from deferfs.volume.engine import Engine
 
 
 class GcWorkers:
-    """A pool of `count` worker tasks, and the barriers that wait for what is queued or owed (`payer`)."""
+    """A pool of `count` worker tasks, and the barriers that wait for what is queued or owed."""
 
     def __init__(
         self,
         engine: Engine,
-        drive: Drive,
+        tasks: TaskDriver,
         instruments: Instruments,
         turns: Turns,
-        payer: Payer,
         count: int,
     ) -> None:
         self.gc = engine.volume.gc
         self.count = count
-        self.delay_seconds = GC_DELAY_SECONDS
         self.pace = turns.pace
         self.inactivations = turns.inactivations
         self._engine = engine
         self._cleanup = engine.cleanup
-        self._drive = drive
+        self._drive = tasks.drive
         self._activity = instruments.activity
-        self._requests = instruments.requests
+        self._workers = engine.workers
         self._turns = turns
-        self._payer = payer
         self._nursery: trio.Nursery | None = None
         self._scopes: list[trio.CancelScope] = []
         self._wakes: list[Pulse] = []
         self._gathered = Pulse()
-        """A batch is there, or must not gather any longer."""
-        self._requests_seen: dict[int, int] = {}
-        """Requests there had been when a worker looked last."""
+        engine.workers.requests = lambda: instruments.requests.events
+        tasks.register({StoodBack: self._wait_hurry, Gathered: self._wait_gathered})
 
     # --- the pool ---
     def start(self, nursery: trio.Nursery) -> None:
         """Start the workers."""
         self._nursery = nursery
-        self.gc.wake = self._queued
+        self._workers.on_queued = self._queued
+        self._workers.on_idle = self._turns.hurry.clear
         self._cleanup.on_push = self._pushed
         quarantine.report(self._engine)
         self.set_count(self.count)
@@ -96,23 +93,20 @@ class GcWorkers:
     # --- the queues ---
     def _queued(self, number: int) -> None:
         self._wakes[number % len(self._wakes)].set()
-        wanted = self.gc.wanted_out_of_turn
-        if wanted:
-            self._cleanup.hasten()
+        if self.gc.wanted_out_of_turn:
             self._turns.hurry.set()
-        if wanted or self.gc.queues[number % len(self.gc.queues)].depth >= GC_BATCH:
-            self._gathered.set()
+        if self._workers.gathered:
+            self._gathered.beat()
 
     def push(self) -> None:
         """Have what is queued, owed, or being worked on, done without delay. What has failed keeps its pause."""
         self._cleanup.push()
 
     def _pushed(self) -> None:
-        self._payer.hurry()
         if not self._cleanup.pushed:
             return
         self._turns.hurry.set()
-        self._gathered.set()
+        self._gathered.beat()
         if self.gc.queued:
             for wake in self._wakes:
                 wake.set()
@@ -150,52 +144,31 @@ class GcWorkers:
                 if self.stopped:
                     await self._turns.progress()
                     continue
-                await self._stand_back(number)
+                await self._drive(self._workers.stand_back(number))
                 if number >= self.count or await self._work_once(number):
                     continue
                 self._wakes[number].clear()
                 with trio.move_on_after(self._until_retry()):
                     await self._wakes[number].wait()
                 if number < self.count:
-                    await self._gather(number)
+                    await self._drive(self._workers.gather(number))
 
     def _until_retry(self) -> float:
         left_ns = self.gc.retry_due()
         return left_ns / 1e9 if left_ns else float("inf")
 
-    async def _stand_back(self, number: int) -> None:
-        """While requests stream in, cleaning up can wait: until they pause or it is pressed for, and only for so many
-        looks."""
-        if not self.gc.has_work(number):
-            return
-        for _ in range(GC_LOOKS_MAX):
-            if self._requests.events == self._requests_seen.get(number) or self._cleanup.pressed():
-                return
-            self._requests_seen[number] = self._requests.events
-            with trio.move_on_after(GC_LOOK_SECONDS):
+    async def _wait_hurry(self, wait: StoodBack) -> None:
+        with trio.move_on_after(wait.seconds_max):
+            if not wait.over():
                 await self._turns.hurry.wait()
 
-    async def _gather(self, number: int) -> None:
-        """Let a batch come together, unless memory or space is short, or it must not gather any longer."""
-        if (
-            self._cleanup.short()
-            or self.gc.queues[number].depth >= GC_BATCH
-            or self._gathered.is_set
-            or not self.delay_seconds
-        ):
-            return
-        with trio.move_on_after(self.delay_seconds):
-            await self._gathered.wait()
+    async def _wait_gathered(self, wait: Gathered) -> None:
+        with trio.move_on_after(wait.seconds_max):
+            while not wait.over():
+                await self._gathered.wait()
 
     async def _work_once(self, number: int) -> bool:
         """Take a batch and clean it up; False when there is nothing to do."""
-        cleanup = self._cleanup
-        count_max = GC_BATCH if cleanup.wanted() else self.pace.batch(GC_BATCH)
         with trio.CancelScope(shield=True):
-            worked = await self._drive(cleanup.turn(count_max, number))
-        if not worked:
-            if not cleanup.pushed:
-                self._turns.hurry.clear()
-                self._gathered.clear()
-            cleanup.told()
-        return worked
+            return await self._drive(self._workers.batch(number))
+        raise AssertionError("a batch was cancelled")

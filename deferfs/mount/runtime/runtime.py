@@ -81,24 +81,25 @@ class Runtime:
         engine.measure = self.waits.measure
         tasks = TaskDriver(device, instruments)
         self.drive = drive = tasks.drive
-        self.committer = Committer(device, engine, tasks, instruments, commit_seconds=commit_seconds, discard=discard)
+        self.write_back = write_back = engine.write_back
+        write_back.commit_seconds, write_back.discard = commit_seconds, discard
+        self.committer = Committer(device, engine, tasks, instruments)
         self.data_writer = DataWriter(engine, tasks, instruments)
         executor = Executor(engine, drive)
         turns = Turns(engine, tasks, instruments, self.incoming)
-        self.payer = Payer(engine, tasks, instruments, self.committer, turns)
-        self.workers = GcWorkers(engine, drive, instruments, turns, self.payer, gc_workers)
+        self.payer = Payer(engine, tasks, instruments, turns)
+        self.workers = GcWorkers(engine, tasks, instruments, turns, gc_workers)
         self.blockgc = BlockGc(engine, drive)
         eviction = Eviction(engine, drive)
-        self.forgets = Forgets(volume, self.checker, eviction.place)
-        self.reclaimer = Reclaimer(engine, drive, self.committer, self.workers.push, works=background_reclaim)
+        self.forgets = Forgets(engine, drive)
+        self.reclaimer = Reclaimer(engine, tasks)
+        engine.reclaim.works = background_reclaim
         self.throttle = Admission(engine, tasks, being_killed)
         self.freezer = Freezer(engine, tasks, being_killed)
-        self.closing = Closing(engine, drive, self.committer, self.forgets, self.freezer)
+        self.closing = Closing(engine, drive, self.freezer)
         tasks.unread = self._has_unread_forgets
-        self.pressure = PressureWatch([], self.reclaimer.under_pressure)
+        self.pressure = PressureWatch([], engine.reclaim.under_pressure)
         """What the kernel reports; without a mount, nothing."""
-
-        self.committer.when_memory_changed.append(self.reclaimer.look)
 
         # what requests need, without a call in between
         files = FileData(engine, tasks, instruments, executor)

@@ -13,7 +13,6 @@ import trio
 from deferfs.limits import GC_TURN_NS
 from deferfs.mount.runtime.pulse import Pulse
 from deferfs.mount.runtime.waits import Timing
-from deferfs.reclaim.pace import Pace
 from deferfs.volume import waits
 
 if TYPE_CHECKING:
@@ -33,7 +32,8 @@ class Turns:
     """Of the transactions of inodegc, whichever task runs them."""
 
     def __init__(self, engine: Engine, tasks: TaskDriver, instruments: Instruments, incoming: IncomingRequests) -> None:
-        self.pace = Pace(_now_ns)
+        self.pace = engine.workers.pace
+        self.pace.clock = _now_ns
         self.inactivations = Timing()
         """From the first step of an inactivation to its end, whichever task ran it."""
         self.hurry = Pulse()
@@ -52,8 +52,9 @@ class Turns:
             {
                 waits.Pace: self._keep_pace_before,
                 waits.StepDone: self._step_done,
-                waits.Cleaned: self._wait_over,
-                waits.Drained: self._wait_over,
+                waits.EndOfTurn: self._end_turn_of,
+                waits.Cleaned: self.wait_over,
+                waits.Drained: self.wait_over,
             }
         )
 
@@ -70,7 +71,8 @@ class Turns:
         """Wait until a step has been applied, or inodegc stops or goes on."""
         await self._progress.wait()
 
-    async def _wait_over(self, wait: waits.Cleaned | waits.Drained) -> None:
+    async def wait_over(self, wait: waits.Wait) -> None:
+        """Wait for what a step of cleanup may bring about."""
         with trio.move_on_after(wait.seconds_max):
             while not wait.over():
                 await self._progress.wait()
@@ -85,6 +87,9 @@ class Turns:
         if wait.background and not wait.last:
             self.pace.spend()
             await self.keep_pace()
+
+    async def _end_turn_of(self, wait: waits.EndOfTurn) -> None:
+        await self.end_turn(background=wait.background)
 
     async def keep_pace(self) -> None:
         """Before a transaction nobody waits for: not faster than the pace."""

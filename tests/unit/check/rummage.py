@@ -10,7 +10,7 @@ from typing import Any
 from deferfs.device import MemoryDevice
 from deferfs.errors import DeferfsError, DeviceError, FsError
 from deferfs.ondisk.inode import ROOT_INO
-from deferfs.volume import attributes, files, namespace, xattrs
+from deferfs.volume import attributes, namespace, xattrs
 from deferfs.volume.driver import Driver
 from deferfs.volume.new_inode import NewInode
 
@@ -86,9 +86,7 @@ def _directory(driver: Driver, ino: int, number: int) -> list[int]:
 
 def _file(driver: Driver, ino: int, size: int) -> None:
     volume = driver.volume
-    found = _try(driver.run, files.read, volume, ino, 0, min(size, _BYTES_MAX))
-    if found is not None:
-        _try(driver.bytes_of, found)
+    _try(driver.read, ino, 0, min(size, _BYTES_MAX))
     for offset in (0, size):
         _try(driver.write, ino, offset, b"z" * 3000)
     _try(driver.run, xattrs.setxattr, volume, ino, b"user.z", b"1" * 500)

@@ -105,11 +105,11 @@ def test_nothing_is_trimmed_in_the_background_while_inodegc_is_stopped() -> None
     assert driver.engine.eviction.to_trim
 
 
-def test_idle_inodes_go_before_clean_blocks() -> None:
+def test_idle_inodes_go_before_clean_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = fresh_driver()
     idle_inodes(driver)
     noticed: list[int] = []
-    driver.engine.eviction.on_shrunk = lambda: noticed.append(1)
+    monkeypatch.setattr(driver.engine.payment, "noted", lambda: noticed.append(1))
     blocks = driver.volume.store.cache.bytes
     assert driver.reclaim(1) > 0
     assert len(driver.volume.inodes.table) < COUNT

@@ -137,7 +137,7 @@ async def test_without_a_background_reclaimer_memory_stays_until_an_operation_ne
         await settings.control(runtime, "background_reclaim", "off")
         before = memory.used
         memory.set_limit(before * 16 // 15)  # all but the reserve is in use
-        runtime.reclaimer.under_pressure()
+        runtime.engine.reclaim.under_pressure()
         for _ in range(32):
             runtime.engine.after(Plan(runtime.store))
         await trio.testing.wait_all_tasks_blocked()
@@ -188,21 +188,21 @@ async def test_memory_comes_back_without_a_barrier_while_the_log_has_room() -> N
 class Committing:
     """A committer without a runtime, and what it has told."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
         self.engine = driver.engine
         tasks = TaskDriver(driver.device, Instruments())
         self.drive = tasks.drive
-        self.committer = Committer(
-            driver.device, driver.engine, tasks, Instruments(), commit_seconds=3600, discard=False
-        )
+        self.write_back = driver.engine.write_back
+        self.write_back.commit_seconds = 3600
+        self.committer = Committer(driver.device, driver.engine, tasks, Instruments())
         self.told: list[str] = []
-        self.committer.when_memory_changed.append(lambda: self.told.append("memory"))
+        monkeypatch.setattr(driver.engine.reclaim, "look", lambda: self.told.append("memory"))
 
 
 @asynccontextmanager
 async def committing(driver: Driver, *, starts: bool = True) -> AsyncIterator[Committing]:
-    made = Committing(driver)
-    with trio.fail_after(60):
+    with pytest.MonkeyPatch.context() as monkeypatch, trio.fail_after(60):
+        made = Committing(driver, monkeypatch)
         async with trio.open_nursery() as nursery:
             if starts:
                 made.committer.start(nursery)
@@ -266,7 +266,7 @@ async def test_beside_a_job_that_runs_alone_nothing_is_written() -> None:
     assert isinstance(device, MemoryDevice)
 
     def job() -> Job[None]:
-        made.committer.ask()
+        made.write_back.ask()
         before = device.snapshot()
         for _ in range(3):
             yield Read(0, 512)
@@ -286,8 +286,8 @@ async def test_once_stopped_nothing_is_brought_home() -> None:
     make(driver, b"file")
     async with committing(driver) as made:
         await made.drive(made.engine.durability.sync())
-        made.committer.stop()
-        made.committer.ask()
+        made.write_back.stop()
+        made.write_back.ask()
         await trio.testing.wait_all_tasks_blocked()
         assert driver.volume.store.journal.pending_home
         await made.drive(made.engine.durability.less_dirty(0))  # returns at once

@@ -209,6 +209,6 @@ async def test_a_wait_for_freed_blocks_ends_when_they_are_released(monkeypatch: 
             await turns()
             assert not over.is_set(), "nothing has been released"
             space.release([held])
-            runtime.committer.ask()
+            runtime.write_back.ask()
             await over.wait()
         assert not flushes, "it went round and round"

@@ -39,7 +39,7 @@ async def times(runtime: Runtime, inos: list[int]) -> list[int]:
 
 async def test_few_debts_are_left_alone_until_they_are_old(autojump_clock: trio.testing.MockClock) -> None:
     async with running(seconds_max=float("inf")) as runtime:
-        runtime.committer.commit_seconds = 5
+        runtime.write_back.commit_seconds = 5
         inos = await owing(runtime)
         debts = runtime.volume.inodes.debts
         await turns()
@@ -92,7 +92,7 @@ async def test_debts_are_not_paid_while_inodegc_is_stopped() -> None:
     async with running() as runtime:
         await owing(runtime)
         await runtime.workers.stop()
-        runtime.payer.hurry()
+        runtime.engine.payment.hurry()
         await turns()
         assert runtime.volume.inodes.debts.count == COUNT
         runtime.workers.resume()
@@ -111,7 +111,7 @@ async def test_a_debt_that_cannot_be_paid_goes_into_quarantine_alone() -> None:
         size = store.fmt.block_size
         store.cache.drop(address)
         runtime.device.write(address * size, bytes(size))
-        runtime.payer.hurry()
+        runtime.engine.payment.hurry()
         while inodes.debts.count:
             await runtime.workers.progress()
         while runtime.volume.gc.backlog:

@@ -22,7 +22,7 @@ async def test_each_event_gives_back_a_part_of_the_caches() -> None:
         await runtime.sync()
         await write_back(runtime)
         source = Source("test", reading, lambda: os.read(reading, 1), [lambda: os.close(reading)])
-        watch = PressureWatch([source], runtime.reclaimer.under_pressure)
+        watch = PressureWatch([source], runtime.engine.reclaim.under_pressure)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch.run)
             for _ in range(3):

@@ -1,4 +1,4 @@
-"""Memory comes back: what is asked of the parts around the reclaimer, which are made up here."""
+"""Memory comes back by the task, without an operation; what cannot, is asked of others."""
 
 from __future__ import annotations
 
@@ -17,26 +17,19 @@ from tests.unit.volumes import fresh_driver, make, record_of, settle
 COUNT = 50
 
 
-class Parts:
-    """Everything the reclaimer asks: notes it, and does nothing else."""
+class Kernel:
+    """Is asked to drop entries, notes it, and has none."""
 
-    def __init__(self, *, kernel_frees: int = 0) -> None:
-        self.kernel_frees = kernel_frees
-        self.asked = self.pushes = self.trims = 0
-
-    def ask(self) -> None:
-        self.asked += 1
-
-    def push(self) -> None:
-        self.pushes += 1
+    def __init__(self) -> None:
+        self.trims = 0
 
     async def trim(self) -> int:
         self.trims += 1
-        return self.kernel_frees
+        return 0
 
 
-def reclaimer_of(driver: Driver, parts: Parts) -> Reclaimer:
-    return Reclaimer(driver.engine, TaskDriver(driver.device, Instruments()).drive, parts, parts.push)
+def reclaimer_of(driver: Driver) -> Reclaimer:
+    return Reclaimer(driver.engine, TaskDriver(driver.device, Instruments()))
 
 
 def idle_inodes(driver: Driver) -> None:
@@ -58,54 +51,56 @@ async def at_work(reclaimer: Reclaimer) -> AsyncIterator[Callable[[], Awaitable[
 
 
 async def test_the_task_begins_when_memory_is_short_and_leaves_off_below_that() -> None:
-    driver, parts = fresh_driver(), Parts()
+    driver = fresh_driver()
     idle_inodes(driver)
-    memory, reclaimer = driver.volume.store.memory, reclaimer_of(driver, parts)
-    async with at_work(reclaimer) as settled:
+    memory, reclaim = driver.volume.store.memory, driver.engine.reclaim
+    async with at_work(reclaimer_of(driver)) as settled:
         before = memory.used
-        reclaimer.look()
+        reclaim.look()
         await settled()
         assert memory.used == before, "there is plenty"
-        reclaimer.set_memory(before * 16 // 15)
+        reclaim.set_memory(before * 16 // 15)
         await settled()
         assert memory.used <= 0.8 * before
-        assert parts.asked == parts.pushes == parts.trims == 0
+        assert not driver.engine.write_back.checkpoint_asked
 
 
 async def test_what_is_left_is_asked_of_the_kernel_and_then_written_back() -> None:
-    driver, parts = fresh_driver(), Parts()
+    driver, kernel = fresh_driver(), Kernel()
     make(driver, b"dirty")
-    memory, reclaimer = driver.volume.store.memory, reclaimer_of(driver, parts)
-    reclaimer.kernel_cache = parts
+    write_back, reclaimer = driver.engine.write_back, reclaimer_of(driver)
+    reclaimer.kernel_cache = kernel
     async with at_work(reclaimer) as settled:
-        reclaimer.set_memory(memory.used)
+        driver.engine.reclaim.set_memory(driver.volume.store.memory.used)
         await settled()
-        assert (parts.trims, parts.asked) == (1, 1)
+        assert (kernel.trims, write_back.commit_asked, write_back.checkpoint_asked) == (1, True, True)
 
 
 async def test_pressure_takes_an_eighth_and_has_the_backlog_cleaned_up() -> None:
-    driver, parts = fresh_driver(), Parts()
+    driver = fresh_driver()
     idle_inodes(driver)
-    memory, reclaimer = driver.volume.store.memory, reclaimer_of(driver, parts)
-    async with at_work(reclaimer) as settled:
+    pushes: list[None] = []
+    driver.engine.cleanup.on_push = lambda: pushes.append(None)
+    memory = driver.volume.store.memory
+    async with at_work(reclaimer_of(driver)) as settled:
         before = memory.used
-        reclaimer.under_pressure()
+        driver.engine.reclaim.under_pressure()
         await settled()
         assert memory.used <= before * 7 // 8
-        assert parts.pushes == 1
+        assert len(pushes) == 1
 
 
 async def test_switched_off_it_leaves_memory_alone_and_switched_on_it_looks_at_once() -> None:
-    driver, parts = fresh_driver(), Parts()
+    driver = fresh_driver()
     idle_inodes(driver)
-    memory, reclaimer = driver.volume.store.memory, reclaimer_of(driver, parts)
-    reclaimer.set_works(False)
-    async with at_work(reclaimer) as settled:
+    memory, reclaim = driver.volume.store.memory, driver.engine.reclaim
+    reclaim.set_works(False)
+    async with at_work(reclaimer_of(driver)) as settled:
         before = memory.used
-        reclaimer.set_memory(before)
-        reclaimer.under_pressure()
+        reclaim.set_memory(before)
+        reclaim.under_pressure()
         await settled()
         assert memory.used == before
-        reclaimer.set_works(True)
+        reclaim.set_works(True)
         await settled()
         assert memory.used < before

@@ -1,0 +1,108 @@
+"""When access times are paid that inodes owe which have left core, how many of them, and in which order. All that is
+owed to one block of the inode table is paid by one update (`cleanup.pay`).
+
+A driver runs `sweep` when one is `due`, or when none has been for as long as a change may stay uncommitted (`late`):
+one at a time.
+
+**Invariants**
+- A sweep is due when the table of debts is half full, when an operation waits for an entry in it, and when the end of
+  payment is waited for (flush, unmount); never while inodegc is stopped, nor after an abort.
+- It pays until a quarter of the table is left: what is young may still be paid along with another change of its
+  block. In a hurry, and when it is late, it pays everything: then no debt is older than two of these intervals.
+- It begins where the one before it left off, so that no part of the table is paid later than another.
+- It holds nothing while it waits: before each update it waits until no more than its share of the budget is dirty.
+- A debt that cannot be paid with those beside it goes back into core, to inodegc, which tries again and puts it into
+  quarantine alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from deferfs.limits import DEBTS_PLACES_A_TURN
+from deferfs.volume.waits import EndOfTurn, Task, Turn
+
+if TYPE_CHECKING:
+    from deferfs.volume.engine import Engine
+
+
+def _nothing() -> None:
+    """No driver is told."""
+
+
+class Payment:
+    """Of the debts of one volume. `on_due`: a sweep may be due."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._debts = engine.volume.inodes.debts
+        self.asked = False
+        """There is little room in the table, or an operation waits for some."""
+        self.hurried = False
+        """The end is waited for: all is paid, sweep after sweep, without delay."""
+        self.on_due: Callable[[], None] = _nothing
+        self._at = 0
+        """The place in the table at which the last sweep left off."""
+
+    @property
+    def due(self) -> bool:
+        """Whether a sweep is to begin."""
+        cleanup = self._engine.cleanup
+        return (self.asked or self.hurried) and cleanup.owes and not cleanup.stopped
+
+    # --- asking ---
+    def noted(self) -> None:
+        """Cheap: called when inodes may have left debts."""
+        if self._debts.count * 2 > self._debts.count_max:
+            self.ask()
+
+    def ask(self) -> None:
+        """Have room made in the table."""
+        self.asked = True
+        self.on_due()
+
+    def hurry(self) -> None:
+        """Have everything paid without delay."""
+        if self._debts.count:
+            self.hurried = True
+            self.on_due()
+
+    # --- paying ---
+    def sweep(self, *, late: bool = False) -> Task[None]:
+        """Go once through the table at most, and pay what is due. `late`: none has been in a long time."""
+        cleanup, debts = self._engine.cleanup, self._debts
+        if cleanup.stopped or not cleanup.owes:
+            self.hurried = self.hurried and bool(debts.count)
+            return
+        self.asked = False
+        cleanup.busy += 1
+        try:
+            yield from self._pay_down_to(0 if self.hurried or late else debts.count_max // 4)
+        finally:
+            cleanup.busy -= 1
+            cleanup.told()
+        if not debts.count:
+            self.hurried = False
+
+    def _pay_down_to(self, goal: int) -> Task[None]:
+        """Until no more than `goal` debts are left; all of them once there is a hurry."""
+        cleanup, debts = self._engine.cleanup, self._debts
+        for _ in range(0, debts.places, DEBTS_PLACES_A_TURN):
+            if debts.count <= goal and not self.hurried:
+                return
+            for first in self._next_blocks():
+                yield from cleanup.before_payment(hurried=self.hurried)
+                if cleanup.stopped:
+                    return
+                yield from cleanup.pay(first)
+                yield EndOfTurn(background=not self.hurried)
+            cleanup.told()
+            yield Turn()
+
+    def _next_blocks(self) -> list[int]:
+        """Blocks of the inode table, by their first inodes, to which the next part of the table of debts is owed."""
+        debts, fmt = self._debts, self._engine.store.fmt
+        found = debts.debtors(self._at, DEBTS_PLACES_A_TURN)
+        self._at = (self._at + DEBTS_PLACES_A_TURN) % debts.places
+        return sorted({fmt.first_in_table_block(ino) for ino in found})
