@@ -8,6 +8,7 @@ from threading import Thread
 
 import pytest
 
+from deferfs.contract.requests import Set
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, drop_kernel_caches, run
 
@@ -146,7 +147,7 @@ def test_a_lookup_takes_over_what_an_inode_owes(plain: Scratch) -> None:
 
     def shrink(times: int) -> None:
         for _ in range(times):
-            plain.ask("set", key="drop_caches", value="1")
+            plain.ask(Set(key="drop_caches", value="1"))
 
     for _ in range(3):
         drop_kernel_caches()
