@@ -123,9 +123,10 @@ def decode_request(line: bytes) -> Request:
         named = f"the request {command!r}" if "command" in found else "a request without a command"
         raise ControlError(f"{_daemon()} does not know {named}; it knows {', '.join(REQUESTS)}")
     try:
-        return msgspec.convert(found, Request)
+        request: Request = msgspec.convert(found, Request)
     except msgspec.ValidationError as error:
         raise ControlError(f"{_daemon()} cannot read the request {command!r}: {error}") from None
+    return request
 
 
 def _daemon() -> str:

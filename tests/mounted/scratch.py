@@ -21,6 +21,7 @@ from deferfs.cli import main
 from deferfs.contract.requests import Answer, Query, Set
 from deferfs.contract.statistics import Statistics
 from deferfs.mount.control import client
+from tests import side_by_side
 from tests.mounted.polling import wait_until
 
 COMMAND_SECONDS_MAX = 110.0
@@ -76,6 +77,7 @@ def _written(text: io.TextIOWrapper) -> str:
 
 def drop_kernel_caches() -> None:
     """Clean pages, dentries and inodes of the whole machine: for what is mounted, the kernel sends FORGETs."""
+    side_by_side.check_alone("dropping the kernel's caches")
     try:
         Path("/proc/sys/vm/drop_caches").write_text("3\n")
     except OSError as error:

@@ -32,7 +32,7 @@ from tests.unit.contract.exchanges import EXCHANGES
 
 IDENTITY = {"device": "8:1", "inode": 12, "names": 1, "pid": 99}
 OUTCOME = {**IDENTITY, "clean": True, "errors": False, "problem": ""}
-REPORT = {"schema": SCHEMA, "inode": 14, "record": None, "memory": None, "reasons": []}
+REPORT: dict[str, Any] = {"schema": SCHEMA, "inode": 14, "record": None, "memory": None, "reasons": []}
 
 
 @pytest.mark.parametrize("request_", [one["request"] for one in EXCHANGES], ids=lambda one: str(one["command"]))

@@ -82,10 +82,9 @@ class Machine:
     def ask(self, root: Path, request: Query[Answer]) -> Answer:
         if isinstance(request, Set):
             self.settings.append((request.key, request.value))
-            return request.read("", str(root))
-        if failure := self.failures.pop("ask", None):
+        elif failure := self.failures.pop("ask", None):
             raise failure
-        return request.read(self.statistics, str(root))
+        return request.read("" if isinstance(request, Set) else self.statistics, str(root))
 
     def surroundings(self, scratch: Path, hierarchy: Hierarchy | None = None) -> Surroundings:
         return Surroundings(

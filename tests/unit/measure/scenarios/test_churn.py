@@ -106,9 +106,10 @@ class FakeDaemon:
     def ask(self, root: Path, request: Query[Answer]) -> Answer:
         if isinstance(request, Set):
             self.settings.append((request.key, request.value))
-            return request.read("", str(root))
-        self.left -= 1
-        return request.read(answer(evict="inline", gc={"queued": max(self.left, 0)}), str(root))
+        else:
+            self.left -= 1
+        told = answer(evict="inline", gc={"queued": max(self.left, 0)})
+        return request.read("" if isinstance(request, Set) else told, str(root))
 
 
 def standing(daemon: FakeDaemon, root: Path, monkeypatch: pytest.MonkeyPatch) -> StandingMount:
