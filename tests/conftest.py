@@ -87,6 +87,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return lines
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A run of the tests that mount alone, in several processes, imports no module that has none."""
+    if config.option.markexpr != "mounted" or not collection_path.name.startswith("test_"):
+        return None
+    return True if collection_path.suffix == ".py" and "mounted" not in collection_path.read_text() else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     no_mount = why_no_mount()
     for item in items:
