@@ -80,11 +80,8 @@ def ask_within(mount: mountinfo.Mount, request: Query[Answer], seconds: float, *
 
 
 def _converse(client: socket.socket, mount: mountinfo.Mount, request: Query[Any]) -> Any:
-    line = encode_request(request)
-    if len(line) > LINE_BYTES_MAX:
-        raise ControlError(f"{mount.mountpoint}: the request is too long: {len(line)} bytes")
     try:
-        client.sendall(line)
+        client.sendall(encode_request(request))
     except OSError as error:
         raise ControlError(f"{mount.mountpoint}: the daemon could not be asked: {error}") from error
     reply = decode_reply(_read_line(client, mount), mount.mountpoint)

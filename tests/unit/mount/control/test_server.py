@@ -239,6 +239,24 @@ async def test_a_daemon_whose_reply_cannot_be_read_is_told_in_a_line(said: bytes
     assert "\n" not in str(raised.value)
 
 
+async def test_a_daemon_that_closes_the_connection_is_told_in_a_line(directory: Path) -> None:
+    """Before the request has been sent, or after: either is an error of the same kind."""
+    directory.mkdir(mode=0o700)  # noqa: ASYNC240  (nothing else runs yet)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hang_up_at_once, directory)
+        with pytest.raises(ControlError, match=r"^/mnt: the daemon (could not be asked|did not answer|hung up)"):
+            await ask(GetState())
+
+
+async def hang_up_at_once(directory: Path, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        await listener.bind(str(directory / "0:99.sock"))
+        listener.listen(1)
+        task_status.started()
+        connection, _ = await listener.accept()
+        connection.close()
+
+
 async def answer_once(said: bytes, directory: Path, *, task_status: trio.TaskStatus[None]) -> None:
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         await listener.bind(str(directory / "0:99.sock"))
