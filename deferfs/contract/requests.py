@@ -44,7 +44,8 @@ class GetState(Query[str], frozen=True, kw_only=True, tag="state"):
 
 
 class GetIdentity(Query[ImageIdentity], frozen=True, kw_only=True, tag="identity"):
-    """Which image is open: device and inode number of its file, how many names that has, process of the daemon."""
+    """Which image is open: `device` ("major:minor") and `inode` of its file, how many `names` that has, `pid` of the
+    daemon."""
 
     def read(self, result: object, mountpoint: str) -> ImageIdentity:
         """The image."""
@@ -52,8 +53,8 @@ class GetIdentity(Query[ImageIdentity], frozen=True, kw_only=True, tag="identity
 
 
 class GetOutcome(Query[Outcome], frozen=True, kw_only=True, tag="outcome"):
-    """What became of the image: answered when the daemon has closed it. The keys of `identity`, and `clean`, `errors`
-    and `problem`."""
+    """What became of the image: answered when the daemon has closed it. The keys of `identity`; `clean`: nothing has to
+    be replayed; `errors`: damaged metadata was met; `problem`: why the journal was aborted, or empty."""
 
     def read(self, result: object, mountpoint: str) -> Outcome:
         """The image, and its state."""
