@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deferfs.store.space import FreeSpace
-from tests import examples, programs
+from tests import examples, programs, side_by_side
 from tests.installed import is_compiled
 
 settings.register_profile(
@@ -70,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.explores_fresh_seeds = fresh or config.option.long or config.option.explore_seed is not None
     if config.option.explore_seed is None:
         config.option.explore_seed = secrets.randbits(32)
+    is_one_of_several = hasattr(config, "workerinput")  # of xdist, whose temporary directories are beside each other
+    side_by_side.join(config, Path(config.option.basetemp).parent if is_one_of_several else None)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -83,6 +85,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if reason := why_no_mount():
         lines.append(f"tests that mount are skipped: {reason}")
     return lines
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A run of the tests that mount alone, in several processes, imports no module that has none."""
+    if config.option.markexpr != "mounted" or not collection_path.name.startswith("test_"):
+        return None
+    return True if collection_path.suffix == ".py" and "mounted" not in collection_path.read_text() else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -15,6 +15,8 @@ import msgspec
 
 from deferfs.contract.fields import Field, Unit, fields_of
 from deferfs.contract.inode_report import InodeReport
+from deferfs.contract.replies import Done, Refused
+from deferfs.contract.requests import REQUESTS
 from deferfs.contract.setting import Setting
 from deferfs.contract.settings import ACTIONS, LIVE, OPTIONS
 from deferfs.contract.statistics import Statistics, Timing, Totals
@@ -142,6 +144,23 @@ def inode_report() -> str:
     return "\n\n".join(sections(InodeReport, "", 3, metrics=False))
 
 
+# --- the control socket ---
+def requests() -> str:
+    rows = []
+    for command, kind in REQUESTS.items():
+        fields = ", ".join(f"`{one.name}`: {one.meaning}" for one in fields_of(kind))
+        rows.append((f"`{command}`", fields, " ".join((kind.__doc__ or "").split())))
+    return table(("`command`", "Fields, all text", "Meaning, and `result`"), rows)
+
+
+def replies() -> str:
+    rows = []
+    for kind in (Done, Refused):
+        fields = ", ".join(f"`{one.name}`: {one.meaning}" for one in fields_of(kind))
+        rows.append(((kind.__doc__ or "").strip(), fields))
+    return table(("Reply", "Keys"), rows)
+
+
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "mount options": ("command-line.md", mount_options),
     "ignored mount options": ("command-line.md", ignored_options),
@@ -149,6 +168,8 @@ PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "actions": ("command-line.md", actions),
     "statistics": ("statistics.md", statistics),
     "one inode": ("statistics.md", inode_report),
+    "requests": ("control-socket.md", requests),
+    "replies": ("control-socket.md", replies),
 }
 """Name of each part: its page, and what makes it."""
 

@@ -1,4 +1,5 @@
-"""How many examples property tests draw: fewer in the usual run, all of them with --long or --fresh, in the night."""
+"""How many examples property tests, crash explorations and sweeps of damage draw: fewer in the usual run, all of them
+with --long or --fresh, in the night."""
 
 from __future__ import annotations
 
@@ -16,5 +17,5 @@ def draw_all(wanted: bool) -> None:
 
 
 def examples(count: int) -> int:
-    """What to give `max_examples` for `count` examples in the night."""
+    """How many to draw where the night draws `count`; what to give `max_examples`."""
     return count if _all else -(-count // USUAL_FRACTION)

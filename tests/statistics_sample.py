@@ -9,6 +9,13 @@ import msgspec
 
 from deferfs.contract.fields import fields_of
 from deferfs.contract.statistics import SCHEMA, Statistics, decode
+from tests.documents import struct_in
+
+
+def structs(struct: type[msgspec.Struct] = Statistics) -> list[type[msgspec.Struct]]:
+    """It, and the structs that it has, however deep."""
+    inner = [found for field in fields_of(struct) if (found := struct_in(field)) is not None]
+    return [struct, *(deeper for one in inner for deeper in structs(one))]
 
 
 def zero(struct: type[msgspec.Struct]) -> dict[str, Any]:

@@ -7,11 +7,12 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from deferfs.cli.output import report as report_line
 from deferfs.cli.output import tell
 from deferfs.cli.scratch import keep_mounts_private
+from deferfs.contract.requests import Answer, Query
 from deferfs.errors import EnvironmentProblem, UsageError
 from deferfs.measure import catalogue
 from deferfs.measure.environment import usable_hierarchy
@@ -174,7 +175,6 @@ def _publish(report: Report, request: Request) -> None:
             report_line(f"deferfs: wrote {path}")
 
 
-def ask(root: Path, request: str, **fields: Any) -> Any:
+def ask(root: Path, request: Query[Answer]) -> Answer:
     """The answer of the daemon behind the mountpoint `root`."""
-    mount = client.find_mount(str(root))
-    return client.ask(mount, request, **{key: str(value) for key, value in fields.items()})
+    return client.ask(client.find_mount(str(root)), request)

@@ -23,6 +23,7 @@ from deferfs.contract.settings import LOCKDEP, SYNC, TRACE
 def command(directory: str, changes: tuple[str, ...], as_json: bool) -> None:
     """Change settings of the mounted filesystem at DIR, in the given order."""
     from deferfs.cli.output import say, say_json
+    from deferfs.contract.requests import Set
     from deferfs.errors import UsageError
     from deferfs.mount.control import client
     from deferfs.mount.daemon.sync import sync
@@ -40,7 +41,7 @@ def command(directory: str, changes: tuple[str, ...], as_json: bool) -> None:
         else:
             if key == TRACE.key and value != TRACE.default:
                 value = os.path.abspath(value)
-            answers[key] = client.ask(mount, "set", key=key, value=value)
+            answers[key] = client.ask(mount, Set(key=key, value=value))
         if not as_json:
             for line in answers[key].splitlines() if key == LOCKDEP.key else [answers[key]]:  # the others answer in one
                 say(line)

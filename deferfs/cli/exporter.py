@@ -29,6 +29,7 @@ def serve(mount: Mount, listen: str) -> None:
     from prometheus_client import CollectorRegistry, start_http_server
 
     from deferfs.cli import output, stat_metrics
+    from deferfs.contract.requests import GetState
     from deferfs.mount.control import client
 
     address, port = _parse(listen)
@@ -44,7 +45,7 @@ def serve(mount: Mount, listen: str) -> None:
     try:
         while True:
             time.sleep(LOOK_SECONDS)
-            client.ask(mount, "state")
+            client.ask(mount, GetState())
     finally:
         server.shutdown()
         server.server_close()

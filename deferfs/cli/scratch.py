@@ -15,6 +15,7 @@ from typing import Any, Final
 from deferfs.cli.format_image import Request, format_image
 from deferfs.cli.output import json_text, report, tell
 from deferfs.cli.stat_table import activity_lines, gc_line
+from deferfs.contract.requests import GetStatistics
 from deferfs.contract.statistics import decode
 from deferfs.errors import EnvironmentProblem
 from deferfs.limits import BLOCK_SIZE_BYTES_DEFAULT
@@ -61,7 +62,7 @@ def run_in_scratch(scratch: Scratch, arguments: Sequence[str]) -> int:
         start(image, mountpoint, options, foreground=False, notice=tell)
         stack.callback(_unmount, mountpoint)
         code = _run(arguments, mountpoint, cgroup)
-        statistics = client.ask(client.find_mount(mountpoint), "stat")
+        statistics = client.ask_untyped(client.find_mount(mountpoint), GetStatistics())
     _report(scratch, statistics, mountpoint)
     return code
 

@@ -62,12 +62,12 @@ def _print(mount: Mount, as_json: bool, again: bool, inode: int | None, promethe
     """Once. `again`: there will be more to come."""
     from deferfs.cli.output import say, say_json
     from deferfs.cli.stat_table import inode_lines, stat_lines
+    from deferfs.contract.requests import GetInode, GetStatistics
     from deferfs.mount.control import client
 
     if as_json:  # as the daemon says it: the reader looks at `schema`
-        fields = {} if inode is None else {"number": str(inode)}
-        found = client.ask(mount, "stat" if inode is None else "inode", **fields)
-        say_json(found, indent=None if again else 2)
+        asked = GetStatistics() if inode is None else GetInode(number=str(inode))
+        say_json(client.ask_untyped(mount, asked), indent=None if again else 2)
         return
     if prometheus:
         from deferfs.cli.exporter import metrics_text
@@ -76,7 +76,7 @@ def _print(mount: Mount, as_json: bool, again: bool, inode: int | None, promethe
     elif inode is None:
         lines = stat_lines(client.statistics(mount))
     else:
-        lines = inode_lines(client.explain(mount, inode))
+        lines = inode_lines(client.ask(mount, GetInode(number=str(inode))))
     for line in lines:
         say(line)
     if again and not sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""What the daemon says and takes: its statistics as types, and the table of its settings.
+"""What the daemon says and takes: its statistics, requests and replies as types, and the table of its settings.
 
 The daemon encodes, and every reader decodes: command line, benchmarks, tests. Help texts, metrics and the tables of the
 documentation are made from here. Nothing in here asks, waits, or knows a running mount.

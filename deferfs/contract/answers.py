@@ -4,9 +4,13 @@ with a default.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
 from deferfs.errors import ControlError
+
+T = TypeVar("T")
 
 
 class ImageIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,15 +36,17 @@ class Outcome(ImageIdentity, frozen=True, kw_only=True):
 
 def decode_identity(answer: object, mountpoint: str) -> ImageIdentity:
     """What the daemon behind `mountpoint` has answered. ControlError when it is none."""
-    try:
-        return msgspec.convert(answer, ImageIdentity)
-    except msgspec.ValidationError as error:
-        raise ControlError(f"{mountpoint}: the daemon's answer cannot be read: {error}") from None
+    return read_as(ImageIdentity, answer, mountpoint)
 
 
 def decode_outcome(answer: object, mountpoint: str) -> Outcome:
     """What the daemon behind `mountpoint` has answered. ControlError when it is none."""
+    return read_as(Outcome, answer, mountpoint)
+
+
+def read_as(kind: type[T], answer: object, mountpoint: str) -> T:
+    """`answer` of the daemon behind `mountpoint`, as a `kind`. ControlError, in one line, when it is none."""
     try:
-        return msgspec.convert(answer, Outcome)
+        return msgspec.convert(answer, kind)
     except msgspec.ValidationError as error:
         raise ControlError(f"{mountpoint}: the daemon's answer cannot be read: {error}") from None

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
+from deferfs.contract.requests import Answer, Query
 from deferfs.measure.host.cgroup import Hierarchy
 from deferfs.measure.stats.histogram import Histogram
 
@@ -29,9 +30,12 @@ included. `open`: operations are due at fixed times; the latency of each counts,
 Outcome = Literal["finished", "oom-killed", "unfinished"]
 """How a pass ended. An OOM kill of the workload is a result, not a failure of the run."""
 
-Ask = Callable[..., Any]
-"""`ask(root, request, **fields)`: the answer of the daemon behind the mountpoint `root` (`stat`; `set` with `key` and
-`value`, as `deferfs ctl` has them). Raises `DeferfsError`."""
+
+class Ask(Protocol):
+    """How a daemon is asked."""
+
+    def __call__(self, root: Path, request: Query[Answer]) -> Answer:
+        """The answer of the daemon behind the mountpoint `root`. DeferfsError when it refuses or does not answer."""
 
 
 class Side(msgspec.Struct, frozen=True):

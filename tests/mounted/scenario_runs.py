@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import msgspec
 import pytest
 
+from deferfs.contract.requests import Answer, Query
 from deferfs.measure import slow_disk
 from deferfs.measure.harness import Collected, Conditions, Plan, report_on
 from deferfs.measure.host.cgroup import find_hierarchy
@@ -26,9 +26,9 @@ UNITS = ("_total", "_bytes", "_seconds", "_ns")
 DISK = "read=0.1,write=0.1,flush=0.2"
 
 
-def ask(root: Path, request: str, **fields: str) -> Any:
+def ask(root: Path, request: Query[Answer]) -> Answer:
     """The daemon behind the mountpoint."""
-    return client.ask(client.find_mount(str(root)), request, **fields)
+    return client.ask(client.find_mount(str(root)), request)
 
 
 def surroundings(scratch: Path, own: Callable[[int], None] = lambda pid: None) -> Surroundings:

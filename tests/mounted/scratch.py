@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from deferfs.cli import main
+from deferfs.contract.requests import Answer, Query, Set
 from deferfs.contract.statistics import Statistics
 from deferfs.mount.control import client
+from tests import side_by_side
 from tests.mounted.polling import wait_until
 
 COMMAND_SECONDS_MAX = 110.0
@@ -75,6 +77,7 @@ def _written(text: io.TextIOWrapper) -> str:
 
 def drop_kernel_caches() -> None:
     """Clean pages, dentries and inodes of the whole machine: for what is mounted, the kernel sends FORGETs."""
+    side_by_side.check_alone("dropping the kernel's caches")
     try:
         Path("/proc/sys/vm/drop_caches").write_text("3\n")
     except OSError as error:
@@ -121,7 +124,7 @@ class Scratch:
         if self.evict == "deferred" and not self.was_inline and self.is_mounted:
             found = self.statistics().reclaim_context
             assert not found.violations
-            assert not found.lock_order_cycles, self.ask("set", key="lockdep", value="report")
+            assert not found.lock_order_cycles, self.ask(Set(key="lockdep", value="report"))
         deferfs("umount", self.mountpoint)
 
     def check(self) -> dict[str, Any]:
@@ -153,9 +156,9 @@ class Scratch:
         """What `deferfs stat` tells."""
         return client.statistics(client.find_mount(str(self.mountpoint)))
 
-    def ask(self, command: str, **arguments: str) -> Any:
+    def ask(self, request: Query[Answer]) -> Answer:
         """Send a request to the control socket, without the cost of a new process."""
-        return client.ask(client.find_mount(str(self.mountpoint)), command, **arguments)
+        return client.ask(client.find_mount(str(self.mountpoint)), request)
 
     def requests(self, *names: str) -> int:
         """How many of these FUSE requests the daemon has answered."""

@@ -108,9 +108,9 @@ def test_modes_owners_and_times(plain: Scratch) -> None:
     plain.unmount_and_check()
 
 
-def test_times_follow_changes(scratch: Scratch) -> None:
+def test_times_follow_changes(plain: Scratch) -> None:
     """What must change the times of a file or directory does, and is the same after a remount."""
-    mount = scratch.mount()
+    mount = plain.mount()
     path = mount / "file"
     path.write_text("one")
     os.utime(mount, ns=(1, 1))
@@ -121,14 +121,14 @@ def test_times_follow_changes(scratch: Scratch) -> None:
     path.rename(mount / "renamed")
     assert mount.stat().st_mtime_ns > 1
     times = (mount / "renamed").stat().st_mtime_ns, mount.stat().st_mtime_ns
-    scratch.remount()
+    plain.remount()
     assert ((mount / "renamed").stat().st_mtime_ns, mount.stat().st_mtime_ns) == times
-    scratch.unmount_and_check()
+    plain.unmount_and_check()
 
 
 # --- extended attributes ---
-def test_extended_attributes(scratch: Scratch) -> None:
-    mount = scratch.mount()
+def test_extended_attributes(plain: Scratch) -> None:
+    mount = plain.mount()
     for path in (mount / "file", mount / "directory"):
         path.mkdir() if path.name == "directory" else path.touch()
         os.setxattr(path, "user.empty", b"")
@@ -149,7 +149,7 @@ def test_extended_attributes(scratch: Scratch) -> None:
             os.setxattr(path, "user.huge", bytes(65_537))
         with fails_with(errno.EOPNOTSUPP):
             os.setxattr(path, "unknown.namespace", b"")
-    scratch.remount()
+    plain.remount()
     for path in (mount / "file", mount / "directory"):
         names = ["security.capability", "trusted.root", "user.empty", "user.large", "user." + "n" * 250, "user.small"]
         assert sorted(os.listxattr(path)) == sorted(names)
@@ -161,5 +161,5 @@ def test_extended_attributes(scratch: Scratch) -> None:
         assert run("getfattr", "--only-values", "-n", "user.small", path).stdout == "replaced"
     (mount / "file").unlink()
     (mount / "directory").rmdir()
-    scratch.drain()
-    scratch.unmount_and_check()
+    plain.drain()
+    plain.unmount_and_check()

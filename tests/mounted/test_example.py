@@ -62,6 +62,7 @@ def mounted(tmp_path: Path, evict: str) -> Iterator[Mounted]:
         example.daemon.communicate()
 
 
+@pytest.mark.machine
 @pytest.mark.mounted
 def test_files_live_until_nobody_can_reach_them(mounted: Mounted, evict: str) -> None:
     for name in ("kept", "deleted", "deleted while open"):

@@ -140,8 +140,8 @@ def test_truncate_and_extend_show_zeros(scratch: Scratch, cache: str) -> None:
     scratch.unmount_and_check()
 
 
-def test_o_trunc_and_overwriting(scratch: Scratch) -> None:
-    path = scratch.mount() / "file"
+def test_o_trunc_and_overwriting(plain: Scratch) -> None:
+    path = plain.mount() / "file"
     for length in (300_000, 10, 0, 5000, 299):
         path.write_bytes(b"x" * length)
         assert path.stat().st_size == length
@@ -149,33 +149,33 @@ def test_o_trunc_and_overwriting(scratch: Scratch) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
     assert os.fstat(descriptor).st_size == 0
     os.close(descriptor)
-    scratch.remount()
+    plain.remount()
     assert path.read_bytes() == b""
-    scratch.unmount_and_check()
+    plain.unmount_and_check()
 
 
 # --- ways to write ---
 @pytest.mark.parametrize("cache", ["on", "off"])
-def test_shared_mapping(scratch: Scratch, cache: str) -> None:
+def test_shared_mapping(plain: Scratch, cache: str) -> None:
     options = f"writeback_cache={cache}"
-    path = scratch.mount(options) / "file"
+    path = plain.mount(options) / "file"
     path.write_bytes(bytes(1 << 20))
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
         mapping[5000:5007] = b"written"
         mapping[1 << 19 : (1 << 19) + 3] = b"far"
         mapping.flush()
         assert os.pread(file.fileno(), 7, 5000) == b"written"
-    scratch.remount(options)
+    plain.remount(options)
     content = path.read_bytes()
     assert content[5000:5007] == b"written"
     assert content[1 << 19 : (1 << 19) + 3] == b"far"
     assert len(content.replace(b"\0", b"")) == 10
-    scratch.unmount_and_check()
+    plain.unmount_and_check()
 
 
 @pytest.mark.parametrize("cache", ["on", "off"])
-def test_append_from_two_processes(scratch: Scratch, cache: str) -> None:
-    path = scratch.mount(f"writeback_cache={cache}") / "log"
+def test_append_from_two_processes(plain: Scratch, cache: str) -> None:
+    path = plain.mount(f"writeback_cache={cache}") / "log"
     program = (
         "import os, sys\n"
         "file = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)\n"
@@ -189,12 +189,12 @@ def test_append_from_two_processes(scratch: Scratch, cache: str) -> None:
             mine = [line for line in lines if line.startswith(name)]
             assert mine == [f"{name} {number:06}" for number in range(300)]
         assert len(lines) == 600
-        scratch.remount()
-    scratch.unmount_and_check()
+        plain.remount()
+    plain.unmount_and_check()
 
 
-def test_direct_io(scratch: Scratch) -> None:
-    mount = scratch.mount()
+def test_direct_io(plain: Scratch) -> None:
+    mount = plain.mount()
     buffer = mmap.mmap(-1, 8192)
     buffer[:] = b"direct! " * 1024
     descriptor = os.open(mount / "direct", os.O_RDWR | os.O_CREAT | os.O_DIRECT)
@@ -203,9 +203,9 @@ def test_direct_io(scratch: Scratch) -> None:
     assert os.preadv(descriptor, [buffer], 4096) == 8192
     assert buffer[:] == b"direct! " * 1024
     os.close(descriptor)
-    scratch.remount()
+    plain.remount()
     assert (mount / "direct").read_bytes() == bytes(4096) + b"direct! " * 1024
-    scratch.unmount_and_check()
+    plain.unmount_and_check()
 
 
 @pytest.mark.parametrize("cache", ["on", "off"])
@@ -227,8 +227,8 @@ def test_synchronous_writes(plain: Scratch, flag: int, cache: str) -> None:
     plain.unmount_and_check()
 
 
-def test_copy_file_range_sendfile_and_seek_data(scratch: Scratch) -> None:
-    mount = scratch.mount()
+def test_copy_file_range_sendfile_and_seek_data(plain: Scratch) -> None:
+    mount = plain.mount()
     data = os.urandom(300_000)
     (mount / "source").write_bytes(data)
     with (mount / "source").open("rb") as source, (mount / "target").open("wb") as target:
@@ -238,9 +238,9 @@ def test_copy_file_range_sendfile_and_seek_data(scratch: Scratch) -> None:
         os.sendfile(target.fileno(), source.fileno(), 0, 1000)
         assert os.lseek(source.fileno(), 0, os.SEEK_DATA) == 0
         assert os.lseek(source.fileno(), 0, os.SEEK_HOLE) == len(data)
-    scratch.remount()
+    plain.remount()
     assert (mount / "target").read_bytes() == data + data[:1000]
-    scratch.unmount_and_check()
+    plain.unmount_and_check()
 
 
 # --- locks ---

@@ -137,6 +137,7 @@ def test_the_journal_cannot_be_written(scratch: Scratch, host: Path, cache: str)
     scratch.unmount_and_check()
 
 
+@pytest.mark.machine
 def test_data_that_cannot_be_read(plain: Scratch) -> None:
     """The image has lost its end: who reads there gets EIO, everybody else is served."""
     mount = plain.mount()

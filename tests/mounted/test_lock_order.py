@@ -12,7 +12,7 @@ from tests.mounted.scratch import deferfs
 ROUNDS_MAX = 10
 """One is enough as a rule; it depends on who has to wait for the log when the memory is cut."""
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.machine]
 
 
 def test_an_operation_that_holds_log_space_and_reclaims_memory(make_scratch: MakeScratch, evict: str) -> None:

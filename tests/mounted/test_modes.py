@@ -8,6 +8,7 @@ from threading import Thread
 
 import pytest
 
+from deferfs.contract.requests import Set
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, drop_kernel_caches, run
 
@@ -31,6 +32,7 @@ def churn(mount: Path, rounds: int = 3) -> None:
         run("rm", "-r", folder)
 
 
+@pytest.mark.machine
 def test_the_mode_decides_what_waits_for_cleanup(scratch: Scratch) -> None:
     """Inline, it is the request; deferred, nobody: no wait for inodegc, and none at all while reclaiming."""
     mount = scratch.mount()
@@ -65,6 +67,7 @@ def test_the_mode_can_be_switched(plain: Scratch) -> None:
     plain.unmount_and_check()
 
 
+@pytest.mark.machine
 def test_little_memory(scratch: Scratch) -> None:
     """More metadata than the budget, and no background reclaimer that could work ahead: requests reclaim by themselves,
     and all of it is still right."""
@@ -97,6 +100,7 @@ def test_little_memory(scratch: Scratch) -> None:
     scratch.unmount_and_check()
 
 
+@pytest.mark.machine
 def test_forgotten_inodes_are_dropped(scratch: Scratch) -> None:
     """FORGET makes inodes idle; dropping the caches leaves none but the root."""
     mount = scratch.mount()
@@ -115,6 +119,7 @@ def test_forgotten_inodes_are_dropped(scratch: Scratch) -> None:
     scratch.unmount_and_check()
 
 
+@pytest.mark.machine
 def test_access_times_survive_reclaim(scratch: Scratch) -> None:
     """They are kept in memory, and written when the inode is inactivated."""
     mount = scratch.mount("relatime")
@@ -133,6 +138,7 @@ def test_access_times_survive_reclaim(scratch: Scratch) -> None:
     scratch.unmount_and_check()
 
 
+@pytest.mark.machine
 def test_a_lookup_takes_over_what_an_inode_owes(plain: Scratch) -> None:
     """An inode that has left memory with an access time to be written is simply live again when it is wanted."""
     mount = plain.mount("gc_workers=1")
@@ -146,7 +152,7 @@ def test_a_lookup_takes_over_what_an_inode_owes(plain: Scratch) -> None:
 
     def shrink(times: int) -> None:
         for _ in range(times):
-            plain.ask("set", key="drop_caches", value="1")
+            plain.ask(Set(key="drop_caches", value="1"))
 
     for _ in range(3):
         drop_kernel_caches()

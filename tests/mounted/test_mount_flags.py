@@ -134,7 +134,7 @@ def atimes(mount: Path) -> dict[str, int]:
         ("lazytime", {"file", "directory", "link"}, set()),
     ],
 )
-@pytest.mark.parametrize("cached", [True, False], ids=["cached", "cold"])
+@pytest.mark.parametrize("cached", [True, pytest.param(False, marks=pytest.mark.machine)], ids=["cached", "cold"])
 def test_when_reading_changes_access_times(
     plain: Scratch, flag: str, first: set[str], second: set[str], cached: bool
 ) -> None:

@@ -28,6 +28,7 @@ def start(*words: str | Path) -> subprocess.Popen[bytes]:
 # --- freeze ---
 
 
+@pytest.mark.machine
 def test_a_frozen_filesystem_can_be_read_and_copied_and_goes_on_after_the_thaw(scratch: Scratch) -> None:
     mount = scratch.mount()
     (mount / "before").write_bytes(b"x" * 50_000)
@@ -96,6 +97,7 @@ def test_a_freeze_tells_of_writes_that_were_lost(make_scratch: MakeScratch) -> N
 # --- read-only ---
 
 
+@pytest.mark.machine
 def test_read_only_while_mounted_and_back(scratch: Scratch) -> None:
     mount = scratch.mount()
     (mount / "file").write_bytes(b"x" * 50_000)
@@ -180,6 +182,7 @@ def test_verbs_of_inodegc(plain: Scratch) -> None:
 # --- a deleted file ---
 
 
+@pytest.mark.machine
 def test_a_deleted_file_has_no_name_but_works_for_who_holds_it(scratch: Scratch) -> None:
     mount = scratch.mount()
     descriptor = os.open(mount / "file", os.O_CREAT | os.O_RDWR)

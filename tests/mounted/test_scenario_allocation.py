@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from deferfs.contract.requests import Answer, Query
 from deferfs.errors import DeferfsError
 from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
 from deferfs.measure.host.stacks import StackSampler
@@ -56,8 +57,8 @@ class Machine:
         assert HIERARCHY.pressure is None or not (HIERARCHY.pressure / name).exists()
 
 
-def ask(root: Path, request: str, **fields: str) -> Any:
-    return client.ask(client.find_mount(str(root)), request, **fields)
+def ask(root: Path, request: Query[Answer]) -> Answer:
+    return client.ask(client.find_mount(str(root)), request)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from tests.mounted.scenario_runs import check_schema
 from tests.mounted.scratch import run
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.machine]
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = {

@@ -146,6 +146,7 @@ def test_requests_overlap_up_to_the_number_of_servers(tmp_path: Path, image: Pat
         assert 1 < disk.counters()["queue_max"] <= 8
 
 
+@pytest.mark.machine
 @pytest.mark.needs("mkfs.ext4", "e2fsck")
 def test_a_filesystem_keeps_what_is_written_and_only_cold_reads_cost(
     tmp_path: Path, image: Path, own: Recorded, mountpoint: Path

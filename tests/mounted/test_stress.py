@@ -55,6 +55,7 @@ def test_stress_in_narrow_space(make_scratch: MakeScratch, evict: str) -> None:
     assert_all_is_kept(scratch, fresh, *options)
 
 
+@pytest.mark.machine
 def test_switching_under_load(plain: Scratch) -> None:
     """The policy, the workers, the memory and the caches change while files come and go."""
     plain.mount("commit=0.5")

@@ -17,6 +17,7 @@ from tests.slice_tracker import dropped
 pytestmark = pytest.mark.mounted
 
 
+@pytest.mark.machine
 def test_a_timeline_shows_all_activities_in_lanes(make_scratch: MakeScratch, evict: str, tmp_path: Path) -> None:
     """Under load from several sides, with a small budget: requests wait inside of each other's lanes."""
     scratch = make_scratch(evict=evict)

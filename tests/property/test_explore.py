@@ -16,12 +16,13 @@ from deferfs.crash.campaign import Summary, numbered, processes, run_campaign
 from deferfs.crash.exploration import EVICT_MODES, Finding, Task, judge_finding, place_of, run_task
 from deferfs.crash.reproducer import crash_image, read_finding, replay, write_finding
 from deferfs.crash.shrinking import shrink
+from tests.examples import examples
 from tests.property.debt_faults import FAULTS
 
 pytestmark = pytest.mark.timeout(600)
-FIXED_RUNS = 20
+FIXED_RUNS = examples(20)
 FRESH_RUNS = 5
-SAMPLE = 250
+SAMPLE = examples(250)
 """Sequences of two and of three operations that the short run takes."""
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deferfs.contract.statistics import Statistics, decode
+from deferfs.contract.requests import GetStatistics, Set
+from deferfs.contract.statistics import Statistics
 from deferfs.measure.scenario import Ask, Surroundings
 
 
@@ -21,7 +22,7 @@ class Daemon:
 
     def set(self, key: str, value: str) -> None:
         """As `deferfs ctl KEY=VALUE`."""
-        self._surroundings.ask(self._root, "set", key=key, value=value)
+        self._surroundings.ask(self._root, Set(key=key, value=value))
 
     def own(self) -> int:
         """Its pid, which is reported as ours."""
@@ -32,7 +33,7 @@ class Daemon:
 
 def statistics_of(root: Path, ask: Ask) -> Statistics:
     """What the daemon behind the mountpoint `root` says about itself."""
-    return decode(ask(root, "stat"), str(root))
+    return ask(root, GetStatistics())
 
 
 def daemon_of(root: Path, surroundings: Surroundings) -> int:

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from deferfs.contract.requests import Set
 from deferfs.errors import DeferfsError
 from deferfs.measure.mounts.daemon import daemon_of, statistics_of
 from deferfs.measure.mounts.rivals import Deferfs, fresh
@@ -56,7 +57,7 @@ def make_files(root: Path) -> None:
 
 def set_value(root: Path, ask: Ask, key: str, value: str) -> str:
     """As `deferfs ctl`; what it prints."""
-    return str(ask(root, "set", key=key, value=value))
+    return ask(root, Set(key=key, value=value))
 
 
 def fill_memory(root: Path, ask: Ask) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from deferfs.contract.requests import Set
 from deferfs.contract.statistics import Statistics
 from deferfs.limits import THROTTLE_INODES
 from deferfs.measure.mounts.daemon import statistics_of
@@ -29,7 +30,7 @@ class Mount:
 
     def set(self, key: str, value: object) -> str:
         """As `deferfs ctl`; what it prints."""
-        return str(self._ask(self.root, "set", key=key, value=str(value)))
+        return self._ask(self.root, Set(key=key, value=str(value)))
 
     def statistics(self) -> Statistics:
         """What the daemon says about itself."""

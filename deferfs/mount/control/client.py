@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
@@ -11,9 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from deferfs.contract.answers import Outcome, decode_identity, decode_outcome
-from deferfs.contract.inode_report import InodeReport, decode_inode
-from deferfs.contract.statistics import Statistics, decode
+from deferfs.contract.answers import Outcome
+from deferfs.contract.replies import Done, Refused, decode_reply
+from deferfs.contract.requests import Answer, GetIdentity, GetOutcome, GetStatistics, Query, encode_request
+from deferfs.contract.statistics import Statistics
 from deferfs.device.identity import Identity, identity_of
 from deferfs.errors import ControlError
 from deferfs.mount.control.paths import LINE_BYTES_MAX, control_paths
@@ -57,38 +57,42 @@ def find_mount(path: str) -> mountinfo.Mount:
     return mount
 
 
-def ask(mount: mountinfo.Mount, command: str, **arguments: str) -> Any:
-    """Send one request to the daemon of `mount` and return its result. ControlError when it refuses."""
+def ask(mount: mountinfo.Mount, request: Query[Answer]) -> Answer:
+    """Send a request to the daemon of `mount` and return its answer. ControlError when it refuses, cannot be asked, or
+    answers what this program cannot read: it may be older, or newer."""
+    return request.read(ask_untyped(mount, request), mount.mountpoint)
+
+
+def ask_untyped(mount: mountinfo.Mount, request: Query[Any]) -> Any:
+    """As `ask`, but the answer as the daemon has sent it, whatever its version."""
     with _connect(mount) as client:
-        return _converse(client, mount, {"command": command, **arguments})
+        return _converse(client, mount, request)
 
 
-def ask_within(mount: mountinfo.Mount, command: str, seconds: float, *, pid: int | None = None) -> Any:
+def ask_within(mount: mountinfo.Mount, request: Query[Answer], seconds: float, *, pid: int | None = None) -> Answer:
     """As `ask`, of a daemon that may not answer for so long, and that is the process `pid`: the device number of a
     mount that has gone may be another's."""
     with _connect(mount) as client:
         if pid is not None and _peer(client)[0] != pid:
             raise NoDaemonError(f"{mount.mountpoint}: its daemon has ended")
         client.settimeout(seconds)
-        return _converse(client, mount, {"command": command})
+        return request.read(_converse(client, mount, request), mount.mountpoint)
 
 
-def _converse(client: socket.socket, mount: mountinfo.Mount, request: dict[str, str]) -> Any:
-    client.sendall(json.dumps(request).encode() + b"\n")
-    answer = json.loads(_read_line(client, mount))
-    if not answer["ok"]:
-        raise ControlError(f"{mount.mountpoint}: {answer['error']}")
-    return answer["result"]
+def _converse(client: socket.socket, mount: mountinfo.Mount, request: Query[Any]) -> Any:
+    try:
+        client.sendall(encode_request(request))
+    except OSError as error:
+        raise ControlError(f"{mount.mountpoint}: the daemon could not be asked: {error}") from error
+    reply = decode_reply(_read_line(client, mount), mount.mountpoint)
+    if isinstance(reply, Refused):
+        raise ControlError(f"{mount.mountpoint}: {reply.error}")
+    return reply.result
 
 
 def statistics(mount: mountinfo.Mount) -> Statistics:
     """What the daemon of `mount` says about itself. ControlError also when it speaks another version of that."""
-    return decode(ask(mount, "stat"), mount.mountpoint)
-
-
-def explain(mount: mountinfo.Mount, ino: int) -> InodeReport:
-    """Everything about one inode. ControlError as for `statistics`."""
-    return decode_inode(ask(mount, "inode", number=str(ino)), mount.mountpoint)
+    return ask(mount, GetStatistics())
 
 
 def find_daemon(mount: mountinfo.Mount) -> Daemon:
@@ -119,7 +123,8 @@ class Ending:
         self.pid = _peer(self._socket)[0]
         """0 when it is in a pid namespace that this process does not see."""
         self._process = os.pidfd_open(self.pid) if self.pid else -1
-        self._socket.sendall(b'{"command": "outcome"}\n')
+        self._request: Final = GetOutcome()
+        self._socket.sendall(encode_request(self._request))
         self._socket.setblocking(False)
         self._answer = bytearray()
 
@@ -139,11 +144,11 @@ class Ending:
         return self._process < 0 or _poll(self._process, deadline)
 
     def outcome(self) -> Outcome | None:
-        """What it has told; None when it ended without."""
+        """What it has told; None when it ended without, or is so old that it does not know the question."""
         if not self._answer.endswith(b"\n"):
             return None
-        result = json.loads(self._answer).get("result")
-        return None if result is None else decode_outcome(result, self._mountpoint)
+        reply = decode_reply(bytes(self._answer), self._mountpoint)
+        return self._request.read(reply.result, self._mountpoint) if isinstance(reply, Done) else None
 
     def close(self) -> None:
         """Let go of it."""
@@ -161,7 +166,7 @@ def _poll(fd: int, deadline: float) -> bool:
 def image_of(mount: mountinfo.Mount) -> Identity | None:
     """Which image the daemon of `mount` has open; None when that cannot be asked."""
     try:
-        found = decode_identity(ask_within(mount, "identity", IDENTITY_SECONDS_MAX), mount.mountpoint)
+        found = ask_within(mount, GetIdentity(), IDENTITY_SECONDS_MAX)
     except (ControlError, OSError):
         return None
     return Identity(found.device, found.inode)

@@ -1,28 +1,35 @@
-"""The daemon's end of the control socket: one JSON request line, one JSON answer line, then it hangs up.
-
-Requests: `{"command": "state" | "stat" | "sync" | "identity" | "outcome"}`,
-`{"command": "set", "key": KEY, "value": VALUE}` and `{"command": "inode", "number": NUMBER}`.
-Answers: `{"ok": true, "result": ...}` or `{"ok": false, "error": TEXT}`.
+"""The daemon's end of the control socket: one line of a request (`deferfs.contract.requests`), one line of a reply
+(`deferfs.contract.replies`), then it hangs up.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol
+from typing import Final, Protocol, assert_never
 
-import msgspec
 import trio
 
 from deferfs.contract.answers import ImageIdentity, Outcome
 from deferfs.contract.inode_report import InodeReport
+from deferfs.contract.replies import Done, Refused, Reply, encode_reply
+from deferfs.contract.requests import (
+    GetIdentity,
+    GetInode,
+    GetOutcome,
+    GetState,
+    GetStatistics,
+    Request,
+    Set,
+    Sync,
+    decode_request,
+)
 from deferfs.contract.statistics import Statistics
-from deferfs.errors import ControlError, DeferfsError, FsError
+from deferfs.errors import DeferfsError, FsError
 from deferfs.mount.control.paths import LINE_BYTES_MAX, make_control_path
 from deferfs.mount.runtime.pulse import Pulse
 
@@ -105,8 +112,7 @@ class ControlServer:
                     line = await _read_line(stream)
                 self._answering += 1
                 try:
-                    answer = await self._answer(line)
-                    await stream.send_all(json.dumps(answer).encode() + b"\n")
+                    await stream.send_all(encode_reply(await self._answer(line)))
                 finally:
                     self._answering -= 1
                     self._idle.beat()
@@ -115,39 +121,33 @@ class ControlServer:
         except Exception:
             _log.exception("control request failed")
 
-    async def _answer(self, line: bytes) -> dict[str, object]:
+    async def _answer(self, line: bytes) -> Reply:
         try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
-            return {"ok": False, "error": "not a line of JSON"}
-        if not isinstance(request, dict):
-            return {"ok": False, "error": "not a JSON object"}
-        try:
-            return {"ok": True, "result": msgspec.to_builtins(await self._perform(request), str_keys=True)}
+            return Done(result=await self._perform(decode_request(line)))
         except (DeferfsError, FsError, ValueError) as error:
-            return {"ok": False, "error": str(error)}
+            return Refused(error=str(error))
         except Exception as error:
             _log.exception("control request failed")
-            return {"ok": False, "error": f"internal error: {type(error).__name__}: {error}"}
+            return Refused(error=f"internal error: {type(error).__name__}: {error}")
 
-    async def _perform(self, request: dict[str, Any]) -> object:
+    async def _perform(self, request: Request) -> object:
         match request:
-            case {"command": "state"}:
+            case GetState():
                 return self._controlled.state()
-            case {"command": "identity"}:
+            case GetIdentity():
                 return self._controlled.identity()
-            case {"command": "outcome"}:
+            case GetOutcome():
                 return await self._controlled.outcome()
-            case {"command": "stat"}:
+            case GetStatistics():
                 return self._controlled.statistics()
-            case {"command": "inode", "number": str(number)} if number.isascii() and number.isdigit():
+            case GetInode(number=number):
                 return await self._controlled.explain(int(number))
-            case {"command": "sync"}:
+            case Sync():
                 await self._controlled.sync()
                 return None
-            case {"command": "set", "key": str(key), "value": str(value)}:
+            case Set(key=key, value=value):
                 return await self._controlled.set(key, value)
-        raise ControlError(f"the daemon does not know the request {request.get('command')!r}")
+        assert_never(request)
 
 
 def _is_owner(stream: trio.SocketStream) -> bool:

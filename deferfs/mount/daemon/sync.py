@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from deferfs.contract.requests import Sync
 from deferfs.errors import ControlError
 from deferfs.mount.control import client
 from deferfs.mount.host import mountinfo, syscalls
@@ -30,6 +31,6 @@ def sync(path: str) -> None:
         failure = error
     finally:
         os.close(fd)
-    client.ask(mount, "sync")
+    client.ask(mount, Sync())
     if failure is not None:
         raise ControlError(f"{mount.mountpoint}: some writes were lost: {failure.strerror}") from failure

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from deferfs.contract.answers import Outcome
+from deferfs.contract.requests import GetState
 from deferfs.device.identity import identity_of
 from deferfs.errors import ControlError, DeferfsError
 from deferfs.mount.control import client
@@ -126,7 +127,7 @@ def _stays_mounted(mount: Mount, ending: Ending, notice: Callable[[str], None], 
     told, unanswered = False, 0
     while holder is None and not ending.wait(STATE_POLL_SECONDS):
         try:
-            state = client.ask_within(mount, "state", STATE_POLL_SECONDS, pid=ending.pid)
+            state = client.ask_within(mount, GetState(), STATE_POLL_SECONDS, pid=ending.pid)
         except ControlError:  # it is about to end, or is stopped; its number may even be another mount's by now
             unanswered += 1
             if not told and unanswered == UNANSWERED_MAX:

@@ -12,7 +12,7 @@ from deferfs.contract.inode_report import InodeReport, decode_inode
 from deferfs.contract.statistics import SCHEMA, Statistics, Timing, Totals, decode, encode
 from deferfs.errors import ControlError
 from tests.documents import struct_in
-from tests.statistics_sample import answer, read, sample, zero
+from tests.statistics_sample import answer, read, sample, structs, zero
 
 RELEASED = Path(__file__).parent / f"statistics-{SCHEMA}.json"
 """What a daemon said when the schema was made. Keys that come later are not in it, and none of it may go."""
@@ -28,11 +28,6 @@ SUFFIXES = {
 
 WITHOUT_UNIT = {"log2_ns", "reasons"}
 """A histogram, and sentences."""
-
-
-def structs(struct: type[msgspec.Struct] = Statistics) -> list[type[msgspec.Struct]]:
-    inner = [found for field in fields_of(struct) if (found := struct_in(field)) is not None]
-    return [struct, *(deeper for one in inner for deeper in structs(one))]
 
 
 ALL = [*structs(), *structs(InodeReport), Totals, Timing]

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from deferfs.contract.requests import Answer, Query, Set
 from deferfs.measure.host.cgroup import Hierarchy
 from deferfs.measure.host.commands import deferfs_command
 from deferfs.measure.mounts import filesystems, slow_mount
@@ -78,13 +79,12 @@ class Machine:
         self.disks.append(FakeDisk(*arguments))
         return self.disks[-1]
 
-    def ask(self, root: Path, request: str, **fields: str) -> Any:
-        if request == "set":
-            self.settings.append((fields["key"], fields["value"]))
-            return ""
-        if failure := self.failures.pop("ask", None):
+    def ask(self, root: Path, request: Query[Answer]) -> Answer:
+        if isinstance(request, Set):
+            self.settings.append((request.key, request.value))
+        elif failure := self.failures.pop("ask", None):
             raise failure
-        return copy.deepcopy(self.statistics)
+        return request.read("" if isinstance(request, Set) else self.statistics, str(root))
 
     def surroundings(self, scratch: Path, hierarchy: Hierarchy | None = None) -> Surroundings:
         return Surroundings(

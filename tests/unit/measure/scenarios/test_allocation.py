@@ -4,6 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from deferfs.contract.requests import Answer, Query
 from deferfs.errors import EnvironmentProblem
 from deferfs.measure.host.cgroup import MemoryReading
 from deferfs.measure.mounts import stage
@@ -114,8 +115,12 @@ def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SCENARIO.missing(sides["ext4"], DEFAULTS) == "this kernel has no overlayfs"
 
 
+def no_daemon(root: Path, request: Query[Answer]) -> Answer:
+    raise AssertionError(f"{root} has no daemon")
+
+
 def test_no_cgroup_is_said_before_anything_is_made(tmp_path: Path) -> None:
-    surroundings = Surroundings(tmp_path, "none", 0, None, lambda *_, **__: None, lambda _: None, lambda _: None)
+    surroundings = Surroundings(tmp_path, "none", 0, None, no_daemon, lambda _: None, lambda _: None)
     with pytest.raises(EnvironmentProblem, match="needs a memory cgroup"), SCENARIO.prepared(DEFAULTS, surroundings):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -123,7 +128,7 @@ def test_no_cgroup_is_said_before_anything_is_made(tmp_path: Path) -> None:
 
 def test_passes_in_which_nothing_was_held_are_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[str] = []
-    surroundings = Surroundings(tmp_path, "none", 0, None, lambda *_, **__: None, told.append, lambda _: None)
+    surroundings = Surroundings(tmp_path, "none", 0, None, no_daemon, told.append, lambda _: None)
     prepared = allocation._Prepared(stage.Stage(surroundings, 0, lambda _: None), DEFAULTS)
     outcomes = [None, None, one("ext4", 5)]
 

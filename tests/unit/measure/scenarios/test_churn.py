@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from deferfs.contract.requests import Answer, Query, Set
 from deferfs.errors import DeferfsError, EnvironmentProblem, UsageError
 from deferfs.measure.mounts import standing_mount
 from deferfs.measure.mounts.standing_mount import StandingMount
@@ -102,12 +103,13 @@ class FakeDaemon:
         self.left = left
         self.settings: list[tuple[str, str]] = []
 
-    def ask(self, root: Path, request: str, **fields: str) -> Any:
-        if request == "set":
-            self.settings.append((fields["key"], fields["value"]))
-            return ""
-        self.left -= 1
-        return answer(evict="inline", gc={"queued": max(self.left, 0)})
+    def ask(self, root: Path, request: Query[Answer]) -> Answer:
+        if isinstance(request, Set):
+            self.settings.append((request.key, request.value))
+        else:
+            self.left -= 1
+        told = answer(evict="inline", gc={"queued": max(self.left, 0)})
+        return request.read("" if isinstance(request, Set) else told, str(root))
 
 
 def standing(daemon: FakeDaemon, root: Path, monkeypatch: pytest.MonkeyPatch) -> StandingMount:

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,21 +14,43 @@ import trio
 
 from deferfs.contract.answers import ImageIdentity, Outcome
 from deferfs.contract.inode_report import InodeReport
+from deferfs.contract.requests import (
+    Answer,
+    GetIdentity,
+    GetInode,
+    GetState,
+    GetStatistics,
+    Query,
+    Set,
+    Sync,
+)
 from deferfs.contract.statistics import SCHEMA, Statistics, encode
 from deferfs.errors import ControlError, EnvironmentProblem, FsError
 from deferfs.mount.control import client, paths
 from deferfs.mount.control.server import ControlServer
 from deferfs.mount.host.mountinfo import Mount
 from tests.statistics_sample import sample
+from tests.unit.contract.exchanges import EXCHANGES
 
 LOG = {"count": 1, "total_ns": 2, "max_ns": 2, "log2_ns": {"4": 1}}
 STATISTICS = sample(image="/\udcff.img", evict="deferred", waits={"log": LOG})
 MOUNT = Mount("0:99", "/mnt", "fuse.deferfs", "/a.img", False, os.geteuid())
 
 
+class Dance(Query[None], frozen=True, kw_only=True, tag="dance"):
+    """A request that only a newer program knows."""
+
+
+class DeepSync(Query[None], frozen=True, kw_only=True, tag="sync"):
+    """A request with a field that only a newer program knows."""
+
+    deep: bool = True
+
+
 class FakeMount:
     def __init__(self) -> None:
         self.synced = 0
+        self.closed = trio.Event()
         self.schema = SCHEMA
         self.settings: dict[str, str] = {}
 
@@ -38,8 +61,8 @@ class FakeMount:
         return ImageIdentity(device="8:1", inode=12, names=1, pid=99)
 
     async def outcome(self) -> Outcome:
-        await trio.sleep_forever()
-        raise AssertionError
+        await self.closed.wait()
+        return Outcome(device="8:1", inode=12, names=1, pid=99, clean=True, errors=False, problem="")
 
     def statistics(self) -> Statistics:
         return STATISTICS
@@ -78,23 +101,54 @@ async def mount(directory: Path) -> AsyncIterator[FakeMount]:
         nursery.cancel_scope.cancel()
 
 
-async def ask(command: str, **arguments: str) -> object:
-    return await trio.to_thread.run_sync(lambda: client.ask(MOUNT, command, **arguments))
+async def ask(request: Query[Answer]) -> Answer:
+    return await trio.to_thread.run_sync(lambda: client.ask(MOUNT, request))
 
 
-async def test_the_commands(mount: FakeMount) -> None:
-    assert await ask("state") == "serving"
-    assert await ask("stat") == encode(STATISTICS)
-    assert await ask("identity") == {"device": "8:1", "inode": 12, "names": 1, "pid": 99}
-    assert await ask("sync") is None
+async def exchange(line: bytes, directory: Path) -> Any:
+    """What the daemon replies to `line`, as JSON."""
+
+    def call() -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(directory / "0:99.sock"))
+            connection.sendall(line)
+            return connection.makefile("rb").readline()
+
+    return json.loads(await trio.to_thread.run_sync(call))
+
+
+async def test_each_request_is_answered_as_its_type_says(mount: FakeMount) -> None:
+    assert await ask(GetState()) == "serving"
+    assert await ask(GetStatistics()) == STATISTICS
+    assert await ask(GetIdentity()) == ImageIdentity(device="8:1", inode=12, names=1, pid=99)
+    await ask(Sync())
     assert mount.synced == 1
-    assert await ask("set", key="evict", value="inline") == "inline"
+    assert await ask(Set(key="evict", value="inline")) == "inline"
     assert mount.settings == {"evict": "inline"}
+
+
+async def test_an_answer_without_its_type_is_what_the_daemon_has_sent(mount: FakeMount) -> None:
+    assert await trio.to_thread.run_sync(client.ask_untyped, MOUNT, GetStatistics()) == encode(STATISTICS)
+
+
+@pytest.mark.parametrize("exchanged", EXCHANGES, ids=lambda exchanged: str(exchanged["request"]["command"]))
+async def test_requests_of_the_released_schema_are_answered_with_its_replies(
+    exchanged: dict[str, Any], mount: FakeMount, directory: Path
+) -> None:
+    """The wire: what programs of other versions send and read."""
+    if exchanged["request"]["command"] == "outcome":
+        mount.closed.set()
+    reply = await exchange(json.dumps(exchanged["request"]).encode() + b"\n", directory)
+    if exchanged["request"]["command"] in ("stat", "inode"):  # their keys have golden answers of their own
+        assert (reply["ok"], reply["result"]["schema"]) == (True, SCHEMA)
+    else:
+        assert reply == exchanged["reply"]
 
 
 async def test_the_client_reads_what_the_daemon_has_told(mount: FakeMount) -> None:
     assert await trio.to_thread.run_sync(client.statistics, MOUNT) == STATISTICS
-    report = await trio.to_thread.run_sync(client.explain, MOUNT, 14)
+    report = await ask(GetInode(number="14"))
     assert (report.inode, report.reasons) == (14, ["it is free"])
     assert await trio.to_thread.run_sync(client.image_of, MOUNT) == ("8:1", 12)
 
@@ -106,24 +160,33 @@ async def test_a_daemon_of_another_version_is_told_in_a_line(mount: FakeMount, m
     assert "\n" not in str(raised.value)
     mount.schema = 2
     with pytest.raises(ControlError, match="version 2"):
-        await trio.to_thread.run_sync(client.explain, MOUNT, 14)
+        await ask(GetInode(number="14"))
 
 
 async def test_a_refusal_is_an_error_with_the_mountpoint(mount: FakeMount) -> None:
     with pytest.raises(ControlError, match="/mnt: no setting 'colour'"):
-        await ask("set", key="colour", value="blue")
+        await ask(Set(key="colour", value="blue"))
     with pytest.raises(ControlError, match="/mnt: EIO"):
-        await ask("set", key="disk", value="1")
-    with pytest.raises(ControlError, match="does not know the request 'dance'"):
-        await ask("dance")
-    with pytest.raises(ControlError, match="does not know the request 'set'"):
-        await ask("set", key="evict")
+        await ask(Set(key="disk", value="1"))
+
+
+async def test_a_daemon_that_is_older_than_the_request_says_so_in_a_line(mount: FakeMount) -> None:
+    with pytest.raises(
+        ControlError, match=r"^/mnt: the daemon \(deferfs .*\) does not know the request 'dance'"
+    ) as raised:
+        await ask(Dance())
+    assert "\n" not in str(raised.value)
+    with pytest.raises(
+        ControlError, match=r"^/mnt: the daemon \(deferfs .*\) cannot read the request 'sync': .*`deep`"
+    ):
+        await ask(DeepSync())
+    assert mount.synced == 0
 
 
 async def test_a_bug_is_answered_and_the_mount_goes_on(mount: FakeMount) -> None:
     with pytest.raises(ControlError, match="internal error: RuntimeError: a bug"):
-        await ask("set", key="broken", value="1")
-    assert await ask("state") == "serving"
+        await ask(Set(key="broken", value="1"))
+    assert await ask(GetState()) == "serving"
 
 
 @pytest.mark.parametrize(
@@ -131,22 +194,78 @@ async def test_a_bug_is_answered_and_the_mount_goes_on(mount: FakeMount) -> None
     [
         (b"hello\n", "not a line of JSON"),
         (b"[1]\n", "not a JSON object"),
-        (b"{}\n", "does not know the request None"),
+        (b"{}\n", "does not know a request without a command"),
+        (b'{"command": ["stat"]}\n', "does not know the request ['stat']"),
+        (
+            b'{"command": "set", "key": "evict"}\n',
+            "cannot read the request 'set': Object missing required field `value`",
+        ),
+        (
+            b'{"command": "set", "key": "evict", "value": 1}\n',
+            "cannot read the request 'set': Expected `str`, got `int`",
+        ),
+        (b'{"command": "inode", "number": "-1"}\n', "cannot read the request 'inode'"),
+        (b'{"command": "inode", "number": "' + b"9" * 5000 + b'"}\n', "cannot read the request 'inode'"),
         (b"\xff\xfe\n", "not a line of JSON"),
         (b"[" * 100_000 + b"\n", "not a line of JSON"),
     ],
 )
 async def test_a_malformed_request_is_refused(line: bytes, error: str, mount: FakeMount, directory: Path) -> None:
-    def exchange() -> bytes:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(10)
-            client.connect(str(directory / "0:99.sock"))
-            client.sendall(line)
-            return client.makefile("rb").readline()
+    reply = await exchange(line, directory)
+    assert not reply["ok"]
+    assert error in reply["error"]
+    assert "\n" not in reply["error"]
 
-    answer = json.loads(await trio.to_thread.run_sync(exchange))
-    assert not answer["ok"]
-    assert error in answer["error"]
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"hello\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"ok": true}\n',
+        b'{"ok": false}\n',
+        b'{"ok": true, "result": 7}\n',
+        b"[" * 100_000 + b"\n",
+    ],
+)
+async def test_a_daemon_whose_reply_cannot_be_read_is_told_in_a_line(said: bytes, directory: Path) -> None:
+    """It is older, or newer, than this program can know."""
+    directory.mkdir(mode=0o700)  # noqa: ASYNC240  (nothing else runs yet)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(answer_once, said, directory)
+        with pytest.raises(ControlError, match=r"^/mnt: the daemon's answer cannot be read: ") as raised:
+            await ask(GetState())
+    assert "\n" not in str(raised.value)
+
+
+async def test_a_daemon_that_closes_the_connection_is_told_in_a_line(directory: Path) -> None:
+    """Before the request has been sent, or after: either is an error of the same kind."""
+    directory.mkdir(mode=0o700)  # noqa: ASYNC240  (nothing else runs yet)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hang_up_at_once, directory)
+        with pytest.raises(ControlError, match=r"^/mnt: the daemon (could not be asked|did not answer|hung up)"):
+            await ask(GetState())
+
+
+async def hang_up_at_once(directory: Path, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        await listener.bind(str(directory / "0:99.sock"))
+        listener.listen(1)
+        task_status.started()
+        connection, _ = await listener.accept()
+        connection.close()
+
+
+async def answer_once(said: bytes, directory: Path, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        await listener.bind(str(directory / "0:99.sock"))
+        listener.listen(1)
+        task_status.started()
+        connection, _ = await listener.accept()
+        with connection:
+            await connection.recv(1000)
+            await trio.SocketStream(connection).send_all(said)
 
 
 async def test_a_client_that_hangs_up_does_no_harm(mount: FakeMount, directory: Path) -> None:
@@ -155,7 +274,7 @@ async def test_a_client_that_hangs_up_does_no_harm(mount: FakeMount, directory: 
             client.connect(str(directory / "0:99.sock"))
 
     await trio.to_thread.run_sync(hang_up)
-    assert await ask("state") == "serving"
+    assert await ask(GetState()) == "serving"
 
 
 async def test_the_daemon_is_known_by_the_kernel_not_by_what_it_says(mount: FakeMount) -> None:
@@ -188,7 +307,7 @@ def leave_a_dead_socket(directory: Path) -> None:
 
 def test_without_a_daemon_the_error_says_how_to_go_on(directory: Path) -> None:
     with pytest.raises(client.NoDaemonError, match="deferfs umount /mnt"):
-        client.ask(MOUNT, "stat")
+        client.ask(MOUNT, GetStatistics())
 
 
 async def test_a_socket_of_somebody_else_is_not_trusted(mount: FakeMount) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 
+import msgspec
+
 from deferfs.contract.statistics import Statistics, Timing, encode
+from deferfs.mount.control import statistics
 from deferfs.mount.control.statistics import snapshot
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.volume import attributes
-from tests.statistics_sample import read
+from tests.statistics_sample import read, structs
 from tests.unit.runtimes import SERVED, delete_and_forget, make_file, running
 from tests.unit.volumes import fresh_device, open_driver
 
@@ -93,3 +98,18 @@ async def test_what_the_daemon_knows_of_its_mount_is_told() -> None:
         found = told(runtime)
     assert (found.image, found.mountpoint, found.pid, found.handlers) == ("/image", "/mnt", 1, 24)
     assert found.evict == "deferred"
+
+
+def test_every_key_is_given_a_value_also_one_with_a_default() -> None:
+    """The default of a key that was added later is for readers: it stands for a daemon that does not tell."""
+    made: dict[str, set[str | None]] = {}
+    for node in ast.walk(ast.parse(inspect.getsource(statistics))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            made.setdefault(node.func.id, set()).update(keyword.arg for keyword in node.keywords)
+    optional = [
+        (struct.__name__, field.name)
+        for struct in structs()
+        for field in msgspec.structs.fields(struct)
+        if not field.required
+    ]
+    assert [f"{struct}.{name}" for struct, name in optional if name not in made.get(struct, ())] == []

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from deferfs.contract.answers import Outcome
+from deferfs.contract.requests import GetState
 from deferfs.device.identity import identity_of
 from deferfs.errors import ControlError
 from deferfs.mount.control import client
@@ -53,7 +54,7 @@ class World:
             self.table.remove(mount)
         return self.obstacle
 
-    def state(self, mount: Mount, command: str, seconds: float, *, pid: int) -> str:
+    def state(self, mount: Mount, request: GetState, seconds: float, *, pid: int) -> str:
         answer = self.answers.pop(0)
         if isinstance(answer, ControlError):
             raise answer
