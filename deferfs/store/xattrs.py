@@ -34,7 +34,7 @@ def _chain(plan: Plan, inode: Inode) -> list[tuple[int, XattrBlock]]:
 
 
 def write(plan: Plan, inode: Inode, attributes: dict[bytes, bytes]) -> None:
-    """Replace all attributes; `inode` is the plan's own copy. FsError(ENOSPC) past the limit."""
+    """Replace all attributes; `inode` is the plan's own copy. FsError(ENOSPC) above the size limit."""
     packed = pack_xattrs(attributes)
     room = XattrBlock.room(plan.store.fmt)
     pieces = -(-len(packed) // room)
@@ -54,7 +54,7 @@ def write(plan: Plan, inode: Inode, attributes: dict[bytes, bytes]) -> None:
 
 
 def free(plan: Plan, inode: Inode) -> None:
-    """Drop all attributes."""
+    """Remove all attributes."""
     for address, _ in _chain(plan, inode):
         plan.free_metadata(address)
         inode.blocks -= 1
