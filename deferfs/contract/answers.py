@@ -1,4 +1,4 @@
-"""What the daemon answers about its image. `deferfs umount` of any version must understand it: fields are only added,
+"""The daemon's answers about its image. `deferfs umount` of any version must understand them: fields are only added,
 with a default.
 """
 
@@ -10,7 +10,7 @@ from deferfs.errors import ControlError
 
 
 class ImageIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which image is open. `device` is "major:minor", `names` how many names (links) the file has, `pid` the daemon."""
+    """The open image. `device` is "major:minor", `names` the file's number of hard links, `pid` the daemon."""
 
     device: str
     inode: int
@@ -21,7 +21,7 @@ class ImageIdentity(msgspec.Struct, frozen=True, kw_only=True):
 class Outcome(ImageIdentity, frozen=True, kw_only=True):
     """What became of the image, once the daemon has closed it.
 
-    `clean`: nothing has to be replayed. `errors`: damaged metadata was met. `problem`: why the journal was aborted;
+    `clean`: nothing has to be replayed. `errors`: damaged metadata was found. `problem`: why the journal was aborted;
     empty when it was not.
     """
 
@@ -31,7 +31,7 @@ class Outcome(ImageIdentity, frozen=True, kw_only=True):
 
 
 def decode_identity(answer: object, mountpoint: str) -> ImageIdentity:
-    """What the daemon behind `mountpoint` has answered. ControlError when it is none."""
+    """Decode the answer of the daemon behind `mountpoint`. ControlError when it is invalid."""
     try:
         return msgspec.convert(answer, ImageIdentity)
     except msgspec.ValidationError as error:
@@ -39,7 +39,7 @@ def decode_identity(answer: object, mountpoint: str) -> ImageIdentity:
 
 
 def decode_outcome(answer: object, mountpoint: str) -> Outcome:
-    """What the daemon behind `mountpoint` has answered. ControlError when it is none."""
+    """Decode the answer of the daemon behind `mountpoint`. ControlError when it is invalid."""
     try:
         return msgspec.convert(answer, Outcome)
     except msgspec.ValidationError as error:
