@@ -1,4 +1,4 @@
-"""What holds of an image while the volume is frozen."""
+"""Invariants of the image while the volume is frozen."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class FrozenImage:
         self._device = device
         self._history = history
         self._writes_before = -1
-        """Writes to the disk when the volume was frozen; -1 while it is not."""
+        """Number of writes to the disk when the volume was frozen; -1 when it is not."""
 
     def begins(self) -> None:
-        """The image is clean, and holds everything."""
+        """The image must be clean and hold everything."""
         journal = self._driver.volume.store.journal
         if self._history.floors[-1][1] < self._history.last:
             raise TwinError(f"frozen, and state {self._history.last} is not durable")
@@ -32,7 +32,7 @@ class FrozenImage:
         self._writes_before = self._writes()
 
     def ends(self) -> None:
-        """Nothing was written while it was frozen."""
+        """Nothing may have been written while it was frozen."""
         if self._writes_before not in (-1, self._writes()):
             raise TwinError(f"{self._writes() - self._writes_before} writes reached the image while it was frozen")
         self._writes_before = -1
