@@ -333,7 +333,7 @@ def _write_batch(size: int, batch: dict[int, bytes]) -> Job[None]:
 
 
 def _changed(offset: int) -> ImageError:
-    return ImageError(f"journal: block {offset} from the tail reads otherwise than before")
+    return ImageError(f"journal: block {offset} from the tail changed between two reads")
 
 
 def superblock_offset(superblock: Superblock) -> int:

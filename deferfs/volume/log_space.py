@@ -100,6 +100,6 @@ class LogSpace:
         if not self.broken_total:
             log.warning(
                 "an inactivation waited for log space that the operation around it holds: left to inodegc; "
-                "deferfs ctl lockdep=report tells more"
+                "see deferfs ctl DIR lockdep=report"
             )
         self.broken_total += 1

@@ -256,7 +256,7 @@ def test_a_mount_without_a_root_directory_does_not_stay(image: Path, directory: 
     outcome = program("mount", image, directory)
     assert outcome.code == 32
     assert outcome.err == (
-        f"deferfs: {image}: the root directory cannot be read: Structure needs cleaning; deferfs fsck -n tells more\n"
+        f"deferfs: {image}: the root directory cannot be read: Structure needs cleaning; check it: deferfs fsck -n\n"
     )
     assert not os.path.ismount(directory)
     assert directory.stat().st_dev == directory.parent.stat().st_dev

@@ -1,4 +1,4 @@
-"""Memory pressure wakes the background reclaimer."""
+"""Wakes the background reclaimer on memory pressure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio
 
 
 class PressureSource(Protocol):
-    """Where the kernel tells of pressure (`host.pressure.open_sources`)."""
+    """A source of pressure events from the kernel (`host.pressure.open_sources`)."""
 
     @property
     def name(self) -> str:
@@ -24,7 +24,7 @@ class PressureSource(Protocol):
         """Makes it unreadable again. BlockingIOError when it was not readable."""
 
     def close(self) -> None:
-        """No more events."""
+        """Stop the events."""
 
 
 class PressureWatch:

@@ -416,5 +416,5 @@ def recover_with_an_unsteady_disk(driver: Driver) -> None:
 
 def test_an_image_that_reads_otherwise_the_second_time_is_not_written() -> None:
     driver = history()
-    with pytest.raises(ImageError, match="reads otherwise"):
+    with pytest.raises(ImageError, match="changed between two reads"):
         recover_with_an_unsteady_disk(driver)

@@ -107,7 +107,7 @@ async def test_failures_and_quarantine(kernel: Kernel, monkeypatch: pytest.Monke
     report, reasons = await ask(kernel, ino)
     assert in_core(report).failures == 1
     assert in_core(report).retry_in_seconds is not None
-    assert "failed 1 times; tried again in" in reasons
+    assert "failed 1 times; next retry in" in reasons
     while not runtime.volume.gc.quarantined_total:
         runtime.volume.gc.retry_now()
         await runtime.workers.progress()

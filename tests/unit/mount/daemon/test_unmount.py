@@ -163,7 +163,7 @@ def test_a_mount_whose_daemon_has_died_is_detached(world: World, monkeypatch: py
 
 def test_a_mount_whose_daemon_cannot_be_asked_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     dead(world, monkeypatch, 0)
-    with pytest.raises(UnmountError, match="its daemon serves it, but cannot be asked"):
+    with pytest.raises(UnmountError, match="its daemon is alive, but cannot be reached"):
         world.unmount()
     assert world.taken == []
 
@@ -221,7 +221,7 @@ def test_an_image_that_was_to_be_let_go_of_must_not_be_in_use(world: World) -> N
     ("outcome", "said"),
     [
         (None, "its daemon ended before it had written everything back"),
-        ({"problem": "EIO"}, r"the journal was aborted \(EIO\): what was written last is lost"),
+        ({"problem": "EIO"}, r"the journal was aborted \(EIO\): the last writes are lost"),
         ({"clean": False}, "not cleanly: see the daemon's log"),
     ],
 )

@@ -71,7 +71,7 @@ async def test_stat_tells_where_it_waits() -> None:
     async with spilling() as (runtime, _, inos):
         told = await explain(runtime, inos[0])
         assert told.memory is None
-        where = "it waits in the orphan table, not in memory, until inodegc takes it up; inodegc is stopped"
+        where = "it waits in the orphan table, not in memory, until inodegc reloads it; inodegc is stopped"
         assert told.reasons == [where]
 
 
