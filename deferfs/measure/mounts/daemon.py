@@ -1,4 +1,4 @@
-"""The daemon behind a mount that is measured: asked, set, and reported as ours."""
+"""The daemon of a mount under test: its statistics, its settings, and its pid."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from deferfs.measure.scenario import Ask, Surroundings
 
 
 class Daemon:
-    """What serves the deferfs at `root`."""
+    """The daemon that serves the deferfs at `root`."""
 
     def __init__(self, root: Path, surroundings: Surroundings) -> None:
         self._root = root
         self._surroundings = surroundings
 
     def statistics(self) -> Statistics:
-        """What it says about itself."""
+        """Its statistics."""
         return statistics_of(self._root, self._surroundings.ask)
 
     def set(self, key: str, value: str) -> None:
@@ -31,7 +31,7 @@ class Daemon:
 
 
 def statistics_of(root: Path, ask: Ask) -> Statistics:
-    """What the daemon behind the mountpoint `root` says about itself."""
+    """The statistics of the daemon behind the mountpoint `root`."""
     return decode(ask(root, "stat"), str(root))
 
 
