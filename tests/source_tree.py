@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CORE = {"device", "ondisk", "store", "reclaim", "volume"}
-"""The rooms below mount/."""
+"""The packages below mount/."""
 _NOT_OURS = {"build", "dist", "__pycache__", "node_modules"}
 
 
