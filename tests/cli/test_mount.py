@@ -248,7 +248,7 @@ def test_mounting_an_image_with_errors_warns_to_repair_it(image: Path, directory
 
 @pytest.mark.mounted
 def test_a_mount_without_a_root_directory_does_not_stay(image: Path, directory: Path, program: Command) -> None:
-    """Its record is damaged, which nobody sees before the first request. No dead mount is left."""
+    """Its record is damaged, which only the first request detects. No dead mount is left."""
     content = bytearray(image.read_bytes())
     record = content.index(b"DINO" + ROOT_INO.to_bytes(8, "little"))
     content[record + 20] ^= 1

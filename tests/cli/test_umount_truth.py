@@ -85,7 +85,8 @@ def test_detached_while_in_use(mounted: Path, image: Path, tmp_path: Path, progr
         outcome = program("umount", other)
     assert outcome.code == 0
     assert (
-        f"unmounted; it was detached while in use: the daemon keeps serving {image} until it is closed by" in outcome.err
+        f"unmounted; it was detached while in use: the daemon keeps serving {image} until it is closed by"
+        in outcome.err
     )
     assert f"(pid {os.getpid()}, " in outcome.err
     wait_for_end(daemon)

@@ -1,4 +1,4 @@
-"""Names made to deceive whoever reads a terminal or a log: of files, directories, images, labels and processes."""
+"""Names made to deceive the reader of a terminal or a log: of files, directories, images, labels and processes."""
 
 from __future__ import annotations
 

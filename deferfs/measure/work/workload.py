@@ -43,7 +43,7 @@ KINDS: Final = ("open", "create", "write", "fsync", "close", "stat", "reopen", "
 
 
 class WorkloadResult(msgspec.Struct, frozen=True):
-    """The results of the workload: `kinds` has the latency of each kind of operation; `close` includes deleted files."""
+    """The results of the workload: `kinds` has the latencies of each kind of operation."""
 
     rounds: int
     operations: int

@@ -150,7 +150,7 @@ def test_the_same_seed_gives_the_same_choices() -> None:
 
 
 def test_some_choices_are_a_fair_sample() -> None:
-    """Whoever stops early has seen nothing and everything, the first writes and the last, torn ones as well."""
+    """A caller that stops early has seen nothing and everything, the first writes and the last, torn ones, too."""
     (epoch,) = epochs([WriteRecord(at * PAGE, sector("a") * 4) for at in range(10)], PAGE)
     found = list(sampled_choices(epoch, random.Random(1), torn=24, at_most=120))
     assert (found[0], found[1]) == (Subset(0), Subset((1 << 10) - 1))

@@ -36,7 +36,7 @@ class TestSpill:
         spill.put(1, 10, 2, 2)
         assert spill.leave(0, 100) == 0
         assert (spill.count, spill.blocks, spill.extents) == (1, 10, 3)
-        assert spill.leave(1, 7) == 3  # a damaged slot: what nobody holds
+        assert spill.leave(1, 7) == 3  # a damaged slot: blocks that no inode holds
         assert (spill.count, spill.blocks, spill.extents) == (0, 0, 0)
 
     def test_a_block_in_the_middle_leaves_the_list(self, spill: Spill) -> None:

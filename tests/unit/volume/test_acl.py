@@ -16,23 +16,23 @@ from deferfs.volume.driver import Driver
 from deferfs.volume.new_inode import Credentials, NewInode
 from tests.unit.volumes import DIRECTORY, FILE, ROOT, assert_sound, fails_with, fresh_driver, make, record, reopened
 
-UNDEFINED_ID = 0xFFFFFFFF
+NO_ID = 0xFFFFFFFF
 USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 1, 2, 4, 8, 16, 32
 TAGS = {"u": USER_OBJ, "U": USER, "g": GROUP_OBJ, "G": GROUP, "m": MASK, "o": OTHER}
 
 LISTS = st.builds(
     lambda user, users, group, groups, mask, other: [
-        Entry(USER_OBJ, user, UNDEFINED_ID),
+        Entry(USER_OBJ, user, NO_ID),
         *(Entry(USER, bits, who) for who, bits in sorted(users.items())),
-        Entry(GROUP_OBJ, group, UNDEFINED_ID),
+        Entry(GROUP_OBJ, group, NO_ID),
         *(Entry(GROUP, bits, who) for who, bits in sorted(groups.items())),
-        *([Entry(MASK, mask if mask is not None else 5, UNDEFINED_ID)] if users or groups or mask is not None else []),
-        Entry(OTHER, other, UNDEFINED_ID),
+        *([Entry(MASK, mask if mask is not None else 5, NO_ID)] if users or groups or mask is not None else []),
+        Entry(OTHER, other, NO_ID),
     ],
     st.integers(0, 7),
-    st.dictionaries(st.integers(0, UNDEFINED_ID - 1), st.integers(0, 7), max_size=4),
+    st.dictionaries(st.integers(0, NO_ID - 1), st.integers(0, 7), max_size=4),
     st.integers(0, 7),
-    st.dictionaries(st.integers(0, UNDEFINED_ID - 1), st.integers(0, 7), max_size=4),
+    st.dictionaries(st.integers(0, NO_ID - 1), st.integers(0, 7), max_size=4),
     st.none() | st.integers(0, 7),
     st.integers(0, 7),
 )
@@ -43,7 +43,7 @@ def entries(text: str) -> list[Entry]:
     found = []
     for word in text.split():
         who, _, bits = word[1:].rpartition(":")
-        found.append(Entry(TAGS[word[0]], int(bits), int(who) if who else UNDEFINED_ID))
+        found.append(Entry(TAGS[word[0]], int(bits), int(who) if who else NO_ID))
     return found
 
 
@@ -84,8 +84,8 @@ def test_what_is_inherited_is_allowed_by_both(entries: list[Entry], mode: int) -
         acl.encode(entries("u7 g5 G1:7 o0")),
         acl.encode(entries("u7 U2:7 U1:7 g5 m7 o0")),
         acl.encode(entries("u7 U1:7 U1:6 g5 m7 o0")),
-        acl.encode([Entry(USER_OBJ, 8, UNDEFINED_ID), *entries("g5 o0")]),
-        acl.encode([*entries("u7 g5 o0"), Entry(64, 0, UNDEFINED_ID)]),
+        acl.encode([Entry(USER_OBJ, 8, NO_ID), *entries("g5 o0")]),
+        acl.encode([*entries("u7 g5 o0"), Entry(64, 0, NO_ID)]),
     ],
 )
 def test_what_is_no_list(value: bytes) -> None:

@@ -93,7 +93,7 @@ class TestLazyAccessTime:
     def test_reading_is_noted_in_memory_when_something_changed_since(self, driver: Driver) -> None:
         ino = make(driver, b"file")
         before = record(driver, ino).atime
-        assert self.accessed(driver, ino) == before, "nobody holds it: there is no place to note it"
+        assert self.accessed(driver, ino) == before, "no active reference: there is no in-core inode to note it in"
         driver.volume.lookup_count(record(driver, ino))
         first = self.accessed(driver, ino)
         assert first > before

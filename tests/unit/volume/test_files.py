@@ -272,7 +272,7 @@ class TestTruncate:
 
 
 class TestZeroing:
-    """Bytes past EOF are undefined on disk; nobody may ever see them."""
+    """Bytes past EOF are undefined on disk and must never be visible."""
 
     @pytest.mark.parametrize("by", ["truncate", "write", "write far"])
     def test_extension_zeroes_to_the_end_of_the_block(self, by: str) -> None:

@@ -16,7 +16,7 @@ from deferfs.volume.volume import Volume
 from tests.unit.volumes import DIRECTORY, FILE, ROOT, fresh_device, make, make_file, record, settle
 
 FIRST_STAMP = 1 << 50
-UNDEFINED_ID = 0xFFFFFFFF
+NO_ID = 0xFFFFFFFF
 
 
 class Stamps:
@@ -52,7 +52,7 @@ def ino_of(driver: Driver, name: bytes) -> int:
 
 
 LIST = acl.encode(
-    [acl.Entry(*entry) for entry in ((1, 6, UNDEFINED_ID), (2, 6, 1000), (4, 4, UNDEFINED_ID), (16, 6, UNDEFINED_ID), (32, 4, UNDEFINED_ID))]
+    [acl.Entry(*entry) for entry in ((1, 6, NO_ID), (2, 6, 1000), (4, 4, NO_ID), (16, 6, NO_ID), (32, 4, NO_ID))]
 )
 """u::rw-, u:1000:rw-, g::r--, m::rw-, o::r--"""
 

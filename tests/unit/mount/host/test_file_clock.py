@@ -34,7 +34,7 @@ class Readings(FileClock):
 
 
 def stamp_of_the_kernel() -> int:
-    """The time that a file gets which nobody has looked at before."""
+    """The time stamp of a file whose times have not been read before."""
     fd = syscalls.memory_file("stamped")
     try:
         os.utime(fd)

@@ -1,4 +1,4 @@
-"""`-o`: what is ours, what is the kernel's, what is nobody's."""
+"""`-o`: options of deferfs, of the kernel, and unknown ones."""
 
 import pytest
 from hypothesis import given

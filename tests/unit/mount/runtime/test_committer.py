@@ -1,4 +1,4 @@
-"""The background tasks when the device fails: nobody hangs, nothing spins, and nothing pretends to have worked."""
+"""The background tasks when the device fails: no waiter hangs, no task spins, and no failure is reported as success."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def slot_flags(driver: Driver, slot: int) -> int:
 
 
 async def test_a_barrier_for_one_inode_leaves_the_others_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)  # whoever waits runs after every single step
+    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)  # waiting tasks run after every single step
     async with running(gc_workers=1) as runtime:
         inos = await queue_up(runtime, 60)
         left: list[int] = []

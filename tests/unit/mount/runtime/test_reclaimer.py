@@ -40,7 +40,7 @@ def reclaimer_of(driver: Driver, parts: Parts) -> Reclaimer:
 
 
 def idle_inodes(driver: Driver) -> None:
-    """In core, used by nobody, and everything clean."""
+    """In core, idle, and everything clean."""
     for number in range(COUNT):
         record = record_of(driver.volume, make(driver, b"%d" % number))
         driver.volume.inodes.hold(record.ino, record.generation).release()

@@ -84,7 +84,7 @@ async def test_requests_inodegc_and_commits_have_lanes(kernel: Kernel, tmp_path:
     if runtime.volume.policy.name == "deferred":
         assert len([event for event in slices(found, "inodegc") if event["name"] == "inactivate"]) == 5
         assert sorted(queued) == ["b"] * 5 + ["e"] * 5
-    else:  # who evicts does it, inside of his own request, and that is a violation
+    else:  # the evicting request does the cleanup itself, and that is a violation
         assert len([event for event in slices(found, "forget") if event["name"] == "inactivate"]) == 5
         assert queued == []
         assert [event["ph"] for event in found if event["name"] == "forget:gc"] == ["i"] * 5
@@ -92,7 +92,7 @@ async def test_requests_inodegc_and_commits_have_lanes(kernel: Kernel, tmp_path:
 
 
 async def test_what_began_before_the_recording_is_drawn_from_its_beginning(timeline: Timeline, tmp_path: Path) -> None:
-    """Cut off at the same moment, a wait and the request around it would not nest for who reads the wait first."""
+    """Cut off at the same moment, a wait and the request around it would not nest for a reader of the wait."""
     path = tmp_path / "trace.json"
     before = time.perf_counter_ns()
     await timeline.start(str(path))
