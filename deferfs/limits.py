@@ -114,13 +114,13 @@ written home: dirty memory decreases with each operation, and a small one waits 
 DIRTY_WAIT_SECONDS_MAX: Final = 1.0
 """Longest time that an operation that changes something waits for writeback."""
 WRITE_OUT_FRACTION: Final = 4
-"""File data that no barrier has followed is at most this part of the budget, as page cache of the image ...."""
+"""1/4 of the budget is the limit on file data written without a later barrier: it takes page cache of the image."""
 WRITE_OUT_BYTES_MIN: Final = 16 * MIB
-"""... but so much in any case: a barrier costs a disk as much as some MiB of data ...."""
+"""Lower bound of that limit: a barrier costs a disk as much as a few MiB of data."""
 WRITE_OUT_BYTES_MAX: Final = 64 * MIB
-"""... and no more than this: an fsync may have to wait for all of it, half a second at 150 MB/s."""
+"""Upper bound of that limit: an fsync may have to wait for all of it, half a second at 150 MB/s."""
 WRITE_OUT_START_FRACTION: Final = 4
-"""A barrier begins at this part of it, so that a disk that keeps up never has a request wait."""
+"""A barrier begins at 1/4 of that limit, so that requests never wait for a disk that keeps up."""
 INACTIVATION_EXTENTS_STEP: Final = 64
 """Extents freed by one inactivation transaction: bounds its credits and its time."""
 INACTIVATION_RETRIES_MAX: Final = 5

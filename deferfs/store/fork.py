@@ -106,7 +106,7 @@ class Fork:
         if not self.is_tree:
             entries = list(inode.entries)
             entries.insert(bisect_left(entries, key, key=_key), (key, value))
-            if self._inline_bytes(entries) <= inode.room():
+            if self._inline_bytes(entries) <= inode.inline_capacity():
                 inode.set_entries(self.inline_form, tuple(entries))
                 return
             self.to_tree()
@@ -143,7 +143,7 @@ class Fork:
         root = self.plan.get(tree.root, self.kind)
         if root.level == 0 and len(root.keys) <= 16:
             entries = list(zip(root.keys, root.values, strict=True))
-            if 2 * self._inline_bytes(entries) <= inode.room():
+            if 2 * self._inline_bytes(entries) <= inode.inline_capacity():
                 tree.free()
                 self._keep(tree)
                 inode.set_entries(self.inline_form, tuple(entries))

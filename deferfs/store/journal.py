@@ -282,8 +282,8 @@ class Journal:
             first = self.grants[0]
             if first.credits > self.space:
                 break
-            room = self.transaction_blocks_max - self.running_blocks - self.granted_credits
-            if first.credits > room and not (self.running.empty and not self.granted_credits):
+            left = self.transaction_blocks_max - self.running_blocks - self.granted_credits
+            if first.credits > left and not (self.running.empty and not self.granted_credits):
                 break
             self.grants.popleft()
             first.granted = True

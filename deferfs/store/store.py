@@ -207,7 +207,7 @@ def _way_to_replay(superblock: Superblock) -> str:
 def _load_bitmaps(store: Store) -> Job[None]:
     """Read all bitmaps once for the free-space index; cache as many as _CACHED_AT_OPEN allows."""
     fmt, cache, left = store.fmt, store.cache, store.superblock.groups
-    room = store.memory.limit_bytes // _CACHED_AT_OPEN
+    bytes_max = store.memory.limit_bytes // _CACHED_AT_OPEN
     for start, length in store.superblock.bitmap_regions:
         end = start + min(length, left)
         left -= end - start
@@ -218,7 +218,7 @@ def _load_bitmaps(store: Store) -> Job[None]:
             for i in range(count):
                 bitmap = Bitmap.decode(fmt, at + i, data[i * fmt.block_size : (i + 1) * fmt.block_size])
                 store.space.add_group(bitmap.bits)
-                if cache.bytes < room:
+                if cache.bytes < bytes_max:
                     cache.publish(at + i, bitmap)
     if left:
         raise CorruptionError("bitmap regions are too short for the image")

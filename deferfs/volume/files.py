@@ -112,7 +112,7 @@ def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer, fresh
         _changed(plan, volume, record)
         return 0
     end = offset + length
-    if record.form in (FORM_NONE, FORM_BYTES) and end <= record.room():
+    if record.form in (FORM_NONE, FORM_BYTES) and end <= record.inline_capacity():
         inline = record.inline[:offset].ljust(offset, b"\0") + bytes(data) + record.inline[end:]
         record.set_inline(inline)
         written = length

@@ -109,7 +109,7 @@ def symlink(
     """Create a symbolic link; a target too long for the inode is written to blocks before the commit."""
     record = create(plan, volume, parent, name, NewInode(stat.S_IFLNK | 0o777, Credentials(maker.uid, maker.gid)))
     record.size = len(target)
-    if len(target) <= record.room():
+    if len(target) <= record.inline_capacity():
         record.set_inline(target)
         return record
     size = plan.store.fmt.block_size

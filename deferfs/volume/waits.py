@@ -171,7 +171,7 @@ class LessDirty(Wait):
 
 
 class DataFlushed(Wait):
-    """Little enough file data is on its way to the disk, or none will get there any more. Wants a barrier."""
+    """Until unflushed file data is within its limit, or the journal is aborted. Needs a barrier."""
 
     __slots__ = ("write_out",)
 

@@ -70,7 +70,7 @@ def test_the_mount_is_usable_when_the_command_returns(mounted: Path, image: Path
 @pytest.mark.mounted
 @pytest.mark.parametrize("evict", ["deferred", "inline"])
 @pytest.mark.parametrize("cache", ["on", "off"])
-def test_what_was_written_is_there_after_a_remount(
+def test_files_are_there_after_a_remount(
     evict: str, cache: str, image: Path, directory: Path, program: Command
 ) -> None:
     options = f"evict={evict},writeback_cache={cache}"

@@ -108,7 +108,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such filesystem: minix; there are ext4, xfs, btrfs, deferfs" in capsys.readouterr().err
 
 
-def test_what_is_allowed() -> None:
+def test_allowed_contents() -> None:
     notes = Notes({"f": [Version(0, None, durable=0), Version(5, b"ab", durable=9), Version(20, b"abcd", grows=True)]})
     assert [v.content for v in notes.allowed("f", 4, 4)] == [None]
     assert [v.content for v in notes.allowed("f", 6, 8)] == [None, b"ab"]

@@ -181,7 +181,7 @@ def test_files_deleted_through_the_overlay_while_open(layers: Layers, scratch: S
     scratch.unmount_and_check()
 
 
-def test_what_an_overlay_does_with_its_upper_layer(layers: Layers, scratch: Scratch) -> None:
+def test_an_overlay_writes_to_its_upper_layer(layers: Layers, scratch: Scratch) -> None:
     """Copy-up, whiteouts, opaque directories, renames: all of it is on deferfs, and survives a remount."""
     low = layers.elsewhere
     for name in ("changed", "deleted", "moved"):

@@ -129,7 +129,7 @@ def test_few_writes_are_taken_exhaustively() -> None:
     assert kept(epoch) == set(range(1 << 10))
 
 
-def test_of_many_writes_all_prefixes_and_single_losses() -> None:
+def test_many_writes_have_all_prefixes_and_single_losses() -> None:
     (epoch,) = epochs([WriteRecord(at * 256, b"a") for at in range(40)], PAGE)
     everything = (1 << 40) - 1
     wanted = {(1 << n) - 1 for n in range(41)} | {everything ^ 1 << n for n in range(40)} | {1 << n for n in range(40)}

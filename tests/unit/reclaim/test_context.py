@@ -15,7 +15,7 @@ def test_outside_of_reclaim_anything_may_wait() -> None:
     assert checker.violations_total == 0
 
 
-def test_in_reclaim_every_wait_is_counted() -> None:
+def test_every_wait_in_reclaim_is_counted() -> None:
     checker = ReclaimChecker()
     with checker.enter("forget"):
         checker.might_wait("log")

@@ -60,7 +60,7 @@ def damaged(driver: Driver, log_index: int, at: int = 40) -> MemoryDevice:
     return MemoryDevice.from_bytes(image)
 
 
-def test_what_was_committed_is_there_and_nothing_else() -> None:
+def test_recovery_restores_committed_blocks_and_nothing_else() -> None:
     driver = fresh_driver()
     make_file(driver, b"inline", b"small")
     make_file(driver, b"blocks", b"x" * 5000)

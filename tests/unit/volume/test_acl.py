@@ -59,7 +59,7 @@ def test_mode_and_list_keep_step(entries: list[Entry], mode: int) -> None:
 
 
 @given(LISTS, st.integers(0, 0o7777))
-def test_what_is_inherited_is_allowed_by_both(entries: list[Entry], mode: int) -> None:
+def test_inherited_bits_are_allowed_by_both(entries: list[Entry], mode: int) -> None:
     got, made = acl.inherited(entries, stat.S_IFREG | mode)
     assert got & ~mode & 0o777 == 0
     assert got & ~0o777 == stat.S_IFREG | mode & ~0o777
@@ -88,7 +88,7 @@ def test_what_is_inherited_is_allowed_by_both(entries: list[Entry], mode: int) -
         acl.encode([*entries("u7 g5 o0"), Entry(64, 0, NO_ID)]),
     ],
 )
-def test_what_is_no_list(value: bytes) -> None:
+def test_an_invalid_list_is_refused(value: bytes) -> None:
     with fails_with(errno.EINVAL):
         acl.decode(value)
     driver = fresh_driver()
@@ -152,7 +152,7 @@ def test_only_directories_have_default_lists_and_links_have_none() -> None:
 
 
 @pytest.mark.parametrize("block_size", [1024, 4096])
-def test_what_is_made_in_a_directory_with_a_default_list(block_size: int) -> None:
+def test_a_new_inode_in_a_directory_with_a_default_list(block_size: int) -> None:
     driver = fresh_driver(block_size=block_size)
     top = make(driver, b"top", DIRECTORY)
     default = entries("u7 " + " ".join(f"U{who}:7" for who in range(1000, 1040)) + " g5 m7 o1")

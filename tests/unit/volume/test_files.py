@@ -115,7 +115,7 @@ class TestRead:
         (stat.S_IFCHR | 0o644, 0, errno.EINVAL, errno.EINVAL),
     ],
 )
-def test_what_is_no_regular_file(driver: Driver, mode: int, read: int, write: int, truncate: int) -> None:
+def test_an_inode_that_is_no_regular_file(driver: Driver, mode: int, read: int, write: int, truncate: int) -> None:
     ino = make(driver, b"thing", mode)
     if read:
         with fails_with(read):

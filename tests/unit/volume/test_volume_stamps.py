@@ -123,7 +123,7 @@ def test_an_access_time_is_written_back_without(driver: Driver, stamps: Stamps) 
     assert stamps.count == before
 
 
-def test_what_the_kernel_stamps_does_not(driver: Driver, stamps: Stamps) -> None:
+def test_a_time_kept_by_the_kernel_does_not(driver: Driver, stamps: Stamps) -> None:
     """With a writeback cache, which keeps mtime and ctime of regular files and tells them."""
     driver.volume.content_times = False
     a = ino_of(driver, b"a")
@@ -134,7 +134,7 @@ def test_what_the_kernel_stamps_does_not(driver: Driver, stamps: Stamps) -> None
     assert stamps.count == before
 
 
-def test_what_is_refused_does_not(driver: Driver, stamps: Stamps) -> None:
+def test_a_refused_change_does_not(driver: Driver, stamps: Stamps) -> None:
     before = stamps.count
     for op in (
         lambda: driver.run(namespace.create, driver.volume, ROOT, b"a", NewInode(FILE)),

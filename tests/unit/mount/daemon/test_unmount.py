@@ -129,7 +129,7 @@ def test_a_mount_in_use_stays_and_its_users_are_named(world: World, users: int, 
     assert world.table == [world.mount]
 
 
-def test_what_is_mounted_over_it_is_named(world: World) -> None:
+def test_a_mount_over_it_is_named(world: World) -> None:
     over = Mount("0:5", PLACE, "tmpfs", "tmpfs", False)
     world.obstacle = Obstacle(world.mount, OSError(errno.EBUSY, "busy"), over)
     with pytest.raises(UnmountError, match=f"tmpfs is mounted over it; unmount that first: umount {PLACE}"):

@@ -20,7 +20,7 @@ from tests.unit.mount.kernels import ROOT, Kernel, fails, make_runtime
 @pytest.mark.parametrize(
     ("option", "names", "others"), [("dirsync", True, False), ("sync", True, True), ("rw", False, False)]
 )
-async def test_with_sync_an_answer_means_durable(option: str, names: bool, others: bool) -> None:
+async def test_a_reply_under_sync_implies_durability(option: str, names: bool, others: bool) -> None:
     runtime = make_runtime("deferred")
     async with trio.open_nursery() as nursery:
         await runtime.start(nursery)

@@ -66,7 +66,7 @@ async def test_set_group_id_of_what_is_no_program_is_left_to_members(kernel: Ker
         assert stat.S_IMODE(entry.st_mode) == left
 
 
-async def test_what_cannot_be_truncated_keeps_its_privileges(kernel: Kernel) -> None:
+async def test_a_failed_truncate_keeps_privileges(kernel: Kernel) -> None:
     ino, _ = await kernel.create(b"program")
     await kernel.setattr(ino, mode=0o6755)
     with fails(errno.EFBIG):

@@ -80,5 +80,5 @@ def test_numbers_are_those_of_the_machine(tmp_path: Path, machine: str, refused:
     assert is_refused(tmp_path, machine) is refused
 
 
-def test_of_what_cannot_be_seen_nothing_is_refused(tmp_path: Path) -> None:
+def test_an_unreadable_writer_is_not_refused(tmp_path: Path) -> None:
     assert not is_refused(tmp_path)

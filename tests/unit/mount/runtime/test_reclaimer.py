@@ -72,7 +72,7 @@ async def test_the_task_begins_when_memory_is_short_and_leaves_off_below_that() 
         assert parts.asked == parts.pushes == parts.trims == 0
 
 
-async def test_what_is_left_is_asked_of_the_kernel_and_then_written_back() -> None:
+async def test_the_reclaimer_asks_the_kernel_and_then_for_writeback() -> None:
     driver, parts = fresh_driver(), Parts()
     make(driver, b"dirty")
     memory, reclaimer = driver.volume.store.memory, reclaimer_of(driver, parts)
