@@ -192,7 +192,7 @@ def bound_elsewhere(world: World) -> str:
 def kept_by_a_process(world: World) -> str:
     world.answers = ["serving"]
     world.users = [User(9, "cat", "/f")]
-    return "it was detached while in use: the daemon goes on"
+    return "it was detached while in use: the daemon keeps serving"
 
 
 def kept_by_something_hidden(world: World) -> str:
