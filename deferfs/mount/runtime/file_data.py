@@ -29,7 +29,7 @@ class FileData:
         self._run = executor.run
 
     async def read(self, ino: int, offset: int, length: int, *, quiet: bool = False) -> bytes:
-        """File data. Read again when blocks changed hands while it was read from the device.
+        """File data. Read again when blocks were freed and reused during a read from the device.
 
         `quiet`: the access time stays as it is.
         """
