@@ -54,7 +54,7 @@ class Operation(Protocol):
     interval_ns: int
 
     def prepare(self) -> None:
-        """Make what the operation needs; once, before the start."""
+        """Create the files that the operation needs; called once, before the start."""
 
     def ready(self) -> None:
         """What must precede each step without being measured."""
@@ -101,14 +101,14 @@ class StatOperation:
         self._path = ""
 
     def prepare(self) -> None:
-        """Nothing to make: the tree exists."""
+        """No-op: the tree exists."""
 
     def ready(self) -> None:
         """Choose the next file."""
         self._path = tree_path(self._root, self._random.randrange(self._files))
 
     def step(self) -> None:
-        """The stat."""
+        """stat(2) of the file."""
         os.stat(self._path)
 
 
@@ -147,7 +147,7 @@ class WriteOperation(_BlockFile):
         super().__init__(f"{root}/probe-write")
 
     def ready(self) -> None:
-        """Nothing before a write."""
+        """No-op."""
 
     def step(self) -> None:
         """pwrite(2) of one block."""
@@ -166,7 +166,7 @@ class FsyncOperation(_BlockFile):
         super().__init__(f"{root}/probe-fsync")
 
     def ready(self) -> None:
-        """Give fsync something to do."""
+        """Overwrite 4 KiB, to be synced."""
         self._write()
 
     def step(self) -> None:
@@ -186,7 +186,7 @@ class MemoryOperation:
         self._held: list[mmap.mmap] = []
 
     def prepare(self) -> None:
-        """Nothing: every chunk is fresh."""
+        """No-op: every chunk is fresh."""
 
     def ready(self) -> None:
         """Free the oldest chunk, so that the probe's memory stays constant."""

@@ -37,5 +37,5 @@ def make_file(path: str, extents: int) -> None:
 
 
 def data_bytes(files: int, extents: int) -> int:
-    """What their blocks take."""
+    """Bytes of data in `files` files of `extents` extents each."""
     return files * extents * len(BLOCK)

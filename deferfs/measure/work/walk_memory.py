@@ -50,10 +50,10 @@ class _Walker:
         self._root = str(root)
 
     def prepare(self) -> None:
-        """Nothing."""
+        """No-op."""
 
     def measure(self, stop: StopFlag) -> _Counted:
-        """The walk. Entries are taken one by one: a list of a million names would not fit into the cgroup."""
+        """Walk. Entries are read one by one: a list of a million names would not fit into the cgroup."""
         files = 0
         directories = [self._root]
         while directories:
