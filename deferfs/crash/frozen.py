@@ -32,7 +32,7 @@ class FrozenImage:
         self._writes_before = self._writes()
 
     def ends(self) -> None:
-        """Nothing may have been written while it was frozen."""
+        """Check that nothing was written while frozen."""
         if self._writes_before not in (-1, self._writes()):
             raise TwinError(f"{self._writes() - self._writes_before} writes reached the image while it was frozen")
         self._writes_before = -1

@@ -285,7 +285,7 @@ class SteppingDriver(Driver):
         return super().answer(wait)
 
     def phase(self) -> str:
-        """What is in flight, and the state of the log, in a few words."""
+        """A short description of the operations in flight and of the log."""
         journal = self.volume.store.journal
         jobs = [
             name for name, job in (("commit", self.committing), ("checkpoint", self.checkpointing)) if job is not None

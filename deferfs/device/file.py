@@ -193,7 +193,7 @@ class FileDevice:
             self._can_punch = False
 
     def identity(self) -> Identity:
-        """Its identity, whatever its name."""
+        """Device and inode number, which do not depend on its name."""
         return identity_of(self._fd)
 
     def names(self) -> int:

@@ -52,7 +52,7 @@ class SimpleScenario:
 
     @contextmanager
     def prepared(self, parameters: Any, surroundings: Surroundings) -> Iterator[_Work]:
-        """Nothing is prepared."""
+        """No-op."""
         yield _Work(self, parameters, surroundings)
 
     def sentences(self, passes: Sequence[Pass], parameters: Any) -> list[str]:

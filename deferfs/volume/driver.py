@@ -183,14 +183,14 @@ class Driver:
         self._wait_for(self.engine.eviction.place(inodes))
 
     def forget(self, ino: int, count: int) -> None:
-        """What a FORGET from the kernel does."""
+        """Do what the kernel's FORGET does."""
         with self.checker.enter("forget"):
             due = self.volume.inodes.forget(ino, count)
             if due is not None:
                 self.place([due])
 
     def release(self, reference: ActiveReference) -> None:
-        """What a RELEASE from the kernel does, including the trim that the mount does in the background."""
+        """Do what the kernel's RELEASE does, including the trim that the mount does in the background."""
         with self.checker.enter("release"):
             task = self.engine.eviction.release(reference)
             if task is not None:

@@ -60,7 +60,7 @@ class _Sampling:
         self._long_ns = long_ns
 
     def prepare(self) -> None:
-        """Nothing to prepare."""
+        """No-op."""
 
     def measure(self, stop: StopFlag) -> Sightings:
         """Sample until told to stop."""

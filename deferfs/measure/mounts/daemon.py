@@ -16,7 +16,7 @@ class Daemon:
         self._surroundings = surroundings
 
     def statistics(self) -> Statistics:
-        """Its statistics."""
+        """Current statistics of the daemon."""
         return statistics_of(self._root, self._surroundings.ask)
 
     def set(self, key: str, value: str) -> None:
@@ -24,7 +24,7 @@ class Daemon:
         self._surroundings.ask(self._root, "set", key=key, value=value)
 
     def own(self) -> int:
-        """Its pid, which is reported as ours."""
+        """Pid of the daemon; registered as a process of the benchmark."""
         pid = self.statistics().pid
         self._surroundings.own(pid)
         return pid

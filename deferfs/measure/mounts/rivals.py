@@ -102,7 +102,7 @@ class Program:
         self.name, self._command = name, command
 
     def make(self, home: Path) -> None:
-        """Nothing to make."""
+        """No-op."""
 
     def mount(self, home: Path, mountpoint: Path) -> None:
         self._process = subprocess.Popen([*self._command, str(mountpoint)])

@@ -46,7 +46,7 @@ class Counters(msgspec.Struct):
         self.service_max_ns = max(self.service_max_ns, service_ns)
 
     def ended(self, service: Service, now: int) -> None:
-        """Its answer is about to be sent."""
+        """Record that the answer of `service` is about to be sent, at `now` (ns)."""
         late = max(0, now - service.end)
         self.late_ns += late
         self.late_max_ns = max(self.late_max_ns, late)

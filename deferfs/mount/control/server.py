@@ -43,7 +43,7 @@ class Controlled(Protocol):
         """The identity of the image."""
 
     async def outcome(self) -> Outcome:
-        """What became of the image; returns when the daemon has closed it."""
+        """Wait until the daemon has closed the image; returns its final state."""
 
     def statistics(self) -> Statistics:
         """Current statistics."""

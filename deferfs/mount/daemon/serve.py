@@ -68,10 +68,10 @@ class Image(Protocol):
     """The interface of the image file used here."""
 
     def identity(self) -> Identity:
-        """Its identity, whatever its name."""
+        """Device and inode number, which do not depend on its name."""
 
     def names(self) -> int:
-        """Its number of hard links."""
+        """Number of its hard links."""
 
 
 class AttachedMount(Mounts, Protocol):
@@ -233,7 +233,7 @@ class Server:
         return ImageIdentity(device=device, inode=inode, names=self._image.names(), pid=os.getpid())
 
     async def outcome(self) -> Outcome:
-        """What became of the image; returns when it has been closed."""
+        """Wait until the image has been closed; returns its final state."""
         await self._closed.wait()
         store = self._runtime.store
         state = store.superblock.state

@@ -158,7 +158,7 @@ def _holder_here(mount: Mount) -> str | None:
 
 
 def _holder_elsewhere(mount: Mount) -> str:
-    """What keeps the filesystem in use, and what ends that, as far as this user can see."""
+    """The uses of the filesystem that this user can see, and how to end them."""
     until = f"the daemon keeps serving {mount.source} until"
     namespace = _namespace_with(mount)
     if namespace is not None:

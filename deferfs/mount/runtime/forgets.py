@@ -55,7 +55,7 @@ class Forgets:
         self.waiting = 0
 
     async def forget(self, inodes: Forgotten) -> None:
-        """One message. Under `deferred` this finishes without one await."""
+        """Process one message. Does not await under `deferred`."""
         with self._checker.enter("forget"):
             if self._volume.policy.waits or not self._task_runs:
                 for first in range(0, len(inodes), FORGETS_AT_ONCE):
