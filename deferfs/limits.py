@@ -178,7 +178,7 @@ FREEZE_SECONDS_DEFAULT: Final = 600.0
 
 # --- space -------------------------------------------------------------------------------------
 PREALLOCATION_LIFETIME_SECONDS: Final = 300.0
-"""Speculative blocks past EOF are freed when an open file has not been written to for so long; as in XFS."""
+"""Speculative blocks past EOF of an open file are freed after this time without a write; as in XFS."""
 UNMOUNT_DRAIN_SECONDS: Final = 30.0
 """How long an unmount cleans up before it leaves the rest to the next mount, in the orphan table."""
 

@@ -19,7 +19,7 @@ class ImageIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(ImageIdentity, frozen=True, kw_only=True):
-    """What became of the image, once the daemon has closed it.
+    """The state of the image after the daemon has closed it.
 
     `clean`: nothing has to be replayed. `errors`: damaged metadata was found. `problem`: why the journal was aborted;
     empty when it was not.

@@ -249,7 +249,7 @@ PREALLOCATION_LIFETIME: Final = Setting[float](
     key="preallocation_lifetime",
     value=Real(0.1, LONG_SECONDS),
     default=limits.PREALLOCATION_LIFETIME_SECONDS,
-    help="speculative blocks unused for so long are freed",
+    help="speculative blocks are freed after this time without use",
     more="those past EOF of a file that has not grown meanwhile",
     live=True,
 )

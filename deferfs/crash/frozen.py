@@ -28,7 +28,7 @@ class FrozenImage:
         if not run_job(self._device, read_superblock(self._device.size)).clean:
             raise TwinError("frozen, and the image is not marked clean")
         if journal.used or journal.committing is not None or not journal.running.empty:
-            raise TwinError("frozen, and something is not at home")
+            raise TwinError("frozen, and not everything is written home")
         self._writes_before = self._writes()
 
     def ends(self) -> None:

@@ -91,7 +91,7 @@ class Cleanup:
         return memory_is_short(self._store.memory) or space_is_short(self._store.space)
 
     def wanted(self) -> bool:
-        """Whether cleanups are waited for, or what they give back."""
+        """Whether an operation waits for a cleanup, or memory or space is short."""
         return self.waited_for() or self.short()
 
     def pressed(self) -> bool:

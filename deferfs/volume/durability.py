@@ -90,9 +90,9 @@ class Durability:
             yield wait
 
     def make_up_for(self, blocks: int) -> Task[None]:
-        """Before an operation that makes so many blocks dirty: wait until WRITE_BACK_FACTOR times as much has been
-        written home, or no more is dirty than operations may make so; as `less_dirty`. So a small operation does not
-        wait for what large ones have left, and dirt becomes less with each."""
+        """Wait before an operation that makes `blocks` blocks dirty, until WRITE_BACK_FACTOR times as many have been
+        written home, or no more memory is dirty than operations may make so; as `less_dirty`. So a small operation does
+        not wait for the dirty blocks of large ones, and the number of dirty blocks falls with each operation."""
         made_up = WRITE_BACK_FACTOR * blocks * self._store.fmt.block_size
         yield from self.less_dirty(max(self._store.memory.dirty_bytes_max, self._store.dirty_bytes - made_up))
 

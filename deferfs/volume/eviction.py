@@ -141,7 +141,7 @@ class Eviction:
                 cleanup.told()
 
     def queue_idle(self, lifetime_ns: int) -> None:
-        """Queue the files that have not grown for so long."""
+        """Queue the files that have not grown for `lifetime_ns`."""
         before = self._volume.store.clock() - lifetime_ns
         for file, grown_ns in self._volume.past_eof.items():
             if grown_ns > before:

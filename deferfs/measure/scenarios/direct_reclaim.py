@@ -126,7 +126,7 @@ def read(path: str) -> None:
 
 
 def warm(root: str) -> None:
-    """Have the daemon read each directory, by a look-up in vain: no pass begins with a burst of cold ones."""
+    """Look up a missing name in each directory, so that no pass begins with a burst of cold directory reads."""
     for kind in ("files", "read", "stat"):
         for number in range(DIRECTORIES):
             with contextlib.suppress(FileNotFoundError):

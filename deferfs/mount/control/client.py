@@ -109,8 +109,8 @@ def has_died(mount: mountinfo.Mount) -> bool:
 
 
 class Ending:
-    """A connection over which the daemon will report what became of its image. It is kept open over the unmount, as the
-    device number may be reused afterwards."""
+    """A connection over which the daemon will report the final state of its image. It is kept open over the unmount,
+    as the device number may be reused afterwards."""
 
     def __init__(self, mount: mountinfo.Mount) -> None:
         """NoDaemonError when no daemon answers."""

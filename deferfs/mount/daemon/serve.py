@@ -46,9 +46,9 @@ _log: Final = logging.getLogger(__name__)
 READER_BYTES: Final = 2 * MIB
 """Memory of a reader of requests during a WRITE: libfuse's buffer, and pyfuse3's copy."""
 READERS_FEW: Final = 24
-"""Minimum of readers with any budget: so many requests can wait before the next one is not read."""
+"""Minimum of readers with any budget: the number of requests that can wait before the daemon stops reading others."""
 ANSWER_SECONDS_MAX: Final = 5.0
-"""How long the shutdown waits for control clients to receive what became of the image."""
+"""How long the shutdown waits for control clients to receive the final state of the image."""
 QUIET_SECONDS: Final = 0.05
 """Time without a WRITE after which the kernel's writeback counts as complete."""
 QUIET_SECONDS_MAX: Final = 10.0

@@ -194,7 +194,7 @@ def _namespace_with(mount: Mount) -> tuple[int, str] | None:
 
 # --- the daemon has ended ---
 def _judge(mount: Mount, outcome: Outcome | None, notice: Callable[[str], None]) -> None:
-    """Report what became of the image. UnmountError when not all writes are in it."""
+    """Report the final state of the image. UnmountError when not all writes are in it."""
     if outcome is None:
         raise UnmountError(
             f"{mount.source}: unmounted, but its daemon ended before it had written everything back; the next mount "

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _CLOCK_REALTIME_COARSE: Final = 5
 """From <time.h>; Python has no name for it."""
 _TICK_NS_MAX: Final = 10_000_000
-"""The coarse clock is at most so far behind the fine one (HZ=100)."""
+"""Maximum lag of the coarse clock behind the fine one: a tick at HZ=100."""
 log = logging.getLogger(__name__)
 
 
