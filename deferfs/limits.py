@@ -10,7 +10,7 @@ GIB: Final = 1024 * MIB
 
 # --- format -----------------------------------------------------------------------------------
 BLOCK_SIZE_BYTES_MIN: Final = 1 * KIB
-"""Below this an inode table block would hold a single record."""
+"""A smaller inode-table block would hold a single record."""
 BLOCK_SIZE_BYTES_MAX: Final = 64 * KIB
 """The largest page size in use; the second superblock is at this offset."""
 BLOCK_SIZE_BYTES_DEFAULT: Final = 4 * KIB
@@ -20,7 +20,7 @@ NAME_BYTES_MAX: Final = 255
 SYMLINK_BYTES_MAX: Final = 4095
 """PATH_MAX without its terminator."""
 LINKS_MAX: Final = 65_000
-"""As ext4; keeps a link count far from overflow."""
+"""Maximum of hard links, as on ext4: far from an overflow of the link count."""
 FILE_BYTES_MAX: Final = 1 << 44
 """16 TiB: as ext4 with 4 KiB blocks; logical block numbers stay far below the tree's key space."""
 RDEV_MAX: Final = 0xFFFF_FFFF
@@ -32,7 +32,7 @@ XATTR_VALUE_BYTES_MAX: Final = 64 * KIB
 XATTR_BYTES_MAX: Final = 256 * KIB
 """All attributes of one inode together: bounds the credits of one operation."""
 LABEL_BYTES_MAX: Final = 32
-"""Size of the field in the superblock."""
+"""Size of the label field in the superblock."""
 DIRECTORY_WINDOW: Final = 256
 """Keys that the entry of a name may have: it takes the first free one, starting at the hash of the name."""
 DIRECTORY_ENTRIES_MAX: Final = 1 << 28
@@ -51,7 +51,7 @@ JOURNAL_BYTES_DEFAULT: Final = 64 * MIB
 JOURNAL_BYTES_MAX: Final = 1 * GIB
 """Recovery reads all of the log, twice, and keeps 24 bytes for each image in it: 24 MiB with blocks of 1 KiB."""
 JOURNAL_BLOCKS_MIN: Final = 256
-"""A third of it holds the largest single operation with 1 KiB blocks."""
+"""Smallest log: a third of it holds the largest single operation with 1 KiB blocks."""
 TRANSACTION_FRACTION: Final = 3
 """One compound transaction takes at most 1/3 of the log: below half (the XFS rule), so that the next transaction always
 fits while the first is checkpointed."""
@@ -64,9 +64,9 @@ COMMIT_SECONDS_DEFAULT: Final = 5
 RESERVE_FRACTION: Final = 100
 """1/100 of the blocks is reserved for operations that free space, so that deletes work on a full disk."""
 RESERVE_BLOCKS_MAX: Final = 1024
-"""Upper bound of that reserve, in blocks."""
+"""Upper bound of the reserve for operations that free space."""
 RESERVE_BLOCKS_MIN: Final = 24
-"""Lower bound of that reserve, in blocks."""
+"""Lower bound of the reserve for operations that free space."""
 PREALLOCATE_START_BYTES: Final = 64 * KIB
 """Files that grow past this size are given speculative blocks past EOF."""
 PREALLOCATE_BYTES_MAX: Final = 4 * MIB
@@ -98,7 +98,7 @@ DEBTS_PLACES_A_TURN: Final = 1024
 MEMORY_SHORT: Final = 0.9
 """Memory is short, and background reclaim starts, above this fraction of what operations may use."""
 MEMORY_RECLAIMED: Final = 0.8
-"""Background reclaim stops at this fraction."""
+"""Background reclaim stops at this fraction of what operations may use."""
 PRESSURE_FRACTION: Final = 8
 """1/8 of the memory in use is released at each event of the kernel's memory pressure, which come at most every two
 seconds while pressure lasts."""
@@ -116,11 +116,11 @@ DIRTY_WAIT_SECONDS_MAX: Final = 1.0
 WRITE_OUT_FRACTION: Final = 4
 """1/4 of the budget is the limit on file data written without a later barrier: it takes page cache of the image."""
 WRITE_OUT_BYTES_MIN: Final = 16 * MIB
-"""Lower bound of that limit: a barrier costs a disk as much as a few MiB of data."""
+"""Lower bound of the limit on file data without a barrier: a barrier costs a disk as much as a few MiB of data."""
 WRITE_OUT_BYTES_MAX: Final = 64 * MIB
-"""Upper bound of that limit: an fsync may have to wait for all of it, half a second at 150 MB/s."""
+"""Upper bound of the limit on file data without a barrier: an fsync may wait for all of it, 0.5 s at 150 MB/s."""
 WRITE_OUT_START_FRACTION: Final = 4
-"""A barrier begins at 1/4 of that limit, so that requests never wait for a disk that keeps up."""
+"""A barrier begins at 1/4 of the limit, so that requests never wait for a disk that keeps up."""
 INACTIVATION_EXTENTS_STEP: Final = 64
 """Extents freed by one inactivation transaction: bounds its credits and its time."""
 INACTIVATION_RETRIES_MAX: Final = 5
@@ -142,13 +142,13 @@ GC_DELAY_SECONDS: Final = 0.004
 GC_IN_CORE_MAX: Final = 256
 """Queued in-core inodes beyond which orphans wait only in the orphan table: four batches."""
 GC_IN_CORE_LIMIT: Final = 1_000_000
-"""Upper bound of the setting of that: 320 MB."""
+"""Upper bound of the setting `gc_in_core`: 320 MB of in-core inodes."""
 ORPHAN_BLOCKS_MAX: Final = 1 << 48
 """Blocks counted for one orphan, whatever a damaged record or slot says: the largest file has fewer."""
 GC_RETRY_NS: Final = 10_000_000
 """Delay before the first retry of a failed inactivation; each further failure multiplies it by four."""
 GC_RETRY_NS_MAX: Final = 10_000_000_000
-"""Upper bound of that delay."""
+"""Upper bound of the delay before a retry."""
 GC_LOOK_SECONDS: Final = 0.001
 """Interval between checks for a pause in requests, before which workers stand back."""
 GC_LOOKS_MAX: Final = 20

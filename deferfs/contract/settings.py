@@ -374,10 +374,10 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     TRACE,
     LOCKDEP,
 )
-"""In the order of help texts and documentation."""
+"""All settings and actions, in the order of help texts and documentation."""
 OPTIONS: Final = {setting.key: setting for setting in SETTINGS if setting.field}
 """Mount options by key."""
 LIVE: Final = {setting.key: setting for setting in SETTINGS if setting.live}
 """Settings and actions of `deferfs ctl`, by key."""
 ACTIONS: Final = frozenset((SYNC, GC, FREEZE, THAW, READ_ONLY, DROP_CACHES, TRACE, LOCKDEP))
-"""Those of them that are actions."""
+"""The entries of `LIVE` that are actions: carried out once, no value is stored."""

@@ -126,9 +126,9 @@ class SteppingDriver(Driver):
         self.committing: Stepper | None = None
         self.checkpointing: Stepper | None = None
         self.standing: list[Standing] = []
-        """Unfinished tasks, in order of their beginning."""
+        """Unfinished tasks, oldest first."""
         self.inactivations: list[Standing] = []
-        """Those of them that clean up an inode taken from a queue."""
+        """The unfinished tasks that clean up an inode taken from a queue."""
         self.discard = False
         """Whether commits discard the blocks they freed."""
         self.on_freeze: Callable[[], int] = lambda: 0

@@ -210,7 +210,7 @@ class InodeGc:
 
     # --- out of turn ---
     def hasten(self, inodes: Iterable[InCoreInode]) -> int:
-        """Take these before all others; how many of them were queued."""
+        """Move queued inodes to the urgent list; returns how many were queued."""
         count = 0
         for inode in inodes:
             if inode.state is not State.QUEUED or not inode.waiting or inode.queue is None:

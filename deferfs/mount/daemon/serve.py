@@ -52,11 +52,11 @@ ANSWER_SECONDS_MAX: Final = 5.0
 QUIET_SECONDS: Final = 0.05
 """Time without a WRITE after which the kernel's writeback counts as complete."""
 QUIET_SECONDS_MAX: Final = 10.0
-"""Timeout of that wait."""
+"""Timeout of the wait for the kernel's writeback."""
 EXTEND_SECONDS: Final = 30.0
 """How far the stop timeout of systemd is extended at a time."""
 EXTEND_POLL_SECONDS: Final = 10.0
-"""Interval between extensions."""
+"""Interval between extensions of the stop timeout."""
 
 
 def readers_max(budget_bytes: int) -> int:
