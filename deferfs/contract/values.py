@@ -73,7 +73,7 @@ class Switch:
         return text == self.on
 
     def text(self, value: bool) -> str:
-        """One of the two words."""
+        """The word for `value`."""
         return self.on if value else self.off
 
 
@@ -136,7 +136,7 @@ class Whole:
         return number
 
     def text(self, value: int) -> str:
-        """In digits."""
+        """The number in decimal digits."""
         return str(value)
 
 
@@ -148,14 +148,14 @@ class Size:
     form: str = "SIZE"
 
     def parse(self, text: str) -> int:
-        """In bytes."""
+        """The size in bytes. WrongValueError when malformed or below `least`."""
         size = parse_size(text)
         if size < self.least:
             raise WrongValueError(f"must be at least {self.least >> 20}M")
         return size
 
     def text(self, value: int) -> str:
-        """With the largest unit that leaves a whole number."""
+        """The size with the largest unit that leaves a whole number."""
         units = ("", "K", "M", "G", "T", "P")
         power = next((power for power in range(5, 0, -1) if value and not value % (1 << 10 * power)), 0)
         return f"{value >> 10 * power}{units[power]}"

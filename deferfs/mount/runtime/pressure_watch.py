@@ -13,15 +13,15 @@ class PressureSource(Protocol):
 
     @property
     def name(self) -> str:
-        """For the statistics."""
+        """Name of the source in the statistics."""
 
     @property
     def fd(self) -> int:
-        """Becomes readable when there is pressure."""
+        """Descriptor that becomes readable when there is pressure."""
 
     @property
     def acknowledge(self) -> Callable[[], object]:
-        """Makes it unreadable again. BlockingIOError when it was not readable."""
+        """Function that clears the readable state of `fd`. BlockingIOError when it was not readable."""
 
     def close(self) -> None:
         """Stop the events."""
