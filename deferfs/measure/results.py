@@ -126,7 +126,7 @@ def decode_report(data: bytes, name: str) -> Report:
     try:
         return msgspec.json.decode(data, type=Report)
     except (msgspec.ValidationError, DeferfsError) as error:
-        raise UsageError(f"{name}: not as its schema {SCHEMA} has it: {error}") from error
+        raise UsageError(f"{name}: does not match its schema {SCHEMA}: {error}") from error
 
 
 def json_schema() -> dict[str, Any]:

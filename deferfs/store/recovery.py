@@ -247,7 +247,7 @@ class _NewestImages:
             home = key >> self._shift
             if not reserved <= home < superblock.blocks or home in journal:
                 home = self._outside if home == superblock.blocks else home
-                raise ImageError(f"journal: an image belongs to block {home}, where no journaled block can live")
+                raise ImageError(f"journal: an image belongs to block {home}, which cannot hold a journaled block")
             marks[(key & ((1 << self._shift) - 1)) >> 1] = 1
         return marks
 

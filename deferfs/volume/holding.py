@@ -86,7 +86,7 @@ class Holding:
         elif isinstance(need, NeedFreeSpace):
             self._rounds += 1
             if self._rounds > _ROUNDS_MAX:
-                raise FsError(errno.ENOSPC, "others took all the space that was freed")
+                raise FsError(errno.ENOSPC, "other operations took all the freed space")
             self._give_up_log_space()
             yield from engine.space.make(need.blocks, reserve=self._reserve)
         elif isinstance(need, NeedThaw):

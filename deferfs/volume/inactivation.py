@@ -45,7 +45,7 @@ class Inactivation:
         plan.on_apply.append(self._count)
         record = plan.store.inodes.get(plan, self.inode.ino)
         if record.generation != self.inode.generation:
-            raise FsError(errno.ESTALE, f"inode {self.inode.ino} is another one by now")
+            raise FsError(errno.ESTALE, f"inode {self.inode.ino} has been reused")
         if record.nlink:
             return self._linked(plan)
         return self._orphan(plan)

@@ -34,7 +34,7 @@ def remember(engine: Engine, inode: InCoreInode) -> Task[None]:
     try:
         yield from engine.operation(_flag(engine, inode, quarantined=True), reserve=True)
     except FsError as error:
-        log.warning("quarantine of inode %d could not be written down: %s", inode.ino, error)
+        log.warning("the quarantine of inode %d could not be recorded on disk: %s", inode.ino, error)
 
 
 def release(engine: Engine) -> Task[None]:

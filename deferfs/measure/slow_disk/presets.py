@@ -129,7 +129,7 @@ def preset_of(text: str) -> Preset:
                 f"{word.strip()!r} in the disk {text!r}: the words are {', '.join(_KEYS)}, each with =NUMBER"
             )
         if key in values:
-            raise UsageError(f"the disk {text!r} says {key} twice")
+            raise UsageError(f"the disk {text!r} gives {key} twice")
         values[key] = _KEYS[key](key, value)
     values.setdefault("depth", 32)
     values.setdefault("servers", values["depth"])

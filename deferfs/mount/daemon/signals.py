@@ -41,5 +41,5 @@ async def handle_signals(ending: Ending, report: Callable[[], Iterable[str]]) ->
                     ending.hurry()
                 else:
                     begun = True
-                    _log.info("asked to end by %s", signal.Signals(number).name)
+                    _log.info("told to end by %s", signal.Signals(number).name)
                     nursery.start_soon(ending.run)

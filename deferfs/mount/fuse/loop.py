@@ -56,4 +56,4 @@ def invalidate_contents(inodes: list[int]) -> None:
             pyfuse3.invalidate_inode(pyfuse3.InodeT(ino), attr_only=False)
         except OSError as error:
             if error.errno != errno.ENOENT:
-                _log.warning("collecting what was written to inode %d: %s", ino, error.strerror)
+                _log.warning("cannot flush the kernel's dirty pages of inode %d: %s", ino, error.strerror)

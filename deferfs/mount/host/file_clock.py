@@ -48,8 +48,8 @@ class FileClock:
         except OSError as error:
             self.close()
             log.warning(
-                "the kernel's file clock cannot be read (%s): while other programs write and look at times, "
-                "files may seem a few ms older than what was changed before them",
+                "the kernel's file clock cannot be read (%s): time stamps may be a few ms older than those of files on "
+                "other filesystems that were changed earlier",
                 error.strerror,
             )
 
