@@ -25,7 +25,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE: Final = "deferfs"
 REVISION: Final = "REVISION"
-ROOMS: Final = ("ondisk", "store", "reclaim", "volume")
+PACKAGES: Final = ("ondisk", "store", "reclaim", "volume")
 PLAIN: Final = ("reclaim/context.py", "reclaim/lockdep.py", "volume/driver.py")
 """Around the core: the checker of the runtime, whose stacks are those of Python, and the driver that crash exploration
 derives its own from. The packages themselves stay plain as well: they only export names, and keep their docstrings."""
@@ -42,7 +42,7 @@ setup(name="core", packages=[], ext_modules=mypycify(flags + sys.argv.pop().spli
 def core_modules(root: Path) -> list[str]:
     """The modules that are compiled, relative to `root`."""
     package = root / PACKAGE
-    paths = [path for room in ROOMS for path in sorted((package / room).rglob("*.py"))]
+    paths = [path for name in PACKAGES for path in sorted((package / name).rglob("*.py"))]
     plain = {package / name for name in PLAIN}
     return [str(path.relative_to(root)) for path in paths if path not in plain and path.name != "__init__.py"]
 

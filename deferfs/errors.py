@@ -7,7 +7,7 @@ Three audiences, three families:
   `exit_code`.
 - `FsError` is for the caller of a filesystem operation. It carries an errno and is cheap to raise,
   because most of them (a lookup that finds nothing) are ordinary answers.
-- `DeviceError` is for whoever reads or writes a device. It is an `OSError`.
+- `DeviceError` is raised by reads and writes of a device. It is an `OSError`.
 """
 
 import errno as errno_codes

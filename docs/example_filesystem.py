@@ -221,7 +221,7 @@ async def serve(filesystem: ShreddingFilesystem) -> None:
 
 
 def main(mountpoint: str, evict: str = "deferred") -> None:
-    """Mount, serve, and say what was cleaned up and who waited in reclaim."""
+    """Mount, serve, and report what was cleaned up and which sources waited in reclaim."""
     with tempfile.TemporaryDirectory(prefix="shredding-") as directory:
         filesystem = ShreddingFilesystem(Path(directory), evict)
         try:

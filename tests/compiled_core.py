@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from tests.source_tree import CORE, modules, room_of
+from tests.source_tree import CORE, modules, package_of
 
 IDENTITIES = {
     ("deferfs/reclaim/lockdep.py", "held is innermost"): "frames of what a task holds",
@@ -25,7 +25,7 @@ def handlers_have_names_of_their_own(root: Path) -> list[str]:
     """
     problems = []
     for path, tree in modules(root, "deferfs"):
-        if room_of(path) not in CORE:
+        if package_of(path) not in CORE:
             continue
         for function in ast.walk(tree):
             if not isinstance(function, ast.FunctionDef):
@@ -59,7 +59,7 @@ def identity_is_for_objects(root: Path) -> list[str]:
     """
     problems = []
     for path, tree in modules(root, "deferfs"):
-        if room_of(path) not in CORE:
+        if package_of(path) not in CORE:
             continue
         for node in ast.walk(tree):
             if not isinstance(node, ast.Compare):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CORE = {"device", "ondisk", "store", "reclaim", "volume"}
-"""The rooms below mount/."""
+"""The packages below mount/."""
 _NOT_OURS = {"build", "dist", "__pycache__", "node_modules"}
 
 
@@ -47,6 +47,6 @@ def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, base
 
 
-def room_of(path: str) -> str:
-    """The room a module lies in; for the modules at the top of the package, their own name."""
+def package_of(path: str) -> str:
+    """The package that contains a module; for the modules at the top of the package, their own name."""
     return Path(path).parts[1].removesuffix(".py")

@@ -214,7 +214,7 @@ WORKED: dict[str, Callable[[Format], int]] = {
     "extents per leaf": lambda fmt: (fmt.block_size - HEADER_BYTES) // (8 + node.EXTENT.size),
     "directory entries per leaf, names of 8 bytes": lambda fmt: _per_leaf(fmt, 8),
     "directory entries per leaf, names of 255 bytes": lambda fmt: _per_leaf(fmt, 255),
-    "xattr bytes per xattr block": xattr.XattrBlock.room,
+    "xattr bytes per xattr block": xattr.XattrBlock.payload_max,
     "orphan slots per block": lambda fmt: fmt.orphans_per_block,
     "images per journal descriptor": lambda fmt: fmt.tags_per_descriptor,
     "revokes per revoke block": lambda fmt: fmt.revokes_per_block,

@@ -62,19 +62,19 @@ EXPECTED = [
 _TOP = {"__main__", "errors", "limits", "printable", "units"}
 
 
-def room(module: str) -> str:
-    """The room that a dotted name of deferfs lies in; those of mount/ count as rooms."""
+def package_of(module: str) -> str:
+    """The package that contains a dotted name of deferfs; those of mount/ count separately."""
     words = module.split(".")[1:]
     return "mount/" + words[1] if words[:1] == ["mount"] and len(words) > 1 else "".join(words[:1])
 
 
 def diagram() -> str:
-    """One line for each room: those that it imports, at run time or for type checking; lowest rooms last."""
+    """One line per package: those that it imports, at run time or for type checking; lowest packages last."""
     edges: dict[str, set[str]] = {}
     for path, tree in modules(ROOT, "deferfs"):
-        source = room(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        source = package_of(path.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
         found = edges.setdefault(source, set())
-        found |= {room(name) for _, name in imports(tree) if name.startswith("deferfs.")} - {
+        found |= {package_of(name) for _, name in imports(tree) if name.startswith("deferfs.")} - {
             source,
             *_TOP,
             "__version__",
@@ -90,9 +90,9 @@ def diagram() -> str:
     return "\n".join(lines)
 
 
-def test_the_diagram_of_the_rooms_is_drawn_from_the_code() -> None:
+def test_the_diagram_of_the_packages_is_drawn_from_the_code() -> None:
     document = (ROOT / "docs" / "architecture.md").read_text()
-    drawn = re.search(r"draws it.*?```\n(.*?)```", document, re.DOTALL)
+    drawn = re.search(r"generated from the code by.*?```\n(.*?)```", document, re.DOTALL)
     assert drawn is not None
     assert drawn[1] == diagram() + "\n", "docs/architecture.md shows other imports than there are"
 

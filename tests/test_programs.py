@@ -52,7 +52,7 @@ def test_a_test_finds_what_it_names_and_the_basic_programs(shelf: Shelf) -> None
         ("gone", "not installed: tests/setup-environment installs slow"),
     ],
 )
-def test_what_is_not_set_up_cannot_be_needed(shelf: Shelf, name: str, reason: str) -> None:
+def test_a_program_that_is_not_set_up_cannot_be_needed(shelf: Shelf, name: str, reason: str) -> None:
     with pytest.raises(LookupError, match=reason):
         shelf.path([name])
 
@@ -73,7 +73,7 @@ def test_this_test_finds_what_it_names() -> None:
 
 @pytest.mark.skip(reason="shows that a test that is skipped needs nothing")
 @pytest.mark.needs("undeclared")
-def test_what_is_skipped_needs_nothing() -> None:
+def test_a_skipped_test_needs_no_program() -> None:
     pytest.fail("skipped")
 
 

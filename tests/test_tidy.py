@@ -12,14 +12,14 @@ from textwrap import indent
 import pytest
 
 from tests.compiled_core import IDENTITIES, handlers_have_names_of_their_own, identity_is_for_objects
-from tests.source_tree import CORE, files, imports, modules, room_of, texts
+from tests.source_tree import CORE, files, imports, modules, package_of, texts
 
 ROOT = Path(__file__).resolve().parents[1]
 
 LINES_PER_MODULE_MAX = 450
 LINES_PER_FUNCTION_MAX = 70
 
-FOR_EVERYBODY = {"errors", "limits", "printable", "units"}
+FOR_ALL = {"errors", "limits", "printable", "units"}
 """Modules at the top of the package that the core imports, too."""
 
 NOT_BELOW_MOUNT = {
@@ -49,7 +49,7 @@ def core_is_synchronous(root: Path) -> list[str]:
     """Nothing below mount/ is async, sleeps, or reads a clock."""
     problems = []
     for path, tree in modules(root, "deferfs"):
-        if room_of(path) not in CORE | FOR_EVERYBODY:
+        if package_of(path) not in CORE | FOR_ALL:
             continue
         for line, name in imports(tree):
             if name.partition(".")[0] in NOT_BELOW_MOUNT:
@@ -142,7 +142,7 @@ def packages_say_what_they_are(root: Path) -> list[str]:
 
 
 def unit_tests_mirror_the_package(root: Path) -> list[str]:
-    """tests/unit/A/test_B.py or test_B_TOPIC.py tests deferfs/A/B; every room of the core has
+    """tests/unit/A/test_B.py or test_B_TOPIC.py tests deferfs/A/B; every package of the core has
     tests.
     """
     problems = []
@@ -155,9 +155,9 @@ def unit_tests_mirror_the_package(root: Path) -> list[str]:
         folder = root / "deferfs" / path.parent.relative_to(unit)
         if not any((folder / f"{name}.py").exists() or (folder / name / "__init__.py").exists() for name in candidates):
             problems.append(f"{path.relative_to(root)}: tests no module of {folder.name}/")
-    for room in sorted(CORE):
-        if (root / "deferfs" / room).is_dir() and not list((unit / room).glob("**/test_*.py")):
-            problems.append(f"deferfs/{room}: no tests in tests/unit/{room}")
+    for package in sorted(CORE):
+        if (root / "deferfs" / package).is_dir() and not list((unit / package).glob("**/test_*.py")):
+            problems.append(f"deferfs/{package}: no tests in tests/unit/{package}")
     return problems
 
 
@@ -338,7 +338,7 @@ def test_identity_with_what_has_one_is_no_problem(tmp_path: Path) -> None:
     assert "b.py" not in "".join(identity_is_for_objects(tmp_path))
 
 
-def test_what_is_listed_is_there() -> None:
+def test_listed_files_exist() -> None:
     sources = {path: ast.unparse(tree) for path, tree in modules(ROOT, "deferfs")}
     assert not [(path, text) for path, text in IDENTITIES if text not in sources[path]]
 

@@ -1,4 +1,4 @@
-"""Who holds which block: a map built from scratch, one bit per block of the image."""
+"""The owners of blocks: a map built from scratch, one bit per block of the image."""
 
 from __future__ import annotations
 
@@ -82,5 +82,5 @@ class OwnerTracker(Claims):
             self.owners += ((start, stop, owner) for start, stop in runs_of_ones(self.wanted, first, end))
 
     def owners_of(self, first: int, end: int) -> list[str]:
-        """Those who claim blocks of the run, each once, in the order of their claims."""
+        """The inodes that claim blocks of the run, each once, in the order of their claims."""
         return list(dict.fromkeys(owner for start, stop, owner in self.owners if start < end and first < stop))

@@ -28,7 +28,7 @@ def check_xattrs(context: Context, inode: Inode) -> tuple[int, bool]:
 def read_chain(context: Context, inode: Inode) -> tuple[bytes, int, bool]:
     """(payload, blocks, whole). The chain is claimed block by block, so that a loop ends it."""
     ino, fmt = inode.ino, context.fmt
-    limit = -(-2 * XATTR_BYTES_MAX // XattrBlock.room(fmt))
+    limit = -(-2 * XATTR_BYTES_MAX // XattrBlock.payload_max(fmt))
     parts: list[bytes] = []
     blocks, address = 0, inode.xattr_block
     while address:

@@ -11,7 +11,7 @@ import click
 from deferfs.cli.output import Whole
 
 
-class Bench(click.Command):
+class BenchCommand(click.Command):
     """Scenarios are arguments, and a few words are commands of their own: `deferfs bench list`. No scenario has one of
     these names.
     """
@@ -44,7 +44,7 @@ def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
     return register
 
 
-@click.command("bench", cls=Bench, short_help="Measure which task waits for inode eviction.")
+@click.command("bench", cls=BenchCommand, short_help="Measure which task waits for inode eviction.")
 @click.argument("scenarios", metavar="[SCENARIO...]", nargs=-1)
 @click.option("--full", is_flag=True, help="The sweeps of the scenarios, with long passes.")
 @click.option("--pairs", type=Whole(min=1), help="Pairs of passes; the default is the scenario's own.")

@@ -107,8 +107,8 @@ def _refuse_content(device: FileDevice) -> None:
 
 
 def _write(device: FileDevice, geometry: Geometry, *, old_bytes: int = 0) -> None:
-    """The filesystem belongs to who makes it: only root can give it away later. The first `old_bytes` hold something
-    old."""
+    """Make the filesystem, owned by the running user: only root can change the owner later. The first `old_bytes` hold
+    old content."""
     job = make_filesystem(geometry, uid=os.geteuid(), gid=os.getegid(), discard_bytes=old_bytes, device_bytes=old_bytes)
     try:
         run_job(device, job)

@@ -83,7 +83,7 @@ def overwrite(text: str, *, last: bool) -> None:
 
 
 def confirm(question: str) -> bool:
-    """Ask a person, who says no by default."""
+    """Ask the user; the default is no."""
     return click.confirm(printable(question), default=False, err=True)
 
 

@@ -1,4 +1,4 @@
-"""What the daemon answers about its image. `deferfs umount` of any version must understand it: fields are only added,
+"""The daemon's answers about its image. `deferfs umount` of any version must understand them: fields are only added,
 with a default.
 """
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class ImageIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which image is open. `device` is "major:minor", `names` how many names (links) the file has, `pid` the daemon."""
+    """The open image. `device` is "major:minor", `names` the file's number of hard links, `pid` the daemon."""
 
     device: str
     inode: int
@@ -23,9 +23,9 @@ class ImageIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(ImageIdentity, frozen=True, kw_only=True):
-    """What became of the image, once the daemon has closed it.
+    """The state of the image after the daemon has closed it.
 
-    `clean`: nothing has to be replayed. `errors`: damaged metadata was met. `problem`: why the journal was aborted;
+    `clean`: nothing has to be replayed. `errors`: damaged metadata was found. `problem`: why the journal was aborted;
     empty when it was not.
     """
 
@@ -35,12 +35,12 @@ class Outcome(ImageIdentity, frozen=True, kw_only=True):
 
 
 def decode_identity(answer: object, mountpoint: str) -> ImageIdentity:
-    """What the daemon behind `mountpoint` has answered. ControlError when it is none."""
+    """Decode the answer of the daemon behind `mountpoint`. ControlError when it is invalid."""
     return read_as(ImageIdentity, answer, mountpoint)
 
 
 def decode_outcome(answer: object, mountpoint: str) -> Outcome:
-    """What the daemon behind `mountpoint` has answered. ControlError when it is none."""
+    """Decode the answer of the daemon behind `mountpoint`. ControlError when it is invalid."""
     return read_as(Outcome, answer, mountpoint)
 
 

@@ -1,7 +1,7 @@
-"""How a field of the statistics is described: its unit, its meaning, and the metric that shows it.
+"""The description of a field of the statistics: its unit, its meaning, and its metric.
 
-A field is annotated with a type of this module, which gives the unit, with `says(MEANING)`, and where Prometheus shows
-it with a `Metric`. `fields_of` reads that back for the documentation and the metrics.
+A field is annotated with a type of this module, which gives the unit, with `says(MEANING)`, and, if Prometheus shows
+it, with a `Metric`. `fields_of` returns these for the documentation and the metrics.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import msgspec
 
 
 class Unit(Enum):
-    """What a number counts; the value is the word of the documentation."""
+    """The unit of a number; the value is the word in the documentation."""
 
     COUNT = "count"
-    """How many there are now."""
+    """A current number."""
     TOTAL = "total"
-    """How often something has happened since the mount: it only grows."""
+    """Number of events since the mount: only grows."""
     BYTES = "bytes"
     BLOCKS = "blocks"
-    """Of the size of the filesystem's blocks (`space.block_size`)."""
+    """In blocks of the filesystem (`space.block_size`)."""
     SECONDS = "s"
     NANOSECONDS = "ns"
     NANOSECONDS_TOTAL = "ns, total"
     MICROSECONDS = "us"
     PER_SECOND = "per s"
     NUMBER = "number"
-    """An identifier or a version: not to be added up."""
+    """An identifier or a version, not a quantity."""
     FLAG = "true or false"
     TEXT = "text"
 
@@ -60,9 +60,9 @@ def says(meaning: str) -> msgspec.Meta:
 class Metric:
     """The Prometheus metric of a field: `deferfs_NAME`, a counter for a total, a histogram for a timing, else a gauge.
 
-    Fields of one name make one metric, told apart by `label`, (name, value). `labels` are the names of the labels whose
-    values are the keys of a map, or the numbers of a list. A counter's `name` is without its `_total`. `summary` is the
-    help text of fields that share a metric; without it the meaning of the field.
+    Fields with the same name form one metric, distinguished by `label`, (name, value). `labels` are the names of the
+    labels whose values are the keys of a map, or the indexes of a list. A counter's `name` is without its `_total`.
+    `summary` is the help text of fields that share a metric; default: the meaning of the field.
     """
 
     name: str
@@ -73,8 +73,8 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a struct. `kind` is its type without the annotations. `unit` is that of its value, or of the values
-    of its map; None for what has fields of its own."""
+    """One field of a struct. `kind` is its type without annotations. `unit` is that of its value, or of the values of
+    its map; None for a struct."""
 
     name: str
     kind: Any
@@ -84,7 +84,7 @@ class Field:
 
     @property
     def leaf(self) -> Any:
-        """The type of its value when it has one, or of the values of its map, however deep."""
+        """The innermost value type, inside any maps."""
         return _leaf(self.kind)
 
 

@@ -1,4 +1,4 @@
-"""Everything about one inode: what `deferfs stat DIR --inode INO --json` prints. Versioned as the statistics are."""
+"""The report on one inode, printed by `deferfs stat DIR --inode INO --json`. Versioned with the statistics."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from deferfs.errors import ControlError
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of the inode, as it is on disk or will be."""
+    """The record of the inode, on disk or in the cache."""
 
     generation: Annotated[Number, says("generation of the inode number")]
-    links: Annotated[Count, says("names that it has")]
+    links: Annotated[Count, says("number of hard links")]
     size_bytes: Annotated[Bytes, says("size of the file")]
     blocks: Annotated[Blocks, says("blocks that it holds")]
     orphan_slot: Annotated[Number | None, says("its slot of the orphan table; null: none")]
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True):
-    """What keeps the in-core inode."""
+    """References to the in-core inode."""
 
-    lookups: Annotated[Count, says("lookups that the kernel has not forgotten yet")]
+    lookups: Annotated[Count, says("lookups that the kernel has not forgotten")]
     handles_and_operations: Annotated[Count, says("open handles, and operations under way")]
     passive: Annotated[Count, says("passive references: of queues and tables")]
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where it waits for inodegc."""
+    """Its position in a queue of inodegc."""
 
     number: Annotated[Number, says("number of the queue")]
     position: Annotated[Count, says("inodes before it")]
@@ -42,7 +42,7 @@ class InCore(msgspec.Struct, frozen=True, kw_only=True):
     state: Annotated[Text, says("its [state](reclaim.md)")]
     generation: Annotated[Number, says("generation of the inode number")]
     references: References
-    orphan: Annotated[Flag, says("whether it has no name any more")]
+    orphan: Annotated[Flag, says("whether it is deleted (no name left)")]
     blocks_past_eof: Annotated[Flag, says("whether it may have speculative blocks past EOF")]
     unwritten_access_time: Annotated[Flag, says("whether it owes an access time")]
     pending_blocks: Annotated[Blocks, says("blocks that its cleanup will free")]
@@ -59,11 +59,11 @@ class InodeReport(msgspec.Struct, frozen=True, kw_only=True):
     inode: Annotated[Number, says("the inode number")]
     record: Record | None
     memory: InCore | None
-    reasons: Annotated[list[str], says("why it is not freed: sentences, the decisive ones first")]
+    reasons: Annotated[list[str], says("why it has not been freed: sentences, the decisive ones first")]
 
 
 def decode_inode(answer: object, mountpoint: str) -> InodeReport:
-    """What the daemon behind `mountpoint` has answered. ControlError, in one line, when it speaks another version."""
+    """Decode the answer of the daemon behind `mountpoint`. ControlError, in one line, for another version."""
     check_schema(answer, mountpoint)
     try:
         return msgspec.convert(answer, InodeReport)

@@ -1,4 +1,4 @@
-"""What a setting of a mount is: its key, how its value is read, and what help texts say of it."""
+"""The description of a setting: its key, the syntax of its value, and its help texts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 class Setting(Generic[T]):
     """One setting.
 
-    `value` parses it, and its `form` names the unit (`SECONDS`). `default`: in that unit; None where there is none, or
-    where it depends (`default_words` then says on what). `help`: what it is, in a few plain words for `--help`; `more`:
-    what the documentation adds, in Markdown. `field`: of `MountOptions`, when it is a mount option. `live`: whether
-    `deferfs ctl` takes it.
+    `value` parses it, and its `form` names the unit (`SECONDS`). `default`: in that unit; None when there is none, or
+    when it is computed (`default_words` then says how). `help`: a short description for `--help`; `more`: what the
+    documentation adds, in Markdown. `field`: the field of `MountOptions`, for a mount option. `live`: whether
+    `deferfs ctl` accepts it.
     """
 
     key: str
@@ -32,18 +32,18 @@ class Setting(Generic[T]):
 
     @property
     def form(self) -> str:
-        """`KEY=VALUE` as help texts have it."""
+        """`KEY=VALUE` for help texts."""
         return f"{self.key}={self.value.form}" if self.value.form else self.key
 
     @property
     def default_text(self) -> str:
-        """The default as it is written in help texts; empty where there is none."""
+        """The default for help texts; empty when there is none."""
         if self.default_words or self.default is None:
             return self.default_words
         return self.value.text(self.default)
 
     def option(self, text: str | None) -> T:
-        """The value of a mount option; None is an option without `=`. UsageError names option and rule."""
+        """Parse the value of a mount option; None is an option without `=`. UsageError names option and rule."""
         if text is not None and not self.value.form:
             raise UsageError(f"mount option {self.key} takes no value (got {text!r})")
         if not text and self.value.form:
@@ -56,7 +56,7 @@ class Setting(Generic[T]):
             raise UsageError(f"mount option {self.key}: {error}") from None
 
     def change(self, text: str) -> T:
-        """The value of a change while mounted. UsageError names setting and rule."""
+        """Parse the value of a change while mounted. UsageError names setting and rule."""
         try:
             return self.value.parse(text)
         except WrongValueError as error:

@@ -1,7 +1,7 @@
-"""All settings of a mount: `-o KEY=VALUE` when it is made, `deferfs ctl DIR KEY=VALUE` while it lasts.
+"""All settings of a mount: `-o KEY=VALUE` at mount time, `deferfs ctl DIR KEY=VALUE` while mounted.
 
-Parsers, help texts and the tables of docs/command-line.md are made from this table. What only the kernel knows (`ro`,
-`noexec`, ...) and what is ignored is in the parser of the mount options.
+Parsers, help texts and the tables of docs/command-line.md are generated from this table. Options of the kernel (`ro`,
+`noexec`, ...) and ignored ones are in the parser of the mount options.
 """
 
 from __future__ import annotations
@@ -26,26 +26,31 @@ EvictMode = Literal["deferred", "inline"]
 EVICT_MODES: Final[tuple[EvictMode, ...]] = ("deferred", "inline")
 
 COMMIT_SECONDS_MIN: Final = 0.1
+"""The shortest interval that can be set."""
 COMMIT_SECONDS_MAX: Final = 300
-"""What is not committed for five minutes is lost for five minutes."""
+"""A crash must not lose more than five minutes of work."""
 TIMEOUT_SECONDS_DEFAULT: Final = 86_400.0
-"""Names and attributes change only through this mount: the kernel may trust them for a day."""
+"""Names and attributes change only through this mount, so the kernel may cache them for a day."""
 TIMEOUT_SECONDS_MAX: Final = 1e9
+"""Thirty years: no limit."""
 MAX_READ_BYTES_MIN: Final = 4096
+"""One page: the smallest read of the page cache."""
 MAX_READ_BYTES_MAX: Final = 1 << 30
+"""Above what the kernel ever requests: no limit."""
 COUNT_MAX: Final = 10**12
-"""More than there can be: no limit."""
+"""More than can exist: no limit."""
 DAY_SECONDS: Final = 86_400
+"""Upper bound of durations that are meant to be short."""
 LONG_SECONDS: Final = 1e9
 """Thirty years: no limit."""
 
 
-# --- mount options, most of which may be changed later ---
+# --- mount options, most of which can be changed while mounted ---
 EVICT: Final = Setting[EvictMode](
     key="evict",
     value=Choice(EVICT_MODES),
     default="deferred",
-    help="who waits for the cleanup of an evicted inode",
+    help="which task waits for the cleanup of an evicted inode",
     more="`deferred`: background workers; `inline`: the request that evicts it",
     field="evict",
     live=True,
@@ -62,7 +67,7 @@ GC_WORKERS: Final = Setting[int](
     key="gc_workers",
     value=Whole(1, limits.GC_WORKERS_MAX),
     default=limits.GC_WORKERS_DEFAULT,
-    help="size of the pool that cleans up",
+    help="number of cleanup workers",
     field="gc_workers",
     live=True,
 )
@@ -89,7 +94,7 @@ BACKGROUND_RECLAIM: Final = Setting[bool](
     key="background_reclaim",
     value=Switch(),
     default=True,
-    help="whether a background reclaimer works ahead",
+    help="reclaim memory in the background",
     more="`off`: each operation that needs memory reclaims for itself, as in a memory cgroup of the kernel, which has "
     "no kswapd",
     field="background_reclaim",
@@ -101,8 +106,8 @@ HANDLERS: Final = Setting[int | None](
     default=None,
     default_words="as many as `memory` has room for buffers of 2 MiB, from 24 to 99",
     help="how many requests are handled at once",
-    more=f"at most {limits.HANDLERS_MAX}; few, as in most FUSE daemons, show who waits for a free handler. While all "
-    "of them wait for space, none reads the FORGET that would free it",
+    more=f"at most {limits.HANDLERS_MAX}; few, as in most FUSE daemons, show which requests wait for a free "
+    "handler. While all of them wait for space, none reads the FORGET that would free it",
     field="handlers",
 )
 DISCARD: Final = Setting[bool](
@@ -116,15 +121,15 @@ WRITEBACK_CACHE: Final = Setting[bool](
     key="writeback_cache",
     value=Switch(),
     default=True,
-    help="whether the kernel collects writes",
+    help="let the kernel cache writes",
     field="writeback_cache",
 )
 POLL: Final = Setting[int](
     key="poll",
     value=Whole(0, limits.POLL_US_MAX, "MICROSECONDS"),
     default=limits.POLL_US_DEFAULT,
-    help="longest time to look out for the next request",
-    more="after that the daemon sleeps; see [operating](operating.md#looking-out-for-the-next-request)",
+    help="longest busy polling for the next request",
+    more="after that the daemon sleeps; see [operating](operating.md#busy-polling)",
     field="poll_us",
     live=True,
 )
@@ -132,14 +137,14 @@ ENTRY_TIMEOUT: Final = Setting[float](
     key="entry_timeout",
     value=Real(0, TIMEOUT_SECONDS_MAX),
     default=TIMEOUT_SECONDS_DEFAULT,
-    help="how long the kernel trusts names",
+    help="how long the kernel may cache names",
     field="entry_timeout",
 )
 ATTR_TIMEOUT: Final = Setting[float](
     key="attr_timeout",
     value=Real(0, TIMEOUT_SECONDS_MAX),
     default=TIMEOUT_SECONDS_DEFAULT,
-    help="how long the kernel trusts attributes",
+    help="how long the kernel may cache attributes",
     field="attr_timeout",
 )
 LOG: Final = Setting[str | None](
@@ -154,7 +159,7 @@ ALLOW_OTHER: Final = Setting[bool](
     key="allow_other",
     value=Present(),
     default=False,
-    help="other users may use the mount",
+    help="other users may access the mount",
     field="allow_other",
 )
 ALLOW_ROOT: Final = Setting[bool](
@@ -168,7 +173,7 @@ DEFAULT_PERMISSIONS: Final = Setting[bool](
     key="default_permissions",
     value=Present(),
     default=False,
-    default_words="on, but where only root may enter",
+    default_words="on, except where only root has access",
     help="the kernel checks permissions",
     more="see [operating](operating.md#users-and-permissions)",
     field="default_permissions",
@@ -185,16 +190,16 @@ AT: Final = Setting[int | None](
     value=Whole(0, 1 << 62, "TID"),
     default=None,
     help="only with ro: the filesystem as it was after this transaction",
-    more="its number is one that is still in the log ([`debug`](#debug))",
+    more="the transaction must still be in the log ([`debug`](#debug))",
     field="at_tid",
 )
 
-# --- settings of a mount ---
+# --- settings for `deferfs ctl` only ---
 GC_DELAY: Final = Setting[float](
     key="gc_delay",
     value=Real(0, 60),
     default=limits.GC_DELAY_SECONDS,
-    help="how long a batch of cleanups may gather",
+    help="how long cleanups are gathered into a batch",
     live=True,
 )
 GC_RATE: Final = Setting[float](
@@ -202,7 +207,7 @@ GC_RATE: Final = Setting[float](
     value=Real(limits.GC_RATE_MIN, 1e9, "N", zero="no limit"),
     default=0.0,
     help="cleanup transactions a second, at most; 0: no limit",
-    more="holds while nobody waits for them and neither memory nor space is short",
+    more="ignored while an operation waits for them, or memory or space is short",
     live=True,
 )
 THROTTLE_INODES: Final = Setting[int](
@@ -244,7 +249,7 @@ PREALLOCATION_LIFETIME: Final = Setting[float](
     key="preallocation_lifetime",
     value=Real(0.1, LONG_SECONDS),
     default=limits.PREALLOCATION_LIFETIME_SECONDS,
-    help="speculative blocks unused for so long are freed",
+    help="speculative blocks are freed after this time without use",
     more="those past EOF of a file that has not grown meanwhile",
     live=True,
 )
@@ -253,7 +258,7 @@ DRAIN: Final = Setting[float](
     value=Real(0, DAY_SECONDS),
     default=limits.UNMOUNT_DRAIN_SECONDS,
     help="how long the unmount cleans up, at most",
-    more="what is left then is for the next mount",
+    more="the rest is left to the next mount",
     live=True,
 )
 FREEZE_LIMIT: Final = Setting[float](
@@ -264,7 +269,7 @@ FREEZE_LIMIT: Final = Setting[float](
     live=True,
 )
 
-# --- what has something done ---
+# --- actions ---
 SYNC: Final = Setting[bool](
     key="sync", value=Present(), default=False, help="make everything written so far durable", live=True
 )
@@ -276,20 +281,20 @@ GC: Final = Setting[tuple[str, str]](
             Word("flush", "clean up, and wait until nothing is queued"),
             Word("flush", "wait for one inode, which is cleaned up out of turn", "INODE"),
             Word("flush-below", "wait for what was deleted in this directory, and below it", "INODE"),
-            Word("stop", "have inodegc rest between two transactions; FORGETs queue meanwhile"),
-            Word("start", "let inodegc go on"),
-            Word("retry", "try again what is in quarantine"),
+            Word("stop", "stop inodegc between two transactions; FORGETs are queued"),
+            Word("start", "start inodegc again"),
+            Word("retry", "retry what is in quarantine"),
         )
     ),
     default=("", ""),
-    help="has inodegc do something",
+    help="control inodegc",
     live=True,
 )
 FREEZE: Final = Setting[bool](
     key="freeze",
     value=Switch("1", "0"),
     default=False,
-    help="make the image clean, and have changes wait until thaw=1",
+    help="make the image clean, and block changes until thaw=1",
     more="see [operating](operating.md#freezing-and-read-only)",
     live=True,
 )
@@ -326,7 +331,7 @@ LOCKDEP: Final = Setting[str](
     key="lockdep",
     value=Choice(("report",)),
     default="",
-    help="print which waits happened while what was held",
+    help="print the order in which lock classes were held and waited for",
     more="possible deadlocks with their stacks, and where reclaim has waited",
     live=True,
 )
@@ -369,10 +374,10 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     TRACE,
     LOCKDEP,
 )
-"""In the order of help texts and documentation."""
+"""All settings and actions, in the order of help texts and documentation."""
 OPTIONS: Final = {setting.key: setting for setting in SETTINGS if setting.field}
 """Mount options by key."""
 LIVE: Final = {setting.key: setting for setting in SETTINGS if setting.live}
-"""What `deferfs ctl` takes, by key."""
+"""Settings and actions of `deferfs ctl`, by key."""
 ACTIONS: Final = frozenset((SYNC, GC, FREEZE, THAW, READ_ONLY, DROP_CACHES, TRACE, LOCKDEP))
-"""Those of them that have something done at once."""
+"""The entries of `LIVE` that are actions: carried out once, no value is stored."""

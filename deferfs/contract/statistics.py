@@ -1,8 +1,8 @@
 """The statistics of a mount: what `deferfs stat DIR --json` prints, field by field.
 
-The names in the JSON are those of the fields. Within one `schema` fields may be added; a field that is there keeps its
-meaning and its unit. A field that goes, or changes either, makes a new `SCHEMA`. A field added later has a default,
-which stands for "the daemon is older and does not tell", so that readers understand every daemon of their schema.
+The names in the JSON are those of the fields. Within one `schema`, fields may be added, and existing fields keep their
+meaning and unit. Removing a field or changing its meaning or unit makes a new `SCHEMA`. A field added later has a
+default, for daemons that are older, so that readers understand every daemon of their schema.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from deferfs.contract.fields import (
 from deferfs.errors import ControlError
 
 SCHEMA: Final = 1
-"""The version of what this module describes."""
+"""The version of the statistics defined here."""
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """How often something took time, and how much."""
+    """Number of events and their durations."""
 
     count: Annotated[Total, says("how often")]
     total_ns: Annotated[NanosecondsTotal, says("how long together")]
@@ -42,12 +42,12 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def mean_ns(self) -> float:
-        """How long on average; 0 when it never happened."""
+        """Mean duration; 0 without events."""
         return self.total_ns / self.count if self.count else 0.0
 
 
 NEVER: Final = Totals(count=0, total_ns=0, max_ns=0)
-"""Of something that has not happened."""
+"""Totals without events."""
 
 
 class Timing(Totals, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ class Freeze(msgspec.Struct, frozen=True, kw_only=True):
     seconds: Annotated[Seconds, says("for how long it has been frozen")]
     limit_seconds: Annotated[Seconds, says("after how long a freeze ends by itself (`freeze_limit`); 0: never")]
     waiting: Annotated[Count, says("requests that wait for the thaw")]
-    killed_total: Annotated[Total, says("requests that left because the process was being killed")]
+    killed_total: Annotated[Total, says("waits that ended because the process was being killed")]
     expired_total: Annotated[Total, says("freezes that the limit has ended")]
 
 
@@ -79,7 +79,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     budget_bytes: Annotated[
         Bytes, says("budget for cached inodes and metadata blocks (`memory`)"), Metric("memory_budget_bytes")
     ]
-    used_bytes: Annotated[Bytes, says("what is used of the budget: the sum of the accounts below")]
+    used_bytes: Annotated[Bytes, says("memory in use within the budget: the sum of the accounts below")]
     inode_bytes: Annotated[
         Bytes, says("in-core inodes"), Metric("memory_used_bytes", ("cache", "inodes"), summary=_USED)
     ]
@@ -113,13 +113,13 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     ]
     promised_bytes: Annotated[
         Bytes,
-        says("what VmHWM stays below"),
-        Metric("memory_promised_bytes", summary="What the resident size stays below."),
+        says("upper bound of VmHWM"),
+        Metric("memory_promised_bytes", summary="Upper bound of the resident size."),
     ]
     reserve_bytes: Annotated[
         Bytes, says("part of the budget that only cleanups may use"), Metric("memory_reserve_bytes")
     ]
-    background_reclaim: Annotated[Flag, says("whether a background reclaimer works ahead (`background_reclaim`)")]
+    background_reclaim: Annotated[Flag, says("whether memory is reclaimed in the background (`background_reclaim`)")]
     direct_reclaims_total: Annotated[
         Total, says("operations that had to reclaim memory themselves"), Metric("direct_reclaims")
     ]
@@ -140,7 +140,7 @@ class Inodes(msgspec.Struct, frozen=True, kw_only=True):
         Count, says("known to the kernel, or in use"), Metric("inodes", ("state", "active"), summary=_STATES)
     ]
     idle: Annotated[
-        Count, says("unused, kept until memory is wanted"), Metric("inodes", ("state", "idle"), summary=_STATES)
+        Count, says("unused, cached until memory is needed"), Metric("inodes", ("state", "idle"), summary=_STATES)
     ]
     queued: Annotated[Count, says("waiting for cleanup"), Metric("inodes", ("state", "queued"), summary=_STATES)]
     inactivating: Annotated[
@@ -148,7 +148,7 @@ class Inodes(msgspec.Struct, frozen=True, kw_only=True):
     ]
     quarantined: Annotated[
         Count,
-        says("given up after too many failed cleanups (`ctl gc=retry`)"),
+        says("in quarantine after too many failed cleanups (`ctl gc=retry`)"),
         Metric("inodes", ("state", "quarantined"), summary=_STATES),
     ]
     held_orphans: Annotated[Count, says("deleted files that are still open or known to the kernel")]
@@ -180,7 +180,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gc(msgspec.Struct, frozen=True, kw_only=True):
-    """The backlog of cleanups, and how inodegc works it off."""
+    """The backlog of cleanups, and the work of inodegc."""
 
     queued: Annotated[Count, says("inodes that wait for cleanup, or are being cleaned up"), Metric("gc_backlog_inodes")]
     in_core: Annotated[Count, says("of those that wait: in-core inodes")]
@@ -195,23 +195,23 @@ class Gc(msgspec.Struct, frozen=True, kw_only=True):
     times_owed: Annotated[
         Count, says("access times owed to inodes that are not in memory any more"), Metric("gc_times_owed")
     ]
-    times_owed_max: Annotated[Count, says("for how many there is room")]
+    times_owed_max: Annotated[Count, says("capacity of the table of access times owed")]
     times_paid_total: Annotated[
         Total, says("access times written for inodes that were not in memory"), Metric("gc_times_paid")
     ]
-    time_updates_total: Annotated[Total, says("updates of inode table blocks that were made for nothing else")]
+    time_updates_total: Annotated[Total, says("updates of inode table blocks for access times only")]
     delayed: Annotated[Count, says("failed cleanups that will be tried again")]
     queued_total: Annotated[Total, says("inodes handed to the workers"), Metric("gc_queued")]
     inactivated_total: Annotated[Total, says("inodes cleaned up, by workers and by requests"), Metric("gc_inactivated")]
     cancelled_total: Annotated[
-        Total, says("cleanups cancelled because the inode was wanted again"), Metric("gc_cancelled")
+        Total, says("cleanups cancelled because the inode was looked up again"), Metric("gc_cancelled")
     ]
     errors_total: Annotated[Total, says("failed attempts"), Metric("gc_errors")]
     quarantined_total: Annotated[Total, says("inodes put into quarantine"), Metric("gc_quarantined")]
     batches_total: Annotated[Total, says("batches taken by the workers"), Metric("gc_batches")]
     oldest_seconds: Annotated[Seconds, says("age of the oldest queued inode"), Metric("gc_oldest_seconds")]
     workers: Annotated[Count, says("size of the pool (`gc_workers`)"), Metric("gc_workers")]
-    stopped: Annotated[Flag, says("whether the workers rest (`ctl gc=stop`, or a freeze)")]
+    stopped: Annotated[Flag, says("whether the workers are stopped (`ctl gc=stop`, or a freeze)")]
     delay_seconds: Annotated[Seconds, says("how long a batch may gather (`gc_delay`)")]
     rate: Annotated[PerSecond, says("cleanup transactions at most (`gc_rate`); 0: no limit")]
     inactivation: Annotated[Timing, says("how long each cleanup took"), Metric("gc_inactivation_seconds")]
@@ -219,7 +219,7 @@ class Gc(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Throttle(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests held back while the backlog is too large, and the limits on it."""
+    """Throttling of requests while the backlog is too large, and its limits."""
 
     waiting: Annotated[Count, says("requests held back now"), Metric("throttled_requests")]
     expired_total: Annotated[Total, says("waits that ended with the deadline"), Metric("throttle_expired")]
@@ -240,13 +240,13 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     tid: Annotated[Number, says("number of the running transaction")]
     commits_total: Annotated[Total, says("transactions committed"), Metric("journal_commits")]
     checkpoints_total: Annotated[Total, says("checkpoints made"), Metric("journal_checkpoints")]
-    write_backs_total: Annotated[Total, says("images brought home for their memory alone")]
+    write_backs_total: Annotated[Total, says("checkpoints that wrote images home only to free memory")]
     single_barrier_commits_total: Annotated[Total, says("commits that needed one flush of the disk instead of two")]
     blocks_logged_total: Annotated[Total, says("images of blocks written to the log"), Metric("journal_blocks_logged")]
     revokes_total: Annotated[Total, says("revokes written to the log"), Metric("journal_revokes")]
     aborted: Annotated[
         Text,
-        says("why nothing is written any more; empty: the log works"),
+        says("why the journal was aborted; empty: it was not"),
         Metric("journal_aborted", summary="1 after an IO error: nothing is written any more."),
     ]
 
@@ -272,12 +272,12 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Poll(msgspec.Struct, frozen=True, kw_only=True):
-    """Polling for the next request: see [operating](operating.md#looking-out-for-the-next-request)."""
+    """Polling for the next request: see [operating](operating.md#busy-polling)."""
 
-    limit_us: Annotated[Microseconds, says("longest time to poll for (`poll`)")]
-    window_ns: Annotated[Nanoseconds, says("present time to poll for")]
-    hits_total: Annotated[Total, says("times that a request came meanwhile")]
-    misses_total: Annotated[Total, says("times that none did")]
+    limit_us: Annotated[Microseconds, says("longest polling time (`poll`)")]
+    window_ns: Annotated[Nanoseconds, says("current polling time")]
+    hits_total: Annotated[Total, says("polls during which a request arrived")]
+    misses_total: Annotated[Total, says("polls without a request")]
     spent_ns_total: Annotated[NanosecondsTotal, says("time spent polling")]
 
 
@@ -291,13 +291,13 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReclaimContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What the checker of waits has seen: see [reclaim](reclaim.md#lock-classes)."""
+    """Results of the checker of waits: see [reclaim](reclaim.md#lock-classes)."""
 
-    violations_total: Annotated[Total, says("waits where memory reclaim would have waited")]
+    violations_total: Annotated[Total, says("waits in reclaim context")]
     violations: Annotated[
         dict[str, Total],
         says("the same by `SOURCE:CAUSE`"),
-        Metric("reclaim_waits", labels=("source", "cause"), summary="Waits where memory reclaim would have waited."),
+        Metric("reclaim_waits", labels=("source", "cause"), summary="Waits in reclaim context."),
     ]
     lock_order_edges: Annotated[Count, says("pairs of lock classes of which one was waited for with the other held")]
     lock_order_cycles: Annotated[
@@ -323,7 +323,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     compiled: Annotated[Flag, says("whether the core is compiled")]
     uuid: Annotated[Text, says("UUID of the filesystem, 32 hexadecimal digits")]
     label: Annotated[Text, says("label of the filesystem")]
-    evict: Annotated[Text, says("who waits for cleanups: `deferred` or `inline` (`evict`)")]
+    evict: Annotated[Text, says("which task waits for cleanups: `deferred` or `inline` (`evict`)")]
     read_only: Annotated[
         Flag, says("whether changes are refused"), Metric("read_only", summary="1 when changes are refused.")
     ]
@@ -353,17 +353,17 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     ]
     timeline: Timeline
     reclaim_context: ReclaimContext
-    corruptions_total: Annotated[Total, says("times that damaged metadata was met"), Metric("corruptions")]
+    corruptions_total: Annotated[Total, says("damaged metadata found by operations"), Metric("corruptions")]
 
 
 def encode(statistics: msgspec.Struct) -> dict[str, Any]:
-    """The object that is sent and printed. Paths in it may hold surrogates (bytes that are not UTF-8)."""
+    """The object that is sent and printed. Paths in it may contain surrogates (bytes that are not UTF-8)."""
     found: dict[str, Any] = msgspec.to_builtins(statistics, str_keys=True)
     return found
 
 
 def decode(answer: object, mountpoint: str) -> Statistics:
-    """What the daemon behind `mountpoint` has answered. ControlError, in one line, when it speaks another version."""
+    """Decode the answer of the daemon behind `mountpoint`. ControlError, in one line, for another version."""
     check_schema(answer, mountpoint)
     try:
         return msgspec.convert(answer, Statistics, str_keys=True)
@@ -372,7 +372,7 @@ def decode(answer: object, mountpoint: str) -> Statistics:
 
 
 def check_schema(answer: object, mountpoint: str) -> None:
-    """ControlError when what the daemon has answered is of another version than this program reads."""
+    """ControlError when the daemon's answer has another version than this program reads."""
     found = answer if isinstance(answer, dict) else {}
     schema = found.get("schema")
     if schema != SCHEMA:
@@ -380,6 +380,6 @@ def check_schema(answer: object, mountpoint: str) -> None:
         other = found.get("version")
         program = f"deferfs {other}" if isinstance(other, str) else "another version of deferfs"
         raise ControlError(
-            f"{mountpoint}: its daemon is {program}, whose statistics have {spoken}, and this program reads version "
+            f"{mountpoint}: its daemon is {program}, whose statistics have {spoken}, but this program reads version "
             f"{SCHEMA}: unmount and mount it with this program (deferfs stat --json prints what the daemon says)"
         )

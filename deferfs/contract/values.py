@@ -1,4 +1,4 @@
-"""How the value of a setting is written and read, for mount options and `deferfs ctl` alike."""
+"""The syntax of setting values, for mount options and `deferfs ctl` alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class WrongValueError(UsageError):
-    """A value that a setting does not take. The text is the rule, `must be on or off`: the reader names the setting."""
+    """An invalid value. The text is the rule, `must be on or off`; the caller adds the name of the setting."""
 
 
 class Value(Protocol[T_co]):
@@ -22,18 +22,18 @@ class Value(Protocol[T_co]):
 
     @property
     def form(self) -> str:
-        """How it is written, for help texts: `SECONDS`, `on|off`."""
+        """Its syntax for help texts: `SECONDS`, `on|off`."""
 
     def parse(self, text: str) -> T_co:
-        """The value. WrongValueError, or a UsageError that is a sentence by itself, when it is none of this kind."""
+        """Parse a value. WrongValueError, or a UsageError that is a complete sentence."""
 
     def text(self, value: Any) -> str:
-        """How `value` is written."""
+        """Format a value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice(Generic[W]):
-    """One of some words."""
+    """One of several words."""
 
     words: tuple[W, ...]
 
@@ -67,36 +67,37 @@ class Switch:
         return f"{self.on}|{self.off}"
 
     def parse(self, text: str) -> bool:
-        """Whether it is the word for on."""
+        """True for the word `on`."""
         if text not in (self.on, self.off):
             raise WrongValueError(f"must be {self.on} or {self.off}")
         return text == self.on
 
     def text(self, value: bool) -> str:
-        """One of the two words."""
+        """The word for `value`."""
         return self.on if value else self.off
 
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """No value: what it stands for is so where its key is given."""
+    """No value: the presence of the key means on."""
 
     form: str = ""
 
     def parse(self, text: str) -> bool:
-        """True, of no text."""
+        """True; the text must be empty."""
         if text:
             raise WrongValueError("takes no value")
         return True
 
     def text(self, value: bool) -> str:
-        """Not how it is given, but what it is: `on` or `off`."""
+        """The state, `on` or `off`, as there is no value."""
         return "on" if value else "off"
 
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """A number between bounds, fractions included. With `zero`, what that means, it may also be 0."""
+    """A number between bounds, possibly fractional. `zero`, if not empty, is the meaning of 0, which is then
+    allowed."""
 
     least: float
     most: float
@@ -115,7 +116,7 @@ class Real:
         raise WrongValueError(f"must be {zero}a number from {self.least:g} to {self.most:g}")
 
     def text(self, value: float) -> str:
-        """Without an exponent."""
+        """Decimal, without an exponent."""
         return f"{value:.15g}"
 
 
@@ -135,7 +136,7 @@ class Whole:
         return number
 
     def text(self, value: int) -> str:
-        """In digits."""
+        """The number in decimal digits."""
         return str(value)
 
 
@@ -147,14 +148,14 @@ class Size:
     form: str = "SIZE"
 
     def parse(self, text: str) -> int:
-        """In bytes."""
+        """The size in bytes. WrongValueError when malformed or below `least`."""
         size = parse_size(text)
         if size < self.least:
             raise WrongValueError(f"must be at least {self.least >> 20}M")
         return size
 
     def text(self, value: int) -> str:
-        """With the largest unit that leaves a whole number."""
+        """The size with the largest unit that leaves a whole number."""
         units = ("", "K", "M", "G", "T", "P")
         power = next((power for power in range(5, 0, -1) if value and not value % (1 << 10 * power)), 0)
         return f"{value >> 10 * power}{units[power]}"
@@ -162,7 +163,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """The path of a file, or a word that stands for none."""
+    """The path of a file, or a word that stands for none (`instead`)."""
 
     instead: str = ""
 
@@ -172,17 +173,17 @@ class File:
         return f"FILE|{self.instead}" if self.instead else "FILE"
 
     def parse(self, text: str) -> str:
-        """As it is."""
+        """The path, unchanged."""
         return text
 
     def text(self, value: str) -> str:
-        """As it is."""
+        """The path, unchanged."""
         return value
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word that has something done, and what that is; `argument`: what follows it, after a colon."""
+    """A word for an action, and its description; `argument`: what follows after a colon."""
 
     word: str
     help: str
@@ -196,7 +197,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """One of some words that have something done."""
+    """One of several words for actions."""
 
     words: tuple[Word, ...]
 

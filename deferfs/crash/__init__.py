@@ -1,11 +1,11 @@
-"""Crash consistency: a model filesystem, the disk states a power failure may leave, and an oracle that judges them.
+"""Crash consistency: a model filesystem, the disk states that a power failure may leave, and an oracle for them.
 
-`content` and `model` say what a filesystem should hold, independently of the store. `twin` drives a volume and the
-model together and keeps the `history` of states. `states` makes the images a crash may leave, out of a recorded log
-of writes and flushes. `oracle` recovers such an image and says whether what it finds is allowed.
+`content` and `model` define what a filesystem should hold, independently of the store. `twin` drives a volume and the
+model together and keeps the `history` of states. `states` makes the images that a crash may leave, from a recorded log
+of writes and flushes. `oracle` recovers such an image and decides whether the result is allowed.
 
-What is exported here is for other programs; see `docs/volume-library.md`. It is imported when it is first asked for:
-the pytest plugin is loaded into every run of pytest, whatever that tests.
+The names exported here are for other programs; see `docs/volume-library.md`. They are imported on first use, because
+the pytest plugin is loaded into every run of pytest.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MODULES: Final = {
 
 
 def __getattr__(name: str) -> object:
-    """A public name, from the module that has it."""
+    """Import a public name from its module."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,7 +1,7 @@
-"""The access times that processes see: those of a mount that writes each of them at once.
+"""The access times that processes see, as if each were written at once.
 
-The model of access times that are kept in memory and written later. A record on its way to the disk has either the time
-that it had, or the one that a process has seen last: never a third one.
+The model of lazy access times. A record written to disk has either its old time or the one last returned to a process,
+never a third one.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ from deferfs.ondisk.inode import Inode
 
 
 class AccessTimes:
-    """Times that inodes owe. The model knows neither in-core inodes nor the table of debts."""
+    """Times that inodes owe. The model has no in-core inodes and no table of debts."""
 
     def __init__(self) -> None:
         self.owed: dict[int, int] = {}
-        """Inode -> the access time (ns) that was told, as long as its record has an older one."""
+        """Inode -> the access time (ns) returned to processes, while its record has an older one."""
         self._set: dict[int, int] = {}
-        """Inode -> the access time that the operation under way sets."""
+        """Inode -> the access time that the current operation sets."""
 
     def accessed(self, ino: int, recorded: int, now: int) -> None:
-        """The inode was read at `now`. A time that lies in the future stays."""
+        """The inode was read at `now`. A time in the future stays."""
         time = max(recorded, self.owed.get(ino, 0), now)
         if time > recorded:
             self.owed[ino] = time
 
     def set(self, ino: int, atime: int) -> None:
-        """utimens(2): what was owed is void."""
+        """utimens(2): a debt is void."""
         self._set[ino] = atime
 
     def drop(self, ino: int) -> None:
-        """The inode is gone, with what it owed."""
+        """The inode is gone, and its debt."""
         self.owed.pop(ino, None)
 
     def recorded(self, ino: int, before: Node | None, record: Inode) -> str:
-        """The inode's record is now `record`, before the operation it was as in `before` (None: there was no such
-        inode). What is wrong with that; empty when nothing is.
+        """Check the inode's new `record` against the one `before` the operation (None: a new inode). Returns what is
+        wrong; empty when nothing is.
         """
         found = record.atime
         if before is None:

@@ -2,6 +2,9 @@
 Black-Box Crash Testing", OSDI 2018).
 
 Every sequence of one, two or three operations over a small set of files and directories, with every placement of
+fsync, fdatasync, fsync of the directory and sync after them; a renamed file is synced by its new name. As in ACE, the
+last operation is always followed by a sync of some kind, and prerequisites of an operation (a directory, a file with
+content) are created first. Workloads are numbered: the number in mixed radix is the sequence.
 fsync, fdatasync, fsync of the directory and sync after them; what was renamed is made durable where it is then. As in
 ACE, something is made durable after the last operation, and what an operation needs (a directory, a file with content)
 is made first. Workloads are numbered: the number in mixed radix is the sequence.
@@ -51,7 +54,7 @@ def _directory(world: World, path: bytes) -> int:
 
 
 def _file(world: World, path: bytes) -> int:
-    """A file with content at `path`; what else has the name stays, and is used as it is."""
+    """A file with content at `path`; an inode of another type with that name is used as it is."""
     found = _find(world, path)
     if found is None:
         parent, name = _parent(world, path)
@@ -127,13 +130,13 @@ def _unlink(world: World, path: bytes) -> None:
 
 
 def _unlink_open(world: World, path: bytes) -> None:
-    """It stays usable, and goes when the world is left."""
+    """Unlink an open file, which stays usable until the end of the run."""
     world.twin.open(_file(world, path))
     world.twin.unlink(*_parent(world, path))
 
 
 def _remove_and_forget(world: World, path: bytes) -> None:
-    """As a process that deletes, after which the kernel forgets: the inactivation runs, or is queued."""
+    """Unlink and FORGET: the inactivation runs, or is queued."""
     ino = _file(world, path)
     world.twin.unlink(*_parent(world, path))
     if ino in world.twin.lookups:
@@ -171,10 +174,10 @@ OPERATIONS: Final[tuple[tuple[Callable[[World, bytes], None], bytes], ...]] = (
     *((operation, path) for operation in _ON_FILES for path in FILES),
     *((operation, path) for operation in _ON_DIRECTORIES for path in DIRECTORIES),
 )
-"""(operation, path): what a step of a sequence may be."""
+"""(operation, path): the possible steps of a sequence."""
 
 
-# --- what is made durable after it ---
+# --- syncs after an operation ---
 def _nothing(world: World, path: bytes) -> None:
     pass
 
@@ -207,7 +210,7 @@ PERSISTENCE: Final = (_nothing, _fsync, _fdatasync, _fsync_directory, _sync)
 
 
 def perform(world: World, operation: int, persistence: int) -> None:
-    """One step: an operation, and what is made durable after it."""
+    """One step: an operation, and the sync after it."""
     act, path = OPERATIONS[operation]
     act(world, path)
     PERSISTENCE[persistence](world, _other(path) if act in _MOVING else path)
@@ -221,12 +224,12 @@ class Workload:
 
     @property
     def count(self) -> int:
-        """How many there are: numbers below are valid."""
+        """Number of sequences: lower numbers are valid."""
         step = len(OPERATIONS) * len(PERSISTENCE)
         return int(step ** (self.length - 1)) * len(OPERATIONS) * (len(PERSISTENCE) - 1)
 
     def actions(self, number: int) -> list[tuple[str, tuple[int, int, int, int]]]:
-        """The sequence as actions, and inodegc after it."""
+        """The sequence as actions, followed by inodegc."""
         steps: list[tuple[str, tuple[int, int, int, int]]] = []
         number %= self.count
         number, last = divmod(number, len(PERSISTENCE) - 1)

@@ -1,6 +1,6 @@
 """Actions on a twin, named by a word and a few small numbers.
 
-So a run is a list of (word, numbers): drawn by hypothesis, thrown by dice, or written down as a regression test.
+A run is thus a list of (word, numbers): drawn by hypothesis or at random, or written down as a regression test.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _rename(world: World, n: Numbers) -> None:
 
 
 def _write(world: World, n: Numbers) -> None:
-    """Small and inline, over the edge of inline, overwriting, appending, or far out."""
+    """Small and inline, across the limit of inline data, overwriting, appending, or far past EOF."""
     ino = world.file(n[0])
     if ino is None:
         return
@@ -82,7 +82,7 @@ def _write(world: World, n: Numbers) -> None:
 
 
 def _append(world: World, n: Numbers) -> None:
-    """Let a file grow past where speculative preallocation starts."""
+    """Grow a file past the size at which speculative preallocation starts."""
     ino = world.file(n[0])
     if ino is not None:
         size = world.twin.model.nodes[ino].size
@@ -100,8 +100,8 @@ def _scatter(world: World, n: Numbers) -> None:
 
 
 def _shred(world: World, n: Numbers) -> None:
-    """Give a file more extents than one inactivation frees in a transaction, if there is room for them. Two times in
-    three it is deleted at once, and inodegc begins with it.
+    """Give a file more extents than one inactivation transaction frees, if space allows. Two times in three it is
+    deleted at once, and inodegc starts with it.
     """
     known = world.nodes(lambda node: node.is_file and node.nlink > 0)
     if not known:
@@ -118,7 +118,7 @@ def _shred(world: World, n: Numbers) -> None:
 
 
 def _remove(world: World, n: Numbers) -> None:
-    """As rm does it. Every other time the file in the most pieces."""
+    """Remove a file as rm does; every other time the one with the most extents."""
     found = named_files(world)
     if not found:
         return
@@ -146,13 +146,13 @@ def _setattr(world: World, n: Numbers) -> None:
 
 
 def _set_times(world: World, n: Numbers) -> None:
-    """Long ago, or within an hour or so of the clock."""
+    """Set times: long ago, or within about an hour of the clock."""
     atime = n[1] * 10**9 if n[1] % 2 else CLOCK_START + n[1] // 2 % 8192 * 10**9
     world.twin.set_times(world.any(n[0]), atime, n[2] * 10**9 + n[3])
 
 
 def _setxattr(world: World, n: Numbers) -> None:
-    """Inline, exactly as much as fits, and in chains of blocks."""
+    """Set an attribute: inline, of exactly the free size, or in chains of blocks."""
     ino = world.any(n[0])
     length = (0, 10, 150, 340, 373, 374, 1000, 5000)[n[1] % 8]
     flags = (0, 0, 0, 1, 2)[n[2] % 5]
@@ -212,7 +212,7 @@ def _policy(world: World, n: Numbers) -> None:
     world.twin.volume.set_policy(("inline", "deferred")[n[0] % 2])
 
 
-# --- the background ---
+# --- background ---
 
 
 def _fsync(world: World, n: Numbers) -> None:
@@ -224,7 +224,7 @@ def _sync(world: World, n: Numbers) -> None:
 
 
 def _commit_step(world: World, n: Numbers) -> None:
-    """Begin a commit, or bring the one in flight on by a few half steps."""
+    """Begin a commit, or advance the one in progress by a few half steps."""
     driver = world.twin.driver
     if driver.committing is None:
         driver.begin_commit()
@@ -256,7 +256,7 @@ def _collect_all(world: World, n: Numbers) -> None:
 
 
 def _inactivation_step(world: World, n: Numbers) -> None:
-    """Single steps of up to three inactivations at a time, as concurrent workers take them."""
+    """Single steps of up to three inactivations at a time, as by concurrent workers."""
     driver = world.twin.driver
     if len(driver.inactivations) < 1 + n[1] % 3:
         driver.begin_inactivation(1 + n[0] % 3)
@@ -265,12 +265,12 @@ def _inactivation_step(world: World, n: Numbers) -> None:
 
 
 def _bound_in_core(world: World, n: Numbers) -> None:
-    """Orphans beyond none, one or two are left to the orphan table alone."""
+    """Leave orphans beyond none, one or two to the orphan table."""
     world.twin.volume.gc.in_core_max = n[0] % 3
 
 
 def _remount(world: World, n: Numbers) -> None:
-    """Unmount cleanly and go on with the image, which holds all that was done."""
+    """Unmount cleanly and continue with the image, which must hold everything done."""
     twin = world.twin
     twin.unmount()
     world.go_on_from(twin.device.read(0, twin.device.size))
@@ -305,7 +305,7 @@ OPERATIONS: dict[str, Callable[[World, Numbers], None]] = {
     "open_and_unlink": _open_and_unlink,
 }
 LARGE: dict[str, Callable[[World, Numbers], None]] = {"remove": _remove, "shred": _shred}
-"""Operations that give inodegc work, for explorations only."""
+"""Operations that create work for inodegc, for explorations only."""
 BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "fsync": _fsync,
     "sync": _sync,
@@ -323,7 +323,7 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
 BLOCKING = {**blocking.OPERATIONS, **blocking.BACKGROUND}
 """Requests that wait, for explorations only."""
 SHORTAGE = {**shortage.OPERATIONS, **shortage.BACKGROUND}
-"""What happens when memory is short, for explorations only."""
+"""Actions of a mount that is short of memory, for explorations only."""
 
 
 def _ace(world: World, n: Numbers) -> None:
@@ -331,7 +331,7 @@ def _ace(world: World, n: Numbers) -> None:
 
 
 def _begin(world: World, n: Numbers) -> None:
-    """Crashes before this are left out: what was done so far brought the log, the disk and the caches into use."""
+    """Crashes before this are not explored: earlier actions only fill log, disk and caches."""
     world.first = world.twin.position
 
 
@@ -339,14 +339,14 @@ ACTIONS = {**OPERATIONS, **LARGE, **BACKGROUND, **SHORTAGE, **BLOCKING, **CRASHE
 
 
 def act(world: World, word: str, numbers: Sequence[int]) -> None:
-    """One action. Where there is nothing to act on, nothing happens."""
+    """Perform one action; no effect when it has nothing to act on."""
     a, b, c, d = (*numbers, 0, 0, 0, 0)[:4]
     ACTIONS[word](world, (a, b, c, d))
 
 
 def act_all(world: World, actions: Iterable[tuple[str, Sequence[int]]]) -> None:
-    """All of them, or up to the first that meets an error of the disk (`fail`). What is in flight then goes on to its
-    end, as it does in a mount, and if it claims to have made something durable it is taken at its word.
+    """Perform all actions, or those up to the first that fails because of a disk error (`fail`). Jobs in flight are
+    then completed, as in a mount, and their claims of durability are checked.
     """
     for word, numbers in actions:
         try:
@@ -369,6 +369,6 @@ def _come_to_an_end(world: World) -> None:
 
 
 def _require_failing(world: World, error: FsError | DeviceError) -> None:
-    """An error that comes of a disk that fails; any other is a failure of the run."""
+    """Raise `error` unless a failing disk explains it."""
     if not world.twin.below.failures or error.errno not in (errno.EIO, errno.EROFS):
         raise error

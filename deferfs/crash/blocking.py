@@ -12,7 +12,7 @@ from deferfs.crash.shortage import named_files
 from deferfs.crash.world import World, new_name, pattern
 
 _STANDING_MAX: Final = 4
-"""Operations that stand at the same time."""
+"""Operations that wait at the same time."""
 
 
 def _full(world: World) -> bool:
@@ -85,7 +85,7 @@ def _stand_release(world: World, n: Numbers) -> None:
 
 # --- the background ---
 def _go_on(world: World, n: Numbers) -> None:
-    """One of what stands goes on by a few waits, if it can; what it reads it has to wait for, every other time."""
+    """Advance one waiting task by a few waits, if possible; every other time its reads have to wait."""
     driver = world.twin.driver
     if driver.standing:
         chosen = driver.standing[n[0] % len(driver.standing)]
@@ -95,7 +95,7 @@ def _go_on(world: World, n: Numbers) -> None:
 
 
 def _go_on_all(world: World, n: Numbers) -> None:
-    """Everything that stands comes to its end."""
+    """Complete all waiting tasks."""
     world.twin.driver.finish_standing()
 
 
@@ -131,12 +131,12 @@ def _time_of_freeze(world: World, n: Numbers) -> None:
 
 
 def _limit_backlog(world: World, n: Numbers) -> None:
-    """What deletes is held back from so many inodes on, or not at all."""
+    """Throttle deletes above some number of inodes, or not at all."""
     world.twin.driver.engine.throttle.inodes = (0, 1, 2, 1 << 20)[n[0] % 4]
 
 
 def _rest(world: World, n: Numbers) -> None:
-    """inodegc is stopped for a while, or goes on."""
+    """Stop inodegc for a while, or resume it."""
     cleanup, driver = world.twin.driver.engine.cleanup, world.twin.driver
     if world.twin.volume.store.frozen or driver.is_switching:
         return

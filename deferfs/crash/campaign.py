@@ -1,7 +1,7 @@
-"""Many tasks, one after the other or side by side: until the time is over, or a failure is found.
+"""Many tasks, sequentially or in parallel: until the time is over, or a failure is found.
 
-The tasks are numbered, and what is reported is a prefix of them in their order: so the result of a campaign of N
-tasks is the same however many processes or machines worked on it, and in whatever order they came back.
+The tasks are numbered, and a campaign reports a prefix of them in order: so the result of N tasks is the same however
+many processes or machines took part, and in whatever order their results arrived.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from deferfs.crash.explorer import Tally
 from deferfs.errors import EnvironmentProblem, UsageError
 
 CONNECT_SECONDS_MAX: Final = 10
+"""Timeout of the connection to a scheduler."""
 _AHEAD: Final = 3
-"""Tasks handed out for each process: none of them waits."""
+"""Tasks submitted per process, so that none is idle."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """What the tasks so far gave together. `next_seed` is that of the first task not counted."""
+    """The combined results of the tasks so far. `next_seed` is that of the first task not counted."""
 
     tally: Tally = field(default_factory=Tally)
     tasks: int = 0
@@ -51,8 +52,8 @@ def run_campaign(
     progress: Callable[[Summary], None] = lambda summary: None,
     summary: Summary | None = None,
 ) -> Summary:
-    """Run the tasks in turn, in this process or by an executor, while `go_on()` and nothing fails. `summary` is what is
-    counted in, to report how far an interrupted campaign came."""
+    """Run the tasks in order, in this process or by an executor, while `go_on()` is True and nothing fails. Results are
+    added to `summary`, which tells how far an interrupted campaign got."""
     summary = summary or Summary()
     results = _serially(tasks, go_on) if executor is None else _side_by_side(tasks, executor, jobs * _AHEAD, go_on)
     for result in results:
@@ -84,7 +85,7 @@ def _side_by_side(tasks: Iterator[Task], executor: Executor, ahead: int, go_on: 
                 yield waiting.pop(0).result()
             if not go_on():
                 break
-        # without an end in sight, what has not begun yet is left out
+        # tasks that have not begun are cancelled when the time is over
         while waiting and (go_on() or not waiting[0].cancel()):
             yield waiting.pop(0).result()
     finally:
@@ -100,7 +101,7 @@ def processes(jobs: int) -> AbstractContextManager[Executor | None]:
 
 
 def cluster(address: str) -> AbstractContextManager[Executor]:
-    """The workers of the Dask scheduler at `address`. A task whose worker is lost is run again by another one.
+    """The workers of the Dask scheduler at `address`. The task of a lost worker is run again by another one.
 
     EnvironmentProblem without the packages of `deferfs[cluster]`, UsageError when no scheduler answers.
     """

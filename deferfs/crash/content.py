@@ -1,4 +1,4 @@
-"""What is in a file, as an immutable value: sparse, and cheap to change in one place."""
+"""The content of a file as an immutable value: sparse, and cheap to change locally."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from types import MappingProxyType
 from typing import Final
 
 CHUNK_BYTES: Final = 4096
+"""Granularity at which versions of a file share content."""
 _ZEROS: Final = bytes(CHUNK_BYTES)
 
 
 class Content:
-    """The bytes of a file. Missing chunks are zeros, and so is everything past the end of the file.
+    """The bytes of a file. Missing chunks are zeros, as is everything past EOF.
 
-    `chunks` maps the number of a chunk to its CHUNK_BYTES bytes. A change gives a new object that shares the chunks
-    it leaves alone.
+    `chunks` maps the number of a chunk to its CHUNK_BYTES bytes. A change returns a new object that shares the
+    unchanged chunks.
     """
 
     __slots__ = ("chunks",)
@@ -47,13 +48,13 @@ class Content:
         return self.chunks.get(number, _ZEROS)
 
     def read(self, offset: int, length: int) -> bytes:
-        """`length` bytes, whatever the size of the file."""
+        """`length` bytes, regardless of the size of the file."""
         first, inside = divmod(offset, CHUNK_BYTES)
         last = (offset + length + CHUNK_BYTES - 1) // CHUNK_BYTES
         return b"".join(self.chunk(number) for number in range(first, last))[inside : inside + length]
 
     def numbers(self) -> set[int]:
-        """The chunks that may hold something else than zeros."""
+        """The chunks that may be non-zero."""
         return set(self.chunks)
 
 

@@ -1,4 +1,4 @@
-"""Actions that end something: power failures, a disk that fails, the unmount."""
+"""Actions that end a run or interrupt it: power failures, a failing disk, the unmount."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _chooser(n: Numbers, writes: int) -> Chooser:
 
 
 def _moment(world: World, number: int, back: int) -> int:
-    """A position in the last `back` records: half of the time just before a flush, where most is at stake."""
+    """A position in the last `back` records: half of the time just before a flush, where most writes are unflushed."""
     records = world.twin.device.records
     last = len(records)
     first = max(0, last - back)
@@ -49,27 +49,27 @@ def _take(world: World, n: Numbers, back: int) -> Verdict:
 
 
 def _cut(world: World, n: Numbers) -> None:
-    """The power fails at some moment; what is left is judged, and the world goes on as if nothing had been."""
+    """Judge a power failure at some position, and continue as if it had not happened."""
     _take(world, n, 60)
 
 
 def _crash(world: World, n: Numbers) -> None:
-    """The power fails, and the world goes on from what is left."""
+    """Continue after a power failure from the resulting image."""
     world.go_on_from(_take(world, n, 20).image)
 
 
 def _power_failure(world: World, n: Numbers) -> None:
-    """As a crash, but the state after it is not judged: what comes after it is."""
+    """As `_crash`, without judging the image: only its consequences are checked."""
     world.go_on_from(world.twin.oracle.states.image(*_drawn(world, n, 20)))
 
 
 def _unmount(world: World, n: Numbers) -> None:
-    """Unmount cleanly; that is the end of the run."""
+    """Unmount cleanly, which ends the run."""
     world.twin.unmount()
 
 
 def _fail(world: World, n: Numbers) -> None:
-    """A flush or a write of the disk fails soon."""
+    """Let a flush or a write of the disk fail soon."""
     kind = (Request.FLUSH, Request.FLUSH, Request.WRITE)[n[0] % 3]
     world.twin.below.add(Fault(frozenset({kind}), skip=n[1] % 8))
 
@@ -80,4 +80,4 @@ CRASHES: dict[str, Callable[[World, Numbers], None]] = {
     "power_failure": _power_failure,
 }
 ENDS: dict[str, Callable[[World, Numbers], None]] = {"fail": _fail, "unmount": _unmount}
-"""What a run ends with, sooner or later."""
+"""Actions after which a run ends."""

@@ -1,13 +1,13 @@
-"""The log of a disk cut into epochs, and the crash states of each.
+"""The log of a disk divided into epochs, and the crash states of each.
 
-An *epoch* is what was written between two flushes. A crash in it leaves what was durable before it, and of its writes
-what a `Subset` keeps. The same image can be left by crashes at several positions of the log: from just after the last
-write it keeps, to just before the flush that ends the epoch. So each image is made once, with the range of positions
-at which it can be left, and must be right for all of them.
+An *epoch* is the part between two flushes. A crash in it leaves what was durable before it, and those of its writes
+that a `Subset` keeps. The same image can be left by crashes at several positions of the log: from just after the last
+write that it keeps to just before the flush that ends the epoch. So each image is made once, with the range of
+positions at which it can be left, and must be allowed for all of them.
 
-FUA writes: once one is complete it is on the disk, so a choice that keeps a later write keeps it too.
+FUA writes are durable once complete, so a choice that keeps a later write must keep them, too.
 
-A failed flush: no later one ends the epoch.
+After a failed flush no later flush ends the epoch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from deferfs.device import SECTOR_BYTES, FailedFlushRecord, FlushRecord, Record,
 
 @dataclass(frozen=True, slots=True)
 class CrashState:
-    """An image that a crash may leave: `patch` on the pages that were durable.
+    """An image that a crash may leave: `patch` on the durable pages.
 
     It can be left by a crash after `earliest` to `latest` records. `trashed` are the sectors that hold garbage.
     """
@@ -40,7 +40,7 @@ class CrashState:
 
 @dataclass(slots=True)
 class Epoch:
-    """Records `first` to before `end`, none of them a flush that counts. `positions[i]` is the position just after
+    """Records `first` to before `end`, without a successful flush. `positions[i]` is the position just after
     `writes[i]`.
     """
 
@@ -51,11 +51,12 @@ class Epoch:
     writes: list[WriteRecord] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     parts: list[list[Part]] = field(default_factory=list)
-    """Each write cut at pages, and how many sectors it touches: cut once, laid down for thousands of states."""
+    """The parts of each write, cut at page boundaries, and its number of sectors: computed once, used for thousands of
+    states."""
     lengths: list[int] = field(default_factory=list)
 
     def add(self, write: WriteRecord, position: int) -> None:
-        """One more write; the log has `position` records after it."""
+        """Add a write; the log has `position` records after it."""
         self.writes.append(write)
         self.positions.append(position)
         self.parts.append(cut(write.offset, write.data, self.page_bytes))
@@ -66,7 +67,7 @@ class Epoch:
         return {page for parts in self.parts for page, _, _ in parts}
 
     def state(self, base: Pages, choice: Subset) -> CrashState | None:
-        """What `choice` leaves; None when it contradicts the FUA writes."""
+        """The state that `choice` leaves; None when it contradicts the FUA writes."""
         patch: Patch = {}
         trashed: set[int] = set()
         last, latest = -1, self.end
@@ -106,7 +107,7 @@ class Epoch:
 
 
 def epochs(records: Sequence[Record], page_bytes: int) -> Iterator[Epoch]:
-    """All epochs of a log, in order. The last one need not end in a flush."""
+    """All epochs of a log, in order. The last one may lack its flush."""
     current = Epoch(0, 0, 0, page_bytes)
     failed = False
     for position, record in enumerate(records):
@@ -124,17 +125,17 @@ def epochs(records: Sequence[Record], page_bytes: int) -> Iterator[Epoch]:
 
 
 _TORN: Final = 24
-"""Choices that tear one write, for each write of an epoch that has few; else drawn among them."""
+"""Choices that tear one write, per write of a small epoch; in others they are drawn at random."""
 _SHREDDED: Final = 4
-"""Choices that tear all of the writes they keep, for each epoch."""
+"""Choices that tear all the writes they keep, per epoch."""
 
 
 def choices(epoch: Epoch, dice: random.Random, *, torn: int = _TORN) -> Iterator[Subset]:
-    """The choices to try: subsets of whole writes as `states.subsets` says, then writes torn and sectors trashed.
+    """The choices to try: subsets of whole writes as in `states.subsets`, then torn writes and trashed sectors.
 
     A single write of few sectors is torn in every way. Of a longer one all prefixes are taken, all with one sector
-    missing, their complements, and random ones; where there are several writes, those before the torn one are kept,
-    or drawn. At most some `torn` for each write, and 16 times that for an epoch. A few choices tear several at once.
+    missing, their complements, and random ones; with several writes, those before the torn one are kept, or drawn. At
+    most about `torn` per write, and 16 times that per epoch. A few choices tear several writes at once.
     """
     count = len(epoch.writes)
     for kept in masks(count, dice, extra=torn):
@@ -160,8 +161,8 @@ def choices(epoch: Epoch, dice: random.Random, *, torn: int = _TORN) -> Iterator
 
 
 def sampled_choices(epoch: Epoch, dice: random.Random, *, torn: int, at_most: int) -> Iterator[Subset]:
-    """As `choices`, for callers that stop after some of them: nothing and everything come first, and then any prefix is
-    a fair sample. At most `at_most`.
+    """As `choices`, for callers that stop early: keeping nothing and everything comes first, and then any prefix is a
+    fair sample. At most `at_most`.
     """
     found = list(choices(epoch, dice, torn=torn))
     yield from (Subset(0), Subset((1 << len(epoch.writes)) - 1))

@@ -1,7 +1,7 @@
-"""Everything that can be said of one crash image by itself, without knowing what it should hold.
+"""Checks of one crash image that do not depend on what it should hold.
 
-It is sound before recovery and after, what is rebuilt in memory equals a scan from scratch, orphans give all their
-space back, and a filesystem from which everything is deleted has the space of a new one.
+It is sound before and after recovery, the state rebuilt in memory equals a full scan, inactivated orphans return all
+their space, and a filesystem from which everything has been deleted has the space of a new one.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class CrashError(AssertionError):
 
 @dataclass(slots=True)
 class Examination:
-    """A sound image: its `tree` after recovery, without contents, and where these lie. `reads` are the pages that
-    decided, as they were before recovery. The first `recovered` of `records` are what opening it wrote, the others
-    what unmounting it did.
+    """Result for a sound image: its `tree` after recovery, without contents, and the `layout` of these. `reads` are the
+    pages that the result depends on, as before recovery. The first `recovered` of `records` were written by the open,
+    the others by the unmount.
     """
 
     tree: dict[int, Node]
@@ -48,7 +48,8 @@ class Examination:
 
 
 def require_sound(image: bytes | Device, when: str, *, trashed: bool = False) -> Counts:
-    """The checker finds nothing; what it counted. With `trashed` sectors, one copy of the superblock may be lost."""
+    """CrashError unless the checker finds nothing; returns its counts. With `trashed` sectors, one copy of the
+    superblock may be lost."""
     device = PageDevice([image], {}) if isinstance(image, bytes) else image
     report = check_image(device)
     problems = _problems(report, trashed=trashed)
@@ -71,9 +72,9 @@ def open_volume(device: Device) -> Driver:
 
 
 def examine(device: PageDevice, *, fresh_free: int | None = None, trashed: bool = False) -> Examination:
-    """Recover the image, read it, unmount it; CrashError when something is not as it must be.
+    """Recover the image, read it, unmount it. CrashError when a check fails.
 
-    With `fresh_free`, the free blocks of a new filesystem of this kind, everything is deleted in the end.
+    With `fresh_free`, the number of free blocks of a new filesystem of this kind, everything is deleted in the end.
     """
     device.reads = {}
     counts = require_sound(device, "before recovery", trashed=trashed)
@@ -92,7 +93,7 @@ def examine(device: PageDevice, *, fresh_free: int | None = None, trashed: bool 
 
 
 def _require_rebuilt(driver: Driver, counts: Counts) -> None:
-    """What the mount rebuilt in memory is what a scan of the image finds."""
+    """Compare the state that the mount rebuilt in memory with a scan of the image."""
     volume = driver.volume
     store = volume.store
     for what, found, scanned in (
@@ -106,7 +107,7 @@ def _require_rebuilt(driver: Driver, counts: Counts) -> None:
 
 
 def unmount(driver: Driver, device: Device) -> None:
-    """Inactivate the orphans and unmount: what is left is sound, without orphans, and statfs was right."""
+    """Inactivate the orphans and unmount: the result is sound, without orphans, and statfs was right."""
     driver.collect()
     driver.commit()
     volume = driver.volume
@@ -120,7 +121,7 @@ def unmount(driver: Driver, device: Device) -> None:
 
 
 def require_usable(device: PageDevice, fresh_free: int) -> None:
-    """Create, write, delete everything: the space is that of a new filesystem."""
+    """Create, write, delete everything: the free space must be that of a new filesystem."""
     driver = open_volume(device)
     volume = driver.volume
     _empty(driver, ROOT)

@@ -1,7 +1,7 @@
 """Explorations: seeded runs of the model and the volume together, each followed by all its crashes.
 
-A *task* says everything about one run, so that it gives the same result wherever it runs. A *finding* is a failure with
-the actions that lead to it.
+A *task* fully determines one run, so that it has the same result wherever it runs. A *finding* is a failure with the
+actions that lead to it.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from deferfs.limits import JOURNAL_BLOCKS_MIN
 EVICT_MODES: Final = ("deferred", "inline")
 RANDOM: Final = "random"
 WARM_ACTIONS: Final = 250
-"""Before the explored part of some runs, so that their log wraps, their disk has been full, and crashes have left
-behind what they leave.
+"""Unexplored actions before some runs, so that their log wraps, their disk has been full, and they contain the results
+of crashes.
 """
 _SHORT_RUNS: Final = 0.35
 """Fraction of the runs in which memory is short."""
 _BLOCKING_RUNS: Final = 0.3
-"""Fraction of the runs in which requests wait, and others meet them."""
+"""Fraction of the runs in which requests wait while others run."""
 _CROWDED_RUNS: Final = 0.4
-"""Fraction of these in which so many files are made that parts of the inode table are evicted. Few, because their trees
-are expensive to judge."""
+"""Fraction of these with so many files that parts of the inode table are evicted. Small, because their trees are
+expensive to judge."""
 Action = tuple[str, tuple[int, int, int, int]]
 
 
 class Task(msgspec.Struct, frozen=True):
-    """One run: `workload` is "random", or the name of an enumeration of `ace`, of which it then is number `seed`.
+    """One run: `workload` is "random", or the name of an enumeration in `ace`, of which it is number `seed`.
 
-    A random run draws `length` words out of `operations` and the background. Without an `evict` mode, the seed chooses.
+    A random run draws `length` words from `operations` and the background. The seed chooses an empty `evict` mode.
     """
 
     seed: int
@@ -54,7 +54,7 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Why a run failed and how to repeat it. `place` is the crash; without one, volume and model differ before any."""
+    """Why a run failed and how to repeat it. `place` is the crash; None when volume and model differ without one."""
 
     reason: str
     shape: dict[str, Any]
@@ -86,21 +86,21 @@ def check_task(task: Task) -> None:
 
 
 def memory_is_short(task: Task) -> bool:
-    """Whether inodes that owe access times leave memory in this run, and blocks as soon as they may."""
+    """Whether memory is short in this run: inodes that owe access times are evicted, and blocks as soon as possible."""
     if task.operations:
         return not SHORTAGE.keys().isdisjoint(task.operations)
     return random.Random(f"memory {task.seed}").random() < _SHORT_RUNS
 
 
 def requests_wait(task: Task) -> bool:
-    """Whether operations stand at their waits in this run, while others go on."""
+    """Whether operations wait in this run while others run."""
     if task.operations:
         return not BLOCKING.keys().isdisjoint(task.operations)
     return random.Random(f"waits {task.seed}").random() < _BLOCKING_RUNS
 
 
 def shape_of(task: Task) -> Shape:
-    """A small filesystem, so that the log wraps and freed blocks are used again soon."""
+    """A small filesystem, so that the log wraps and freed blocks are reused soon."""
     dice = random.Random(f"shape {task.seed}")
     short = memory_is_short(task)
     if task.workload != RANDOM:
@@ -118,7 +118,7 @@ def shape_of(task: Task) -> Shape:
 
 
 def actions_of(task: Task) -> list[Action]:
-    """The schedule: operations, steps of commits, checkpoints and inactivations, in the order they are taken."""
+    """The schedule: operations, steps of commits, checkpoints and inactivations, in order."""
     if task.workload != RANDOM:
         return ace.WORKLOADS[task.workload].actions(task.seed)
     dice = random.Random(f"actions {task.seed}")
@@ -140,7 +140,7 @@ def actions_of(task: Task) -> list[Action]:
         for word, numbers in draw(WARM_ACTIONS, crashes_percent=crashes):
             warm.append(("power_failure" if word == "crash" else word, numbers))
         warm.append(("begin", (0, 0, 0, 0)))
-    # only one log is explored: what goes on from another image comes before
+    # only one log is explored: actions that continue from another image must come before
     explored = [action for action in draw(task.length) if action[0] != "remount"]
     if not task.operations:
         explored = _with_an_end(explored, dice)
@@ -154,7 +154,7 @@ def _without_crowds(actions: list[Action]) -> list[Action]:
 
 
 def _with_an_end(actions: list[Action], dice: random.Random) -> list[Action]:
-    """Of four runs, one ends with the unmount, and in one the disk fails somewhere."""
+    """Of four runs, one ends with the unmount, and one with a failing disk."""
     turn = dice.randrange(4)
     if turn == 0:
         return [*actions, ("unmount", throw(dice))]
@@ -164,7 +164,7 @@ def _with_an_end(actions: list[Action], dice: random.Random) -> list[Action]:
 
 
 def run_task(task: Task) -> Result:
-    """Run it and explore its crashes, up to the first failure."""
+    """Run the task and explore its crashes, up to the first failure."""
     _, finding, tally = explore_actions(shape_of(task), task.seed, actions_of(task), task.torn, task.workload)
     return Result(task, tally_to_dict(tally), finding)
 
@@ -172,7 +172,7 @@ def run_task(task: Task) -> Result:
 def explore_actions(
     shape: Shape, seed: int, actions: Sequence[Action], torn: int, workload: str = RANDOM, *, crashes: bool = True
 ) -> tuple[World, Finding | None, Tally]:
-    """Do the actions in a new world, then explore all crashes, unless only the actions are of interest."""
+    """Perform the actions in a new world, then explore all crashes unless `crashes` is False."""
     world = World(shape, seed)
     tally = Tally()
     place: Place | None = None
@@ -205,7 +205,7 @@ def explore_actions(
 
 
 def judge_finding(finding: Finding) -> tuple[World, str | None]:
-    """Repeat a finding; why it fails, or None when it does not (any more)."""
+    """Repeat a finding; why it fails, or None when it no longer does."""
     shape = msgspec.convert(finding.shape, Shape)
     place = place_of(finding)
     if place is None:

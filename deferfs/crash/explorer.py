@@ -1,12 +1,12 @@
 """Every crash of a recorded run: all epochs of its log, the states of each, and the crashes inside their recoveries.
 
-**What is counted.** A state is a disk image that a crash may leave; equal images are one state, wherever they come
-from. Each is recovered by the real code as far as its log goes, and held against the history. Recoveries that end
-alike are examined once (`outcomes`). A state that is met again where more must be durable is judged again.
+**What is counted.** A state is a disk image that a crash may leave; equal images are one state, whatever their origin.
+Each is recovered by the real code as far as its log reaches, and compared with the history. Recoveries with equal
+results are examined once (`outcomes`). A state found again at a position where more must be durable is judged again.
 
-**Crashes inside recovery, to the fixpoint.** What a recovery writes, and the mount that it is part of, are epochs like
-any other: their states are states of the run, to be recovered in turn to the same outcome. It ends where recovery finds
-an empty log: such an image recovers to itself.
+**Crashes inside recovery, to the fixpoint.** The writes of a recovery, and of the mount around it, form epochs like any
+other: their states are states of the run, which must recover to the same outcome. That ends where recovery finds an
+empty log, as such an image recovers to itself.
 """
 
 from __future__ import annotations
@@ -33,42 +33,42 @@ from deferfs.ondisk.superblock import newest
 _ALL: Final = 1 << 30
 _RECOVERIES_MAX: Final = 1 << 15
 _WITHIN_EVERY: Final = 32
-"""One state in this many has crashes inside its recovery although one with the same recovery had them already."""
+"""One state in this many has its recovery's crashes explored although another state has the same recovery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of it all is done. `torn`: as in `epochs.choices`. Where not all states are taken, a fair sample is."""
+    """How much is explored. `torn`: as in `epochs.choices`. When not all states are taken, a fair sample is."""
 
     torn: int = 24
     states_per_epoch: int = _ALL
     within: int = 24
-    """States inside each epoch of one recovery."""
+    """States per epoch of one recovery."""
     sample_every: int = 128
     """One state in this many is also judged by the plain oracle."""
     empty_every: int = 8
-    """After one examination in this many, everything is deleted."""
+    """One examination in this many ends with deleting everything."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was explored: `states` are distinct images, `repeats` those met again."""
+    """What was explored: `states` are distinct images, `repeats` those found again."""
 
     states: int = 0
     repeats: int = 0
     within: int = 0
     """Of the states, those inside recoveries."""
     recoveries: int = 0
-    """Recoveries that were run: states whose log had not been seen."""
+    """Recoveries that were run, i.e. distinct logs."""
     examined: int = 0
     sampled: int = 0
     emptied: int = 0
     epochs: int = 0
     coverage: dict[str, int] = field(default_factory=dict)
-    """States by what was in flight, and by what recovery made of it."""
+    """States by what was in flight, and by the result of recovery."""
 
     def add(self, other: Tally) -> None:
-        """Count what `other` counted."""
+        """Add the counts of `other`."""
         for name in ("states", "repeats", "within", "recoveries", "examined", "sampled", "emptied", "epochs"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for what, count in other.coverage.items():
@@ -76,7 +76,7 @@ class Tally:
 
 
 class _Judged(NamedTuple):
-    """An image was judged where the states from `floor` on were allowed, and led to `state`."""
+    """An image was judged at a position with oldest allowed state `floor`, and recovered to `state`."""
 
     floor: int
     state: int
@@ -84,8 +84,8 @@ class _Judged(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A crash: the number of the epoch it falls in, and what is left of that. `within` is the same for the recovery
-    that follows, if that is cut off as well.
+    """A crash: the number of its epoch, and the writes that are kept of that. `within` is the same for the recovery
+    that follows, if that is interrupted as well.
     """
 
     epoch: int
@@ -113,14 +113,14 @@ class Failure(CrashError):
 
 
 class NoSuchCrash(ValueError):
-    """The run does not come to the crash that is asked for: it does other things than when that was found."""
+    """The run does not reach the given crash: it differs from when that was found."""
 
 
 class Explorer:
-    """Explores the log `records` of a disk that held `start`, against its `history`.
+    """Explores the log `records` of a disk that held `start`, against its `history`. Single use: exploring changes the
+    base pages.
 
-    `fresh_free` is the number of free blocks of the new filesystem; `phases[i]` says what was in flight when record i
-    was made.
+    `fresh_free` is the number of free blocks of the new filesystem; `phases[i]` says what was in flight at record i.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Explorer:
         self.fresh_free = fresh_free
         self.phases = phases
         self.invariants: Sequence[tuple[int, Callable[[RecoveredView], None]]] = ()
-        """Further invariants, each with the record from which on it must hold; it raises when it does not."""
+        """Further invariants, each with the record from which on it must hold; it raises when violated."""
         self.tally = Tally()
         superblock = newest([start[at : at + SUPERBLOCK_BYTES] for at in SUPERBLOCK_OFFSETS])
         self.page_bytes = superblock.block_size
@@ -157,7 +157,7 @@ class Explorer:
         self._within_done: set[int] = set()
 
     def explore(self, first: int = 0) -> Tally:
-        """Explore all epochs that end after record `first`; what was found is allowed, else Failure."""
+        """Explore all epochs that end after record `first`. Failure when a result is not allowed."""
         for epoch in epochs(self.records, self.page_bytes):
             if epoch.end >= first:
                 self._explore_epoch(epoch)
@@ -165,7 +165,7 @@ class Explorer:
         return self.tally
 
     def _pass(self, epoch: Epoch) -> None:
-        """The epoch ends with a flush: all of it is durable."""
+        """The epoch ends with a flush: all of it becomes durable."""
         complete = epoch.state(self.base, Subset(-1))
         assert complete is not None
         self.names.advance(complete.patch)
@@ -186,11 +186,11 @@ class Explorer:
     def _choices(self, epoch: Epoch, dice: random.Random, *, torn: int, at_most: int) -> Iterator[Subset]:
         if at_most >= _ALL:
             return choices(epoch, dice, torn=torn)
-        # some of them are met again: they do not count
+        # more than needed, because states found again do not count
         return sampled_choices(epoch, dice, torn=torn, at_most=4 * at_most)
 
     def try_state(self, epoch: Epoch, state: CrashState) -> bool:
-        """Whether it is a new state; Failure when it is not what was promised."""
+        """Judge a state; whether it is new. Failure when a promise is broken."""
         image, log = self.names.of(state.patch)
         known, floor = self._seen.get(image), self.history.floor(state.latest)
         if known is not None and floor <= known.floor:
@@ -254,7 +254,7 @@ class Explorer:
 
     # --- crashes inside recovery ---
     def _crash_within(self, state: CrashState, recovery: Recovery, outcome: Outcome) -> None:
-        """States inside the recovery of `state`: each must have the same outcome as the recovery that went through."""
+        """States inside the recovery of `state`: each must have the same outcome as the complete recovery."""
         for inner, before, pages in self._inner_epochs(state, recovery):
             left = self.limits.within
             for choice in self._choices(inner, self.dice, torn=self.limits.torn // 4, at_most=left):
@@ -263,7 +263,7 @@ class Explorer:
                     left -= self._try_within(state, before, within, outcome)
 
     def _inner_epochs(self, state: CrashState, recovery: Recovery) -> Iterator[tuple[Epoch, Patch, Pages]]:
-        """The epochs of the mount that recovers, each with what was durable before it: as a patch on the base, and as
+        """The epochs of the recovering mount, each with the durable state before it: as a patch on the base, and as
         pages.
         """
         before, pages = state.patch, patched(self.base, state.patch)
@@ -275,7 +275,7 @@ class Explorer:
             before, pages = {**before, **complete.patch}, patched(pages, complete.patch)
 
     def _try_within(self, state: CrashState, before: Patch, within: CrashState, outcome: Outcome) -> bool:
-        """Whether it is a new state."""
+        """Judge a state inside a recovery; whether it is new."""
         base = self.base
         patch = {page: content for page, content in {**before, **within.patch}.items() if content != base[page]}
         image, log = self.names.of(patch)
@@ -303,7 +303,7 @@ class Explorer:
         return one == other or states[one] == states[other]
 
     def _go_to(self, place: Place) -> CrashState:
-        """Pass all epochs before the crash; its state. For a single use."""
+        """Advance to the epoch of the crash; its state. Single use."""
         for epoch in epochs(self.records, self.page_bytes):
             if epoch.number == place.epoch:
                 break
@@ -317,7 +317,7 @@ class Explorer:
         return state
 
     def image_of(self, place: Place) -> bytes:
-        """The image that the crash leaves. An explorer is for a single use: it changes its base pages."""
+        """The image that the crash leaves. Single use: it changes the base pages; create a new Explorer per call."""
         state = self._go_to(place)
         pages = patched(self.base, state.patch)
         if place.within is not None:
@@ -329,7 +329,7 @@ class Explorer:
         return b"".join(pages)
 
     def judge_place(self, place: Place) -> None:
-        """Judge one crash only; Failure when it breaks a promise. An explorer is for a single use."""
+        """Judge one crash only. Failure when it breaks a promise. Single use."""
         state = self._go_to(place)
         try:
             outcome, recovery = self._judge(state, self.names.of(state.patch)[1])
@@ -341,9 +341,9 @@ class Explorer:
                 if inner.number == place.within.epoch and within is not None:
                     self._try_within(state, before, within, outcome)
 
-    # --- the rest ---
+    # --- sampling and coverage ---
     def _sample(self, epoch: Epoch, state: CrashState, outcome: Outcome) -> None:
-        """Judge it without anything that was remembered; the result must be the same."""
+        """Judge the state without cached outcomes; the result must be the same."""
         self.tally.sampled += 1
         if state.trashed:
             found = examine(PageDevice(self.base, state.patch), trashed=True).tree
@@ -371,7 +371,7 @@ class Explorer:
 
 
 def epoch_dice(seed: int, epoch: Epoch) -> random.Random:
-    """What draws the choices of an epoch: they do not depend on what was done in others."""
+    """The random numbers for the choices of an epoch, independent of other epochs."""
     return random.Random(f"{seed}:{epoch.number}")
 
 

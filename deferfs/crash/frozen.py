@@ -1,4 +1,4 @@
-"""What holds of an image while the volume is frozen."""
+"""Invariants of the image while the volume is frozen."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class FrozenImage:
         self._device = device
         self._history = history
         self._writes_before = -1
-        """Writes to the disk when the volume was frozen; -1 while it is not."""
+        """Number of writes to the disk when the volume was frozen; -1 when it is not."""
 
     def begins(self) -> None:
-        """The image is clean, and holds everything."""
+        """The image must be clean and hold everything."""
         journal = self._driver.volume.store.journal
         if self._history.floors[-1][1] < self._history.last:
             raise TwinError(f"frozen, and state {self._history.last} is not durable")
         if not run_job(self._device, read_superblock(self._device.size)).clean:
             raise TwinError("frozen, and the image is not marked clean")
         if journal.used or journal.committing is not None or not journal.running.empty:
-            raise TwinError("frozen, and something is not at home")
+            raise TwinError("frozen, and not everything is written home")
         self._writes_before = self._writes()
 
     def ends(self) -> None:
-        """Nothing was written while it was frozen."""
+        """Check that nothing was written while frozen."""
         if self._writes_before not in (-1, self._writes()):
             raise TwinError(f"{self._writes() - self._writes_before} writes reached the image while it was frozen")
         self._writes_before = -1

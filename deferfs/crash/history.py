@@ -1,7 +1,7 @@
-"""What a filesystem went through: a state for each operation, and from where on in the log of the disk each was
-durable.
+"""The history of a filesystem: a state for each operation, and the position in the log of the disk from which on each
+was durable.
 
-**Invariant:** `positions` and the positions of `floors` never fall; a position counts the records of the disk's log.
+**Invariant:** `positions` and the positions of `floors` are non-decreasing; a position counts the records of the log.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from deferfs.device import SECTOR_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """File data that was about to be written in place when the log had `position` records.
+    """File data about to be written in place when the log had `position` records.
 
-    It may be on the disk from there on, whether or not the operation went through. `state` was the newest then.
+    From there on it may be on the disk, whether or not the operation succeeded. `state` was the newest then.
     """
 
     position: int
@@ -30,7 +30,7 @@ class Attempt:
 
 
 class Piece(NamedTuple):
-    """Bytes that a chunk may show from byte `start` of it on."""
+    """Bytes that a chunk may show from byte `start` on."""
 
     start: int
     data: bytes
@@ -40,12 +40,12 @@ class Piece(NamedTuple):
 
 
 class History:
-    """States 0 .. n: state i is what operations 1 .. i made. State 0 is durable from the start."""
+    """States 0 .. n: state i is the result of operations 1 .. i. State 0 is durable from the start."""
 
     def __init__(self, start: Nodes) -> None:
         self.states: list[Nodes] = [start]
         self.positions: list[int] = [0]
-        """`positions[i]`: records in the log when state i came about."""
+        """`positions[i]`: records in the log when state i was reached."""
         self.floors: list[tuple[int, int]] = [(0, 0)]
         """(records in the log, state): from there on a crash must not lose that state."""
         self.attempts: list[Attempt] = []
@@ -69,7 +69,7 @@ class History:
         self.floors.append((position, max(state, self.floors[-1][1])))
 
     def floor(self, position: int) -> int:
-        """The oldest state that a crash after `position` records may lead back to."""
+        """The oldest state that a crash after `position` records may recover to."""
         index = bisect_right(self.floors, position, key=lambda floor: floor[0]) - 1
         return self.floors[index][1]
 
@@ -82,9 +82,9 @@ class History:
         return range(self.floor(position), self.ceiling(position) + 1)
 
     def pieces(self, ino: int, number: int, state: int, position: int) -> list[Piece]:
-        """What a chunk of a file held in `state` or later, up to the crash, oldest first: bytes below the size that the
-        file had then, and attempts, whether their operation was through or not. Once the inode is gone its number may
-        be that of another file, whose bytes must not be visible in this one.
+        """What a chunk of a file held in `state` or later, up to the crash, oldest first: bytes below the file's size
+        at the time, and attempts, successful or not. Ends when the inode is freed: its number may be reused by another
+        file, whose bytes must not be visible in this one.
         """
         start = number * CHUNK_BYTES
         found: list[Piece] = []
@@ -110,7 +110,7 @@ class History:
 
 
 def first_foreign_byte(chunk: bytes, pieces: list[Piece]) -> int:
-    """The first place at which `chunk` is like none of the pieces; -1 when there is none."""
+    """The first offset at which `chunk` matches none of the pieces; -1 when there is none."""
     for start in range(0, len(chunk), SECTOR_BYTES):
         sector = chunk[start : start + SECTOR_BYTES]
         end = start + len(sector)

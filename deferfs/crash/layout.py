@@ -1,4 +1,4 @@
-"""Where the bytes of each file lie, so that its content can be compared without asking the volume again."""
+"""The location of the bytes of each file, so that contents can be compared without reading through the volume again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Extent = tuple[int, int, int]
 
 @dataclass(slots=True)
 class Layout:
-    """`inline` bytes of files that have no blocks; `mapped` chunks, whose bytes are zeros where no piece is; and the
+    """`inline`: bytes of files without blocks; `mapped`: chunks with their extents, zeros elsewhere; `by_page`: the
     chunks that lie (in part) in a page.
     """
 
@@ -30,7 +30,7 @@ class Layout:
     by_page: dict[int, list[Chunk]] = field(default_factory=dict)
 
     def chunk(self, chunk: Chunk, read: Callable[[int, int], bytes]) -> bytes:
-        """The bytes of a chunk as `read(offset, length)` gives them, up to the size of the file."""
+        """The bytes of a chunk, read by `read(offset, length)`, up to the size of the file."""
         ino, number = chunk
         length = min(CHUNK_BYTES, max(0, self.sizes[ino] - number * CHUNK_BYTES))
         inline = self.inline.get(ino)
@@ -46,7 +46,7 @@ class Layout:
 
 
 def layout_of(driver: Driver, tree: Mapping[int, Node], page_bytes: int) -> Layout:
-    """Of all files that have a name."""
+    """The layout of all files that have a name."""
     layout = Layout()
     for ino, node in tree.items():
         if node.is_file and node.nlink:
@@ -57,7 +57,7 @@ def layout_of(driver: Driver, tree: Mapping[int, Node], page_bytes: int) -> Layo
 
 def _enter(layout: Layout, driver: Driver, ino: int, page_bytes: int) -> None:
     size = layout.sizes[ino]
-    # what is inline comes with zeros behind it, up to the length that is asked for
+    # inline data is returned with zeros up to the requested length
     found = driver.run(files.read, driver.volume, ino, 0, min(size, CHUNK_BYTES))
     if found.inline is not None:
         layout.inline[ino] = found.inline
@@ -80,7 +80,7 @@ def _enter(layout: Layout, driver: Driver, ino: int, page_bytes: int) -> None:
 
 
 def chunks_with_content(layout: Layout, state: Nodes) -> set[Chunk]:
-    """The chunks that are something else than zeros, on the disk or in `state`."""
+    """The chunks that are non-zero, on the disk or in `state`."""
     found = set(layout.mapped)
     for ino in layout.sizes:
         node = state.get(ino)
@@ -99,10 +99,10 @@ def wrong_bytes(
     versions: Callable[[int, int], list[Piece]],
     trashed: frozenset[int] = frozenset(),
 ) -> str | None:
-    """What is in a file although it was neither in `state` nor written since; None when all is as promised.
+    """The first file content that was neither in `state` nor written since; None when there is none.
 
-    `versions(ino, number)` gives what a chunk was since, as `History.pieces` does. Nothing is said of `trashed`
-    sectors: they were being overwritten.
+    `versions(ino, number)` gives the later versions of a chunk, as `History.pieces` does. `trashed` sectors, which were
+    being overwritten, are skipped.
     """
     for ino, number in chunks:
         found = layout.chunk((ino, number), read)

@@ -1,7 +1,7 @@
-"""A model filesystem: what the operations of POSIX do to a tree, and nothing about how.
+"""A model filesystem: the effects of POSIX operations on a tree, without an implementation.
 
-It shares no code with the store. Every state is immutable and remains comparable, so that a whole history of
-them can be kept: an operation replaces the inodes it changes and shares the others.
+It shares no code with the store. Every state is immutable and remains comparable, so that a whole history can be kept:
+an operation replaces the inodes it changes and shares the others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ XATTR_REPLACE: Final = 2
 
 
 class ModelError(Exception):
-    """The operation ends in `errno` and changes nothing."""
+    """The operation fails with `errno` and changes nothing."""
 
     def __init__(self, errno: int) -> None:
         super().__init__(errno)
@@ -39,9 +39,8 @@ class ModelError(Exception):
 class Node:
     """One inode. Two nodes are equal when their metadata is; `content` is compared by other rules.
 
-    `size` of a directory is its number of entries. `times` are atime, mtime, ctime and creation time as they were
-    observed when the operation had been applied, and `generation` is as it was when the inode was made: the model knows
-    neither the clock nor the dice.
+    `size` of a directory is its number of entries. `times` are atime, mtime, ctime and creation time, and `generation`
+    is the inode's: both are copied from the volume after each operation, as the model has neither clock nor entropy.
     """
 
     mode: int
@@ -68,17 +67,17 @@ class Node:
 
 
 Nodes = Mapping[int, Node]
-"""A state of the filesystem: every inode by number, those without a name (nlink 0) until they are dropped."""
+"""A state of the filesystem: every inode by number, including those without a name (nlink 0) until they are dropped."""
 
 
 class Model:
-    """The filesystem as it should be now. `nodes` is replaced by every operation, never changed."""
+    """The expected filesystem. `nodes` is replaced by every operation, never changed."""
 
     def __init__(self, nodes: Nodes | None = None) -> None:
         root = Node(stat.S_IFDIR | 0o755, nlink=2, parent=ROOT)
         self.nodes: Nodes = {ROOT: root} if nodes is None else nodes
 
-    # --- looking ---
+    # --- lookups ---
     def node(self, ino: int) -> Node:
         found = self.nodes.get(ino)
         if found is None:
@@ -101,7 +100,7 @@ class Model:
             raise ModelError(errno.ENOENT)
         return found
 
-    # --- changing ---
+    # --- changes ---
     def _set(self, changes: dict[int, Node]) -> None:
         self.nodes = {**self.nodes, **changes}
 
@@ -128,7 +127,7 @@ class Model:
         self._change(ino, nlink=0 if node.is_directory else node.nlink - 1)
 
     def create(self, parent: int, name: bytes, node: Node, ino: int) -> None:
-        """A new inode of number `ino` like `node`. Directories that are set-group-ID hand on their group."""
+        """Create inode `ino` like `node`. Set-group-ID directories pass on their group."""
         if self._find(parent, name) is not None:
             raise ModelError(errno.EEXIST)
         directory = self.directory(parent)
@@ -143,7 +142,7 @@ class Model:
             self._add_links(parent, 1)
 
     def link(self, ino: int, parent: int, name: bytes) -> None:
-        """Another name for a file."""
+        """Add a name to a file."""
         _check_name(name)
         node = self.node(ino)
         if node.is_directory:
@@ -156,7 +155,7 @@ class Model:
         self._add_links(ino, 1)
 
     def unlink(self, parent: int, name: bytes) -> None:
-        """Remove a name that is not a directory's."""
+        """Remove a name of a non-directory."""
         ino = self._existing(parent, name)
         if self.node(ino).is_directory:
             raise ModelError(errno.EISDIR)
@@ -233,7 +232,7 @@ class Model:
             raise ModelError(errno.ENOTDIR)
 
     def write(self, ino: int, offset: int, data: bytes) -> None:
-        """Bytes at `offset`; a gap before them reads as zeros."""
+        """Write bytes at `offset`; a gap before them reads as zeros."""
         node = self._file(ino)
         if offset + len(data) > FILE_BYTES_MAX:
             raise ModelError(errno.EFBIG)
@@ -242,7 +241,7 @@ class Model:
             self._change(ino, size=size, content=node.content.write(offset, data))
 
     def truncate(self, ino: int, size: int) -> None:
-        """Set the size; what is gained reads as zeros."""
+        """Set the size; added bytes read as zeros."""
         node = self._file(ino)
         if size > FILE_BYTES_MAX:
             raise ModelError(errno.EFBIG)
@@ -278,19 +277,19 @@ class Model:
         self._change(ino, xattrs={**xattrs, name: value})
 
     def removexattr(self, ino: int, name: bytes) -> None:
-        """One extended attribute less."""
+        """Remove an extended attribute."""
         xattrs = dict(self.node(ino).xattrs)
         if xattrs.pop(name, None) is None:
             raise ModelError(errno.ENODATA)
         self._change(ino, xattrs=xattrs)
 
     def drop(self, ino: int) -> None:
-        """An inode without a name is gone for good."""
+        """Remove an inode without a name."""
         assert not self.node(ino).nlink
         self.nodes = {number: node for number, node in self.nodes.items() if number != ino}
 
     def observe(self, ino: int, times: tuple[int, int, int, int], generation: int) -> None:
-        """The times and the generation of an inode as the operation left them."""
+        """Copy the times and the generation of an inode from the volume."""
         if ino in self.nodes:
             self._change(ino, times=times, generation=generation)
 
@@ -311,7 +310,7 @@ def names_of(nodes: Nodes, ino: int) -> set[tuple[int, bytes]]:
 
 
 def differences(found: Nodes, expected: Nodes) -> list[str]:
-    """What distinguishes two states, a line for each inode and field."""
+    """The differences of two states, one line for each inode and field."""
     lines: list[str] = []
     for ino in sorted({*found, *expected}):
         one, other = found.get(ino), expected.get(ino)

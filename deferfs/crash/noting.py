@@ -1,4 +1,4 @@
-"""A recorded disk that notes what was in flight."""
+"""A recorded disk that also records what was in flight."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deferfs.device import Buffer, Device, RecordingDevice
 
 
 class NotingDevice(RecordingDevice):
-    """Notes for each record what was in flight when it was made: `phase()`."""
+    """Records `phase()`, which tells what is in flight, with each record."""
 
     def __init__(self, inner: Device) -> None:
         super().__init__(inner)
@@ -23,7 +23,7 @@ class NotingDevice(RecordingDevice):
         try:
             super().flush()
         finally:
-            # one that fails is in the log as well
+            # a failed flush is in the log as well
             self.phases.append(self.phase())
 
     def discard(self, offset: int, length: int) -> None:

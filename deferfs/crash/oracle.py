@@ -1,12 +1,12 @@
-"""Is a crash image one that the filesystem promised? Recover it, and compare with the history.
+"""Is a crash image allowed? Recover it, and compare it with the history.
 
 The promises (docs/crash-consistency.md):
 
 1. The image is sound: the checker finds nothing wrong, before recovery (with the log replayed in memory) and after.
 2. The recovered metadata is the state after some prefix of the operations, not before the last completed commit.
-3. Each byte of a file is what it was in that state, or what was written there later: so what was synced and not written
-   since is exact, and the data of another file is never visible.
-4. What has no name is in the orphan table; inactivating it gives all of its space back.
+3. Each byte of a file is that of the recovered state, or was written there later: so synced data not written since is
+   exact, and the data of another file is never visible.
+4. Every inode without a name is in the orphan table; inactivating it returns all of its space.
 5. Crashes during recovery, and during the unmount that follows, lead to the same state again.
 """
 
@@ -32,9 +32,7 @@ _PAGE_BYTES: Final = 4096
 
 @dataclass(slots=True)
 class Verdict:
-    """A crash image that keeps the promises. `state` is the prefix it led back to; `tree` what was found, without
-    contents.
-    """
+    """The result for an allowed crash image. `state` is the prefix that was recovered; `tree` the metadata found."""
 
     state: int
     tree: dict[int, Node]
@@ -42,8 +40,8 @@ class Verdict:
 
 
 def prefix(history: History, tree: Nodes, earliest: int, latest: int) -> int:
-    """The oldest state that is the one found, and that crashes at all positions from `earliest` to `latest` may lead
-    back to. CrashError when there is none.
+    """The oldest state that equals the recovered one and is allowed for crashes at all positions from `earliest` to
+    `latest`. CrashError when there is none.
     """
     floor, ceiling = history.floor(latest), history.ceiling(earliest)
     for state in range(floor, ceiling + 1):
@@ -58,24 +56,24 @@ def prefix(history: History, tree: Nodes, earliest: int, latest: int) -> int:
 
 
 class Oracle:
-    """Judges crash images of one recorded run, each by itself. `dice` choose where recoveries and unmounts are cut in
-    turn.
+    """Judges crash images of one recorded run independently of each other. `dice` chooses where recoveries and unmounts
+    are interrupted in turn.
     """
 
     judged_in_all: ClassVar[int] = 0
-    """Crash states judged in this process, by whatever oracle."""
+    """Crash states judged in this process, by all oracles."""
 
     def __init__(self, states: CrashStates, history: History, *, dice: random.Random) -> None:
         self.states = states
         self.history = history
         self.dice = dice
         self.judged = 0
-        """Crash states judged, those inside recoveries included."""
+        """Crash states judged, including those inside recoveries."""
         self.cut_again_every = 1
-        """One image in this many has its recovery, and the unmount that follows, cut once each."""
+        """One image in this many has its recovery, and the unmount that follows, interrupted once each."""
 
     def judge(self, position: int, choose: Chooser) -> Verdict:
-        """Judge a crash after `position` records; CrashError when a promise is broken."""
+        """Judge a crash after `position` records. CrashError when a promise is broken."""
         image = self.states.image(position, choose)
         try:
             return self._judge(image, position)

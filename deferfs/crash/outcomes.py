@@ -1,12 +1,12 @@
-"""Outcomes: crash states that recover alike are examined once.
+"""Outcomes: crash states with equal recoveries are examined once.
 
-What becomes of a crash state is decided by what its recovery writes, which the real recovery says for every state, and
-by the pages that the examination reads of it. So an *outcome* is kept with both, and holds for every state with the
-same recovery in which these pages are the same, whatever its other pages hold: remains in the log, blocks that are
-free, the content of files. The content is compared for each state, but only where it is not what was compared before.
+The result of a crash state depends on what its recovery writes, which the real recovery code determines for every
+state, and on the pages that the examination reads. So an *outcome* is stored with both, and holds for every state with
+the same recovery in which these pages are equal, whatever its other pages contain: old log blocks, free blocks, file
+contents. Contents are compared for each state, but only where they differ from what was compared before.
 
-Only the numbers of transactions and superblocks are left out of the comparison. A sample of the states is judged by
-the plain oracle all the same, which shares none of this.
+Only the ids of transactions and the sequence numbers of superblocks are excluded from the comparison. A sample of the
+states is also judged by the plain oracle, which uses none of this.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deferfs.crash.pages import Pages, Patch
 from deferfs.crash.recoveries import Recovery
 
 _OUTCOMES_MAX: Final = 24
-"""Outcomes that are remembered: those of the last few commits."""
+"""Outcomes kept in memory: those of the last few commits."""
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Outcome:
     decided: Patch
     clean: bool
     state: int = -1
-    """The state of the history to which the contents were compared."""
+    """The state of the history with which the contents were compared."""
     chunks: set[Chunk] = field(default_factory=set)
     """All chunks with content in that state, or on the disk."""
     stale: set[int] = field(default_factory=set)
@@ -45,15 +45,15 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Bound:
-    """An outcome that holds for a recovery of the present epoch if the pages in `open` are as it wants them."""
+    """An outcome that holds for a recovery in the current epoch if the pages in `open` have the given contents."""
 
     outcome: Outcome
     open: list[tuple[int, bytes]]
 
 
 class Outcomes:
-    """The outcomes of one recorded run. `base` are the durable pages of the present epoch, `fixed` the pages that the
-    recoveries account for: superblocks and log.
+    """The outcomes of one recorded run. `base` are the durable pages of the current epoch, `fixed` the pages that the
+    recoveries determine: superblocks and log.
     """
 
     def __init__(self, base: Pages, history: History, fixed: frozenset[int]) -> None:
@@ -66,8 +66,8 @@ class Outcomes:
         self._versions: dict[tuple[int, int, int, int], list[Piece]] = {}
 
     def begin_epoch(self, unflushed: set[int], changed: Mapping[int, bytes]) -> None:
-        """The base has `changed`; states of the epoch differ from it only in the pages `unflushed`, and where
-        recoveries write.
+        """A new epoch: `changed` was applied to the base; states differ from it only in the pages `unflushed`, and
+        where recoveries write.
         """
         self._unflushed = unflushed
         self._bound.clear()
@@ -76,13 +76,13 @@ class Outcomes:
             outcome.stale.update(changed.keys() & outcome.found.layout.by_page.keys())
 
     def widen(self, pages: Set[int]) -> None:
-        """States of the epoch may differ from the base in these pages too."""
+        """States of the epoch may differ from the base in these pages, too."""
         if not pages <= self._unflushed:
             self._unflushed |= pages
             self._bound.clear()
 
     def find(self, recovery: Recovery, patch: Patch) -> Outcome | None:
-        """The outcome of a state whose recovery is known, if it is known too."""
+        """The known outcome of a state with this recovery, or None."""
         bound = self._bound.get(recovery.key)
         if bound is None:
             bound = self._bound[recovery.key] = [
@@ -99,7 +99,7 @@ class Outcomes:
         return None
 
     def _bind(self, outcome: Outcome, recovery: Recovery) -> _Bound | None:
-        """None when the pages that no state of the epoch changes are not those of the outcome."""
+        """None when a page that no state of the epoch changes differs from the outcome's."""
         if outcome.clean is not recovery.clean:
             return None
         base, images, unflushed = self.base, recovery.images, self._unflushed
@@ -116,8 +116,8 @@ class Outcomes:
         return _Bound(outcome, open_pages)
 
     def add(self, recovery: Recovery, found: Examination) -> Outcome:
-        """Remember what an examination found."""
-        # the pages that recovery wrote were read as it left them, so they are not among the reads
+        """Store the result of an examination."""
+        # pages written by recovery were read as it left them, so they are not among the reads
         decided = {page: content for page, content in found.reads.items() if page not in self.fixed}
         decided.update(recovery.images)
         outcome = Outcome(found, decided, recovery.clean)
@@ -137,8 +137,8 @@ class Outcomes:
         latest: int,
         trashed: frozenset[int],
     ) -> str | None:
-        """What is wrong with the content of the files after crashes from `earliest` to `latest`. CrashError when the
-        tree is none that they may lead to. `patch` is what distinguishes the recovered image from the base.
+        """What is wrong with the contents of files after crashes from `earliest` to `latest`; None when nothing is.
+        CrashError when the tree is not allowed. `patch` is the difference of the recovered image from the base.
         """
         history, layout = self.history, outcome.found.layout
 
@@ -157,7 +157,7 @@ class Outcomes:
             outcome.state = state
             outcome.chunks = chunks_with_content(layout, history.states[state])
             outcome.stale = set(layout.by_page)
-            # chunks that no page holds never change with a page: holes, and what is inline
+            # chunks in no page never change with a page: holes and inline data
             mapped = layout.mapped
             unmapped = [chunk for chunk in outcome.chunks if chunk not in mapped]
             wrong = wrong_bytes(layout, sorted(unmapped), read, history.states[state], versions)

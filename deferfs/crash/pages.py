@@ -1,8 +1,8 @@
-"""Disk images that share what they have in common.
+"""Disk images that share common pages.
 
-An image is a list of pages of equal size. A crash state is a *patch*, the few pages in which it differs from such a
-list. Each (page, content) has a number, and an image is named by the exclusive or of the numbers of its pages: so the
-name of a state costs as much as its patch is long, and equal images have equal names however they came about.
+An image is a list of pages of equal size. A crash state is a *patch*: the few pages in which it differs from such a
+list. Each (page, content) has a random number, and an image is named by the exclusive or of the numbers of its pages:
+so naming a state costs time in proportion to its patch, and equal images have equal names however they came about.
 
 **Invariant:** a list of pages is only changed by `Names.advance`, between two uses.
 """
@@ -39,9 +39,9 @@ def patched(pages: Pages, patch: Patch) -> Pages:
 
 
 class Names:
-    """Names the image `pages`, and those that differ from it by a patch.
+    """Names of the image `pages`, and of those that differ from it by a patch.
 
-    `of_interest` chooses pages for a second name, which tells apart only what is in these.
+    `of_interest` selects pages for a second name that depends only on these.
     """
 
     def __init__(self, pages: Pages, of_interest: frozenset[int]) -> None:
@@ -75,7 +75,7 @@ class Names:
         return image, interesting
 
     def advance(self, patch: Patch) -> None:
-        """From now on the image is the one with `patch` on it."""
+        """Make the image with `patch` on it the base."""
         self.image, self.interesting = self.of(patch)
         for page, content in patch.items():
             self.pages[page] = content
@@ -84,10 +84,9 @@ class Names:
 
 
 class PageDevice:
-    """A device on pages that it never changes: what is written goes into `written`.
+    """A device on pages that it never changes: writes go into `written`.
 
-    With `reads` set to a dict, notes in it every page that is read as it was before anything was written. Everything is
-    durable at once.
+    If `reads` is a dict, every page read is recorded in it as it was before any write. Everything is durable at once.
     """
 
     def __init__(self, pages: Sequence[bytes], patch: Mapping[int, bytes], *, name: str = "crash state") -> None:
@@ -101,11 +100,11 @@ class PageDevice:
         self.reads: Patch | None = None
 
     def fork(self) -> PageDevice:
-        """A device with the same content, on which nothing has been written and nothing is noted."""
+        """A device with the same content, without recorded writes and reads."""
         return PageDevice(self.pages, {**self.patch, **self.written}, name=self.name)
 
     def page(self, number: int) -> bytes:
-        """One page, not noted."""
+        """One page, without recording the read."""
         found = self.written.get(number)
         if found is None:
             found = self.patch.get(number)
@@ -176,7 +175,7 @@ def cut(offset: int, data: bytes, page_bytes: int) -> list[Part]:
 
 
 def lay(patch: Patch, content: Callable[[int], bytes], page_bytes: int, parts: list[Part]) -> None:
-    """Lay the parts of a write on `patch`; `content(page)` gives what a page held that is not in it."""
+    """Apply the parts of a write to `patch`; `content(page)` returns the content of a page that is not in it."""
     for page, inside, part in parts:
         if len(part) == page_bytes:
             patch[page] = part
@@ -188,5 +187,5 @@ def lay(patch: Patch, content: Callable[[int], bytes], page_bytes: int, parts: l
 
 
 def put(patch: Patch, content: Callable[[int], bytes], page_bytes: int, offset: int, data: bytes) -> None:
-    """Lay `data` on `patch`, as `lay` does."""
+    """Apply `data` at `offset` to `patch`, as `lay` does."""
     lay(patch, content, page_bytes, cut(offset, data, page_bytes))

@@ -1,7 +1,7 @@
-"""A pytest plugin: a test that uses the fixture `crash_volume` is followed by all crashes of what it did.
+"""A pytest plugin: a test that uses the fixture `crash_volume` is followed by all crashes of its operations.
 
-The test fails when one of them breaks a promise of the filesystem, or an invariant that the test has added. Loaded by
-an entry point; it imports nothing before a test wants it.
+The test fails when one of them breaks a promise of the filesystem, or an invariant added by the test. It is loaded by
+an entry point and imports nothing until a test needs it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def crash_volume(request: pytest.FixtureRequest) -> VolumeUnderTest:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Explore as the last part of the test itself, so that what is found is its failure."""
+    """Explore as the last part of the test itself, so that a finding is the test's failure."""
     result = yield
     volume: VolumeUnderTest | None = pyfuncitem.funcargs.get(_FIXTURE)  # type: ignore[assignment]
     if volume is not None:
@@ -63,7 +63,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """How much was explored."""
+    """Report how much was explored."""
     reports = terminalreporter.getreports("passed")
     states = [value for report in reports for name, value in report.user_properties if name == "crash_states"]
     if states:

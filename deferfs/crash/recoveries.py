@@ -1,4 +1,4 @@
-"""What recovery does to a crash state: its requests, from the real code, without opening the volume."""
+"""The effect of recovery on a crash state: its requests, from the real code, without opening the volume."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from deferfs.store.recovery import read_superblock
 from deferfs.store.store import open_store
 
 CLOCK_START: Final = 1 << 61
-"""After recovery, times are later than any of the history."""
+"""Clock after recovery: later than all times in the history."""
 MEMORY_BYTES: Final = 64 << 20
 
 
 def clock_after_crash() -> Callable[[], int]:
-    """Times in ns that no state of the history has."""
+    """A clock with times in ns that no state of the history has."""
     return itertools.count(CLOCK_START).__next__
 
 
@@ -31,7 +31,7 @@ def clock_after_crash() -> Callable[[], int]:
 class Recovery:
     """The requests of one recovery, in order: writes and flushes, the last write being the superblock's.
 
-    `images` are the pages it brings home, named by `key`. An image that was closed cleanly has no requests.
+    `images` are the pages it writes home, identified by `key`. An image that was closed cleanly has no requests.
     """
 
     records: tuple[Record, ...]
@@ -40,12 +40,12 @@ class Recovery:
 
     @property
     def clean(self) -> bool:
-        """Nothing had to be recovered."""
+        """Whether nothing had to be recovered."""
         return not self.records
 
 
 def run_recovery(device: PageDevice) -> Recovery:
-    """Recover the image on `device` as far as its log goes; what is written stays in the device.
+    """Recover the image on `device`, but stop before the volume is loaded; writes stay in the device.
 
     ImageError or CorruptionError when the image cannot be recovered.
     """
@@ -61,13 +61,13 @@ def run_recovery(device: PageDevice) -> Recovery:
 
 
 def mount_records(device: PageDevice) -> list[Record]:
-    """All that a mount of the image on `device` writes: what its recovery does, and the superblock that follows."""
+    """All that a mount of the image on `device` writes: its recovery, and the superblock after it."""
     return _requests(device, run_job(device, read_superblock(device.size)), whole=True)
 
 
 def _requests(device: PageDevice, superblock: Superblock, *, whole: bool) -> list[Record]:
-    """Drive the job that opens the store; unless the `whole` of it is wanted, up to the first read after
-    the superblock was written: the log is done with then.
+    """Drive the job that opens the store; unless `whole`, only up to the first read after the superblock was written,
+    when log recovery is complete.
     """
     job = open_store(superblock, Memory(MEMORY_BYTES), clock=clock_after_crash(), entropy=lambda: 7)
     records: list[Record] = []
@@ -85,5 +85,5 @@ def _requests(device: PageDevice, superblock: Superblock, *, whole: bool) -> lis
 
 
 def _log_is_done(records: list[Record]) -> bool:
-    """Whether recovery has written its superblock, which is the last thing but a flush."""
+    """Whether recovery has written its superblock, which only a flush follows."""
     return any(isinstance(record, WriteRecord) and record.offset in SUPERBLOCK_OFFSETS for record in records)

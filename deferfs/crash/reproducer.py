@@ -1,4 +1,4 @@
-"""A finding as a program of its own beside the crash image, and how it is read and run again."""
+"""A finding as a program of its own next to the crash image, and how to read and run it again."""
 
 from __future__ import annotations
 
@@ -41,10 +41,7 @@ _IMAGE: Final = "The image that the crash leaves is beside it: {image}, BLAKE2 {
 
 
 def write_finding(finding: Finding, directory: Path) -> Path:
-    """Write the program, and the image if it is a crash that fails; the path of the program.
-
-    Names that are taken are passed over.
-    """
+    """Write the program, and the image if a crash fails; the path of the program. Existing names are skipped."""
     directory.mkdir(parents=True, exist_ok=True)
     image = crash_image(finding)
     program, file = _new_program(directory, f"crash-{finding.workload}-{finding.seed}")
@@ -63,7 +60,7 @@ def write_finding(finding: Finding, directory: Path) -> Path:
 
 
 def _new_program(directory: Path, stem: str) -> tuple[Path, TextIO]:
-    """The first name that neither a program nor an image has, and the new file, open."""
+    """The first name used by neither a program nor an image, and the new file, open."""
     number = 0
     while True:
         program = directory / f"{stem}-{number}.py"
@@ -76,7 +73,7 @@ def _new_program(directory: Path, stem: str) -> tuple[Path, TextIO]:
 
 
 def crash_image(finding: Finding) -> bytes | None:
-    """What the crash leaves on the disk; None when the run fails without one."""
+    """The image that the crash leaves; None when the run fails without one."""
     place = place_of(finding)
     if place is None:
         return None
@@ -85,14 +82,14 @@ def crash_image(finding: Finding) -> bytes | None:
 
 
 def image_at(world: World, finding: Finding) -> bytes:
-    """The image of the crash of `finding` in a world that has done its actions."""
+    """The image of the crash of `finding` in a world that has performed its actions."""
     place = place_of(finding)
     assert place is not None
     return world.explorer(seed=finding.seed).image_of(place)
 
 
 def read_finding(path: Path) -> Finding:
-    """The finding in a program that `write_finding` wrote, which is not executed. ImageError when there is none."""
+    """The finding in a program written by `write_finding`, which is not executed. ImageError when there is none."""
     try:
         tree = ast.parse(path.read_text(), str(path))
         for node in tree.body:
@@ -106,7 +103,7 @@ def read_finding(path: Path) -> Finding:
 
 
 def _checked(finding: Finding) -> Finding:
-    """The finding, which says a shape, a place and actions that there are; ValueError, KeyError or TypeError."""
+    """The finding if its shape, place and actions are valid; ValueError, KeyError or TypeError otherwise."""
     msgspec.convert(finding.shape, Shape)
     place_of(finding)
     unknown = sorted({word for word, _ in finding.actions} - ACTIONS.keys())
@@ -116,7 +113,7 @@ def _checked(finding: Finding) -> Finding:
 
 
 def replay(finding: Finding, image: Path | None) -> tuple[str | None, list[str]]:
-    """Why the finding fails, or None when it does not (any more); and notes about the image that lies beside it."""
+    """Why the finding fails, or None when it no longer does; and notes about the image next to it."""
     world, reason = judge_finding(finding)
     notes: list[str] = []
     if image is not None and image.exists():

@@ -1,4 +1,4 @@
-"""Random runs of actions, and runs that were written down."""
+"""Random runs of actions, and recorded runs."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ SELDOM = frozenset(
         "pay",
     }
 )
-"""Words to draw seldom, because they undo much or say little."""
+"""Words drawn rarely, because they undo much or test little."""
 CHECKPOINTS = frozenset({"checkpoint", "checkpoint_step", "remount", "checkpoint_slice", "change_while_on_its_way"})
 OFTEN = frozenset(
     {"create", "write", "link", "rename", "commit_step", "checkpoint_step", "inactivation_step", "remove"}
     | {"access", "hand_over", "pay_block", "go_on"}
 )
-"""The others lie between the two."""
+"""Words drawn often; all others are between the two."""
 _SWARM_WEIGHTS: Final = (0, 0, 1, 3, 9)
 _NEVER_LEFT_OUT: Final = frozenset({"create", "write", "commit_step"})
-"""Without files and commits there is nothing to see."""
+"""Without files and commits there is nothing to explore."""
 
 
 def weighted(words: Iterable[str]) -> list[str]:
-    """Each word as often as it should be drawn, in an order that is always the same."""
+    """Each word repeated by its weight, in a deterministic order."""
     return [word for word in sorted(words) for _ in range(1 if word in SELDOM else 5 if word in OFTEN else 3)]
 
 
 def swarm(dice: random.Random, words: Iterable[str]) -> list[str]:
-    """As `weighted`, with weights for one run that are drawn: some words not at all, some often. A run that leaves
-    things out goes deeper into the others ("Swarm testing", Groce et al., ISSTA 2012).
+    """As `weighted`, with weights drawn for one run: some words not at all, some often. A run that omits words goes
+    deeper into the others ("Swarm testing", Groce et al., ISSTA 2012).
     """
     drawn = {word: dice.choice(_SWARM_WEIGHTS) for word in sorted(words)}
     return [word for word in drawn for _ in range(max(drawn[word], word in _NEVER_LEFT_OUT))]
 
 
 def throw(dice: random.Random) -> Numbers:
-    """Four random numbers, which choose the arguments of an action."""
+    """Four random numbers, the arguments of an action."""
     a, b, c, d = (dice.randrange(NUMBER_MAX) for _ in range(4))
     return a, b, c, d
 
@@ -75,12 +75,11 @@ def random_actions(
     blocking_too: bool = False,
     weigh: Callable[[Iterable[str]], list[str]] = weighted,
 ) -> Iterator[tuple[str, Numbers]]:
-    """A long run: mostly operations, some of it the background, and crashes.
+    """A long run: mostly operations, partly background actions, and crashes.
 
-    Without `checkpoints` there are only those that a full log makes necessary; with little background also large
-    transactions. With `words`, only these are drawn: what is missing of operations or background has no part in it.
-    `large` ones give inodegc more to do, in `short` ones memory is short, with `blocking_too` requests wait. `weigh`
-    says how often each word is drawn.
+    Without `checkpoints` only a full log causes them; with little background, transactions grow large, too. With
+    `words`, only these are drawn. `large` adds more work for inodegc, `short` makes memory short, `blocking_too` adds
+    requests that wait. `weigh` decides how often each word is drawn.
     """
     known, behind = set(OPERATIONS), set(BACKGROUND)
     if large:
@@ -109,7 +108,7 @@ def random_actions(
 
 
 def random_shape(dice: random.Random) -> Shape:
-    """Small, so that the log wraps and freed blocks are used again soon; half of the time very small."""
+    """A small filesystem, so that the log wraps and freed blocks are reused soon; half of the time very small."""
     return Shape(
         room=dice.choice((150, 1200)),
         journal_blocks=dice.choice((SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
@@ -134,7 +133,7 @@ def random_world(dice: random.Random, *, warm: int, count: int, cuts_percent: fl
 
 
 def replay(actions: Sequence[tuple[str, Sequence[int]]], shape: Shape | None = None, seed: int = 0) -> World:
-    """Do the actions in a new world, and compare volume and model at the end."""
+    """Perform the actions in a new world, and compare volume and model at the end."""
     world = World(shape or Shape(), seed)
     for word, numbers in actions:
         act(world, word, numbers)

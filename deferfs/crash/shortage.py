@@ -1,5 +1,5 @@
-"""Actions of a mount that is short of memory: idle inodes leave it and owe an access time, which is paid later; clean
-blocks leave the cache, right after they have come home too.
+"""Actions of a mount that is short of memory: idle inodes are evicted and owe an access time, which is written later;
+clean blocks are evicted, even right after they have been written home.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CROWD_NAMES: Final = 48
 
 
 def named_files(world: World) -> list[tuple[int, bytes, int]]:
-    """(directory, name, inode) of everything that is no directory."""
+    """(directory, name, inode) of every non-directory."""
     nodes = world.twin.model.nodes
     parents = sorted(ino for ino, node in nodes.items() if node.is_directory)
     return [
@@ -32,7 +32,7 @@ def named_files(world: World) -> list[tuple[int, bytes, int]]:
 
 
 def let_go(world: World, ino: int) -> None:
-    """No process has it open, and the kernel forgets it."""
+    """Close all handles of the inode, and let the kernel forget it."""
     twin = world.twin
     while (held := next((i for i, handle in enumerate(twin.handles) if handle.inode.ino == ino), -1)) >= 0:
         twin.release(held)
@@ -46,14 +46,14 @@ def _debtors(world: World) -> list[int]:
 
 
 def _debtor(world: World, number: int) -> int | None:
-    """An inode that owes and is not in core; where none is, one that owes."""
+    """An inode that owes an access time, not in core if possible."""
     known = _debtors(world) or sorted(world.twin.access_times.owed)
     return known[number % len(known)] if known else None
 
 
 # --- operations ---
 def _access(world: World, n: Numbers) -> None:
-    """As a process does it: look up, read, and two times in three the kernel forgets it soon."""
+    """Access a file: look up, read, and two times in three a FORGET soon after."""
     ino = world.any(n[0])
     twin = world.twin
     twin.look_up(ino)
@@ -63,7 +63,7 @@ def _access(world: World, n: Numbers) -> None:
 
 
 def _crowd(world: World, n: Numbers) -> None:
-    """Files of a directory are made, read and forgotten: more than the part of the inode table that stays cached."""
+    """Create, read and forget files of a directory: more than fit into the cached part of the inode table."""
     twin, parent = world.twin, world.directory(n[0])
     for index in range(6 + n[1] % 20):
         name = b"crowd-%d" % ((n[2] + index) % CROWD_NAMES)
@@ -74,7 +74,7 @@ def _crowd(world: World, n: Numbers) -> None:
 
 
 def _remove_debtor(world: World, n: Numbers) -> None:
-    """An inode that owes is deleted; every other time its number is used again at once."""
+    """Delete an inode that owes; every other time its number is reused at once."""
     ino = _debtor(world, n[0])
     names = [file for file in named_files(world) if file[2] == ino]
     if ino is None or not names:
@@ -92,7 +92,7 @@ def _remove_debtor(world: World, n: Numbers) -> None:
 
 
 def _set_time_of_debtor(world: World, n: Numbers) -> None:
-    """An inode that owes is given another access time."""
+    """Set the access time of an inode that owes."""
     ino = _debtor(world, n[0])
     if ino is not None:
         twin = world.twin
@@ -100,14 +100,14 @@ def _set_time_of_debtor(world: World, n: Numbers) -> None:
 
 
 def _change_debtor(world: World, n: Numbers) -> None:
-    """An inode that owes is changed otherwise; what those beside it owe goes along."""
+    """Change an inode that owes in another way; the debts of its table block are written along."""
     ino = _debtor(world, n[0])
     if ino is not None:
         world.twin.setattr(ino, mode=n[1] % 0o1000)
 
 
 def _look_up_debtor(world: World, n: Numbers) -> None:
-    """It comes back into core, with what it owes; every other time only for a moment."""
+    """Bring an inode back into core with its debt; every other time only briefly."""
     ino = _debtor(world, n[0])
     if ino is not None:
         world.twin.look_up(ino)
@@ -116,18 +116,18 @@ def _look_up_debtor(world: World, n: Numbers) -> None:
 
 
 def _set_clock(world: World, n: Numbers) -> None:
-    """The clock of the machine is set, by up to an hour."""
+    """Set the clock of the machine, by up to an hour."""
     world.clock.ahead += n[0] % 20_000 - 10_000
 
 
 # --- the background ---
 def _hand_over(world: World, n: Numbers) -> None:
-    """An operation finds so little memory that it takes that of some idle inodes."""
+    """Evict some idle inodes, as an operation does when memory is short."""
     world.twin.under_pressure((1 + n[0] % 12) * INODE_COST_BYTES)
 
 
 def _hand_over_all(world: World, n: Numbers) -> None:
-    """What the kernel does not hold leaves memory, inodes first."""
+    """Evict everything that the kernel does not refer to, inodes first."""
     twin = world.twin
     if n[0] % 2:
         for ino in sorted(twin.lookups):
@@ -137,7 +137,7 @@ def _hand_over_all(world: World, n: Numbers) -> None:
 
 
 def _room_for_debts(world: World, n: Numbers) -> None:
-    """The table of debts is smaller for a while, or takes no debts at all, and inodes want to leave memory."""
+    """Shrink the table of debts for a while, even to zero, while inodes are to be evicted."""
     debts = world.twin.volume.inodes.debts
     debts.count_max = (0, 1, 2, int(debts.places * COUNT_SHARE))[n[0] % 4]
     world.twin.under_pressure(1 << 20)
@@ -145,7 +145,7 @@ def _room_for_debts(world: World, n: Numbers) -> None:
 
 
 def _pay_block(world: World, n: Numbers) -> None:
-    """What is owed to one block of the inode table."""
+    """Write what is owed to one block of the inode table."""
     twin = world.twin
     debtors = _debtors(world)
     if debtors:
@@ -175,7 +175,7 @@ def _pay_with_success(twin: Twin, pay: Callable[[], None]) -> None:
 
 
 def _require_settled(world: World, first: int) -> None:
-    """The inodes of the table block owe nothing any more, and nothing was lost of what others owe."""
+    """The inodes of the table block owe nothing any more, and no other debt was lost."""
     twin = world.twin
     left = [ino for ino in _debtors(world) if twin.volume.store.fmt.first_in_table_block(ino) == first]
     if left:
@@ -194,7 +194,7 @@ _MEANWHILE: Final[tuple[Callable[[World, Numbers], None], ...]] = (
 
 
 def _pay_with_waits(world: World, n: Numbers) -> None:
-    """A payment has to read its block first, and something happens to the debtors before it goes on."""
+    """Writing debts has to read the block first, and meanwhile the debtors change."""
     twin = world.twin
     _evict(world, n)
     fmt = twin.volume.store.fmt
@@ -227,12 +227,12 @@ def _reclaim_when_due(world: World, n: Numbers) -> None:
 
 
 def _evict(world: World, n: Numbers) -> None:
-    """All clean blocks leave the cache; what comes next reads them from the disk."""
+    """Evict all clean blocks; later reads come from the disk."""
     world.twin.evict()
 
 
 def _checkpoint_slice(world: World, n: Numbers) -> None:
-    """A checkpoint goes on until its next writes have brought blocks home, and these leave the cache at once."""
+    """Run a checkpoint until its next writes are done, and evict the blocks written home at once."""
     driver = world.twin.driver
     if driver.checkpointing is None:
         driver.begin_checkpoint(memory_alone=n[2] % 2 == 1)
@@ -240,7 +240,7 @@ def _checkpoint_slice(world: World, n: Numbers) -> None:
         while driver.checkpointing is not None and not isinstance(driver.checkpointing.request, Write):
             driver.checkpointing.step()
         if driver.checkpointing is not None and n[1] % 2:
-            world.twin.evict()  # the write is on its way: what it brings home must stay
+            world.twin.evict()  # the write is in flight: its blocks must stay
         for _ in range(2):
             if driver.checkpointing is not None:
                 driver.checkpointing.step()
@@ -248,7 +248,7 @@ def _checkpoint_slice(world: World, n: Numbers) -> None:
 
 
 def _change_while_on_its_way(world: World, n: Numbers) -> None:
-    """Blocks that a checkpoint is writing change under it, are committed, and leave memory if anything lets them."""
+    """Change blocks that a checkpoint is writing, commit them, and try to evict them."""
     twin = world.twin
     driver = twin.driver
     if driver.checkpointing is None:

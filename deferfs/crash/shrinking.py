@@ -1,7 +1,7 @@
 """Shrinking a finding: fewer actions, smaller numbers, a simpler crash, as long as it still fails.
 
-Operations and schedule are one list of actions, so they shrink together; each try explores again, because with other
-actions it is another crash that fails. Then the crash itself is made simpler.
+Operations and schedule are one list of actions, so they shrink together. Each attempt explores again, as with other
+actions another crash may fail. Then the crash itself is simplified.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _try(finding: Finding, actions: list[Action]) -> Finding | None:
 
 
 def _fewer_actions(finding: Finding, go_on: Callable[[], bool]) -> Finding:
-    """Leave out ever shorter parts of the run."""
+    """Remove ever shorter parts of the run."""
     length = max(1, len(finding.actions) // 2)
     while True:
         at, shorter = 0, False
@@ -47,7 +47,7 @@ def _fewer_actions(finding: Finding, go_on: Callable[[], bool]) -> Finding:
 
 
 def _smaller_numbers(finding: Finding, go_on: Callable[[], bool]) -> Finding:
-    """Zeros where any number does."""
+    """Replace numbers by zeros."""
     for at in range(len(finding.actions)):
         for position in range(4):
             if at >= len(finding.actions) or not go_on():
@@ -67,7 +67,7 @@ def _smaller_numbers(finding: Finding, go_on: Callable[[], bool]) -> Finding:
 
 
 def _simpler_crash(finding: Finding, go_on: Callable[[], bool]) -> Finding:
-    """Fewer writes kept, nothing torn, no crash in the recovery, if that fails too."""
+    """Keep fewer writes, tear nothing, no crash in the recovery, if it still fails."""
     simpler = True
     while simpler:
         simpler = False

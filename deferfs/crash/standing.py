@@ -1,7 +1,7 @@
-"""Operations of a twin that stand at their waits, while others run, commits go on, the volume is frozen, inodegc works.
+"""Operations of a twin that are stopped at their waits while others run: commits, freezes, inodegc.
 
-In a mount a request that waits for the log, for memory, for space or for inodegc is met by all of that. Each promise is
-held against what was true when the request began: an fsync promises what was there then, not what came later.
+All of these can happen while a request of a mount waits for the log, memory, space or inodegc. Each promise is checked
+against the state when the request began: an fsync covers what was written before it, not later writes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _stand(
     *,
     cold: bool = False,
 ) -> None:
-    """Begin a task that works on an inode; a `cold` one finds nothing in memory."""
+    """Begin a task on an inode; a `cold` one finds nothing in the page cache."""
     reference = twin.hold(ino)
     if cold:
         twin.evict()
@@ -52,7 +52,7 @@ def _stand(
 
 
 def _nothing(result: object) -> None:
-    """The model has done it already, in the moment in which it was applied."""
+    """The model was changed already, when the operation was applied."""
 
 
 def _operation(
@@ -81,7 +81,7 @@ def _operation(
 
 
 def create(twin: Twin, parent: int, name: bytes) -> None:
-    """A new file, whose lookup is counted in the moment in which it is there."""
+    """Create a file, whose lookup is counted when it is applied."""
     mode = stat.S_IFREG | 0o644
 
     def in_model(record: Inode | None, _: Changed) -> None:
@@ -93,7 +93,7 @@ def create(twin: Twin, parent: int, name: bytes) -> None:
 
 
 def unlink(twin: Twin, parent: int, name: bytes) -> None:
-    """A name goes."""
+    """Remove a name."""
     _operation(twin, parent, lambda *_: twin.model.unlink(parent, name), namespace.unlink, parent, name, removes=True)
 
 
@@ -116,7 +116,7 @@ def setxattr(twin: Twin, ino: int, name: bytes, value: bytes) -> None:
 
 
 def truncate(twin: Twin, ino: int, size: int) -> None:
-    """In as many operations as it takes."""
+    """Truncate, in as many operations as it takes."""
 
     def in_model(done: bool | None, changed: Changed) -> None:
         if done is not False or changed[ino].size == size:
@@ -135,7 +135,7 @@ def truncate(twin: Twin, ino: int, size: int) -> None:
 
 
 def write(twin: Twin, ino: int, offset: int, data: bytes) -> None:
-    """In as many operations as the volume makes of it."""
+    """Write, in as many operations as the volume needs."""
 
     def then(done: int) -> None:
         if done < len(data):
@@ -170,7 +170,7 @@ def read(twin: Twin, ino: int, first: int, count: int) -> None:
 
 
 def fsync(twin: Twin, ino: int, *, data_only: bool) -> None:
-    """What the file holds now is durable when it ends."""
+    """fsync: the current content of the file must be durable when it ends."""
     began, then = twin.history.last, twin.model.node(ino)
 
     def check(_: None) -> None:
@@ -184,7 +184,7 @@ def fsync(twin: Twin, ino: int, *, data_only: bool) -> None:
 
 
 def sync(twin: Twin) -> None:
-    """Everything that is there now is durable when it ends."""
+    """sync: everything current must be durable when it ends."""
     began = twin.history.last
 
     def check(_: None) -> None:
@@ -195,7 +195,7 @@ def sync(twin: Twin) -> None:
 
 
 def forget(twin: Twin, ino: int) -> None:
-    """FORGET: inline, its handler waits for the cleanup."""
+    """FORGET: under `inline`, its handler waits for the cleanup."""
     forget_all(twin, [ino])
 
 
@@ -207,7 +207,7 @@ def forget_all(twin: Twin, inos: list[int]) -> None:
 
 
 def release(twin: Twin, number: int) -> None:
-    """RELEASE; what it leaves to the background is trimmed with the next one."""
+    """RELEASE; trims left to the background happen with the next one."""
     task = twin.driver.engine.eviction.release(twin.handles.pop(number))
     if task is not None:
         twin.driver.begin("release", task)

@@ -1,14 +1,14 @@
-"""What a crash may leave of the writes that were not durable: the choices, and the images they give.
+"""The states that a crash may leave when writes were not durable: the choices, and the resulting images.
 
 The model of the disk:
-- Everything written before the last completed flush is there, and so is every completed FUA write, which says nothing
-  of any other write.
-- Of what else was written since, any subset of the 512-byte sectors is there. Overlapping writes may arrive in another
-  order than they were made; that gives no further states, because what the later arrival leaves in a sector is what
-  keeping only that write leaves.
-- Once a flush has failed, later ones prove nothing: what was not durable by then may never become durable. The kernel
-  reports a failed write-back once, and takes what it could not write for written.
-- A sector that was on its way may be *trashed*: it holds neither what was there nor what was written.
+- Everything written before the last completed flush is there, and so is every completed FUA write, which implies
+  nothing about any other write.
+- Of all other writes since, any subset of the 512-byte sectors is there. Overlapping writes may arrive in another order
+  than they were made; that gives no further states, because keeping only the write that arrived last in a sector has
+  the same result.
+- After a failed flush, later ones prove nothing: what was not durable by then may never become durable. The kernel
+  reports a failed writeback once, and then marks the pages clean.
+- A sector in flight may be *trashed*: it holds neither the old nor the new content.
 - A discard counts as a write of zeros.
 """
 
@@ -31,15 +31,14 @@ from deferfs.device import (
 )
 
 EXHAUSTIVE_WRITES_MAX: Final = 10
-"""Up to this many unflushed writes, all subsets of whole writes are taken; the same for the sectors of one write."""
+"""Up to this many unflushed writes, all subsets of whole writes are taken; likewise for the sectors of one write."""
 _SHUFFLE: Final = bytes(byte ^ 0xA5 for byte in range(256))
 
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """A `Chooser`: keep the writes whose bits are set in `kept`; of the `torn` one, the sectors in `sectors`, and trash
-    those that are in `trashed` as well. With `shred`, a seed, every write that is kept is torn: about half of its
-    sectors are there.
+    """A `Chooser`: keep the writes whose bits are set in `kept`; of write `torn`, keep the sectors in `sectors`, and
+    trash those in `trashed`. With `shred`, a seed, every kept write is torn: about half of its sectors are there.
     """
 
     kept: int
@@ -62,7 +61,7 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class Shredded:
-    """A `Chooser`: every sector decides for itself, by a seed; about `eighths` of eight are kept."""
+    """A `Chooser` that decides each sector independently, by a seed; about `eighths` of eight are kept."""
 
     seed: int
     eighths: int = 4
@@ -75,7 +74,7 @@ class Shredded:
 class CrashStates:
     """Crash states of a disk that held `start` before the first of `records`, one at a time.
 
-    The sequence may grow while this is in use. Positions count records; asking in rising order is cheap.
+    The sequence may grow meanwhile. Positions count records; ascending positions are cheap.
     """
 
     def __init__(self, start: bytes, records: Sequence[Record]) -> None:
@@ -84,23 +83,23 @@ class CrashStates:
         self._image = bytearray(start)
         self._flushed = 0
         self._sound = 0
-        """Records that were looked at and come before any failed flush."""
+        """Records examined that precede any failed flush."""
 
     def _before_failure(self, position: int) -> int:
-        """Of the first `position` records, how many come before the first failed flush."""
+        """Of the first `position` records, the number before the first failed flush."""
         while self._sound < position and not isinstance(self.records[self._sound], FailedFlushRecord):
             self._sound += 1
         return min(position, self._sound)
 
     def last_flush(self, position: int) -> int:
-        """The number of records up to and including the last flush that counts among the first `position`."""
+        """The number of records up to and including the last successful flush among the first `position`."""
         for at in range(self._before_failure(position), 0, -1):
             if isinstance(self.records[at - 1], FlushRecord):
                 return at
         return 0
 
     def _flush(self, position: int) -> bytearray:
-        """What the last flush made durable. Not to be changed."""
+        """The content made durable by the last flush. Not to be changed."""
         flushed = self.last_flush(position)
         if flushed < self._flushed:
             self._image, self._flushed = bytearray(self.start), 0
@@ -116,11 +115,11 @@ class CrashStates:
         return [write for write in writes if write is not None]
 
     def unflushed(self, position: int) -> list[WriteRecord]:
-        """What may or may not be on the disk."""
+        """The writes that may or may not be on the disk."""
         return [write for write in self._since_flush(position) if not write.fua]
 
     def image(self, position: int, choose: Chooser) -> bytes:
-        """The disk after a crash in which `choose` decides what of the unflushed writes is kept."""
+        """The disk after a crash in which `choose` decides which unflushed sectors are kept."""
         image = bytearray(self._flush(position))
         index = 0
         for write in self._since_flush(position):
@@ -145,7 +144,7 @@ def _lay(image: bytearray, write: WriteRecord, index: int, choose: Chooser) -> N
 
 
 def as_write(record: Record) -> WriteRecord | None:
-    """The record as a write, if it changes the disk."""
+    """The record as a write; None when it does not change the disk."""
     if isinstance(record, DiscardRecord):
         return WriteRecord(record.offset, bytes(record.length))
     return record if isinstance(record, WriteRecord) else None
@@ -164,7 +163,7 @@ def sector_pieces(write: WriteRecord) -> list[tuple[int, bytes]]:
 
 
 def garbage(sector: bytes) -> bytes:
-    """What a trashed sector holds instead of `sector`: every byte is another one."""
+    """The content of a trashed sector: every byte differs from `sector`."""
     return sector.translate(_SHUFFLE)
 
 
@@ -183,7 +182,7 @@ def subsets(count: int, dice: random.Random, *, extra: int = 8) -> Iterator[Subs
 
 
 def masks(count: int, dice: random.Random, *, extra: int) -> list[int]:
-    """Subsets of `count` things as bit masks, smallest first: all, or the families that `subsets` names."""
+    """Subsets of `count` items as bit masks, smallest first: all, or the families named in `subsets`."""
     everything = (1 << count) - 1
     if count <= EXHAUSTIVE_WRITES_MAX:
         return list(range(everything + 1))

@@ -1,7 +1,7 @@
-"""A driver that lets operations run in the middle of a commit or a checkpoint, between any two of their IO requests,
-and while others stand at a wait.
+"""A driver that runs operations in the middle of a commit or a checkpoint, between any two of their IO requests, and
+while other operations wait.
 
-The mount does so all the time. Here it happens step by step, so that a test decides.
+In a mount that happens all the time. Here it happens step by step, under control of a test.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from deferfs.volume.waits import DebtsFit, ReadBytes, Task, Thawed, Wait
 
 T = TypeVar("T")
 _STEPS_MAX = 100_000
-"""Steps in which everything that stands has come to its end."""
+"""Bound on the steps in which all waiting tasks must end."""
 
 
 class SteppingDriver(Driver):
-    """A driver that tells what it does. The callbacks may be replaced.
+    """A driver with callbacks, which may be replaced.
 
-    `on_freeze` is called when a commit has frozen its transaction; what it returns is passed to `on_durable` when
-    that commit is durable. What the engine tells its driver (`Engine.after`, `Cleanup.on_applied`) is free.
+    `on_freeze` is called when a commit has frozen its transaction; its result is passed to `on_durable` when that
+    commit is durable. The callbacks of the engine (`Engine.after`, `Cleanup.on_applied`) are not used by it.
     """
 
     def __init__(self, device: Device, volume: Volume) -> None:
@@ -35,9 +35,9 @@ class SteppingDriver(Driver):
         self.committing: Stepper | None = None
         self.checkpointing: Stepper | None = None
         self.standing: list[Standing] = []
-        """Tasks begun and not over, in the order in which they began."""
+        """Unfinished tasks, oldest first."""
         self.inactivations: list[Standing] = []
-        """Those of them that clean up an inode that was taken."""
+        """The unfinished tasks that clean up an inode taken from a queue."""
         self.paying: Standing | None = None
         """That of them which pays access times."""
         self.working: Standing | None = None
@@ -51,9 +51,9 @@ class SteppingDriver(Driver):
         self.on_frozen: Callable[[], None] = _nothing
         """The volume has been frozen."""
         self.on_thaw: Callable[[], None] = _nothing
-        """It is about to be thawed."""
+        """The volume is about to be thawed."""
         self.meanwhile: list[Callable[[], None]] = []
-        """What happens while an operation waits for blocks, once each: the last one first."""
+        """Actions to run while an operation waits for blocks, once each, last first."""
         self.now_seconds = 0.0
         """How much time has passed, for the limit of a freeze."""
         self.engine.freezing.seconds = lambda: self.now_seconds
@@ -62,7 +62,7 @@ class SteppingDriver(Driver):
         self._switching: Standing | None = None
         """The task that freezes or thaws the volume: one at a time."""
 
-    # --- tasks that stand ---
+    # --- waiting tasks ---
     def begin(
         self,
         name: str,
@@ -72,14 +72,14 @@ class SteppingDriver(Driver):
         *,
         cold: bool = False,
     ) -> Standing:
-        """Begin a task, up to its first wait. What it reads is `cold`: it has to wait for it."""
+        """Begin a task, up to its first wait. Its reads have to wait if `cold`."""
         standing = Standing(name, task, then, _raise if failed is None else failed)
         self.standing.append(standing)
         self._resume(standing, cold=cold)
         return standing
 
     def _resume(self, standing: Standing, *, cold: bool) -> None:
-        """Go on to the next wait at which others can run: bytes that are not cold are there at once."""
+        """Run to the next wait at which others can run: reads that are not cold are answered at once."""
         self._steps += 1
         self._stepping.add(id(standing))
         try:
@@ -111,12 +111,12 @@ class SteppingDriver(Driver):
             standing.fail(error)
 
     def step(self, standing: Standing, *, cold: bool = False, late: bool = False) -> bool:
-        """Let a task go on to its next wait; False when what it waits for has not come about. With `late`, a wait that
-        has an end takes no longer."""
+        """Resume a task up to its next wait; False when its wait is not over. With `late`, a wait with a timeout
+        times out."""
         wait = standing.wait
         if wait is None or id(standing) in self._stepping or not (wait.over() or (late and wait.seconds_max < inf)):
             return False
-        if wait.over() and not isinstance(wait, ReadBytes):  # what was read meanwhile may be out of date
+        if wait.over() and not isinstance(wait, ReadBytes):  # bytes read meanwhile may be stale
             self._stepping.add(id(standing))
             try:
                 self._answer(standing, wait)
@@ -126,11 +126,11 @@ class SteppingDriver(Driver):
         return True
 
     def step_any(self) -> bool:
-        """Let the first task go on that can; False when none can."""
+        """Resume the first task that can continue; False when none can."""
         return any(self.step(standing) for standing in list(self.standing))
 
     def finish_standing(self) -> None:
-        """All tasks come to their end, by themselves where they can. DeadlockError when they cannot."""
+        """Complete all tasks, by themselves where possible. DeadlockError when they cannot end."""
         for _ in range(_STEPS_MAX):
             if not self.standing:
                 return
@@ -141,16 +141,16 @@ class SteppingDriver(Driver):
             raise DeadlockError(f"these wait for ever: {waits}")
 
     def help(self, wait: Wait) -> bool:
-        """Do a piece of what a wait is for, or let another task go on; False when there is nothing to do."""
+        """Do one step of the work that ends a wait, or resume another task; False when there is nothing to do."""
         if isinstance(wait, DebtsFit) and self.paying is None:
-            return False  # its time passes: what is owed is paid when a test says so
+            return False  # let it time out: debts are written when a test says so
         switching = self._switching
         if isinstance(wait, Thawed) and switching is not None:
             return self._bring_on(switching)
         return super().help(wait) or self.step_any() or self.help_others()
 
     def help_others(self) -> bool:
-        """Do a piece of what the others wait for, as what runs beside them in a mount does; or their time passes."""
+        """Do one step of what the other tasks wait for, as background tasks of a mount do, or let them time out."""
         for standing in list(self.standing):
             wait = standing.wait
             if wait is None or id(standing) in self._stepping:
@@ -161,7 +161,7 @@ class SteppingDriver(Driver):
         return False
 
     def _bring_on(self, standing: Standing) -> bool:
-        """One step of it, or of what it waits for."""
+        """One step of the task, or of what it waits for."""
         wait = standing.wait
         assert wait is not None
         return self.step(standing) or (id(standing) not in self._stepping and self.help(wait))
@@ -170,7 +170,7 @@ class SteppingDriver(Driver):
         return (*super()._how_far(), self._steps, self.committing is not None, self.checkpointing is not None)
 
     def drop_standing(self) -> None:
-        """The power has failed: tasks are given up where they stand."""
+        """After a power failure: abandon all tasks."""
         while self.standing:
             self.standing.pop().drop()
         self.inactivations.clear()
@@ -209,7 +209,7 @@ class SteppingDriver(Driver):
 
     # --- operations ---
     def answer(self, wait: Wait) -> Any:
-        """While blocks are read, something else may happen, as long as no operation holds log space."""
+        """While blocks are read, another action may run, as long as no operation holds log space."""
         cold = isinstance(wait, ReadBytes) and not wait.again
         if cold and self.meanwhile and not self.volume.store.journal.granted_credits:
             self.meanwhile.pop()()
@@ -217,7 +217,7 @@ class SteppingDriver(Driver):
         return super().answer(wait)
 
     def phase(self) -> str:
-        """What is in flight, and how the log lies: a few words."""
+        """A short description of the operations in flight and of the log."""
         journal = self.volume.store.journal
         jobs = [
             name for name, job in (("commit", self.committing), ("checkpoint", self.checkpointing)) if job is not None
@@ -233,7 +233,7 @@ class SteppingDriver(Driver):
 
     # --- inactivation ---
     def begin_inactivation(self, count_max: int = 1) -> None:
-        """A worker takes an inode and begins with it, if one waits and inodegc does not rest."""
+        """Let a worker take an inode and begin, if one is queued and inodegc is not stopped."""
         if self.engine.cleanup.stopped:
             return
         gc = self.volume.gc
@@ -246,13 +246,13 @@ class SteppingDriver(Driver):
                 self.inactivations.append(standing)
 
     def step_inactivation(self, standing: Standing) -> None:
-        """Let an inactivation make one transaction, or wait for what that needs."""
+        """Let an inactivation make one transaction, or wait for what it needs."""
         applied = self.engine.cleanup.steps
         while standing.wait is not None and self.engine.cleanup.steps == applied and self.step(standing):
             pass
 
     def finish_inactivations(self) -> None:
-        """What was taken is cleaned up."""
+        """Complete the inactivations of all inodes taken."""
         for _ in range(_STEPS_MAX):
             if not self.inactivations:
                 break
@@ -284,10 +284,10 @@ class SteppingDriver(Driver):
         self.committing = _unless_done(Stepper(self.device, job, resumed))
 
     def begin_checkpoint(self, *, memory_alone: bool = False) -> None:
-        """Start to bring home what is committed now; with `memory_alone` the log keeps it."""
+        """Begin to write home what is committed; with `memory_alone` the log keeps it."""
         store = self.volume.store
         if store.frozen and not store.journal.committed:
-            return  # a mount begins none when nothing is to be brought home
+            return  # as in a mount when there is nothing to write home
         self._begin_checkpoint(self.engine.write_back.checkpoint_now(memory_alone=memory_alone))
 
     def _begin_checkpoint(self, job: Job[int]) -> None:
@@ -385,7 +385,7 @@ class SteppingDriver(Driver):
             self.turn_of_checkpoints(_STEPS_MAX)
 
     def finish_jobs(self) -> None:
-        """Run what is in flight to its end."""
+        """Run the jobs in flight to their ends."""
         if self.committing is not None:
             self.committing.finish()
         if self.checkpointing is not None:
@@ -400,7 +400,7 @@ class SteppingDriver(Driver):
             self.committing.finish()
 
     def checkpoint(self) -> None:
-        """Bring everything committed home, after the checkpoint in flight."""
+        """Write everything committed home, after the checkpoint in flight."""
         if self.checkpointing is not None:
             self.checkpointing.finish()
         self.begin_checkpoint()
@@ -408,7 +408,7 @@ class SteppingDriver(Driver):
             self.checkpointing.finish()
 
     def bring_home(self) -> None:
-        """The same for its memory alone."""
+        """As `checkpoint`, but only to free memory: the log keeps the images."""
         if self.checkpointing is not None:
             self.checkpointing.finish()
         self.begin_checkpoint(memory_alone=True)
@@ -416,7 +416,7 @@ class SteppingDriver(Driver):
             self.checkpointing.finish()
 
     def alone(self, job: Job[None]) -> None:
-        """Run a job that writes the image by itself, after those in flight."""
+        """Run a job that needs the image to itself, after those in flight."""
         self.finish_jobs()
         super().alone(job)
 
@@ -432,7 +432,7 @@ def _unless_done(stepper: Stepper) -> Stepper | None:
 
 
 def _nothing() -> None:
-    """Nothing follows."""
+    """Default of a callback."""
 
 
 def _raise(error: FsError) -> None:

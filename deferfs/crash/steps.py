@@ -16,22 +16,22 @@ T = TypeVar("T")
 
 
 class Stepper:
-    """A job between two of its steps. A step performs the request that the job has issued, or gives it the answer.
+    """A job between two of its steps. A step performs the request that the job has issued, or resumes the job.
 
-    `done` once the job is over. A request waits unperformed between its two steps: what runs meanwhile is as if it
-    had been slow, or quick.
+    `done` once the job is over. A request is pending between its two steps, so other work can run before or after it
+    is performed, as with a slow or fast disk.
     """
 
     def __init__(self, device: Device, job: Job[Any], resumed: Callable[[Stepper], None]) -> None:
         self.device = device
         self._job = Pump(job)
         self.resumed = resumed
-        """Called whenever the job has gone on."""
+        """Called whenever the job has been resumed."""
         self.done = False
         self.failed = False
-        """It ended with an error; `done` as well."""
+        """The job ended with an error; `done` as well."""
         self.request: Request | None = None
-        """Issued and not performed; None when it has been performed and the job has still to go on."""
+        """The pending request; None when it has been performed and the job is to be resumed."""
         self._resume()
 
     def _resume(self) -> None:
@@ -61,10 +61,10 @@ class Stepper:
 
 
 class Standing:
-    """A task of the engine that stands at a wait; `wait` is None once it is over.
+    """A task of the engine that is stopped at a wait; `wait` is None once it is over.
 
-    It has a context of its own, as a task of the mount has. `then` is called with its result, `failed` with the FsError
-    that it ends with.
+    It has its own context, as a task of the mount has. `then` is called with its result, `failed` with the FsError that
+    it ends with.
     """
 
     def __init__(self, name: str, task: Task[T], then: Callable[[T], None], failed: Callable[[FsError], None]) -> None:
@@ -76,7 +76,7 @@ class Standing:
         self._failed = failed
 
     def resume(self) -> None:
-        """Go on to the next wait, or to the end."""
+        """Run to the next wait, or to the end."""
         try:
             self.wait = self._context.run(self._running.resume)
         except FsError as error:
@@ -90,14 +90,14 @@ class Standing:
             self._then(self._running.result)
 
     def drop(self) -> None:
-        """Give it up: what it has entered it leaves again, in its own context."""
+        """Abandon it: its context managers exit, in its own context."""
         self.wait = None
         self._context.run(self._running.close)
 
     def answer(self, answer: Any) -> None:
-        """What its wait is answered with."""
+        """Set the answer of its wait."""
         self._running.answer(answer)
 
     def fail(self, error: BaseException) -> None:
-        """What its wait ends with."""
+        """Set the error of its wait."""
         self._running.fail(error)

@@ -1,4 +1,4 @@
-"""The whole of an open volume as a model state, read through the operations of the volume."""
+"""The complete state of an open volume as a model state, read by operations of the volume."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from deferfs.volume.driver import Driver
 
 
 def times_of(record: Inode) -> tuple[int, int, int, int]:
-    """As in `Node.times`."""
+    """The times of a record, as in `Node.times`."""
     return record.atime, record.mtime, record.ctime, record.crtime
 
 
 def orphans_of(driver: Driver) -> set[int]:
-    """Inodes without a name that wait for their inactivation."""
+    """Inodes without a name, waiting for inactivation."""
     table = driver.volume.store.orphans
 
     def look(plan: Plan) -> set[int]:
@@ -28,7 +28,7 @@ def orphans_of(driver: Driver) -> set[int]:
 
 
 def read_tree(driver: Driver) -> dict[int, Node]:
-    """Every inode that a name or the orphan table leads to, without the content of files."""
+    """Every inode reachable by a name or the orphan table, without the content of files."""
     found: dict[int, Node] = {}
     waiting = [ROOT, *sorted(orphans_of(driver))]
     while waiting:
@@ -71,11 +71,11 @@ def _read_node(driver: Driver, ino: int) -> Node:
 
 
 def read_content(driver: Driver, ino: int, size: int) -> Content:
-    """The bytes of a file. Only what is mapped is read."""
+    """The bytes of a file. Only mapped parts are read."""
     volume = driver.volume
     found = driver.run(files.read, volume, ino, 0, min(size, CHUNK_BYTES))
     if found.inline is not None:
-        # only zeros can follow what is inline
+        # inline data can only be followed by zeros
         return EMPTY.write(0, found.inline)
     found = driver.run(files.read, volume, ino, 0, size)
     content, at = EMPTY, 0
@@ -87,7 +87,7 @@ def read_content(driver: Driver, ino: int, size: int) -> Content:
 
 
 def check_contents(driver: Driver, nodes: Nodes) -> list[str]:
-    """How the contents of the linked files differ from those in `nodes`: a line for each file."""
+    """Differences of the linked files' contents from `nodes`: one line for each file."""
     problems: list[str] = []
     for ino, node in nodes.items():
         if node.is_file and node.nlink:

@@ -1,7 +1,7 @@
-"""A volume and its model, driven together: what one answers, the other must answer too.
+"""A volume and its model, driven together: both must give the same results.
 
-The twin plays the kernel's part: it counts lookups and keeps handles. Every operation adds a state to the history, at
-the moment at which the volume applied it, so that a crash image can be compared with it.
+The twin acts as the kernel: it counts lookups and keeps handles. Every operation adds a state to the history when the
+volume applies it, so that a crash image can be compared with it.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from deferfs.volume.waits import Task
 T = TypeVar("T")
 Changed = dict[int, Inode]
 InModel = Callable[[T | None, Changed], None]
-"""What an operation does to the model, given its result (None when the volume has refused it) and the records it
+"""The effect of an operation on the model, given its result (None when the volume has refused it) and the records it
 changed."""
 
 
 class Twin:
     """A volume opened from `image`, its model, and their history.
 
-    `clock` and `entropy` must never repeat themselves: times tell the states apart, and generations inodes of the same
-    number. `dice` serve the oracle.
+    `clock` and `entropy` must never repeat a value: states are distinguished by times, and inodes with the same number
+    by generations. `dice` is for the oracle.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class Twin:
         atime: str = "relative",
     ) -> None:
         self.below = FailingDevice(MemoryDevice.from_bytes(image), like_file=True)
-        """Fails what a test wants to fail. Only what succeeds is recorded above it."""
+        """Injects faults. Only requests that succeed are recorded above it."""
         self.start = image
         self.device = NotingDevice(self.below)
         self._clock = clock
         self._now = 0
-        """What the clock has said last."""
+        """The last time returned by the clock."""
         self.driver = SteppingDriver.open(
             self.device, clock=self._tell_time, entropy=entropy, evict=evict, memory_bytes=memory_bytes
         )
@@ -81,11 +81,11 @@ class Twin:
         """Lookups of each inode that the kernel has not forgotten."""
         self.handles: list[ActiveReference] = []
         self.held: list[ActiveReference] = []
-        """By operations that stand at a wait, as a handler holds what it works on."""
+        """References held by waiting operations, as by handlers in a mount."""
         self.driver.on_freeze = lambda: self.history.last
         self.driver.on_durable = lambda state: self.history.durable(self.position, state)
         self._modelled = False
-        """The operation that is being applied was one of the model, too."""
+        """Whether the operation being applied has been applied to the model, too."""
         frozen = FrozenImage(self.driver, self.device, self.history)
         self.driver.on_frozen, self.driver.on_thaw = frozen.begins, frozen.ends
         self.driver.engine.after = self._applied
@@ -124,7 +124,7 @@ class Twin:
             return None
 
     def in_both(self, in_model: InModel[T], op: Callable[..., T]) -> Callable[..., T]:
-        """The operation, done to the model in the moment in which it is applied."""
+        """An operation that is applied to the model when the volume applies it."""
 
         def both(plan: Plan, *args: Any, **kwargs: Any) -> T:
             result = op(plan, *args, **kwargs)
@@ -141,7 +141,7 @@ class Twin:
         self._modelled = True
 
     def _applied(self, plan: Plan) -> None:
-        """An operation was applied, of whatever kind: what it changed is a state."""
+        """An operation of any kind was applied: its changes make a new state."""
         modelled, self._modelled = self._modelled, False
         if plan.tid:
             self._record(plan.inodes)
@@ -152,8 +152,7 @@ class Twin:
         self.driver.engine.write_back.applied(plan)
 
     def refused(self, in_model: Callable[[], None], error: FsError, what: str) -> None:
-        """The volume refuses an operation: so does the model, unless it is for want of space or of a device that
-        works."""
+        """The volume refuses an operation. The model must refuse it, too, unless space ran out or the device failed."""
         if error.errno != errno.ENOSPC and not self.is_broken(error):
             self._model_refuses(in_model, error, what)
 
@@ -168,11 +167,11 @@ class Twin:
         self.history.applied(self.position, self.model.nodes)
 
     def is_broken(self, error: FsError) -> bool:
-        """Whether an error comes of a device that fails."""
+        """Whether the error is explained by a failing device."""
         return bool(self.below.failures) and error.errno in (errno.EIO, errno.EROFS)
 
     def require_broken(self, error: FsError) -> None:
-        """Nothing else explains the error."""
+        """Raise unless a failing device explains the error."""
         if not self.is_broken(error):
             raise error
 
@@ -195,7 +194,7 @@ class Twin:
 
     # --- names ---
     def create(self, parent: int, name: bytes, mode: int, uid: int = 0, gid: int = 0, rdev: int = 0) -> int | None:
-        """A new inode; its number."""
+        """Create an inode; its number."""
         node = Node(mode, uid, gid, rdev=rdev)
         return self._new(
             lambda ino: self.model.create(parent, name, node, ino),
@@ -206,7 +205,7 @@ class Twin:
         )
 
     def symlink(self, parent: int, name: bytes, target: bytes) -> int | None:
-        """A symbolic link; its number."""
+        """Create a symbolic link; its number."""
         node = Node(stat.S_IFLNK | 0o777, size=len(target), target=target)
         return self._new(
             lambda ino: self.model.create(parent, name, node, ino), namespace.symlink, parent, name, target
@@ -254,7 +253,7 @@ class Twin:
 
     # --- data ---
     def write(self, ino: int, offset: int, data: bytes) -> None:
-        """Write everything, in as many operations as the volume makes of it."""
+        """Write everything, in as many operations as the volume needs."""
         try:
             done = self.driver.drive(self.writing(ino, offset, data))
         except FsError as error:
@@ -264,7 +263,7 @@ class Twin:
             self.take_failed_write(ino)
 
     def writing(self, ino: int, offset: int, data: bytes) -> Task[int]:
-        """The task that writes to both; how many bytes the caller is told were written."""
+        """The task that writes to both; returns the number of bytes reported to the caller."""
         write = writing.part_of(self.driver.engine, ino)
         written = 0
 
@@ -288,7 +287,7 @@ class Twin:
         return told
 
     def take_failed_write(self, ino: int) -> None:
-        """A write that was refused may have reached the file in place: old bytes or new ones are left."""
+        """A refused write may have reached the file in place: each byte is the old or the new one."""
         node = self.model.nodes.get(ino)
         if node is None or not node.is_file:
             return
@@ -317,7 +316,7 @@ class Twin:
             self.refused(lambda: self.model.truncate(ino, size), error, f"truncate{ino, size}")
 
     def read(self, ino: int) -> None:
-        """Read the whole file, as read(2) does; the access time is noted in memory."""
+        """Read the whole file, as read(2) does; the access time changes in memory."""
         record = self.access(ino)
         node = self.model.node(ino)
         found = read_content(self.driver, ino, record.size)
@@ -326,7 +325,7 @@ class Twin:
                 raise TwinError(f"inode {ino}: read gives other bytes than were written, chunk {number}")
 
     def access(self, ino: int) -> Inode:
-        """What readdir(2) and readlink(2) do, too: the access time is noted in memory. The record."""
+        """Change the access time in memory, as readdir(2) and readlink(2) do. Returns the record."""
         record = self.driver.run(attributes.getattr, self.volume, ino)
         if attributes.accessed(self.volume, record):
             self.access_times.accessed(ino, record.atime, self._now)
@@ -340,37 +339,37 @@ class Twin:
         self.looked_up(self.driver.run(attributes.getattr, self.volume, ino))
 
     def looked_up(self, record: Inode) -> None:
-        """The kernel was told of the inode."""
+        """Count a lookup returned to the kernel."""
         self.volume.lookup_count(record)
         self.lookups[record.ino] = self.lookups.get(record.ino, 0) + 1
 
     def forget(self, ino: int) -> None:
-        """The kernel forgets the inode."""
+        """FORGET all lookups."""
         self.driver.forget(ino, self.lookups.pop(ino))
 
     def open(self, ino: int) -> None:
-        """A handle."""
+        """Open a handle."""
         record = self.driver.run(attributes.getattr, self.volume, ino)
         self.handles.append(self.volume.hold(record))
 
     def release(self, number: int) -> None:
-        """Close a handle; what the last one leaves is placed by the policy or trimmed."""
+        """Close a handle; after the last one the inode is placed by the policy or trimmed."""
         self.driver.release(self.handles.pop(number))
 
     def hold(self, ino: int) -> ActiveReference:
-        """An operation that may stand at a wait begins on an inode."""
+        """Take a reference for an operation that may wait."""
         reference = self.volume.hold(self.driver.run(attributes.getattr, self.volume, ino))
         self.held.append(reference)
         return reference
 
     def let_go(self, reference: ActiveReference) -> None:
-        """It has ended."""
+        """Drop the reference of an operation."""
         self.held.remove(reference)
         self.driver.release(reference)
 
     # --- durability ---
     def fsync(self, ino: int, *, data_only: bool = False) -> None:
-        """Durable afterwards: the file as it is now, and its names. With `data_only`, but for its times."""
+        """fsync: the file as it is now, and its names, must be durable. With `data_only`, except for its times."""
         self.driver.fsync(ino, data_only=data_only)
         now = self.model.node(ino)
         floor = self.history.floors[-1][1]
@@ -386,7 +385,7 @@ class Twin:
             raise TwinError(f"inode {ino}: its names are not durable after fsync (state {floor})")
 
     def sync(self) -> None:
-        """Durable afterwards: everything."""
+        """sync: everything must be durable."""
         last = self.history.last
         self.driver.sync()
         if self.history.floors[-1][1] < last:
@@ -394,7 +393,7 @@ class Twin:
 
     # --- memory ---
     def under_pressure(self, bytes_over: int) -> None:
-        """An operation that only looks finds the budget exceeded by so much: direct reclaim, inodes first."""
+        """Direct reclaim of `bytes_over` bytes by a read-only operation, inodes first."""
         memory = self.volume.store.memory
         limit = memory.limit_bytes
         memory.set_limit(max(1, (memory.used - bytes_over) * 16 // 15))
@@ -404,7 +403,7 @@ class Twin:
             memory.set_limit(limit)
 
     def evict(self) -> None:
-        """All clean blocks leave the cache. Each must be on the disk as the cache has it."""
+        """Evict all clean blocks. Each must be on the disk as in the cache."""
         cache, fmt = self.volume.store.cache, self.volume.store.fmt
         for address, entry in cache.entries.items():
             if not entry.holds:
@@ -413,11 +412,11 @@ class Twin:
                     raise TwinError(f"block {address} is clean, and the disk has something else than the cache")
         cache.shrink(1 << 62)
 
-    # --- both alike ---
+    # --- comparison ---
     def check_access_times(self) -> None:
-        """What stat(2) tells of them, before they are written; and only what is owed is in the table of debts.
+        """Check the times that stat(2) returns before they are written, and that only owed ones are in the table.
 
-        A deleted file that no process holds has no stat, and may forget what it owes with everything else.
+        A deleted file that is not open cannot be stat'ed, and may lose the time it owes.
         """
         inodes, owed = self.volume.inodes, self.access_times.owed
         held = self.lookups.keys() | {handle.inode.ino for handle in (*self.handles, *self.held)}
@@ -432,13 +431,13 @@ class Twin:
                 raise TwinError(f"inode {ino}: a debt of what {'is in core' if ino in owed else 'owes nothing'}")
 
     def unmount(self) -> None:
-        """All that was owed is written."""
+        """Unmount: everything owed must be written."""
         self.driver.close()
         if self.access_times.owed:
             raise TwinError(f"unmounted, with access times that were never written: {self.access_times.owed}")
 
     def verify(self) -> None:
-        """The volume holds what the model holds, once everything that stands has ended."""
+        """Once all waiting tasks have ended, the volume must equal the model."""
         self.driver.finish_standing()
         journal, cleanup = self.volume.store.journal, self.driver.engine.cleanup
         if journal.granted_credits or journal.grants or cleanup.busy or self.held:

@@ -1,4 +1,4 @@
-"""What a run fails with that needs no crash."""
+"""The failure of a run that does not need a crash."""
 
 
 class TwinError(AssertionError):

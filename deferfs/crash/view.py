@@ -13,7 +13,7 @@ Path = str | bytes
 
 
 class RecoveredView:
-    """Read-only. Symbolic links are not followed. FileNotFoundError where nothing is."""
+    """Read-only. Symbolic links are not followed. FileNotFoundError for a missing path."""
 
     def __init__(self, tree: Nodes, layout: Layout, read: Callable[[int, int], bytes]) -> None:
         self._tree = tree
@@ -31,14 +31,14 @@ class RecoveredView:
         return ino, self._tree[ino]
 
     def node(self, path: Path) -> Node:
-        """Mode, owners, link count, size, times, attributes; for a link its target."""
+        """Mode, owners, link count, size, times, attributes; the target of a link."""
         found = self._find(path)
         if found is None:
             raise FileNotFoundError(path)
         return found[1]
 
     def exists(self, path: Path) -> bool:
-        """Whether the name is there."""
+        """Whether the path exists."""
         return self._find(path) is not None
 
     def names(self, path: Path = b"/") -> list[bytes]:

@@ -1,4 +1,4 @@
-"""A volume for tests, by paths: what is done to it is recorded, and then all its crashes are explored."""
+"""A volume for tests, by paths: its operations are recorded, and then all their crashes are explored."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Invariant = Callable[[RecoveredView], None]
 
 
 class VolumeUnderTest:
-    """A new, small filesystem in memory. Every operation is done to the model as well, and compared.
+    """A new, small filesystem in memory. Every operation is applied to the model as well, and compared.
 
-    What the program promises of its own files, it adds with `invariant`; what a filesystem promises is always judged.
+    Promises of a program about its own files are added with `invariant`; those of the filesystem are always checked.
     """
 
     def __init__(self, shape: Shape | None = None, *, seed: int = 0, limits: Limits | None = None) -> None:
@@ -27,14 +27,14 @@ class VolumeUnderTest:
         self._invariants: list[tuple[int, Invariant]] = []
 
     def invariant(self, check: Invariant) -> Invariant:
-        """From now on, `check` holds after every crash: it is called with what is recovered, and raises (an
-        AssertionError, say) when something is wrong. Can be used as a decorator.
+        """From now on, `check` must hold after every crash: it is called with what is recovered, and raises (e.g.
+        AssertionError) when violated. Can be used as a decorator.
         """
         self._invariants.append((self.twin.position, check))
         return check
 
     def explore(self, *, seed: int = 0) -> Tally:
-        """All crashes of what was done so far; Failure when one breaks a promise."""
+        """Explore all crashes of the operations so far. Failure when one breaks a promise."""
         explorer = self.world.explorer(seed=seed, limits=self.limits)
         explorer.invariants = tuple(self._invariants)
         return explorer.explore()
@@ -55,7 +55,7 @@ class VolumeUnderTest:
         return self._ino(above), name
 
     def exists(self, path: Path) -> bool:
-        """Whether the name is there now."""
+        """Whether the path exists now."""
         try:
             self._ino(path)
         except FileNotFoundError:
@@ -123,14 +123,14 @@ class VolumeUnderTest:
         self.twin.sync()
 
     def forget(self) -> None:
-        """The kernel forgets everything it does not hold open: deleted files are inactivated, or queued for it."""
+        """Let the kernel forget everything that is not open: deleted files are inactivated, or queued for it."""
         for ino in sorted(self.twin.lookups):
             self.twin.forget(ino)
 
     def collect(self) -> None:
-        """inodegc finishes what is queued."""
+        """Let inodegc finish what is queued."""
         self.twin.driver.collect()
 
     def checkpoint(self) -> None:
-        """Bring home what is committed."""
+        """Write home what is committed."""
         self.twin.driver.checkpoint()

@@ -1,4 +1,4 @@
-"""A small filesystem under test with its model, and how numbers choose among what is in it."""
+"""A small filesystem under test with its model, and the selection of its objects by numbers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from deferfs.volume import attributes
 from deferfs.volume.driver import Driver
 
 SMALL_JOURNAL_BLOCKS = 96
-"""Still enough for the largest single operation of these tests."""
+"""Enough for the largest single operation of these tests."""
 SHORT_JOURNAL_BLOCKS = 144
-"""As short as it may be where so many files are made that the inode table grows: by 32 blocks of 1 KiB in an operation,
-which a third of the log must hold.
+"""The minimum with so many files that the inode table grows: by 32 blocks of 1 KiB in one operation, which a third of
+the log must hold.
 """
 NAMES = 14
 """Names of one directory: few, so that they collide, but more than fit inline."""
@@ -33,13 +33,13 @@ DROPPED_AT_ONCE = 8
 """Inodes that the kernel forgets when it is asked to drop entries."""
 
 CLOCK_START = 10**18
-"""In ns: a time of these years. Those that `set_times` gives lie before it and after it."""
+"""In ns: a present-day time. Those of `set_times` are before and after it."""
 _CLOCK_STEP_NS = 370_000_000
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A filesystem to test on: some `room` blocks are free in it when it is new."""
+    """A filesystem to test on. `room`: about the number of free blocks when it is new."""
 
     block_size: int = 1024
     room: int = 1200
@@ -91,31 +91,31 @@ def fresh_free(shape: Shape) -> int:
 
 
 class Clock:
-    """A clock that can be set, and never says the same twice."""
+    """A clock that can be set, and never returns the same time twice."""
 
     def __init__(self) -> None:
         self.calls = 0
         self.ahead = 0
-        """By how many steps it has been set forward."""
+        """Number of steps by which it has been set forward."""
 
     def __call__(self) -> int:
-        """Nanoseconds; a step is long enough that rounding to seconds would show."""
+        """Nanoseconds; a step is long enough to reveal rounding to seconds."""
         self.calls += 1
         return CLOCK_START + (self.calls + self.ahead) * _CLOCK_STEP_NS + self.calls
 
 
 @dataclass
 class World:
-    """A twin and what the actions need."""
+    """A twin and the state that actions need."""
 
     shape: Shape
     seed: int = 0
     image: bytes | None = None
     twin: Twin = field(init=False)
     generation: int = 0
-    """How often the world went on from a crash image."""
+    """How often the run continued from a crash image."""
     first: int = 0
-    """Records before the first crash that is of interest."""
+    """Records before the first crash to be explored."""
     _judged_before: int = 0
 
     def __post_init__(self) -> None:
@@ -144,12 +144,12 @@ class World:
     def judged(self) -> int:
         return self._judged_before + self.twin.oracle.judged
 
-    # --- choosing ---
+    # --- selection ---
     def nodes(self, wanted: Callable[[Node], bool]) -> list[int]:
         return [ino for ino, node in sorted(self.twin.model.nodes.items()) if wanted(node)]
 
     def directory(self, number: int) -> int:
-        """A directory; one in 16 has been deleted, if there is one in use."""
+        """A directory; one in 16 is a deleted one, if one is in use."""
         if number % 16 == 15:
             gone = [ino for ino in self.nodes(lambda n: n.is_directory and not n.nlink) if self._in_use(ino)]
             if gone:
@@ -162,7 +162,7 @@ class World:
         return held or ino in self.twin.lookups
 
     def usable(self, wanted: Callable[[Node], bool]) -> list[int]:
-        """Inodes that a process can get at: by name, or because it holds them."""
+        """Inodes that a process can reach: by name, or because it has them open."""
         found = self.nodes(wanted)
         return [ino for ino in found if self.twin.model.nodes[ino].nlink or self._in_use(ino)]
 
@@ -175,7 +175,7 @@ class World:
         return known[number % len(known)]
 
     def name(self, directory: int, number: int) -> bytes:
-        """Three times in four a name that is there."""
+        """Three times in four an existing name."""
         known = sorted(self.twin.model.nodes[directory].entries)
         if known and number % 4:
             return known[number // 4 % len(known)]
@@ -183,7 +183,7 @@ class World:
 
     # --- crashes ---
     def explorer(self, *, seed: int, limits: Limits | None = None) -> Explorer:
-        """An explorer of what was done so far."""
+        """An explorer of the run so far."""
         twin = self.twin
         return Explorer(
             twin.start,
@@ -196,7 +196,7 @@ class World:
         )
 
     def explore(self, first: int = 0, *, limits: Limits | None = None) -> Tally:
-        """All crashes after record `first` so far; Failure when one breaks a promise."""
+        """Explore all crashes so far after record `first`. Failure when one breaks a promise."""
         explorer = self.explorer(seed=self.dice.getrandbits(32), limits=limits)
         try:
             return explorer.explore(first)
@@ -207,7 +207,7 @@ class World:
         return self.twin.oracle.judge(position, choose)
 
     def go_on_from(self, image: bytes) -> None:
-        """The power failed, and `image` is what is left."""
+        """Continue from `image`, the result of a power failure."""
         self._judged_before += self.twin.oracle.judged
         self.twin.driver.drop_standing()
         self.generation += 1
@@ -229,5 +229,5 @@ def new_name(number: int) -> bytes:
 
 
 def pattern(seed: int, length: int) -> bytes:
-    """Bytes that no other seed gives, and no zeros among them."""
+    """Non-zero bytes that differ for each seed."""
     return random.Random(seed).randbytes(length).replace(b"\0", b"\1")

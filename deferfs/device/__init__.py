@@ -1,7 +1,7 @@
 """Block devices: a file or block device, memory, and wrappers that record, delay, fail and tear.
 
-All of them are synchronous and byte-addressed, and follow the `Device` protocol of `base`. Nothing
-here knows a clock or chance: what a wrapper waits with, and how a torn write falls, is passed in.
+All are synchronous and byte-addressed, and follow the `Device` protocol of `base`. None uses a clock or random numbers:
+the function that a wrapper waits with, and the choice of torn sectors, are passed in.
 """
 
 from deferfs.device.base import SECTOR_BYTES, Buffer, Device

@@ -1,4 +1,4 @@
-"""What every block device can do, and the range check they share."""
+"""The interface of every block device, and the range check they share."""
 
 import errno
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from typing import Final, Protocol
 from deferfs.errors import DeviceError
 
 Buffer = bytes | bytearray | memoryview
-"""What can be written. A memoryview has to be contiguous bytes (format "B")."""
+"""Data to write. A memoryview has to be contiguous bytes (format "B")."""
 
 SECTOR_BYTES: Final = 512
-"""The largest unit that every disk writes whole or not at all."""
+"""The largest unit that every disk writes atomically."""
 
 
 class Device(Protocol):
     """A fixed number of bytes that can be read, written and made durable.
 
-    Offsets and lengths are bytes and need no alignment. Every failure is a `DeviceError`; a request
-    outside of the device is one with EIO, a write to a read-only device one with EROFS.
+    Offsets and lengths are bytes and need no alignment. Every failure is a `DeviceError`: EIO for a request outside the
+    device, EROFS for a write to a read-only device.
     """
 
     @property
@@ -36,7 +36,7 @@ class Device(Protocol):
         """Exactly `length` bytes from `offset`; may block."""
 
     def read_nowait(self, offset: int, length: int) -> bytes | None:
-        """As `read`, or None when that would block (or cannot be known not to)."""
+        """As `read`, or None when that would block, or might."""
 
     def write(self, offset: int, data: Buffer) -> None:
         """Write all of `data` at `offset`. Durable only after the next `flush`."""
@@ -48,7 +48,7 @@ class Device(Protocol):
         """Barrier: everything written before is durable when this returns."""
 
     def discard(self, offset: int, length: int) -> None:
-        """Tell that a range is not needed. Best effort: it then reads as zeros or as before."""
+        """Declare a range unused. Best effort: it then reads as zeros or as before."""
 
     def close(self) -> None:
         """Release the device. Does not flush. A second call does nothing."""

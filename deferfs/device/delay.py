@@ -1,4 +1,4 @@
-"""A slow device: every request waits first."""
+"""A slow device: every request is delayed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from deferfs.device.wrap import WrappingDevice
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """How long each kind of request waits before it is passed on, in seconds."""
+    """Delay of each kind of request, in seconds."""
 
     read_seconds: float = 0.0
     write_seconds: float = 0.0
@@ -37,7 +37,7 @@ class DelayingDevice(WrappingDevice):
         return self.inner.read(offset, length)
 
     def read_nowait(self, offset: int, length: int) -> bytes | None:
-        """None while reads are delayed: they would block."""
+        """None while reads are delayed, as they would block."""
         if self.delays.read_seconds > 0:
             return None
         return self.inner.read_nowait(offset, length)

@@ -36,7 +36,7 @@ class Fault:
     stop: int | None = None
 
     def matches(self, kind: Request, offset: int, length: int) -> bool:
-        """Whether a request of `length` bytes at `offset` is one that this fault is about."""
+        """Whether the fault applies to a request of `length` bytes at `offset`."""
         if kind not in self.kinds:
             return False
         if kind is Request.FLUSH:
@@ -59,11 +59,11 @@ class FailingDevice(WrappingDevice):
         """Requests that have failed so far."""
 
     def add(self, fault: Fault) -> None:
-        """From now on, also fail what `fault` describes; its count starts at zero."""
+        """Add a fault; its count starts at zero."""
         self._seen[fault] = 0
 
     def heal(self) -> None:
-        """Drop all faults, and what has come of them."""
+        """Remove all faults and their lasting effects."""
         self._seen.clear()
         self._flush_errno = 0
 
@@ -85,9 +85,7 @@ class FailingDevice(WrappingDevice):
         return self.inner.read(offset, length)
 
     def read_nowait(self, offset: int, length: int) -> bytes | None:
-        """None when a fault is about this read, so that the blocking read meets it; else passed
-        on.
-        """
+        """None when a fault applies to this read, so that the blocking read fails; else passed on."""
         if any(fault.matches(Request.READ, offset, length) for fault in self._seen):
             return None
         return self.inner.read_nowait(offset, length)

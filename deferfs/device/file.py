@@ -1,7 +1,7 @@
 """An image file or a block device.
 
-**Invariant:** once a flush has failed, no later flush succeeds. Linux reports a failed writeback
-once and then marks the pages clean, so that a second fdatasync would lie about data that is gone.
+**Invariant:** once a flush has failed, no later flush succeeds. Linux reports a failed writeback once and then marks
+the pages clean, so that a second fdatasync would report success although data is lost.
 """
 
 import errno
@@ -20,12 +20,12 @@ from deferfs.device.relatives import hold_relatives
 from deferfs.errors import DeviceError, ImageError, ImageInUseError
 
 _IOV_MAX: Final = os.sysconf("SC_IOV_MAX")
-"""Buffers that one pwritev takes."""
+"""Maximum of buffers in one pwritev."""
 _UNSUPPORTED: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
 
 
 class FileDevice:
-    """A device on an open file descriptor. Made by `open` or `create`."""
+    """A device on an open file descriptor. Create it with `open` or `create`."""
 
     def __init__(self, fd: int, name: str, *, writable: bool) -> None:
         self.name = name
@@ -43,28 +43,27 @@ class FileDevice:
     def open(cls, path: str, *, writable: bool, lock: bool = True) -> Self:
         """Open an existing image file or block device.
 
-        With `lock`, writers exclude everybody and readers exclude writers, until `close`. Raises
-        `ImageError` when the path cannot be opened or is neither kind of file, `ImageInUseError`
-        when another process holds it.
+        With `lock`, a writer excludes all other processes and readers exclude writers, until `close`. Raises
+        `ImageError` when the path cannot be opened or is neither kind of file, `ImageInUseError` when another process
+        has it open.
         """
         is_block_device = stat.S_ISBLK(_mode(path))
         flags = os.O_RDWR if writable else os.O_RDONLY
         if is_block_device and writable and lock:
-            # The kernel's own claim, which also excludes a mount, a RAID or swap on it.
+            # The kernel's exclusive claim, which also excludes a mount, a RAID or swap on it.
             flags |= os.O_EXCL
         if not is_block_device:
-            flags |= os.O_NONBLOCK  # should a FIFO have come to be there
+            flags |= os.O_NONBLOCK  # in case the path is a FIFO by now
         with _for_the_user(path):
             fd = os.open(path, flags | os.O_CLOEXEC)
         return cls._locked(fd, path, writable=writable, lock=lock, is_block_device=is_block_device)
 
     @classmethod
     def create(cls, path: str, size: int) -> Self:
-        """Make a new sparse image file of `size` bytes and hold it as a writer. Only its owner may read it: an image
-        holds the files of all users of the mount, and a reader can lock it.
+        """Create a sparse image file of `size` bytes, locked for writing. Only its owner may read it: an image holds
+        the files of all users of the mount, and a reader can lock it.
 
-        Raises `ImageError` when the path exists already or cannot be made; then nothing is left
-        behind.
+        Raises `ImageError` when the path exists or cannot be created; then no file is left behind.
         """
         with _for_the_user(path):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -95,10 +94,9 @@ class FileDevice:
             raise
 
     def resize(self, size: int) -> None:
-        """Give an image file another size, in bytes. What is added reads as zeros.
+        """Change the size of an image file, in bytes. Added bytes read as zeros.
 
-        Raises `DeviceError`: EINVAL for a block device, EFBIG and the like from the filesystem
-        below.
+        Raises `DeviceError`: EINVAL for a block device, EFBIG and the like from the filesystem below.
         """
         check_write(self, 0, 0)
         try:
@@ -127,8 +125,8 @@ class FileDevice:
     def read_nowait(self, offset: int, length: int) -> bytes | None:
         """As `read` when all of it is in the page cache, else None.
 
-        Where the filesystem below does not know RWF_NOWAIT, the first call finds out. Then all
-        answer None, but on tmpfs they read: it has no disk to wait for.
+        The first call detects a filesystem without RWF_NOWAIT. Then all calls return None, except on tmpfs, where they
+        read, because it has no disk to wait for.
         """
         if not self._can_read_nowait:
             return self.read(offset, length) if self._in_memory else None
@@ -142,7 +140,7 @@ class FileDevice:
             if error.errno in _UNSUPPORTED:
                 self._can_read_nowait = False
                 self._in_memory = _is_on_tmpfs(self._fd)
-            return None  # a read error comes again from the blocking read, which reports it
+            return None  # a read error will recur in the blocking read, which reports it
         return bytes(data) if count == length else None
 
     def write(self, offset: int, data: Buffer) -> None:
@@ -195,16 +193,16 @@ class FileDevice:
             self._can_punch = False
 
     def identity(self) -> Identity:
-        """What it is, whatever its name is by now."""
+        """Device and inode number, which do not depend on its name."""
         return identity_of(self._fd)
 
     def names(self) -> int:
-        """How many names the image file has; 0 when it will be gone with its last user. A block device has one."""
+        """Number of hard links of the image file; 0 when it vanishes on close. 1 for a block device."""
         status = os.fstat(self._fd)
         return 1 if stat.S_ISBLK(status.st_mode) else status.st_nlink
 
     def close(self) -> None:
-        """Close the descriptor, which lets go of the lock."""
+        """Close the descriptor, which releases the lock."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
@@ -252,9 +250,9 @@ def _for_the_user(path: str) -> Iterator[None]:
 def _lock(fd: int, path: str, *, exclusive: bool, is_block_device: bool) -> None:
     """Lock without waiting, or raise `ImageInUseError`.
 
-    Either lock belongs to the open file description, so that a daemon's child inherits it. Block
-    devices get a record lock, because udev takes a flock for a moment after every writer's close,
-    and a mount that follows a mkfs would run into it.
+    Either lock belongs to the open file description, so that a daemon's child inherits it. Block devices get a record
+    lock, because udev takes a flock for a moment after every close by a writer, which would make a mount right after
+    a mkfs fail.
     """
     try:
         if is_block_device:

@@ -1,4 +1,4 @@
-"""What an image is, whatever its name: a block device by its number, a file by the device and inode it is on."""
+"""The identity of an image, independent of its name: the number of a block device, or device and inode of a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Identity(NamedTuple):
 
 
 def identity_of(path: str | int) -> Identity:
-    """Of what is at a path (links are followed), or open on a descriptor. OSError."""
+    """The identity of the file at a path (links are followed) or on a descriptor. OSError."""
     found = os.stat(path)
     is_block_device = stat.S_ISBLK(found.st_mode)
     number = found.st_rdev if is_block_device else found.st_dev

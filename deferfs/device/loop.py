@@ -1,6 +1,6 @@
-"""Loop devices: which file is behind one, and which ones are over a file.
+"""Loop devices: the file behind one, and the ones over a file.
 
-An image that is open by its file and by a loop device at once would be written by two, each with a cache of its own.
+An image opened both as a file and by a loop device would have two writers with separate caches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from deferfs.device.identity import Identity, identity_of
 
 _LOOP_MAJOR: Final = 7
-"""Of Documentation/admin-guide/devices.txt."""
+"""From Documentation/admin-guide/devices.txt."""
 _LOOP_GET_STATUS64: Final = 0x4C05
 _LOOP_INFO64: Final = struct.Struct("=5Q")
 """The head of struct loop_info64 of <linux/loop.h>: lo_device, lo_inode, lo_rdevice, lo_offset, lo_sizelimit."""
@@ -26,8 +26,8 @@ _DELETED: Final = " (deleted)"
 
 @dataclass(frozen=True, slots=True)
 class Backing:
-    """The part of a file that a loop device shows: `length` bytes (0: to the end) from `offset`. `path` is its name, or
-    was; `image` is what counts."""
+    """The part of a file that a loop device exposes: `length` bytes (0: to the end) from `offset`. `path` is its name
+    at the time of attaching; `image` identifies it."""
 
     image: Identity
     path: str
@@ -36,7 +36,7 @@ class Backing:
 
 
 def backing_of(fd: int) -> Backing | None:
-    """What is behind the block device that is open on `fd`; None when it is no loop device, or one without a file."""
+    """The file behind the block device open on `fd`; None when it is no loop device, or an unattached one."""
     number = os.fstat(fd).st_rdev
     if os.major(number) != _LOOP_MAJOR:
         return None
@@ -53,7 +53,7 @@ def backing_of(fd: int) -> Backing | None:
 
 
 def _backing_path(number: int) -> str:
-    """Of a file that this process cannot see, a name that leads nowhere, or elsewhere: compare."""
+    """The path in sysfs; for a file outside this mount namespace it may lead nowhere or to another file: compare."""
     try:
         with open(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/loop/backing_file", "rb") as file:
             return os.fsdecode(file.read().removesuffix(b"\n")).removesuffix(_DELETED)
@@ -62,7 +62,7 @@ def _backing_path(number: int) -> str:
 
 
 def open_backing(backing: Backing, *, writable: bool) -> int | None:
-    """A descriptor of the file; None when its name leads to it no more, so that others cannot open it by it either."""
+    """A descriptor of the file; None when its path no longer leads to it, so no other process can open it by that."""
     try:
         fd = os.open(backing.path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -74,12 +74,12 @@ def open_backing(backing: Backing, *, writable: bool) -> int | None:
 
 
 def loops_over(image: Identity) -> Iterator[str]:
-    """The paths of the loop devices over an image file or block device, as far as this user may look at them."""
+    """The paths of the loop devices over an image file or block device, as far as this user may query them."""
     return (path for path, backing in attached_loops() if backing.image == image)
 
 
 def attached_loops() -> Iterator[tuple[str, Backing]]:
-    """The paths of all loop devices that have a file, with it, as far as this user may look at them."""
+    """The paths of all attached loop devices, with their files, as far as this user may query them."""
     try:
         names = os.listdir("/sys/block")
     except OSError:
@@ -103,7 +103,7 @@ def attached_loops() -> Iterator[tuple[str, Backing]]:
 
 
 def is_locked(image: Identity) -> bool:
-    """Whether a process that this one can see holds a lock for writing on the file: /proc/locks."""
+    """Whether a visible process holds a write lock on the file: /proc/locks."""
     major, _, minor = image.device.partition(":")
     wanted = f"{int(major):02x}:{int(minor):02x}:{image.inode}"
     with open("/proc/locks", encoding="ascii", errors="replace") as file:

@@ -16,7 +16,7 @@ class MemoryDevice:
 
     @classmethod
     def from_bytes(cls, image: Buffer, *, name: str = "memory", writable: bool = True) -> Self:
-        """A device that starts out as a copy of `image`."""
+        """A device initialised with a copy of `image`."""
         device = cls(0, name=name, writable=writable)
         device._image = bytearray(image)
         return device
@@ -49,7 +49,7 @@ class MemoryDevice:
         self.write(offset, b"".join(buffers))
 
     def flush(self) -> None:
-        """Nothing to do: memory has no cache in front of it."""
+        """No effect: memory has no cache in front of it."""
 
     def discard(self, offset: int, length: int) -> None:
         """Zero the range."""

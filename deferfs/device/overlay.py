@@ -1,4 +1,4 @@
-"""A device whose writes stay in memory: for a repair before it is written out, and for looking at the past."""
+"""A device whose writes stay in memory: for a repair before it is written out, and for past states."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from deferfs.errors import DeviceError
 
 
 class OverlayDevice(WrappingDevice):
-    """Reads `inner`, writes only memory. `pages` holds what differs: page number -> content, `page_bytes` each.
+    """Reads `inner`, writes only to memory. `pages` holds the changed pages: number -> content of `page_bytes` bytes.
 
-    **Invariant:** `inner` is never written. Memory grows with what is written, and with nothing else; a write that
-    would bring it above `bytes_max`, if that is not 0, fails with ENOSPC.
+    **Invariant:** `inner` is never written. Memory grows only with the pages written; a write that would exceed
+    `bytes_max`, unless that is 0, fails with ENOSPC.
     """
 
     def __init__(self, inner: Device, page_bytes: int, bytes_max: int = 0) -> None:
@@ -25,11 +25,11 @@ class OverlayDevice(WrappingDevice):
 
     @property
     def writable(self) -> bool:
-        """Always: a read-only device below is never written."""
+        """Always True: the device below, which may be read-only, is never written."""
         return True
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes from `offset`. What was written is read even where `inner` cannot be."""
+        """Exactly `length` bytes from `offset`. Written pages can be read even if `inner` fails there."""
         found = self._assemble(offset, length, self.inner.read)
         assert found is not None
         return found
@@ -55,7 +55,7 @@ class OverlayDevice(WrappingDevice):
         return b"".join(parts)
 
     def write(self, offset: int, data: Buffer) -> None:
-        """Keep `data` for `offset`."""
+        """Store `data` in memory."""
         check_range(self, offset, len(data))
         view, size = memoryview(data), self.page_bytes
         at = offset
@@ -81,7 +81,7 @@ class OverlayDevice(WrappingDevice):
         return page[:inside] + piece + page[inside + len(piece) :]
 
     def flush(self) -> None:
-        """Nothing to do: memory is as durable as it gets."""
+        """No effect: nothing in memory is durable."""
 
     def discard(self, offset: int, length: int) -> None:
-        """Nothing to do."""
+        """No effect."""

@@ -1,4 +1,4 @@
-"""fallocate(2) with FALLOC_FL_PUNCH_HOLE, which the standard library does not offer."""
+"""fallocate(2) with FALLOC_FL_PUNCH_HOLE, which the standard library lacks."""
 
 import ctypes
 import errno
@@ -18,7 +18,7 @@ if _fallocate is not None:
 def punch_hole(fd: int, offset: int, length: int) -> None:
     """Deallocate a byte range of a regular file or block device. It then reads as zeros.
 
-    Raises `OSError`: EOPNOTSUPP when the C library, the filesystem or the device cannot.
+    Raises `OSError`: EOPNOTSUPP when the C library, the filesystem or the device does not support it.
     """
     if _fallocate is None:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))

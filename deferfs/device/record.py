@@ -1,4 +1,4 @@
-"""A device that keeps a log of what was done to it, byte for byte."""
+"""A device that records every change, byte for byte."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from deferfs.device.wrap import WrappingDevice
 class WriteRecord:
     """One write request (a `writev` is one): `data` at byte `offset`.
 
-    With `fua` it was durable by itself when it was done, and said nothing of any other write. Devices here do not write
-    so; logs of other filesystems may.
+    With `fua` the write was durable when it completed, independent of all others. Devices here have no such writes, but
+    logs of other filesystems may.
     """
 
     offset: int
@@ -22,7 +22,7 @@ class WriteRecord:
 
 @dataclass(frozen=True, slots=True)
 class DiscardRecord:
-    """`length` bytes at `offset` were given up: they read as zeros or as before."""
+    """`length` bytes at `offset` were discarded: they read as zeros or as before."""
 
     offset: int
     length: int
@@ -30,17 +30,17 @@ class DiscardRecord:
 
 @dataclass(frozen=True, slots=True)
 class FlushRecord:
-    """Everything before is durable."""
+    """Everything recorded before is durable."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedFlushRecord:
-    """A flush has failed: what was written before it may be lost, and no later flush proves that it is not."""
+    """A failed flush: earlier writes may be lost, and no later flush proves otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkRecord:
-    """A place in the log that the test has named."""
+    """A position in the log, labelled by the test."""
 
     label: Hashable
 
@@ -49,10 +49,9 @@ Record = WriteRecord | DiscardRecord | FlushRecord | FailedFlushRecord | MarkRec
 
 
 class RecordingDevice(WrappingDevice):
-    """Logs every request that changes the device below, once it has succeeded, in order; and flushes that fail.
+    """Records every request that changes the device below, after it has succeeded, in order; and failed flushes.
 
-    The log and an image of the device from before the first record give every state the disk has
-    been in.
+    The log and an image of the device from before the first record give every state that the disk has been in.
     """
 
     def __init__(self, inner: Device) -> None:
@@ -78,7 +77,7 @@ class RecordingDevice(WrappingDevice):
         raise KeyError(label)
 
     def clear(self) -> None:
-        """Forget the log. The caller takes an image of the device as the new start."""
+        """Clear the log. The caller takes an image of the device as the new start."""
         self._records.clear()
 
     def write(self, offset: int, data: Buffer) -> None:
@@ -87,7 +86,7 @@ class RecordingDevice(WrappingDevice):
         self._records.append(WriteRecord(offset, bytes(data)))
 
     def flush(self) -> None:
-        """Flush, then log how it went."""
+        """Flush, then record the result."""
         try:
             self.inner.flush()
         except OSError:

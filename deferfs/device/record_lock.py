@@ -11,7 +11,7 @@ from typing import Final
 _FLOCK: Final = struct.Struct("hhqqi4x")
 """struct flock of fcntl(2): type, whence, start, length (0: to the end), pid."""
 HELD_BY_OTHERS: Final = (errno.EAGAIN, errno.EACCES)
-"""What a lock is refused with that another open file description holds; flock(2) too."""
+"""The errno of a lock that conflicts with one of another open file description; also of flock(2)."""
 
 
 def lock_range(fd: int, start: int, length: int, *, exclusive: bool) -> None:
@@ -20,5 +20,5 @@ def lock_range(fd: int, start: int, length: int, *, exclusive: bool) -> None:
 
 
 def request(start: int, length: int, *, exclusive: bool) -> bytes:
-    """The argument of fcntl(2) for it."""
+    """The argument of fcntl(2) for this lock."""
     return _FLOCK.pack(fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK, os.SEEK_SET, start, length, 0)

@@ -1,7 +1,7 @@
-"""The other ways to the same bytes: an image file, the loop devices over it, the file behind a loop device.
+"""Other ways to the same bytes: an image file, the loop devices over it, the file behind a loop device.
 
-Opening one of them holds the others too. Each opener locks the bytes of the file it ends up in (a record lock, by
-range: two partitions of one disk image are two images), and a writer of a file claims the loop devices over it.
+Opening one of them locks the others as well. Every opener locks the bytes of the underlying file (a record lock on the
+range, as two partitions of one disk image are two images), and a writer of a file claims the loop devices over it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from deferfs.errors import ImageInUseError
 
 
 def hold_relatives(fd: int, path: str, *, exclusive: bool, is_block_device: bool) -> list[int]:
-    """Lock what else leads to the bytes of the image that is open on `fd`; descriptors that hold the locks until they
-    are closed. ImageInUseError, which names the other one, when another process uses it.
+    """Lock the other ways to the bytes of the image open on `fd`. Returns descriptors that hold the locks until they
+    are closed. ImageInUseError, which names the other way, when another process uses it.
     """
     held: list[int] = []
     try:
@@ -35,13 +35,13 @@ def hold_relatives(fd: int, path: str, *, exclusive: bool, is_block_device: bool
 
 
 def _hold_files_behind(fd: int, path: str, held: list[int], *, exclusive: bool) -> None:
-    """A loop device may be over another one."""
+    """Lock the files behind a loop device, which may be stacked."""
     offset, length = 0, 0
     while (backing := backing_of(fd)) is not None:
         length = length or backing.length
         offset += backing.offset
         found = open_backing(backing, writable=exclusive)
-        if found is None:  # deleted: only a process that opened it before can hold it
+        if found is None:  # deleted: only a process that has it open already can use it
             if is_locked(backing.image):
                 raise _in_use(path, f"the file behind it, {backing.path}, is")
             return
@@ -57,7 +57,7 @@ def _lock_bytes(fd: int, offset: int, length: int, path: str, locked: str, *, ex
         if error.errno in HELD_BY_OTHERS:
             what = "a loop device over it is" if path == locked else f"the file behind it, {locked}, is"
             raise _in_use(path, what) from error
-        # a filesystem without record locks: its files are still locked whole
+        # a filesystem without record locks: its files are still locked by flock
 
 
 def _claim_loops(fd: int, path: str, held: list[int]) -> None:

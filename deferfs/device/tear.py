@@ -1,7 +1,7 @@
-"""A device with a volatile write cache: what a disk may hold after the power goes.
+"""A device with a volatile write cache: the states that a disk may have after a power failure.
 
-**Invariant:** the durable image is what the device below holds with all unflushed writes undone,
-newest first. Reads see every write at once, as on a real disk.
+**Invariant:** the durable image is the content of the device below with all unflushed writes undone, newest first.
+Reads see every write at once, as on a real disk.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,9 +12,9 @@ from deferfs.device.record import WriteRecord
 from deferfs.device.wrap import WrappingDevice
 
 Chooser = Callable[[int, int], int]
-"""`choose(index, sectors)` decides the fate of one unflushed write: the `index`-th, oldest
-first, which touches `sectors` sectors. Bit i of the answer says whether its i-th sector
-reached the disk; so 0 drops the write and -1 keeps it whole.
+"""`choose(index, sectors)` decides the fate of one unflushed write: the `index`-th, oldest first, which touches
+`sectors` sectors. Bit i of the result says whether its i-th sector reached the disk: 0 drops the write, -1 keeps it
+whole.
 """
 
 
@@ -29,10 +29,10 @@ def keep_all(index: int, sectors: int) -> int:
 
 
 def apply_torn(image: bytearray, writes: Iterable[WriteRecord], choose: Chooser) -> None:
-    """Apply to `image` what `choose` keeps of `writes`, torn at sectors, in the order given.
+    """Apply to `image` the sectors of `writes` that `choose` keeps, in the order given.
 
-    Overlapping writes may reach a disk in another order than they were made. That gives no further
-    states: what the later arrival leaves in a sector is what keeping only that write leaves.
+    Overlapping writes may reach a disk in another order than they were made. That gives no further states: keeping only
+    the write that arrived last in a sector has the same result.
     """
     for index, write in enumerate(writes):
         end = write.offset + len(write.data)
@@ -54,7 +54,7 @@ class _Unflushed:
 
 
 class TearingDevice(WrappingDevice):
-    """Keeps what it takes to undo the writes since the last flush, and makes crash images of it."""
+    """Keeps what is needed to undo the writes since the last flush, and makes crash images."""
 
     def __init__(self, inner: Device) -> None:
         super().__init__(inner)
@@ -62,13 +62,13 @@ class TearingDevice(WrappingDevice):
 
     @property
     def unflushed(self) -> tuple[WriteRecord, ...]:
-        """The writes since the last flush, oldest first. A discard is a write of what it left."""
+        """The writes since the last flush, oldest first. A discard counts as a write of the resulting bytes."""
         return tuple(entry.write for entry in self._unflushed)
 
     def write(self, offset: int, data: Buffer) -> None:
         """Write to the volatile cache."""
         before = self.inner.read(offset, len(data))
-        # Noted first: a write that fails half way may still have reached the disk in part.
+        # Noted first: a write that fails may have reached the disk in part.
         self._unflushed.append(_Unflushed(WriteRecord(offset, bytes(data)), before))
         self.inner.write(offset, data)
 
@@ -89,10 +89,10 @@ class TearingDevice(WrappingDevice):
         return self.crash(keep_none)
 
     def crash(self, choose: Chooser) -> bytes:
-        """An image that the disk may hold if the power went now. The device is not disturbed.
+        """A possible image after a power failure at this moment. The device is not changed.
 
-        It is the state of the last flush plus the sectors of later writes that `choose` keeps. With
-        a chooser that answers the same to the same questions, the image is the same.
+        It is the state of the last flush plus the sectors of later writes that `choose` keeps. The image is
+        deterministic if the chooser is.
         """
         image = bytearray(self.inner.read(0, self.inner.size))
         for entry in reversed(self._unflushed):

@@ -6,9 +6,9 @@ from deferfs.device.base import Buffer, Device
 
 
 class WrappingDevice:
-    """Passes every request on to `inner`. A subclass overrides what it has an interest in.
+    """Passes every request on to `inner`. A subclass overrides the ones it intercepts.
 
-    `writev` goes through `write`, so that a wrapper sees every write, as one request, in one place.
+    `writev` goes through `write`, so that a wrapper handles every write, as one request, in one method.
     """
 
     def __init__(self, inner: Device) -> None:
@@ -50,7 +50,7 @@ class WrappingDevice:
         self.inner.flush()
 
     def discard(self, offset: int, length: int) -> None:
-        """Tell that a range is not needed."""
+        """Declare a range unused."""
         self.inner.discard(offset, length)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The scenarios there are, found by the names of their modules."""
+"""The available scenarios, found by the names of their modules."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PACKAGE: Final = "deferfs.measure.scenarios"
 
 
 def find_scenarios(packages: Iterable[str] = (PACKAGE,)) -> dict[str, Scenario]:
-    """All scenarios by name, sorted. A module whose name begins with an underscore is none, nor is one without
-    `SCENARIO`: it is a part of others.
+    """All scenarios by name, sorted. Modules whose name begins with an underscore, or without `SCENARIO`, are parts of
+    others.
     """
     found: dict[str, Scenario] = {}
     for package in packages:
@@ -27,7 +27,7 @@ def find_scenarios(packages: Iterable[str] = (PACKAGE,)) -> dict[str, Scenario]:
 
 
 def find(name: str, scenarios: dict[str, Scenario]) -> Scenario:
-    """The scenario called `name`. UsageError that names those there are."""
+    """The scenario called `name`. UsageError that lists the available ones."""
     try:
         return scenarios[name]
     except KeyError:

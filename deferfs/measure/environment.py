@@ -1,4 +1,4 @@
-"""What this machine lets a benchmark do, found out before anything starts."""
+"""What this machine supports of a benchmark, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from deferfs.measure.host.cgroup import CGROUP_ROOT, Hierarchy, MemoryCgroup, fi
 
 
 def usable_hierarchy(limit_bytes: int, root: Path = CGROUP_ROOT) -> tuple[Hierarchy | None, str]:
-    """The hierarchy for a memory cgroup of this size, tried out; or None and one line that says
-    what is missing.
+    """The hierarchy for a memory cgroup of this size, checked by making one; or None and one line that says what is
+    missing.
     """
     missing = "what needs one is not run, or without a memory limit"
     hierarchy = find_hierarchy(root)
@@ -28,7 +28,7 @@ def usable_hierarchy(limit_bytes: int, root: Path = CGROUP_ROOT) -> tuple[Hierar
 
 
 def missing_for_mounts(device: Path = Path("/dev/fuse")) -> str:
-    """What this machine lacks for mounting anything, in one line; empty if nothing."""
+    """What this machine lacks for mounts, in one line; empty if nothing."""
     if not device.exists():
         return f"{device} is missing; load the fuse module"
     if not os.access(device, os.R_OK | os.W_OK):

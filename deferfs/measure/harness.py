@@ -1,9 +1,9 @@
-"""The harness: runs scenarios, and holds their sides against each other.
+"""The harness: runs scenarios, and compares their sides.
 
-What this machine lacks is asked first, said at once, and the rest is done. Then for each scenario: prepare once;
-one warm-up pass, which is discarded; then pair after pair, each with one pass of every side, in an order
-that a seed shuffles. A closed loop and an open one are passes of their own. An interrupt ends the measuring wherever it
-is; what is finished becomes the report, and nothing is left behind.
+Requirements that this machine lacks are reported at once, and the rest is run. For each scenario: prepare once; one
+warm-up pass, which is discarded; then pair after pair, each with one pass of every side, in an order shuffled by a
+seed. The closed and the open loop have separate passes. An interrupt ends the measurement at any point; finished passes
+become the report, and everything is removed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from deferfs.measure.scenario import Ask, Loop, Pass, Prepared, Scenario, Side, 
 from deferfs.measure.stats.comparing import compare_all, is_busy, resample
 
 SATURATED_FRACTION: Final = 0.9
-"""A series that did less than this part of what was due could not keep its pace."""
+"""A series that completed less than this fraction of the operations due could not keep the pace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One scenario to run with one set of parameters. `pairs` None: as many as the scenario has in a short run.
-    `disk`: the preset of the slow disk. `loops`: those of the scenario's that are run; None: all.
+    """One scenario to run with one set of parameters. `pairs` None: as many as in a short run of the scenario. `disk`:
+    the preset of the slow disk. `loops`: which of the scenario's to run; None: all.
     """
 
     scenario: Scenario
@@ -50,8 +50,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What all plans of a run have in common. `scratch`: the directory in which each gets one of its own. `load`: makes
-    what watches the processors (for tests)."""
+    """The settings shared by all plans of a run. `scratch`: the parent of each plan's directory. `load`: makes the
+    observer of the processors (for tests)."""
 
     scratch: Path
     seed: int
@@ -65,7 +65,7 @@ class Conditions:
 
 @dataclass(slots=True)
 class Collected:
-    """What there is of one plan so far."""
+    """The results of one plan so far."""
 
     plan: Plan
     sides: list[Side]
@@ -80,7 +80,7 @@ class Collected:
 
 
 def run(plans: Sequence[Plan], conditions: Conditions) -> Report:
-    """Run all plans, as far as this machine and the user let them be run."""
+    """Run all plans that this machine can run, until the user interrupts."""
     collected = [_ask_what_is_missing(plan, conditions) for plan in plans]
     interrupted = False
     begun: list[Collected] = []
@@ -96,7 +96,7 @@ def run(plans: Sequence[Plan], conditions: Conditions) -> Report:
 
 
 def report_on(collected: Sequence[Collected], conditions: Conditions, *, interrupted: bool = False) -> Report:
-    """The report of what there is."""
+    """The report of the results so far."""
     results = [_result(one, conditions) for one in collected]
     return Report(
         schema=SCHEMA,
@@ -111,7 +111,7 @@ def report_on(collected: Sequence[Collected], conditions: Conditions, *, interru
 
 
 def _notes(collected: Sequence[Collected], results: Sequence[Result]) -> list[str]:
-    """All observations, but for what a sentence says already."""
+    """All observations, except those contained in a sentence."""
     said = {sentence for result in results for sentence in result.sentences}
     notes = dict.fromkeys(note for one in collected for note in observations(one))
     return [note for note in notes if note.partition(": ")[2] not in said]
@@ -131,7 +131,7 @@ def _ask_what_is_missing(plan: Plan, conditions: Conditions) -> Collected:
 
 
 def sides_of_aa(sides: Sequence[Side]) -> list[Side]:
-    """The one side that an A/A run is of: the first deferred one, or else the first."""
+    """The one side of an A/A run: the first deferred one, or else the first."""
     return [side for side in sides if side.role == "deferred"][:1] or list(sides[:1])
 
 
@@ -168,7 +168,7 @@ def _sweep(scratch: Path, conditions: Conditions) -> None:
 
 
 def _give_up(one: Collected, sides: Sequence[Side], problem: str, conditions: Conditions) -> None:
-    """The rest of the run goes on without `sides`."""
+    """Skip `sides` in the rest of the run."""
     words = "; ".join(side.words for side in sides)
     line = f"{one.plan.scenario.name}: gave up on {words}: {problem}"
     conditions.tell(line)
@@ -177,7 +177,7 @@ def _give_up(one: Collected, sides: Sequence[Side], problem: str, conditions: Co
 
 
 def _words(problem: Exception) -> str:
-    """An error of the system without its number: `/mnt/x: No space left on device`."""
+    """A system error without its number: `/mnt/x: No space left on device`."""
     if isinstance(problem, OSError) and problem.strerror:
         return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
     return str(problem)
@@ -193,8 +193,8 @@ class _Passes:
         self._taken = 0.0
 
     def do_all(self) -> None:
-        """The warm-up, then all pairs of each kind of loop. One side is warmed up: each pass has a fresh copy of its
-        image and a mount of its own, so that only the programs and the harness are carried over, which all share."""
+        """The warm-up, then all pairs of each loop. Only one side is warmed up: each pass has a fresh copy of its image
+        and its own mount, so that nothing but the programs and the harness stays warm, which all sides share."""
         scenario, plan = self._one.plan.scenario, self._one.plan
         pairs = plan.pairs or scenario.pairs
         if self._conditions.aa:
@@ -272,7 +272,7 @@ def _aa(one: Collected, conditions: Conditions) -> list[Resampled]:
 
 
 def _refused(results: Sequence[Result], collected: Sequence[Collected]) -> bool:
-    """Whether company on the machine cost a verdict."""
+    """Whether load by other programs prevented a verdict."""
     if any(comparison.verdict == "machine too busy" for result in results for comparison in result.comparisons):
         return True
     passes = [done for one in collected for done in one.passes]
@@ -280,7 +280,7 @@ def _refused(results: Sequence[Result], collected: Sequence[Collected]) -> bool:
 
 
 def observations(one: Collected) -> list[str]:
-    """What a reader of the numbers must know about the passes of a plan, one line each."""
+    """Facts about the passes of a plan that a reader of the numbers must know, one line each."""
     name = one.plan.scenario.name
     notes = [f"{name}: {line}: not run" for line in _grouped_missing(one)]
     notes += one.problems
@@ -298,7 +298,7 @@ def observations(one: Collected) -> list[str]:
 
 
 def _grouped_missing(one: Collected) -> list[str]:
-    """Reason by reason, the sides that it keeps from running."""
+    """The sides that cannot run, by reason."""
     given_up = set(one.problems)
     lines: dict[str, list[str]] = {}
     for side in one.sides:

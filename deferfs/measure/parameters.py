@@ -12,7 +12,7 @@ from deferfs.measure.scenario import Scenario
 
 
 def make_parameters(scenario: Scenario, settings: Iterable[str]) -> msgspec.Struct:
-    """The parameters of a short run, changed by `settings`. UsageError that says what there is to set."""
+    """The parameters of a short run, changed by `settings`. UsageError that lists the existing parameters."""
     defaults = scenario.parameters()
     values: dict[str, Any] = {}
     for setting in settings:
@@ -35,7 +35,7 @@ def has_parameter(scenario: Scenario, name: str) -> bool:
 
 
 def _value(scenario: str, setting: str, kind: Any, text: str) -> Any:
-    """`text` as what the field is; a comma separates the items of a tuple or list."""
+    """Convert `text` to the type of the field; commas separate the items of a tuple or list."""
     plural = any(getattr(part, "__origin__", part) in (tuple, list) for part in (kind, *get_args(kind)))
     try:
         return msgspec.convert(text.split(",") if plural else text, kind, strict=False)

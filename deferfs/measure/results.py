@@ -1,6 +1,6 @@
-"""The result of `deferfs bench`, as `--json` writes it. `docs/benchmarking.md` describes every field.
+"""The result of `deferfs bench`, as written by `--json`. `docs/benchmarking.md` describes every field.
 
-A change that a reader of the file would notice changes `SCHEMA`.
+A change visible to a reader of the file needs a new `SCHEMA`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCHEMA: Final = "deferfs-bench/2"
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Where it was run."""
+    """The machine of a run."""
 
     kernel: str
     cpus: int
@@ -30,12 +30,12 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """One measure of two sides: `numerator` divided by `denominator` (names of sides), so above 1 the denominator is
+    """One measure of two sides: `numerator` divided by `denominator` (names of sides): above 1 the denominator is
     faster.
 
-    `ratio` is None where there is no pair of which both passes have the measure. `faster` names the faster side where
-    the verdict is `faster`. `pairs_used` are those that the ratio is of; `pairs_busy` and `pairs_unfinished` were left
-    out because other programs used the processors, or because a pass did not finish.
+    `ratio` is None when in no pair both passes have the measure. `faster` names the faster side if the verdict is
+    `faster`. `pairs_used` have entered the ratio; `pairs_busy` and `pairs_unfinished` were left out because other
+    programs used the processors, or because a pass did not finish.
     """
 
     measure: Measure
@@ -50,8 +50,8 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 class Resampled(msgspec.Struct, frozen=True):
-    """An A/A run of one measure: in how many of `of` random pairings of the passes of one side with each other the
-    verdict was `no difference`.
+    """An A/A run of one measure: in `no_difference` of `of` random pairings of passes of the same side the verdict was
+    `no difference`.
     """
 
     measure: Measure
@@ -62,8 +62,8 @@ class Resampled(msgspec.Struct, frozen=True):
 class Result(msgspec.Struct, frozen=True):
     """One scenario with one set of parameters.
 
-    `missing`: side -> why it could not be run. `disk`: the preset of the slow disk. `passes`: in the order they were
-    done, without the warm-up. `aa`: filled by an A/A run, which has no comparisons.
+    `missing`: side -> why it could not be run. `disk`: the preset of the slow disk. `passes`: in the order in which
+    they were run, without the warm-up. `aa`: filled by an A/A run, which has no comparisons.
     """
 
     scenario: str
@@ -79,7 +79,7 @@ class Result(msgspec.Struct, frozen=True):
     aa: list[Resampled] = []
 
     def of_side(self, name: str, loop: Loop | None = None) -> list[Pass]:
-        """The passes of one side, in order of the pairs; of one kind, or of both."""
+        """The passes of one side, in order of the pairs; of one loop, or of both."""
         found = [one for one in self.passes if one.side == name and loop in (None, one.loop)]
         return sorted(found, key=lambda one: one.pair)
 
@@ -93,8 +93,8 @@ class Result(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """Everything about one run of `deferfs bench`.
 
-    `created`: ISO 8601, UTC. `busy`: others used the processors so much that some comparison has no verdict.
-    `notes`: lines that a reader must know. `interrupted`: not everything that was asked for is here.
+    `created`: ISO 8601, UTC. `busy`: other programs used the processors so much that some comparison has no verdict.
+    `notes`: lines that a reader must know. `interrupted`: the run was not completed.
     """
 
     schema: str
@@ -113,7 +113,7 @@ def encode_report(report: Report) -> bytes:
 
 
 def decode_report(data: bytes, name: str) -> Report:
-    """The report in a file called `name`. UsageError when it is none, or one of another version."""
+    """The report in a file called `name`. UsageError when it is no report, or has another version."""
     try:
         head = msgspec.json.decode(data)
     except msgspec.DecodeError as error:
@@ -126,7 +126,7 @@ def decode_report(data: bytes, name: str) -> Report:
     try:
         return msgspec.json.decode(data, type=Report)
     except (msgspec.ValidationError, DeferfsError) as error:
-        raise UsageError(f"{name}: not as its schema {SCHEMA} has it: {error}") from error
+        raise UsageError(f"{name}: does not match its schema {SCHEMA}: {error}") from error
 
 
 def json_schema() -> dict[str, Any]:
@@ -135,5 +135,5 @@ def json_schema() -> dict[str, Any]:
 
 
 def series_names(passes: Sequence[Pass]) -> list[str]:
-    """All series of some passes, in the order in which they come up."""
+    """All series of some passes, in order of appearance."""
     return list(dict.fromkeys(name for one in passes for name in one.series))

@@ -1,4 +1,4 @@
-"""What a scenario is, and what one pass of it gives.
+"""The interface of a scenario, and the result of one pass.
 
 A scenario isolates one mechanism. It names its *sides*, which do the same work on the same disk and differ in one
 thing, and the *measures* by which sides are compared. One of the sides is the floor: the same work with nothing to
@@ -22,11 +22,11 @@ from deferfs.measure.host.cgroup import Hierarchy
 from deferfs.measure.stats.histogram import Histogram
 
 Role = Literal["inline", "deferred", "floor", "kernel"]
-"""What a side stands for. The headline ratio is inline / deferred; every side may be held against the floor. A
-`kernel` side is another filesystem, shown beside them."""
+"""The role of a side. The headline ratio is inline / deferred; every side may be compared with the floor. A `kernel`
+side is another filesystem, shown beside them."""
 Loop = Literal["closed", "open"]
-"""`closed`: each operation starts when the one before has ended; the time of the whole pass counts, all debts
-included. `open`: operations are due at fixed times; the latency of each counts, from when it was due."""
+"""`closed`: each operation starts when the one before has ended; the time of the whole pass counts, including all
+cleanups. `open`: operations are due at fixed times; the latency of each counts, from when it was due."""
 Outcome = Literal["finished", "oom-killed", "unfinished"]
 """How a pass ended. An OOM kill of the workload is a result, not a failure of the run."""
 
@@ -39,7 +39,7 @@ class Ask(Protocol):
 
 
 class Side(msgspec.Struct, frozen=True):
-    """One side of a comparison. `words` is how a sentence names it: "deferfs, inline"."""
+    """One side of a comparison. `words`: its name in sentences, "deferfs, inline"."""
 
     name: str
     words: str
@@ -48,8 +48,8 @@ class Side(msgspec.Struct, frozen=True):
 
 class Measure(msgspec.Struct, frozen=True):
     """What is compared. `statistic` is a percentile label of `PERCENTILES` of the latencies in `series`, or `value`:
-    the counter (or `seconds`) that `series` names. Less is better, always. `words`: the operation or the value, as a
-    sentence has it ("an operation that needed memory").
+    the counter (or `seconds`) that `series` names. Less is always better. `words`: the operation or the value in
+    sentences ("an operation that needed memory").
     """
 
     series: str
@@ -64,8 +64,8 @@ PERCENTILES: Final = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 class Series(msgspec.Struct, frozen=True):
     """The latencies of one kind of operation in one pass, in ns.
 
-    `due`: how many operations the pace asked for (for a closed loop: how many there were). `failed`: those that
-    ended in an error, which are not among the latencies.
+    `due`: operations that the pace asked for (in a closed loop: their number). `failed`: those that ended in an error,
+    which are not among the latencies.
     """
 
     latency: Histogram
@@ -74,8 +74,8 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Stall(msgspec.Struct, frozen=True):
-    """One long wait, and where the task stood: `stack` is the kernel stack (innermost first) seen most often in it,
-    `samples` how often the stack was read. Empty where no stack may be read.
+    """One long wait, and where the task was: `stack` is its most frequent kernel stack (innermost first), `samples` the
+    number of samples. Empty when stacks cannot be read.
     """
 
     series: str
@@ -85,7 +85,7 @@ class Stall(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """How often a pass waited for one cause, and how long together and at most, in ns."""
+    """Waits of a pass for one cause: number, total and longest, in ns."""
 
     count: int
     total_ns: int
@@ -97,8 +97,8 @@ class Pass(msgspec.Struct, frozen=True):
 
     `seconds`: the whole work, until nothing is owed. `counters`: named with their unit at the end (`_bytes`,
     `_seconds`, `_ns`, `_total`). `waits`: by cause. `broken`: promises that were not kept, one line each; the run then
-    ends in 1. `foreign_cpu_fraction`: the part of all processors that went to
-    processes which do not belong to the pass; the harness fills it in, as it does `pair`.
+    exits with 1. `foreign_cpu_fraction`: the fraction of all processors used by processes that do not belong to the
+    pass; filled in by the harness, as is `pair`.
     """
 
     side: str
@@ -116,12 +116,12 @@ class Pass(msgspec.Struct, frozen=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """What the harness gives to a scenario.
+    """The context that the harness provides to a scenario.
 
     `scratch`: an empty directory for images and mountpoints, removed afterwards. `disk`: the name of a preset of
-    `deferfs.measure.slow_disk`. `hierarchy`: where memory cgroups can be made, None where none can. `tell`: one line
-    of progress. `own`: reports a process that belongs to the pass (a daemon, a disk), so that its processor time is
-    not taken for somebody else's.
+    `deferfs.measure.slow_disk`. `hierarchy`: where memory cgroups can be made, or None. `tell`: prints one line of
+    progress. `own`: reports a process that belongs to the pass (a daemon, a disk), so that its processor time does not
+    count as foreign.
     """
 
     scratch: Path
@@ -134,22 +134,22 @@ class Surroundings(msgspec.Struct, frozen=True):
 
 
 class Prepared(Protocol):
-    """A scenario whose images are made."""
+    """A scenario whose images have been made."""
 
     def perform(self, side: Side, loop: Loop, number: int) -> Pass:
-        """One pass of `side`, from the same state each time. `number` counts passes and may seed what is random, the
-        same for all sides of a pair. Nothing that the pass made is left, whatever happens.
+        """One pass of `side`, from the same state each time. `number` counts passes and may be a random seed, the same
+        for all sides of a pair. The pass must remove everything it made, in any case.
         """
 
 
 class Scenario(Protocol):
     """One mechanism, isolated.
 
-    `parameters` is a msgspec struct whose defaults are those of a short run; `--set NAME=VALUE` changes a field. One
-    called `target` is set by `--target DIR`.
+    `parameters` is a msgspec struct whose defaults are those of a short run; `--set NAME=VALUE` changes a field. A
+    field called `target` is set by `--target DIR`.
 
-    A scenario may have two more attributes: `disk`, the slow disk that it wants (a preset, or key=value words; empty:
-    it uses none), and `warm_up`, False where a pass that is discarded would cost more than it brings.
+    A scenario may have two more attributes: `disk`, the slow disk that it needs (a preset, or key=value words; empty:
+    none), and `warm_up`, False when a discarded pass would cost more than it brings.
     """
 
     name: str
@@ -162,18 +162,18 @@ class Scenario(Protocol):
     """Pairs of a short run."""
 
     def sweep(self, parameters: Any) -> Sequence[msgspec.Struct]:
-        """The points of a `--full` run."""
+        """The parameter sets of a `--full` run."""
 
     def sides(self, parameters: Any) -> Sequence[Side]:
-        """All sides, whether this machine can run them or not."""
+        """All sides, including those that this machine cannot run."""
 
     def missing(self, side: Side, parameters: Any) -> str:
-        """One line that says what this machine lacks for `side`; empty when it can be run. Must be quick: it is
-        asked before anything starts.
+        """One line that says what this machine lacks for `side`; empty when nothing. Must be quick: it is called before
+        anything starts.
         """
 
     def prepared(self, parameters: Any, surroundings: Surroundings) -> AbstractContextManager[Prepared]:
-        """Make what all passes start from, once; and remove it."""
+        """Make the initial state of all passes, once; remove it at the end."""
 
     def sentences(self, passes: Sequence[Pass], parameters: Any) -> list[str]:
-        """What the passes say that no ratio says, one sentence each; may be empty."""
+        """Results that no ratio expresses, one sentence each; may be empty."""

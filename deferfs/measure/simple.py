@@ -1,4 +1,4 @@
-"""Scenarios whose passes share nothing, so that one function says all: a fresh filesystem for each pass, or none."""
+"""Scenarios whose passes share nothing, defined by one function: with a fresh filesystem for each pass, or without."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from deferfs.measure.environment import missing_for_mounts
 from deferfs.measure.scenario import Loop, Measure, Pass, Side, Surroundings
 
 ONLY: tuple[Side, ...] = (Side("deferred", "deferfs", "deferred"),)
-"""The sides of a scenario that compares nothing: it holds deferfs to what is promised."""
+"""The sides of a scenario that compares nothing, but checks promises of deferfs."""
 
 
 def missing_for_any(side: Side, parameters: Any) -> str:
-    """What a machine needs for any mount."""
+    """What this machine lacks for any mount."""
     return missing_for_mounts()
 
 
@@ -39,7 +39,7 @@ class SimpleScenario:
     disk: str = ""
 
     def sweep(self, parameters: Any) -> Sequence[msgspec.Struct]:
-        """There is one point."""
+        """There is one parameter set."""
         return [parameters]
 
     def sides(self, parameters: Any) -> Sequence[Side]:
@@ -52,11 +52,11 @@ class SimpleScenario:
 
     @contextmanager
     def prepared(self, parameters: Any, surroundings: Surroundings) -> Iterator[_Work]:
-        """Nothing is made before."""
+        """No-op."""
         yield _Work(self, parameters, surroundings)
 
     def sentences(self, passes: Sequence[Pass], parameters: Any) -> list[str]:
-        """What the passes say."""
+        """The scenario's own sentences."""
         return self.tell(passes, parameters)
 
 

@@ -166,7 +166,7 @@ class Inode:
             return _U64.size
         return 0
 
-    def room(self) -> int:
+    def inline_capacity(self) -> int:
         """Inline bytes that data may take beside the xattrs."""
         return INLINE_BYTES - len(self.xattrs)
 

@@ -50,14 +50,14 @@ class XattrBlock:
         self.next = following
 
     @staticmethod
-    def room(fmt: Format) -> int:
+    def payload_max(fmt: Format) -> int:
         """Payload bytes of one block."""
         return fmt.block_size - HEADER_BYTES - _NEXT.size
 
     @classmethod
     def decode(cls, fmt: Format, address: int, data: bytes) -> XattrBlock:
         owner, count, _ = fmt.open_header(address, data, cls.MAGIC)
-        if count > cls.room(fmt):
+        if count > cls.payload_max(fmt):
             raise CorruptionError(f"block {address}: damaged xattr block")
         at = HEADER_BYTES + _NEXT.size
         return cls(owner, data[at : at + count], _NEXT.unpack_from(data, HEADER_BYTES)[0])

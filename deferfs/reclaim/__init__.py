@@ -1,9 +1,9 @@
 """Reclaim that never blocks: references, states, the in-core inode cache, evict policies, inodegc.
 
 Nothing here waits. The sources of eviction (FORGET, RELEASE, direct reclaim, unmount) call the cache; a policy
-decides who waits for the inactivation that follows; a driver runs it.
+decides which task waits for the inactivation that follows; a driver runs it.
 
-What is exported here is for any FUSE daemon, and needs neither pyfuse3, trio nor the store: `docs/reclaim-library.md`.
+The names exported here suit any FUSE daemon, and need neither pyfuse3, trio nor the store: `docs/reclaim-library.md`.
 The inactivation of deferfs itself is in `deferfs.volume.inactivation`; another filesystem has its own.
 """
 

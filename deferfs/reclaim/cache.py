@@ -1,10 +1,10 @@
-"""The in-core inode cache: who is known, how often, and what happens when nobody is interested any more.
+"""The in-core inode cache: lookup counts, references, the LRU list of idle inodes, and the shrinker.
 
 **Invariants**
 - `table` holds every in-core inode that is not FREED, by number.
 - LIVE exactly when `active` > 0; IDLE exactly when on `lru`.
-- Everything is synchronous. What needs inactivation is *returned* to the caller (or moved by the shrinker to `due`),
-  and the evict policy places it; nothing in here can wait.
+- Everything is synchronous. An inode that needs inactivation is *returned* to the caller (by the shrinker: in `due`),
+  and the evict policy places it; nothing in this module can wait.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from deferfs.reclaim.inode import ActiveReference, InCoreInode, PassiveReference
 from deferfs.reclaim.states import State
 
 _PLACES = 64
-"""For a cache whose owner does not say how much may be owed."""
+"""Default size of the debt table, for a cache created without one."""
 
 
 def _nothing(ino: int) -> None:
-    """Nothing else is kept for an inode."""
+    """Default of `on_freed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class InodeStatistics:
-    """Gauges by state, and totals since the mount."""
+    """Gauges by state, and totals since mount."""
 
     cached: int
     active: int
@@ -48,25 +48,25 @@ class InodeCache:
 
     def __init__(self, debts: TimeDebts | None = None) -> None:
         self.debts = TimeDebts(_PLACES) if debts is None else debts
-        """What linked inodes owe that are not in core any more."""
+        """Access times owed by linked inodes that have left core."""
         self.table: dict[int, InCoreInode] = {}
         self.highest = 0
-        """The most in-core inodes that there have been."""
+        """High-water mark of in-core inodes."""
         self.lru: OrderedDict[int, InCoreInode] = OrderedDict()
         self.on_freed: Callable[[int], None] = _nothing
         """Called with the number of each inode that leaves the table."""
         self.pending_blocks = 0
         """Blocks that queued and running inactivations of orphans will free."""
         self.held_orphans = 0
-        """Orphans that somebody still holds: live, without a name."""
+        """Unlinked inodes that still have an active reference."""
         self.freed_total = 0
         self.inactivated_total = 0
-        """By whomever: a worker, or inline by who evicted it."""
+        """Inactivations completed, by workers or inline."""
         self.cancelled_total = 0
         self.anomalies: Counter[str] = Counter()
         """Malformed traffic: forgets of unknown inodes, more forgets than lookups."""
         self.alone: dict[int, int] = {}
-        """FORGETs to come for names that were listed without an inode."""
+        """By number, FORGETs to come for directory entries that were listed without a usable inode."""
 
     @property
     def bytes(self) -> int:
@@ -102,7 +102,7 @@ class InodeCache:
             self.held_orphans += inode.orphan
 
     def lookup(self, ino: int, generation: int, count: int = 1) -> InCoreInode:
-        """The kernel was told of the inode `count` times."""
+        """Count `count` lookups of an inode that is being returned to the kernel."""
         inode = self.table.get(ino)
         if inode is not None and inode.state is State.LIVE:
             inode.lookups += count
@@ -120,13 +120,13 @@ class InodeCache:
         return ActiveReference(self, inode)
 
     def try_activate(self, inode: InCoreInode) -> ActiveReference | None:
-        """Active again, unless the inode is an orphan that nobody holds, or on its way out."""
+        """Take an active reference, unless the inode is an orphan without one, or being freed (None)."""
         if inode.state is not State.LIVE and (inode.orphan or inode.state in (State.RECLAIMABLE, State.FREED)):
             return None
         return self.hold(inode.ino, inode.generation)
 
     def forget(self, ino: int, count: int) -> InCoreInode | None:
-        """The kernel dropped `count` lookups. Returns the inode when that leaves an inactivation to be placed."""
+        """The kernel dropped `count` lookups. Returns the inode when it must now be inactivated."""
         if self.alone:
             count -= self._forget_alone(ino, count)
             if not count:
@@ -143,15 +143,16 @@ class InodeCache:
         return self.deactivate(inode, lookups=count)
 
     def listed_alone(self, ino: int) -> None:
-        """The kernel was told of a name whose inode cannot be used, and will send one FORGET for it. It is told apart
-        from lookups of an inode that gets the number later, in whichever order the FORGETs come: the sum is right, and
-        an inode is never let go of early.
+        """A directory entry whose inode cannot be used was listed; the kernel will send one FORGET for it.
+
+        It is counted apart from lookups of an inode that gets the number later. The order of the FORGETs does not
+        matter: the sum is right, and no inode is released early.
         """
         if ino:
             self.alone[ino] = self.alone.get(ino, 0) + 1
 
     def _forget_alone(self, ino: int, count: int) -> int:
-        """How many of `count` FORGETs are for names without an inode."""
+        """How many of `count` FORGETs are for entries without a usable inode."""
         known = self.alone.get(ino, 0)
         if known > count:
             self.alone[ino] = known - count
@@ -160,7 +161,7 @@ class InodeCache:
         return min(known, count)
 
     def deactivate(self, inode: InCoreInode, *, lookups: int = 0, tokens: int = 0) -> InCoreInode | None:
-        """Drop active references; the inode when it must now be inactivated, else None."""
+        """Drop active references. Returns the inode when it must now be inactivated, else None."""
         inode.lookups -= lookups
         inode.active_tokens -= tokens
         assert inode.lookups >= 0 and inode.active_tokens >= 0
@@ -186,12 +187,12 @@ class InodeCache:
         if not inode.passive:
             self._gone(inode)
 
-    # --- what operations tell ---
+    # --- notifications from operations ---
     def orphaned(
         self, ino: int, generation: int, blocks: int, extents: int = 0, *, slot: int = -1, parent: int = 0
     ) -> InCoreInode | None:
-        """The inode lost its last name, in directory `parent`, and holds `blocks` in some `extents`; `slot` is its
-        place in the orphan table. Returns it when nobody holds it, so that it must be inactivated at once."""
+        """The inode lost its last name, in directory `parent`; it holds `blocks` in about `extents` extents; `slot` is
+        its slot in the orphan table. Returns it when it has no active reference and must be inactivated at once."""
         inode = self.table.get(ino)
         if inode is None:
             inode = self._new(ino, generation)
@@ -218,33 +219,32 @@ class InodeCache:
         return inode
 
     def _descend(self, inode: InCoreInode, parent: int) -> None:
-        """Note under a passive reference where the name was, for a flush of what was below a directory."""
+        """Remember the parent, under a passive reference, so that a flush below a directory finds the orphan."""
         above = self.table.get(parent)
         if above is not None and inode.parent is None:
             inode.parent = above
             above.passive += 1
 
     def orphan_holds(self, ino: int, blocks: int) -> None:
-        """An orphan that somebody has open was written to or cut off: it holds `blocks` now."""
+        """An open orphan was written to or truncated: it now holds `blocks`."""
         inode = self.table.get(ino)
         if inode is not None and inode.orphan and inode.state is State.LIVE:
             inode.pending_blocks = min(blocks, ORPHAN_BLOCKS_MAX)
 
     def unpaid(self, ino: int, generation: int) -> InCoreInode:
-        """A debt that could not be paid with those beside it comes back into core, to be inactivated by itself."""
+        """Bring back into core an inode whose debt could not be written with its table block, to be inactivated."""
         inode = self._new(ino, generation)
         inode.move(State.NEED_INACTIVE)
         return inode
 
-    # --- orphans that the orphan table alone remembers ---
+    # --- orphans that only the orphan table records ---
     def leave_to_table(self, inode: InCoreInode) -> None:
-        """A due orphan leaves memory: its slot in the orphan table tells all that is needed. What it holds stays
-        pending."""
+        """Evict a due orphan: its slot in the orphan table has all that is needed. Its blocks stay pending."""
         inode.move(State.RECLAIMABLE)
         self._free(inode)
 
     def reload(self, ino: int, generation: int, slot: int, blocks: int) -> InCoreInode:
-        """It comes back, due as it was; `blocks`, which it holds, are pending already."""
+        """Bring back an orphan evicted by `leave_to_table`, due for cleanup; its `blocks` are pending already."""
         inode = self._new(ino, generation)
         inode.orphan = inode.reloaded = True
         inode.slot = slot
@@ -252,13 +252,13 @@ class InodeCache:
         inode.move(State.NEED_INACTIVE)
         return inode
 
-    # --- the inactivation's side ---
+    # --- called by the inactivation ---
     def begin(self, inode: InCoreInode) -> bool:
-        """Start inactivating; False when somebody made the inode live again meanwhile."""
+        """Start inactivating; False when the inode has become live again."""
         if inode.state not in (State.NEED_INACTIVE, State.QUEUED):
             return False
         if inode.waiting and inode.queue is not None:
-            inode.queue.leave(inode)  # made live and due again after it was taken: it waits a second time
+            inode.queue.leave(inode)  # it became live and due again after it was taken, and was queued a second time
         inode.move(State.INACTIVATING)
         return True
 
@@ -271,7 +271,7 @@ class InodeCache:
         return True
 
     def interrupt(self, inode: InCoreInode) -> bool:
-        """The inactivation left off between two transactions: due again. False when the inode is live again."""
+        """The inactivation was stopped between two transactions: due again. False when the inode is live again."""
         if inode.state is not State.INACTIVATING:
             return False
         inode.move(State.NEED_INACTIVE)
@@ -282,14 +282,14 @@ class InodeCache:
         inode.move(State.QUARANTINED)
 
     def readmit(self, inode: InCoreInode) -> None:
-        """Out of quarantine: the inactivation is to be tried again."""
+        """Take out of quarantine, due for another attempt."""
         inode.failures = 0
         inode.move(State.NEED_INACTIVE)
         if inode.orphan:
             self.pending_blocks += inode.pending_blocks
 
     def finish(self, inode: InCoreInode) -> None:
-        """Inactivation is done: the memory goes, unless somebody looked the inode up meanwhile."""
+        """Inactivation is done: free the in-core inode unless it has been looked up meanwhile."""
         if inode.state is State.INACTIVATING:
             self._unpend(inode)
             inode.move(State.RECLAIMABLE)
@@ -297,7 +297,7 @@ class InodeCache:
             self.inactivated_total += 1
 
     def freed(self, inode: InCoreInode, blocks: int) -> None:
-        """A step of the inactivation has freed these blocks: they are not pending any more, but free."""
+        """A step of the inactivation has freed `blocks`: they are no longer pending."""
         blocks = min(blocks, inode.pending_blocks)
         inode.pending_blocks -= blocks
         self.pending_blocks -= blocks
@@ -315,8 +315,8 @@ class InodeCache:
         self._gone(inode)
 
     def _gone(self, inode: InCoreInode) -> None:
-        """Nobody refers to a freed inode any more: it lets go of the directory it was in, and may have been the last to
-        refer to that one. Until then whatever was deleted below finds its way up through it."""
+        """Drop the reference of an unreferenced freed inode to its parent directory, which may be freed in turn. Until
+        then `parent` chains lead from orphans to all deleted directories above them."""
         while not inode.passive and inode.state is State.FREED:
             above, inode.parent = inode.parent, None
             if above is None:
@@ -326,11 +326,11 @@ class InodeCache:
 
     # --- the shrinker ---
     def shrink(self, wanted_bytes: int, due_max: int, *, defer: bool = False) -> tuple[int, list[InCoreInode]]:
-        """Drop idle inodes, coldest first, until `wanted_bytes` are free or `due_max` of them turned out to need
-        inactivation: (bytes freed, those, moved to NEED_INACTIVE for the policy).
+        """Evict idle inodes, coldest first, until `wanted_bytes` are free or `due_max` of them need inactivation.
+        Returns bytes freed, and the latter, in state NEED_INACTIVE, for the policy.
 
-        With `defer` those that owe no more than an access time leave it in `debts` and are gone; they stay as they
-        are while that is full.
+        With `defer`, inodes that owe only an access time leave it in `debts` and are freed; when `debts` is full they
+        stay idle.
         """
         freed = 0
         due: list[InCoreInode] = []
@@ -352,7 +352,7 @@ class InodeCache:
         return freed, due
 
     def drop_all(self) -> list[InCoreInode]:
-        """Unmount: no FORGET will come. Drop every count; what must be inactivated is returned."""
+        """Unmount sends no FORGETs: drop every count. Returns the inodes to inactivate."""
         self.alone.clear()
         due: list[InCoreInode] = []
         for inode in list(self.table.values()):

@@ -1,8 +1,8 @@
 """The reclaim context: code that runs because memory is being reclaimed must not wait.
 
 FORGET, RELEASE and direct reclaim enter it; every wait of the driver calls `might_wait`. In the context a wait for log
-space, memory or IO is a violation: counted always, with the stack of the first of its kind, fatal where `strict` is set
-(the tests, under the deferred policy). The same calls feed the graph of lock classes (`lockdep.py`).
+space, memory or IO is a violation: always counted, with the stack of the first of each kind, and fatal when `strict` is
+set (in tests, under `deferred`). The same calls feed the graph of lock classes (`lockdep.py`).
 """
 
 from __future__ import annotations
@@ -29,35 +29,34 @@ _CLASSES: Final = {
     "commit": lockdep.COMMIT,
     "checkpoint": lockdep.CHECKPOINT,
 }
-"""What a wait is for, as a lock class. `gc` has none: inline, who waits does the cleanup himself, and what that waits
-for is announced for itself."""
+"""The lock class of each kind of wait. `gc` has none: under `inline` the waiting task does the cleanup itself, and the
+waits of that are reported one by one."""
 
 
 _ONE_WAY_IN: Final = frozenset({"forget", "release"})
-"""The kernel's requests, which come often, and by the same few calls: taking the stack of each would cost more than
-handling it."""
+"""Frequent entries that always have the same stack: taking it each time would cost more than the request."""
 
 
 class ReclaimViolation(AssertionError):
-    """Something in reclaim context was about to wait."""
+    """Code in reclaim context was about to wait."""
 
 
 class ReclaimChecker:
-    """Counts violations by `context:wait`, for example `forget:log`. `on_violation` is told of each."""
+    """Counts violations as `context:wait`, for example `forget:log`, and calls `on_violation` for each."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
         self.lockdep = LockDep(strict=strict)
         self.violations: Counter[str] = Counter()
-        self.on_violation: Callable[[str], None] = _nobody
+        self.on_violation: Callable[[str], None] = _ignored
         self._stacks: dict[str, Stack] = {}
-        """Where the first violation of each kind was."""
+        """The stack of the first violation of each kind."""
         self._ways_in: dict[str, Stack] = {}
-        """The stacks of entries that are always the same."""
+        """The stacks of the entries in `_ONE_WAY_IN`."""
 
     @contextmanager
     def enter(self, name: str) -> Iterator[None]:
-        """Everything below is reclaim, entered by way of `name`."""
+        """Run the body in reclaim context `name`."""
         token = _context.set(name)
         stack = self._ways_in.get(name)
         if stack is None and name in _ONE_WAY_IN:
@@ -71,7 +70,7 @@ class ReclaimChecker:
 
     @contextmanager
     def holding(self, why: str, *names: str) -> Iterator[None]:
-        """Others may be waiting for the task, for these lock classes, while it does what is inside."""
+        """Hold lock classes while the body runs: other tasks may be waiting for it."""
         tokens = [self.lockdep.hold(name, why) for name in names]
         try:
             yield
@@ -80,7 +79,7 @@ class ReclaimChecker:
                 self.lockdep.release(token)
 
     def might_wait(self, kind: str) -> None:
-        """Called before each wait; `kind` is what is waited for."""
+        """To be called before each wait; `kind` is what is waited for. ReclaimViolation when `strict`."""
         self.might_need(kind)
         context = _context.get()
         if context:
@@ -93,8 +92,8 @@ class ReclaimChecker:
                 raise ReclaimViolation(f"waiting for {kind} in reclaim context {context}")
 
     def might_need(self, kind: str) -> None:
-        """Called where a wait for `kind` may follow, at the top of slow paths: it proves the order of lock classes
-        whether or not the wait comes about, and is no violation."""
+        """To be called at the top of slow paths, where a wait for `kind` may follow: records the order of lock classes
+        even if the wait does not happen, and is never a violation."""
         name = _CLASSES.get(kind)
         if name is not None:
             self.lockdep.want(name, kind)
@@ -104,12 +103,12 @@ class ReclaimChecker:
         return sum(self.violations.values())
 
     def report(self) -> Iterator[str]:
-        """Lines for people: the lock classes, and where reclaim has waited."""
+        """A report for people: the lock classes, and where reclaim has waited."""
         yield from self.lockdep.report()
         for violation, count in self.violations.most_common():
             yield f"wait in reclaim context: {violation}  {count} times, first in:"
             yield from format_stack(self._stacks[violation])
 
 
-def _nobody(violation: str) -> None:
-    """Nobody is told."""
+def _ignored(violation: str) -> None:
+    """Default of `on_violation`."""

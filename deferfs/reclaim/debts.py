@@ -1,16 +1,16 @@
-"""What linked inodes that have left memory still owe: an access time, a few bytes each.
+"""Access times owed by linked inodes that have left core.
 
-An idle inode whose only debt is its lazily kept access time leaves memory at once; number, generation and time go into
-this table, and are written later, all that is owed to one block of the inode table together.
+An idle inode that owes only its lazy access time is evicted at once; number, generation and time go into this table.
+They are written later, those of one block of the inode table together.
 
 **Invariants**
-- An inode is in core or in here, never both: whatever brings it into core takes its debt over.
+- An inode is in core or in here, never both: bringing it into core takes its debt over.
 - The table never grows: an open-addressing hash table of packed integers, mapped once, at most COUNT_SHARE of it full.
   Adding allocates nothing and never waits; a full table refuses, and the inode stays in core. An empty table takes no
   memory: its pages go back to the kernel.
-- The inodes of one table block start from neighbouring places, and no chain has a gap: removing closes it.
+- The inodes of one table block hash to adjacent slots (linear probing). Removal closes the gap: no tombstones.
 
-A debt costs 20 bytes in a table that is at most three quarters full: 27 bytes.
+A debt takes 20 bytes in a table that is at most three quarters full, i.e. 27 bytes.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from __future__ import annotations
 from mmap import MADV_DONTNEED, MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 PLACE_BYTES = 8 + 4 + 8
-"""Inode number (0: the place is free), generation, time."""
+"""Bytes of a slot: inode number (0: free), generation, time."""
 COUNT_SHARE = 0.75
+"""Load factor at which the table is full: linear probing gets slow beyond."""
 _NEIGHBOURS = 8
-"""Inodes that start from places side by side: those of one table block of 4 KiB."""
+"""Inodes that hash to adjacent slots: those of one table block of 4 KiB."""
 _MIX = 0x9E3779B97F4A7C15
 """Fibonacci hashing: 2^64 divided by the golden ratio."""
 
 
 def places_for(budget_bytes: int) -> int:
-    """The size of a table that takes at most `budget_bytes`: a power of two."""
+    """Slots of a table that takes at most `budget_bytes`: a power of two."""
     return 1 << max(6, (budget_bytes // PLACE_BYTES).bit_length() - 1)
 
 
 class TimeDebts:
-    """Access times owed, by inode number. `places` is a power of two."""
+    """Access times owed, by inode number. `places`, the number of slots, is a power of two."""
 
     def __init__(self, places: int) -> None:
         self.places = places
         self.count = 0
         self.count_max = int(places * COUNT_SHARE)
         self.paid_total = 0
-        """Debts written, by whichever update of their blocks."""
+        """Debts written, with any update of their blocks."""
         self._pages = mmap(-1, PLACE_BYTES * places, MAP_PRIVATE | MAP_ANONYMOUS)
         view = memoryview(self._pages)
         self._inos = view[: 8 * places].cast("Q")
@@ -56,12 +57,12 @@ class TimeDebts:
         return self.count >= self.count_max
 
     def _home(self, ino: int) -> int:
-        """Where the search for an inode starts."""
+        """The slot where probing for an inode starts."""
         block, index = divmod(ino, _NEIGHBOURS)
         return ((block * _MIX >> 24) * _NEIGHBOURS + index) & (self.places - 1)
 
     def _find(self, ino: int) -> int:
-        """The place of the inode, or the free one where it would go."""
+        """The slot of the inode, or the free slot where it would go."""
         inos, mask = self._inos, self.places - 1
         at = self._home(ino)
         while (there := inos[at]) and there != ino:
@@ -69,7 +70,7 @@ class TimeDebts:
         return at
 
     def add(self, ino: int, generation: int, atime_ns: int) -> bool:
-        """The inode leaves core and owes `atime_ns`. False when the table is full."""
+        """Add or replace the debt of an inode that leaves core. False when the table is full."""
         if self.count >= self.count_max:
             return False
         at = self._find(ino)
@@ -81,7 +82,7 @@ class TimeDebts:
         return True
 
     def look(self, ino: int, generation: int) -> int:
-        """What the inode owes, in ns; 0 when nothing."""
+        """The access time owed, in ns; 0 when none."""
         if not self.count:
             return 0
         at = self._find(ino)
@@ -92,7 +93,7 @@ class TimeDebts:
         return bool(self.count and self._inos[self._find(ino)])
 
     def take(self, ino: int, generation: int) -> int:
-        """As `look`; the debt is the caller's from now on. What another generation owed is void."""
+        """As `look`, but remove the debt, which the caller takes over. A debt of another generation is dropped."""
         if not self.count:
             return 0
         at = self._find(ino)
@@ -103,11 +104,11 @@ class TimeDebts:
         return time
 
     def void(self, ino: int) -> None:
-        """The inode got another access time: it owes nothing any more."""
+        """Drop the debt: the inode has been given another access time."""
         self.take(ino, 0)
 
     def _remove(self, at: int) -> None:
-        """Free a place, and move up what had to go past it."""
+        """Free a slot, and shift back the entries that were probed past it."""
         inos, mask = self._inos, self.places - 1
         free = at
         while True:
@@ -126,18 +127,18 @@ class TimeDebts:
             self._pages.madvise(MADV_DONTNEED)
 
     def debtors(self, place: int, places: int) -> list[int]:
-        """The inodes in `places` places from `place` on: a part of the whole, for one turn."""
+        """The inodes in slots [place, place + places): one part of a scan of the table."""
         return [ino for ino in self._inos[place : place + places] if ino] if self.count else []
 
     def of_block(self, first: int, count: int) -> list[tuple[int, int, int]]:
-        """(inode, generation, time) of those of the `count` inodes from `first` on that owe."""
+        """(inode, generation, time in ns) of those among the `count` inodes from `first` on that owe."""
         if not self.count:
             return []
         places = [self._find(ino) for ino in range(first, first + count)]
         return [(self._inos[at], self._generations[at], self._times[at]) for at in places if self._inos[at]]
 
     def settle(self, ino: int, time: int) -> None:
-        """The inode does not owe `time` any more: it is on its way to the disk, or void. A later one stays."""
+        """Remove the debt `time` of an inode, written or void. A later time stays."""
         at = self._find(ino)
         if self._inos[at] and self._times[at] == time:
             self._remove(at)

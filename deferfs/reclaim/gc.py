@@ -1,13 +1,13 @@
-"""inodegc: what waits for its inactivation, in one queue for each worker, and who takes from them. Beyond a bound,
-orphans wait in the orphan table alone (`spill`).
+"""inodegc: the inodes queued for inactivation, one queue per worker. Beyond a bound, orphans wait in the orphan table
+alone (`spill`).
 
 **Invariants**
-- An inode waits in at most one place: its queue, `urgent` (taken out of turn), `delayed` (failed, tried again
-  later) or `spill`. Each but the last holds a passive reference; what is in the last is not in core.
-- The queue of an inode follows from its number, so that inodes whose records share a block meet in one batch.
-- `running` counts the inodes taken and not yet finished. `backlog` is everything that is still to be done; no inode
-  leaves it but by `done`, by quarantine, or by becoming live again.
-- Enqueueing allocates nothing and waits for nothing.
+- An inode waits in at most one place: its queue, `urgent` (taken out of turn), `delayed` (failed, to be retried) or
+  `spill`. The first three hold a passive reference; an inode in `spill` is not in core.
+- The queue of an inode follows from its number, so that inodes whose records share a block come in one batch.
+- `running` counts the inodes taken and not yet finished. `backlog` is everything still to be done; an inode leaves it
+  only by `done`, by quarantine, or by becoming live again.
+- Enqueueing allocates nothing and never waits.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class GcStatistics:
 
 
 class InodeGc:
-    """The backlog. `wake(n)` is called when queue `n` has something to take and nobody knows yet.
+    """The backlog. `wake(n)` is called when queue `n` has got work.
 
-    `span` neighbouring inode numbers go to the same queue. `clock` returns ns. `spill` takes what is beyond
+    `span` neighbouring inode numbers go to the same queue. `clock` returns ns. `spill` takes orphans beyond
     `in_core_max`; without it everything stays in core.
     """
 
@@ -60,19 +60,19 @@ class InodeGc:
         self.spill = Spill(1) if spill is None else spill
         self._has_table = spill is not None
         self.in_core_max = GC_IN_CORE_MAX
-        """In-core inodes that the queues hold before orphans are left to the orphan table."""
+        """Queued in-core inodes beyond which orphans are left to the orphan table."""
         self.queues = [GcQueue(0)]
         self.urgent: deque[InCoreInode] = deque()
-        """Wanted out of turn: somebody waits for them, or for the space they hold."""
+        """Inodes taken out of turn: an operation waits for them, or for the space they hold."""
         self.delayed: list[tuple[int, int, InCoreInode]] = []
-        """Heap of (when to try again, number, inode) of those that failed."""
+        """Heap of (time of the retry in ns, number, inode)."""
         self.running = 0
-        self.wake: Callable[[int], None] = _nobody
+        self.wake: Callable[[int], None] = _no_wake
         self.inactivated_total = 0
         self.errors_total = 0
         self.quarantined_total = 0
 
-    # --- how much ---
+    # --- size of the backlog ---
     @property
     def queued(self) -> int:
         """Inodes that wait for a worker."""
@@ -80,7 +80,7 @@ class InodeGc:
 
     @property
     def in_core(self) -> int:
-        """Those of them that are in core."""
+        """Queued inodes that are in core."""
         total = len(self.urgent)
         for queue in self.queues:
             total += queue.depth
@@ -88,40 +88,40 @@ class InodeGc:
 
     @property
     def backlog(self) -> int:
-        """Inodes queued, being inactivated, or to be tried again."""
+        """Inodes queued, being inactivated, or to be retried."""
         return self.queued + self.running + len(self.delayed)
 
     @property
     def extents(self) -> int:
-        """Extents that those in the queues hold, as far as is known."""
+        """Extents held by queued inodes, as far as is known."""
         total = self.spill.extents
         for queue in self.queues:
             total += queue.extents
         return total
 
     def oldest_ns(self) -> int:
-        """When the oldest inode that waits was queued; 0 when none does."""
+        """When the oldest queued inode was queued, in ns; 0 when none is."""
         stamps = [stamp for queue in self.queues if (stamp := queue.oldest_ns())]
         stamps.extend(inode.queued_ns for inode in self.urgent)
         if self.spill.count:
             stamps.append(self.spill.oldest_ns())
         return min(stamps) if stamps else 0
 
-    # --- coming in ---
+    # --- enqueueing ---
     def queue_of(self, ino: int) -> GcQueue:
-        """Where an inode waits."""
+        """The queue of an inode."""
         queues = self.queues
         return queues[0] if len(queues) == 1 else queues[ino // self.span % len(queues)]
 
     def enqueue(self, inode: InCoreInode) -> None:
-        """Queue an inode in NEED_INACTIVE. Allocates nothing, waits for nothing."""
+        """Queue an inode in NEED_INACTIVE. Allocates nothing, never waits."""
         if self._spills(inode):
             self._spill(inode)
         else:
             self.queue(inode)
 
     def queue(self, inode: InCoreInode) -> None:
-        """The same, in core whatever else is there."""
+        """As `enqueue`, but always in core."""
         inode.move(State.QUEUED)
         if inode.queue is not None:
             # cancelled earlier and still linked
@@ -134,7 +134,7 @@ class InodeGc:
         self.wake(queue.number)
 
     def _spill(self, inode: InCoreInode) -> None:
-        """Leave it to the orphan table."""
+        """Leave the inode to the orphan table."""
         queue = self.queue_of(inode.ino)
         queue.queued_total += 1
         self.spill.put(inode.slot, inode.pending_blocks, inode.pending_extents, self.clock())
@@ -142,8 +142,8 @@ class InodeGc:
         self.wake(queue.number)
 
     def _spills(self, inode: InCoreInode) -> bool:
-        """Whether the orphan table is to be all that remembers it: it stands there, nothing else is kept of it, and so
-        many are in core already, or others wait there before it."""
+        """Whether to leave the inode to the orphan table: it has a slot and no other state to keep, and either the
+        in-core bound is reached or other orphans wait in the table already."""
         return (
             self._has_table
             and inode.orphan
@@ -154,7 +154,7 @@ class InodeGc:
         )
 
     def resize(self, count: int) -> None:
-        """Have `count` queues, one for each worker; what waits is dealt out again in its order of arrival."""
+        """Have `count` queues, one for each worker; queued inodes are redistributed in order of arrival."""
         if count == len(self.queues):
             return
         waiting: list[InCoreInode] = []
@@ -175,10 +175,10 @@ class InodeGc:
         for number in range(count):
             self.wake(number)
 
-    # --- back from the orphan table ---
+    # --- reloading from the orphan table ---
     def reload(self, number: int, found: list[Spilled]) -> None:
-        """Queue these, which block `number` of the orphan table names and which are not in core. When it was wanted out
-        of turn, so are they. With none it is a block that names none of those that should be there: they are given up.
+        """Queue the orphans `found` in block `number` of the orphan table that are not in core, out of turn if the
+        block was. An empty list gives up the orphans counted in the block: it is damaged or unreadable.
         """
         if not found:
             self.cache.pending_blocks -= self.spill.settle(number)
@@ -194,23 +194,23 @@ class InodeGc:
             else:
                 queue = self.queue_of(inode.ino)
                 queue.push(inode)
-                queue.queued_total -= 1  # it has been counted
+                queue.queued_total -= 1  # counted when it was spilled
                 self.wake(queue.number)
         if urgent:
             self.wake(0)
 
     def recall(self, one: Spilled) -> InCoreInode:
-        """This one is in core again, due, and in no queue yet."""
+        """Bring a spilled orphan back into core, due and in no queue yet."""
         inode = self.cache.reload(one.ino, one.generation, one.slot, one.blocks)
         if self.spill.waits_in(one.slot // self.spill.per_block):
             self.cache.pending_blocks -= self.spill.leave(one.slot, inode.pending_blocks)
         else:
-            self.cache.pending_blocks += inode.pending_blocks  # given up before
+            self.cache.pending_blocks += inode.pending_blocks  # given up earlier
         return inode
 
     # --- out of turn ---
     def hasten(self, inodes: Iterable[InCoreInode]) -> int:
-        """Have these taken before all others; how many of them were waiting."""
+        """Move queued inodes to the urgent list; returns how many were queued."""
         count = 0
         for inode in inodes:
             if inode.state is not State.QUEUED or not inode.waiting or inode.queue is None:
@@ -224,12 +224,13 @@ class InodeGc:
         return count
 
     def hasten_space(self, blocks: int) -> int:
-        """Have inodes taken out of turn, cheapest first, until those that are hold at least `blocks` together: cheap is
-        what holds many blocks for each extent; what waits in the orphan table goes by the cheapest in the same block of
-        the table. Returns the blocks they hold; 0 when nothing that waits is known to hold any."""
+        """Take inodes out of turn, cheapest first, until those taken hold at least `blocks`.
+
+        Cheap means many blocks per extent; orphans in the table are taken by whole table blocks, rated by the cheapest
+        in each. Returns the blocks they hold; 0 when no queued inode is known to hold any."""
         taken = self.spill.hastened_blocks()
         for inode in self.urgent:
-            if inode.state is State.QUEUED and not inode.waiting:  # not live again: those are dropped
+            if inode.state is State.QUEUED and not inode.waiting:  # those live again are dropped
                 taken += inode.pending_blocks
         if taken >= blocks:
             return taken
@@ -254,12 +255,12 @@ class InodeGc:
             self.wake(0)
         return taken
 
-    # --- the workers' side ---
+    # --- called by workers ---
     def take(self, count_max: int, number: int | None = None) -> list[InCoreInode]:
-        """Up to `count_max` inodes: the urgent ones by themselves, else those of queue `number` (None: of all), sorted
-        by number for locality. Those made live again are dropped.
+        """Up to `count_max` inodes: only urgent ones if there are any, else those of queue `number` (None: of all),
+        sorted by number for locality. Inodes that are live again are dropped.
 
-        The caller runs an `Inactivation` for each and then calls `done` or `failed`.
+        The caller runs an `Inactivation` for each and then calls `done`, `failed` or `leave_off`.
         """
         batch: list[InCoreInode] = []
         while self.urgent and len(batch) < count_max:
@@ -285,16 +286,16 @@ class InodeGc:
         return batch
 
     def has_work(self, number: int) -> bool:
-        """Whether the worker of queue `number` would find something to take."""
+        """Whether the worker of queue `number` would find work."""
         return bool(self.urgent or self.queues[number].head is not None or self.spill.count)
 
     @property
     def wanted_out_of_turn(self) -> bool:
-        """Whether an operation waits for some of what is queued."""
+        """Whether an operation waits for some of the queued inodes."""
         return bool(self.urgent or self.spill.urgent)
 
     def retry_due(self) -> int:
-        """Queue again what failed and has waited long enough; ns until the next one is due, 0 when none is left."""
+        """Queue failed inodes whose delay has passed; ns until the next retry is due, 0 when none is left."""
         while self.delayed:
             due, _, inode = self.delayed[0]
             left = due - self.clock()
@@ -307,32 +308,32 @@ class InodeGc:
         return 0
 
     def retry_now(self) -> None:
-        """Try again at once what failed: somebody needs what it holds."""
+        """Retry all failed inodes at once: an operation needs what they hold."""
         self.delayed = [(0, ino, inode) for _, ino, inode in self.delayed]
         heapify(self.delayed)
         self.retry_due()
 
     def done(self, inode: InCoreInode) -> None:
-        """The inactivation of a taken inode is over (or was not needed any more)."""
+        """A taken inode has been inactivated (or no longer had to be)."""
         self.running -= 1
         self.inactivated_total += 1
         self.cache.put_passive(inode)
 
     def leave_off(self, inode: InCoreInode) -> None:
-        """A taken inode whose inactivation was interrupted between two transactions waits again."""
+        """Queue again a taken inode whose inactivation was stopped between two transactions."""
         self.running -= 1
         self.cache.put_passive(inode)
         if self.cache.interrupt(inode):
             self.queue(inode)
         elif inode.state is State.QUEUED and not inode.waiting:
-            # it had not been begun
+            # not begun
             if inode.queue is None:
                 self.queue_of(inode.ino).push(inode)
             else:
                 inode.queue.enter(inode)
 
     def failed(self, inode: InCoreInode) -> bool:
-        """It failed: try again later, or quarantine it after INACTIVATION_RETRIES_MAX attempts. Never lost.
+        """A taken inode failed: retry it later, or quarantine it after INACTIVATION_RETRIES_MAX attempts.
 
         True when it is now in quarantine."""
         self.running -= 1
@@ -340,7 +341,7 @@ class InodeGc:
         return self.failed_inline(inode)
 
     def failed_inline(self, inode: InCoreInode) -> bool:
-        """As `failed`, for one that was never taken from a queue."""
+        """As `failed`, for an inode that was not taken from a queue."""
         self.errors_total += 1
         if not self.cache.retry(inode):
             return False
@@ -356,7 +357,7 @@ class InodeGc:
         return True
 
     def release_quarantine(self) -> int:
-        """Queue everything in quarantine once more; how many."""
+        """Queue all quarantined inodes once more; how many."""
         count = 0
         for inode in list(self.cache.table.values()):
             if inode.state is State.QUARANTINED:
@@ -365,10 +366,10 @@ class InodeGc:
                 count += 1
         return count
 
-    # --- who is meant ---
+    # --- selection ---
     def below(self, ancestor: int) -> list[InCoreInode]:
-        """The in-core inodes still to be inactivated that lost their last name in directory `ancestor` or in one below
-        it that was deleted too, itself included; and those of which that is not known any more."""
+        """The in-core inodes still to be inactivated that lost their last name in directory `ancestor` or in a deleted
+        directory below it, itself included; and those whose parent is not known (reloaded)."""
         return [
             inode
             for inode in self.cache.table.values()
@@ -397,7 +398,7 @@ class InodeGc:
 
 
 def unfinished(inode: InCoreInode) -> bool:
-    """Whether the inode waits for its inactivation, or for the end of it."""
+    """Whether an inactivation of the inode is due, queued or running."""
     return inode.state in (State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING)
 
 
@@ -432,9 +433,9 @@ def _first(entry: tuple[float, int, int, InCoreInode | None]) -> float:
 
 
 def _price(inode: InCoreInode) -> float:
-    """Extents to free for each block that comes back."""
+    """Extents to free per block gained: lower is cheaper."""
     return (1 + inode.pending_extents) / inode.pending_blocks
 
 
-def _nobody(number: int) -> None:
-    """Wakes no worker: the driver takes from the queues when it likes."""
+def _no_wake(number: int) -> None:
+    """Default of `wake`: the driver polls the queues."""

@@ -2,7 +2,7 @@
 
 An *active* reference (kernel lookup count, open handle, operation in flight) keeps the inode usable. A *passive*
 reference (cache, queue, worker) keeps only the object, and allows: reading number, generation and state; queueing;
-cancelling; trying to become active. There is no way from passive to active but `try_activate`.
+cancelling; trying to become active. The only way from passive to active is `try_activate`.
 
 **Invariant:** every active reference implies a passive one; `passive` counts the cache's own, one for all active
 references together, and one for each PassiveReference.
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class InCoreInode:
-    """What is kept in memory about one inode the kernel or a queue knows. The record itself lives in the block cache.
+    """In-core state of an inode that the kernel or a queue refers to. The record itself is in the block cache.
 
-    `pending_blocks` are the blocks that its inactivation will free, `pending_extents` the extents they lie in, as far
-    as that is known; `slot` is its place in the orphan table (-1: none known); `parent` the directory in which an
-    orphan lost its last name, which is not known when it was `reloaded` from the table; `lazy_atime` (ns, 0: none) a
-    time not yet journaled. `following` links it into `queue`: queueing allocates nothing; `waiting` tells whether it
-    counts there, or has only left its link behind.
+    `pending_blocks` are the blocks that inactivation will free, `pending_extents` their extents as far as is known;
+    `slot` is its slot in the orphan table (-1: none known); `parent` the directory in which an orphan lost its last
+    name, not known for one `reloaded` from the table; `lazy_atime` (ns, 0: none) a time not yet journaled. `following`
+    links it into `queue`, so that queueing allocates nothing; `waiting` tells whether it still counts there, or only
+    its link remains.
     """
 
     __slots__ = (
@@ -63,11 +63,11 @@ class InCoreInode:
 
     @property
     def needs_inactivation(self) -> bool:
-        """Whether anything is left that would have to journal before the inode may go."""
+        """Whether eviction has to be preceded by work that journals."""
         return self.orphan or self.preallocated or self.lazy_atime != 0
 
     def move(self, state: State) -> None:
-        """Change state; AssertionError when the table does not allow it."""
+        """Change state. AssertionError for a transition not in TRANSITIONS."""
         assert state in TRANSITIONS[self.state], f"inode {self.ino}: {self.state.name} -> {state.name}"
         assert state is not State.LIVE or self.active, "LIVE needs an active reference"
         assert state is not State.FREED or not self.active, "freed while active"
@@ -88,14 +88,14 @@ class ActiveReference:
         self.released = False
 
     def release(self) -> InCoreInode | None:
-        """Give it back. Returns the inode when that leaves an inactivation for the policy to place."""
+        """Drop the reference. Returns the inode when it must now be inactivated."""
         assert not self.released, f"reference to inode {self.inode.ino} released twice"
         self.released = True
         return self._cache.deactivate(self.inode, tokens=1)
 
 
 class PassiveReference:
-    """Keeps one in-core inode's memory until it is released, once."""
+    """Keeps one in-core inode object alive until it is released, once."""
 
     __slots__ = ("_cache", "_inode", "released")
 
@@ -117,7 +117,7 @@ class PassiveReference:
         return self._inode.state
 
     def try_activate(self) -> ActiveReference | None:
-        """An active reference, or None when the inode is beyond that (an orphan nobody holds, or freed)."""
+        """An active reference; None for an orphan without one, and for a freed inode."""
         return self._cache.try_activate(self._inode)
 
     def release(self) -> None:

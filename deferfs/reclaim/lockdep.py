@@ -1,18 +1,18 @@
-"""Lock classes: proof that the waits of the daemon cannot close a circle, after the kernel's lockdep.
+"""Lock classes: proof that the waits of the daemon cannot form a cycle, after the kernel's lockdep.
 
-What is *held* here is what others wait for: a granted log reservation (`log_space`), being inside reclaim
-(`fs_reclaim`), being the worker that a drain waits for (`gc_drain`), being the commit or checkpoint under way
-(`commit`, `checkpoint`). `hold` says that the task holds a class, `want` that it is about to wait for one, or might:
-called at the top of slow paths, it proves the order even when the wait does not come about, as might_alloc() in the
-kernel takes and drops fs_reclaim on every allocation.
+A task *holds* a class while other tasks may wait for it: with a granted log reservation (`log_space`), inside reclaim
+(`fs_reclaim`), as the worker that a drain waits for (`gc_drain`), as the commit or checkpoint in progress (`commit`,
+`checkpoint`). `hold` records that, `want` that the task is about to wait for a class, or might: called at the top of
+slow paths, it records the order even if the wait does not happen, as might_alloc() in the kernel takes and drops
+fs_reclaim on every allocation.
 
-Each pair (held, wanted) is an edge of a graph. A circle in it is a deadlock that only needs the right moment; it is
-reported once, with the stacks of both ends of every edge of it.
+Each pair (held, wanted) is an edge of a graph. A cycle is a potential deadlock; it is reported once, with the stacks of
+both ends of each of its edges.
 
 **Invariants**
-- An edge is in `edges` from the first time it is seen on; its stacks are those of that time.
+- An edge is in `edges` once it has been seen; its stacks are those of the first time.
 - `_known` mirrors `edges` by (held, wanted): a wait whose edges are known costs one look-up for each class held.
-- What a task holds is a linked list in a context variable: the innermost first. A task that is started inherits it.
+- The classes held by a task are a linked list in a context variable, innermost first. A task inherits it when started.
 """
 
 from __future__ import annotations
@@ -25,35 +25,37 @@ from types import CodeType
 from typing import Final
 
 CYCLE_TITLE: Final = "possible circular waiting:"
+"""First words of the report of a cycle."""
 FS_RECLAIM: Final = "fs_reclaim"
-"""Held in FORGET, RELEASE, direct and background reclaim; wanted by whoever may need memory."""
+"""Held in FORGET, RELEASE, direct and background reclaim; wanted by tasks that may need memory."""
 LOG_SPACE: Final = "log_space"
-"""Held with a granted reservation; wanted by whoever reserves."""
+"""Held with a granted reservation; wanted by tasks that reserve."""
 GC_DRAIN: Final = "gc_drain"
-"""Held by an inodegc worker in a batch; wanted by whoever waits for inodes to be cleaned up."""
+"""Held by an inodegc worker in a batch; wanted by tasks that wait for cleanups."""
 COMMIT: Final = "commit"
-"""Held by the commit under way; wanted by fsync, sync, and whoever waits for freed blocks."""
+"""Held by the commit in progress; wanted by fsync, sync, and tasks that wait for freed blocks."""
 CHECKPOINT: Final = "checkpoint"
-"""Held by the checkpoint under way; wanted by whoever waits for blocks to be at home."""
+"""Held by the checkpoint in progress; wanted by tasks that wait for blocks to be written home."""
 THAW: Final = "thaw"
-"""Held by a freeze that is being brought about; wanted by whoever wants to change something meanwhile."""
+"""Held by a task that freezes; wanted by operations that change anything meanwhile."""
 IO: Final = "io"
-"""The device. It waits for nobody."""
+"""The device; held by no task, so it is never part of a cycle."""
 
 STACK_FRAMES_MAX: Final = 18
+"""Frames kept of a stack."""
 _OWN: Final = ("/reclaim/lockdep.py", "/reclaim/context.py")
-"""Frames that tell nothing: those of the checker itself."""
+"""Frames left out of reports: those of the checker itself."""
 
 Stack = tuple[tuple[CodeType, int], ...]
-"""(code, last instruction) of each frame, innermost first: cheap to take, formatted when somebody reads it."""
+"""(code, last instruction) of each frame, innermost first: cheap to take, formatted only for a report."""
 
 
 class LockOrderError(AssertionError):
-    """A wait that closes a circle, where that is fatal."""
+    """A wait that closes a cycle, when that is fatal."""
 
 
 class Held:
-    """One class held by a task. `why` says in which role, `stack` where it was taken; `outer` was held before."""
+    """A class held by a task. `why`: its role; `stack`: where it was taken; `outer`: the class held before."""
 
     __slots__ = ("name", "outer", "stack", "why")
 
@@ -65,7 +67,7 @@ class Held:
 
 
 class Edge:
-    """`held` was held while `wanted` was wanted: `count` times, the first time with these stacks."""
+    """`wanted` was waited for with `held` held, `count` times; the stacks are those of the first time."""
 
     __slots__ = ("count", "held", "held_stack", "held_why", "wanted", "wanted_stack", "wanted_why")
 
@@ -83,30 +85,30 @@ _held: ContextVar[Held | None] = ContextVar("deferfs_held_classes", default=None
 
 
 class LockDep:
-    """The graph of one mount. `strict` makes a circle fatal for the task that closes it."""
+    """The graph of one mount. With `strict`, the task that closes a cycle fails."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
         self.edges: dict[str, dict[str, Edge]] = {}
         self._known: dict[tuple[str, str], Edge] = {}
         self.cycles: list[list[Edge]] = []
-        """Each closed by its last edge."""
+        """Each as a list of edges that ends with the one that closed it."""
 
-    # --- what tasks say ---
+    # --- called by tasks ---
     def hold(self, name: str, why: str, stack: Stack | None = None) -> Token[Held | None]:
-        """The task holds a class from now on, until `release` is called with what this returns.
+        """Hold a class until `release` is called with the token returned.
 
-        It does not say that the task waited for it: who may wait calls `want` first. `stack` is known already where
-        there is only one way to get there.
+        This does not imply a wait for it: a task that may wait calls `want` first. `stack` can be passed where it is
+        always the same.
         """
         return _held.set(Held(name, why, _held.get(), stack))
 
     def release(self, token: Token[Held | None]) -> None:
-        """The end of a `hold`; in the reverse order of the holds, in the same task."""
+        """End a `hold`: in reverse order of the holds, and in the same task."""
         _held.reset(token)
 
     def want(self, name: str, why: str) -> None:
-        """The task is about to wait for a class, or might. LockOrderError where a circle is fatal."""
+        """The task is about to wait for a class, or might. LockOrderError for a cycle when `strict`."""
         held = _held.get()
         innermost = held
         while held is not None:
@@ -114,7 +116,7 @@ class LockDep:
             if edge is not None:
                 edge.count += 1
             elif held.name != name or held is innermost:
-                # what is held further out under the same name is connected by what was taken in between
+                # an outer hold of the same class is connected by the edges of the classes taken in between
                 self._connect(Edge(held, name, why))
             held = held.outer
 
@@ -139,7 +141,7 @@ class LockDep:
             raise LockOrderError("\n".join(self.cycle_lines(self.cycles[-1])))
 
     def _path(self, start: str, end: str) -> list[Edge] | None:
-        """The shortest way from a class to another; empty when they are the same."""
+        """The shortest path between two classes; empty when they are the same, None when there is none."""
         ways: dict[str, list[Edge]] = {start: []}
         queue = deque([start])
         while queue:
@@ -159,7 +161,7 @@ class LockDep:
 
     # --- the report ---
     def report(self) -> Iterator[str]:
-        """Lines for people: classes, edges with how often they were seen, circles with stacks."""
+        """A report for people: classes, edges with their counts, cycles with stacks."""
         edges = sorted(self._known.values(), key=_names)
         classes = sorted({name for edge in edges for name in _names(edge)})
         yield f"lock classes: {', '.join(classes) or 'nothing was held at any wait'}"
@@ -171,7 +173,7 @@ class LockDep:
         yield f"{len(self.cycles)} cycles"
 
     def cycle_lines(self, cycle: list[Edge]) -> Iterator[str]:
-        """One circle, edge by edge."""
+        """One cycle, edge by edge."""
         names = [cycle[-1].wanted, *(edge.wanted for edge in cycle)] if len(cycle) > 1 else [cycle[0].held] * 2
         yield f"{CYCLE_TITLE} {' -> '.join(names)}"
         for edge in cycle:
@@ -182,7 +184,7 @@ class LockDep:
 
 
 def take_stack() -> Stack:
-    """Where the running task stands, coroutines that await each other included."""
+    """The stack of the running task, including coroutines that await each other."""
     frame = sys._getframe()
     found: list[tuple[CodeType, int]] = []
     while len(found) < STACK_FRAMES_MAX:
@@ -199,7 +201,7 @@ def _names(edge: Edge) -> tuple[str, str]:
 
 
 def format_stack(stack: Stack) -> Iterator[str]:
-    """Lines, innermost first: only the program's own frames, as far as there are any."""
+    """Lines, innermost first: only frames of deferfs, if there are any."""
     own = False
     for code, instruction in stack:
         start = code.co_filename.rfind("/deferfs/")

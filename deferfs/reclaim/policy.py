@@ -1,6 +1,6 @@
-"""Evict policies: the only difference between them is who waits for an inactivation.
+"""Evict policies, which differ only in the task that waits for an inactivation.
 
-`place` is called with inodes in NEED_INACTIVE. What it returns, the caller must inactivate before it goes on.
+`place` is called with inodes in NEED_INACTIVE. The caller must inactivate those that it returns before it continues.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from deferfs.reclaim.inode import InCoreInode
 
 
 class EvictPolicy(Protocol):
-    """Decides who waits for an inactivation."""
+    """Decides which task waits for an inactivation."""
 
     name: ClassVar[str]
     waits: ClassVar[bool]
@@ -23,7 +23,7 @@ class EvictPolicy(Protocol):
 
 
 class Inline:
-    """The handler of FORGET or RELEASE, or the operation in direct reclaim, does the cleanup and waits for it."""
+    """The handler of FORGET or RELEASE, or the operation in direct reclaim, runs the inactivation and waits for it."""
 
     name: ClassVar[str] = "inline"
     waits: ClassVar[bool] = True
@@ -36,7 +36,7 @@ class Inline:
 
 
 class Deferred:
-    """They enqueue under a passive reference and return at once."""
+    """Inodes are enqueued under a passive reference; the source of the eviction never waits."""
 
     name: ClassVar[str] = "deferred"
     waits: ClassVar[bool] = False

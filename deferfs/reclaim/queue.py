@@ -1,9 +1,9 @@
-"""One worker's queue of inodes that wait for their inactivation.
+"""One worker's queue of inodes to be inactivated.
 
 **Invariants**
-- An inode is on at most one queue, which it names (`InCoreInode.queue`); it is linked through itself, so that
-  enqueueing allocates nothing and never waits; the queue holds one passive reference to each.
-- An inode that was made live again, or was taken out of turn, stays linked until its place comes up: leaving is O(1).
+- An inode is on at most one queue, `InCoreInode.queue`; the links are in the inode, so that enqueueing allocates
+  nothing and never waits; the queue holds one passive reference to each.
+- An inode that became live again, or was taken out of turn, stays linked until it reaches the head: leaving is O(1).
   `depth`, `blocks` and `extents` count only those that still wait (`InCoreInode.waiting`).
 """
 
@@ -16,7 +16,7 @@ from deferfs.reclaim.inode import InCoreInode
 
 @dataclass(frozen=True, slots=True)
 class QueueStatistics:
-    """What waits in one queue: inodes, the blocks they hold, the age of the oldest in ns, and totals."""
+    """One queue: inodes, the blocks and extents they hold, the age of the oldest in ns, and totals."""
 
     depth: int
     blocks: int
@@ -27,7 +27,7 @@ class QueueStatistics:
 
 
 class GcQueue:
-    """First in, first out. Nothing in here waits."""
+    """A FIFO. No method waits."""
 
     __slots__ = ("batches_total", "blocks", "depth", "extents", "head", "number", "queued_total", "tail")
 
@@ -42,7 +42,7 @@ class GcQueue:
         self.batches_total = 0
 
     def push(self, inode: InCoreInode) -> None:
-        """Append, with a passive reference; the inode is on no queue."""
+        """Append an inode that is on no queue, with a passive reference."""
         inode.queue = self
         inode.passive += 1
         inode.following = None
@@ -54,7 +54,7 @@ class GcQueue:
         self.enter(inode)
 
     def enter(self, inode: InCoreInode) -> None:
-        """The inode, which is linked here, waits (again): its old place will do."""
+        """Count a linked inode as waiting (again), in its old position."""
         inode.waiting = True
         self.depth += 1
         self.blocks += inode.pending_blocks
@@ -62,14 +62,14 @@ class GcQueue:
         self.queued_total += 1
 
     def leave(self, inode: InCoreInode) -> None:
-        """It waits no more: it became live, or is taken. Its link stays until its place comes up."""
+        """Stop counting an inode that became live or was taken. It stays linked until it reaches the head."""
         inode.waiting = False
         self.depth -= 1
         self.blocks -= inode.pending_blocks
         self.extents -= inode.pending_extents
 
     def pop(self) -> InCoreInode | None:
-        """Unlink the first inode, whether it waits or not. Its passive reference becomes the caller's."""
+        """Unlink the first inode, waiting or not. Its passive reference becomes the caller's."""
         inode = self.head
         if inode is None:
             return None
@@ -81,7 +81,7 @@ class GcQueue:
         return inode
 
     def oldest_ns(self) -> int:
-        """When the first inode that still waits was queued; 0 when none does."""
+        """When the first waiting inode was queued, in ns; 0 when none waits."""
         inode = self.head
         while inode is not None and not inode.waiting:
             inode = inode.following

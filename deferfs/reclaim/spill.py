@@ -1,14 +1,14 @@
-"""Orphans that wait for their inactivation in the orphan table alone: nothing is kept in memory of any one of them.
+"""Orphans that wait for inactivation only in the orphan table, without any in-core state of their own.
 
-An orphan that nobody holds is on disk already: its slot in the table names its number, its generation and the blocks it
-holds. So beyond a bound inodegc keeps no in-core inode for it, and reads the slots back in batches.
+An orphan without active references is on disk already: its slot has its number, its generation and the blocks it holds.
+So beyond a bound inodegc keeps no in-core inode for it, and reads the slots back in batches.
 
 **Invariants**
-- A used slot of the table belongs to an inode that is in core, or to one that waits here. `count` and the counts of
-  each block of the table are those of the latter; which slots they are follows from the table and the inode cache.
-- A block of the table in which any slot waits is linked once, in the order in which the first of them came.
-- Of each block of the table 53 bytes are kept, set aside when the table grows: less than half a byte for each orphan
-  with blocks of 4 KiB. Coming in allocates nothing; coming in and leaving are O(1).
+- A used slot of the table belongs to an inode that is in core, or to one that waits here. `count` and the counts per
+  table block are those of the latter; which slots they are follows from the table and the inode cache.
+- A table block in which any slot waits is on the list once, in order of the arrival of its first slot.
+- Each table block takes 53 bytes, allocated when the table grows: less than half a byte per orphan with blocks of
+  4 KiB. Adding allocates nothing; adding and leaving are O(1).
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from collections import deque
 from typing import Final, NamedTuple
 
 NONE: Final = -1
+"""No table block."""
 _BLOCK_BYTES: Final = 53
+"""Memory per table block: the sum of the item sizes of the arrays below."""
 _UNKNOWN: Final = 1e300
-"""The price of what is not known to hold blocks."""
+"""The price of an orphan that is not known to hold blocks."""
 
 
 class Spilled(NamedTuple):
-    """An orphan as its slot tells of it: the slot, its number and generation, the blocks it holds."""
+    """An orphan as recorded in its slot; `blocks`: the blocks it holds."""
 
     slot: int
     ino: int
@@ -33,8 +35,7 @@ class Spilled(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A block of the table: its number, the blocks that all in it hold, and the price of the cheapest: extents to free
-    for each block."""
+    """A table block: `price` of its cheapest orphan, in extents to free per block gained; `blocks` held by all."""
 
     price: float
     blocks: int
@@ -42,7 +43,7 @@ class Candidate(NamedTuple):
 
 
 class Spill:
-    """What waits in each block of the orphan table. `per_block`: slots in a block."""
+    """The waiting orphans, counted by table block. `per_block`: slots in a table block."""
 
     __slots__ = (
         "_before", "_blocks", "_cheapest", "_extents", "_first", "_following", "_hastened", "_last", "_since",
@@ -52,11 +53,11 @@ class Spill:
     def __init__(self, per_block: int) -> None:
         self.per_block = per_block
         self.count = 0
-        """Orphans that wait here."""
+        """Waiting orphans."""
         self.extents = 0
-        """Extents that they hold, as far as is known: those of a block of the table leave by equal shares."""
+        """Extents they hold, as far as is known; an orphan that leaves takes an equal share of its table block's."""
         self.urgent: deque[int] = deque()
-        """Blocks of the table that are wanted out of turn."""
+        """Table blocks to be read out of turn."""
         self._waiting = array("I")
         self._blocks = array("q")
         self._extents = array("q")
@@ -73,7 +74,7 @@ class Spill:
         return len(self._waiting) * _BLOCK_BYTES
 
     def reserve(self, blocks: int) -> None:
-        """The table has so many blocks: room for what will wait in them."""
+        """Allocate counters for a table of `blocks` blocks."""
         new = blocks - len(self._waiting)
         if new <= 0:
             return
@@ -83,9 +84,9 @@ class Spill:
             numbers.extend([0] * new)
         self._hastened.extend(bytes(new))
 
-    # --- coming in ---
+    # --- adding ---
     def put(self, slot: int, blocks: int, extents: int, now_ns: int) -> None:
-        """An orphan waits: it holds `blocks` in some `extents`."""
+        """Add an orphan that holds `blocks` in about `extents` extents."""
         number = slot // self.per_block
         if not self._waiting[number]:
             self._link(number, now_ns)
@@ -98,7 +99,7 @@ class Spill:
         self.extents += extents
 
     def found(self, number: int, count: int, blocks: int, now_ns: int) -> None:
-        """At mount: `count` slots of a block of the table are used, by inodes that hold `blocks` together."""
+        """At mount: add the `count` used slots of a table block, whose inodes hold `blocks` together."""
         if not count:
             return
         self._link(number, now_ns)
@@ -110,8 +111,8 @@ class Spill:
 
     # --- leaving ---
     def leave(self, slot: int, blocks: int) -> int:
-        """An orphan that holds `blocks` is in core again. What the block of the table was thought to hold beyond those
-        that have left it (0 but in a damaged image), when this was the last of it."""
+        """An orphan that holds `blocks` is in core again. When it was the last of its table block, returns the surplus
+        in the block's count (0 unless the image is damaged)."""
         number = slot // self.per_block
         waiting = self._waiting[number]
         share = self._extents[number] // waiting
@@ -123,7 +124,7 @@ class Spill:
         return self._empty(number) if waiting == 1 else 0
 
     def settle(self, number: int) -> int:
-        """Nothing waits in this block of the table any more; the blocks that what did was thought to hold."""
+        """Drop what is counted in this table block; returns the blocks that were counted as held."""
         self.count -= self._waiting[number]
         self._waiting[number] = 0
         return self._empty(number)
@@ -136,26 +137,26 @@ class Spill:
         self._unlink(number)
         return left
 
-    # --- what waits ---
+    # --- queries ---
     def waits_in(self, number: int) -> int:
-        """How many wait in a block of the table."""
+        """Orphans that wait in a table block."""
         return self._waiting[number] if 0 <= number < len(self._waiting) else 0
 
     @property
     def blocks(self) -> int:
-        """Blocks that all of them hold. Walks the blocks of the table."""
+        """Blocks held by all waiting orphans. O(table blocks)."""
         return sum(self._blocks)
 
     def since(self, number: int) -> int:
-        """When the first that waits in this block of the table came, in ns."""
+        """When the first orphan of this table block was added, in ns."""
         return self._since[number]
 
     def oldest_ns(self) -> int:
-        """When the oldest came; 0 when none waits."""
+        """When the oldest was added, in ns; 0 when none waits."""
         return 0 if self._first == NONE else self._since[self._first]
 
     def upcoming(self) -> int:
-        """The block of the table to read next; NONE when nothing waits."""
+        """The table block to read next; NONE when no orphan waits."""
         while self.urgent:
             number = self.urgent[0]
             if self._waiting[number]:
@@ -169,20 +170,20 @@ class Spill:
         return self._hastened[number] != 0
 
     def hasten(self, number: int) -> None:
-        """Have this block of the table read before others."""
+        """Read this table block before others."""
         if self._waiting[number] and not self._hastened[number]:
             self._hastened[number] = 1
             self.urgent.append(number)
 
     def hastened_blocks(self) -> int:
-        """Blocks held by what is wanted out of turn."""
+        """Blocks held by orphans in urgent table blocks."""
         total = 0
         for number in self.urgent:
             total += self._blocks[number]
         return total
 
     def candidates(self) -> list[Candidate]:
-        """What holds blocks and is not wanted out of turn yet."""
+        """Table blocks that hold blocks and are not urgent yet."""
         found: list[Candidate] = []
         number = self._first
         while number != NONE:

@@ -1,7 +1,7 @@
-"""The life of an in-core inode.
+"""The life cycle of an in-core inode.
 
-The state is the authority; reference counts only gate the moves: a state that needs an active reference cannot be
-entered without one, and memory goes away only when no passive reference is left.
+The state is authoritative; reference counts only guard transitions: a state that needs an active reference cannot be
+entered without one, and the object is freed only when no passive reference is left.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from typing import Final
 
 
 class State(Enum):
-    """Where an in-core inode is in its life."""
+    """A stage in the life cycle of an in-core inode."""
 
     __hash__ = object.__hash__
     """Members are compared by identity; Enum's own hash is computed in Python, twice for each change of state."""
 
     NEW = auto()
-    """Being set up; nobody else can see it."""
+    """Being set up; not visible to other tasks."""
     LIVE = auto()
-    """Somebody holds an active reference."""
+    """Has an active reference."""
     IDLE = auto()
-    """No active reference; cached in case it is wanted again. On the LRU list."""
+    """No active reference; cached for reuse, on the LRU list."""
     NEED_INACTIVE = auto()
-    """No active reference, and cleanup is due: the policy decides who does it. An orphan that is left to the orphan
-    table becomes reclaimable, and comes back in this state."""
+    """No active reference, and cleanup is due: the policy decides which task does it. An orphan that is left to the
+    orphan table becomes RECLAIMABLE, and comes back in this state."""
     QUEUED = auto()
     """In a queue of inodegc, under a passive reference."""
     INACTIVATING = auto()
-    """Its inactivation runs."""
+    """Its inactivation is running."""
     RECLAIMABLE = auto()
-    """Nothing left to do; its memory may go."""
+    """Nothing left to do; the object can be freed."""
     FREED = auto()
-    """Gone. Final."""
+    """Freed. Final."""
     QUARANTINED = auto()
-    """Inactivation failed for good; kept in the orphan table, left to fsck."""
+    """Inactivation failed for good; the orphan table keeps the inode, and it is left to fsck."""
 
 
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {
@@ -51,7 +51,7 @@ TRANSITIONS: Final[dict[State, frozenset[State]]] = {
 
 
 def transition_table() -> str:
-    """The table for docs/reclaim.md, drawn from the code."""
+    """The table for docs/reclaim.md."""
     rows = ["| state | may become |", "| --- | --- |"]
     for state, following in TRANSITIONS.items():
         names = ", ".join(sorted(s.name for s in following)) or "(final)"

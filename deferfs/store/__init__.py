@@ -1,7 +1,7 @@
 """Block cache, transactions, journal, recovery, free space and the structures kept in blocks. Sans-IO.
 
-What is exported here is for other programs: making a filesystem, and what a driver of its own needs that runs plans and
-jobs and satisfies needs. See `docs/volume-library.md`.
+The names exported here are for other programs: making a filesystem, and what a driver needs to run plans and jobs and
+to satisfy Needs. See `docs/volume-library.md`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from deferfs.store.recovery import read_superblock
 from deferfs.store.store import Store, close_store, open_store
 
 COMPILED: Final = not plan.__file__.endswith(".py")
-"""Whether the core runs compiled, or as the Python that it is written in."""
+"""Whether the core runs compiled by mypyc, or as plain Python."""
 
 __all__ = [
     "COMPILED",

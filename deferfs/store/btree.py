@@ -1,11 +1,11 @@
 """B+trees over plans: one implementation for extents and directories.
 
 **Invariants**
-- Keys ascend strictly in every node, and through the leaves from left to right.
+- Keys are strictly ascending in every node, and through the leaves from left to right.
 - `keys[i]` of an inner node is a lower bound for everything below `children[i]`; the first key of the leftmost nodes
   is 0.
-- No node but an only root is empty. A node below a quarter is merged with a neighbour when both fit into three
-  quarters.
+- Only a root without children may be empty. A node less than a quarter full is merged with a neighbour when both fit
+  into three quarters of a block.
 - The depth is that of the root's `level`; all leaves have level 0.
 """
 
@@ -19,18 +19,18 @@ from deferfs.ondisk.node import Node
 from deferfs.store.plan import Plan
 
 DEPTH_MAX = 12
-"""More levels than any tree can have: a walk of a damaged image must end."""
+"""More levels than any tree can have: bounds the descent in a damaged image."""
 
 
 class Step(NamedTuple):
-    """One node on the way down and the index taken in it."""
+    """One node of a descent, and the index of the child taken."""
 
     address: int
     child: int
 
 
 class BTree:
-    """A tree of `kind` nodes owned by inode `owner`. `root` and `blocks` (nodes gained or lost) change with it."""
+    """A tree of `kind` nodes owned by inode `owner`. Changes update `root` and `blocks` (net number of nodes added)."""
 
     __slots__ = ("blocks", "kind", "owner", "plan", "root")
 
@@ -43,7 +43,7 @@ class BTree:
 
     @classmethod
     def build(cls, plan: Plan, kind: type[Node], owner: int, entries: list[tuple[int, bytes]], goal: int) -> BTree:
-        """A new tree of one leaf."""
+        """Create a tree of one leaf."""
         tree = cls(plan, kind, owner, 0)
         leaf = kind(owner)
         for index, (key, value) in enumerate(entries):
@@ -51,7 +51,7 @@ class BTree:
         tree.root = tree._new(leaf, goal)
         return tree
 
-    # --- looking ---
+    # --- lookups ---
     def leaf(self, key: int) -> Node:
         """The leaf in which `key` belongs."""
         node = self._top()
@@ -60,14 +60,14 @@ class BTree:
         return node
 
     def _top(self) -> Node:
-        """The root, from which no way down is longer than DEPTH_MAX."""
+        """The root node. CorruptionError when its level exceeds DEPTH_MAX or it belongs to another inode."""
         node = self.plan.get(self.root, self.kind)
         if node.owner != self.owner or node.level > DEPTH_MAX:
             raise CorruptionError(f"tree of inode {self.owner}: block {self.root} is not its root")
         return node
 
     def _child(self, node: Node, index: int) -> Node:
-        """A child of a node, one level lower: so every way down ends, whatever a damaged image says."""
+        """A child, which must be one level lower: hence every descent ends, even in a damaged image."""
         if not -len(node.children) <= index < len(node.children):
             raise CorruptionError(f"tree of inode {self.owner}: an inner node lacks children")
         child = self.plan.get(node.children[index], self.kind)
@@ -109,7 +109,7 @@ class BTree:
         return None if following is None else (following.keys[0], following.values[0])
 
     def next_leaf(self, key: int) -> Node | None:
-        """The leaf right of the one in which `key` belongs."""
+        """The leaf to the right of the one in which `key` belongs."""
         path = self._path(key)
         while path:
             address, index = path.pop()
@@ -122,7 +122,7 @@ class BTree:
         return None
 
     def _path(self, key: int) -> list[Step]:
-        """The inner nodes from the root to the leaf of `key`, each with the index of the child taken."""
+        """The descent from the root to the parent of the leaf of `key`."""
         path: list[Step] = []
         address = self.root
         node = self._top()
@@ -138,9 +138,9 @@ class BTree:
             return self.root
         return self.plan.get(path[-1].address, self.kind).children[path[-1].child]
 
-    # --- changing ---
+    # --- changes ---
     def insert(self, key: int, value: bytes) -> None:
-        """Add an entry with a new key."""
+        """Add an entry with a new key. CorruptionError when the key exists."""
         path = self._path(key)
         address = self._leaf_address(path)
         leaf = self.plan.modify(address, self.kind)
@@ -151,7 +151,7 @@ class BTree:
         self._split(path, address, leaf, index)
 
     def replace(self, key: int, value: bytes) -> None:
-        """Change the value of an existing key; its length stays."""
+        """Change the value of an existing key; the length must not change."""
         address = self._leaf_address(self._path(key))
         leaf = self.plan.modify(address, self.kind)
         index = bisect_left(leaf.keys, key)
@@ -170,12 +170,12 @@ class BTree:
         self._shrink(path, address, leaf)
 
     def _require(self, leaf: Node, index: int, key: int) -> None:
-        """The key that a lookup has found must be where it belongs."""
+        """CorruptionError unless `leaf` has `key` at `index`: a lookup found the key, so the tree is out of order."""
         if index >= len(leaf.keys) or leaf.keys[index] != key:
             raise CorruptionError(f"tree of inode {self.owner}: key {key} is out of order")
 
     def free(self) -> None:
-        """Free the root, an only leaf."""
+        """Free the root, which must be the only node."""
         self.plan.free_metadata(self.root)
         self.blocks -= 1
         self.root = 0
@@ -187,7 +187,7 @@ class BTree:
         return address
 
     def _split(self, path: list[Step], address: int, node: Node, inserted: int) -> None:
-        """Split `node` while it is larger than a block; then its parents. `inserted` is the newest entry's index."""
+        """Split `node` until it fits into a block, then its ancestors. `inserted`: index of the newest entry."""
         block = self.plan.store.fmt.block_size
         while node.used > block:
             cut = self._cut(node, inserted)
@@ -208,7 +208,7 @@ class BTree:
 
     @staticmethod
     def _cut(node: Node, inserted: int) -> int:
-        """Entries that stay left: half of the bytes, or all but the last where entries are appended in order."""
+        """Number of entries that stay left: half of the bytes, or all but the last for sequential appends."""
         count = len(node.keys)
         if inserted == count - 1:
             return count - 1
@@ -219,7 +219,7 @@ class BTree:
         return max(1, cut)
 
     def _shrink(self, path: list[Step], address: int, node: Node) -> None:
-        """Remove `node` when it is empty, merge it when it is small; then its parents."""
+        """Remove `node` when it is empty, merge it when it is small; then its ancestors."""
         block = self.plan.store.fmt.block_size
         while path:
             if len(node.keys) and node.used >= block // 4:
@@ -238,7 +238,7 @@ class BTree:
             self.root = address = child
             node = self.plan.get(child, self.kind)
         if node.level and not len(node.keys):
-            # the last child went: an empty tree is one empty leaf
+            # the last child was removed: an empty tree is one empty leaf
             self.plan.free_metadata(address)
             self.blocks -= 1
             self.root = self._new(self.kind(self.owner), address)
@@ -252,7 +252,7 @@ class BTree:
         self.blocks -= 1
 
     def _lower_bound(self, node: Node, bound: int) -> None:
-        """The first child takes over keys from `bound` on: so do the first children below it, down to the leaf."""
+        """Lower the first key of `node` and of its leftmost descendants above the leaves to `bound`."""
         while node.level and len(node.keys):
             node.keys[0] = bound
             if node.level == 1:
@@ -260,7 +260,7 @@ class BTree:
             node = self.plan.modify(node.children[0], self.kind)
 
     def _merge(self, parent: Node, index: int, address: int, node: Node) -> bool:
-        """Merge `node` with a neighbour below the same parent when both are small; whether it was done."""
+        """Merge `node` with a sibling when both are small; whether it was done."""
         block = self.plan.store.fmt.block_size
         for left, right in ((index - 1, index), (index, index + 1)):
             if left < 0 or right >= len(parent.keys):

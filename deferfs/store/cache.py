@@ -1,7 +1,7 @@
 """The block cache: decoded metadata blocks by address.
 
 **Invariant:** a cached object is never changed in place; a change publishes a new object. An entry with `holds` > 0
-(dirty in the running or committing transaction, not yet at home, or in use by an operation that waits) is never
+(dirty in the running or committing transaction, not yet written home, or pinned by an operation that waits) is never
 evicted. `bytes` is the sum of the entries' costs, `held_bytes` of those with `holds` > 0.
 """
 
@@ -14,7 +14,7 @@ from deferfs.ondisk.format import Block, Format
 
 
 class Entry:
-    """One cached block. `hot` gives it a second chance when the cache shrinks."""
+    """One cached block. `holds`: pin count; `hot`: the referenced bit of the second-chance algorithm."""
 
     __slots__ = ("cost", "holds", "hot", "obj")
 
@@ -26,7 +26,7 @@ class Entry:
 
 
 class BlockCache:
-    """Second-chance cache of metadata blocks. Never reads or writes: blocks are supplied and published."""
+    """Second-chance cache of metadata blocks. It does no IO: blocks are supplied and published."""
 
     def __init__(self, fmt: Format) -> None:
         self.fmt = fmt
@@ -36,7 +36,7 @@ class BlockCache:
         self.evicted_total = 0
 
     def supply(self, address: int, kind: type[Block], data: bytes) -> None:
-        """Decode a block read from the device; CorruptionError when it is damaged. A cached one is kept."""
+        """Decode a block read from the device, unless it is cached. CorruptionError when it is damaged."""
         if address not in self.entries:
             self.publish(address, kind.decode(self.fmt, address, data))
 
@@ -61,7 +61,7 @@ class BlockCache:
         entry.holds += 1
 
     def let_go(self, address: int) -> None:
-        """Undo one `hold`; blocks that were dropped meanwhile are ignored."""
+        """Undo one `hold`; blocks dropped meanwhile are ignored."""
         entry = self.entries.get(address)
         if entry is not None and entry.holds:
             entry.holds -= 1
@@ -69,7 +69,7 @@ class BlockCache:
                 self.held_bytes -= entry.cost
 
     def drop(self, address: int) -> None:
-        """Forget a block that was freed."""
+        """Remove a freed block."""
         entry = self.entries.pop(address, None)
         if entry is not None:
             self.bytes -= entry.cost
@@ -79,8 +79,8 @@ class BlockCache:
     def shrink(self, wanted_bytes: int) -> int:
         """Evict entries that are not held, coldest first, until `wanted_bytes` are free; returns the bytes freed.
 
-        Each entry is looked at twice at most (the first look takes its second chance away), and one call looks at
-        no more than SHRINK_LOOKS_MAX of them: it stays short when nearly everything is held.
+        Each entry is visited at most twice (the first visit clears `hot`), and one call makes at most SHRINK_LOOKS_MAX
+        visits, so that it is short even when nearly everything is held.
         """
         freed = 0
         entries = self.entries

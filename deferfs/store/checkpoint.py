@@ -1,7 +1,7 @@
 """The checkpoint job: write committed images home, then advance the tail of the log.
 
-The first half alone gives memory back: a block may leave the cache when its home write has returned. Log space takes
-two barriers more, so that it is only given back when it is wanted.
+The first half alone makes memory clean: a block can be evicted when its home write has returned. Freeing log space
+takes two more barriers, so that is done only when log space is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WRITE_BLOCKS = 64
 
 
 def checkpoint(journal: Journal, now_ns: int, *, clean: bool = False) -> Job[int]:
-    """Bring all committed transactions home and free their log space; returns the log blocks freed.
+    """Write all committed transactions home and free their log space; returns the log blocks freed.
 
     Order: images home, flush, superblock with the new tail, flush; only then may the log space be written again. With
     `clean` the superblock is also marked clean: the caller guarantees that nothing is uncommitted.
@@ -26,11 +26,11 @@ def checkpoint(journal: Journal, now_ns: int, *, clean: bool = False) -> Job[int
 
 
 def bring_home(journal: Journal) -> Job[int]:
-    """Bring all committed transactions home, for the memory of their images; the log keeps them. Returns how many
-    blocks were to be written.
+    """Write all committed transactions home, only to make their memory clean; the log keeps them. Returns the number of
+    blocks to be written.
 
-    No barrier: the log, whose tail stays where it is, brings back what a crash takes. What is freed meanwhile waits for
-    the end, as no write may be on its way then to a block that is used again.
+    No barrier: the log, whose tail does not move, would restore them after a crash. Blocks freed meanwhile are held
+    back to the end, as no home write may be in flight to a block that is reused.
     """
     return (yield from _alone(journal, _bring_home(journal)))
 
@@ -75,8 +75,8 @@ def _checkpoint(journal: Journal, now_ns: int, clean: bool) -> Job[int]:
 def _write_home(journal: Journal, last: int) -> Job[None]:
     """Write every image committed up to `last` that is still the newest.
 
-    A block has come home when its write has returned: a read finds it there, and the cache may let go of it, long
-    before the flush after which the log may let go of it too.
+    A block counts as home when its write has returned: reads find it there, and the cache may evict it, long before the
+    flush after which the log may drop it, too.
     """
     fmt, pending = journal.store.fmt, journal.pending_home
     addresses = sorted(address for address, (tid, _) in pending.items() if tid <= last)
@@ -88,8 +88,8 @@ def _write_home(journal: Journal, last: int) -> Job[None]:
 
 
 def _runs_to_write(journal: Journal, first: int, end: int, last: int) -> list[tuple[int, list[Home]]]:
-    """(address, images) of what is still to be written of the blocks from `first` to `end`: some were freed, or
-    committed again, while this job was writing."""
+    """Runs (address, images) still to be written among the blocks from `first` to `end`: some may have been freed, or
+    committed again, during this job."""
     runs: list[tuple[int, list[Home]]] = []
     following = -1
     for address in range(first, end):

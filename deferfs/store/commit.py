@@ -1,4 +1,4 @@
-"""The commit job: freeze the running transaction, write it to the log, make it durable."""
+"""The commit job: freeze the running transaction, write it to the log, and make it durable."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from deferfs.store.transaction import Transaction
 
 
 def commit(journal: Journal, now_ns: int, *, discard: bool = False) -> Job[int]:
-    """Make everything applied so far durable; returns the tid that is durable then.
+    """Make everything applied so far durable; returns the id of the newest durable transaction.
 
     Two barriers when file data was written for the transaction (data and log, flush, commit record, flush); else one:
-    the commit record proves by checksums that all of the transaction is there. Raises FsError(EIO) when the journal
-    is or becomes aborted: a failed flush is never retried into success.
+    the checksums in the commit record show whether the whole transaction is there. FsError(EIO) when the journal is or
+    becomes aborted: a failed flush is never retried.
     """
     journal.require_working()
     assert journal.committing is None, "one commit at a time"
@@ -48,13 +48,13 @@ def commit(journal: Journal, now_ns: int, *, discard: bool = False) -> Job[int]:
             for first, length in freed:
                 yield Discard(first * size, length * size)
         except OSError:
-            pass  # best effort: the blocks are free all the same
+            pass  # best effort: the blocks are free in any case
     journal.store.space.release(freed)
     return transaction.tid
 
 
 def _log_runs(journal: Journal, position: int, blocks: list[bytes]) -> list[Write]:
-    """The writes that put `blocks` at log offset `position`, which may wrap."""
+    """The writes of `blocks` to log offset `position`, which may wrap."""
     if not blocks:
         return []
     size = journal.store.fmt.block_size
@@ -97,7 +97,7 @@ def _write(journal: Journal, transaction: Transaction, now_ns: int) -> Job[None]
 
 
 def _encode_images(fmt: Format, transaction: Transaction, index: int, addresses: list[int]) -> list[bytes]:
-    """A descriptor block and its images."""
+    """A descriptor block followed by its images."""
     images = [transaction.images[address].encode(fmt, address) for address in addresses]
     tags = [
         Tag(address, fmt.checksum(transaction.tid, image)) for address, image in zip(addresses, images, strict=True)

@@ -1,7 +1,7 @@
-"""Entries of a directory, by name. The key order is the readdir order, and a key is a stable cookie.
+"""Entries of a directory, by name. Key order is readdir order, and the key is a stable cookie.
 
-**Invariant:** the key of an entry lies in the window of its name, and no other entry has it. Nothing more: entries that
-have gone leave holes, so that a lookup looks at the whole window, and an entry never moves.
+**Invariant:** the key of an entry lies in the window of its name, and is unique in the directory. Deleted entries leave
+gaps in a window, so a lookup scans the whole window; an entry never moves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class DirectoryEntry(NamedTuple):
 
 
 def find(plan: Plan, directory: Inode, name: bytes) -> DirectoryEntry | None:
-    """The entry called `name`."""
+    """The entry called `name`, or None."""
     if directory.form != FORM_DIRECTORY_TREE:
         for key, value in directory.entries:
             if value[ENTRY.size :] == name:
@@ -44,9 +44,9 @@ def find(plan: Plan, directory: Inode, name: bytes) -> DirectoryEntry | None:
 
 
 def add(plan: Plan, directory: Inode, name: bytes, ino: int, file_type: int) -> None:
-    """Add an entry; the caller knows that there is none of that name. `directory` is the plan's own copy.
+    """Add an entry; the caller knows that the name is not used. `directory` is the plan's own copy.
 
-    ENOSPC when the directory has as many entries as it may, or no key that the name may have is free.
+    ENOSPC when the directory has its maximum of entries, or the window of the name has no free key.
     """
     if directory.flags & FLAG_KEYS31 and directory.size >= DIRECTORY_ENTRIES_MAX:
         raise FsError(errno.ENOSPC, f"directory {directory.ino} is full")
@@ -75,7 +75,7 @@ def retarget(plan: Plan, directory: Inode, entry: DirectoryEntry, ino: int, file
 
 
 def entries(plan: Plan, directory: Inode, after: int) -> Iterator[DirectoryEntry]:
-    """Entries with keys larger than `after`, in key order. CorruptionError at a key that is no cookie."""
+    """Entries with keys above `after`, in key order. CorruptionError for a key that cannot be a cookie."""
     end = keys_end(directory.flags)
     for key, value in directory_fork(plan, directory).iterate(after + 1):
         if key >= end:

@@ -1,7 +1,7 @@
-"""Extents of a file: which logical blocks lie where.
+"""Extents of a file: the mapping of logical to physical blocks.
 
-**Invariants:** extents do not overlap; neighbours that could be one extent are one; an unwritten extent reads as zeros.
-Units: filesystem blocks.
+**Invariants:** extents do not overlap; contiguous extents are merged; an unwritten extent reads as zeros. Units:
+filesystem blocks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _value(mapping: Mapping) -> bytes:
 
 
 def map_range(plan: Plan, inode: Inode, start: int, count: int) -> list[Mapping]:
-    """How [start, start + count) is mapped, holes included, in order and cut to the range."""
+    """The mappings of [start, start + count), including holes, in order and cut to the range."""
     found: list[Mapping] = []
     fork = extent_fork(plan, inode)
     superblock = plan.store.superblock
@@ -75,8 +75,8 @@ def map_range(plan: Plan, inode: Inode, start: int, count: int) -> list[Mapping]
 
 
 def count_estimate(plan: Plan, inode: Inode) -> int:
-    """About how many extents the file has, from what is cached: exact while they are inline, else from the tree's
-    root (its leaves are taken for half full)."""
+    """An estimate of the number of extents from cached blocks only: exact for inline extents, else from the tree's
+    root, with all other nodes taken for half full."""
     if inode.form == FORM_EXTENTS:
         return len(inode.entries)
     if inode.form != FORM_EXTENT_TREE:
@@ -93,13 +93,13 @@ def count_estimate(plan: Plan, inode: Inode) -> int:
 
 
 def last_mapping(plan: Plan, inode: Inode) -> Mapping | None:
-    """The extent with the highest logical blocks."""
+    """The extent with the highest logical blocks, or None."""
     entry = extent_fork(plan, inode).floor(LOGICAL_MAX)
     return None if entry is None else _mapping(entry)
 
 
 def insert(plan: Plan, inode: Inode, new: Mapping) -> None:
-    """Map a hole. Joins the neighbours where logical and physical blocks continue."""
+    """Map a hole. Merges the new extent with contiguous neighbours."""
     fork = extent_fork(plan, inode)
     inode.blocks += new.length
     _insert(fork, new)
@@ -140,7 +140,7 @@ def _continues(left: Mapping, right: Mapping) -> bool:
 
 
 def _cut_out(fork: Fork, start: int, end: int) -> list[Mapping]:
-    """Take [start, end) out of the map; the pieces that were mapped there."""
+    """Unmap [start, end); returns the mapped pieces."""
     pieces: list[Mapping] = []
     entry = fork.floor(start)
     if entry is None or _mapping(entry).end <= start:
@@ -161,7 +161,7 @@ def _cut_out(fork: Fork, start: int, end: int) -> list[Mapping]:
 
 
 def remove(plan: Plan, inode: Inode, start: int, end: int) -> list[Mapping]:
-    """Unmap [start, end); returns what was mapped there. The caller frees it."""
+    """Unmap [start, end); returns the mapped pieces, which the caller frees."""
     pieces = _cut_out(extent_fork(plan, inode), start, end)
     inode.blocks -= sum(piece.length for piece in pieces)
     return pieces
@@ -176,9 +176,9 @@ def mark_written(plan: Plan, inode: Inode, start: int, count: int) -> None:
 
 def free_from(plan: Plan, inode: Inode, keep: int, extents_max: int) -> bool:
     """Free mapped blocks at or past logical block `keep`, from the end of the file backwards, at most `extents_max`
-    extents. Returns whether all of them are gone.
+    extents. Returns whether none is left.
 
-    Working backwards leaves at every step a file that is whole up to where it ends.
+    Going backwards leaves a file without new holes after every step.
     """
     for _ in range(extents_max):
         extent = last_mapping(plan, inode)

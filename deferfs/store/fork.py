@@ -1,10 +1,9 @@
-"""A sorted map kept in an inode: inline in its record while it is small, a B+tree when it is not.
+"""A sorted map kept in an inode: inline in its record while small, otherwise a B+tree.
 
 The same code serves extents (keys: logical blocks) and directories (keys: name hashes).
 
-**Invariant:** the entries ascend by key. The inline form is left when the entries do not fit beside the xattrs, and
-taken up again when a tree has shrunk to one leaf that fits into half of that room, so that it does not swing to and
-fro.
+**Invariant:** the entries ascend by key. Entries that no longer fit beside the xattrs move to a tree; a tree that has
+shrunk to one leaf moves back once it fits into half of that space, a hysteresis that prevents thrashing.
 """
 
 from __future__ import annotations
@@ -25,12 +24,15 @@ from deferfs.store.btree import BTree
 from deferfs.store.plan import Plan
 
 _INLINE_EXTENT_BYTES = 8 + EXTENT.size
+"""Bytes of an extent in the record: key and value."""
 _INLINE_ENTRY_BYTES = 10
+"""Bytes of a directory entry in the record without its value: key and length."""
 Entry = tuple[int, bytes]
+"""(key, value)."""
 
 
 class Fork:
-    """The extents or the entries of `inode`. To change them, `inode` must be the plan's own staged copy."""
+    """The extents or directory entries of `inode`, which must be the plan's own staged copy to be changed."""
 
     __slots__ = ("inline_form", "inode", "kind", "plan", "tree_form")
 
@@ -41,7 +43,7 @@ class Fork:
         self.inline_form = inline_form
         self.tree_form = tree_form
 
-    # --- looking ---
+    # --- lookups ---
     @property
     def is_tree(self) -> bool:
         return self.inode.form == self.tree_form
@@ -80,7 +82,7 @@ class Fork:
         return found
 
     def iterate(self, start: int) -> Iterator[Entry]:
-        """Entries with keys >= `start`, ascending. The map must not change meanwhile."""
+        """Entries with keys >= `start`, ascending. The map must not change during the iteration."""
         if not self.is_tree:
             index = bisect_left(self.inode.entries, start, key=_key)
             yield from self.inode.entries[index:]
@@ -97,14 +99,14 @@ class Fork:
             if leaf is not None and leaf.keys[-1] <= start:
                 raise CorruptionError(f"inode {self.inode.ino}: leaves are out of order")
 
-    # --- changing ---
+    # --- changes ---
     def insert(self, key: int, value: bytes) -> None:
         """Add an entry with a new key."""
         inode = self.inode
         if not self.is_tree:
             entries = list(inode.entries)
             entries.insert(bisect_left(entries, key, key=_key), (key, value))
-            if self._inline_bytes(entries) <= inode.room():
+            if self._inline_bytes(entries) <= inode.inline_capacity():
                 inode.set_entries(self.inline_form, tuple(entries))
                 return
             self.to_tree()
@@ -113,7 +115,7 @@ class Fork:
         self._keep(tree)
 
     def replace(self, key: int, value: bytes) -> None:
-        """Change the value of an existing key; its length stays."""
+        """Change the value of an existing key; the length must not change."""
         if self.is_tree:
             tree = self.tree()
             tree.replace(key, value)
@@ -141,7 +143,7 @@ class Fork:
         root = self.plan.get(tree.root, self.kind)
         if root.level == 0 and len(root.keys) <= 16:
             entries = list(zip(root.keys, root.values, strict=True))
-            if 2 * self._inline_bytes(entries) <= inode.room():
+            if 2 * self._inline_bytes(entries) <= inode.inline_capacity():
                 tree.free()
                 self._keep(tree)
                 inode.set_entries(self.inline_form, tuple(entries))
@@ -151,14 +153,14 @@ class Fork:
             raise CorruptionError(f"inode {self.inode.ino}: key {key} is out of order")
 
     def to_tree(self) -> None:
-        """Move inline entries into a tree (they need the room, or the xattrs do)."""
+        """Move inline entries into a tree: they, or the xattrs, need the space."""
         inode = self.inode
         tree = BTree.build(self.plan, self.kind, inode.ino, list(inode.entries), 0)
         inode.set_tree(self.tree_form, tree.root)
         inode.blocks += tree.blocks
 
     def _keep(self, tree: BTree) -> None:
-        """Take over what the tree has become; once for each change of it."""
+        """Copy root and block count of a changed tree to the inode; once for each change."""
         self.inode.root = tree.root
         self.inode.blocks += tree.blocks
         tree.blocks = 0

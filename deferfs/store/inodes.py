@@ -20,18 +20,20 @@ from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
 
 _MEMO_MAX = 16384
+"""Entries of `memo` before it is cleared: at most 2.5 MiB."""
 _MEMO_ENTRY_BYTES = 160
-"""Of an entry of `memo` or `hints`: two integers and their share of the table, measured with tracemalloc."""
+"""Bytes of an entry of `memo` or `hints`: two integers and their share of the dict, measured with tracemalloc."""
 _BLOCKS_MAX = 1 << 48
+"""Block count above which a record is taken for damaged."""
 _TYPES = frozenset(
     kind >> 12
     for kind in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK)
 )
-"""Of a mode shifted right by 12: the kernel makes an inode of no other."""
+"""File types (mode >> 12) that the kernel creates."""
 
 
 def _nothing(plan: Plan, first: int) -> None:
-    """Nothing goes along."""
+    """Default of `on_change`."""
 
 
 class InodeTable:
@@ -40,25 +42,25 @@ class InodeTable:
     def __init__(self, root_address: int) -> None:
         self.root_address = root_address
         self.memo: dict[int, int] = {}
-        """Logical block of the inode file -> address. Only what is published; bounded."""
+        """Logical block of the inode file -> address. Only published mappings; bounded."""
         self.hints: dict[int, int] = {}
-        """Inode group -> no inode below this index is free."""
+        """Inode group -> lowest index that may be free."""
         self.groups = 1
-        """Inode groups that may be mapped; the first one is."""
+        """Inode groups that may be mapped; the first always is."""
         self.used = 0
-        """Inodes in use, the reserved ones included."""
+        """Inodes in use, including the reserved ones."""
         self.on_change: Callable[[Plan, int], None] = _nothing
-        """Called when a plan first changes a record in a table block, with the first inode of that block: what else is
-        to be written there goes along."""
+        """Called with the first inode of a table block when a plan first changes a record in that block, so that owed
+        updates of it can be added."""
 
     @property
     def resident_bytes(self) -> int:
         """Estimated resident bytes."""
         return (len(self.memo) + len(self.hints)) * _MEMO_ENTRY_BYTES
 
-    # --- where ---
+    # --- location ---
     def _block(self, plan: Plan, logical: int) -> int:
-        """Address of a logical block of the inode file, 0 when it is a hole."""
+        """Address of a logical block of the inode file; 0 for a hole."""
         fmt = plan.store.fmt
         if 1 <= logical <= fmt.chunk_blocks:
             return self.root_address + logical - 1
@@ -103,7 +105,7 @@ class InodeTable:
         return record
 
     def modify(self, plan: Plan, ino: int) -> Inode:
-        """A private copy of the record, the same one each time."""
+        """The plan's private copy of the record. FsError(ESTALE) when there is no such inode."""
         found = plan.inodes.get(ino)
         if found is not None:
             return found
@@ -121,7 +123,7 @@ class InodeTable:
 
     # --- allocation ---
     def allocate(self, plan: Plan, mode: int, generation: int) -> Inode:
-        """A free inode, made the plan's own. NeedFreeSpace when the table cannot grow."""
+        """Allocate a free inode; its record is the plan's own copy. NeedFreeSpace when the table cannot grow."""
         fmt = plan.store.fmt
         for group in range(self.groups + 1):
             bitmap_address = self._block(plan, group * fmt.inode_group_blocks)
@@ -161,7 +163,7 @@ class InodeTable:
         return address
 
     def _grow_chunk(self, plan: Plan, ino: int) -> None:
-        """Map and initialise the whole chunk of `ino`, in as few pieces as there are."""
+        """Map and initialise the whole chunk of `ino`, in as few extents as possible."""
         fmt = plan.store.fmt
         first_ino = ino - ino % fmt.inodes_per_group % fmt.inodes_per_chunk
         table = self.modify(plan, INODE_FILE_INO)
@@ -184,7 +186,7 @@ class InodeTable:
 
     # --- freeing ---
     def free(self, plan: Plan, ino: int) -> None:
-        """Free the record; its chunk and its group's bitmap with it when nothing in them is in use."""
+        """Free the record, and its chunk and its group's bitmap when no inode in them is in use."""
         fmt = plan.store.fmt
         record = self.modify(plan, ino)
         generation = record.generation

@@ -1,8 +1,8 @@
-"""The IO requests that jobs yield, and the plain loop that performs them.
+"""The IO requests that jobs yield, and the synchronous loop that performs them.
 
 A *job* (commit, checkpoint, recovery, mkfs, load) is a generator: it yields requests, is sent the answer (bytes for
-`Read`, else None), and returns its result. An IO error is thrown into it. So the core says what to do and in which
-order, and never does it: a crash explorer can stop between any two requests.
+`Read`, else None), and returns its result. An IO error is thrown into it. The core thus says which IO to do and in
+which order, but never does it: a crash explorer can stop between any two requests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Read:
 
 @dataclass(slots=True, frozen=True)
 class Write:
-    """Write the buffers one after the other from byte `offset` on."""
+    """Write the buffers consecutively from byte `offset` on."""
 
     offset: int
     buffers: list[bytes]
@@ -35,12 +35,12 @@ class Write:
 
 @dataclass(slots=True, frozen=True)
 class Flush:
-    """A barrier: all writes before it are durable when it is answered."""
+    """A barrier: once answered, all writes before it are durable."""
 
 
 @dataclass(slots=True, frozen=True)
 class Discard:
-    """Blocks that hold nothing any more; best effort."""
+    """Discard `length` unused bytes at byte `offset`; best effort."""
 
     offset: int
     length: int

@@ -1,19 +1,18 @@
-"""The journal: one running and one committing transaction, a grant head, and what is not yet at home.
+"""The journal: one running and one committing transaction, a grant head, and the images not yet written home.
 
-The life of a block image: published by a plan into the *running* transaction; frozen by `commit` into the
-*committing* one (taking references is enough, published objects never change); after the commit record is durable it
-is *pending home*; `checkpoint` writes it home and then advances the tail.
+The life of a block image: a plan publishes it into the *running* transaction; a commit freezes that into the
+*committing* one (by reference, as published objects never change); once the commit record is durable the image is
+*pending home*; `checkpoint` writes it home and then advances the tail.
 
 **Invariants**
-- Log blocks in use + those the committing transaction will take + the running transaction's worst case + granted
-  credits never exceed the log, so a commit never runs out of space.
+- Log blocks in use + those of the committing transaction + the running transaction's worst case + granted credits never
+  exceed the log, so a commit never runs out of space.
 - The running transaction stays below 1/TRANSACTION_FRACTION of the log.
-- `pending_home` holds, for every block with a committed image that is not at home, the newest such image; the tail is
-  not moved past a transaction while an image of it is only in the log.
-- `superseded_bytes` is the cost of the images of `committing` and `pending_home` that the cache has newer ones of, or
-  no longer has.
+- `pending_home` holds the newest committed image of every block for which that is not written home; the tail does not
+  pass a transaction while an image of it exists only in the log.
+- `superseded_bytes` is the cost of the images in `committing` and `pending_home` that are no longer the cache's.
 - A block freed by a transaction leaves `pending_home`, and becomes reusable, only when that transaction has committed
-  and no checkpoint write is under way.
+  and no checkpoint write is in progress.
 """
 
 from __future__ import annotations
@@ -38,16 +37,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Home = tuple[int, Block]
-"""A committed image that is not at home: (transaction, image)."""
+"""A committed image that is not written home: (transaction, image)."""
 
 
 def _nothing() -> None:
-    """Nobody waits for blocks to come home."""
+    """Default of `on_home`."""
 
 
 class Journal:
-    """In-memory state of the log. The jobs that write it are in `commit.py` and `checkpoint.py`; its fields are changed
-    in here alone.
+    """In-memory state of the log. The jobs that write it are in `commit.py` and `checkpoint.py`; only this module
+    changes its fields.
 
     A commit: `freeze`, the writes, `complete`. A checkpoint: `begin_checkpoint`, each run of images written and
     `came_home`, the superblock with the new tail, `advance`, `end_checkpoint`.
@@ -60,25 +59,25 @@ class Journal:
         self.blocks = superblock.journal_blocks
         self.transaction_blocks_max = self.blocks // TRANSACTION_FRACTION
         self.alone_blocks_max = self.blocks // 2
-        """An operation that needs more does not fit into the log."""
+        """Log blocks of the largest operation that fits into the log."""
         self.head = tail
         self.tail = tail
         self.used = 0
-        """Log blocks between tail and head: held by transactions whose images may not be at home."""
+        """Log blocks between tail and head: transactions whose images may not all be written home."""
         self.running = Transaction(next_tid)
         self.committing: Transaction | None = None
         self.committed: deque[Transaction] = deque()
         """Committed transactions still in the log, oldest first."""
         self.committed_tid = next_tid - 1
         self.pending_home: dict[int, Home] = {}
-        """The newest committed image of each block that is not at home, by address."""
+        """By address, the newest committed image of each block for which that is not written home."""
         self.on_home: Callable[[], None] = _nothing
-        """Called when blocks have come home, and whenever less may be dirty."""
+        """Called when blocks have been written home, and whenever less may be dirty."""
         self.superseded_bytes = 0
-        """Estimated bytes of images in `committing` and `pending_home` that are not the cache's any more."""
+        """Estimated bytes of images in `committing` and `pending_home` that are no longer the cache's."""
         self.checkpointing = False
         self.release_later: list[tuple[int, int]] = []
-        """Committed frees that wait for the checkpoint under way."""
+        """Runs freed by committed transactions, held back by the checkpoint in progress."""
         self.grants: deque[Grant] = deque()
         self.granted_credits = 0
         self.aborted: OSError | None = None
@@ -86,7 +85,7 @@ class Journal:
         self.commits_total = 0
         self.checkpoints_total = 0
         self.write_backs_total = 0
-        """Times that images were brought home for their memory alone."""
+        """Checkpoints that only wrote images home, to free memory."""
         self.single_barrier_commits_total = 0
         self.blocks_logged_total = 0
         self.revokes_total = 0
@@ -102,13 +101,13 @@ class Journal:
 
     @property
     def space(self) -> int:
-        """Log blocks that are neither in use nor spoken for."""
+        """Log blocks neither in use nor reserved."""
         committing = self.committing.log_blocks if self.committing is not None else 0
         return self.blocks - self.used - committing - self.running_blocks - self.granted_credits
 
     def join(self, plan: Plan) -> int:
-        """Add the plan's blocks to the running transaction; its tid. NeedLogSpace, with nothing touched, when the
-        credits cannot be granted or others wait before it."""
+        """Add the plan's blocks to the running transaction; its tid. NeedLogSpace, with nothing changed, when the
+        credits cannot be granted or other operations wait before it."""
         running = self.running
         images = running.images
         new = sum(1 for address in plan.staged if address not in images)
@@ -124,7 +123,7 @@ class Journal:
             no_space = growth - own > self.space
             queue = self.grants and not own
             if too_large or no_space or queue:
-                # alone in a fresh transaction it shares no block with anybody: that is its worst case
+                # worst case: alone in a fresh transaction, which shares no blocks with others
                 raise NeedLogSpace(self._need(len(plan.staged), len(plan.revoked)))
         self._take(plan)
         if plan.grant is not None:
@@ -157,8 +156,8 @@ class Journal:
             running.ordered_data = True
 
     def _supersede(self, address: int) -> None:
-        """The block is about to change, or to be freed. When its image is on the way into the log or home, that stays
-        in memory beside the new one: no longer as a part of the cache."""
+        """The block is about to be changed or freed. If its current image is still being committed or written home,
+        that image stays in memory, but no longer as part of the cache: count it."""
         entry = self.store.cache.entries.get(address)
         if entry is None or not entry.holds:
             return
@@ -171,7 +170,7 @@ class Journal:
             self.superseded_bytes += entry.cost
 
     def _settle(self, address: int, obj: Block) -> None:
-        """An image has come home, or is not wanted there any more."""
+        """An image has been written home, or no longer needs to be: unpin it."""
         cache = self.store.cache
         entry = cache.entries.get(address)
         if entry is None or entry.obj is not obj:
@@ -179,8 +178,7 @@ class Journal:
         cache.let_go(address)
 
     def freeze(self) -> Transaction:
-        """The running transaction becomes the committing one, and an empty one runs from now on. One commit at a time,
-        and of something."""
+        """Make the running transaction, which must not be empty, the committing one, and start a new one."""
         assert self.committing is None, "one commit at a time"
         transaction = self.running
         assert not transaction.empty, "nothing to commit"
@@ -191,8 +189,8 @@ class Journal:
         return transaction
 
     def complete(self, transaction: Transaction) -> list[tuple[int, int]]:
-        """The committing transaction is durable: its images wait to go home. The freed runs that may be reused at
-        once."""
+        """The committing transaction is durable: its images become pending home. Returns the freed runs that can be
+        reused at once."""
         self.head = (self.head + transaction.log_blocks) % self.blocks
         self.used += transaction.log_blocks
         self.committed.append(transaction)
@@ -222,13 +220,13 @@ class Journal:
         return freed
 
     def begin_checkpoint(self) -> None:
-        """Writes home are under way until `end_checkpoint`: what is freed meanwhile is not used again before. One
-        checkpoint at a time."""
+        """From here to `end_checkpoint` home writes may be in progress, and freed blocks are held back. One checkpoint
+        at a time."""
         assert not self.checkpointing, "one checkpoint at a time"
         self.checkpointing = True
 
     def end_checkpoint(self) -> list[tuple[int, int]]:
-        """No write home is under way any more. The freed runs that may be reused from now on; none after an abort."""
+        """No home write is in progress any more. Returns the runs that can be reused now; none after an abort."""
         self.checkpointing = False
         if self.aborted is not None:
             return []
@@ -236,15 +234,15 @@ class Journal:
         return released
 
     def tail_after(self, count: int) -> tuple[int, int]:
-        """(offset, tid) of the tail of the log once its oldest `count` transactions are not wanted there any more."""
+        """(offset, tid) of the log's tail once its oldest `count` transactions are dropped."""
         assert count <= len(self.committed)
         freed = sum(self.committed[i].log_blocks for i in range(count))
         tid = self.committed[count - 1].tid + 1 if count else self.store.superblock.tail_tid
         return (self.tail + freed) % self.blocks, tid
 
     def advance(self, count: int) -> int:
-        """The oldest `count` transactions are at home, and the superblock with the tail after them is durable: the log
-        blocks they held are free. How many these are."""
+        """Drop the oldest `count` transactions: they are written home, and the superblock with the new tail is durable.
+        Returns the log blocks freed."""
         freed = 0
         for _ in range(count):
             freed += self.committed.popleft().log_blocks
@@ -254,12 +252,12 @@ class Journal:
         return freed
 
     def wrote_back(self) -> None:
-        """Images were brought home for their memory alone: the log keeps them."""
+        """Count a checkpoint that wrote images home only to free memory; the log keeps them."""
         self.write_backs_total += 1
 
     def came_home(self, first: int, written: list[Home]) -> None:
-        """These images, of blocks from `first` on, are written at home, durable there by the next flush. Newer ones
-        stay."""
+        """These images, of blocks from `first` on, are written home; the next flush makes them durable. Newer images
+        stay pending."""
         for address, image in enumerate(written, first):
             newest = self.pending_home.get(address)
             if newest is not None and newest[1] is image[1]:  # compiled code unpacks tuples: they have no identity
@@ -268,24 +266,24 @@ class Journal:
         self.on_home()
 
     def ask(self, credits: int, outer: Grant | None = None) -> Grant:
-        """Queue for log space, in order of arrival. `outer`: what the asker holds on to meanwhile. More than a
-        transaction may grow to is granted to an operation that is alone in it, up to `alone_blocks_max`."""
+        """Queue for log space, in order of arrival. `outer`: the grant that the operation keeps meanwhile. More than a
+        transaction may grow to is granted to an operation alone in its transaction, up to `alone_blocks_max`."""
         grant = Grant(credits, outer)
         self.grants.append(grant)
         return grant
 
     def serve(self) -> list[Grant]:
-        """Grant what fits now, strictly first come first served; the grants that became granted.
+        """Grant what fits now, strictly in order of arrival. Returns the new grants, whose waiters are to be woken.
 
-        One is granted only when it also fits into the running transaction: the next commit makes room for it.
+        A grant must also fit into the running transaction: the next commit makes space for it.
         """
         served: list[Grant] = []
         while self.grants:
             first = self.grants[0]
             if first.credits > self.space:
                 break
-            room = self.transaction_blocks_max - self.running_blocks - self.granted_credits
-            if first.credits > room and not (self.running.empty and not self.granted_credits):
+            left = self.transaction_blocks_max - self.running_blocks - self.granted_credits
+            if first.credits > left and not (self.running.empty and not self.granted_credits):
                 break
             self.grants.popleft()
             first.granted = True
@@ -294,11 +292,11 @@ class Journal:
         return served
 
     def circular(self) -> Grant | None:
-        """A queued grant whose wait can never end, because it waits for what its asker and others like it hold; None
-        when there is none.
+        """A queued grant whose wait can never end, because it depends on log space held by waiters in the same queue;
+        None when there is none.
 
-        Granted credits come back unless their holder itself waits in the queue. What the first in the queue can hope
-        for is therefore a whole transaction less the credits held by such waiters; behind it, nobody is served.
+        Granted credits come back unless their holder itself waits in the queue. The first in the queue can therefore
+        get at most a whole transaction less the credits held by waiters; those behind it are not served before it.
         """
         nested = [grant for grant in self.grants if grant.outer is not None and grant.outer.granted]
         if not nested:
@@ -307,35 +305,36 @@ class Journal:
         return nested[-1] if self.grants[0].credits > self.transaction_blocks_max - kept else None
 
     def refuse(self, grant: Grant) -> None:
-        """Take a waiter out of the queue for good."""
+        """Remove a waiter from the queue for good."""
         grant.refused = True
         self.grants.remove(grant)
 
     def give_up(self, grant: Grant) -> None:
-        """Refund: the operation joined, failed, or was cancelled."""
+        """Return the credits: the operation joined, failed, or was cancelled."""
         if grant.granted:
             grant.granted = False
             self.granted_credits -= grant.credits
         elif grant in self.grants:
             self.grants.remove(grant)
 
-    # --- what the runtime asks ---
+    # --- queries of the runtime ---
     @property
     def wants_commit(self) -> bool:
-        """The running transaction is half as large as it may get, or someone waits for log space."""
+        """The running transaction is half as large as it may get, or operations wait for log space."""
         if self.running.empty:
             return False
         return bool(self.grants) or 2 * self.running_blocks > self.transaction_blocks_max
 
     @property
     def wants_checkpoint(self) -> bool:
-        """A good part of the log is in use, or someone waits for log space that only a checkpoint can give."""
+        """1/CHECKPOINT_START_FRACTION of the log is in use, or operations wait for log space that only a checkpoint can
+        free."""
         if not self.committed:
             return False
         return bool(self.grants) or CHECKPOINT_START_FRACTION * self.used > self.blocks
 
     def uncommitted(self, ino: int, *, data_only: bool) -> int:
-        """The newest transaction that is not durable yet and holds a change of the inode; 0 when there is none."""
+        """The newest transaction that is not durable and holds a change of the inode; 0 when there is none."""
         for transaction in (self.running, self.committing):
             if transaction is not None and ino in (transaction.data_inodes if data_only else transaction.inodes):
                 return transaction.tid
@@ -352,10 +351,11 @@ class Journal:
             raise FsError(errno.EIO, f"journal aborted: {self.aborted}")
 
     def unless_aborted(self, job: Job[T]) -> Job[T]:
-        """The job, ended with FsError(EIO) before its next request, or its success, once another one has failed.
+        """Run a job, but end it with FsError(EIO) before its next request, or instead of success, once the journal is
+        aborted.
 
-        The error that the other one met may have been about what this one has written: a barrier that succeeds after
-        it proves nothing.
+        The error that aborted it may concern what this job has written: the kernel reports a failed write to one
+        fsync only, so a later barrier that succeeds proves nothing.
         """
         running = Pump(job)
         while (request := running.resume()) is not None:

@@ -1,7 +1,7 @@
-"""One budget for in-core inodes and cached blocks.
+"""One memory budget for in-core inodes and cached blocks.
 
 **Invariant:** `used` is the sum of what the accounts report now. A plan starts only while `used` is within the limit
-(operations of inactivation may draw on the reserve above it), so the excess is bounded by what one operation brings in.
+(inactivations may draw on the reserve above it), so the excess is bounded by what one operation brings in.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 DIRTY_FRACTION = 4
-"""An operation that changes something waits for write-back while more than a quarter of the budget is dirty."""
+"""Operations that change something wait for writeback while more than this fraction of the budget is dirty: 1/4."""
 
 
 def _nothing() -> int:
@@ -28,7 +28,7 @@ class MemoryStatistics:
 
 
 class Memory:
-    """Accounts by name: functions that return resident bytes, and how many of them could go."""
+    """Accounts by name: functions that return resident bytes, and how many of these are shrinkable."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.reserve_bytes = limit_bytes // 16
@@ -36,10 +36,10 @@ class Memory:
         self.accounts: dict[str, Callable[[], int]] = {}
         self.shrinkable: dict[str, Callable[[], int]] = {}
         self.dirty: Callable[[], int] = _nothing
-        """Bytes that become shrinkable when they have been written home."""
+        """Bytes that become shrinkable once written home."""
 
     def add_account(self, name: str, used: Callable[[], int], shrinkable: Callable[[], int] | None = None) -> None:
-        """`shrinkable` returns how much of what is used a shrinker could give back; without it, nothing."""
+        """Add an account, in bytes. `shrinkable`: what a shrinker could free of it; without it, nothing."""
         self.accounts[name] = used
         if shrinkable is not None:
             self.shrinkable[name] = shrinkable
@@ -56,9 +56,9 @@ class Memory:
         return total
 
     def excess(self, *, reserve: bool) -> int:
-        """Bytes over what an operation may find in use (the limit less the reserve, or the whole limit), as far as
-        shrinkers can give them back without a wait. What is dirty or held by the kernel cannot be freed by direct
-        reclaim."""
+        """Bytes over the limit of an operation (the budget less the reserve, or with `reserve` all of it), but only as
+        far as shrinkers can free them without a wait: direct reclaim cannot free dirty memory, nor inodes that the
+        kernel refers to."""
         over = self.used - (self.limit_bytes if reserve else self.limit_bytes - self.reserve_bytes)
         if over <= 0:
             return 0
@@ -69,12 +69,12 @@ class Memory:
 
     @property
     def too_dirty(self) -> bool:
-        """Whether more than its share of the budget waits to be written home."""
+        """Whether dirty memory exceeds its share of the budget."""
         return self.dirty() > self.dirty_bytes_max
 
     @property
     def dirty_bytes_max(self) -> int:
-        """How much may be dirty before operations that change something wait."""
+        """Dirty bytes above which operations that change something wait."""
         return self.limit_bytes // DIRTY_FRACTION
 
     def statistics(self) -> MemoryStatistics:

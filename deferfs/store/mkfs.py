@@ -4,7 +4,7 @@
 [reserved, + bitmaps)        free-space bitmaps
 [.., + journal)              the journal, written with zeros so that commits allocate nothing below it
 inode bitmap, chunk 0        the first group of the inode file
-the rest                     free, but for the spare superblocks in it
+the rest                     free, except for the spare superblocks in it
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ from deferfs.store.io import Discard, Flush, Job, Read, Write
 from deferfs.store.recovery import superblock_offset
 
 _ZERO_BYTES = 1 << 20
+"""Bytes of zeros in one write."""
 _FREE_BLOCKS_MIN = 64
-"""A filesystem that could hold nothing is refused."""
+"""Free blocks that a new filesystem must have: with fewer it would be useless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where everything lies, in blocks."""
+    """The layout, in blocks."""
 
     superblock: Superblock
     inode_bitmap: int
@@ -54,7 +55,7 @@ class Geometry:
 
 
 def journal_bytes_default(size_bytes: int) -> int:
-    """1/16 of the image, at most 64 MiB."""
+    """1/16 of the image, at most JOURNAL_BYTES_DEFAULT."""
     return min(JOURNAL_BYTES_DEFAULT, size_bytes // 16)
 
 
@@ -68,7 +69,7 @@ def plan_geometry(
     journal_bytes: int | None = None,
     label: bytes = b"",
 ) -> Geometry:
-    """The geometry of a new filesystem. UsageError when it cannot be made so."""
+    """The geometry of a new filesystem. UsageError when the parameters allow none."""
     if not BLOCK_SIZE_BYTES_MIN <= block_size <= BLOCK_SIZE_BYTES_MAX or block_size & (block_size - 1):
         raise UsageError(
             f"block size must be a power of two from {BLOCK_SIZE_BYTES_MIN} to {BLOCK_SIZE_BYTES_MAX}, not {block_size}"
@@ -91,7 +92,7 @@ def plan_geometry(
     inode_bitmap = journal_start + journal
     first_free = inode_bitmap + 1 + fmt.chunk_blocks
     if blocks < first_free + _FREE_BLOCKS_MIN:
-        # of every bits_per_bitmap blocks one is the bitmap
+        # one of every bits_per_bitmap blocks is a bitmap
         content = first_free - bitmaps + _FREE_BLOCKS_MIN
         needed = content + -(-content // (fmt.bits_per_bitmap - 1))
         raise UsageError(f"size too small: {size_bytes} bytes, but at least {needed * block_size} are needed")
@@ -112,7 +113,7 @@ def plan_geometry(
 
 
 def with_spares(superblock: Superblock, first_free: int) -> Superblock:
-    """With the places of its spare superblocks, in the blocks from `first_free` on."""
+    """Add the addresses of the spare superblocks, in the blocks from `first_free` on."""
     spares = tuple(choose_places(superblock, (), lambda address: first_free <= address))
     return replace(superblock, compatible=COMPATIBLE_SPARES if spares else 0, spares=spares)
 
@@ -120,10 +121,11 @@ def with_spares(superblock: Superblock, first_free: int) -> Superblock:
 def make_filesystem(
     geometry: Geometry, *, uid: int = 0, gid: int = 0, discard_bytes: int = 0, device_bytes: int = 0
 ) -> Job[None]:
-    """Write a new filesystem. What was there is made unusable first, and the superblocks come last, each behind a
-    barrier: a mkfs that is interrupted, be it by a power failure, leaves no image that looks usable. The first
-    `discard_bytes` of the device hold nothing that is needed. On a device that is not new, `device_bytes` is its size:
-    the spare superblocks of an older filesystem are wiped with its superblocks.
+    """Write a new filesystem. Old superblocks are wiped first, and the new ones are written last, each behind a
+    barrier: an interrupted mkfs, even by a power failure, leaves no image that looks usable.
+
+    The first `discard_bytes` of the device are discarded. On a device that is not new, `device_bytes` is its size: the
+    spare superblocks of an older filesystem are wiped, too.
     """
     superblock = geometry.superblock
     fmt = superblock.format
@@ -153,7 +155,7 @@ def make_filesystem(
     yield from _write_inodes(geometry, fmt, uid, gid)
     yield Flush()
     if superblock.spares:
-        # a spare that is there stands for a filesystem that is
+        # a spare must never describe a filesystem that does not exist yet
         for spare in superblock.spares:
             yield Write(spare * size, [encode_spare(superblock, spare)])
         yield Flush()
@@ -163,8 +165,8 @@ def make_filesystem(
 
 
 def _old_spares(device_bytes: int) -> Job[list[int]]:
-    """Byte offsets of the spare superblocks of what was there: at their places, and where the older superblocks and the
-    spares found say that others are. What cannot be read holds none.
+    """Byte offsets of the spare superblocks of an older filesystem: at the usual places, and where its superblocks and
+    the spares found refer to others. Unreadable ones are skipped.
     """
     known = dict.fromkeys(places_on(device_bytes), HEAD_BYTES)
     known |= {offset: SUPERBLOCK_BYTES for offset in SUPERBLOCK_OFFSETS if offset + SUPERBLOCK_BYTES <= device_bytes}

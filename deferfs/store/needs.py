@@ -1,4 +1,4 @@
-"""What a plan may lack. Raised while nothing is held; the driver waits for it and runs the operation again."""
+"""Needs: what a plan may lack. Raised while nothing is held; the driver waits for it and runs the operation again."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ class NeedMemory(Need):
 
 
 class NeedWriteBack(Need):
-    """More than its share of the budget is dirty, and the operation would add `blocks` to it: some of it must be
-    written home first."""
+    """Dirty memory exceeds its share, and the operation would add `blocks` to it: some must be written home first."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__(blocks)
@@ -54,7 +53,7 @@ class NeedWriteBack(Need):
 
 
 class NeedFreeSpace(Need):
-    """Not one of the `blocks` wanted is free now; a commit or an inactivation may free some."""
+    """No block is free now of the `blocks` wanted; a commit or an inactivation may free some."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__(blocks)
@@ -62,4 +61,4 @@ class NeedFreeSpace(Need):
 
 
 class NeedThaw(Need):
-    """The filesystem is frozen: nothing may be changed until it is thawed."""
+    """The filesystem is frozen: nothing may change before the thaw."""

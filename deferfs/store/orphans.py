@@ -1,4 +1,4 @@
-"""The orphan table: inodes without a name that wait to be inactivated, durable in the transaction of the unlink.
+"""The orphan table: inodes with no name left, to be inactivated; durable in the transaction of the unlink.
 
 **Invariants:** every inode with nlink 0 has exactly one slot, which its record names (`orphan_slot` = slot + 1); the
 table's file has no holes and its last block holds a used slot; `roomy` and `used` agree with the published blocks.
@@ -21,26 +21,26 @@ from deferfs.store.extents import Mapping
 from deferfs.store.plan import Plan
 
 _NUMBER_BYTES = 16
-"""Of a small integer in a list."""
+"""Resident bytes of a small integer in a list."""
 
 
 class OrphanTable:
-    """Slots by number; a slot number never changes while it is used."""
+    """Slots by number; the number of a used slot never changes."""
 
     def __init__(self, slots_per_block: int) -> None:
         self.per_block = slots_per_block
         self.used: list[int] = []
-        """Used slots of each block of the table."""
+        """Used slots of each table block."""
         self.roomy: list[int] = []
-        """Heap of the blocks of the table that have a free slot, each once."""
+        """Heap of the table blocks with a free slot, each once."""
         self.held = array("Q")
-        """As found when the table was opened: blocks held by the inodes that each block of the table names."""
+        """Blocks held by the inodes of each table block, as found when the table was loaded."""
         self.quarantined: list[tuple[int, OrphanSlot]] = []
-        """As found then: (slot, content) of those whose inactivation is not to be tried again."""
-        self.on_change: Callable[[int, int], None] = _nobody
-        """Called with an orphan's number and the blocks it holds now, when an operation has changed them."""
+        """(slot, content) of the quarantined inodes found when the table was loaded."""
+        self.on_change: Callable[[int, int], None] = _ignored
+        """Called with the number of an orphan and the blocks it holds now, after an operation changed them."""
         self.on_grow: Callable[[int], None] = _nothing
-        """Called with the number of blocks of the table when there are more."""
+        """Called with the number of table blocks when it has grown."""
 
     @property
     def count(self) -> int:
@@ -52,9 +52,9 @@ class OrphanTable:
         return (len(self.used) + len(self.roomy)) * _NUMBER_BYTES + 8 * len(self.held)
 
     def load(self, fmt: Format, address: int, data: bytes) -> None:
-        """Take in the next block of the table as it is on disk. CorruptionError.
+        """Load the next table block from disk. CorruptionError.
 
-        Only counted, but for what is in quarantine: a mount must not take longer, or more memory, for a long table.
+        Slots are only counted, except those in quarantine: neither time nor memory of a mount may grow with the table.
         """
         used = OrphanBlock.count(fmt, address, data)
         if OrphanBlock.flagged(fmt, data):
@@ -67,11 +67,11 @@ class OrphanTable:
         self.held.append(min(OrphanBlock.total_blocks(fmt, data), self.per_block * ORPHAN_BLOCKS_MAX) if used else 0)
 
     def slots(self, plan: Plan, number: int) -> list[OrphanSlot]:
-        """The slots of a block of the table, to look at."""
+        """The published slots of a table block, not to be changed."""
         return plan.get(self._address(plan, number), OrphanBlock).slots
 
     def add(self, plan: Plan, inode: Inode) -> None:
-        """Enter an inode that lost its last name; `inode` is the plan's own copy."""
+        """Add an inode that lost its last name; `inode` is the plan's own copy."""
         grow = not self.roomy
         number = len(self.used) if grow else self.roomy[0]
         if grow:
@@ -94,17 +94,17 @@ class OrphanTable:
             heappop(self.roomy)
 
     def progress(self, plan: Plan, inode: Inode, cursor: int) -> None:
-        """A step of the inactivation is done: `cursor` logical blocks are left to look at."""
+        """Record the progress of the inactivation: `cursor` logical blocks are left to free."""
         number, index = divmod(inode.orphan_slot - 1, self.per_block)
         slots = self._slots_of(plan, number)
         slots[index] = slots[index]._replace(cursor=cursor)
 
     def look(self, plan: Plan, inode: Inode) -> None:
-        """Have the block of the inode's slot at hand: `follow` must not lack it."""
+        """Read the table block of the inode's slot now, so that `follow` raises no Need."""
         plan.get(self._address(plan, (inode.orphan_slot - 1) // self.per_block), OrphanBlock)
 
     def follow(self, plan: Plan, records: list[Inode]) -> None:
-        """The plan changes orphans that are open or being inactivated: keep the block counts of their slots true."""
+        """Update the block counts in the slots of orphans that the plan changes, open or being inactivated."""
         for inode in records:
             if not inode.orphan_slot:
                 continue
@@ -117,15 +117,16 @@ class OrphanTable:
                 plan.on_apply.append(partial(self.on_change, ino, blocks))
 
     def set_quarantine(self, plan: Plan, slot: int, ino: int, generation: int, *, quarantined: bool) -> None:
-        """Remember on disk that the inactivation of an inode is not to be tried again (or that it is). Nothing when the
-        slot is another one's by now, even of one that has its number."""
+        """Flag on disk that an inode is in quarantine, or clear the flag. Does nothing when the slot has been reused,
+        even by an inode of the same number (see the generation)."""
         number, index = divmod(slot, self.per_block)
         slots = self._slots_of(plan, number)
         if (slots[index].ino, slots[index].generation) == (ino, generation):
             slots[index] = slots[index]._replace(flags=ORPHAN_QUARANTINED if quarantined else 0)
 
     def clear(self, plan: Plan, inode: Inode) -> None:
-        """The inode is done with (or linked again); trailing blocks without used slots are freed."""
+        """Free the slot of an inode that is freed or linked again; trailing table blocks without used slots are
+        freed."""
         slot = inode.orphan_slot - 1
         inode.orphan_slot = 0
         number, index = divmod(slot, self.per_block)
@@ -153,7 +154,7 @@ class OrphanTable:
             heapify(self.roomy)
 
     def _slots_of(self, plan: Plan, number: int) -> list[OrphanSlot]:
-        """The plan's own copy of the slots of a block of the table."""
+        """The plan's own copy of the slots of a table block."""
         return plan.modify(self._address(plan, number), OrphanBlock).slots
 
     def _address(self, plan: Plan, number: int) -> int:
@@ -164,16 +165,16 @@ class OrphanTable:
 
 
 def _free_slot(slots: list[OrphanSlot]) -> int:
-    """The first that is free. CorruptionError."""
+    """Index of the first free slot. CorruptionError when there is none."""
     for index, slot in enumerate(slots):
         if not slot.ino:
             return index
     raise CorruptionError("a block of the orphan table has fewer free slots than its header says")
 
 
-def _nobody(ino: int, blocks: int) -> None:
-    """The default of `on_change`: does nothing."""
+def _ignored(ino: int, blocks: int) -> None:
+    """Default of `on_change`."""
 
 
 def _nothing(blocks: int) -> None:
-    """The default of `on_grow`: does nothing."""
+    """Default of `on_grow`."""

@@ -1,14 +1,14 @@
 """The time machine: the filesystem as it was after any transaction that is still in the log.
 
-The log holds what a block became with each transaction from the tail on; what it was before the tail is at its home.
-So the state after transaction T is: the newest image of each block up to T, over what is at home. That is exact unless
-a home has been overwritten since by something newer, and the log does not hold what was there:
+The log holds the image of each block changed by each transaction from the tail on; earlier content is in the home
+blocks. So the state after transaction T is the newest image of each block up to T, over the home blocks. That is exact
+unless a home block has been overwritten since by newer content, and the log lacks the older one:
 
 - a checkpoint that has not moved the tail yet wrote the image of a later transaction home;
-- the block was freed by a later transaction, and file data has been written to it since.
+- a later transaction freed the block, and file data has been written to it since.
 
-Both are seen (`Past.lost`), and then T cannot be told. File data is not in the log: a file shows what its blocks hold
-now.
+Both are detected (`Past.lost`), and then the state after T cannot be reconstructed. File data is not in the log: a file
+shows the current content of its blocks.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _MAGICS: Final = frozenset(
 
 @dataclass(slots=True)
 class Past:
-    """The state after transaction `tid`: `images` over what is at home. `lost` are blocks of which that is not
-    known any more, each with the transaction that changed it.
+    """The state after transaction `tid`: `images` over the home blocks. `lost`: blocks whose content then is lost, each
+    with the transaction that changed it.
     """
 
     tid: int
@@ -48,7 +48,7 @@ class Past:
 
 @dataclass(slots=True)
 class Logged:
-    """A whole transaction with its images, as (home, content), and the revoked addresses."""
+    """A complete transaction with its images, as (home, content), and the revoked addresses."""
 
     tid: int
     images: list[tuple[int, bytes]]
@@ -56,9 +56,9 @@ class Logged:
 
 
 def read_history(superblock: Superblock) -> Job[list[Logged]]:
-    """The transactions that are still in the log, ascending. What follows a damaged one is not in it.
+    """The transactions in the log, ascending, up to the first damaged one.
 
-    All of them are held, images and all: as many bytes as the used part of the log has.
+    All are held in memory with their images: as many bytes as the used part of the log.
     """
     reader = LogReader(superblock)
     history: list[Logged] = []
@@ -79,8 +79,8 @@ def read_history(superblock: Superblock) -> Job[list[Logged]]:
 
 
 def look_back(superblock: Superblock, history: list[Logged], tid: int) -> Job[Past]:
-    """The state after transaction `tid`; the one before the tail gives the state before them all. ImageError when the
-    log does not reach there.
+    """The state after transaction `tid`; the tid before the tail stands for the state before all of them. ImageError
+    when the log does not reach that far.
     """
     first = superblock.tail_tid
     last = first + len(history) - 1
@@ -99,8 +99,8 @@ def look_back(superblock: Superblock, history: list[Logged], tid: int) -> Job[Pa
 
 
 def past_device(device: Device, tid: int) -> OverlayDevice:
-    """The device as it was after transaction `tid`, closed cleanly; nothing of it is written. ImageError when that
-    cannot be told.
+    """The device as it was after transaction `tid`, closed cleanly, as an overlay: the device is not written.
+    ImageError when that state cannot be reconstructed.
     """
     try:
         superblock = run_job(device, read_superblock(device.size))
@@ -118,13 +118,13 @@ def past_device(device: Device, tid: int) -> OverlayDevice:
 
 
 def device_of(device: Device, superblock: Superblock, past: Past) -> OverlayDevice:
-    """`device` with the images of `past` over it, and superblocks of an image that was closed cleanly then."""
+    """`device` overlaid with the images of `past` and the superblocks of an image closed cleanly then."""
     overlay = OverlayDevice(device, superblock.block_size)
     size = superblock.block_size
     for home, image in past.images.items():
         if superblock.format.reserved_blocks <= home < superblock.blocks:
             overlay.write(home * size, image)
-    # an empty log, whose next transaction has an id that no block in the log has
+    # an empty log whose next transaction id is above that of any block in the log
     newest = superblock.tail_tid + superblock.journal_blocks
     for _ in SUPERBLOCK_OFFSETS:
         superblock = superblock.next(journal_tail=0, tail_tid=newest + 1, state=STATE_CLEAN)
@@ -135,7 +135,7 @@ def device_of(device: Device, superblock: Superblock, past: Past) -> OverlayDevi
 def _find_lost(
     superblock: Superblock, history: list[Logged], later: list[Logged], past: Past, known: set[int]
 ) -> Job[None]:
-    """Note the blocks, in use then, that later transactions changed and whose home shows it."""
+    """Collect blocks in use at that time that a later transaction changed and whose home block has been overwritten."""
     if not later:
         return
     begun = yield from _checkpoint_begun(superblock, history)
@@ -155,8 +155,8 @@ def _find_lost(
 
 
 def _checkpoint_begun(superblock: Superblock, history: list[Logged]) -> Job[bool]:
-    """Whether a checkpoint of these transactions has written anything home: a block that they changed back and forth
-    looks the same before and after, so only those count of which the log holds different images.
+    """Whether a checkpoint of these transactions has written anything home. Only blocks with different images in the
+    log count: a home block equal to the only image may not have been written.
     """
     size = superblock.block_size
     versions: dict[int, set[bytes]] = {}
@@ -172,7 +172,7 @@ def _checkpoint_begun(superblock: Superblock, history: list[Logged]) -> Job[bool
 
 
 def _in_use(superblock: Superblock, past: Past, bitmaps: dict[int, Bitmap | None], block: int) -> Job[bool]:
-    """Whether a block was in use. Of a bitmap that cannot be read, everything."""
+    """Whether a block was in use; True when the bitmap cannot be read."""
     fmt = superblock.format
     group, bit = divmod(block, fmt.bits_per_bitmap)
     if not 0 < block < superblock.blocks:
@@ -191,7 +191,7 @@ def _in_use(superblock: Superblock, past: Past, bitmaps: dict[int, Bitmap | None
 
 
 def _is_metadata(fmt: Format, address: int, data: bytes) -> bool:
-    """Whether the block holds sound metadata of its own address."""
+    """Whether the block holds intact metadata of its own address."""
     magic = HEADER.unpack_from(data)[1]
     try:
         if magic in _MAGICS:

@@ -1,12 +1,12 @@
 """The plan of one operation: a private overlay over the caches.
 
-An operation runs against a plan. It looks at blocks with `get`, and where it wants to change one it takes a private
-copy with `modify`. What it lacks it raises as a `Need`; any exception simply drops the plan, and nothing has
-happened. `apply` then publishes everything at once and joins the running transaction.
+An operation runs against a plan. It reads blocks with `get`, and takes a private copy with `modify` of those it
+changes. It raises a `Need` for what it lacks; any exception drops the plan without effect. `apply` publishes all
+changes at once and joins the running transaction.
 
 **Invariant:** between `Plan()` and `apply()` or `drop()` no other plan runs (the core is single-threaded and a plan
 never waits), so what it read is still true when it is applied. The only shared state it touches before `apply` is the
-free-space index, where the blocks it allocates are held; `drop` lets them go.
+free-space index, where the blocks it allocates are held; `drop` releases them.
 """
 
 from __future__ import annotations
@@ -45,36 +45,38 @@ class Plan:
         self.inodes: dict[int, Inode] = {}
         """Staged inode records."""
         self.looked_up: dict[int, Inode] = {}
-        """Published inode records this plan has looked at: it asks for the same few again and again."""
+        """Published inode records this plan has read: a small cache, as operations look up the same inodes
+        repeatedly."""
         self.data_sync: set[int] = set()
-        """Inodes of which more than times changed: fdatasync must commit them."""
+        """Inodes changed in more than their times: fdatasync must commit them."""
         self.held: list[tuple[int, int]] = []
         self.freed: list[tuple[int, int]] = []
         self.revoked: list[int] = []
         self.throttled = reserve or grant is not None
-        """Write-back is not waited for: it was, or others wait for what this operation holds or gives back."""
+        """Skip the wait for writeback: it was done already, or other operations wait for what this one holds or
+        frees."""
         self.data_writes: list[tuple[int, Buffer]] = []
         """(byte offset, bytes) of file data, written by the driver just before `apply`."""
         self.supplied: dict[tuple[int, int], bytes] = {}
         self.on_apply: list[Callable[[], None]] = []
         self.orphans: list[Inode] = []
-        """Staged records of inodes that had lost their last name before: their slots follow what they hold."""
+        """Staged records of orphans: their slots must be kept in step with the blocks they hold."""
         self.stamp = 0
-        """What `now` has read; 0 before."""
+        """The time returned by `now`; 0 before the first call."""
         self.tid = 0
         """Id of the transaction joined; 0 when the plan changed nothing."""
 
     def now(self) -> int:
-        """The time of this operation, in ns since the epoch, for every mtime, ctime, atime and creation time that it
-        sets: read once, when the first of them is set. An operation that is tried again is a new plan, with a time
-        after its wait: stamps follow the order in which operations are applied."""
+        """The time of this operation, in ns since the epoch, for every time stamp that it sets: read once, when first
+        needed. A retried operation is a new plan, with a time after its wait: time stamps follow the order in which
+        operations are applied."""
         if not self.stamp:
             self.stamp = self.store.stamp()
         return self.stamp
 
-    # --- looking ---
+    # --- reads ---
     def get(self, address: int, kind: type[B]) -> B:
-        """The block as this plan sees it; NeedBlocks when it is not cached."""
+        """The block as this plan sees it. NeedBlocks when it is not cached."""
         found = self.staged.get(address)
         if found is None:
             entry = self.store.cache.entries.get(address)
@@ -87,18 +89,18 @@ class Plan:
         return found
 
     def data(self, offset: int, length: int) -> bytes:
-        """File data the operation must copy; NeedData until the driver has supplied it."""
+        """File data to be copied by the operation. NeedData until the driver has supplied it."""
         found = self.supplied.get((offset, length))
         if found is None:
             raise NeedData(offset, length)
         return found
 
-    # --- changing ---
+    # --- changes ---
     def modify(self, address: int, kind: type[B]) -> B:
-        """A private copy of the block, the same one each time.
+        """The plan's private copy of the block.
 
-        EROFS when nothing may be changed (any more), NeedThaw while nothing may be: known here, before the driver
-        writes the data of the operation. What only looks gets neither.
+        EROFS when the filesystem is read-only or the journal aborted, NeedThaw while it is frozen: raised here, before
+        the driver writes the data of the operation. Operations that only read get neither.
         """
         found = self.staged.get(address)
         if found is not None:
@@ -118,19 +120,20 @@ class Plan:
         self.staged[address] = obj
 
     def allocate(self, goal: int, want: int) -> tuple[int, int]:
-        """Allocate up to `want` consecutive blocks near `goal`: (first, length). NeedFreeSpace when there are none."""
+        """Allocate up to `want` consecutive blocks near `goal`: (first, length). NeedFreeSpace when no block is
+        free."""
         first, length = self.store.space.hold(goal, want, reserve=self.reserve)
         self.held.append((first, length))
         self._mark(first, length, 1)
         return first, length
 
     def free(self, first: int, length: int) -> None:
-        """Free blocks; they become reusable when the transaction has committed."""
+        """Free blocks; they can be reused once the transaction has committed."""
         self._mark(first, length, 0)
         self.freed.append((first, length))
 
     def free_metadata(self, address: int) -> None:
-        """Free a metadata block: older images of it in the log must never be replayed over its next use."""
+        """Free a metadata block and revoke it: recovery must never replay older images over its next use."""
         self.staged.pop(address, None)
         self.revoked.append(address)
         self.free(address, 1)
@@ -146,14 +149,14 @@ class Plan:
                 raise CorruptionError(f"blocks {at}..{at + part}: free space bitmap disagrees")
             bitmap.bits[start : start + part] = value
 
-    # --- the end ---
+    # --- end ---
     @property
     def changed(self) -> bool:
         return bool(self.staged or self.revoked)
 
     def require_write_back(self) -> None:
-        """To be called before the data of the operation is written: NeedWriteBack while too much is dirty already, and
-        the operation would add to it. A block that the running transaction has is dirty as it is."""
+        """To be called before the data of the operation is written: NeedWriteBack while too much is dirty and the
+        operation would add to it. Blocks of the running transaction are dirty already, and not counted."""
         if self.throttled or not self.staged or not self.store.memory.too_dirty:
             return
         running = self.store.journal.running.images
@@ -165,8 +168,8 @@ class Plan:
             raise NeedWriteBack(added)
 
     def apply(self) -> None:
-        """Publish all changes and join the running transaction. NeedLogSpace (before anything is touched) when the
-        log cannot grant the credits, CorruptionError when a count would become negative; otherwise it cannot fail."""
+        """Publish all changes and join the running transaction. NeedLogSpace (with nothing changed) when the log cannot
+        grant the credits, CorruptionError when a count would become negative; otherwise it cannot fail."""
         store = self.store
         for inode in self.inodes.values():
             if inode.blocks < 0 or inode.size < 0 or inode.nlink < 0:
@@ -181,14 +184,14 @@ class Plan:
         self._end()
 
     def drop(self) -> None:
-        """Give up: as if the plan had never been."""
+        """Abandon the plan, without effect."""
         for first, length in self.held:
             self.store.space.let_go(first, length)
         self.held.clear()
         self._end()
 
     def _end(self) -> None:
-        """Let go of what may refer to this plan (what is to be done on apply mostly does) and of the bytes of the
-        request: a plan must never be part of a cycle that only Python's collector frees."""
+        """Drop references that may lead back to this plan (as `on_apply` mostly does) and the bytes of the request: a
+        plan must never be part of a reference cycle, which only Python's collector frees."""
         self.on_apply.clear()
         self.data_writes.clear()

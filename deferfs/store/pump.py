@@ -1,7 +1,7 @@
-"""Driving a generator of requests: the one place that sends answers, throws errors, and takes the result.
+"""Driving a generator of requests: the only code that sends answers, throws errors, and takes the result.
 
-A *job* yields what it wants done, is sent the answer or has the error thrown into it, and returns its result. Whether
-a request is performed at once, awaited, passed on, or held up for a while is up to the code that drives the job.
+A *job* yields requests, is sent the answer or has the error thrown into it, and returns its result. Whether a request
+is performed at once, awaited, passed on or delayed is up to the code that drives the job.
 
 **Invariant:** each request that `resume` returns is given exactly one answer (None by default) or one error before the
 next `resume`.
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Pump(Generic[R, A, T]):
-    """One job between two of its requests. `result` is there when `resume` has returned None."""
+    """One job between two of its requests. `result` is set once `resume` has returned None."""
 
     __slots__ = ("_answer", "_error", "_job", "done", "result")
 
@@ -29,12 +29,12 @@ class Pump(Generic[R, A, T]):
         self._answer: A | None = None
         self._error: BaseException | None = None
         self.done = False
-        """The job has returned, or has ended with an error."""
+        """The job has returned, or has failed."""
         self.result: T
 
     def resume(self) -> R | None:
-        """Let the job go on with what its last request was given; the next request, or None at its end. What the job
-        raises comes out of here."""
+        """Resume the job with the answer or error of its last request; returns the next request, or None at its end.
+        Raises what the job raises."""
         answer, error = self._answer, self._error
         self._answer = self._error = None
         try:
@@ -50,21 +50,22 @@ class Pump(Generic[R, A, T]):
             error = None  # its traceback refers to this frame
 
     def answer(self, answer: A | None) -> None:
-        """What the last request is answered with."""
+        """Set the answer of the last request."""
         self._answer = answer
 
     def fail(self, error: BaseException) -> None:
-        """What the last request ended with."""
+        """Set the error of the last request."""
         self._error = without_traceback(error)
 
     def close(self) -> None:
-        """The job is given up where it stands: what it holds it lets go of."""
+        """Abandon the job: its `finally` clauses run."""
         self.done = True
         self._job.close()
 
 
 def pump(job: Generator[R, A | None, T], perform: Callable[[R], A | None]) -> T:
-    """Run a job to its end, each request performed at once. OSError is the job's business; any other error ends it."""
+    """Run a job to its end, each request performed at once. An OSError is thrown into the job; other errors
+    propagate."""
     running = Pump(job)
     while (request := running.resume()) is not None:
         try:

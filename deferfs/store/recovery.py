@@ -1,15 +1,16 @@
 """Recovery: validate the whole log, replay it, and only then reset it.
 
-Nothing is written home before the entire log has been read and judged. Replay writes full images and is idempotent; the
-tail is reset after a flush. So a crash at any point of recovery leaves a log that recovery reads again with the same
-result.
+Nothing is written home before the entire log has been read and validated. Replay writes full images and is idempotent;
+the tail is reset after a flush. So after a crash at any point of recovery the log is still there, and the next recovery
+has the same result.
 
-The log streams: it is read twice, once to judge it and once to write its images home, and never held. In memory are
+The log is streamed: it is read twice, once to validate it and once to write its images home, and never held in memory
+as a whole. Memory used:
 
-    8 MiB                  the piece being read, images on their way home, 65,536 keys being sorted
-    24 bytes an image      of the used part of the log, while its newest images are sorted out from older ones
+    8 MiB                  the piece being read, images about to be written home, 65,536 keys being sorted
+    24 bytes an image      of the used part of the log, while the newest image of each block is determined
     8 bytes a revoke       of one transaction
-    1 bit a block          of the log: whether it is the newest image of its home
+    1 bit a block          of the log: whether it is the newest image of its home block
 """
 
 from __future__ import annotations
@@ -39,27 +40,28 @@ from deferfs.ondisk.superblock import STATE_CLEAN, Superblock, UnsupportedFormat
 from deferfs.store.io import Flush, Job, Read, Write, runs_of
 
 _SCAN_BYTES: Final = 1 << 20
+"""Bytes of the log read at a time."""
 _BATCH_BYTES: Final = 1 << 20
-"""Images written home at a time, sorted by address."""
+"""Bytes of images written home at a time, sorted by address."""
 _SORT_KEYS: Final = 1 << 16
-"""Keys sorted at a time: as objects they take 40 bytes each."""
+"""Keys sorted at a time: as Python objects they take 40 bytes each."""
 
 
 @dataclass(slots=True)
 class LogContent:
-    """What a valid log holds: which of its blocks are the newest images of their homes, and where it ends."""
+    """Summary of a valid log: which of its blocks are the newest images of their home blocks, and where it ends."""
 
     newest: bitarray = field(default_factory=bitarray)
     """By offset from the tail, for the used part of the log."""
     transactions: int = 0
     newest_tid_seen: int = 0
-    """Including the remains of an interrupted commit: new transactions must be numbered above it."""
+    """Including blocks of an interrupted commit: new transactions need a higher id."""
 
 
 @dataclass(slots=True)
 class Transaction:
-    """A whole transaction as it is in the log: where each image belongs and at which offset from the tail it is, and
-    the revoked addresses. `end` is the offset behind its commit block.
+    """A complete transaction in the log: home block and offset from the tail of each image, and the revoked addresses.
+    `end` is the offset behind its commit block.
     """
 
     tid: int
@@ -70,10 +72,10 @@ class Transaction:
 
 
 def read_superblock(size_bytes: int) -> Job[Superblock]:
-    """The superblock that counts; ImageError when there is none or the image is shorter than it says.
+    """The newest valid superblock. ImageError when there is none, or the image is shorter than it says.
 
-    A copy that cannot be read is as good as a damaged one. OSError when no other one can be used. A spare is not used:
-    without a superblock nothing tells what the log is worth. fsck decides that.
+    An unreadable copy counts as damaged; OSError when there is no other. A spare superblock is not used: it says
+    nothing about the log, so only fsck can restore from it.
     """
     copies: list[bytes] = []
     failure: OSError | None = None
@@ -106,8 +108,8 @@ def read_superblock(size_bytes: int) -> Job[Superblock]:
 
 
 def _find_spare(size_bytes: int) -> Job[int | None]:
-    """The byte offset of a whole spare superblock at one of the usual places; None when there is none, or when the
-    beginning belongs to a filesystem of another kind.
+    """The byte offset of an intact spare superblock at one of the usual places; None when there is none, or when the
+    image starts with another kind of filesystem.
     """
     try:
         head = yield Read(0, min(SIGNATURE_BYTES, size_bytes))
@@ -128,7 +130,7 @@ def _find_spare(size_bytes: int) -> Job[int | None]:
 
 
 class LogReader:
-    """The log, block by block from the tail on: one piece of it is held."""
+    """Reads the log block by block from the tail on; one piece of it is buffered."""
 
     def __init__(self, superblock: Superblock) -> None:
         self.superblock = superblock
@@ -151,15 +153,14 @@ class LogReader:
         return self._piece[at : at + self._size]
 
     def held_from(self, offset: int) -> Job[list[bytes]]:
-        """The block at `offset` from the tail, and those behind it that are held then: no generator for each block."""
+        """The block at `offset` from the tail and the buffered blocks behind it: saves a generator per block."""
         yield from self.block(offset)
         at, size = (offset - self._first) * self._size, self._size
         end = min(len(self._piece), at + (self.blocks - offset) * size)
         return [self._piece[start : start + size] for start in range(at, end, size)]
 
     def transaction(self, tid: int, start: int) -> Job[Transaction | None]:
-        """Transaction `tid`, which begins at offset `start`, or None when it is not completely there.
-        CorruptionError."""
+        """Transaction `tid`, which begins at offset `start`; None when it is not complete. CorruptionError."""
         fmt = self.fmt
         found = Transaction(tid)
         at, body_crc = start, 0
@@ -193,8 +194,8 @@ class LogReader:
 
 
 class _NewestImages:
-    """Which image of each block is its newest. A key is the home, the offset in the log, and whether it is a revoke;
-    a revoke stands at the commit block of its transaction, so that it outdoes all images up to there."""
+    """Finds the newest image of each block. A key is home block, offset in the log, and whether it is a revoke; a
+    revoke has the offset of its transaction's commit block, and so overrides all images up to there."""
 
     def __init__(self, superblock: Superblock) -> None:
         self._superblock = superblock
@@ -204,7 +205,7 @@ class _NewestImages:
         self._keys = array("Q")
         self._compact_at = 2 * _SORT_KEYS
         self._outside = 0
-        """An address past the end of the filesystem that is named as a home."""
+        """The last home address found that is past the end of the filesystem."""
 
     def add(self, transaction: Transaction) -> None:
         for home, offset in zip(transaction.homes, transaction.offsets, strict=True):
@@ -222,7 +223,7 @@ class _NewestImages:
         return home
 
     def _compact(self) -> None:
-        """Keep the newest image of each home; a revoke has nothing to outdo in what comes later."""
+        """Keep the newest image of each block. A revoke affects only earlier images and can be dropped."""
         keys, self._keys = self._keys, array("Q")
         parts = [array("Q", sorted(keys[at : at + _SORT_KEYS])) for at in range(0, len(keys), _SORT_KEYS)]
         del keys
@@ -235,7 +236,7 @@ class _NewestImages:
             self._keys.append(before)
 
     def marks(self, used: int) -> bitarray:
-        """A bit for each offset below `used`. ImageError when an image would go where no journaled block can live."""
+        """A bit for each offset below `used`. ImageError for an image whose home cannot be a journaled block."""
         self._compact()
         superblock = self._superblock
         reserved = superblock.format.reserved_blocks
@@ -246,14 +247,14 @@ class _NewestImages:
             home = key >> self._shift
             if not reserved <= home < superblock.blocks or home in journal:
                 home = self._outside if home == superblock.blocks else home
-                raise ImageError(f"journal: an image belongs to block {home}, where no journaled block can live")
+                raise ImageError(f"journal: an image belongs to block {home}, which cannot hold a journaled block")
             marks[(key & ((1 << self._shift) - 1)) >> 1] = 1
         return marks
 
 
 def read_log(superblock: Superblock) -> Job[LogContent]:
-    """Read and judge the whole log. ImageError when a transaction is damaged although later ones are valid, or an image
-    belongs where no journaled block can live."""
+    """Read and validate the whole log. ImageError when a transaction is damaged although later ones are valid, or when
+    the home of an image cannot be a journaled block."""
     try:
         return (yield from _read_log(superblock))
     except CorruptionError as error:
@@ -284,7 +285,7 @@ def _read_log(superblock: Superblock) -> Job[LogContent]:
 
 
 def recover(superblock: Superblock, now_ns: int) -> Job[tuple[Superblock, LogContent]]:
-    """Replay the log of an image that was not closed cleanly; the new superblock, with an empty log."""
+    """Replay the log of an image that was not closed cleanly; returns the new superblock, with an empty log."""
     content = yield from read_log(superblock)
     yield from _write_home(superblock, content)
     yield Flush()
@@ -300,7 +301,7 @@ def recover(superblock: Superblock, now_ns: int) -> Job[tuple[Superblock, LogCon
 
 
 def _write_home(superblock: Superblock, content: LogContent) -> Job[None]:
-    """Read the log, which has been judged, once more, and write the newest images home."""
+    """Read the validated log once more, and write the newest images home."""
     reader = LogReader(superblock)
     fmt = reader.fmt
     batch: dict[int, bytes] = {}
@@ -332,9 +333,9 @@ def _write_batch(size: int, batch: dict[int, bytes]) -> Job[None]:
 
 
 def _changed(offset: int) -> ImageError:
-    return ImageError(f"journal: block {offset} from the tail reads otherwise than before")
+    return ImageError(f"journal: block {offset} from the tail changed between two reads")
 
 
 def superblock_offset(superblock: Superblock) -> int:
-    """Where this superblock is written: the copies take turns."""
+    """Byte offset of this superblock: the two copies are written in turn."""
     return SUPERBLOCK_OFFSETS[superblock.sequence % 2]

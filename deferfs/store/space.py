@@ -1,12 +1,12 @@
-"""Free space: what may be handed out, in two numbers a group beside the on-disk bitmaps.
+"""Free space: two numbers per group, beside the on-disk bitmaps.
 
-The bitmaps are blocks like any other: read when they are looked into, evicted when memory is short. A published bitmap
-says what is in use in the journaled state. `withheld` says what must not be handed out although its bit is clear: what
-a running plan holds, and what was freed by a transaction that has not committed. It is kept only for groups that have
+The bitmaps are blocks like any other: read when searched, evicted when memory is short. A published bitmap says what is
+in use in the journaled state. `withheld` marks blocks that must not be allocated although their bit is clear: those
+held by a running plan, and those freed by a transaction that has not committed. It is kept only for groups that have
 such blocks.
 
-**Invariants:** a block is available when neither its published bit nor its withheld bit is set. `counts[g]` is how
-many blocks of group g are available, `free_blocks` their sum; no block of the group below `hints[g]` is available.
+**Invariants:** a block is available when neither its published bit nor its withheld bit is set. `counts[g]` is the
+number of available blocks of group g, `free_blocks` their sum; no block of the group below `hints[g]` is available.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from deferfs.ondisk.format import Format
 from deferfs.store.needs import NeedBlocks, NeedFreeSpace
 
 _RUNS_LOOKED_AT = 32
-"""Free runs of one group compared before the longest of them is taken."""
+"""Free runs of one group that are compared before the longest is taken."""
 _GROUPS_LOOKED_AT = 16
-"""Groups with free blocks looked into before the longest run so far is taken: each may have to be read."""
+"""Groups with free blocks that are searched before the longest run so far is taken: each may have to be read."""
 GROUP_BYTES = 8
 """Resident bytes of a group whose bitmap is not cached."""
 
 
 def _find(bits: bitarray, start: int, want: int) -> tuple[int, int]:
-    """(first, length) of the first available run of `want` blocks at or after `start`, or of the longest of the runs
-    looked at; length 0 when there is none."""
+    """(first, length) of the first available run of `want` blocks at or after `start`, or of the longest of the first
+    _RUNS_LOOKED_AT runs; length 0 when there is none."""
     best, best_length, at = 0, 0, start
     for _ in range(_RUNS_LOOKED_AT):
         first = bits.find(0, at)
@@ -50,8 +50,7 @@ def _find(bits: bitarray, start: int, want: int) -> tuple[int, int]:
 class FreeSpace:
     """Allocation of runs of blocks. Units: blocks.
 
-    `published` returns the bits of a group as they are in the cache, not to be changed; it raises NeedBlocks when they
-    are not there.
+    `published` returns the cached bitmap of a group, not to be changed; it raises NeedBlocks when it is not cached.
     """
 
     def __init__(self, fmt: Format, blocks: int, published: Callable[[int], bitarray]) -> None:
@@ -63,15 +62,15 @@ class FreeSpace:
         self.withheld: dict[int, bitarray] = {}
         self.free_blocks = 0
         self.pending_blocks = 0
-        """Freed by transactions that have not committed."""
+        """Blocks freed by transactions that have not committed."""
         self.reserve = min(max(blocks // RESERVE_FRACTION, RESERVE_BLOCKS_MIN), RESERVE_BLOCKS_MAX)
         self.cursor = 0
-        """Where the last run without a goal ended: files made one after the other lie side by side."""
+        """End of the last run allocated without a goal: files created one after the other are laid out contiguously."""
         self.epoch = 0
-        """Grows whenever freed blocks become reusable: a reader compares it to detect that."""
+        """Incremented whenever freed blocks become reusable, so that a waiter can detect that."""
 
     def add_group(self, bits: bitarray) -> None:
-        """The next group, with its bits as they are on disk: they are counted, not kept."""
+        """Count the next group from its bitmap as on disk, which is not kept."""
         free = bits.count(0)
         self.counts.append(free)
         self.hints.append(bits.find(0) if free else 0)
@@ -79,16 +78,16 @@ class FreeSpace:
 
     @property
     def resident_bytes(self) -> int:
-        """Resident bytes besides what is cached."""
+        """Resident bytes, without cached bitmaps."""
         return GROUP_BYTES * len(self.counts) + len(self.withheld) * (self.fmt.block_size + 200)
 
     @property
     def available(self) -> int:
-        """Blocks an ordinary operation may still take."""
+        """Blocks an ordinary operation can still allocate."""
         return max(0, self.free_blocks - self.reserve)
 
     def unavailable(self, group: int) -> bitarray:
-        """The bits of what must not be handed out, not to be changed. NeedBlocks."""
+        """The bits of blocks that must not be allocated, not to be changed. NeedBlocks."""
         published = self.published(group)
         withheld = self.withheld.get(group)
         return published if withheld is None else published | withheld
@@ -96,8 +95,8 @@ class FreeSpace:
     def hold(self, goal: int, want: int, *, reserve: bool = False) -> tuple[int, int]:
         """Take up to `want` consecutive blocks out of the index, near block `goal` (0: next to the last run).
 
-        Returns (first block, length >= 1); NeedFreeSpace when there is none, and only then; NeedBlocks for a bitmap. A
-        run lies in one group: a caller that wants more takes several. `reserve` allows the blocks kept for operations
+        Returns (first block, length >= 1); NeedFreeSpace only when no block is free; NeedBlocks for a bitmap. A run
+        lies in one group: a caller that wants more takes several. `reserve` allows the blocks reserved for operations
         that free space.
         """
         budget = self.free_blocks if reserve else self.available
@@ -117,7 +116,7 @@ class FreeSpace:
 
     def _search(self, near: int, want: int) -> tuple[int, int, int]:
         """(group, offset in it, length) of the first run of `want` blocks from `near` on, or of the longest of those
-        looked at."""
+        searched."""
         groups = len(self.counts)
         first_group, offset = divmod(near, self.fmt.bits_per_bitmap)
         if first_group >= groups:
@@ -144,15 +143,15 @@ class FreeSpace:
         bits[start : start + length] = 1
 
     def _give(self, group: int, start: int, length: int) -> None:
-        """Undo a `_withhold`."""
+        """Undo `_withhold`."""
         bits = self.withheld[group]
         bits[start : start + length] = 0
         if not bits.any():
             del self.withheld[group]
 
     def applied(self, held: list[tuple[int, int]], freed: list[tuple[int, int]]) -> None:
-        """A plan was applied: its published bitmaps show what it held, and no longer what it freed, which stays
-        withheld until its transaction has committed."""
+        """A plan was applied: its published bitmaps mark the blocks it allocated, and no longer those it freed, which
+        stay withheld until its transaction has committed."""
         for first, length in held:
             for number, start, part in self.fmt.parts_in_groups(first, length):
                 self._give(number, start, part)
@@ -162,8 +161,8 @@ class FreeSpace:
             self.pending_blocks += length
 
     def let_go(self, first: int, length: int) -> None:
-        """Put held or freed blocks back into the index. A run that was freed may lie in several groups: an extent does
-        not end at their boundaries."""
+        """Return held or freed blocks to the index. A freed run may span several groups: extents can cross their
+        boundaries."""
         for number, start, part in self.fmt.parts_in_groups(first, length):
             self._give(number, start, part)
             self.hints[number] = min(self.hints[number], start) if self.counts[number] else start
@@ -171,7 +170,7 @@ class FreeSpace:
         self.free_blocks += length
 
     def release(self, runs: list[tuple[int, int]]) -> None:
-        """The transaction that freed these runs is durable: they may be used again."""
+        """The transaction that freed these runs is durable: make them available."""
         for first, length in runs:
             self.let_go(first, length)
             self.pending_blocks -= length
@@ -179,7 +178,7 @@ class FreeSpace:
             self.epoch += 1
 
     def check(self) -> None:
-        """AssertionError when a count is not that of its map. For tests: it looks at every bit that is cached."""
+        """AssertionError when a count does not match its bitmap. For tests: it scans every cached bitmap."""
         for group, count in enumerate(self.counts):
             try:
                 bits = self.unavailable(group)

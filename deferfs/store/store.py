@@ -36,17 +36,17 @@ from deferfs.store.space import FreeSpace
 
 T = TypeVar("T")
 _READ_BYTES = 1 << 20
-"""Read at a time of what is read from end to end."""
+"""Bytes per request of a sequential read."""
 _CACHED_AT_OPEN = 16
-"""At most a sixteenth of the budget is filled with bitmaps at first: those of a small image all stay at hand."""
+"""Fraction of the memory budget that may be filled with bitmaps at open: 1/16, all those of a small image."""
 
 
 class Store:
     """The open filesystem below POSIX: caches, journal, free space, inode table, orphan table.
 
-    `clock` and `stamp` return ns since the epoch: `stamp` the time that an operation gives to files (read once each,
-    see `Plan.now`), `clock` that of all else, which is cheap to read: of the journal, of queues and their ages, of
-    access times that are kept in memory. `entropy` returns 32 random bits for inode generations.
+    `clock` and `stamp` return ns since the epoch. `stamp` gives the time stamps of files (read once per operation, see
+    `Plan.now`); `clock`, which is cheaper to read, all other times: of the journal, of queues and their ages, and of
+    lazy access times. `entropy` returns 32 random bits for inode generations.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Store:
         stamp: Callable[[], int] | None = None,
         read_only: bool = False,
     ) -> None:
-        """Without a `stamp` the one clock serves for everything."""
+        """`stamp` defaults to `clock`."""
         self.superblock = superblock
         self.fmt: Format = superblock.format
         self.memory = memory
@@ -75,9 +75,9 @@ class Store:
         self.orphans = OrphanTable(self.fmt.orphans_per_block)
         self.journal = Journal(self, superblock.tail_tid, superblock.journal_tail)
         self.pinned_bytes = 0
-        """Of the cached blocks that stay as long as the store is open."""
+        """Bytes of cached blocks that are pinned while the store is open."""
         self.block_reads = max(1, _READ_BYTES // self.fmt.block_size)
-        """Blocks read at a time."""
+        """Blocks per request of a sequential read."""
         memory.add_account("blocks", lambda: self.cache.bytes, self._shrinkable_blocks)
         memory.add_account("superseded", lambda: self.journal.superseded_bytes)
         memory.add_account("tables", self._table_bytes)
@@ -88,25 +88,25 @@ class Store:
 
     @property
     def dirty_bytes(self) -> int:
-        """Estimated bytes of images that must stay until they are at home: running, committing, committed. Blocks that
-        an operation holds while it waits are among them."""
+        """Estimated bytes of images that must stay in memory until they are written home: running, committing,
+        committed. Includes blocks pinned by operations that wait."""
         return self.cache.held_bytes - self.pinned_bytes + self.journal.superseded_bytes
 
     @property
     def operation_blocks_max(self) -> int:
-        """Blocks that an operation stages before it leaves off and is called again: half of a transaction, and no more
-        than a sixteenth of the memory budget holds, but enough to get on with."""
+        """Blocks that an operation stages before it stops and has to be called again: half of a transaction and at most
+        a sixteenth of the memory budget, but at least OPERATION_BLOCKS_MIN."""
         memory = self.memory.limit_bytes // OPERATION_FRACTION // (2 * self.fmt.block_size)
         return min(self.journal.transaction_blocks_max // 2, max(OPERATION_BLOCKS_MIN, memory))
 
     def _shrinkable_blocks(self) -> int:
-        """What could be evicted now. An eighth of the budget is left to blocks, however many inodes the kernel holds:
-        below that each operation would have to read back what the one before it evicted."""
+        """Bytes of blocks that can be evicted now. An eighth of the budget is left to blocks, however many inodes the
+        kernel refers to: with less, each operation would have to read back what the one before it evicted."""
         cache = self.cache
         return max(0, min(cache.bytes - cache.held_bytes, cache.bytes - self.memory.limit_bytes // 8))
 
     def _published_bits(self, group: int) -> bitarray:
-        """The bitmap of a group as the cache has it."""
+        """The cached bitmap of a group. NeedBlocks when it is not cached."""
         address = self.superblock.bitmap_address(group)
         entry = self.cache.entries.get(address)
         if entry is None:
@@ -132,7 +132,7 @@ class Store:
         self.superblock = renewed
 
     def fetch(self, need: NeedBlocks) -> Job[None]:
-        """Bring the blocks of a need into the cache. CorruptionError when one is damaged."""
+        """Read the blocks of a Need into the cache. CorruptionError when one is damaged."""
         size = self.fmt.block_size
         for address, kind in need.blocks:
             if not 0 < address < self.superblock.blocks:
@@ -142,7 +142,7 @@ class Store:
             self.cache.supply(address, kind, data)
 
     def look(self, op: Callable[[Plan], T]) -> Job[T]:
-        """Run a looking operation inside a job."""
+        """Run a read-only operation inside a job."""
         while True:
             try:
                 return op(Plan(self, reserve=True))
@@ -150,7 +150,7 @@ class Store:
                 yield from self.fetch(need)
 
     def statfs_blocks(self) -> tuple[int, int]:
-        """(free blocks including those that await a commit, blocks an ordinary user may take)."""
+        """(free blocks including those pending a commit, blocks available to ordinary operations)."""
         free = self.space.free_blocks + self.space.pending_blocks
         return free, max(0, free - self.space.reserve)
 
@@ -164,7 +164,7 @@ def open_store(
     stamp: Callable[[], int] | None = None,
     read_only: bool = False,
 ) -> Job[Store]:
-    """Recover if needed, load what is kept in memory, and mark the image as in use.
+    """Recover if needed, load what is kept in memory, and mark the image in use.
 
     A read-only open of an image with a log to replay is refused (EROFS): replaying would write.
     """
@@ -194,7 +194,7 @@ def open_store(
 
 
 def _way_to_replay(superblock: Superblock) -> str:
-    """What replays the log. A mount for writing does not, as long as it is refused for another reason."""
+    """What replays the log: not a read-write mount when that would be refused for another reason."""
     if superblock.state & STATE_REPAIRING:
         return "a repair was interrupted, and deferfs fsck -y finishes it"
     if superblock.read_only_compatible & ~FEATURES_READ_ONLY:
@@ -205,9 +205,9 @@ def _way_to_replay(superblock: Superblock) -> str:
 
 
 def _load_bitmaps(store: Store) -> Job[None]:
-    """The free-space index: all bitmaps are read once and counted, and as many stay cached as take little memory."""
+    """Read all bitmaps once for the free-space index; cache as many as _CACHED_AT_OPEN allows."""
     fmt, cache, left = store.fmt, store.cache, store.superblock.groups
-    room = store.memory.limit_bytes // _CACHED_AT_OPEN
+    bytes_max = store.memory.limit_bytes // _CACHED_AT_OPEN
     for start, length in store.superblock.bitmap_regions:
         end = start + min(length, left)
         left -= end - start
@@ -218,14 +218,14 @@ def _load_bitmaps(store: Store) -> Job[None]:
             for i in range(count):
                 bitmap = Bitmap.decode(fmt, at + i, data[i * fmt.block_size : (i + 1) * fmt.block_size])
                 store.space.add_group(bitmap.bits)
-                if cache.bytes < room:
+                if cache.bytes < bytes_max:
                     cache.publish(at + i, bitmap)
     if left:
         raise CorruptionError("bitmap regions are too short for the image")
 
 
 def _load_inodes(store: Store) -> Job[None]:
-    """Chunk 0 of the inode table, which stays cached, and the number of inodes in use."""
+    """Pin chunk 0 of the inode table, and count the inodes in use."""
     fmt, table = store.fmt, store.inodes
     chunk: list[tuple[int, type[Block]]] = [(table.root_address + i, InodeBlock) for i in range(fmt.chunk_blocks)]
     yield from store.fetch(NeedBlocks(chunk))
@@ -252,7 +252,7 @@ def _load_inodes(store: Store) -> Job[None]:
 
 
 def _load_orphans(store: Store) -> Job[None]:
-    """The slots of the orphan table; the inodes they name are left to inodegc."""
+    """Load the orphan table; its inodes are left to inodegc."""
 
     def mapped(plan: Plan) -> list[tuple[int, int]]:
         table = store.inodes.get(plan, ORPHAN_FILE_INO)
@@ -275,7 +275,7 @@ def _load_orphans(store: Store) -> Job[None]:
 
 
 def close_store(store: Store) -> Job[None]:
-    """Write everything home and mark the image clean. The caller has committed; nothing is running."""
+    """Write everything home and mark the image clean. The caller has committed, and no transaction is running."""
     if store.read_only:
         return
     assert store.journal.running.empty and store.journal.committing is None
@@ -283,5 +283,5 @@ def close_store(store: Store) -> Job[None]:
 
 
 def mark_errors(store: Store) -> Job[None]:
-    """Remember in the superblock that the filesystem met an error."""
+    """Record in the superblock that the filesystem met an error."""
     yield from store.write_superblock(state=store.superblock.state | STATE_ERRORS)

@@ -1,4 +1,4 @@
-"""What the journal keeps of its transactions and of those that wait for log space; its figures."""
+"""Transactions, grants of log space, and the statistics of the journal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deferfs.ondisk.format import Block
 
 
 class Transaction:
-    """A compound transaction: all operations applied since the one before was frozen."""
+    """A compound transaction: all operations applied since the previous one was frozen."""
 
     __slots__ = (
         "data_inodes", "freed", "images", "inodes", "log_blocks", "ordered_data", "revokes", "start", "tid",
@@ -33,15 +33,16 @@ class Transaction:
 
 
 def _nothing() -> None:
-    """No driver waits."""
+    """Default of `wake`: no driver waits."""
 
 
 class Grant:
-    """A place in the queue for log space. `granted` credits are set aside until the operation joins or gives up.
+    """A reservation of log space, queued or granted. `granted` credits are reserved until the operation joins or gives
+    up.
 
-    `outer` is a grant that whoever asks holds already and keeps while it waits for this one: an inactivation that runs
-    inside of an operation which reclaims memory. `refused` when the wait could never end. A driver that waits may set
-    `wake`, which is called once, when it is either.
+    `outer` is a grant that the same task holds while it waits for this one: that of an operation which reclaims memory,
+    around an inactivation. `refused` is set when the wait could never end. A driver that waits may set `wake`, which is
+    called once, when the grant is granted or refused.
     """
 
     __slots__ = ("credits", "granted", "outer", "refused", "wake")
@@ -56,7 +57,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class JournalStatistics:
-    """Log occupancy in blocks, and totals since the mount."""
+    """Log occupancy in blocks, and totals since mount."""
 
     blocks: int
     used_blocks: int

@@ -21,7 +21,7 @@ def read(plan: Plan, inode: Inode) -> dict[bytes, bytes]:
 def _chain(plan: Plan, inode: Inode) -> list[tuple[int, XattrBlock]]:
     found: list[tuple[int, XattrBlock]] = []
     address = inode.xattr_block
-    limit = XATTR_BYTES_MAX // XattrBlock.room(plan.store.fmt) + 1
+    limit = XATTR_BYTES_MAX // XattrBlock.payload_max(plan.store.fmt) + 1
     while address:
         if len(found) > limit:
             raise CorruptionError(f"inode {inode.ino}: endless xattr chain")
@@ -34,10 +34,10 @@ def _chain(plan: Plan, inode: Inode) -> list[tuple[int, XattrBlock]]:
 
 
 def write(plan: Plan, inode: Inode, attributes: dict[bytes, bytes]) -> None:
-    """Replace all attributes; `inode` is the plan's own copy. FsError(ENOSPC) past the limit."""
+    """Replace all attributes; `inode` is the plan's own copy. FsError(ENOSPC) above the size limit."""
     packed = pack_xattrs(attributes)
-    room = XattrBlock.room(plan.store.fmt)
-    pieces = -(-len(packed) // room)
+    per_block = XattrBlock.payload_max(plan.store.fmt)
+    pieces = -(-len(packed) // per_block)
     if len(packed) > XATTR_BYTES_MAX or pieces > plan.store.journal.transaction_blocks_max // 2:
         raise FsError(errno.ENOSPC)
     free(plan, inode)
@@ -47,14 +47,14 @@ def write(plan: Plan, inode: Inode, attributes: dict[bytes, bytes]) -> None:
     following = 0
     for index in reversed(range(pieces)):
         address, _ = plan.allocate(0, 1)
-        plan.create(address, XattrBlock(inode.ino, packed[index * room : (index + 1) * room], following))
+        plan.create(address, XattrBlock(inode.ino, packed[index * per_block : (index + 1) * per_block], following))
         following = address
     inode.xattr_block = following
     inode.blocks += pieces
 
 
 def free(plan: Plan, inode: Inode) -> None:
-    """Drop all attributes."""
+    """Remove all attributes."""
     for address, _ in _chain(plan, inode):
         plan.free_metadata(address)
         inode.blocks -= 1

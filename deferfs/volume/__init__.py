@@ -1,7 +1,7 @@
-"""POSIX semantics on the store, one module per family. Operations are functions of a plan.
+"""POSIX semantics on the store, one module per family. An operation is a function of a plan.
 
-What is exported here is for other programs: `Driver` runs operations on a device without a kernel, and the modules
-`attributes`, `files`, `namespace` and `xattrs` have them. See `docs/volume-library.md`.
+The names exported here are for other programs: `Driver` runs operations on a device without a kernel; the operations
+are in the modules `attributes`, `files`, `namespace` and `xattrs`. See `docs/volume-library.md`.
 """
 
 from deferfs.volume import attributes, files, namespace, xattrs

@@ -1,11 +1,11 @@
-"""POSIX access control lists: what they look like in the kernel's extended attributes, and how mode and list keep step.
+"""POSIX access control lists: their encoding in extended attributes, and how mode and ACL are kept consistent.
 
 The format is that of `system.posix_acl_access` and `system.posix_acl_default` (a version, then tag u16, permissions
 u16, id u32 for each entry, little-endian). The rules are those of POSIX 1003.1e draft 17 and acl(5). The kernel
-enforces the lists; storing, inheriting and changing them with the mode is ours.
+enforces ACLs; deferfs stores and inherits them, and changes them with the mode.
 
-**Invariant:** a list that says no more than the nine permission bits is not stored as an access list; of any other,
-the owner's, the mask's and the others' entry equal the permission bits of the mode.
+**Invariant:** an access ACL that the nine permission bits express completely is not stored; in any other, the owner,
+mask and other entries equal the permission bits of the mode.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TAGS: Final = frozenset(_ONCE) | frozenset(_NAMED)
 
 
 class Entry(NamedTuple):
-    """One entry: whom it is for, and the rwx bits."""
+    """One entry. `permissions`: rwx bits; `who`: the uid or gid of a named entry."""
 
     tag: int
     permissions: int
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 def decode(value: bytes) -> list[Entry]:
-    """The entries of a list. FsError(EINVAL) when it is none: `posix_acl_valid` of the kernel."""
+    """Decode an xattr value. FsError(EINVAL) unless the kernel's `posix_acl_valid` would accept it."""
     if len(value) < _HEAD.size or (len(value) - _HEAD.size) % _ENTRY.size or _HEAD.unpack_from(value)[0] != _VERSION:
         raise FsError(errno.EINVAL)
     entries = [Entry(*fields) for fields in _ENTRY.iter_unpack(value[_HEAD.size :])]
@@ -60,30 +60,30 @@ def decode(value: bytes) -> list[Entry]:
 
 
 def encode(entries: list[Entry]) -> bytes:
-    """The other way round."""
+    """Encode entries as the xattr value; inverse of `decode`."""
     return _HEAD.pack(_VERSION) + b"".join(_ENTRY.pack(*entry) for entry in entries)
 
 
 def is_minimal(entries: list[Entry]) -> bool:
-    """Whether the permission bits say all of it."""
+    """Whether the permission bits express the whole list."""
     return all(entry.tag in (_USER_OBJ, _GROUP_OBJ, _OTHER) for entry in entries)
 
 
 def permission_bits(entries: list[Entry]) -> int:
-    """The nine bits of the mode that go with an access list."""
+    """The nine permission bits of the mode that correspond to an access ACL."""
     bits = {entry.tag: entry.permissions for entry in entries}
     return bits[_USER_OBJ] << 6 | bits.get(_MASK, bits[_GROUP_OBJ]) << 3 | bits[_OTHER]
 
 
 def with_mode(entries: list[Entry], mode: int) -> list[Entry]:
-    """An access list after chmod(2): the group bits go to the mask, where there is one."""
+    """An access ACL after chmod(2): the group bits go to the mask entry if there is one."""
     group = _MASK if any(entry.tag == _MASK for entry in entries) else _GROUP_OBJ
     bits = {_USER_OBJ: mode >> 6 & 7, group: mode >> 3 & 7, _OTHER: mode & 7}
     return [entry._replace(permissions=bits.get(entry.tag, entry.permissions)) for entry in entries]
 
 
 def inherited(entries: list[Entry], mode: int) -> tuple[int, list[Entry]]:
-    """Mode and access list of what is made with `mode` in a directory with this default list: both allow it only."""
+    """Mode and access ACL of a new inode: the intersection of `mode` and the directory's default ACL."""
     group = _MASK if any(entry.tag == _MASK for entry in entries) else _GROUP_OBJ
     bits = {_USER_OBJ: mode >> 6 & 7, group: mode >> 3 & 7, _OTHER: mode & 7}
     allowed = [entry._replace(permissions=entry.permissions & bits.get(entry.tag, 7)) for entry in entries]

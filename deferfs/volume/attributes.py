@@ -1,4 +1,4 @@
-"""Attributes: getattr, setattr, statfs, lazily kept access times."""
+"""Attributes: getattr, setattr, statfs, lazily updated access times."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from deferfs.volume import xattrs
 from deferfs.volume.volume import Volume, inode_of
 
 _RELATIME_NS = 24 * 3600 * 1_000_000_000
+"""Age at which relatime updates an access time in any case, as in the kernel: one day."""
 _ID_UNCHANGED = 0xFFFFFFFF
+"""uid or gid of chown(2) that leaves the id alone: (uid_t)-1."""
 
 
 class Statfs(NamedTuple):
-    """statfs(2), in blocks and inodes. Blocks that queued inactivations will free count as free."""
+    """statfs(2), in blocks and inodes. Blocks that queued inactivations will free are counted as free."""
 
     block_size: int
     blocks: int
@@ -36,24 +38,24 @@ def getattr(plan: Plan, volume: Volume, ino: int) -> Inode:
 
 
 def atime_ns(volume: Volume, record: Inode) -> int:
-    """The access time, with what is kept lazily."""
+    """The access time in ns, including an update that is not on disk yet."""
     inode = _in_core(volume, record)
     owed = volume.inodes.debts.look(record.ino, record.generation) if inode is None else inode.lazy_atime
     return max(record.atime, owed) if owed else record.atime
 
 
 def _in_core(volume: Volume, record: Inode) -> InCoreInode | None:
-    """What is known in memory of the inode that this record is of. A record that was read before a wait may be of one
-    that has gone, and its number another's."""
+    """The in-core inode of this record. A record read before a wait may be stale: its inode freed, and the number
+    reused; the generation shows it."""
     inode = volume.inodes.table.get(record.ino)
     return inode if inode is not None and inode.generation == record.generation else None
 
 
 def accessed(volume: Volume, record: Inode) -> bool:
-    """The inode was read: note the time in memory only; it is journaled at inactivation. Whether it has changed.
+    """Update the access time after a read, in memory only; inactivation journals it. Whether it has changed.
 
-    Under `relative` it changes only if it is not later than the last modification or change, or a day old. A time that
-    lies in the future, because it was set or the clock was set back, stays as it would on the disk.
+    Under `relative` it changes only if it is not later than the last modification or change, or is a day old. A time
+    in the future, because it was set or the clock was set back, stays, as it would on disk.
     """
     inode = _in_core(volume, record)
     policy = volume.atime
@@ -83,11 +85,11 @@ def setattr(
     mtime_ns: int | None = None,
     ctime_ns: int | None = None,
 ) -> Inode:
-    """Change attributes but the size (see `files.truncate`). `mode` carries permission bits only."""
+    """Change attributes except the size (see `files.truncate`). `mode`: permission bits; times in ns. EOVERFLOW."""
     found = inode_of(plan, ino)
     only_times = mode is None and uid is None and gid is None and atime_ns is None
     if only_times and ctime_ns == found.ctime and (mtime_ns is None or mtime_ns == found.mtime):
-        # a writeback cache tells after each unlink and rename what that has set already
+        # with a writeback cache the kernel repeats, after each unlink and rename, times that those have set already
         return found
     record = plan.store.inodes.modify(plan, ino)
     if mode is not None:
@@ -117,14 +119,14 @@ def _forget_lazy(volume: Volume, ino: int) -> None:
 
 
 def _in_range(time_ns: int) -> int:
-    """Times are kept as signed 64-bit ns: 1677 to 2262."""
+    """Times are stored as signed 64-bit ns: 1677 to 2262."""
     if not -(1 << 63) <= time_ns < 1 << 63:
         raise FsError(errno.EOVERFLOW)
     return time_ns
 
 
 def statfs(volume: Volume) -> Statfs:
-    """Space and inodes, exact: what queued inactivations will free is free."""
+    """Space and inodes, exact: blocks that queued inactivations will free are counted as free."""
     store = volume.store
     free, available = store.statfs_blocks()
     pending = volume.inodes.pending_blocks

@@ -1,12 +1,12 @@
 """inodegc's decisions: one inactivation from its first transaction to its last, what follows a failure, adoption of
-orphans, payment of access times, and barriers. Who runs them, and when, is up to the driver.
+orphans, payment of access times, and barriers. The driver decides when they run, and in which task.
 
 **Invariants**
-- A driver never gives up a task of `turn` in the middle. When inodegc is stopped it leaves off between two
-  transactions: what it had taken waits again, and stands in the orphan table anyway.
-- `stop` returns when no inactivation runs, whoever began it, and none begins before `resume`. Enqueueing goes on
-  meanwhile; `resume` sees what was queued.
-- No inode is lost: what fails is tried again and then put into quarantine, what is interrupted is queued.
+- A driver never abandons a task of `turn`. When inodegc is told to stop, the task stops between two transactions; the
+  inodes it had taken are queued again, and are in the orphan table in any case.
+- `stop` returns when no inactivation runs in any task, and none begins before `resume`. Inodes can be queued meanwhile;
+  `resume` wakes the workers for them.
+- No inode is lost: failures are retried and then quarantined, interrupted inactivations are queued.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _not_seen(inode: InCoreInode, plan: Plan, done: bool) -> None:
 
 
 class Cleanup:
-    """Tasks of inodegc. `on_push`: do without delay what is queued; `on_step`: `steps`, `busy` or `stopped` changed."""
+    """Tasks of inodegc. `on_push`: clean up queued inodes without delay; `on_step`: a counter or `stopped` changed."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -93,7 +93,7 @@ class Cleanup:
         return memory_is_short(self._store.memory) or space_is_short(self._store.space)
 
     def wanted(self) -> bool:
-        """Whether cleanups are waited for, or what they give back."""
+        """Whether an operation waits for a cleanup, or memory or space is short."""
         return self.waited_for() or self.short()
 
     def pressed(self) -> bool:
@@ -106,7 +106,7 @@ class Cleanup:
 
     # --- start and stop ---
     def push(self) -> None:
-        """Have what is queued, owed, or being worked on, done without delay. What has failed keeps its pause."""
+        """Clean up and pay everything queued or owed without delay. Failed inodes keep their delay."""
         if self._gc.queued or self._gc.running:
             self.pushed = True
             self._engine.workers.gathered = True
@@ -114,7 +114,7 @@ class Cleanup:
         self.on_push()
 
     def stop(self) -> Task[None]:
-        """Have every inactivation leave off, and wait until none runs; none begins before `resume`."""
+        """Stop every inactivation between two transactions, and wait until none runs; none begins before `resume`."""
         if not self.stopped:
             self.stopped = True
             self._engine.throttle.release()
@@ -124,7 +124,7 @@ class Cleanup:
             yield Drained(self)
 
     def resume(self) -> None:
-        """Go on after a `stop`, with what was queued meanwhile."""
+        """Undo `stop`, and start with the inodes queued meanwhile."""
         self.stopped = False
         self.told()
         self.push()
@@ -132,7 +132,7 @@ class Cleanup:
             self._engine.eviction.on_trim()
 
     def told(self) -> None:
-        """A step was applied, or has ended: what waits for progress, or for a shorter backlog, looks again."""
+        """A step was applied, or a task has ended: wake the waiters for progress, or for a shorter backlog."""
         self.steps += 1
         if self._engine.throttle.waiting:
             self._engine.throttle.progress()
@@ -140,8 +140,7 @@ class Cleanup:
 
     # --- barriers ---
     def flush(self, deadline_ns: float = inf) -> Task[None]:
-        """Wait until nothing is queued, nor waits to be tried again, nor is owed; or until the deadline, by the clock
-        of the engine."""
+        """Wait until nothing is queued, delayed or owed, or until `deadline_ns` of the engine's clock."""
         self._engine.checker.might_wait("drain")
         while self.has_work or self.owes:
             left = (deadline_ns - self._engine.now_ns()) / 1e9
@@ -151,7 +150,7 @@ class Cleanup:
             yield Cleaned(self, left, barrier=True)
 
     def flush_inode(self, ino: int) -> Task[None]:
-        """Wait until one inode waits for nothing; the others keep their places."""
+        """Wait until one inode is cleaned up, out of turn."""
         while self._debts.owes(ino) and self.owes and not self.stopped:
             self.push()
             yield Cleaned(self, barrier=True)
@@ -168,8 +167,8 @@ class Cleanup:
             yield Cleaned(self, barrier=True)
 
     def flush_below(self, ino: int) -> Task[None]:
-        """Wait for what was deleted in directory `ino`, and in directories below it that were deleted too. Where names
-        were is not known of what waits in the orphan table alone: all of that is waited for."""
+        """Wait for the cleanup of what was deleted in directory `ino`, and in deleted directories below it. The orphan
+        table does not record parents, so all orphans that are in the table alone are waited for."""
         while self._spill.count:
             self.push()
             yield Cleaned(self, barrier=True)
@@ -214,7 +213,7 @@ class Cleanup:
         return count
 
     def _reload_one(self, ino: int) -> Task[bool]:
-        """Have an inode of which nothing is in core queued out of turn; False when it waits for no inactivation."""
+        """Queue an inode that is not in core out of turn; False when it waits for no inactivation."""
         if not self._spill.count:
             return False
         try:
@@ -248,8 +247,8 @@ class Cleanup:
             self.told()
 
     def inline(self, inode: InCoreInode) -> Task[None]:
-        """The source of the eviction waits. What fails, or may not run now, is left to inodegc, so that no inode is
-        lost."""
+        """Inactivate while the source of the eviction waits. After a failure, or with inodegc stopped, it is left to
+        inodegc, so that no inode is lost."""
         self.busy += 1
         try:
             try:
@@ -268,15 +267,15 @@ class Cleanup:
             self.told()
 
     def release_quarantine(self) -> Task[None]:
-        """Try everything in quarantine once more, now or at the next mount."""
+        """Release all inodes from quarantine, on disk, too, for another attempt."""
         yield from quarantine.release(self._engine)
         self._gc.release_quarantine()
 
     def inactivate(self, inode: InCoreInode, *, background: bool = False, deferred: bool = False) -> Task[bool]:
-        """Run one inactivation to its end, with a turn for others between its transactions. One in the `background`
-        keeps to the pace, one that is `deferred` to its share of dirty blocks.
+        """Run one inactivation to its end, yielding to others between its transactions. `background`: limited by the
+        pace; `deferred`: limited to the share of dirty blocks.
 
-        False when inodegc was stopped before: the inode is INACTIVATING still, or was not begun.
+        False when inodegc was stopped meanwhile: the inode is still INACTIVATING, or was not begun.
         """
         inactivation = Inactivation(self._volume.inodes, inode)
         if self.stopped:
@@ -328,8 +327,8 @@ class Cleanup:
             yield from durability.within_share_of_cleanup()
 
     def pay(self, first: int) -> Task[None]:
-        """Write what is owed to the block of the inode table with inode `first` in front, together. What cannot be
-        written so goes back into core, to inodegc, which tries each alone."""
+        """Write all debts to the inode-table block that starts with inode `first`, in one update. On failure they
+        return to core, to inodegc, which pays each alone."""
         volume = self._volume
 
         def pay(plan: Plan) -> None:

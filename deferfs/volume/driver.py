@@ -1,7 +1,7 @@
-"""The plain-loop driver: runs operations and jobs on a device, and ends every wait of the engine at once, by doing the
-work itself.
+"""The synchronous driver: runs operations and jobs on a device, and ends every wait of the engine at once, by doing
+the work itself.
 
-For tests, tools and crash exploration. It decides nothing: what the mount decides, it decides.
+For tests, tools and crash exploration. It takes no decisions: those are the engine's, as in the mount.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 
 class DeadlockError(AssertionError):
-    """A wait that nothing ends any more."""
+    """A wait that nothing can end."""
 
 
 class Driver:
@@ -76,7 +76,7 @@ class Driver:
         evict: str = "deferred",
         read_only: bool = False,
     ) -> Self:
-        """Open (and recover) the image on `device`; the clocks and `entropy` are those of `Store`."""
+        """Open (and recover) the image on `device`; `clock`, `stamp` (ns) and `entropy` are those of `Store`."""
         superblock = run_job(device, read_superblock(device.size))
         memory = Memory(memory_bytes)
         job = open_store(superblock, memory, clock=clock, entropy=entropy, stamp=stamp, read_only=read_only)
@@ -85,7 +85,7 @@ class Driver:
 
     # --- operations ---
     def run(self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Perform one operation. FsError as the caller of the filesystem sees it."""
+        """Perform one operation. FsError with the errno that the system call returns."""
         engine = self.engine
         result = engine.attempt(op, args, kwargs, reserve=False)
         if isinstance(result, Need):
@@ -95,7 +95,7 @@ class Driver:
         return result
 
     def run_reserved(self, op: Callable[[Plan], T]) -> T:
-        """Perform an operation that frees space or memory: it may draw on the reserves."""
+        """Perform an operation that frees space or memory, and may therefore draw on the reserves."""
         return self.drive(self.engine.operation(op, reserve=True))
 
     def drive(self, task: Task[T]) -> T:
@@ -110,7 +110,7 @@ class Driver:
 
     # --- waits ---
     def answer(self, wait: Wait) -> Any:
-        """Perform a wait that is IO; bring about the end of any other. FsError when that is impossible."""
+        """Perform a wait that is IO; make any other end. FsError when that is impossible."""
         if isinstance(wait, ReadBytes | ReadData):
             return self.device.read(wait.offset, wait.length)
         if isinstance(wait, Barrier):
@@ -163,7 +163,7 @@ class Driver:
         except FsError:
             if journal.aborted is None:
                 raise
-            # the commit or checkpoint failed: what waited for it finds out by itself
+            # the commit or checkpoint failed: the waiting task sees the aborted journal
         return wait.over() or self._how_far() != before
 
     def write_back(self) -> None:
@@ -184,7 +184,7 @@ class Driver:
             ended()
 
     def _how_far(self) -> tuple[int, ...]:
-        """What changes whenever anything has been done."""
+        """Progress counters: at least one changes with every step."""
         store, cleanup = self.volume.store, self.engine.cleanup
         journal = store.journal
         return (
@@ -197,11 +197,11 @@ class Driver:
         )
 
     def thaw(self) -> None:
-        """Let changes happen again."""
+        """End a freeze."""
         self.drive(self.engine.freezing.thaw())
 
     def alone(self, job: Job[None]) -> None:
-        """Run a job that writes the image by itself."""
+        """Run a job that needs the image to itself."""
         self.job(job)
 
     # --- eviction ---
@@ -210,18 +210,18 @@ class Driver:
             self.drive(self.engine.eviction.wait_for(inodes))
 
     def place(self, inodes: list[InCoreInode]) -> None:
-        """Hand inodes to the evict policy."""
+        """Hand inodes to the evict policy, and wait if it says so."""
         self._wait_for(self.engine.eviction.place(inodes))
 
     def forget(self, ino: int, count: int) -> None:
-        """What the kernel's FORGET does."""
+        """Do what the kernel's FORGET does."""
         with self.checker.enter("forget"):
             task = self.engine.forgetting.forget([(ino, count)])
             if task is not None:
                 self.drive(task)
 
     def release(self, reference: ActiveReference) -> None:
-        """What the kernel's RELEASE does, with what it leaves to the background."""
+        """Do what the kernel's RELEASE does, including the trim that the mount does in the background."""
         with self.checker.enter("release"):
             task = self.engine.eviction.release(reference)
             if task is not None:
@@ -229,11 +229,11 @@ class Driver:
         self.trim()
 
     def trim(self) -> None:
-        """Trim what is queued."""
+        """Trim the queued files."""
         self.drive(self.engine.eviction.trim_queued())
 
     def reclaim(self, wanted_bytes: int) -> int:
-        """Direct reclaim by an operation that needs memory; bytes freed."""
+        """Direct reclaim by an operation that needs memory. Bytes freed."""
         return self.drive(self.engine.eviction.direct_reclaim(wanted_bytes))
 
     def inactivate(self, inode: InCoreInode) -> None:
@@ -241,8 +241,8 @@ class Driver:
         self.drive(self.engine.cleanup.inactivate(inode))
 
     def collect(self, count_max: int = 1 << 62) -> int:
-        """Be an inodegc worker for up to `count_max` inodes; how many were taken. What fails waits to be tried
-        again."""
+        """Process up to `count_max` queued inodes, as an inodegc worker; how many were taken. Failed ones are queued
+        for a retry."""
         gc = self.volume.gc
         count = 0
         while count < count_max:
@@ -253,7 +253,7 @@ class Driver:
         return count
 
     def work(self) -> None:
-        """Be inodegc for a batch: clean up, pay what is owed, or try again at once what has failed."""
+        """One batch of inodegc: clean up, else write owed access times, else retry failed inodes without delay."""
         engine, gc = self.engine, self.volume.gc
         if self.drive(engine.cleanup.turn()):
             return
@@ -284,7 +284,7 @@ class Driver:
         self.drive(self.engine.cleanup.pay(first))
 
     def reload(self, count_max: int = GC_BATCH) -> int:
-        """Queue some of what waits in the orphan table alone; 0 when nothing does."""
+        """Queue some of the orphans that wait only in the orphan table; 0 when there are none."""
         return self.drive(self.engine.cleanup.reload(count_max))
 
     # --- durability ---
@@ -300,26 +300,26 @@ class Driver:
         self.job(self.engine.write_back.checkpoint_now(memory_alone=False))
 
     def bring_home(self) -> None:
-        """Have committed blocks leave memory when it is wanted; the log keeps them."""
+        """Write committed blocks home so that memory becomes clean; the log still holds them."""
         self.job(self.engine.write_back.checkpoint_now(memory_alone=True))
 
     def sync(self) -> None:
-        """Everything applied so far becomes durable."""
+        """Make everything applied so far durable."""
         self.drive(self.engine.durability.sync())
 
     def fsync(self, ino: int, *, data_only: bool = False) -> None:
-        """Make the file durable: a commit when its metadata changed, else a flush."""
+        """Make the file durable: a commit when its metadata changed, else a device flush."""
         self.drive(self.engine.durability.fsync(ino, data_only=data_only))
 
     def close(self) -> None:
-        """Unmount: drop all references, inactivate, write everything home, mark clean."""
+        """Unmount: drop all references, inactivate, write everything home, mark the image clean."""
         if not self.volume.store.read_only:
             self.drive(self.engine.freezing.unmount(inf))
         self.device.close()
 
     # --- data ---
     def read(self, ino: int, offset: int, length: int) -> bytes:
-        """File data, as read(2) returns it."""
+        """File data, as by read(2)."""
         volume = self.volume
         return self.drive(reading.content(self.engine, lambda plan: files.read(plan, volume, ino, offset, length)))[1]
 
@@ -329,7 +329,7 @@ class Driver:
         return self.drive(reading.content(self.engine, lambda plan: files.readlink(plan, volume, ino)))[1]
 
     def write(self, ino: int, offset: int, data: bytes) -> int:
-        """Write everything, or, on a full disk, what there is space for; bytes written. ENOSPC when that is nothing."""
+        """Write all of `data` or, on a full disk, as much as fits; bytes written. ENOSPC when that is none."""
         return self.drive(writing.write_all(self.engine, writing.part_of(self.engine, ino), offset, data))
 
     def truncate(self, ino: int, length: int) -> None:

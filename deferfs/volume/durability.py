@@ -1,9 +1,9 @@
-"""What becomes durable when: sync, fsync, barriers, and how much may be dirty.
+"""Durability: sync, fsync, barriers, and the bound on dirty memory.
 
 **Invariants**
 - A sync waits for everything applied before it, an fsync for the newest transaction that holds a change of its file;
-  both join a commit that is under way only when it holds what they wait for.
-- A barrier that has failed is never tried again into success: it aborts the journal.
+  both join a commit in progress only when it holds what they wait for.
+- A failed barrier is never retried: it aborts the journal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Durability:
         self._store = engine.store
 
     def sync(self) -> Task[None]:
-        """Everything applied before this call becomes durable. EIO after an abort."""
+        """Make everything applied before this call durable. EIO after an abort."""
         journal = self._store.journal
         if self._store.read_only:
             return
@@ -39,7 +39,7 @@ class Durability:
             yield from self.through(target)
 
     def fsync(self, ino: int, *, data_only: bool = False) -> Task[None]:
-        """The file becomes durable: by the commit that holds its changes, else by a barrier."""
+        """Make a file durable: by the commit that holds its changes, else by a barrier. EIO after an abort."""
         tid = self._store.journal.uncommitted(ino, data_only=data_only)
         if tid:
             yield from self.through(tid)
@@ -47,7 +47,7 @@ class Durability:
             yield from self.flush()
 
     def through(self, tid: int) -> Task[None]:
-        """Wait until transaction `tid` is durable. EIO when it never will be."""
+        """Wait until transaction `tid` is durable. EIO when the journal is aborted first."""
         journal = self._store.journal
         if journal.committed_tid < tid:
             journal.require_working()
@@ -57,7 +57,7 @@ class Durability:
                 journal.require_working()
 
     def flush(self) -> Task[None]:
-        """A barrier on the device; a failure aborts the journal."""
+        """Issue a device barrier; a failure aborts the journal (EIO)."""
         journal = self._store.journal
         journal.require_working()
         self._engine.checker.might_wait("io")
@@ -68,8 +68,8 @@ class Durability:
             raise FsError(errno.EIO, f"flush failed: {error}") from error
 
     def released(self) -> Task[None]:
-        """Wait until some of what was freed before may be used again: committed, the device told of it, and no
-        checkpoint writing there. EIO after an abort."""
+        """Wait until some freed blocks can be reused: their transaction committed, the discard issued, and no
+        checkpoint writing to them. EIO after an abort."""
         journal, space = self._store.journal, self._store.space
         seen = space.epoch
         if space.pending_blocks:
@@ -80,7 +80,7 @@ class Durability:
                 journal.require_working()
 
     def less_dirty(self, bytes_max: int) -> Task[None]:
-        """Wait until no more than `bytes_max` are dirty, or nothing is left that could come home, and not longer than
+        """Wait until at most `bytes_max` are dirty or nothing is left to write home, for at most
         DIRTY_WAIT_SECONDS_MAX."""
         wait = LessDirty(self._store, self._engine.write_back, bytes_max, DIRTY_WAIT_SECONDS_MAX)
         if self._store.dirty_bytes <= bytes_max:
@@ -90,18 +90,18 @@ class Durability:
             yield wait
 
     def make_up_for(self, blocks: int) -> Task[None]:
-        """Before an operation that makes so many blocks dirty: wait until WRITE_BACK_FACTOR times as much has been
-        written home, or no more is dirty than operations may make so; as `less_dirty`. So a small operation does not
-        wait for what large ones have left, and dirt becomes less with each."""
+        """Wait before an operation that makes `blocks` blocks dirty, until WRITE_BACK_FACTOR times as many have been
+        written home, or no more memory is dirty than operations may make so; as `less_dirty`. So a small operation does
+        not wait for the dirty blocks of large ones, and the number of dirty blocks falls with each operation."""
         made_up = WRITE_BACK_FACTOR * blocks * self._store.fmt.block_size
         yield from self.less_dirty(max(self._store.memory.dirty_bytes_max, self._store.dirty_bytes - made_up))
 
     def within_share_of_cleanup(self) -> Task[None]:
-        """Wait until no more is dirty than cleanup may make so; as `less_dirty`."""
+        """Wait, as `less_dirty` does, until dirty memory is within the share of cleanup."""
         yield from self.less_dirty(self._store.memory.limit_bytes // CLEANUP_DIRTY_FRACTION)
 
     def alone(self, job: Job[None]) -> Task[None]:
-        """Run a job after everything applied before is committed, while no commit or checkpoint runs or begins."""
+        """Commit everything applied before, then run `job` while no commit or checkpoint runs or begins."""
         self._engine.checker.might_wait("checkpoint")
         yield from self.sync()
         yield Alone(job)

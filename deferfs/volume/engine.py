@@ -1,14 +1,14 @@
-"""The engine: what is decided while an operation waits. One for every driver: the mount, the plain loop, the explorer.
+"""The engine: all decisions while an operation waits. The same for every driver: mount, synchronous loop, explorer.
 
 **Structure.** An operation is attempted at once, without a generator (`attempt`). When it lacks something, a *task*
 takes over: a generator that yields `Wait`s (`waits.py`) and runs the operation again until it goes through. Whatever
 else is decided with a wait in it is a task too, in the module of its subject:
 
-    holding      what one operation holds over its retries; the answer to each Need
+    holding      the resources of one operation over its retries; the answer to each Need
     log_space    reservations, and circular waits for the log
-    eviction     direct reclaim, who is placed with inodegc, release, trims
+    eviction     direct reclaim, placing of inodes, release, trims
     cleanup      one inactivation, its retries, adoption of orphans, barriers; quarantine
-    space        where space comes from when an allocation finds none
+    space        space reclaim when an allocation finds no free block
     durability   commit, sync, fsync, barriers, the share that may be dirty
     write_out    barriers for file data, before an fsync or the kernel's own limit has to wait for much of it
     write_back   when a commit and a checkpoint begin
@@ -153,7 +153,7 @@ class Engine:
         return result
 
     def place_due(self) -> list[Any]:
-        """Hand what operations have left to the evict policy; what the caller has to wait for (`eviction.wait_for`)."""
+        """Hand inodes orphaned by operations to the evict policy; those to be waited for (`eviction.wait_for`)."""
         due, self.volume.due = self.volume.due, []
         return self.eviction.place(due)
 
@@ -168,7 +168,7 @@ class Engine:
         self.write_out.wrote(count)
 
     def note(self, error: BaseException) -> None:
-        """Count and log damage: the superblock says so in the end."""
+        """Count and log damage, which the unmount records in the superblock."""
         if isinstance(error, CorruptionError):
             self.corruptions_total += 1
             log.error("corruption: %s", error)

@@ -1,11 +1,11 @@
-"""Sources of eviction: direct reclaim, inodes that became due, the last handle; and blocks past EOF, taken back.
+"""Sources of eviction: direct reclaim, inodes that became due, the last close; and trims of blocks past EOF.
 
 **Invariants**
-- What the policy does not wait for is placed without a wait: `place` and `release` are plain functions, and return what
-  is left to wait for.
-- While inodegc is stopped everything is queued, whatever the policy is.
-- A trim frees only what lies past EOF when its plan runs; it may meet a file that is open, being written to, or gone,
-  and does no harm then.
+- Inodes that the policy does not wait for are placed without a wait: `place` and `release` are plain functions, and
+  return what remains to be waited for.
+- While inodegc is stopped everything is queued, under either policy.
+- A trim frees only what lies past EOF when its plan runs, so it is harmless for a file that is open, being written to,
+  or gone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _nothing() -> None:
 
 
 class Eviction:
-    """What becomes of inodes that lose their last active reference, and of blocks past EOF."""
+    """Handles inodes that lose their last active reference, and blocks past EOF."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -74,8 +74,8 @@ class Eviction:
                         self._volume.gc.enqueue(inode)
 
     def release(self, reference: ActiveReference) -> Task[None] | None:
-        """A handle is closed: the last one of a deleted file, or of one with blocks past EOF, leaves work for the
-        policy. What is left to wait for."""
+        """Drop the reference of a closed handle: the last one of a deleted file, or of one with blocks past EOF, leaves
+        work for the policy. Returns a task to be waited for, if any."""
         inode = reference.inode
         due = reference.release()
         if due is not None:
@@ -90,7 +90,7 @@ class Eviction:
 
     # --- memory ---
     def direct_reclaim(self, wanted_bytes: int) -> Task[int]:
-        """The operation that needs memory runs the shrinkers itself, and waits if the policy says so. Bytes freed."""
+        """Run the shrinkers on behalf of an operation that needs memory; wait if the policy says so. Bytes freed."""
         self.direct_reclaims_total += 1
         self._engine.checker.might_need("memory")
         with self._engine.checker.enter("direct_reclaim"):
@@ -126,7 +126,7 @@ class Eviction:
             yield from self.trim(ino, generation)
 
     def trim_queued(self) -> Task[None]:
-        """Trim what is queued, unless inodegc rests: then it waits."""
+        """Trim the queued files, unless inodegc is stopped."""
         cleanup = self._engine.cleanup
         while self.to_trim and self.trims and not cleanup.stopped:
             file = next(iter(self.to_trim))
@@ -139,7 +139,7 @@ class Eviction:
                 cleanup.told()
 
     def queue_idle(self, lifetime_ns: int) -> None:
-        """Queue the files that have not grown for so long."""
+        """Queue the files that have not grown for `lifetime_ns`."""
         before = self._volume.store.clock() - lifetime_ns
         for file, grown_ns in self._volume.past_eof.items():
             if grown_ns > before:
@@ -147,7 +147,7 @@ class Eviction:
             self.to_trim[file] = None
 
     def trim(self, ino: int, generation: int) -> Task[None]:
-        """Free a file's blocks past EOF. What goes wrong is left to its inactivation."""
+        """Free a file's blocks past EOF. After an error they are left to its inactivation."""
         volume = self._volume
 
         def trim(plan: Plan) -> bool:
@@ -165,8 +165,7 @@ class Eviction:
                 log.warning("trimming inode %d failed: %s", ino, error)
 
     def trim_for_space(self, blocks: int) -> Task[None]:
-        """Space is short: trim files, those that have not grown for the longest time first, until `blocks` have come
-        back."""
+        """Trim files, first those that have not grown for the longest time, until `blocks` blocks are pending."""
         space, past_eof = self._engine.store.space, self._volume.past_eof
         while past_eof and space.pending_blocks < blocks:
             file = next(iter(past_eof))

@@ -1,9 +1,9 @@
 """File data: read, write, truncate, trim.
 
 **Invariants**
-- On disk, bytes of the last block past EOF are undefined; whoever moves EOF up zeroes them first.
-- A block that a durable state refers to is never zeroed in place: a truncate into the middle of a block copies what
-  stays into a fresh block. Hence data that was fsynced is exact after a crash.
+- On disk, the bytes of the last block past EOF are undefined; an operation that moves EOF up zeroes them first.
+- A block that a durable state refers to is never zeroed in place: a truncate into the middle of a block copies the
+  remaining bytes to a fresh block. Hence fsynced data is exact after a crash.
 - A block gets its data before the transaction that maps it commits (ordered data).
 """
 
@@ -33,14 +33,14 @@ from deferfs.volume.volume import Volume, inode_of
 
 
 class Piece(NamedTuple):
-    """A part of what is read: `length` bytes at device offset `offset`, or zeros when that is None."""
+    """A part of a read: `length` bytes at device offset `offset`, or zeros when that is None."""
 
     offset: int | None
     length: int
 
 
 class ReadPlan(NamedTuple):
-    """Where the bytes come from: `inline`, or the pieces in order. `epoch` as in `FreeSpace.epoch`."""
+    """The source of the bytes: `inline`, or the pieces in order. `epoch` as in `FreeSpace.epoch`."""
 
     record: Inode
     inline: bytes | None
@@ -58,7 +58,7 @@ def _file_of(plan: Plan, ino: int) -> Inode:
 
 
 def read(plan: Plan, volume: Volume, ino: int, offset: int, length: int) -> ReadPlan:
-    """What to read for bytes [offset, offset + length), cut at EOF."""
+    """Plan a read of bytes [offset, offset + length), cut at EOF. EISDIR."""
     record = inode_of(plan, ino)
     if stat.S_ISDIR(record.mode):
         raise FsError(errno.EISDIR)
@@ -82,7 +82,7 @@ def read(plan: Plan, volume: Volume, ino: int, offset: int, length: int) -> Read
 
 
 def readlink(plan: Plan, volume: Volume, ino: int) -> ReadPlan:
-    """The target of a symbolic link. EINVAL."""
+    """The target of a symbolic link. EINVAL for any other inode."""
     record = inode_of(plan, ino)
     if not stat.S_ISLNK(record.mode):
         raise FsError(errno.EINVAL)
@@ -92,12 +92,12 @@ def readlink(plan: Plan, volume: Volume, ino: int) -> ReadPlan:
 
 
 def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer, fresh_max: int = -1) -> int:
-    """Write bytes at `offset`; returns how many, which may be fewer than asked (0 too): call again for the rest.
+    """Write bytes at `offset`; returns how many, possibly fewer than asked (even 0): call again for the rest.
 
-    It is fewer when a truncate has still blocks to free, when so many extents are touched that one transaction could
-    not hold them, or when the file would outgrow its limit: then EFBIG comes for the rest. ENOSPC when there is no
-    space for all of it. With `fresh_max` it takes so many new blocks for data at the most, writes what these hold, and
-    ENOSPC means not one byte: see `fresh_blocks_to_try`.
+    A write is short while an earlier truncate still has blocks to free, when it touches more extents than fit into one
+    transaction, or when the file would outgrow its limit: then EFBIG comes for the rest. ENOSPC when there is no space
+    for all of it. `fresh_max` bounds the number of newly allocated data blocks: the write then covers what fits into
+    these, and ENOSPC means that not one byte fits; see `fresh_blocks_to_try`.
     """
     _file_of(plan, ino)
     if offset >= FILE_BYTES_MAX:
@@ -112,7 +112,7 @@ def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer, fresh
         _changed(plan, volume, record)
         return 0
     end = offset + length
-    if record.form in (FORM_NONE, FORM_BYTES) and end <= record.room():
+    if record.form in (FORM_NONE, FORM_BYTES) and end <= record.inline_capacity():
         inline = record.inline[:offset].ljust(offset, b"\0") + bytes(data) + record.inline[end:]
         record.set_inline(inline)
         written = length
@@ -129,8 +129,8 @@ def write(plan: Plan, volume: Volume, ino: int, offset: int, data: Buffer, fresh
 
 
 def fresh_blocks_to_try(volume: Volume) -> Iterator[int]:
-    """For a write that had ENOSPC: what to call it with as `fresh_max` until it succeeds, as POSIX wants what there is
-    space for to be written. All that is left, and less where the tree of extents has to grow for it."""
+    """After ENOSPC: values of `fresh_max` to retry the write with until it succeeds, as POSIX wants a partial write
+    when some bytes fit. All free blocks first, then fewer, because the extent tree may have to grow, too."""
     left = volume.store.space.available
     while left:
         yield left
@@ -139,15 +139,15 @@ def fresh_blocks_to_try(volume: Volume) -> Iterator[int]:
 
 
 def _changed(plan: Plan, volume: Volume, record: Inode) -> None:
-    """The content changes, and with it the times, unless the kernel keeps those (`Volume.content_times`)."""
+    """Update mtime and ctime after a change of content, unless the kernel keeps them (`Volume.content_times`)."""
     if volume.content_times:
         record.mtime = record.ctime = plan.now()
 
 
 def _leave_inline(plan: Plan, record: Inode, offset: int, data: Buffer) -> tuple[int, Buffer, int]:
-    """Move inline bytes to block 0, together with the data where that lies in the same block.
+    """Move inline bytes to block 0, together with `data` if that lies in the same block.
 
-    Returns the write that remains and how many of its first bytes the caller did not ask for.
+    Returns the remaining write, and how many of its first bytes the caller did not ask for.
     """
     if record.form not in (FORM_NONE, FORM_BYTES):
         return offset, data, 0
@@ -166,7 +166,7 @@ def _leave_inline(plan: Plan, record: Inode, offset: int, data: Buffer) -> tuple
 
 
 class _Writer:
-    """One write to a file in blocks."""
+    """One write to a file that has extents."""
 
     def __init__(self, plan: Plan, volume: Volume, record: Inode, offset: int, data: Buffer, fresh_max: int) -> None:
         self.limited = fresh_max >= 0
@@ -181,7 +181,7 @@ class _Writer:
         self.credits_max = plan.store.operation_blocks_max
 
     def run(self) -> int:
-        """Plan the whole write, or as much of it as one transaction and `fresh_max` take; bytes covered."""
+        """Plan the write, or as much of it as one transaction and `fresh_max` allow; bytes covered."""
         size = self.size
         zero_tail(self.plan, self.record, self.offset)
         first = self.offset // size
@@ -202,7 +202,7 @@ class _Writer:
         return self.end - self.offset
 
     def _piece(self, mapping: Mapping) -> int:
-        """Write to one mapping (or a part of a hole); blocks covered, 0 when there are none for a hole any more."""
+        """Write to one mapping (or part of a hole); blocks covered, 0 when no block is left for a hole."""
         size = self.size
         if mapping.physical and not mapping.unwritten:
             low = max(self.offset, mapping.logical * size)
@@ -230,7 +230,7 @@ class _Writer:
         return used.length
 
     def _fresh(self, mapping: Mapping) -> None:
-        """The data of whole blocks that held nothing: what the write does not cover is zeros."""
+        """Data of newly allocated blocks: zeros where the write does not cover them."""
         size = self.size
         start, end = mapping.logical * size, mapping.end * size
         low, high = max(self.offset, start), min(self.end, end)
@@ -243,17 +243,17 @@ class _Writer:
             writes.append((position + high - start, bytes(end - high)))
 
     def _goal(self, logical: int) -> int:
-        """Right behind the block before it, or anywhere."""
+        """Allocation goal: the block after the preceding one, or 0 for anywhere."""
         if not logical:
             return 0
         before = extents.map_range(self.plan, self.record, logical - 1, 1)[0]
         return before.physical + 1 if before.physical else 0
 
     def _preallocation(self, mapping: Mapping) -> int:
-        """Blocks past EOF to take along for a file that grows in order, while there is plenty of space.
+        """Blocks to preallocate past EOF for a file that grows sequentially, while there is plenty of space.
 
-        At most as many as lie in one piece right before them, so that a file with holes gets few: what a jump past EOF
-        leaves behind stays in the file.
+        At most as many as are contiguous right before them, so that a sparse file gets few: blocks that a jump past
+        EOF leaves behind stay allocated.
         """
         record, size, space = self.record, self.size, self.plan.store.space
         if record.size < PREALLOCATE_START_BYTES or mapping.end * size < max(self.end, record.size):
@@ -266,7 +266,7 @@ class _Writer:
 
 
 def zero_tail(plan: Plan, record: Inode, new_end: int) -> None:
-    """EOF is about to move past `new_end` > size: zero the undefined bytes of the last block up to there."""
+    """Before EOF moves past `new_end` > size: zero the undefined bytes of the last block up to there."""
     size = plan.store.fmt.block_size
     inside = record.size % size
     if not inside or new_end <= record.size or record.form in (FORM_NONE, FORM_BYTES):
@@ -278,7 +278,7 @@ def zero_tail(plan: Plan, record: Inode, new_end: int) -> None:
 
 
 def truncate(plan: Plan, volume: Volume, ino: int, length: int) -> bool:
-    """Set the size. True when done; False when blocks past the new EOF remain to be freed: call again. EFBIG."""
+    """Set the size. False when blocks past the new EOF remain to be freed: call again. EFBIG."""
     _file_of(plan, ino)
     if length > FILE_BYTES_MAX:
         raise FsError(errno.EFBIG)
@@ -310,7 +310,7 @@ def truncate(plan: Plan, volume: Volume, ino: int, length: int) -> bool:
 
 
 def _copy_tail(plan: Plan, record: Inode, length: int) -> None:
-    """Give the block that EOF will cut a fresh copy of what stays."""
+    """Copy the remaining bytes of the block that the new EOF cuts to a fresh block."""
     size = plan.store.fmt.block_size
     inside = length % size
     if not inside:
@@ -327,8 +327,8 @@ def _copy_tail(plan: Plan, record: Inode, length: int) -> None:
 
 
 def trim(plan: Plan, volume: Volume, ino: int, generation: int | None = None) -> bool:
-    """The last handle was closed: free the speculative blocks past EOF. True when done. ESTALE when the inode is not
-    of this `generation` any more: who remembers a file by its number may meet another inode.
+    """Free the speculative blocks past EOF, after the last close. True when done. ESTALE when the inode number has been
+    reused, i.e. its generation is not `generation`.
     """
     if generation is not None and inode_of(plan, ino).generation != generation:
         raise FsError(errno.ESTALE)

@@ -1,11 +1,11 @@
-"""Freezing: the image is made clean and stays so until the thaw, while looking goes on. Read-only for good; unmount.
+"""Freezing: the image is made clean and stays so until the thaw, while reads continue. Also read-only and unmount.
 
 **Invariants**
 - While frozen, an operation that wants to change something waits (NeedThaw), with nothing held; FORGETs only queue, in
   either mode; looking up a queued linked inode makes it live again, as ever. No inactivation runs.
-- inodegc leaves off before the volume is frozen: a step that met the freeze between two waits would wait for the thaw,
-  and the freeze for it.
-- The image is marked clean after everything applied is at home, and marked in use again before the first change.
+- inodegc is stopped before the volume is frozen: otherwise a step in progress would wait for the thaw, and the freeze
+  for the step, a deadlock.
+- The image is marked clean after everything applied is written home, and marked in use again before the first change.
 - A freeze that has lasted `limit_seconds` is overdue, and ends by itself (`expire`): the script that was to thaw may
   have died. A thaw that fails is tried again after another limit. A later thaw is told what has happened.
 
@@ -50,7 +50,7 @@ class Freezing:
         self.on_thawed: Callable[[], None] = _nothing
         """Changes are possible again."""
         self.begun = False
-        """From the begin of a freeze, while inodegc still leaves off, to the thaw."""
+        """True from the start of a freeze, while inodegc is still stopping, to the thaw."""
         self.seconds: Callable[[], float] = _no_time
         """A clock that only runs forward; a driver may replace it."""
         self.limit_seconds: float = FREEZE_SECONDS_DEFAULT
@@ -115,7 +115,7 @@ class Freezing:
         )
 
     def make_read_only(self) -> Task[None]:
-        """Clean up the backlog, bring everything home, and refuse changes from now on (EROFS)."""
+        """Clean up the backlog, write everything home, and refuse changes from now on (EROFS)."""
         if self._store.frozen:
             raise FsError(errno.EBUSY, "frozen: thaw it first")
         self._require_writable()
@@ -181,7 +181,7 @@ class Freezing:
         self._engine.cleanup.resume()
 
     def _quiesce(self) -> Task[None]:
-        """Nothing runs, and everything is at home."""
+        """Stop inodegc and write everything home."""
         engine = self._engine
         with engine.checker.holding("freeze", THAW):
             yield from engine.cleanup.stop()

@@ -1,9 +1,9 @@
-"""What one operation holds over its retries, and how what it lacks is satisfied.
+"""The resources that one operation holds over its retries, and how each Need is satisfied.
 
 **Invariants**
-- Blocks fetched for an operation stay held until it ends, so that a retry makes progress; log space is granted in order
-  of arrival.
-- Log space is given up before a wait for free space or for a thaw: what is waited for may need it.
+- Blocks fetched for an operation stay pinned until it ends, so that a retry makes progress; log space is granted in
+  order of arrival.
+- Log space is given up before a wait for free space or for a thaw, because that wait may depend on it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
 
 _ROUNDS_MAX: Final = 10_000
-"""Times an operation looks for space again because others took what it had waited for."""
+"""Retries of one allocation after other operations took the space it had waited for; then ENOSPC."""
 
 
 class Holding:
-    """Fetched blocks, data, a grant."""
+    """Pinned blocks, data read, and a grant of log space."""
 
     __slots__ = ("_blocks", "_engine", "_log", "_reserve", "_rounds", "_supplied", "_throttled", "_warmed")
 
@@ -49,14 +49,14 @@ class Holding:
         self._throttled = reserve
 
     def plan(self) -> Plan:
-        """A plan with what was waited for. The operation has been through direct reclaim: no NeedMemory again."""
+        """A plan with these resources. The operation has done direct reclaim: no NeedMemory again."""
         plan = Plan(self._engine.store, reserve=self._reserve, grant=self._log.grant)
         plan.supplied = self._supplied
         plan.throttled = plan.throttled or self._throttled
         return plan
 
     def end(self) -> None:
-        """The operation is over, whatever came of it."""
+        """Release everything, whether the operation succeeded or failed."""
         cache = self._engine.store.cache
         for address in self._blocks:
             cache.let_go(address)
@@ -69,7 +69,7 @@ class Holding:
             self._engine.log_space.serve()
 
     def satisfy(self, need: Need) -> Task[None]:
-        """Wait for what is lacking. FsError when it is not to be had."""
+        """Wait for what is lacking. FsError when it cannot be had."""
         engine = self._engine
         if isinstance(need, NeedBlocks):
             yield from self._fetch(need)
@@ -86,7 +86,7 @@ class Holding:
         elif isinstance(need, NeedFreeSpace):
             self._rounds += 1
             if self._rounds > _ROUNDS_MAX:
-                raise FsError(errno.ENOSPC, "others took all the space that was freed")
+                raise FsError(errno.ENOSPC, "other operations took all the freed space")
             self._give_up_log_space()
             yield from engine.space.make(need.blocks, reserve=self._reserve)
         elif isinstance(need, NeedThaw):
@@ -100,18 +100,18 @@ class Holding:
     def _memory(self, bytes_over: int) -> Task[None]:
         engine = self._engine
         if self._reserve:
-            # an inactivation must not evict inodes, whose inactivation would evict inodes in turn
+            # no eviction here: an inactivation that evicts inodes would recurse into inactivation
             engine.store.cache.shrink(bytes_over)
             return
         with engine.measure("memory"):
             freed = yield from engine.eviction.direct_reclaim(bytes_over)
             if not freed and engine.volume.inodes.debts.full and self._log.grant is None:
-                # not reclaim but throttling, and outside the reclaim context
+                # throttling rather than reclaim, hence outside the reclaim context
                 yield from engine.cleanup.room_for_debts()
 
     def _read(self, offset: int, length: int) -> Task[bytes | None]:
-        """Bytes as they are at this moment. None when they had to be waited for: what was read then may be out of date,
-        but the page cache is warm, and the operation runs again."""
+        """Bytes as they are now. None when the driver had to wait: the bytes may be stale by then, but the page cache
+        is warm, and the operation runs again."""
         again = offset in self._warmed
         self._warmed.add(offset)
         try:
@@ -121,8 +121,8 @@ class Holding:
         return data
 
     def _fetch(self, need: NeedBlocks) -> Task[None]:
-        """Several at a time. Once one of them had to be waited for, the others may be of another use by now: they are
-        read all the same, for the page cache, and the operation asks again for those that it still wants."""
+        """Fetch several blocks. Once one read had to wait, the remaining blocks may have been reused: they are read
+        only to warm the page cache, and the retried operation asks again for those it still needs."""
         store = self._engine.store
         size = store.fmt.block_size
         waited = False
@@ -143,8 +143,8 @@ class Holding:
             self._supplied = {(need.offset, need.length): data}
 
     def _log_space(self, credits: int) -> Task[None]:
-        """Reserve. Memory that others used up during the wait is reclaimed with the reservation held, as a
-        filesystem in the kernel allocates inside of its transactions."""
+        """Reserve log space. If memory ran over its limit during the wait, reclaim with the reservation held, as a
+        kernel filesystem does when it allocates inside a transaction."""
         waited = yield from self._log.reserve(credits)
         if not self._reserve:
             self._engine.checker.might_need("memory")

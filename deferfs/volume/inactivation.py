@@ -1,10 +1,10 @@
-"""The inactivation itself: what has to be done before an inode may go. Shared by every policy, line for line.
+"""Inactivation: the work that is due before an inode can be evicted. All policies share this code.
 
 It is a sequence of small operations, each of which reserves log space by itself (a rolling transaction), so that it
-can be pre-empted between any two and resumed after a crash where it stood:
+can be pre-empted between any two, and resumed after a crash at the step reached:
 
-1. linked inode: write the lazily kept time and trim the blocks past EOF. Done.
-2. orphan: free the blocks from the end of the file, a bounded number of extents an operation, noting the progress in
+1. linked inode: write the lazy access time and trim the blocks past EOF. Done.
+2. orphan: free the blocks from the end of the file, a bounded number of extents per operation, recording progress in
    the orphan slot; then free the xattrs, the record and the slot, in one operation.
 """
 
@@ -34,17 +34,18 @@ class Inactivation:
         self.steps = 0
 
     def begin(self) -> bool:
-        """False when there is nothing to do any more: the inode became live again."""
+        """False when nothing is left to do: the inode became live again."""
         return self.cache.begin(self.inode)
 
     def step(self, plan: Plan) -> bool:
-        """Do the next piece; True when it was the last. The plan must be one that may use the reserves."""
+        """Do the next step; True when it was the last. The plan must be allowed to use the reserves. ESTALE when the
+        inode number has been reused."""
         if self.inode.state is not State.INACTIVATING:
             return True
         plan.on_apply.append(self._count)
         record = plan.store.inodes.get(plan, self.inode.ino)
         if record.generation != self.inode.generation:
-            raise FsError(errno.ESTALE, f"inode {self.inode.ino} is another one by now")
+            raise FsError(errno.ESTALE, f"inode {self.inode.ino} has been reused")
         if record.nlink:
             return self._linked(plan)
         return self._orphan(plan)
@@ -119,7 +120,7 @@ def trim(plan: Plan, record: Inode) -> bool:
 
 
 def _free_from(plan: Plan, record: Inode, keep: int) -> bool:
-    """`extents.free_from`, stopped early when the plan nears what one transaction may take."""
+    """`extents.free_from`, stopped early when the plan nears the limit of one transaction."""
     credits_max = plan.store.operation_blocks_max
     for _ in range(INACTIVATION_EXTENTS_STEP):
         if extents.free_from(plan, record, keep, 1):

@@ -1,9 +1,8 @@
-"""What one operation holds of the log over its retries, and how a circular wait for it is broken.
+"""The log space that one operation holds over its retries, and how a circular wait for it is broken.
 
-An operation that holds a grant and lacks memory reclaims it itself. Inline, that runs inactivations, which need log
-space in turn: if the log has none to give but what the operation and others like it hold, all of them would wait for
-ever. The journal detects it (`Journal.circular`), one of the inner waits ends in a CircularWaitError, and its
-inactivation is left to inodegc.
+An operation that holds a grant and lacks memory reclaims it itself. Under `inline`, that runs inactivations, which need
+log space in turn: if the operation and others like it hold all of the log, they deadlock. The journal detects it
+(`Journal.circular`), one of the inner waits ends in a CircularWaitError, and its inactivation is left to inodegc.
 
 **Invariant:** the grant is granted, and the lock class `log_space` held, exactly while `_token` is set.
 """
@@ -29,7 +28,7 @@ _granted: ContextVar[Grant | None] = ContextVar("deferfs_granted", default=None)
 
 
 class CircularWaitError(Exception):
-    """A wait for log space that waits for the waiter itself."""
+    """This wait for log space depends, directly or indirectly, on the waiter itself."""
 
 
 class Reservation:
@@ -43,9 +42,9 @@ class Reservation:
         self.grant: Grant | None = None
 
     def reserve(self, credits: int) -> Task[bool]:
-        """Wait in order of arrival for `credits` blocks of the log; whether it had to wait at all.
+        """Wait in order of arrival for `credits` blocks of the log. Returns whether it had to wait.
 
-        FsError(ENOSPC) when the log is too small for ever, FsError(EROFS) when the journal has been aborted,
+        FsError(ENOSPC) when the whole log is too small, FsError(EROFS) when the journal has been aborted,
         CircularWaitError when the wait could never end.
         """
         engine = self._engine
@@ -69,7 +68,7 @@ class Reservation:
         return waits
 
     def give_up(self) -> None:
-        """Refund what is left."""
+        """Return the unused log space."""
         if self._token is not None:
             granted, held = self._token
             self._token = None
@@ -81,14 +80,14 @@ class Reservation:
 
 
 class LogSpace:
-    """Serves those that wait for log space, and ends waits that could never end. `broken_total` counts these."""
+    """Wakes operations that wait for log space, and breaks circular waits; `broken_total` counts the latter."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.broken_total = 0
 
     def serve(self) -> None:
-        """Wake those whose log space is there: called when some may have become free."""
+        """Grant log space in order of arrival and wake the waiters: to be called when some may have become free."""
         journal = self._engine.store.journal
         for grant in journal.serve():
             grant.wake()
@@ -101,6 +100,6 @@ class LogSpace:
         if not self.broken_total:
             log.warning(
                 "an inactivation waited for log space that the operation around it holds: left to inodegc; "
-                "deferfs ctl lockdep=report tells more"
+                "see deferfs ctl DIR lockdep=report"
             )
         self.broken_total += 1

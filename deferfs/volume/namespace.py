@@ -21,6 +21,7 @@ from deferfs.volume.volume import Volume, changed_directory, check_name, directo
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 RENAME_WHITEOUT = 4
+"""Flags of renameat2(2)."""
 _WHITEOUT_MODE = stat.S_IFCHR
 """A whiteout of overlayfs is a character device 0:0 without permissions."""
 
@@ -34,7 +35,7 @@ def lookup(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode:
 
 
 def find(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode | None:
-    """The inode called `name`, None when there is none: so often asked for that it is no error. ENOTDIR,
+    """The inode called `name`; None when there is none, which is too frequent to raise an exception for. ENOTDIR,
     ENAMETOOLONG.
     """
     directory = directory_of(plan, parent)
@@ -48,7 +49,7 @@ def find(plan: Plan, volume: Volume, parent: int, name: bytes) -> Inode | None:
 
 
 def readdir(plan: Plan, volume: Volume, ino: int, after: int) -> Iterator[DirectoryEntry]:
-    """Entries with cookies larger than `after`, `.` and `..` first, in cookie order. None when it has been deleted."""
+    """Entries with cookies above `after`, `.` and `..` first, in cookie order; none for a deleted directory."""
     directory = directory_of(plan, ino)
     if not directory.nlink:
         return
@@ -66,9 +67,9 @@ def create(
     name: bytes,
     new: NewInode,
 ) -> Inode:
-    """A new inode, called `name`. EEXIST, ENOSPC, EMLINK.
+    """Create an inode called `name`. EEXIST, ENOSPC, EMLINK.
 
-    The bits of the umask are taken from the mode, unless the directory has a default access control list.
+    The umask applies unless the directory has a default ACL.
     """
     check_name(name)
     if directories.find(plan, directory_of(plan, parent), name) is not None:
@@ -95,7 +96,7 @@ def create(
 
 
 def _new_inode(plan: Plan, mode: int, uid: int, gid: int, rdev: int) -> Inode:
-    """A record with one link, staged."""
+    """A new record with one link, staged."""
     record = plan.store.inodes.allocate(plan, mode, plan.store.entropy())
     record.uid, record.gid, record.nlink, record.rdev = uid, gid, 1, rdev
     record.atime = record.mtime = record.ctime = record.crtime = plan.now()
@@ -105,10 +106,10 @@ def _new_inode(plan: Plan, mode: int, uid: int, gid: int, rdev: int) -> Inode:
 def symlink(
     plan: Plan, volume: Volume, parent: int, name: bytes, target: bytes, maker: Credentials = SUPERUSER
 ) -> Inode:
-    """A symbolic link; a long target is written to blocks before the link is committed."""
+    """Create a symbolic link; a target too long for the inode is written to blocks before the commit."""
     record = create(plan, volume, parent, name, NewInode(stat.S_IFLNK | 0o777, Credentials(maker.uid, maker.gid)))
     record.size = len(target)
-    if len(target) <= record.room():
+    if len(target) <= record.inline_capacity():
         record.set_inline(target)
         return record
     size = plan.store.fmt.block_size
@@ -124,7 +125,7 @@ def symlink(
 
 
 def link(plan: Plan, volume: Volume, ino: int, parent: int, name: bytes) -> Inode:
-    """Another name for a file. EPERM for directories, ENOENT for a deleted file, EMLINK."""
+    """Add a name to a file. EPERM for directories, ENOENT for a deleted file, EMLINK."""
     check_name(name)
     found = inode_of(plan, ino)
     if stat.S_ISDIR(found.mode):
@@ -153,7 +154,7 @@ def _existing(plan: Plan, parent: int, name: bytes) -> DirectoryEntry:
 
 
 def unlink(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
-    """Remove a name that is not a directory's. The inode becomes an orphan with its last name. EISDIR."""
+    """Remove a name of a non-directory. With its last name gone the inode becomes an orphan. EISDIR."""
     entry = _existing(plan, parent, name)
     if stat.S_ISDIR(entry.file_type << 12):
         raise FsError(errno.EISDIR)
@@ -175,7 +176,7 @@ def rmdir(plan: Plan, volume: Volume, parent: int, name: bytes) -> None:
 
 
 def _drop_link(plan: Plan, volume: Volume, ino: int, parent: int) -> None:
-    """One name less, in `parent`; without any, the inode enters the orphan table in the same transaction."""
+    """Drop a link from directory `parent`; with the last one the inode enters the orphan table, in one transaction."""
     record = plan.store.inodes.modify(plan, ino)
     record.ctime = plan.now()
     plan.data_sync.add(ino)
@@ -204,9 +205,9 @@ def rename(
     flags: int = 0,
     maker: Credentials = SUPERUSER,
 ) -> None:
-    """rename(2), and renameat2(2) with NOREPLACE, EXCHANGE and WHITEOUT (which then belongs to `maker`).
+    """rename(2), and renameat2(2) with NOREPLACE, EXCHANGE and WHITEOUT (the whiteout belongs to `maker`).
 
-    Atomic: old name and new name change in one transaction.
+    Atomic: both names change in one transaction.
     """
     check_name(new_name)
     if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT):
@@ -257,7 +258,7 @@ def rename(
 
 
 def _leave(plan: Plan, directory: Inode, entry: DirectoryEntry, whiteout: Inode | None) -> None:
-    """The old name goes, or is taken over by a whiteout."""
+    """Remove the old name, or point it to the whiteout."""
     if whiteout is None:
         directories.remove(plan, directory, entry)
     else:

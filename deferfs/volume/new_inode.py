@@ -1,4 +1,4 @@
-"""What a new inode is to be."""
+"""Parameters of a new inode."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 
 class Credentials(NamedTuple):
-    """Of the process that makes an inode: to whom it belongs, and which bits its mode may not have."""
+    """Owner, group and umask of the process that creates an inode."""
 
     uid: int = 0
     gid: int = 0
@@ -17,7 +17,7 @@ SUPERUSER: Final = Credentials()
 
 
 class NewInode(NamedTuple):
-    """`mode`: type (S_IFMT) and permissions as they were asked for; `rdev`: the device number of a device file."""
+    """`mode`: type (S_IFMT) and requested permissions; `rdev`: the device number of a device file."""
 
     mode: int
     maker: Credentials = SUPERUSER

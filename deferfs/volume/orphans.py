@@ -1,7 +1,6 @@
-"""Orphans between the orphan table and inodegc: taken up at mount, and read back when they had been left to the table.
+"""Orphans between the orphan table and inodegc: adopted at mount, and reloaded when inodegc gets to them.
 
-The operations read a block of the table, which may have left the cache, and change nothing but what is in memory, when
-they are applied.
+The operations read a block of the table, which may have left the cache, and change only memory, in `apply`.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def take_up(table: OrphanTable, spill: Spill, cache: InodeCache, now_ns: int) -> None:
-    """What the table held at mount waits in it for inodegc, but for what is in quarantine."""
+    """Leave the orphans found at mount in the table until inodegc gets to them, except those in quarantine."""
     spill.reserve(len(table.used))
     waiting, held = list(table.used), list(table.held)
     del table.held[:]
     cache.pending_blocks += sum(held)
     for number, slot in table.quarantined:
         if slot.ino in cache.table:
-            continue  # a damaged table names it twice
+            continue  # a damaged table has it in two slots
         inode = cache.reload(slot.ino, slot.generation, number, slot.blocks)
         cache.begin(inode)
         cache.quarantine(inode)
@@ -40,8 +39,8 @@ def take_up(table: OrphanTable, spill: Spill, cache: InodeCache, now_ns: int) ->
 
 
 def reload(plan: Plan, volume: Volume, count_max: int) -> int:
-    """Queue up to `count_max` of those that have waited longest in the table, or are wanted out of turn; how many
-    entries of the table were looked at: 0 when nothing waits there. FsError when the block cannot be read."""
+    """Queue up to `count_max` orphans of the table block that has waited longest, or is wanted out of turn. Returns the
+    number of slots read, 0 when no orphan waits in the table alone. FsError when the block cannot be read."""
     gc = volume.gc
     number = gc.spill.upcoming()
     if number == NONE:
@@ -55,7 +54,7 @@ def reload(plan: Plan, volume: Volume, count_max: int) -> int:
 
 
 def reload_one(plan: Plan, volume: Volume, ino: int) -> bool:
-    """Have the inode queued out of turn if it waits in the table; whether it does. FsError(ESTALE)."""
+    """Queue the inode out of turn if it waits only in the table; whether it does. FsError(ESTALE)."""
     record = plan.store.inodes.get(plan, ino)
     if not waits_in_table(volume, record):
         return False
@@ -71,19 +70,19 @@ def reload_one(plan: Plan, volume: Volume, ino: int) -> bool:
 
 
 def recall(volume: Volume, record: Inode) -> InCoreInode | None:
-    """An orphan that waits in the table alone is in core again, due; None when the record is of any other inode."""
+    """Bring an orphan that waits only in the table back in core, due for cleanup; None for any other inode."""
     if not waits_in_table(volume, record):
         return None
     return volume.gc.recall(Spilled(record.orphan_slot - 1, record.ino, record.generation, record.blocks))
 
 
 def waits_in_table(volume: Volume, record: Inode) -> bool:
-    """Whether the record is of an orphan of which nothing is in core."""
+    """Whether the record is that of an orphan that is not in core."""
     return record.nlink == 0 and record.orphan_slot > 0 and record.ino not in volume.inodes.table
 
 
 def _waiting(plan: Plan, volume: Volume, number: int) -> list[Spilled]:
-    """The slots of a block of the table whose inodes are not in core."""
+    """The slots of one table block whose inodes are not in core."""
     table, orphans = volume.inodes.table, plan.store.orphans
     first = number * orphans.per_block
     found: dict[int, Spilled] = {}
@@ -98,7 +97,7 @@ def _blocks(one: Spilled) -> int:
 
 
 def give_up(volume: Volume, error: Exception) -> str:
-    """The block of the table to be read next cannot be: what it names is left to fsck. A line for the log."""
+    """The next table block cannot be read: skip it and leave its orphans to fsck. Returns a line for the log."""
     number = volume.gc.spill.upcoming()
     count = volume.gc.spill.waits_in(number)
     volume.gc.reload(number, [])

@@ -1,4 +1,4 @@
-"""What is in quarantine is flagged in its orphan slot: the next mount leaves it alone too, and fsck reports it."""
+"""Quarantine is recorded in the orphan slot, so that the next mount skips the inode, too, and fsck reports it."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ log = logging.getLogger(__name__)
 
 
 def report(engine: Engine) -> None:
-    """Log what an earlier mount has left there."""
+    """Log the inodes that earlier mounts have put into quarantine."""
     for inode in engine.volume.inodes.table.values():
         if inode.state is State.QUARANTINED:
             log.warning("inode %d is in quarantine since an earlier mount; see deferfs fsck", inode.ino)
 
 
 def remember(engine: Engine, inode: InCoreInode) -> Task[None]:
-    """Flag the slot of an orphan whose cleanup has failed for good. What goes wrong is logged."""
+    """Flag the slot of an orphan whose cleanup has failed for good. An error is logged."""
     log.error("inode %d is in quarantine: its cleanup failed %d times", inode.ino, inode.failures)
     if not _has_slot(inode):
         return
     try:
         yield from engine.operation(_flag(engine, inode, quarantined=True), reserve=True)
     except FsError as error:
-        log.warning("quarantine of inode %d could not be written down: %s", inode.ino, error)
+        log.warning("the quarantine of inode %d could not be recorded on disk: %s", inode.ino, error)
 
 
 def release(engine: Engine) -> Task[None]:
-    """Take the flags away. FsError when one cannot be."""
+    """Clear the flags. FsError when a slot cannot be written."""
     for inode in list(engine.volume.inodes.table.values()):
         if inode.state is State.QUARANTINED and _has_slot(inode):
             yield from engine.operation(_flag(engine, inode, quarantined=False), reserve=True)

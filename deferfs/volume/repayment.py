@@ -1,5 +1,5 @@
-"""Writing the access times that inodes owe which are not in core any more: those of one table block together, and along
-with whatever else changes the block."""
+"""Writing the owed access times of inodes that are no longer in core: those of one table block together, and along with
+any other change of that block."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from deferfs.store.plan import Plan
 
 
 class Repayment:
-    """Pays from one table of debts."""
+    """Writes the access times owed in one table of debts."""
 
     def __init__(self, debts: TimeDebts) -> None:
         self.debts = debts
         self.blocks_total = 0
-        """Updates that were made for nothing else."""
+        """Table blocks updated for access times only."""
 
     def pay(self, plan: Plan, first: int) -> None:
-        """An operation: write what the inodes of one table block owe; `first` is the one in front. CorruptionError when
-        one of their records is damaged."""
+        """Operation: write the access times owed in one table block; `first` is its first inode. CorruptionError when
+        one of the records is damaged."""
         for ino, generation, time in self._owed(plan, first):
             self._write(plan, ino, generation, time)
         if plan.staged:
             plan.on_apply.append(self._count_block)
 
     def go_along(self, plan: Plan, first: int) -> None:
-        """The table block with inode `first` in front is changed in any case: what its inodes owe goes along. Damage to
-        one of them is not the business of the operation that changes another."""
+        """Piggyback the access times owed in the table block that starts with inode `first`, which changes anyway. A
+        damaged neighbour must not fail the operation."""
         for ino, generation, time in self._owed(plan, first):
             try:
                 self._write(plan, ino, generation, time)
@@ -41,7 +41,7 @@ class Repayment:
         return [debt for debt in found if debt[0] not in plan.inodes] if found else found
 
     def _write(self, plan: Plan, ino: int, generation: int, time: int) -> None:
-        """The debt of one inode; what it owed is void when it is gone by now."""
+        """Write one debt, or drop it when the inode is gone."""
         inodes = plan.store.inodes
         try:
             alive = inodes.get(plan, ino).generation == generation

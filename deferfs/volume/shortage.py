@@ -1,4 +1,4 @@
-"""When memory or space is short: what has been put off is done then, and no task waits for company."""
+"""Whether memory or space is short. If so, deferred work is done at once, and not delayed for batching."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def memory_is_short(memory: Memory) -> bool:
-    """Whether operations will soon have to reclaim memory themselves, which may use the budget up to its reserve."""
+    """Whether operations, which may use the budget up to its reserve, will soon need direct reclaim."""
     return memory.used > MEMORY_SHORT * (memory.limit_bytes - memory.reserve_bytes)
 
 
 def reclaim_goal(memory: Memory) -> int:
-    """Bytes in use at which background reclaim leaves off."""
+    """Bytes in use at which background reclaim stops."""
     return int(MEMORY_RECLAIMED * (memory.limit_bytes - memory.reserve_bytes))
 
 
 def space_is_short(space: FreeSpace) -> bool:
-    """Whether so few blocks are free that what waits to be cleaned up may be wanted."""
+    """Whether free blocks are so few that the space of queued inodes may be needed."""
     return space.free_blocks < space.blocks // SPACE_SHORT_FRACTION

@@ -1,12 +1,12 @@
-"""Where space comes from when an allocation finds none, cheapest first:
+"""Space reclaim: what an allocation that finds no free blocks can still get, cheapest first:
 
-1. blocks that are free already but not committed, or kept back by a checkpoint;
-2. speculative blocks past EOF of files nobody writes to just now;
-3. what inodegc can free: only as many inodes as are needed, those first that cost least for what they give;
-4. deleted files whose FORGET or RELEASE the kernel has sent and nobody has read yet.
+1. freed blocks that are not reusable yet, because uncommitted or held back by a checkpoint;
+2. speculative blocks past EOF of files that are not being written to;
+3. what inodegc can free: only as many inodes as needed, best ratio of blocks to cost first;
+4. deleted files whose FORGET or RELEASE the kernel has sent but the daemon has not read.
 
-ENOSPC only when none of these has anything left. A FORGET is in the kernel's queue before unlink(2) returns, so that
-`rm big && dd of=big` on a full filesystem finds the space of the old file in 3 or 4, always.
+ENOSPC only when all four are exhausted. A FORGET is in the kernel's queue before unlink(2) returns, so `rm big &&
+dd of=big` on a full filesystem always finds the space of the old file in 3 or 4.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SpaceReclaimer:
-    """Frees space for operations that wait with nothing held. `refused_total` counts ENOSPC."""
+    """Frees space for operations blocked on NeedFreeSpace. `refused_total` counts ENOSPC."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -30,8 +30,8 @@ class SpaceReclaimer:
         self.refused_total = 0
 
     def make(self, blocks: int, *, reserve: bool) -> Task[None]:
-        """Return when the operation should look again: blocks have become free since the call, whether or not others
-        have taken them meanwhile. FsError(ENOSPC) when nothing is pending and nothing more is to be had.
+        """Return when the operation should try again: blocks have become free since the call, even if other operations
+        have taken them. FsError(ENOSPC) when nothing is pending and nothing more can be freed.
 
         `reserve` marks operations that free space themselves: they wait for commits only.
         """
@@ -39,7 +39,7 @@ class SpaceReclaimer:
         seen = space.epoch
         while space.epoch == seen:
             if self._store.frozen or (engine.freezing.begun and not reserve):
-                # inodegc rests, nothing may be changed anyway, and a freeze makes free what was freed before it
+                # inodegc is stopped and nothing may change; a freeze commits, which releases what was freed before
                 yield Thawed(engine.freezing)
                 return
             if space.pending_blocks:
@@ -53,13 +53,12 @@ class SpaceReclaimer:
                 raise FsError(errno.ENOSPC)
 
     def _changed(self, seen: int) -> bool:
-        """Whether there is reason to look again: blocks became free, or will, or nothing may be changed now."""
+        """Whether a retry is worth it: blocks became or will become free, or a freeze has begun."""
         store = self._store
         return store.space.epoch != seen or store.space.pending_blocks > 0 or self._engine.freezing.begun
 
     def _free(self, blocks: int, seen: int) -> Task[None]:
-        """Have so many blocks freed, or as many as there are; leave off when others' became free (`seen` is the epoch
-        to compare with)."""
+        """Free up to `blocks` blocks; stop early when others became free, i.e. the epoch is no longer `seen`."""
         engine, space = self._engine, self._store.space
         engine.checker.might_wait("space")
         with engine.measure("space"):
@@ -71,7 +70,7 @@ class SpaceReclaimer:
                 yield from self._inactivate(blocks, seen)
 
     def _inactivate(self, blocks: int, seen: int) -> Task[None]:
-        """Let inodegc, and inactivations that run inline, free so many blocks."""
+        """Let inodegc, and inactivations that run inline, free up to `blocks` blocks."""
         cleanup, gc, space = self._engine.cleanup, self._engine.volume.gc, self._store.space
         while cleanup.has_work and not cleanup.stopped and space.pending_blocks < blocks and space.epoch == seen:
             if not gc.queued and gc.delayed:

@@ -1,10 +1,10 @@
-"""Backpressure: a caller that adds to inodegc's backlog while it costs too much waits for a while.
+"""Backpressure: an operation that adds to inodegc's backlog while it is too large has to wait for a while.
 
 **Invariants**
-- Only operations that may orphan an inode are throttled, before they plan anything: no caller waits here with a
+- Only operations that may orphan an inode are throttled, and before they plan anything: none waits here with a
   transaction, a grant or a block held, nor in reclaim context.
-- First come, first served; each waits for at most `deadline_seconds`; a caller that is being killed leaves at once.
-- A caller waits only while inodegc runs: a stop lets all go.
+- Waiters are admitted in order of arrival; each waits for at most `deadline_seconds`; a killed process stops waiting.
+- An operation waits only while inodegc runs: stopping it admits all.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 def _nothing() -> None:
-    """No driver waits."""
+    """Default of `wake`: no driver waits."""
 
 
 class Ticket:
-    """A place in the queue. The driver may set `wake`, which is called once, when it is `admitted`."""
+    """One waiter. The driver may set `wake`, which is called once, when it is `admitted`."""
 
     __slots__ = ("admitted", "wake")
 
@@ -58,11 +58,11 @@ class Throttle:
 
     @property
     def waiting(self) -> int:
-        """Callers that are held back now."""
+        """Operations that are being throttled."""
         return len(self._waiters)
 
     def reason(self) -> str:
-        """Which limit the backlog exceeds: `inodes`, `bytes`, `extents` or `age`; empty when none."""
+        """The limit that the backlog exceeds: `inodes`, `bytes`, `extents` or `age`; empty when none."""
         gc = self._gc
         queued = gc.queued
         if not queued:
@@ -79,13 +79,12 @@ class Throttle:
         return ""
 
     def must_wait(self) -> bool:
-        """Whether one more caller has to queue. None does while inodegc is stopped: the backlog would not become
-        shorter."""
+        """Whether the next operation has to wait. Never while inodegc is stopped: the backlog would not shrink."""
         return bool(self._waiters or self.reason()) and not self._engine.cleanup.stopped
 
     def admit(self, pid: int = 0) -> Task[None]:
-        """Wait while the backlog costs too much, or while others wait already. FsError(EINTR) when the caller, thread
-        `pid`, is being killed."""
+        """Wait while the backlog is over a limit, or others are waiting already. FsError(EINTR) when thread `pid` is
+        being killed."""
         if not self.must_wait():
             return
         self._engine.checker.might_wait("throttle")
@@ -106,12 +105,12 @@ class Throttle:
                 self._waiters.remove(ticket)
 
     def release(self) -> None:
-        """Let all go: inodegc rests, and they would wait for nothing."""
+        """Admit all: inodegc stops, and the backlog no longer shrinks."""
         while self._waiters:
             self._admit_first()
 
     def progress(self) -> None:
-        """The backlog became shorter: let those go that have waited longest, one for each inode the limit allows."""
+        """The backlog shrank: admit the oldest waiters, one for each inode below the limit."""
         left = self.inodes - self._gc.queued
         while self._waiters and left > 0 and not self.reason():
             self._admit_first()

@@ -1,4 +1,4 @@
-"""An open volume: the store, the in-core inodes above it, and what operations leave for the evict policy."""
+"""An open volume: the store, the in-core inodes above it, and what operations leave to the evict policy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from deferfs.volume.repayment import Repayment
 
 
 class Volume:
-    """`due` collects inodes that became orphans while nobody held them: the driver hands them to the policy."""
+    """`due` collects inodes orphaned without an active reference: the driver hands them to the policy."""
 
     def __init__(
         self,
@@ -48,19 +48,19 @@ class Volume:
         self.gc.in_core_max = gc_in_core
         self.policy: EvictPolicy = make_policy(evict, self.gc)
         self.atime = atime
-        """When reading changes the access time: `relative` (relatime), `strict` or `none`."""
+        """When a read updates the access time: `relative` (relatime), `strict` or `none`."""
         self.atime_of_directories = atime_of_directories
         self.content_times = content_times
-        """Writing and truncating set mtime and ctime. Not where a writeback cache keeps them and tells them itself:
-        its clock is coarser, and a time that it believes to have told already it does not tell again."""
+        """Whether writes and truncates set mtime and ctime. Not with a writeback cache, where the kernel keeps and
+        sends them: its clock is coarser, and it does not send again a time that it takes for sent."""
         self.due: list[InCoreInode] = []
         self.past_eof: OrderedDict[tuple[int, int], int] = OrderedDict()
-        """(inode, generation) of files with speculative blocks past EOF -> when they grew last (ns), longest ago first.
-        Some may have been trimmed meanwhile: `InCoreInode.preallocated` tells."""
+        """(inode, generation) of files with speculative blocks past EOF -> time of last growth (ns), oldest first. May
+        contain trimmed files: `InCoreInode.preallocated` is exact."""
         self.directories: OrderedDict[int, None] = OrderedDict()
-        """In-core directories that the kernel was told of, coldest first."""
+        """In-core directories known to the kernel, coldest first."""
         self.directories_highest = 0
-        """The most that there have been."""
+        """High-water mark of `directories`."""
         self.inodes.on_freed = self._freed
         store.orphans.on_change = self.inodes.orphan_holds
         store.orphans.on_grow = self.spill.reserve
@@ -78,11 +78,11 @@ class Volume:
         self.directories.pop(ino, None)
 
     def set_policy(self, name: str) -> None:
-        """Switch the evict policy; what is queued stays queued."""
+        """Switch the evict policy; queued inodes stay queued."""
         self.policy = make_policy(name, self.gc)
 
     def lookup_count(self, record: Inode, count: int = 1) -> None:
-        """The kernel was told of the inode."""
+        """Count lookups of an inode that has been returned to the kernel."""
         if not record.nlink:
             orphans.recall(self, record)
         inode = self.inodes.lookup(record.ino, record.generation, count)
@@ -100,7 +100,7 @@ class Volume:
         return self.inodes.hold(record.ino, record.generation)
 
     def note_past_eof(self, ino: int) -> None:
-        """The file has blocks past EOF, speculative or left by a truncate that is not done."""
+        """The file has blocks past EOF: speculative, or left by an unfinished truncate."""
         inode = self.inodes.table.get(ino)
         if inode is not None:
             inode.preallocated = True
@@ -108,7 +108,7 @@ class Volume:
             self.past_eof.move_to_end((ino, inode.generation))
 
     def note_trimmed(self, ino: int, generation: int) -> None:
-        """It has none any more."""
+        """The file has no blocks past EOF any more."""
         self.past_eof.pop((ino, generation), None)
         inode = self.inodes.table.get(ino)
         if inode is not None and inode.generation == generation:
@@ -116,14 +116,14 @@ class Volume:
 
 
 def inode_of(plan: Plan, ino: int) -> Inode:
-    """The record of a user's inode. FsError(ESTALE) for the filesystem's own files."""
+    """The record of a user-visible inode. FsError(ESTALE) for the filesystem's internal files."""
     if ino in (INODE_FILE_INO, ORPHAN_FILE_INO):
         raise FsError(errno.ESTALE)
     return plan.store.inodes.get(plan, ino)
 
 
 def directory_of(plan: Plan, ino: int) -> Inode:
-    """The record of a directory; ENOTDIR."""
+    """The record of a directory. ENOTDIR."""
     record = inode_of(plan, ino)
     if not stat.S_ISDIR(record.mode):
         raise FsError(errno.ENOTDIR)
@@ -131,7 +131,7 @@ def directory_of(plan: Plan, ino: int) -> Inode:
 
 
 def changed_directory(plan: Plan, ino: int) -> Inode:
-    """A staged copy of a directory that is about to gain or lose a name. ENOENT when it has been deleted."""
+    """The staged record of a directory that is about to gain or lose an entry. ENOENT when it has been deleted."""
     if not directory_of(plan, ino).nlink:
         raise FsError(errno.ENOENT)
     record = plan.store.inodes.modify(plan, ino)
@@ -141,7 +141,7 @@ def changed_directory(plan: Plan, ino: int) -> Inode:
 
 
 def check_name(name: bytes) -> None:
-    """ENAMETOOLONG, or EINVAL for what can be no name."""
+    """ENAMETOOLONG, or EINVAL for an invalid name."""
     if len(name) > NAME_BYTES_MAX:
         raise FsError(errno.ENAMETOOLONG)
     if not is_name(name):
@@ -149,5 +149,5 @@ def check_name(name: bytes) -> None:
 
 
 def is_name(name: bytes) -> bool:
-    """Whether the kernel takes it as the name of a file."""
+    """Whether the kernel accepts it as a file name."""
     return 0 < len(name) <= NAME_BYTES_MAX and b"/" not in name and b"\0" not in name

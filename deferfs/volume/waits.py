@@ -1,11 +1,12 @@
-"""What a decision waits for. A task of the engine is a generator of these; a driver lets it go on when one is over.
+"""The waits of the engine. A task is a generator that yields them; a driver resumes it when the wait is over.
 
 **Invariants**
-- A task yields with nothing held but what `Holding` names: blocks fetched, and for memory its log space.
-- `over` only looks, and is the whole truth: a task is resumed when it says so, or, where `seconds_max` is finite, when
-  that time has passed. Every task looks again at what it waited for. So a driver may wake too often, never too seldom.
-- A wait does not say how it ends: the mount asks its tasks and awaits an event, the plain driver does the work itself,
-  the explorer does something else first.
+- A task yields with nothing held but what `Holding` names: pinned blocks, and for memory its log space.
+- `over` has no side effects and is authoritative: a task is resumed when it returns True, or, where `seconds_max` is
+  finite, when that time has passed. Every task checks its condition again, so spurious wake-ups are harmless and lost
+  ones are not.
+- A wait does not say how it ends: the mount wakes its own tasks and awaits an event, the synchronous driver does the
+  work itself, the explorer runs something else first.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 
 class Wait:
-    """Base of all waits. `seconds_max`: how long at most; then the task goes on without."""
+    """Base of all waits. `seconds_max`: timeout, after which the task continues."""
 
     __slots__ = ("seconds_max",)
 
@@ -40,17 +41,17 @@ class Wait:
         self.seconds_max = seconds_max
 
     def over(self) -> bool:
-        """Whether the task can go on now. True for what the driver performs itself."""
+        """Whether the task can continue. True for waits that the driver performs itself."""
         return True
 
 
 Task = Generator[Wait, Any, T]
-"""A decision: yields waits and returns its result; a driver's errors are thrown into it."""
+"""A task of the engine: yields waits and returns its result; a driver's errors are thrown into it."""
 
 
 class ReadBytes(Wait):
-    """Bytes of the device as they are at the moment of the answer. None when the driver had to wait for them: what it
-    read then may be out of date, and the operation runs again. `again`: it has, and the answer must be bytes."""
+    """Bytes of the device at the moment of the answer. None when the driver had to wait for them: they may be stale, so
+    the operation runs again. `again`: it has, and the answer must be bytes."""
 
     __slots__ = ("again", "length", "offset")
 
@@ -73,13 +74,13 @@ class ReadData(Wait):
 
 
 class Barrier(Wait):
-    """Everything written to the device before is durable. OSError when it failed."""
+    """Make everything written to the device so far durable. OSError on failure."""
 
     __slots__ = ()
 
 
 class Alone(Wait):
-    """A job that writes the image while no commit and no checkpoint runs or begins; answered with its result."""
+    """Run a job that writes the image while no commit or checkpoint runs or begins; answered with its result."""
 
     __slots__ = ("job",)
 
@@ -89,15 +90,14 @@ class Alone(Wait):
 
 
 class Turn(Wait):
-    """Between two parts of a request: others may run."""
+    """Yield between two parts of a request, so that other tasks run."""
 
     __slots__ = ()
 
 
 class StepDone(Wait):
-    """After a transaction of inodegc: others may run. In the `background`, where the cleanup is not waited for,
-    requests go first, and the pace counts the transaction and is kept, but after the `last` one of an inode, which
-    `Pace` follows."""
+    """Yield after a transaction of inodegc. In the `background`, where no operation waits for the cleanup, requests go
+    first and the pace limits the rate, except after the `last` transaction of an inode, which `Pace` follows."""
 
     __slots__ = ("background", "last")
 
@@ -144,7 +144,7 @@ class Gathered(Wait):
 
 
 class Pace(Wait):
-    """Before a cleanup that nobody waits for: not faster than the pace that is set."""
+    """Before a background cleanup: wait as the configured pace demands."""
 
     __slots__ = ()
 
@@ -157,13 +157,13 @@ class EntriesDropped(Wait):
 
 
 class Listen(Wait):
-    """The requests that the kernel has sent are read: the last reference to a deleted file may be among them."""
+    """Read the requests that the kernel has queued: the last reference to a deleted file may be among them."""
 
     __slots__ = ()
 
 
 class Granted(Wait):
-    """Log space is set aside for a grant, or never will be. Wants a commit and a checkpoint."""
+    """Until a grant of log space is granted or refused. Needs a commit and a checkpoint."""
 
     __slots__ = ("grant", "journal")
 
@@ -177,7 +177,7 @@ class Granted(Wait):
 
 
 class Committed(Wait):
-    """Transaction `tid` is durable, or never will be."""
+    """Until transaction `tid` is durable or the journal is aborted."""
 
     __slots__ = ("journal", "tid")
 
@@ -191,7 +191,7 @@ class Committed(Wait):
 
 
 class Released(Wait):
-    """Some of what was freed before may be used again. Wants a commit, and the end of a checkpoint under way."""
+    """Until some freed blocks can be reused. Needs a commit, and the end of a checkpoint in progress."""
 
     __slots__ = ("seen", "store")
 
@@ -206,8 +206,8 @@ class Released(Wait):
 
 
 class LessDirty(Wait):
-    """No more than `bytes_max` are dirty, or nothing is left that could come home. Wants a checkpoint, and a commit
-    where nothing is committed."""
+    """Until at most `bytes_max` are dirty, or nothing is left to write home. Needs a checkpoint, and a commit before
+    it when nothing is committed."""
 
     __slots__ = ("bytes_max", "store", "write_back")
 
@@ -221,14 +221,14 @@ class LessDirty(Wait):
         return self.store.dirty_bytes <= self.bytes_max or not self.possible()
 
     def possible(self) -> bool:
-        """Whether anything can still come home."""
+        """Whether anything can still be written home."""
         journal = self.store.journal
         left = journal.pending_home or not journal.running.empty or journal.committing is not None
         return bool(left) and journal.aborted is None and not self.write_back.stopped
 
 
 class DataFlushed(Wait):
-    """Little enough file data is on its way to the disk, or none will get there any more. Wants a barrier."""
+    """Until unflushed file data is within its limit, or the journal is aborted. Needs a barrier."""
 
     __slots__ = ("write_out",)
 
@@ -241,7 +241,7 @@ class DataFlushed(Wait):
 
 
 class Thawed(Wait):
-    """Changes are possible again. FsError(EINTR) when the caller is being killed."""
+    """Until the freeze ends. FsError(EINTR) when the caller is being killed."""
 
     __slots__ = ("freezing",)
 
@@ -254,7 +254,7 @@ class Thawed(Wait):
 
 
 class Cleaned(Wait):
-    """inodegc has made a step, or has nothing left to do; or rests, unless `barrier`."""
+    """Until inodegc has made a step or has nothing left to do; unless `barrier`, also when it is stopped."""
 
     __slots__ = ("barrier", "cleanup", "seen")
 
@@ -272,7 +272,7 @@ class Cleaned(Wait):
 
 
 class Drained(Wait):
-    """No inactivation runs, and nothing is being trimmed."""
+    """Until no inactivation and no trim is running."""
 
     __slots__ = ("cleanup",)
 
@@ -285,7 +285,7 @@ class Drained(Wait):
 
 
 class DebtsFit(Wait):
-    """An inode that owes an access time can leave core. Wants what is owed to be paid."""
+    """Until an inode that owes an access time can leave core. Needs owed access times to be written."""
 
     __slots__ = ("cleanup", "debts")
 
@@ -299,7 +299,7 @@ class DebtsFit(Wait):
 
 
 class Admitted(Wait):
-    """The backlog of inodegc is short enough for one caller more. FsError(EINTR) when thread `pid` is being killed."""
+    """Until the backlog of inodegc admits one more operation. FsError(EINTR) when thread `pid` is being killed."""
 
     __slots__ = ("pid", "ticket")
 

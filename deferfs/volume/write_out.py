@@ -1,13 +1,14 @@
-"""File data on its way to the disk: written into the page cache of the image, with a barrier before it is much.
+"""Writeout of file data: written into the page cache of the image, followed by a barrier before it gets too much.
 
-Without one, an fsync waits for all data that any process has written since the last commit. And the kernel stops the
-daemon's only thread in a write(2) when too much of the image is dirty in its page cache (`balance_dirty_pages`, 0.2 s
-at a time; sooner in a memory cgroup): all requests wait then, in no account.
+Otherwise an fsync would wait for all data that any process has written since the last commit. And the kernel would
+block the daemon's only thread in a write(2) when too much of the image is dirty in its page cache
+(`balance_dirty_pages`, 0.2 s at a time; earlier in a memory cgroup): all requests would wait then, without being
+accounted.
 
 **Invariants**
-- `unflushed_bytes` is an upper bound of the data that no barrier has followed: barriers of commits are not counted.
-- A request that writes waits before it plans, holding nothing, while it is more than `bytes_max`. Others do not wait.
-- A barrier that fails aborts the journal, as any other.
+- `unflushed_bytes` is an upper bound of the data written since the last barrier: barriers of commits are not counted.
+- A request that writes waits before it plans, holding nothing, while it exceeds `bytes_max`. Others do not wait.
+- A failed barrier aborts the journal, as any other.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 
 def _nothing() -> None:
-    """No driver is told."""
+    """Default of the callbacks."""
 
 
 class WriteOut:
-    """Of one volume. `on_due`: a barrier is due; `on_flushed`: there is less to write out. Both are cheap."""
+    """Writeout of one volume. `on_due`: a barrier is due; `on_flushed`: one has ended. Both must be cheap."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -38,14 +39,14 @@ class WriteOut:
 
     @property
     def bytes_max(self) -> int:
-        """Data that may be on its way before requests that write wait: it takes page cache, which a memory cgroup
-        counts, so it is a share of the budget."""
+        """Unflushed data above which requests that write wait. It takes page cache, which a memory cgroup counts, so it
+        is a share of the budget."""
         share = self._engine.store.memory.limit_bytes // WRITE_OUT_FRACTION
         return min(max(share, WRITE_OUT_BYTES_MIN), WRITE_OUT_BYTES_MAX)
 
     @property
     def due(self) -> bool:
-        """Whether a barrier is to begin."""
+        """Whether a barrier should begin."""
         return self.unflushed_bytes > self.bytes_max // WRITE_OUT_START_FRACTION and self._possible
 
     @property
@@ -58,13 +59,13 @@ class WriteOut:
         return self._engine.store.journal.aborted is None
 
     def wrote(self, count: int) -> None:
-        """So many bytes of file data have been written."""
+        """Count `count` bytes of file data written."""
         self.unflushed_bytes += count
         if self.due:
             self.on_due()
 
     def flush(self) -> Task[None]:
-        """One barrier. EIO when it fails, or after an abort."""
+        """Issue one barrier. EIO when it fails, or after an abort."""
         count = self.unflushed_bytes
         yield from self._engine.durability.flush()
         self.unflushed_bytes -= count
@@ -72,7 +73,7 @@ class WriteOut:
         self.on_flushed()
 
     def let_in(self) -> Task[None]:
-        """Before a request that writes: wait while too much is on its way."""
+        """Before a request that writes: wait while too much data is unflushed."""
         if self.too_much:
             self._engine.checker.might_wait("io")
             with self._engine.measure("io"):

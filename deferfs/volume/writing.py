@@ -1,6 +1,6 @@
-"""Requests of many operations: a write of any length, a truncate of any depth.
+"""Requests that take several operations: a write of any length, a truncate of any number of extents.
 
-**Invariant:** between two of the operations of a request others may run: it is atomic in parts only, as POSIX allows.
+**Invariant:** other tasks may run between two operations of a request: only each part is atomic, as POSIX allows.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
 
 WritePart = Callable[[Plan, int, Buffer, int], int]
-"""An operation that writes some of the bytes at an offset; how many. The last argument is `fresh_max`
+"""An operation that writes some of the bytes at an offset; returns how many. The last argument is `fresh_max`
 of `files.write`."""
 OnePart = Callable[[Plan], bool]
-"""An operation that has to be called again until it returns True."""
+"""An operation to be repeated until it returns True."""
 
 
 def part_of(engine: Engine, ino: int) -> WritePart:
-    """The operation that writes a part to a file."""
+    """The operation that writes one part of a request to file `ino`."""
     volume = engine.volume
 
     def write(plan: Plan, offset: int, data: Buffer, fresh_max: int) -> int:
@@ -38,7 +38,7 @@ def part_of(engine: Engine, ino: int) -> WritePart:
 def write_all(
     engine: Engine, part: WritePart, offset: int, data: Buffer, done: int = 0, *, whole: bool = False
 ) -> Task[int]:
-    """Write everything but the first `done` bytes, or, on a full disk, what there is space for; bytes written, with
+    """Write all but the first `done` bytes or, on a full disk, as much as fits; bytes written, including `done`. ENOSPC
     these. ENOSPC when that is nothing; with `whole`, for a caller that cannot be told of less, also when it is not
     all."""
     rest: Buffer = memoryview(data)[done:]
@@ -78,6 +78,6 @@ def _write_part(engine: Engine, part: WritePart, offset: int, data: Buffer, fres
 
 
 def until_done(engine: Engine, part: OnePart) -> Task[None]:
-    """Call an operation again until it is done: a truncate that frees many extents."""
+    """Repeat an operation until it is done: a truncate that frees many extents."""
     while not (yield from engine.operation(part)):
         yield Turn()

@@ -1,4 +1,4 @@
-"""Extended attributes by name, access control lists among them."""
+"""Extended attributes by name, including access control lists."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from deferfs.volume.volume import Volume, inode_of
 
 XATTR_CREATE = 1
 XATTR_REPLACE = 2
+"""Flags of setxattr(2)."""
 _NAMESPACES = (b"user.", b"trusted.", b"security.")
 _LISTS = (acl.ACCESS, acl.DEFAULT)
 
@@ -30,7 +31,7 @@ def _check(name: bytes) -> None:
 
 
 def getxattr(plan: Plan, volume: Volume, ino: int, name: bytes) -> bytes:
-    """ENODATA when there is none."""
+    """The value of an attribute. ENODATA when there is none, EOPNOTSUPP for an unknown namespace."""
     record = inode_of(plan, ino)
     found = value_of(plan, record, name)
     if found is None:
@@ -47,8 +48,8 @@ def value_of(plan: Plan, record: Inode, name: bytes) -> bytes | None:
 
 
 def listxattr(plan: Plan, volume: Volume, ino: int) -> list[bytes]:
-    """The names, sorted; without those with a zero byte, which only damage makes: the kernel takes it for the end of a
-    name, and refuses a list with an empty one.
+    """The names, sorted, without any that contains a zero byte, which only damage creates: the kernel takes it for the
+    end of a name, and refuses a list with an empty one.
     """
     record = inode_of(plan, ino)
     return sorted(name for name in xattrs.read(plan, record) if b"\0" not in name)
@@ -63,10 +64,10 @@ def setxattr(
     flags: int = 0,
     vouched: Callable[[int], bool] | None = None,
 ) -> None:
-    """Replaces the value as a whole: after a crash it is the old or the new one. EEXIST, ENODATA, E2BIG, ENOSPC.
+    """Replace the value as a whole: after a crash it is the old or the new one. EEXIST, ENODATA, E2BIG, ENOSPC.
 
-    `vouched` tells whether a caller may leave the set-group-id bit to files of a group (None: of any): it must not be
-    kept by setting an access list.
+    `vouched` tells whether the caller may keep the set-group-id bit on files of a group (None: of any), which setting
+    an access ACL must clear otherwise.
     """
     _check(name)
     if len(value) > XATTR_VALUE_BYTES_MAX:
@@ -84,19 +85,19 @@ def setxattr(
 
 
 def removexattr(plan: Plan, volume: Volume, ino: int, name: bytes) -> None:
-    """ENODATA when there is none, but a list that is not there is removed without complaint, as everywhere."""
+    """ENODATA when there is none; removing an absent ACL succeeds, as on other filesystems."""
     _check(name)
     found = xattrs.read(plan, inode_of(plan, ino))
     if found.pop(name, None) is None:
         if name in _LISTS:
             return
         raise FsError(errno.ENODATA)
-    plan.reserve = True  # what is left is written anew before the old blocks are free
+    plan.reserve = True  # the remaining attributes are written to new blocks before the old ones are free
     _write(plan, ino, found)
 
 
 def _set_list(plan: Plan, ino: int, name: bytes, value: bytes, vouched: Callable[[int], bool] | None) -> None:
-    """An access list sets the permission bits; one that says no more than these is not kept."""
+    """Set an ACL. An access ACL sets the permission bits, and is not stored when these express it completely."""
     entries = acl.decode(value)
     record = plan.store.inodes.get(plan, ino)
     if stat.S_ISLNK(record.mode):
@@ -117,8 +118,8 @@ def _set_list(plan: Plan, ino: int, name: bytes, value: bytes, vouched: Callable
 
 
 def inherit(plan: Plan, directory: Inode, record: Inode, umask: int) -> None:
-    """What a new inode gets from its directory: with a default list, access and default list and mode; else the mode
-    without the bits of `umask`. `record` is the plan's own copy and has no attributes yet.
+    """Apply the directory's default ACL to a new inode: mode, access ACL and (for a directory) default ACL; without
+    one, apply `umask` to the mode. `record` is the plan's own copy and has no attributes yet.
     """
     value = None if stat.S_ISLNK(record.mode) else value_of(plan, directory, acl.DEFAULT)
     if value is None:
@@ -133,12 +134,12 @@ def inherit(plan: Plan, directory: Inode, record: Inode, umask: int) -> None:
 
 
 def follow_mode(plan: Plan, record: Inode) -> None:
-    """The mode has changed: the access list, if there is one, changes with it. `record` is the plan's own copy."""
+    """Update the access ACL, if any, after a change of mode. `record` is the plan's own copy."""
     value = value_of(plan, record, acl.ACCESS)
     if value is not None:
         found = xattrs.read(plan, record)
         found[acl.ACCESS] = acl.encode(acl.with_mode(acl.decode(value), record.mode))
-        plan.reserve = True  # a mode can be changed on a full disk, too
+        plan.reserve = True  # chmod must work on a full disk
         xattrs.write(plan, record, found)
 
 

@@ -9,7 +9,7 @@ import sys
 READY, FAIL = 0x9360, 0x9361
 """AUTOFS_IOC_READY and AUTOFS_IOC_FAIL of <linux/auto_fs.h>."""
 PACKET = struct.Struct("=iiI")
-"""The head of struct autofs_v5_packet: protocol version, type, token of those who wait."""
+"""The head of struct autofs_v5_packet: protocol version, type, token of the waiters."""
 
 
 def main(directory: str, *command: str) -> None:

@@ -199,7 +199,7 @@ def test_the_scenarios_are_listed(command: Command) -> None:
     assert command("bench", "list").code == 0
 
 
-def test_what_is_mounted_already_has_no_slow_disk(tmp_path: Path) -> None:
+def test_an_existing_mount_has_no_slow_disk(tmp_path: Path) -> None:
     def asked(disk: str | None) -> Request:
         return Request(("churn",), False, None, disk, None, (), tmp_path, False, 1, None, None, None)
 

@@ -88,7 +88,7 @@ def test_refused_settings(change: str, code: int, message: str, mounted: Path, p
 
 
 @pytest.mark.parametrize("change", ["evict", "evict=", "=inline", ""])
-def test_what_is_no_setting_is_refused_before_anything_is_asked(change: str, directory: Path, command: Command) -> None:
+def test_an_unknown_setting_is_refused_before_any_request(change: str, directory: Path, command: Command) -> None:
     outcome = command("ctl", directory, "evict=inline", change)
     assert outcome.code == 2
     assert "is not a setting; write KEY=VALUE, or sync" in outcome.err

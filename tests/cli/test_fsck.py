@@ -320,7 +320,7 @@ def ask(image: Path, answer: bytes) -> tuple[int, bytes]:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), printed
 
 
-def test_on_a_terminal_it_asks(image: Path, command: Command) -> None:
+def test_fsck_asks_on_a_terminal(image: Path, command: Command) -> None:
     code, printed = ask(image, b"")
     assert code == 0
     assert printed.startswith(f"{image}: clean, 1 inode, ".encode())

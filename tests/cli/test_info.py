@@ -98,7 +98,7 @@ def test_a_name_that_is_not_utf8(tmp_path: Path, command: Command) -> None:
 
 
 @pytest.mark.mounted
-def test_of_a_mount(mounted: Path, image: Path, program: Command) -> None:
+def test_info_of_a_mount(mounted: Path, image: Path, program: Command) -> None:
     by_directory = program("info", mounted)
     assert by_directory.code == 0
     assert by_directory.out.splitlines()[0] == f"image    path={image}"
@@ -108,7 +108,7 @@ def test_of_a_mount(mounted: Path, image: Path, program: Command) -> None:
 
 
 @pytest.mark.mounted
-def test_of_a_mount_whose_daemon_has_died(mounted: Path, image: Path, program: Command) -> None:
+def test_info_of_a_mount_whose_daemon_has_died(mounted: Path, image: Path, program: Command) -> None:
     pid = json.loads(program("stat", "--json", mounted).out)["pid"]
     process = os.pidfd_open(pid)
     os.kill(pid, signal.SIGKILL)

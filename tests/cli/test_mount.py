@@ -70,7 +70,7 @@ def test_the_mount_is_usable_when_the_command_returns(mounted: Path, image: Path
 @pytest.mark.mounted
 @pytest.mark.parametrize("evict", ["deferred", "inline"])
 @pytest.mark.parametrize("cache", ["on", "off"])
-def test_what_was_written_is_there_after_a_remount(
+def test_files_are_there_after_a_remount(
     evict: str, cache: str, image: Path, directory: Path, program: Command
 ) -> None:
     options = f"evict={evict},writeback_cache={cache}"
@@ -248,7 +248,7 @@ def test_mounting_an_image_with_errors_warns_to_repair_it(image: Path, directory
 
 @pytest.mark.mounted
 def test_a_mount_without_a_root_directory_does_not_stay(image: Path, directory: Path, program: Command) -> None:
-    """Its record is damaged, which nobody sees before the first request. No dead mount is left."""
+    """Its record is damaged, which only the first request detects. No dead mount is left."""
     content = bytearray(image.read_bytes())
     record = content.index(b"DINO" + ROOT_INO.to_bytes(8, "little"))
     content[record + 20] ^= 1
@@ -256,7 +256,7 @@ def test_a_mount_without_a_root_directory_does_not_stay(image: Path, directory: 
     outcome = program("mount", image, directory)
     assert outcome.code == 32
     assert outcome.err == (
-        f"deferfs: {image}: the root directory cannot be read: Structure needs cleaning; deferfs fsck -n tells more\n"
+        f"deferfs: {image}: the root directory cannot be read: Structure needs cleaning; check it: deferfs fsck -n\n"
     )
     assert not os.path.ismount(directory)
     assert directory.stat().st_dev == directory.parent.stat().st_dev

@@ -1,4 +1,4 @@
-"""The daemon is asked to end: it takes away its own mounts, wherever they are, and nobody else's, and loses nothing."""
+"""The daemon is told to end: it unmounts its own mounts, wherever they are, and no others, and loses nothing."""
 
 import os
 import signal

@@ -34,7 +34,7 @@ def test_a_check_and_a_new_filesystem(streams: Sequence[int], image: Path) -> No
 
 @pytest.mark.mounted
 @pytest.mark.parametrize("streams", CLOSED, ids=str)
-def test_what_is_written_to_a_mount_is_there_after_the_unmount(
+def test_output_to_a_mount_is_there_after_the_unmount(
     streams: Sequence[int], image: Path, directory: Path, program: Command
 ) -> None:
     """The daemon lets go of the terminal, and not of an image that has got the number of a closed stream."""

@@ -84,7 +84,7 @@ def test_a_name_cannot_break_the_format() -> None:
 
 
 @pytest.mark.mounted
-def test_of_a_mount(mounted: Path, program: Command) -> None:
+def test_metrics_of_a_mount(mounted: Path, program: Command) -> None:
     (mounted / "file").write_text("content")
     outcome = program("stat", mounted, "--prometheus")
     assert outcome.code == 0

@@ -13,7 +13,7 @@ from tests.cli.daemons import wait_for_end
 
 
 @pytest.mark.mounted
-def test_what_was_written_survives_a_crash_after_it(mounted: Path, image: Path, program: Command) -> None:
+def test_synced_files_survive_a_crash(mounted: Path, image: Path, program: Command) -> None:
     content = os.urandom(3_000_000)
     (mounted / "directory").mkdir()
     with (mounted / "directory" / "file").open("wb", buffering=0) as file:

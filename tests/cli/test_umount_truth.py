@@ -69,7 +69,7 @@ def test_another_mount_namespace(named: str, mounted: Path, image: Path, program
         outcome = program("umount", mounted if named == "directory" else image)
     assert not os.path.ismount(mounted)
     assert outcome.code == (0 if named == "directory" else 1)
-    what = f"still has it on {mounted}: the daemon goes on with {image} until that ends, or nsenter -t {stranger.pid} "
+    what = f"still has it on {mounted}: the daemon keeps serving {image} until that ends, or nsenter -t {stranger.pid} "
     assert f"unmounted; another mount namespace, that of sh (pid {stranger.pid}), {what}" in outcome.err
     assert is_one_line(outcome.err)
     wait_for_end(daemon)
@@ -85,7 +85,8 @@ def test_detached_while_in_use(mounted: Path, image: Path, tmp_path: Path, progr
         outcome = program("umount", other)
     assert outcome.code == 0
     assert (
-        f"unmounted; it was detached while in use: the daemon goes on with {image} until it is closed by" in outcome.err
+        f"unmounted; it was detached while in use: the daemon keeps serving {image} until it is closed by"
+        in outcome.err
     )
     assert f"(pid {os.getpid()}, " in outcome.err
     wait_for_end(daemon)

@@ -9,7 +9,7 @@ from tests.mounted.scratch import Scratch
 
 
 def make_backlog(scratch: Scratch, mount: Path, count: int, size: int = 0) -> None:
-    """So many more deleted files that nobody cleans up before inodegc is started again."""
+    """Delete so many more files, which are not cleaned up before inodegc is started again."""
     folder = mount / "backlog"
     folder.mkdir()
     scratch.control("gc=stop")

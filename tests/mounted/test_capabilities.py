@@ -77,7 +77,7 @@ def test_an_access_list(directory: Path, who: str) -> None:
 
 @pytest.mark.parametrize("who", PEOPLE)
 def test_a_new_owner(directory: Path, who: str) -> None:
-    """Programs lose both bits always, other files the one for the group when nobody vouches for it."""
+    """Executables always lose both bits, other files the set-group-id bit unless the caller may keep it."""
     path = program(directory, 0o6755, gid=GROUP, uid=USER)
     as_(who, f'chgrp {USER} "$0"', path)
     assert mode(path) == 0o755

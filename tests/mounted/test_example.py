@@ -140,8 +140,8 @@ def test_wrong_arguments_are_told_in_one_line(arguments: list[str]) -> None:
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
 
 
-def test_what_cannot_be_mounted_is_no_traceback(tmp_path: Path) -> None:
-    """Without CAP_SYS_ADMIN nobody mounts. libfuse says why, the program where."""
+def test_a_failed_mount_prints_no_traceback(tmp_path: Path) -> None:
+    """Without CAP_SYS_ADMIN no mount succeeds. libfuse says why, the program where."""
     done = subprocess.run(
         ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, EXAMPLE, tmp_path],
         capture_output=True,

@@ -172,7 +172,7 @@ def test_a_program_that_only_ever_writes_gets_enospc(small: Scratch) -> None:
     small.unmount_and_check()
 
 
-def test_everything_that_frees_space_works_on_a_full_disk(small: Scratch) -> None:
+def test_operations_that_free_space_work_on_a_full_disk(small: Scratch) -> None:
     """Down to the last block; then unlink, rmdir, truncate and rename over, files open or not."""
     mount = small.mount("writeback_cache=off")
     fresh = small.space()

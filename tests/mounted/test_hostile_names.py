@@ -1,4 +1,4 @@
-"""Names made to deceive whoever reads a terminal or a log: of files, directories, images, labels and processes."""
+"""Names made to deceive the reader of a terminal or a log: of files, directories, images, labels and processes."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_mount(place: Place, user: int) -> None:
         ["ctl", mount, "evict=deferred", "--json"], ["sync", mount],
     ):  # fmt: skip
         deferfs(*words)
-    assert "known are" in deferfs("ctl", mount, f"{EVIL}={EVIL}", code=1)
+    assert "the keys are" in deferfs("ctl", mount, f"{EVIL}={EVIL}", code=1)
     assert "exists already" in deferfs("ctl", mount, f"trace={place.image}", code=1)
     assert f"is mounted on {mount.parent}/mnt{SHOWN}" in deferfs("fsck", "-n", place.image, code=8)
     busy = deferfs("umount", mount, code=1)

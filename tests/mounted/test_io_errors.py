@@ -139,7 +139,7 @@ def test_the_journal_cannot_be_written(scratch: Scratch, host: Path, cache: str)
 
 @pytest.mark.machine
 def test_data_that_cannot_be_read(plain: Scratch) -> None:
-    """The image has lost its end: who reads there gets EIO, everybody else is served."""
+    """The image has lost its end: reads there fail with EIO, all other requests are served."""
     mount = plain.mount()
     (mount / "small").write_text("inline")
     write_and_sync(mount / "large", os.urandom(20_000_000))

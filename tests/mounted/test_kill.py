@@ -49,7 +49,7 @@ def test_cp(scratch: Scratch, tmp_path: Path) -> None:
     scratch.unmount_and_check()
 
 
-def test_where_the_daemon_was_when_it_died_is_in_its_log(plain: Scratch) -> None:
+def test_the_log_has_the_stack_of_a_daemon_that_died(plain: Scratch) -> None:
     plain.mount()
     with plain.daemon_exit():
         os.kill(plain.pid, signal.SIGSEGV)

@@ -10,7 +10,7 @@ from tests.mounted.conftest import MakeScratch
 from tests.mounted.scratch import deferfs
 
 ROUNDS_MAX = 10
-"""One is enough as a rule; it depends on who has to wait for the log when the memory is cut."""
+"""One is usually enough; it depends on which writers wait for the log when the memory is cut."""
 
 pytestmark = [pytest.mark.mounted, pytest.mark.machine]
 

@@ -34,7 +34,7 @@ def churn(mount: Path, rounds: int = 3) -> None:
 
 @pytest.mark.machine
 def test_the_mode_decides_what_waits_for_cleanup(scratch: Scratch) -> None:
-    """Inline, it is the request; deferred, nobody: no wait for inodegc, and none at all while reclaiming."""
+    """Inline, the request waits; deferred, none does: no wait for inodegc, and none at all in reclaim."""
     mount = scratch.mount()
     churn(mount)
     drop_kernel_caches()

@@ -86,7 +86,7 @@ def test_nothing_changes_on_a_read_only_mount(plain: Scratch, monkeypatch: pytes
 # --- sync and dirsync ---
 @pytest.mark.parametrize("cache", ["on", "off"])
 @pytest.mark.parametrize("flag", ["sync", "dirsync"])
-def test_what_has_been_answered_survives_the_daemon(plain: Scratch, flag: str, cache: str) -> None:
+def test_answered_changes_survive_the_daemon(plain: Scratch, flag: str, cache: str) -> None:
     """Names with either, content and attributes with `sync`: no fsync, and the next commit is minutes away."""
     words = (flag, "commit=300", f"writeback_cache={cache}")
     mount = plain.mount(*words)
@@ -135,7 +135,7 @@ def atimes(mount: Path) -> dict[str, int]:
     ],
 )
 @pytest.mark.parametrize("cached", [True, pytest.param(False, marks=pytest.mark.machine)], ids=["cached", "cold"])
-def test_when_reading_changes_access_times(
+def test_access_times_change_by_mount_flag(
     plain: Scratch, flag: str, first: set[str], second: set[str], cached: bool
 ) -> None:
     """All are older than the last change; then they are not. What was noted is there after a remount."""

@@ -136,7 +136,7 @@ def test_other_users(plain: Scratch) -> None:
 
 
 def test_root_alone_executes_programs_only(plain: Scratch) -> None:
-    """Where nobody else may enter the kernel asks the daemon: `test -x` must tell programs from other files."""
+    """On a mount for root only the kernel asks the daemon: `test -x` must distinguish executables from other files."""
     mount = plain.mount()
     (mount / "file").touch(0o644)
     (mount / "program").write_text("#!/bin/sh\n")

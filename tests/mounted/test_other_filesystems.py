@@ -108,7 +108,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no such filesystem: minix; there are ext4, xfs, btrfs, deferfs" in capsys.readouterr().err
 
 
-def test_what_is_allowed() -> None:
+def test_allowed_contents() -> None:
     notes = Notes({"f": [Version(0, None, durable=0), Version(5, b"ab", durable=9), Version(20, b"abcd", grows=True)]})
     assert [v.content for v in notes.allowed("f", 4, 4)] == [None]
     assert [v.content for v in notes.allowed("f", 6, 8)] == [None, b"ab"]
@@ -147,7 +147,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     usable("ext4")
     command = ("-m", "deferfs", "crash", "other", "ext4", "--states", "100000", "--steps", "60")
     process = subprocess.Popen(
-        # who runs the tests in the background may have it ignored, and that is inherited
+        # a shell that runs the tests in the background may ignore it, and that is inherited
         ["env", "--default-signal=INT", sys.executable, *command],
         env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
         stderr=subprocess.PIPE,

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.mounted
 FILES = 300
 CGROUP_BYTES = 24 << 20
 ATTEMPTS_MAX = 20
-"""Somebody else on the machine may drop the kernel's caches just then."""
+"""Attempts: another process on the machine may drop the kernel's caches meanwhile."""
 PROGRAM = Path(__file__).parent / "programs" / "dentries.py"
 
 
@@ -106,7 +106,7 @@ def orphans(scratch: Scratch) -> int:
 
 
 def assert_who_waited(scratch: Scratch, evicted: int) -> None:
-    """Inline, the FORGETs and RELEASEs that the kernel's reclaim has sent; deferred, nobody."""
+    """Inline, the FORGETs and RELEASEs sent by the kernel's reclaim wait; deferred, none does."""
     statistics = scratch.statistics()
     violations = statistics.reclaim_context.violations
     waited = sum(count for name, count in violations.items() if name.startswith(("forget:", "release:")))
@@ -181,7 +181,7 @@ def test_files_deleted_through_the_overlay_while_open(layers: Layers, scratch: S
     scratch.unmount_and_check()
 
 
-def test_what_an_overlay_does_with_its_upper_layer(layers: Layers, scratch: Scratch) -> None:
+def test_an_overlay_writes_to_its_upper_layer(layers: Layers, scratch: Scratch) -> None:
     """Copy-up, whiteouts, opaque directories, renames: all of it is on deferfs, and survives a remount."""
     low = layers.elsewhere
     for name in ("changed", "deleted", "moved"):

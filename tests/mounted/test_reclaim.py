@@ -87,7 +87,7 @@ def test_a_freeze_tells_of_writes_that_were_lost(make_scratch: MakeScratch) -> N
     mount = scratch.mount()
     run("dd", "if=/dev/zero", f"of={mount}/big", "bs=64k", "count=800", "conv=notrunc", code=None)
     done = deferfs("ctl", mount, "freeze=1", code=1)
-    assert "not frozen: what the kernel held back could not be written: No space left on device" in done.stderr
+    assert "not frozen: the kernel's dirty pages could not be written: No space left on device" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not scratch.statistics().frozen
     scratch.control("freeze=1", "thaw=1")  # that was known already

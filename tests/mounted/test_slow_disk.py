@@ -179,9 +179,7 @@ def test_a_filesystem_keeps_what_is_written_and_only_cold_reads_cost(
 
 
 @pytest.mark.needs("mkfs.ext4")
-def test_when_the_server_is_killed_its_filesystem_gets_errors_and_nothing_hangs(
-    tmp_path: Path, image: Path, own: Recorded, mountpoint: Path
-) -> None:
+def test_a_killed_server_gives_errors_and_no_hang(tmp_path: Path, image: Path, own: Recorded, mountpoint: Path) -> None:
     with tells("gone: ended by signal 9"), SlowDisk(image, "none", tmp_path, own) as disk:
         device = disk.device
         run("mkfs.ext4", "-q", "-F", device)

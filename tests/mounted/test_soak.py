@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(300)
-def test_everything_at_once(tmp_path: Path) -> None:
+def test_a_soak_keeps_its_promises(tmp_path: Path) -> None:
     drop_kernel_caches()
     found = tmp_path / "soak.json"
     log = tmp_path / "daemon.log"

@@ -1,4 +1,4 @@
-"""Who deletes faster than is cleaned up waits: in turn, for a while, and not when it is being killed."""
+"""A process that deletes faster than inodegc cleans up waits: in order, for a bounded time, unless killed."""
 
 from __future__ import annotations
 

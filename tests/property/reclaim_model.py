@@ -89,7 +89,7 @@ class Model:
 
     # --- eviction ---
     def place(self, due: list[File]) -> None:
-        """Who waits for it is up to the policy."""
+        """Which task waits for it is up to the policy."""
         for file in due:
             if self.waits and not self.stopped:
                 self.cleaned(file)

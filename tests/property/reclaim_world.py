@@ -110,7 +110,7 @@ class World:
         attributes.accessed(self.volume, self.driver.run(lambda plan: self.volume.store.inodes.get(plan, file.ino)))
 
     def append(self, file: File, length: int) -> None:
-        """Of a file that somebody holds; a long one gets speculative blocks."""
+        """Write to a file with an active reference; a long one gets speculative blocks."""
         size = self.driver.run(lambda plan: self.volume.store.inodes.get(plan, file.ino)).size
         self.driver.write(file.ino, size, bytes(length))
 
@@ -142,7 +142,7 @@ class World:
         watch.reference.release()
 
     def try_activate(self, watch: Watch) -> None:
-        """From passive to active: not for what has gone, nor for an orphan that nobody holds."""
+        """From passive to active: not for a freed inode, nor for an orphan without an active reference."""
         file = watch.file
         possible = watch.incarnation == file.incarnation and (file.active or not file.orphan)
         reference = watch.reference.try_activate()
@@ -256,7 +256,7 @@ class World:
         assert inode.passive == 2 + passive[id(inode)]
 
     def _passive_references(self) -> Counter[int]:
-        """Who refers to which in-core inode: found by looking everywhere, not by counting along."""
+        """The references to each in-core inode, found by an exhaustive search, not by counting along."""
         found: Counter[int] = Counter()
         for queue in self.gc.queues:
             inode = queue.head
@@ -298,7 +298,7 @@ class World:
         assert self.cache.pending_blocks == blocks
 
     def _check_nothing_is_lost(self) -> None:
-        """Whatever is on its way out is where somebody will find it."""
+        """Every inode being evicted is where a worker will find it."""
         taken = {id(job.inode) for job in self.jobs}
         queued = taken | {id(inode) for inode in self.gc.urgent}
         delayed = {id(inode) for _, _, inode in self.gc.delayed}

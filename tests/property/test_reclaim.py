@@ -96,7 +96,7 @@ class Reclaim(RuleBasedStateMachine):
     @precondition(lambda self: self.world.names)
     @rule(number=choices, last=st.booleans())
     def delete(self, number: int, last: bool) -> None:
-        """`rm`, by somebody who looked the name up: all of it, or with another process that still knows the inode."""
+        """`rm` by a process that looked the name up, alone or with another one that still refers to the inode."""
         name = choose(sorted(self.world.names), number)
         file = self.world.names[name]
         self.world.look_up(name, 1)
@@ -195,7 +195,7 @@ class Reclaim(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.taken_names()))
     @rule(number=choices, begun=st.booleans(), steps=st.integers(0, 2))
     def look_up_taken(self, number: int, begun: bool, steps: int) -> None:
-        """Somebody wants a file that a worker is about to clean up, or in the middle of, and the worker goes on."""
+        """A process looks up a file that a worker is about to clean up, or is cleaning up, and the worker continues."""
         name = choose(self.taken_names(), number)
         job = next(job for job in self.world.jobs if job.file is self.world.names[name])
         if begun and job.inactivation is None:

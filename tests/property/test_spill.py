@@ -59,7 +59,7 @@ class Spilling(RuleBasedStateMachine):
     @rule(first=numbers, count=st.integers(1, 40), known=st.booleans())
     @precondition(lambda self: self.linked)
     def unlink(self, first: int, count: int, known: bool) -> None:
-        """Of files that nobody holds, or that the kernel knows: deferred by the unlink, or by the FORGET to come."""
+        """Delete files without references, or known to the kernel: deferred by the unlink, or by a later FORGET."""
         for _ in range(min(count, len(self.linked))):
             name, ino = self.linked.pop(first % len(self.linked))
             if known:

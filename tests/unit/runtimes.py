@@ -93,7 +93,7 @@ async def delete_and_forget(runtime: Runtime, name: bytes, ino: int) -> None:
 
 
 async def delete_unheld(runtime: Runtime, count: int) -> None:
-    """Make and delete files that nobody holds: their inodes are queued at once."""
+    """Make and delete files without active references: their inodes are queued at once."""
     for number in range(count):
         name = b"%d" % number
         await runtime.run(namespace.create, runtime.volume, ROOT, name, NewInode(FILE))

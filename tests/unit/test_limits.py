@@ -17,7 +17,7 @@ def test_block_sizes_are_powers_of_two_and_fit_below_the_second_superblock() -> 
 
 @pytest.mark.parametrize("fmt", formats(), ids=lambda fmt: fmt.block_size)
 def test_an_xattr_value_of_one_block_fits_into_the_smallest_log(fmt: Format) -> None:
-    pieces = -(-fmt.block_size // XattrBlock.room(fmt))
+    pieces = -(-fmt.block_size // XattrBlock.payload_max(fmt))
     assert transaction_blocks(fmt, pieces + 8, 0) < limits.JOURNAL_BLOCKS_MIN // limits.TRANSACTION_FRACTION
 
 

@@ -23,7 +23,7 @@ READABLE = ("plain", "with space", "Grüße", "名前", "имя", "سلام", "e
 
 
 @pytest.mark.parametrize(("raw", "shown"), HARMFUL.items(), ids=HARMFUL.values())
-def test_what_a_terminal_would_obey_is_shown_instead(raw: str | bytes, shown: str) -> None:
+def test_control_characters_are_shown_escaped(raw: str | bytes, shown: str) -> None:
     assert printable(raw) == shown
     assert printable(os.fsdecode(raw) if isinstance(raw, bytes) else raw) == shown
     assert printable(shown) == shown
@@ -35,7 +35,7 @@ def test_readable_names_stay(name: str) -> None:
     assert printable(name.encode()) == name
 
 
-def test_of_all_characters_none_that_does_anything_is_left() -> None:
+def test_no_character_with_an_effect_is_left() -> None:
     everything = printable("".join(map(chr, range(sys.maxunicode + 1))))
     assert {unicodedata.category(character) for character in everything}.isdisjoint({"Cc", "Cf", "Cs", "Zl", "Zp"})
     everything.encode()

@@ -29,7 +29,7 @@ def test_sizes_are_powers_of_1024(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "K", "-1", ".5G", "1.G", "1,5G", "1X", "1 G", "0x10", "1KK", "\u0661"])
-def test_what_is_not_a_size_is_refused(text: str) -> None:
+def test_an_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a size"):
         parse_size(text)
 

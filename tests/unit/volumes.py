@@ -64,7 +64,7 @@ def _image(size: int, block_size: int, journal_blocks: int | None, keys31: bool)
     if not keys31:
         geometry = replace(geometry, superblock=replace(geometry.superblock, incompatible=0))
     run_job(device, make_filesystem(geometry))
-    # free space is full of what was there before: nobody may take it for zeros
+    # free space holds old data, so code that takes it for zeros fails
     free = geometry.first_free * block_size
     spares = {
         address * block_size: device.read(address * block_size, block_size) for address in geometry.superblock.spares
@@ -153,7 +153,7 @@ def free_blocks(driver: Driver) -> int:
 
 
 def make(driver: Driver, name: bytes, mode: int = FILE, parent: int = ROOT) -> int:
-    """Create; the inode number. Nobody holds the inode."""
+    """Create; the inode number. The inode has no active reference."""
     return driver.run(namespace.create, driver.volume, parent, name, NewInode(mode)).ino
 
 

@@ -46,7 +46,7 @@ def chain_blocks(repair: RepairContext, inode: Inode) -> list[int]:
 def _read_chain(repair: RepairContext, inode: Inode) -> tuple[list[int], bytes, bool, list[int]]:
     """(blocks, payload, whole, named) as far as the chain can be followed; `named` are all blocks that it leads to."""
     fmt = repair.fmt
-    limit = -(-2 * XATTR_BYTES_MAX // XattrBlock.room(fmt))
+    limit = -(-2 * XATTR_BYTES_MAX // XattrBlock.payload_max(fmt))
     blocks: list[int] = []
     named: list[int] = []
     seen: set[int] = set()
@@ -96,7 +96,7 @@ def _shrink(values: dict[bytes, bytes], limit: int) -> None:
 
 def _store(repair: RepairContext, inode: Inode, values: dict[bytes, bytes], chain: list[int]) -> list[int]:
     """Store the values inline or in blocks of the old chain, as many as fit; the blocks taken."""
-    fmt, room = repair.fmt, XattrBlock.room(repair.fmt)
+    fmt, room = repair.fmt, XattrBlock.payload_max(repair.fmt)
     inline = INLINE_BYTES - max(inode.data_bytes(), TREE_ROOT_BYTES)
     _shrink(values, max(inline, len(chain) * room))
     packed = pack_xattrs(values)

@@ -232,7 +232,7 @@ def store_extents(repair: RepairContext, inode: Inode, pieces: list[Piece]) -> N
     """Map `pieces`, inline when they fit; `blocks` counts them and the nodes. Without room for nodes, what fits."""
     entries = [(p.logical, EXTENT.pack(*p[1:])) for p in _joined(pieces)]
     inode.blocks = sum(p.length for p in pieces)
-    room = inode.room() // (8 + EXTENT.size)
+    room = inode.inline_capacity() // (8 + EXTENT.size)
     if len(entries) <= room:
         inode.set_entries(FORM_EXTENTS, tuple(entries))
         return

@@ -187,7 +187,7 @@ def store_entries(
     targets = array("Q")
     wanted = Filing(repair, inode.ino, targets).entries(kept(), others)
     head: list[Entry] = []
-    room, nodes = inode.room(), 0
+    room, nodes = inode.inline_capacity(), 0
     while room >= 0 and (entry := next(wanted, None)) is not None:
         head.append(entry)
         room -= _INLINE_ENTRY_BYTES + len(entry[1])

@@ -69,7 +69,7 @@ def sound_record(repair: RepairContext, ino: int, address: int, raw: bytes) -> I
 def plausible_record(repair: RepairContext, ino: int, address: int, raw: bytes) -> Inode | None:
     """The damaged record `raw` in the place of that of `ino`, if all that it says fits; None if not.
 
-    Whether the blocks that it maps belong to others, only those can tell who have seen all files.
+    Whether its blocks belong to other files, too, can only be decided after all files have been read.
     """
     if ino < FIRST_INO and ino != ROOT_INO:
         return None  # there are better ways to know what these must be

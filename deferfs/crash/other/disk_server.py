@@ -1,9 +1,9 @@
-"""A FUSE filesystem with one file, `disk`: what is written to it goes into memory, and with every flush into a log.
+"""A FUSE filesystem with one file, `disk`: writes go into memory, and with every flush into a log.
 
     python -m deferfs.crash.other.disk_server MOUNTPOINT BYTES LOG
 
 The log is a sequence of records, each a header (kind, offset, length) and the bytes. A request is answered when it is
-in the log: when an fsync has returned, the log has everything that led to it.
+in the log: when an fsync has returned, the log contains everything that led to it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _INODE: Final = pyfuse3.InodeT(pyfuse3.ROOT_INODE + 1)
 
 
 class DiskServer(pyfuse3.Operations):
-    """The root directory and the disk, which is open to the loop driver with direct IO: no cache lies between."""
+    """The root directory and the disk, which the loop driver opens with direct IO, i.e. without a cache in between."""
 
     def __init__(self, size: int, log: BinaryIO) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class DiskServer(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        """The one name there is."""
+        """Finds the one file."""
         if name != NAME:
             raise pyfuse3.FUSEError(errno.ENOENT)
         return self._attributes(_INODE)
@@ -58,21 +58,21 @@ class DiskServer(pyfuse3.Operations):
         return self._attributes(inode)
 
     async def open(self, inode: pyfuse3.InodeT, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        """The disk, without a cache in the kernel."""
+        """Open the disk, without a cache in the kernel."""
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), direct_io=True)
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
-        """What was written last."""
+        """Current content."""
         return self._disk[off : off + size]
 
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
-        """Write, and log it."""
+        """Write, and record it."""
         self._disk[off : off + len(buf)] = bytes(buf)
         self._append(WRITE, off, bytes(buf))
         return len(buf)
 
     async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
-        """The loop driver passes on a flush."""
+        """Sent by the loop driver for a flush."""
         self._append(FLUSH, 0, b"")
 
     def _append(self, kind: bytes, offset: int, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""How other filesystems are made, mounted and checked."""
+"""The commands to make, mount and check other filesystems."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from deferfs.errors import EnvironmentProblem, UsageError
 
 MIB: Final = 1 << 20
 _SMALL_XFS: Final = (("TEST_DIR", "1"), ("TEST_DEV", "1"), ("QA_CHECK_FS", "1"))
-"""mkfs.xfs makes small filesystems only for its own tests, which it knows by these."""
+"""mkfs.xfs makes small filesystems only for its own tests, which it recognises by these variables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filesystem:
-    """`make` and `check` are commands to which the device is added; `check` ends with 0 when it finds nothing. `mount`,
-    `unmount` and `sync` are commands to which device and mountpoint are added.
+    """`make` and `check` are commands to which the device is appended; `check` exits with 0 when it finds nothing.
+    `mount`, `unmount` and `sync` are commands to which device and mountpoint are appended.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Filesystem:
         run([*self.make, device], dict(self.environment))
 
     def require_sound(self, device: str) -> str | None:
-        """What its own checker says against an unmounted device; None when it finds nothing."""
+        """The complaints of its own checker about an unmounted device; None when there are none."""
         done = subprocess.run([*self.check, device], capture_output=True, text=True, errors="replace", check=False)
         return None if done.returncode == 0 else f"{' '.join(self.check)}: {done.returncode}: {done.stdout[-600:]}"
 
@@ -84,11 +84,11 @@ FILESYSTEMS: Final = {
         ),
     )
 }
-"""deferfs is among them for its real mount: the runtime, the kernel and the writeback cache take part then."""
+"""Includes deferfs as a real mount, with its runtime, the kernel and the writeback cache."""
 
 
 def filesystem(name: str) -> Filesystem:
-    """UsageError when there is none of that name, EnvironmentProblem when it cannot be used here."""
+    """The filesystem `name`. UsageError when it is unknown, EnvironmentProblem when it cannot be used here."""
     found = FILESYSTEMS.get(name)
     if found is None:
         raise UsageError(f"no such filesystem: {name}; there are {', '.join(FILESYSTEMS)}")
@@ -110,7 +110,7 @@ def _known_to_the_kernel() -> list[str]:
 
 
 def run(command: list[str], environment: Mapping[str, str] | None = None, *, code: int | None = 0) -> str:
-    """Run a program; its output. EnvironmentProblem when it ends otherwise than with `code` (None: any)."""
+    """Run a program; its output. EnvironmentProblem when its exit code is not `code` (None: any)."""
     done = subprocess.run(
         command,
         capture_output=True,
@@ -118,7 +118,7 @@ def run(command: list[str], environment: Mapping[str, str] | None = None, *, cod
         errors="replace",
         check=False,
         env={**os.environ, **(environment or {})},
-        process_group=0,  # an interrupt from the terminal is for us alone: we clean up
+        process_group=0,  # an interrupt from the terminal must reach only us: we clean up
     )
     if code is not None and done.returncode != code:
         said = " ".join((done.stderr or done.stdout).split())[-300:]

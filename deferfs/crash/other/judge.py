@@ -1,4 +1,4 @@
-"""Crash states of another filesystem, mounted one by one and held against what was promised."""
+"""Crash states of another filesystem, mounted one by one and compared with what was promised."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deferfs.errors import EnvironmentProblem
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A log of writes to a disk of `size` zeros, the notes of what was promised, and the records before the work."""
+    """A log of writes to a disk of `size` zeros, the notes of what was promised, and the first record of the work."""
 
     size: int
     records: list[Record]
@@ -30,7 +30,7 @@ class Recording:
 
 
 def record(filesystem: Filesystem, directory: Path, *, steps: int, seed: int) -> Recording:
-    """Make the filesystem on a recorded disk, mount it, work on it, unmount it."""
+    """Make the filesystem on a recorded disk, mount it, run the workload, unmount it."""
     with recorded_disk(filesystem.size, directory) as disk:
         filesystem.format(disk.device)
         with mounted(filesystem, disk.device, directory / "mnt") as root:
@@ -44,8 +44,8 @@ def record(filesystem: Filesystem, directory: Path, *, steps: int, seed: int) ->
 
 
 def crash_states(recording: Recording, count: int, seed: int) -> Iterator[tuple[Pages, CrashState]]:
-    """Some `count` states, drawn from all epochs of the work: subsets of blocks. The pages are those that were durable,
-    to be used before the next one is asked for.
+    """About `count` states, drawn from all epochs of the work: subsets of blocks. The pages are the durable ones, valid
+    until the next state is requested.
     """
     pages: Pages = [bytes(BLOCK_BYTES)] * (recording.size // BLOCK_BYTES)
     found = [epoch for epoch in epochs(recording.records, BLOCK_BYTES) if epoch.first >= recording.first]
@@ -81,7 +81,7 @@ class Judge:
         self.mountpoint = directory / "crashed"
 
     def judge(self, pages: Pages, state: CrashState) -> None:
-        """CrashError when it cannot be mounted, is not sound, or something fsynced is not there."""
+        """CrashError when the image cannot be mounted, is not sound, or lacks fsynced data."""
         self._write(pages, state)
         where = f"epoch {state.epoch}, {state.choice}, crash after {state.earliest} to {state.latest} records"
         with loop_device(self.image) as device:
@@ -122,7 +122,7 @@ def explore_other(
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> int:
-    """Record, then judge some `states` crash states; how many. CrashError at the first that is not as promised."""
+    """Record, then judge about `states` crash states; how many. CrashError at the first broken promise."""
     recording = record(filesystem, directory, steps=steps, seed=seed)
     judge = Judge(filesystem, recording.notes, directory)
     done = 0

@@ -16,8 +16,8 @@ from deferfs.device import FlushRecord, Record, WriteRecord
 from deferfs.errors import EnvironmentProblem
 
 BLOCK_BYTES: Final = 4096
-"""The sector size of the loop device. ext4 and btrfs write their superblocks in place and trust the disk not to tear
-them, so no smaller unit is torn; any subset of such blocks may be there.
+"""The sector size of the loop device. ext4 and btrfs write their superblocks in place and rely on atomic sector writes,
+so no smaller unit is torn; any subset of such blocks may be on the disk.
 """
 _EXIT_SECONDS_MAX: Final = 30.0
 
@@ -31,11 +31,11 @@ class RecordedDisk:
         self._log = log
 
     def mark(self) -> int:
-        """A place in the log: everything that has been answered so far lies before it."""
+        """A position in the log: everything answered so far is before it."""
         return self._log.stat().st_size
 
     def records(self, marks: list[int]) -> tuple[list[Record], list[int]]:
-        """The log, a record for each block, and for each of the ascending `marks` the number of records before it."""
+        """The log, one record for each block, and for each of the ascending `marks` the number of records before it."""
         data = self._log.read_bytes()
         records: list[Record] = []
         positions: list[int] = []
@@ -57,11 +57,11 @@ class RecordedDisk:
 
 @contextmanager
 def recorded_disk(size: int, directory: Path) -> Iterator[RecordedDisk]:
-    """Serve a disk of `size` bytes while inside; files and the mountpoint of the server lie in `directory`."""
+    """Serve a disk of `size` bytes in the `with` block; the server's files and mountpoint are in `directory`."""
     mountpoint, log = directory / "server", directory / "log"
     mountpoint.mkdir()
     module = "deferfs.crash.other.disk_server"
-    # in a group of its own: an interrupt from the terminal must not end the disk before what is mounted on it
+    # in its own process group: an interrupt from the terminal must not end the disk before the mount on it
     server = subprocess.Popen(
         [sys.executable, "-m", module, str(mountpoint), str(size), str(log)], stdout=subprocess.PIPE, process_group=0
     )
@@ -72,7 +72,7 @@ def recorded_disk(size: int, directory: Path) -> Iterator[RecordedDisk]:
         with loop_device(mountpoint / os.fsdecode(NAME)) as device:
             yield RecordedDisk(device, size, log)
     finally:
-        # lazily: should the loop device still be in use, the server ends when it no longer is
+        # lazily: if the loop device is still in use, the server ends when it no longer is
         run(["umount", "--lazy", str(mountpoint)], code=None)
         try:
             server.wait(_EXIT_SECONDS_MAX)
@@ -85,7 +85,7 @@ def recorded_disk(size: int, directory: Path) -> Iterator[RecordedDisk]:
 
 @contextmanager
 def loop_device(file: Path) -> Iterator[str]:
-    """A loop device on `file` while inside."""
+    """A loop device on `file`, attached in the `with` block."""
     device = run(["losetup", "--find", "--show", "--sector-size", str(BLOCK_BYTES), str(file)]).strip()
     try:
         yield device
@@ -95,7 +95,7 @@ def loop_device(file: Path) -> Iterator[str]:
 
 @contextmanager
 def mounted(filesystem: Filesystem, device: str, mountpoint: Path) -> Iterator[Path]:
-    """`device` mounted on `mountpoint`, which is made, while inside."""
+    """`device` mounted on the new directory `mountpoint` in the `with` block."""
     mountpoint.mkdir(exist_ok=True)
     try:
         run([*filesystem.mount, device, str(mountpoint)])

@@ -1,7 +1,7 @@
-"""Work on a mounted filesystem, by system calls, with notes of what was promised.
+"""A workload on a mounted filesystem, by system calls, with notes of what was promised.
 
-The same promises as of deferfs, as far as they are those of every filesystem that is good for databases: what was
-fsynced is exact until it is written again, a name is durable when its directory was fsynced, and rename is atomic.
+The promises of deferfs, as far as every filesystem fit for databases makes them: fsynced data is exact until it is
+written again, a name is durable once its directory has been fsynced, and rename is atomic.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _LENGTHS: Final = (10, 700, 4096, 9000, 30_000)
 
 @dataclass(slots=True)
 class Version:
-    """What a name stood for from `mark` on: bytes, or None when it was gone. `durable` is the mark of the fsync that
-    made it so. With `grows` it came about bit by bit, out of the version before it.
+    """The content of a name from `mark` on: bytes, or None when it was removed. `durable` is the mark of the fsync that
+    made it durable. With `grows` it was written gradually, starting from the version before it.
     """
 
     mark: int
@@ -50,8 +50,8 @@ class Notes:
         return sorted(mark for mark in found if mark is not None)
 
     def allowed(self, name: str, earliest: int, latest: int) -> list[Version]:
-        """What the name may stand for after crashes at all positions from `earliest` to `latest`: the newest version
-        that is durable by then, and those that were begun after it. Marks are positions by now.
+        """The possible contents of the name after crashes at all positions from `earliest` to `latest`: the newest
+        version durable by then, and those begun after it. Marks have been replaced by positions.
         """
         begun = [version for version in self.versions[name] if version.mark <= earliest]
         durable = [i for i, v in enumerate(begun) if v.durable is not None and v.durable <= latest]
@@ -59,8 +59,8 @@ class Notes:
 
 
 def is_allowed(found: bytes | None, versions: list[Version]) -> bool:
-    """Whether a name that stands for `found` is as promised. What grows may be there in part, or as zeros; before the
-    first version there is nothing.
+    """Whether the content `found` is allowed. A growing version may be there in part, or as zeros; before the first
+    version the name does not exist.
     """
     if not versions:
         return found is None
@@ -78,8 +78,8 @@ def is_allowed(found: bytes | None, versions: list[Version]) -> bool:
 
 
 class Work:
-    """Creates, appends, replaces and deletes in the directory `root`. `mark` gives a place in the log, `sync` is the
-    command that makes the whole filesystem durable.
+    """Creates, appends, replaces and deletes in the directory `root`. `mark` returns a position in the log, `sync` is
+    the command that makes the whole filesystem durable.
     """
 
     def __init__(self, root: Path, mark: Callable[[], int], sync: tuple[str, ...], seed: int) -> None:
@@ -90,7 +90,7 @@ class Work:
         self.notes = Notes()
 
     def run(self, steps: int) -> Notes:
-        """Do `steps` steps; after each, something may be made durable."""
+        """Run `steps` steps, some of them followed by a sync."""
         for number in range(_FILES):
             self._begin(f"f{number}", None).durable = 0
         for _ in range(steps):
@@ -104,7 +104,7 @@ class Work:
         return self.notes.versions[name][-1]
 
     def _begin(self, name: str, content: bytes | None, *, grows: bool = False) -> Version:
-        """A change is about to begin: from here on a crash may show it."""
+        """A change begins: from here on a crash may show it."""
         version = Version(self.mark(), content, grows)
         self.notes.versions.setdefault(name, []).append(version)
         return version
@@ -124,7 +124,7 @@ class Work:
             version.durable = self.mark()
 
     def _write(self, name: str) -> None:
-        """A new file where there was none, written once and fsynced with its name."""
+        """Create a file that did not exist, written once and fsynced with its name."""
         if self._newest(name).content is not None:
             return
         content = self._content()

@@ -1,1 +1,1 @@
-"""What Linux tells and gives: cgroups, processor time, traces, mount namespaces; and how all is taken away again."""
+"""The interface to Linux: cgroups, processor time, traces, mount namespaces; and their removal after a pass."""

@@ -1,4 +1,4 @@
-"""What the kernel accounts to a process: /proc/PID/stat, and who descends from whom."""
+"""Processor time of processes from /proc/PID/stat, and their descendants."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ KERNEL_THREAD: Final = 0x0020_0000
 
 
 class Account(msgspec.Struct, frozen=True):
-    """One line of /proc/PID/stat: processor seconds of its own, and of children that were waited for. `started` tells
-    it from a later process of the same number."""
+    """One line of /proc/PID/stat: processor seconds of its own, and of children that were waited for. `started`
+    distinguishes it from a later process with the same pid."""
 
     started: int
     kernel_thread: bool
@@ -24,7 +24,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 def parse_account(text: str) -> Account:
-    """The account in the text of a `stat` file."""
+    """Parse the text of a `stat` file."""
     fields = text.rpartition(")")[2].split()
     tick = os.sysconf("SC_CLK_TCK")
     user, system, children_user, children_system = (int(field) / tick for field in fields[11:15])
@@ -42,7 +42,7 @@ def account_of(pid: int, proc: Path) -> Account | None:
 
 
 def descendants(pid: int, proc: Path) -> Iterator[int]:
-    """All processes below `pid` that are there now."""
+    """All current descendants of `pid`."""
     waiting = [pid]
     while waiting:
         try:

@@ -1,4 +1,4 @@
-"""What a pass has made and must take away again, whatever comes between: mounts, loop devices, cgroups, processes."""
+"""The resources that a pass has acquired and must release in any case: mounts, loop devices, cgroups, processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ T = TypeVar("T")
 
 
 class Belongings(contextlib.ExitStack):
-    """An ExitStack whose steps are whole: an interrupt waits until a thing is made *and* known, and until all is taken
-    away.
+    """An ExitStack with atomic steps: an interrupt is delayed until a resource is acquired *and* recorded, and until
+    all are released.
     """
 
     def acquire(self, thing: AbstractContextManager[T]) -> T:
-        """Enter `thing`, which is left with the others."""
+        """Enter `thing`, to be exited with the others."""
         with uninterrupted():
             return self.enter_context(thing)
 

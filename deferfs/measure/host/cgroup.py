@@ -1,8 +1,7 @@
-"""A memory cgroup of our own, version 1 or 2: made, filled with processes, read, removed.
+"""A memory cgroup of our own, version 1 or 2: created, filled with processes, read, removed.
 
-Version 1 has the limit and its counters in the memory hierarchy and, on most systems, pressure
-files in the unified hierarchy beside it; the processes then join a cgroup in each. Version 2 has
-everything in one place.
+Version 1 has the limit and its counters in the memory hierarchy and, on most systems, pressure files in the unified
+hierarchy beside it; the processes then join a cgroup in each. Version 2 has everything in one place.
 """
 
 from __future__ import annotations
@@ -34,9 +33,7 @@ KEPT_STATISTICS: Final = frozenset(
 
 
 class Hierarchy(msgspec.Struct, frozen=True):
-    """Where memory cgroups live: `version` 1 or 2; `pressure` is the hierarchy that has PSI files,
-    if any.
-    """
+    """Where memory cgroups are: `version` 1 or 2; `pressure` is the hierarchy with PSI files, if any."""
 
     version: Literal[1, 2]
     memory: Path
@@ -97,8 +94,8 @@ def _read_int(path: Path) -> int:
 class MemoryCgroup:
     """One cgroup with a memory limit, for the length of a `with` block. `limit_bytes` None: no limit until one is set.
 
-    **Invariant:** between `__enter__` and `__exit__` the directories in `_directories` exist and
-    are ours; after `__exit__` none of them does.
+    **Invariant:** between `__enter__` and `__exit__` the directories in `_directories` exist and are ours; after
+    `__exit__` none of them does.
     """
 
     def __init__(self, hierarchy: Hierarchy, name: str, limit_bytes: int | None) -> None:
@@ -134,19 +131,17 @@ class MemoryCgroup:
             _remove(directory)
 
     def add(self, pid: int) -> None:
-        """Move process `pid` in. What it is charged for from now on counts; what it has stays
-        where it was.
-        """
+        """Move process `pid` in. Its later charges count here; earlier ones stay where they are."""
         for directory in self._directories:
             (directory / "cgroup.procs").write_text(str(pid))
 
     def read(self) -> MemoryReading:
-        """All counters now."""
+        """The current counters."""
         return self._read_v1() if self.hierarchy.version == 1 else self._read_v2()
 
     def set_limit(self, limit_bytes: int | None) -> None:
-        """Change the limit of the living cgroup; None takes it away. A limit below the usage makes the kernel reclaim
-        before this returns. Raises OSError when the kernel refuses.
+        """Change the limit of a cgroup in use; None removes it. A limit below the usage makes the kernel reclaim before
+        this returns. Raises OSError when the kernel refuses.
         """
         self.limit_bytes = limit_bytes
         name, unlimited = ("memory.limit_in_bytes", "-1") if self.hierarchy.version == 1 else ("memory.max", "max")
@@ -156,7 +151,7 @@ class MemoryCgroup:
         if self.hierarchy.version == 2 and "memory" not in _words(self.hierarchy.memory / "cgroup.subtree_control"):
             _write(self.hierarchy.memory / "cgroup.subtree_control", "+memory")
         self.set_limit(self.limit_bytes)
-        # Swapping would make room where there is none to be.
+        # Swap would relax the limit.
         if self.hierarchy.version == 1:
             _write_if_there(self._memory / "memory.swappiness", "0")
         else:
@@ -217,7 +212,7 @@ def _write_if_there(path: Path, text: str) -> None:
     try:
         _write(path, text)
     except OSError:
-        pass  # no swap accounting in this kernel: nothing to limit
+        pass  # this kernel has no swap accounting, so there is nothing to limit
 
 
 def _make(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands that the scenarios run: `deferfs` itself, and what the system has."""
+"""Commands that the scenarios run: `deferfs` itself, and tools of the system."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ COMMAND_SECONDS_MAX: Final = 120
 def run_command(
     command: Sequence[str], seconds_max: float = COMMAND_SECONDS_MAX, enter: Callable[[], None] | None = None
 ) -> str:
-    """Run a command to its end and return what it prints; its last line of stderr becomes the
-    error. `enter` is called in the new process before the command starts, as to join a cgroup.
+    """Run a command to its end and return its output; the last line of stderr becomes the error. `enter` is called in
+    the new process before the command starts, e.g. to join a cgroup.
     """
     try:
         done = subprocess.run(
@@ -29,7 +29,7 @@ def run_command(
             errors="surrogateescape",
             timeout=seconds_max,
             preexec_fn=enter,
-            start_new_session=True,  # Ctrl-C is for the benchmark, which then unmounts in order
+            start_new_session=True,  # Ctrl-C must reach only the benchmark, which then unmounts in order
         )
     except OSError as error:
         raise EnvironmentProblem(f"cannot run {command[0]}: {error.strerror}") from error
@@ -42,7 +42,7 @@ def run_command(
 
 
 def deferfs_command() -> list[str]:
-    """How to start the `deferfs` that belongs to this interpreter, installed or not."""
+    """The command that starts the `deferfs` of this interpreter, installed or not."""
     installed = Path(sys.executable).with_name("deferfs")
     if installed.exists():
         return [str(installed)]
@@ -50,9 +50,7 @@ def deferfs_command() -> list[str]:
 
 
 def copy_image(source: Path, destination: Path) -> None:
-    """Copy an image, sharing its blocks where the filesystem can and leaving its holes holes, down
-    to the disk.
-    """
+    """Copy an image, sharing its blocks where the filesystem can, preserving holes, and sync it."""
     run_command(["cp", "--sparse=always", "--reflink=auto", str(source), str(destination)])
     descriptor = os.open(destination, os.O_RDWR)
     try:

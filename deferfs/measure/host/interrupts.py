@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first one ends the measuring, and none disturbs what is being undone."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first one ends the measurement, and none interrupts the cleanup."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Turns the first signal into a KeyboardInterrupt. The ones after it are answered by a line: by then everything is
-    being undone, and to break that off would leave mounts and cgroups behind.
+    """Turns the first signal into a KeyboardInterrupt. Later ones only print a line: the cleanup is running by then,
+    and interrupting it would leave mounts and cgroups behind.
     """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
         self.number = 0
-        """The signal that came first; 0 when none came."""
+        """The first signal; 0 when none came."""
 
     @contextmanager
     def installed(self) -> Iterator[Interrupts]:
-        """The handlers, for the length of the block."""
+        """Install the handlers for the length of the block."""
         before = {number: signal.signal(number, self._interrupt) for number in NUMBERS}
         try:
             yield self
@@ -42,11 +42,11 @@ class Interrupts:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP take effect at the end of the block. For steps that must not be done by half: what a
-    command has mounted just before its end would be known to nothing that takes it away.
+    """Delay SIGINT, SIGTERM and SIGHUP to the end of the block. For steps that must be atomic: a mount made just before
+    an interrupt would not be recorded, and never unmounted.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are handled in the main thread alone
+        yield  # signals are handled in the main thread only
         return
     came: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What the kernel says when it kills a process for want of memory: how much of the cgroup's memory was its own."""
+"""The kernel's report on an OOM kill: how much of the cgroup's memory was kernel memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 
 KMSG: Final = Path("/dev/kmsg")
 RECORD_BYTES_MAX: Final = 8192
-"""The kernel refuses to read a record into less: CONSOLE_EXT_LOG_MAX."""
+"""Bytes that a read of a record needs: CONSOLE_EXT_LOG_MAX."""
 _KERNEL_MEMORY: Final = re.compile(
     r"^kmem: usage (?P<v1>\d+)kB|^slab (?P<v2>\d+)$|^Memory cgroup stats for (?P<cgroup>\S+):$", re.MULTILINE
 )
 
 
 class KernelLog:
-    """The records of the kernel's log since the making. Nothing where it may not be read."""
+    """The records of the kernel's log since construction. Empty when it cannot be read."""
 
     def __init__(self, path: Path = KMSG) -> None:
         self._descriptor = -1
@@ -26,13 +26,13 @@ class KernelLog:
             os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def text(self) -> str:
-        """The messages that have come since the making or the last call, one a line."""
+        """The messages since construction or the last call, one per line."""
         messages: list[str] = []
         while self._descriptor >= 0:
             try:
                 record = os.read(self._descriptor, RECORD_BYTES_MAX)
             except BrokenPipeError:
-                continue  # records were overwritten before they were read; the next one is there
+                continue  # records were overwritten before they were read; continue with the next one
             except OSError:
                 break
             if not record:
@@ -49,13 +49,13 @@ class KernelLog:
 
 
 def kernel_memory_when_killed(text: str, cgroup: str) -> int:
-    """Bytes of kernel memory charged to the cgroup named `cgroup` when its process was chosen, by the report in the
-    log; 0 when there is none.
+    """Bytes of kernel memory charged to the cgroup named `cgroup` when its process was selected, according to the
+    report in the log; 0 when there is none.
     """
     before = 0
     ours = False
     for found in _KERNEL_MEMORY.finditer(text):
-        if found["v1"]:  # version 1 says it before the name
+        if found["v1"]:  # version 1 prints it before the name
             before = int(found["v1"]) * 1024
         elif found["cgroup"]:
             ours = found["cgroup"].rpartition("/")[2] == cgroup

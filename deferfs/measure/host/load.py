@@ -1,12 +1,11 @@
-"""What part of the processors went to programs that have nothing to do with a pass.
+"""The fraction of the processors used by programs that do not belong to a pass.
 
-Own are this process with everything that it has started, and the processes that were reported (daemons and disks, which
-leave the tree of processes). The kernel's threads are nobody's: they write back, free and commit for the filesystems
-that are measured. What a hypervisor took away counts as foreign.
+Our own processes are this one with all its descendants, and those reported (daemons and disks, which leave the process
+tree). Kernel threads count for neither side: they write back, free and commit for the filesystems under test. Time
+stolen by a hypervisor counts as foreign.
 
-A process that ends takes its account along. That of a child goes to its parent, which has waited for it; for those
-reported, a watcher notes the account every `LOOK_SECONDS` (`watcher`), so that no more than the time since then is
-missing.
+A process that ends takes its account along. That of a child goes to its parent, which has waited for it; for reported
+processes, a watcher saves the account every `LOOK_SECONDS` (`watcher`), so that at most the time since then is missing.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from deferfs.measure.host.accounts import Account, account_of, descendants
 from deferfs.measure.host.watcher import Watcher
 
 FOREIGN_FRACTION: Final = 0.1
-"""Above this part of all processors used by others, a pass was not alone on the machine."""
+"""When others use more than this fraction of all processors, a pass counts as disturbed."""
 
 
 class OwnProcesses:
-    """Processor time of everything that belongs to us. `note` a process that leaves our tree. `watcher`: what looks at
-    those between two calls of `seconds`, if anything does.
+    """Processor time of all our processes. `note` those that leave our process tree. `watcher` saves the accounts of
+    these between two calls of `seconds`, if given.
     """
 
     def __init__(self, watcher: Watcher | None = None, proc: Path = Path("/proc"), pid: int | None = None) -> None:
@@ -35,15 +34,15 @@ class OwnProcesses:
         self._children: set[int] = set()
 
     def note(self, pid: int) -> None:
-        """Process `pid` is ours."""
+        """Record process `pid` as ours."""
         self._noted[pid] = account_of(pid, self._proc)
         if pid in set(descendants(self._pid, self._proc)):
-            self._children.add(pid)  # its account goes to us when it ends
+            self._children.add(pid)  # its account is added to ours when it ends
         elif self._watcher is not None:
             self._watcher.add(pid)
 
     def seconds(self) -> float:
-        """Processor time of all of them so far; never less than before."""
+        """Their processor time so far; non-decreasing."""
         watched = self._watcher.accounts() if self._watcher is not None else {}
         for pid, before in self._noted.items():
             for now in (watched.get(pid), account_of(pid, self._proc)):
@@ -56,7 +55,7 @@ class OwnProcesses:
 
 
 class ForeignLoad:
-    """How much of the processors goes to others than `own`, from the making on."""
+    """The fraction of the processors used by others than `own`, since construction."""
 
     def __init__(self, own: OwnProcesses, proc: Path = Path("/proc")) -> None:
         self._own, self._proc = own, proc
@@ -65,7 +64,7 @@ class ForeignLoad:
         self._used = self._used_seconds()
 
     def fraction(self, elapsed: float | None = None) -> float:
-        """Part of all processors since the making: 0 alone, 1 when there was nothing left for us."""
+        """Fraction of all processors since construction: 0 for none, 1 when nothing was left for us."""
         seconds = time.monotonic() - self._start if elapsed is None else elapsed
         foreign = self._used_seconds() - self._used - self._kernel_seconds()
         whole = seconds * (os.cpu_count() or 1)
@@ -85,7 +84,7 @@ class ForeignLoad:
         return found
 
     def _kernel_seconds(self) -> float:
-        """What the kernel's threads took since the making."""
+        """Processor time of kernel threads since construction."""
         seconds = 0.0
         for pid, now in self._kernel_threads().items():
             before = self._kernel.get(pid)

@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on, as far as it matters to a reader of the numbers."""
+"""The machine that a benchmark ran on, as far as it affects the numbers."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ def describe_machine(scratch: Path) -> Machine:
 
 
 def filesystem_type(path: Path, mountinfo: str) -> str:
-    """The type of the filesystem that holds `path`, by the text of a mountinfo file; `unknown`
-    when in doubt.
-    """
+    """The type of the filesystem that holds `path`, from the text of a mountinfo file; `unknown` when in doubt."""
     resolved = path.resolve()
     best, found = -1, "unknown"
     for line in filter(None, mountinfo.split("\n")):
@@ -43,14 +41,12 @@ def is_deferfs(path: Path) -> bool:
 
 
 def process_memory_bytes(pid: int, field: str = "VmHWM") -> int:
-    """A memory line of /proc/PID/status in bytes: `VmRSS` now, `VmHWM` the most there was; 0 when
-    it is gone.
-    """
+    """A memory line of /proc/PID/status in bytes: `VmRSS` now, `VmHWM` the peak; 0 when the process has ended."""
     try:
         text = Path(f"/proc/{pid}/status").read_bytes()
     except OSError:
         return 0
-    for line in text.split(b"\n"):  # the kernel escapes line feeds in names, and no other ends of lines
+    for line in text.split(b"\n"):  # the kernel escapes line feeds in names, but no other line separators
         if line.startswith(f"{field}:".encode()):
             return int(line.split()[1]) * 1024
     return 0

@@ -1,4 +1,4 @@
-"""A mount namespace of our own: what is mounted in it is seen by no other process, and is gone with its last one."""
+"""A mount namespace of our own: its mounts are invisible to other processes, and vanish with its last process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def private_mounts() -> Iterator[None]:
-    """This thread, and the processes that it starts, in a mount namespace of their own for the length of the block.
-    Mounts made before are seen in it. EnvironmentProblem without the right to make one.
+    """Run the block with this thread, and the processes it starts, in a mount namespace of its own. Earlier mounts are
+    visible in it. EnvironmentProblem without the privilege to create one.
 
-    Where the root directory is no mount point (a chroot), the kernel lets the propagation of the mount that it is in be
-    changed by no path: if that one is shared, what is mounted on it inside appears outside, too.
+    Where the root directory is no mountpoint (a chroot), no path gives access to the propagation of the mount that
+    contains it: if that is shared, mounts made directly on it inside appear outside, too.
     """
     with contextlib.ExitStack() as stack:
         before, root = (_opened(stack, path) for path in ("/proc/self/ns/mnt", "/"))
@@ -35,7 +35,7 @@ def private_mounts() -> Iterator[None]:
             yield
         finally:
             _call("setns", before, CLONE_NEWNS)
-            # setns goes to the root directory of the namespace, also out of a chroot
+            # setns changes to the root directory of the namespace, even out of a chroot
             os.fchdir(root)
             os.chroot(".")
             os.chdir(directory)
@@ -48,7 +48,7 @@ def _opened(stack: contextlib.ExitStack, path: str) -> int:
 
 
 def _call(function: str, *arguments: object, but: int = 0) -> None:
-    """A system call; EnvironmentProblem when it fails, unless with the error `but`."""
+    """A system call; EnvironmentProblem when it fails with any error except `but`."""
     failed = getattr(_LIBC, function)(*(ctypes.c_ulong(a) if isinstance(a, int) else a for a in arguments))
     if failed and ctypes.get_errno() != but:
         raise EnvironmentProblem(

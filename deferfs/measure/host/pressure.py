@@ -14,20 +14,18 @@ import msgspec
 
 
 class Pressure(msgspec.Struct, frozen=True):
-    """Stall totals in microseconds: `some` task waited, or `full`: all of them at once."""
+    """Stall totals in microseconds: `some` task waited, or all of them at once (`full`)."""
 
     some_us: int
     full_us: int
 
     def since(self, before: Pressure) -> Pressure:
-        """What was added after `before`."""
+        """The increase since `before`."""
         return Pressure(self.some_us - before.some_us, self.full_us - before.full_us)
 
 
 def parse_pressure(text: str) -> Pressure:
-    """The totals of a pressure file; a missing line (cpu.pressure of old kernels has no `full`)
-    counts as 0.
-    """
+    """The totals of a pressure file; a missing line (cpu.pressure of old kernels has no `full`) counts as 0."""
     totals = {"some": 0, "full": 0}
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
@@ -39,7 +37,7 @@ def parse_pressure(text: str) -> Pressure:
 
 
 def read_pressure(path: Path) -> Pressure | None:
-    """The totals of `path`, or None where the kernel has no such file or keeps no such account."""
+    """The totals of `path`, or None where the kernel has no such file or does not account for it."""
     try:
         return parse_pressure(path.read_text())
     except OSError:

@@ -1,6 +1,6 @@
-"""Where a task stands in the kernel while it waits: `/proc/PID/stack`, read again and again by a process of its own.
+"""Where a task waits in the kernel: `/proc/PID/stack`, sampled by a separate process.
 
-The process whose stack is read tells its waits through `SharedSamples`, and nothing is read while they are short.
+The sampled process publishes its waits in `SharedSamples`; short waits are not sampled.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from deferfs.measure.work.shared_samples import SharedSamples
 
 INTERVAL_SECONDS: Final = 0.005
 LONG_NS: Final = 5_000_000
-"""A wait is looked at when it has lasted so long."""
+"""A wait is sampled once it has lasted so long."""
 ANSWER_SECONDS_MAX: Final = 30.0
 STACKS_SENT_MAX: Final = 1000
-"""Of a pass with very many long waits only the longest ones matter."""
+"""In a pass with very many long waits, only the longest ones matter."""
 _FRAME: Final = re.compile(r"^\[<[0-9a-fx]+>\] (?P<function>[\w.]+)\+0x")
 
 
 class Sighting(msgspec.Struct, frozen=True):
-    """How often (`samples`) the operation `index` was seen to stand in `stack`, innermost first."""
+    """How often (`samples`) the operation `index` was found in `stack`, innermost first."""
 
     index: int
     stack: list[str]
@@ -38,19 +38,19 @@ class Sighting(msgspec.Struct, frozen=True):
 
 
 class Sightings(msgspec.Struct, frozen=True):
-    """What the sampler saw; `longest_ns`: for each operation seen, how long it had lasted when it was seen last."""
+    """The samples; `longest_ns`: for each operation sampled, how long it had lasted at the last sample."""
 
     seen: list[Sighting]
     longest_ns: dict[int, int]
 
 
 def parse_stack(text: str) -> list[str]:
-    """Names of the functions in the text of `/proc/PID/stack`, innermost first; nothing for a task that runs."""
+    """Function names in the text of `/proc/PID/stack`, innermost first; empty for a running task."""
     return [found["function"] for line in text.splitlines() if (found := _FRAME.match(line.strip()))]
 
 
 class _Sampling:
-    """The job of the sampler."""
+    """The sampler's job."""
 
     name = "stack"
 
@@ -60,10 +60,10 @@ class _Sampling:
         self._long_ns = long_ns
 
     def prepare(self) -> None:
-        """There is nothing to prepare."""
+        """No-op."""
 
     def measure(self, stop: StopFlag) -> Sightings:
-        """Look until told to stop."""
+        """Sample until told to stop."""
         seen: Counter[tuple[int, tuple[str, ...]]] = Counter()
         longest: dict[int, int] = {}
         while not stop:
@@ -82,13 +82,13 @@ class _Sampling:
         try:
             return parse_stack(self._path.read_text())
         except OSError:
-            return []  # the process has gone, or no stack may be read
+            return []  # the process has ended, or its stack cannot be read
 
 
 class StackSampler:
-    """Samples the kernel stacks of process `pid` for the length of a `with` block; see `stalls` afterwards.
+    """Samples the kernel stacks of process `pid` for the length of a `with` block; `stalls` returns them afterwards.
 
-    `pid` of the sampler is known inside of the block.
+    Inside the block the sampler's own `pid` is known.
     """
 
     def __init__(self, pid: int, samples: SharedSamples, long_ns: int = LONG_NS) -> None:
@@ -112,14 +112,14 @@ class StackSampler:
     def __exit__(self, *_: object) -> None:
         self._stop.raise_()
         try:
-            with contextlib.suppress(DeferfsError):  # stacks are an extra: without them the pass counts all the same
+            with contextlib.suppress(DeferfsError):  # stacks are optional: the pass is valid without them
                 self._sightings = msgspec.convert(self._worker.result(ANSWER_SECONDS_MAX), Sightings, strict=False)
         finally:
             self._worker.close()
 
     def stalls(self, series: str, durations: Iterable[int], keep: int = 1) -> list[Stall]:
-        """The `keep` longest of the `durations` (ns, in order of the operations), longest first, each with the stack
-        that was seen most often in it.
+        """The `keep` longest of the `durations` (ns, in order of the operations), longest first, each with its most
+        frequent stack.
         """
         longest = sorted(enumerate(durations), key=lambda item: item[1], reverse=True)[:keep]
         return [self._stall(series, index, duration) for index, duration in longest]

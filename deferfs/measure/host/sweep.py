@@ -1,7 +1,7 @@
-"""What a broken-off pass may have left: mounts below the scratch directory, loop devices on files in it, cgroups.
+"""Leftovers of an interrupted pass: mounts below the scratch directory, loop devices on files in it, cgroups.
 
-A scenario undoes what it does. An interrupt, though, may come between the making of a thing and the note that it was
-made; so in the end the harness looks for itself.
+A scenario undoes what it does. But an interrupt may come between acquiring a resource and recording it, so in the end
+the harness searches for leftovers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COMMAND_SECONDS_MAX: Final = 120
 
 
 def mounts_below(directory: Path, mountinfo: str) -> list[tuple[Path, str]]:
-    """Mountpoints in `directory` with the type of each, by the text of a mountinfo file; the last mounted first."""
+    """Mountpoints in `directory` with the type of each, from the text of a mountinfo file; last mounted first."""
     found = []
     for line in filter(None, mountinfo.split("\n")):
         fields, _, rest = line.partition(" - ")
@@ -40,8 +40,8 @@ def mounts_below(directory: Path, mountinfo: str) -> list[tuple[Path, str]]:
 
 
 def loops_below(directory: Path, block: Path = Path("/sys/block")) -> list[str]:
-    """The names of loop devices whose file is in `directory`: by its path, as it may be deleted, and by device and
-    inode number, as the kernel tells another path in a chroot.
+    """The names of loop devices whose file is in `directory`: by path, which works for a deleted file, and by device
+    and inode number, as the kernel reports another path in a chroot.
     """
     files = {identity_of(str(file)) for file in _files_below(directory)}
     inside = {Path(device).name for device, backing in attached_loops() if backing.image in files}
@@ -58,21 +58,21 @@ def loops_below(directory: Path, block: Path = Path("/sys/block")) -> list[str]:
 
 
 def _files_below(directory: Path) -> Iterator[Path]:
-    """Files of which one could be behind a loop device: not those of a filesystem that is mounted below."""
+    """Files that may be attached to a loop device: not those of a filesystem mounted below."""
     for root, directories, names in os.walk(directory):
         directories[:] = [name for name in directories if not os.path.ismount(Path(root, name))]
         yield from (path for name in names if (path := Path(root, name)).is_file() and not path.is_symlink())
 
 
 def cgroups_of(pid: int, hierarchy: Hierarchy) -> Iterator[Path]:
-    """Cgroups named deferfs-...-PID, or so with more behind it."""
+    """Cgroups named deferfs-...-PID, possibly with a suffix."""
     name = re.compile(rf"deferfs-(?:.*-)?{pid}(?!\d)")
     for directory in dict.fromkeys((hierarchy.memory, hierarchy.pressure or hierarchy.memory)):
         yield from sorted(path for path in directory.glob(f"deferfs-*{pid}*") if name.match(path.name))
 
 
 def sweep(scratch: Path, hierarchy: Hierarchy | None, tell: Callable[[str], None]) -> None:
-    """Undo what is left, and remove `scratch`. Says what it cannot undo."""
+    """Undo leftovers, and remove `scratch`. Prints what cannot be undone."""
     directory = scratch.resolve()
     for mountpoint, kind in mounts_below(directory, _mountinfo()):
         tell(f"unmounting {mountpoint}, which was left mounted")
@@ -96,7 +96,7 @@ def _mountinfo() -> str:
 
 
 def _persist(attempt: Callable[[], bool]) -> None:
-    """Until it succeeds, for some seconds: what is being ended holds on for a moment."""
+    """Retry for some seconds: processes being ended use resources for a moment longer."""
     for _ in range(ATTEMPTS):
         if attempt():
             return
@@ -114,7 +114,7 @@ def _run(command: list[str]) -> bool:
 
 
 def _remove_cgroup(cgroup: Path) -> bool:
-    """Whether it is gone. The processes in it are workers of ours: nothing else is put there."""
+    """Remove a cgroup; whether it is gone. Its processes are our workers, which are killed."""
     try:
         for pid in (cgroup / "cgroup.procs").read_text().split():
             if int(pid) != os.getpid():

@@ -1,8 +1,8 @@
-"""Trace events of the kernel: its direct reclaim, process by process, and what filesystems tell of their cleanup.
+"""Trace events of the kernel: direct reclaim by process, and cleanup by filesystems.
 
-When a charge to a memory cgroup hits the limit, the task that made it reclaims on the spot, between the events
-`vmscan:mm_vmscan_memcg_reclaim_begin` and `..._end`. Events are recorded in a trace instance of our own, so that no
-other tracing is disturbed, with the clock of `CLOCK_MONOTONIC`.
+When a charge to a memory cgroup hits the limit, the task that made it reclaims at once, between the events
+`vmscan:mm_vmscan_memcg_reclaim_begin` and `..._end`. Events are recorded in a trace instance of our own, which disturbs
+no other tracing, with the clock of `CLOCK_MONOTONIC`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ CLEANUP: Final = (
     "btrfs:btrfs_transaction_commit",
     "oom:mark_victim",
 )
-"""What ext4, XFS and btrfs tell of evict and of what follows from it. Events that a kernel lacks are left out."""
+"""Events of ext4, XFS and btrfs for evict and the work that follows. Those that a kernel lacks are skipped."""
 BUFFER_KIB: Final = 4096
-"""Per CPU; one event takes some 40 bytes, so this holds about 100,000 of them."""
+"""Per CPU; an event takes about 40 bytes, so this holds about 100,000."""
 _LINE: Final = re.compile(
     r"^\s*(?P<task>.+)-(?P<pid>\d+)\s+(?:\(\s*[-\d]+\)\s+)?\[\d+\]\s+(?:\S+\s+)?(?P<seconds>\d+)\.(?P<fraction>\d+):"
     r"\s+(?P<event>\w+):"
@@ -54,7 +54,7 @@ class ReclaimSpan(msgspec.Struct, frozen=True):
 
 
 class ReclaimTotals(msgspec.Struct, frozen=True):
-    """Direct reclaims of one process: how many, and their time in ns."""
+    """Direct reclaims of one process: number, and time in ns."""
 
     count: int
     total_ns: int
@@ -77,9 +77,7 @@ def parse_reclaims(lines: Iterable[str]) -> Iterator[ReclaimSpan]:
 
 
 def totals_by_name(spans: Iterable[ReclaimSpan], names: Mapping[int, str]) -> dict[str, ReclaimTotals]:
-    """Totals of the processes in `names` (pid -> name); each of them is in the answer, even with
-    nothing.
-    """
+    """Totals of the processes in `names` (pid -> name), including those without any."""
     durations: dict[str, list[int]] = {name: [] for name in names.values()}
     for span in spans:
         if span.pid in names:
@@ -88,15 +86,14 @@ def totals_by_name(spans: Iterable[ReclaimSpan], names: Mapping[int, str]) -> di
 
 
 def count_events(lines: Iterable[str]) -> dict[str, int]:
-    """How often each event is in the text of a trace file."""
+    """Occurrences of each event in the text of a trace file."""
     return dict(Counter(match["event"] for line in lines if (match := _LINE.match(line))))
 
 
 class EventTrace:
     """Records trace events (`system:event`) for the length of a `with` block.
 
-    `problem` says in one line why nothing is recorded, or is empty. Tracing is an extra: it never
-    stops a run.
+    `problem` says in one line why nothing is recorded, or is empty. Tracing is optional: it never stops a run.
     """
 
     def __init__(self, name: str, events: Iterable[str], places: Iterable[Path] = TRACEFS_PLACES) -> None:
@@ -117,7 +114,7 @@ class EventTrace:
             self._write("trace_clock", "mono")
             for event in self._events:
                 enable = f"events/{event.replace(':', '/')}/enable"
-                if (instance / enable).exists():  # another kernel, or a module that is not loaded, has it not
+                if (instance / enable).exists():  # missing in another kernel, or when a module is not loaded
                     self._write(enable, "1")
         except (OSError, subprocess.SubprocessError) as error:
             self.problem = f"no trace of the kernel's direct reclaim: {error}"
@@ -131,7 +128,7 @@ class EventTrace:
         self._clean_up()
 
     def clear(self) -> None:
-        """Forget what was recorded so far."""
+        """Drop what was recorded so far."""
         if self._instance is not None:
             self._write("trace", "")
 
@@ -162,7 +159,7 @@ class EventTrace:
         instance, self._instance = self._instance, None
         mounted, self._mounted = self._mounted, None
         if instance is not None:
-            instance.rmdir()  # which switches its events off
+            instance.rmdir()  # this disables its events
         if mounted is not None:
             subprocess.run(["umount", str(mounted)], check=False, capture_output=True)
             mounted.rmdir()

@@ -1,6 +1,6 @@
-"""A process that notes the accounts of others, so that they are known when those have ended.
+"""A process that saves the accounts of others, so that they are known after those have ended.
 
-No thread does it: a scenario may enter a mount namespace, which a process with several threads cannot. It is forked
+It is no thread: a scenario may enter a mount namespace, which a process with several threads cannot. It is forked
 before the scenario opens anything, so that it holds no loop device or pipe open; and it ends with its parent.
 """
 
@@ -36,19 +36,19 @@ class Watcher:
         self._answers = os.fdopen(answers_fd, "rb")
 
     def add(self, pid: int) -> None:
-        """Look at process `pid` from now on."""
+        """Save the account of process `pid` from now on."""
         self._order(b"%d" % pid)
 
     def accounts(self) -> dict[int, Account]:
-        """The last account of each process that was there when it was looked at."""
+        """The last saved account of each process."""
         if not self._order(_ANSWER) or not select.select([self._answers], [], [], ANSWER_SECONDS_MAX)[0]:
             return {}
         line = self._answers.readline()
         return msgspec.json.decode(line, type=dict[int, Account]) if line else {}
 
     def close(self) -> None:
-        """End it, and wait for that."""
-        self._order(_END)  # a process forked since may hold the pipe open
+        """End the watcher, and wait for it."""
+        self._order(_END)  # needed because a process forked since may hold the pipe open
         os.close(self._orders)
         self._answers.close()
         os.waitpid(self.pid, 0)
@@ -57,12 +57,12 @@ class Watcher:
         try:
             os.write(self._orders, word + b"\n")
         except BrokenPipeError:
-            return False  # it was killed: what is missing then counts as foreign
+            return False  # the watcher was killed: missing time then counts as foreign
         return True
 
 
 def _watch(orders: int, answers: int, proc: Path) -> NoReturn:
-    """Until the parent closes its end, which its death does as well."""
+    """Run until the parent closes its end of the pipe, or dies."""
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the parent decides

@@ -1,1 +1,1 @@
-"""Filesystems as a pass finds them: made, mounted on a slow disk, unmounted; and what a pass on one has cost."""
+"""Filesystems for a pass: made, mounted on a slow disk, unmounted; and the costs of a pass on one."""

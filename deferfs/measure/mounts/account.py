@@ -1,4 +1,4 @@
-"""What a pass on a slow mount has cost: by the daemon's own statistics, by its disk, and by the kernel."""
+"""The costs of a pass on a slow mount: by the daemon's own statistics, by its disk, and by the kernel."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from deferfs.measure.slow_disk.counters import work_between
 
 
 class Accountable(Protocol):
-    """A mount that can be asked. `resident_highest_bytes` is known once it has been closed."""
+    """A mount with statistics. `resident_highest_bytes` is valid once it has been closed."""
 
     resident_highest_bytes: int
 
     def statistics(self) -> Statistics | None:
-        """What its daemon says about itself; None when it is no deferfs."""
+        """The daemon's statistics; None for another filesystem than deferfs."""
 
     def disk_counters(self) -> dict[str, int]:
-        """What its disk has done; empty when no slow disk is below it. Also after `close`."""
+        """Counters of the slow disk; empty without one. Also after `close`."""
 
     def close(self) -> float:
-        """Pay all that is owed and bring it home; how long that took, in seconds."""
+        """Finish all cleanups and write everything home; returns the time that took, in seconds."""
 
 
 class Account:
-    """From its making on. `watch` while the load runs, `settle` when it has ended."""
+    """Costs from construction on. `watch` while the load runs, `settle` when it has ended."""
 
     def __init__(self, mount: Accountable) -> None:
         self._mount = mount
@@ -36,18 +36,18 @@ class Account:
         self._owed_seconds = 0.0
 
     def watch(self) -> None:
-        """Look how much of the budget is used."""
+        """Sample how much of the budget is in use."""
         self._after = self._mount.statistics()
         self._used_highest = max(self._used_highest, self._used())
 
     def settle(self) -> None:
-        """The load has ended: close the mount, which pays all that is owed."""
+        """The load has ended: close the mount, which finishes all cleanups."""
         self.watch()
         self._owed_seconds = self._mount.close()
 
     @property
     def owed_seconds(self) -> float:
-        """How long it took until nothing was owed and all was at home."""
+        """Time until nothing was owed and everything was written home."""
         return self._owed_seconds
 
     def waits(self) -> dict[str, Wait]:
@@ -57,9 +57,9 @@ class Account:
         return waits_between(self._before.waits, self._after.waits)
 
     def counters(self) -> dict[str, float]:
-        """As `Pass.counters` has them. The disk's are those of load and payment together. `used_highest_bytes` is the
-        most that was seen; `resident_highest_bytes` is exact, and holds the mount too; `queued_total` waited for
-        their inactivation, or owed an access time, when the load ended.
+        """As in `Pass.counters`. The disk's are those of load and close together. `used_highest_bytes` is the highest
+        sample; `resident_highest_bytes` is exact, and includes the mount; `queued_total` inodes waited for
+        inactivation, or owed an access time, when the load ended.
         """
         counters: dict[str, float] = {"owed_seconds": self._owed_seconds}
         before, after = self._before, self._after
@@ -83,12 +83,12 @@ DAEMON_COUNTERS: Final[dict[str, Callable[[Statistics], int]]] = {
     "reclaim_waits_total": lambda found: found.reclaim_context.violations_total,
     "commits_total": lambda found: found.journal.commits_total,
 }
-"""Name in a pass: the total in the daemon's statistics."""
+"""Name in a pass -> total in the daemon's statistics."""
 
 
 def waits_between(before: Mapping[str, Totals], after: Mapping[str, Totals]) -> dict[str, Wait]:
-    """Waits by cause between two looks at a daemon's waits; causes without one are left out. The daemon keeps one
-    maximum since its mount: it is 0 here when the longest wait was before the first look.
+    """Waits by cause between two snapshots of a daemon's waits; causes without any are left out. The daemon has one
+    maximum since its mount: it is 0 here when the longest wait was before the first snapshot.
     """
     found = {}
     for cause, now in after.items():

@@ -1,4 +1,4 @@
-"""The daemon behind a mount that is measured: asked, set, and reported as ours."""
+"""The daemon of a mount under test: its statistics, its settings, and its pid."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from deferfs.measure.scenario import Ask, Surroundings
 
 
 class Daemon:
-    """What serves the deferfs at `root`."""
+    """The daemon that serves the deferfs at `root`."""
 
     def __init__(self, root: Path, surroundings: Surroundings) -> None:
         self._root = root
         self._surroundings = surroundings
 
     def statistics(self) -> Statistics:
-        """What it says about itself."""
+        """Current statistics of the daemon."""
         return statistics_of(self._root, self._surroundings.ask)
 
     def set(self, key: str, value: str) -> None:
@@ -25,14 +25,14 @@ class Daemon:
         self._surroundings.ask(self._root, Set(key=key, value=value))
 
     def own(self) -> int:
-        """Its pid, which is reported as ours."""
+        """Pid of the daemon; registered as a process of the benchmark."""
         pid = self.statistics().pid
         self._surroundings.own(pid)
         return pid
 
 
 def statistics_of(root: Path, ask: Ask) -> Statistics:
-    """What the daemon behind the mountpoint `root` says about itself."""
+    """The statistics of the daemon behind the mountpoint `root`."""
     return ask(root, GetStatistics())
 
 

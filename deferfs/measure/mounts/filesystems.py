@@ -1,7 +1,7 @@
-"""The filesystems that scenarios compare: made on a device, mounted, unmounted.
+"""The filesystems compared by scenarios: made on a device, mounted, unmounted.
 
-The kernel's own are made with the defaults of their mkfs; nothing is tuned for or against one of them. All mounts are
-made in a mount namespace of our own (`deferfs.measure.host.namespace`).
+Those of the kernel are made with the defaults of their mkfs; nothing is tuned for or against one of them. All mounts
+are made in a mount namespace of our own (`deferfs.measure.host.namespace`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ MIB: Final = 1 << 20
 
 
 class Filesystem(msgspec.Struct, frozen=True):
-    """A kind of filesystem. `make` is a command to which the device is added, empty where there is nothing to make.
-    `module` is its name in /proc/filesystems, `package` the Debian package of its mkfs, `cache` the slab cache of its
-    inodes in /proc/slabinfo, `smallest_bytes` the smallest device that its mkfs accepts.
+    """A kind of filesystem. `make` is a command to which the device is appended; empty when none is needed. `module` is
+    its name in /proc/filesystems, `package` the Debian package of its mkfs, `cache` the slab cache of its inodes in
+    /proc/slabinfo, `smallest_bytes` the smallest device that its mkfs accepts.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Filesystem(msgspec.Struct, frozen=True):
 
 
 _EAGER: Final = ("-E", "lazy_itable_init=0,lazy_journal_init=0")
-"""Otherwise a kernel thread zeroes inode tables for minutes after the mount, beside what is measured."""
+"""Otherwise a kernel thread zeroes inode tables for minutes after the mount, during the measurement."""
 FILESYSTEMS: Final = {
     found.name: found
     for found in (
@@ -59,8 +59,8 @@ FILESYSTEMS: Final = {
 
 
 def missing(filesystem: Filesystem) -> str:
-    """One line that says what this machine lacks to make and mount `filesystem`; empty when it lacks nothing. Loads
-    the kernel's module when it is not there yet.
+    """One line that says what this machine lacks to make and mount `filesystem`; empty when nothing. Loads the kernel
+    module if needed.
     """
     if os.geteuid() != 0:
         return f"mounting {filesystem.name} needs root"
@@ -74,7 +74,7 @@ def missing(filesystem: Filesystem) -> str:
 
 
 def knows(module: str) -> bool:
-    """Whether the kernel can mount filesystems of the kind `module`, which is loaded when it can be."""
+    """Whether the kernel can mount filesystems of type `module`; loads the module if possible."""
     if module in _known():
         return True
     if shutil.which("modprobe"):
@@ -108,7 +108,7 @@ def loop_device(image: Path) -> Iterator[Path]:
     try:
         yield Path(device)
     finally:
-        # The kernel detaches a device that is still in use when its last user goes.
+        # The kernel detaches a device in use when its last user closes it.
         run_command(["losetup", "--detach", device])
 
 
@@ -116,8 +116,8 @@ def loop_device(image: Path) -> Iterator[Path]:
 def mounted(
     filesystem: Filesystem, device: Path, mountpoint: Path, options: str = "", enter: Callable[[], None] | None = None
 ) -> Iterator[Path]:
-    """`filesystem` mounted on the directory `mountpoint` for the length of the block, which may leave it busy for a
-    moment. `options` are those of mount -o. `enter` is called in the process that mounts, as to join a cgroup.
+    """`filesystem` mounted on the directory `mountpoint` for the length of the block, after which it may be busy for a
+    moment. `options` are those of mount -o. `enter` is called in the process that mounts, e.g. to join a cgroup.
     """
     added = ["-o", options] if options else []
     if filesystem.name == "deferfs":
@@ -135,8 +135,8 @@ def mounted(
 
 @contextlib.contextmanager
 def overlaid(lower: Path, empty: Path, mountpoint: Path) -> Iterator[Path]:
-    """An overlay of the directory `lower`, read-only, for the length of the block. overlayfs wants a second layer
-    where there is no upper one: `empty`, an empty directory.
+    """An overlay of the directory `lower`, read-only, for the length of the block. Without an upper layer overlayfs
+    needs two lower ones: `empty`, an empty directory.
     """
     run_command(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower}:{empty}", str(mountpoint)])
     try:
@@ -146,8 +146,8 @@ def overlaid(lower: Path, empty: Path, mountpoint: Path) -> Iterator[Path]:
 
 
 def unmount(mountpoint: Path, ordinary: Callable[[], object] | None = None) -> None:
-    """Unmount, again while the mount is busy; then detach it, so that it goes with its last user. DeferfsError when
-    that fails too, or when it is unmounted and something else is wrong.
+    """Unmount, retrying while the mount is busy; then detach it, so that it goes with its last user. DeferfsError when
+    that fails, too, or when another problem is found after the unmount.
     """
     problem: DeferfsError | None = None
     for _ in range(UNMOUNT_ATTEMPTS):
@@ -169,5 +169,5 @@ def unmount(mountpoint: Path, ordinary: Callable[[], object] | None = None) -> N
 
 
 def unmount_deferfs(mountpoint: Path) -> None:
-    """As `unmount`; it pays all that is owed. DeferfsError when the image is not clean afterwards, too."""
+    """As `unmount`; finishes all cleanups. DeferfsError also when the image is not clean afterwards."""
     unmount(mountpoint, lambda: run_command([*deferfs_command(), "umount", str(mountpoint)], UNMOUNT_SECONDS_MAX))

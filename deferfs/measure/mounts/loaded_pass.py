@@ -1,4 +1,4 @@
-"""One pass of loads on a mount: what the scenarios inside of deferfs have in common."""
+"""One pass of loads on a mount: shared by the scenarios inside deferfs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIB: Final = 1 << 20
 
 
 class Jobs(NamedTuple):
-    """`main` end by themselves; those `beside` them are stopped then."""
+    """The `main` jobs end by themselves; then those `beside` them are stopped."""
 
     main: Sequence[Job]
     beside: Sequence[Job] = ()
@@ -38,9 +38,9 @@ def loaded_pass(
     trace: ReclaimTrace | None = None,
     ready: Callable[[], object] = lambda: None,
 ) -> Pass:
-    """The loads, in `cgroup`; then all that is owed is paid, by closing the mount. `ready` is called when all loads
-    are prepared, before the clock starts. `hot`: a file that stays open while they run, so that the daemon keeps it.
-    `trace`: the kernel's direct reclaim of each of them is told among the waits.
+    """Run the loads, in `cgroup`; then close the mount, which finishes all cleanups. `ready` is called when all loads
+    are prepared, before the clock starts. `hot`: a file kept open meanwhile, so that it stays in core. `trace`: the
+    kernel's direct reclaims by each load are added to the waits.
     """
     with contextlib.ExitStack() as stack:
         if hot is not None:
@@ -66,7 +66,7 @@ def loaded_pass(
 
 
 def kernel_waits(trace: ReclaimTrace | None, names: Mapping[int, str]) -> dict[str, Wait]:
-    """The direct reclaims of the processes in `names` (pid -> name) as waits; those that had none are left out."""
+    """The direct reclaims of the processes in `names` (pid -> name) as waits; those without any are left out."""
     if trace is None:
         return {}
     totals = totals_by_name(trace.read(), names).items()
@@ -75,7 +75,7 @@ def kernel_waits(trace: ReclaimTrace | None, names: Mapping[int, str]) -> dict[s
 
 @contextlib.contextmanager
 def memory_cgroup(surroundings: Surroundings, mib: int) -> Iterator[MemoryCgroup | None]:
-    """A memory cgroup of `mib` MiB for the length of the block; None where it is 0 or there is no memory controller."""
+    """A memory cgroup of `mib` MiB for the length of the block; None when it is 0 or there is no memory controller."""
     if surroundings.hierarchy is None or not mib:
         yield None
         return

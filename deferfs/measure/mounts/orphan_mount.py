@@ -1,11 +1,10 @@
 """Is a mount with very many orphans usable as soon as a clean one?
 
-Orphans are what a crash leaves of deleted files that were still open, or an unmount that had no
-time to clean up. They are made in both ways: processes open files and delete them; then either the
-filesystem is synced and its daemon killed, or inodegc is stopped, the files are closed, and the
-unmount gets no time. Copies of that image and of its clean counterpart are mounted in turn; a mount
-counts as usable when a file has been created on it. What a crash leaves has a log to replay as
-well, whatever is in it; an unmount leaves none, so that only the orphans tell the two apart.
+Orphans are deleted files left by a crash while they were open, or by an unmount without time to clean up. They are made
+in both ways: processes open files and delete them; then either the filesystem is synced and its daemon killed, or
+inodegc is stopped, the files are closed, and the unmount is given no time. Copies of that image and of its clean
+counterpart are mounted in turn; a mount counts as usable when a file has been created on it. After a crash there is
+also a log to replay, with or without orphans; an unmount leaves none, so that the two differ only in the orphans.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ def measure_orphans(
 
 
 def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int, *, crash: bool, ask: Ask) -> None:
-    """Leave `count` deleted files behind in the image, and nobody who serves it."""
+    """Leave `count` deleted files in the image, and no daemon that serves it."""
     filesystem.mount(home, mountpoint)
     holders: list[tuple[int, int, int]] = []
     try:
@@ -98,7 +97,7 @@ def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int,
     finally:
         for _, ready, stop in holders:
             os.close(ready)
-            os.close(stop)  # a later holder has a copy: all must be closed before one is waited for
+            os.close(stop)  # later holders have inherited it, so all must be closed before one is waited for
         for pid, _, _ in reversed(holders):
             os.waitpid(pid, 0)
         if not crash:
@@ -107,15 +106,15 @@ def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int,
 
 
 def _descriptors_max() -> int:
-    """Files that one process may hold open."""
+    """Maximum of files that one process may hold open."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard - DESCRIPTORS_SPARE
 
 
 def _start_holder(mountpoint: Path, first: int, count: int) -> tuple[int, int, int]:
-    """A process that makes files, deletes them and holds them open: (pid, pipe that tells when it is done, pipe to
-    close when it shall end)."""
+    """A process that makes files, deletes them and holds them open: (pid, pipe on which it reports, pipe to close when
+    it is to end)."""
     ready_read, ready_write = os.pipe()
     stop_read, stop_write = os.pipe()
     pid = os.fork()
@@ -136,11 +135,11 @@ def _start_holder(mountpoint: Path, first: int, count: int) -> tuple[int, int, i
 
 
 def _kill(pid: int) -> None:
-    """Kill a daemon that we started, and wait until it has let go of its image."""
+    """Kill a daemon that we started, and wait until it has released its image."""
     process = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(process, signal.SIGKILL)
-        ended = select.poll()  # not select(2): its descriptors end at 1023, and the orphans hold more
+        ended = select.poll()  # select(2) is limited to descriptors up to 1023, and the orphans need more
         ended.register(process, select.POLLIN)
         if not ended.poll(KILL_SECONDS_MAX * 1000):
             raise DeferfsError(f"process {pid} does not end")
@@ -149,7 +148,7 @@ def _kill(pid: int) -> None:
 
 
 def _wait_forgotten(mountpoint: Path, count: int, ask: Ask) -> None:
-    """Until the kernel has let go of every deleted file."""
+    """Wait until the kernel has forgotten every deleted file."""
     deadline = time.monotonic() + DRAIN_SECONDS_MAX
     while statistics_of(mountpoint, ask).gc.queued < count:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Filesystems on images of their own, each made fresh, mounted and unmounted in the same way."""
+"""Filesystems on images of their own, each freshly made, mounted and unmounted in the same way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deferfs.measure.host.commands import deferfs_command, run_command
 
 IMAGE_BYTES: Final = 2 << 30
 MOUNT_SECONDS_MAX: Final = 30.0
-"""Longest time until a filesystem that mounts in the background is there."""
+"""Timeout for a filesystem that mounts in the background."""
 UNMOUNT_ATTEMPTS: Final = 100
 POLL_SECONDS: Final = 0.05
 
@@ -26,7 +26,7 @@ class Filesystem(Protocol):
 
     name: str
     needs: Sequence[str]
-    """Programs that must be there."""
+    """Programs that it needs."""
 
     def make(self, home: Path) -> None: ...
 
@@ -36,7 +36,7 @@ class Filesystem(Protocol):
 
 
 class Deferfs:
-    """The `deferfs` that belongs to this interpreter."""
+    """The `deferfs` of this interpreter."""
 
     name = "deferfs"
     needs: Sequence[str] = ()
@@ -57,7 +57,7 @@ class Deferfs:
 
 
 class Fuse2fs:
-    """ext4 in userspace: C on libext2fs. It keeps no journal of what it does."""
+    """ext4 in userspace: C on libext2fs. It does not journal its own changes."""
 
     name = "fuse2fs"
     needs: Sequence[str] = ("mkfs.ext4", "fuse2fs")
@@ -94,7 +94,7 @@ class Gocryptfs:
 
 
 class Program:
-    """A filesystem that a program serves in the foreground; `command` gets the mountpoint behind it."""
+    """A filesystem served by a program in the foreground; the mountpoint is appended to `command`."""
 
     needs: Sequence[str] = ()
 
@@ -102,7 +102,7 @@ class Program:
         self.name, self._command = name, command
 
     def make(self, home: Path) -> None:
-        """There is nothing to make."""
+        """No-op."""
 
     def mount(self, home: Path, mountpoint: Path) -> None:
         self._process = subprocess.Popen([*self._command, str(mountpoint)])
@@ -113,7 +113,7 @@ class Program:
 
 
 def plain_unmount(mountpoint: Path) -> None:
-    """umount(8), again while the mount is busy, then until its image is free for the next."""
+    """umount(8), retried while the mount is busy, then wait until its image is free for the next mount."""
     for _ in range(UNMOUNT_ATTEMPTS):
         done = subprocess.run(["umount", str(mountpoint)], check=False, capture_output=True)
         if not done.returncode:
@@ -124,7 +124,7 @@ def plain_unmount(mountpoint: Path) -> None:
 
 @contextlib.contextmanager
 def mounted(filesystem: Filesystem, home: Path, mountpoint: Path) -> Iterator[Path]:
-    """`filesystem`, made in `home` before, mounted for the length of the block."""
+    """`filesystem`, already made in `home`, mounted for the length of the block."""
     filesystem.mount(home, mountpoint)
     deadline = time.monotonic() + MOUNT_SECONDS_MAX
     while not os.path.ismount(mountpoint):
@@ -139,7 +139,7 @@ def mounted(filesystem: Filesystem, home: Path, mountpoint: Path) -> Iterator[Pa
 
 @contextlib.contextmanager
 def fresh(filesystem: Filesystem, home: Path) -> Iterator[Path]:
-    """A new filesystem in the empty directory `home`, mounted; all is removed afterwards."""
+    """A new filesystem in the empty directory `home`, mounted; everything is removed afterwards."""
     home.mkdir()
     (home / "mnt").mkdir()
     filesystem.make(home)

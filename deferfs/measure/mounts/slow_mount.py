@@ -1,7 +1,7 @@
-"""A deferfs that is mounted from a slow disk while a `with` block lasts: what every pass inside of deferfs works on.
+"""A deferfs mounted from a slow disk for the length of a `with` block: used by every pass inside deferfs.
 
-Each pass gets a fresh sparse copy of a prepared image, a slow disk over it, and a daemon of its own, so that nothing
-is cached at its start and nothing is left at its end.
+Each pass gets a fresh sparse copy of a prepared image, a slow disk over it, and a daemon of its own, so that nothing is
+cached at its start and nothing is left at its end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deferfs.measure.scenario import Surroundings
 from deferfs.measure.slow_disk import SlowDisk
 
 DRAIN_SECONDS: Final = 600
-"""An unmount pays everything that is owed, however long that takes."""
+"""Time limit of the unmount's cleanup, which must finish."""
 DEFERFS: Final = FILESYSTEMS["deferfs"]
 
 
@@ -41,7 +41,7 @@ class SlowMount:
         self.set("drain", str(DRAIN_SECONDS))
 
     def statistics(self) -> Statistics:
-        """What the daemon says about itself."""
+        """The daemon's statistics."""
         return self._daemon.statistics()
 
     def set(self, key: str, value: str) -> None:
@@ -49,12 +49,12 @@ class SlowMount:
         self._daemon.set(key, value)
 
     def disk_counters(self) -> dict[str, int]:
-        """What the disk has done since its start."""
+        """Counters of the disk since its start."""
         return self.disk.counters()
 
     def close(self) -> float:
-        """Unmount, which pays all that is owed and brings it home; how long that took, in seconds. `DeferfsError` when
-        the image is not clean afterwards.
+        """Unmount, which finishes all cleanups and writes everything home; returns the time that took, in seconds.
+        `DeferfsError` when the image is not clean afterwards.
         """
         self.resident_highest_bytes = process_memory_bytes(self.pid)
         start = time.monotonic()
@@ -80,8 +80,8 @@ def prepared_image(surroundings: Surroundings, fill: Callable[[Path], object], s
 def slow_mount(
     image: Path, options: Sequence[str], surroundings: Surroundings, cgroup: MemoryCgroup | None = None
 ) -> Iterator[SlowMount]:
-    """A copy of `image` on a slow disk, mounted with `options`. With `cgroup` the daemon runs inside of it. Whatever
-    happens, nothing of it is left.
+    """A copy of `image` on a slow disk, mounted with `options`. With `cgroup` the daemon runs in it. Everything is
+    removed in any case.
     """
     directory = surroundings.scratch / "pass"
     root = directory / "mnt"
@@ -93,6 +93,6 @@ def slow_mount(
         disk = belongings.acquire(SlowDisk(copy, surroundings.disk, directory, surroundings.own, surroundings.seed))
         enter = None if cgroup is None else lambda: cgroup.add(os.getpid())
         belongings.acquire(mounted(DEFERFS, disk.device, root, ",".join(options), enter))
-        # before a mount is unmounted after a failure: cleaning up is not what is measured
+        # after a failure the disk must be fast before the unmount: cleaning up is not what is measured
         belongings.callback(disk.set_preset, "none")
         yield SlowMount(root, disk, surroundings)

@@ -1,7 +1,7 @@
-"""Filesystems as they were prepared, mounted on a slow disk, one pass after the other.
+"""Prepared filesystems, mounted on a slow disk, one pass after the other.
 
-Each filesystem is made and filled once, on a loop device that is as fast as the machine. A pass works on a copy of that
-image behind a `SlowDisk`, which is switched to its preset when all that is not measured has been done.
+Each filesystem is made and filled once, on a loop device as fast as the machine. A pass works on a copy of that image
+behind a `SlowDisk`, which is switched to its preset after all setup that is not measured.
 """
 
 from __future__ import annotations
@@ -35,41 +35,41 @@ DEFERFS_SIDES: Final = (
 )
 FLOOR: Final = Side("tmpfs", "tmpfs", "floor")
 SIDES: Final = (*KERNEL_SIDES, *DEFERFS_SIDES, FLOOR)
-"""tmpfs is the floor: the same operations with nothing to clean up on a disk."""
+"""tmpfs is the floor: the same operations without anything to clean up on a disk."""
 SLAB_INFO: Final = Path("/proc/slabinfo")
 
 
 def filesystem_of(side: Side) -> Filesystem:
-    """Which filesystem a side of `SIDES` is."""
+    """The filesystem of a side of `SIDES`."""
     return FILESYSTEMS["deferfs" if side.role in ("inline", "deferred") else side.name]
 
 
 def missing(side: Side) -> str:
-    """One line that says what this machine lacks to mount `side` on a slow disk; empty when it lacks nothing."""
+    """One line that says what this machine lacks to mount `side` on a slow disk; empty when nothing."""
     filesystem = filesystem_of(side)
     return filesystems.missing(filesystem) or (slow_disk.missing() if filesystem.on_device else "")
 
 
 class Mounted(msgspec.Struct, frozen=True):
-    """A filesystem on its disk. `disk` is None where there is none (tmpfs)."""
+    """A filesystem on its disk. `disk` is None without one (tmpfs)."""
 
     root: Path
     disk: SlowDisk | None
     mounts: Belongings
-    """Closing it unmounts the filesystem and what was mounted over it with it; the disk stays."""
+    """Closing it unmounts the filesystem, and other mounts over it; the disk stays."""
 
     def set_preset(self, preset: str) -> None:
-        """Make the disk as slow as `preset` says."""
+        """Set the latency of the disk to `preset`."""
         if self.disk is not None:
             self.disk.set_preset(preset)
 
     def disk_counters(self) -> dict[str, int]:
-        """What the disk has done so far; empty where there is none."""
+        """Counters of the disk; empty without one."""
         return self.disk.counters() if self.disk is not None else {}
 
 
 class Stage:
-    """Prepared images, and the place where a copy of one is mounted."""
+    """Prepared images, and the mountpoint for a copy of one."""
 
     def __init__(self, surroundings: Surroundings, size: int, fill: Callable[[Path], None]) -> None:
         """`fill(root)` makes the files of an empty filesystem of `size` bytes."""
@@ -95,7 +95,7 @@ class Stage:
         with image.open("wb") as file:
             file.truncate(max(self._size, filesystem.smallest_bytes))
         with Belongings() as belongings:
-            # deferfs takes the file; the kernel's filesystems want a device
+            # deferfs uses the file; kernel filesystems need a device
             device = image if filesystem.name == "deferfs" else belongings.acquire(filesystems.loop_device(image))
             filesystems.make(filesystem, device)
             root = belongings.acquire(filesystems.mounted(filesystem, device, self.mountpoint))
@@ -105,8 +105,8 @@ class Stage:
 
     @contextlib.contextmanager
     def mounted(self, side: Side, options: Iterable[str] = ()) -> Iterator[Mounted]:
-        """The filesystem of `side` as it was prepared, on a disk that is still fast, with further mount options.
-        What has no disk (tmpfs) is empty."""
+        """The prepared filesystem of `side`, on a disk that is still fast, with further mount options. Without a disk
+        (tmpfs) it is empty."""
         filesystem = filesystem_of(side)
         words = [*options, *([f"evict={side.name}"] if filesystem.name == "deferfs" else [])]
         with Belongings() as belongings:
@@ -122,7 +122,7 @@ class Stage:
             mounts = belongings.acquire(Belongings())
             root = mounts.acquire(filesystems.mounted(filesystem, device, self.mountpoint, ",".join(words)))
             if disk is not None:
-                # before anything is unmounted after a failure: cleaning up is not what is measured
+                # after a failure, unmount first: cleaning up is not what is measured
                 belongings.callback(mounts.close)
                 belongings.callback(disk.set_preset, FAST)
             if filesystem.name == "deferfs":
@@ -152,7 +152,7 @@ def prepared_stage(
 
 
 def slab_objects(cache: str, text: str | None = None) -> int:
-    """How many objects of a slab cache are in use on the whole machine; 0 where that may not be read."""
+    """Objects of a slab cache in use on the whole machine; 0 when that cannot be read."""
     try:
         lines = (SLAB_INFO.read_text() if text is None else text).splitlines()
     except OSError:

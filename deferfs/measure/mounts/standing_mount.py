@@ -1,7 +1,7 @@
-"""A directory of a filesystem that is mounted already, while a pass works in it: brought to the same state each time.
+"""A directory of an existing mount, in which passes work: brought to the same state each time.
 
-It cannot be copied, so files to delete are made before a pass, and all but the tree is removed after it. When it is a
-deferfs, its evict policy is put back.
+It cannot be copied, so files to delete are made before a pass, and everything but the tree is removed after it. On
+deferfs, the evict policy is restored.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ OWED_SECONDS_MAX: Final = 300.0
 POLL_SECONDS: Final = 0.02
 DROP_CACHES: Final = Path("/proc/sys/vm/drop_caches")
 KEPT: Final = "tree"
-"""What stays from pass to pass."""
+"""The entry that stays from pass to pass."""
 
 
 @contextlib.contextmanager
 def temporary_directory(parent: Path) -> Iterator[Path]:
-    """A new directory in `parent`, removed with all that is in it. EnvironmentProblem when it cannot be made."""
+    """A new directory in `parent`, removed with its content. EnvironmentProblem when it cannot be made."""
     try:
         root = Path(tempfile.mkdtemp(prefix="deferfs-bench-", dir=parent))
     except OSError as error:
@@ -44,7 +44,7 @@ def temporary_directory(parent: Path) -> Iterator[Path]:
 
 
 class StandingMount:
-    """The directory `root`, in which there is the tree, and inside the block `victims` files to delete."""
+    """The directory `root`, which contains the tree, and in the block `victims` files to delete."""
 
     def __init__(self, root: Path, surroundings: Surroundings, victims: int) -> None:
         self.root = root
@@ -72,11 +72,11 @@ class StandingMount:
         self._clear()
 
     def name_victims_twice(self) -> None:
-        """Their deletion leaves nothing to clean up then."""
+        """Give each a second name, so that its deletion leaves nothing to clean up."""
         name_victims_twice(self.root, self._victims)
 
     def statistics(self) -> Statistics | None:
-        """What the daemon says; None when it is no deferfs."""
+        """The daemon's statistics; None for another filesystem than deferfs."""
         return None if self._daemon is None else self._daemon.statistics()
 
     def set(self, key: str, value: str) -> None:
@@ -85,11 +85,11 @@ class StandingMount:
         self._daemon.set(key, value)
 
     def disk_counters(self) -> dict[str, int]:
-        """Nobody counts what reaches the disk of a mount that is not ours."""
+        """Empty: IO of an existing mount is not counted."""
         return {}
 
     def close(self) -> float:
-        """Wait until nothing is left to clean up and all is on the disk; how long that took, in seconds."""
+        """Wait until all cleanups are done and everything is on the disk; returns the time that took, in seconds."""
         start = time.monotonic()
         if self._daemon is not None:
             self.set("gc", "start")
@@ -118,11 +118,10 @@ class StandingMount:
 
 
 def drop_dentries() -> None:
-    """Make the tree cold: the workload's cgroup is charged only for entries that it brings in
-    itself.
+    """Make the tree cold, so that the workload's cgroup is charged only for entries that it brings in itself.
 
-    Needs root and drops the clean dentries and inodes of the whole machine, once before a run;
-    without root the run goes on with what is cached.
+    Needs root and drops the clean dentries and inodes of the whole machine, once before a run; without root the run
+    uses what is cached.
     """
     os.sync()
     try:

@@ -1,4 +1,4 @@
-"""Bring everything of one mounted filesystem to its disk."""
+"""Write everything of one mounted filesystem to its disk."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from deferfs.errors import DeferfsError
 
 
 def sync_filesystem(root: Path) -> None:
-    """What the filesystem at `root` has in memory alone is on its disk afterwards. DeferfsError when it cannot."""
+    """Sync the filesystem at `root` to its disk. DeferfsError when that fails."""
     try:
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            # dirty pages reach the filesystem; a FUSE daemon is not told of a syncfs, but of an fsync
+            # syncfs writes dirty pages to the filesystem, but only fsync is passed on to a FUSE daemon
             if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             os.fsync(descriptor)

@@ -1,1 +1,1 @@
-"""What a run says: sentences, a table, a page."""
+"""The output of a run: sentences, a table, a page."""

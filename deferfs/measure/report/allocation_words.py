@@ -1,4 +1,4 @@
-"""What the passes of the scenario `allocation` say, in sentences."""
+"""The results of the scenario `allocation`, in sentences."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MIB: Final = 1 << 20
 
 
 def sentences(passes: Sequence[Pass], sides: Sequence[Side], series: str) -> list[str]:
-    """The longest wait of each side, with the number of passes that were OOM-killed; where the longest wait of all
-    stood; how much kernel memory the killed ones still had.
+    """The longest wait of each side, with the number of passes that were OOM-killed; where the longest wait of all was;
+    how much kernel memory the killed ones still had.
     """
     by_side = {side: [one for one in passes if one.side == side.name] for side in sides}
     named = [(side, found) for side, found in by_side.items() if found]
@@ -37,7 +37,7 @@ def sentences(passes: Sequence[Pass], sides: Sequence[Side], series: str) -> lis
 
 
 def place(stall: Stall) -> str:
-    """Where a stall stood: the innermost functions of the filesystem in its stack, or the innermost of all."""
+    """Where a stall was: the innermost functions of the filesystem in its stack, or else the innermost of all."""
     own = [name for name in stall.stack if name.startswith(_OF_FILESYSTEMS)]
     return " < ".join((own or stall.stack)[:FRAMES_NAMED])
 
@@ -55,7 +55,7 @@ def _ends(found: Sequence[Pass]) -> str:
 
 
 def _killed(side: Side, found: Sequence[Pass]) -> str:
-    """What was charged at the kill and a moment later; the difference was not held any more, only not free yet."""
+    """Kernel memory charged at the kill and a moment later; the difference was already released, but not yet freed."""
     told = [one.counters for one in found if one.counters.get("kernel_when_killed_bytes")]
     if not told:
         return ""

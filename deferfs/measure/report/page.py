@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: styles and plots inside, no script."""
+"""The report as one self-contained HTML file: styles and plots inside, no script."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from deferfs.units import three_digits
 
 TEMPLATE: Final = "report.html.j2"
 GLANCE_MAX: Final = 4
-"""Results that the picture at the top has room for."""
+"""Maximum of results in the picture at the top."""
 RAW_BYTES_MAX: Final = 4 << 20
-"""A larger JSON file is not put into the page."""
+"""A larger JSON file is not embedded in the page."""
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -50,7 +50,7 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class Bars(msgspec.Struct, frozen=True):
-    """The bars of one result, on the axis that all of the picture share."""
+    """The bars of one result, on the common axis of the picture."""
 
     result: Result
     operation: str
@@ -118,7 +118,7 @@ def _raw(report: Report) -> str:
 
 
 def main_series(result: Result) -> tuple[str, str]:
-    """The series that the result is about, and its words: that of the first measure of latencies."""
+    """The main series of the result, and its words: that of the first measure of latencies."""
     for measure in result.measures:
         if measure.statistic != "value" and any(measure.series in one.series for one in result.passes):
             return measure.series, measure.words
@@ -127,8 +127,7 @@ def main_series(result: Result) -> tuple[str, str]:
 
 
 def glance_of(results: Sequence[Result]) -> tuple[plot.LogAxis | None, list[Bars]]:
-    """The picture at the top: the longest wait of each side. Where there are many results, the first of each
-    scenario."""
+    """The picture at the top: the longest wait of each side. With many results, the first of each scenario."""
     shown = list(results)
     if len(shown) > GLANCE_MAX:
         shown = list({result.scenario: result for result in reversed(shown)}.values())[::-1]
@@ -171,7 +170,7 @@ def _bar(side: Side, maxima: Sequence[tuple[int, float]], result: Result, axis: 
 
 
 def section_of(report: Report, result: Result) -> dict[str, Any]:
-    """What the template shows of one result."""
+    """The variables of the template for one result."""
     rows, ticks = ratio_rows(report, result)
     return {
         "result": result,
@@ -188,8 +187,8 @@ def section_of(report: Report, result: Result) -> dict[str, Any]:
 
 
 def _subjects(result: Result) -> set[str]:
-    """The sides that the picture of ratios is about: the deferred ones, so that to the right is always the same; those
-    that are mounted, where deferfs is none of them."""
+    """The sides that are the subject of the ratios: the deferred ones, so that the direction is always the same;
+    without deferfs, those that are mounted."""
     deferred = {side.name for side in result.sides if side.role == "deferred"}
     return deferred or {side.name for side in result.sides if side.role != "floor"}
 

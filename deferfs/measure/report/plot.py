@@ -19,12 +19,12 @@ WIDTH: Final = 340
 HEIGHT: Final = 210
 LEFT, RIGHT, TOP, BOTTOM = 64, 28, 8, 34
 LABEL_GAP: Final = 11
-"""Least distance of two labels, in the units of the plot."""
+"""Minimum distance of two labels, in units of the plot."""
 STEPS: Final = (1.1, 1.2, 1.5, 2, 3, 5, 10, 30, 100, 300, 1000, 10_000)
 REACH_MAX: Final = 1000.0
-"""A ratio beyond is shown at the edge: one astray pair must not squeeze all others."""
+"""Ratios beyond are drawn at the edge: one outlier must not squeeze all others."""
 TICK_GAP: Final = 12.0
-"""Least distance of two ticks, in percent."""
+"""Minimum distance of two ticks, in percent."""
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -42,13 +42,13 @@ class LogAxis(msgspec.Struct, frozen=True):
     ticks: list[Tick]
 
     def at(self, nanoseconds: float) -> float:
-        """The place of a latency: 0 to 100."""
+        """The position of a latency: 0 to 100."""
         part = (math.log10(max(nanoseconds, 1.0)) - self.low) / (self.high - self.low)
         return 100 * min(max(part, 0.0), 1.0)
 
 
 class Curve(msgspec.Struct, frozen=True):
-    """A distribution: the SVG path, where its maximum is, and where its label."""
+    """A distribution: the SVG path, and the positions of its maximum and its label."""
 
     name: str
     path: str
@@ -59,8 +59,8 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """Latency (upward, logarithmic) by percentile (to the right, each nine the same width) of one side: a thin curve
-    for each pair, and a strong one for all together.
+    """Latency (upward, logarithmic) by percentile (to the right, each nine with the same width) of one side: a thin
+    curve for each pair, and a thick one for all together.
     """
 
     x_ticks: list[Tick]
@@ -70,7 +70,7 @@ class Distribution(msgspec.Struct, frozen=True):
 
 
 def log_axis(values: Sequence[float]) -> LogAxis:
-    """An axis with whole decades on which all `values` (ns) have a place."""
+    """An axis with whole decades that contains all `values` (ns)."""
     positive = [value for value in values if value > 0] or [1.0]
     low = math.floor(math.log10(min(positive)))
     high = max(math.ceil(math.log10(max(positive))), low + 1)
@@ -79,13 +79,13 @@ def log_axis(values: Sequence[float]) -> LogAxis:
 
 
 def bar_axis(values: Sequence[float]) -> LogAxis:
-    """As `log_axis`, with room for the smallest bar to be seen."""
+    """As `log_axis`, with enough space for the smallest bar to be visible."""
     positive = [value for value in values if value > 0] or [1.0]
     return log_axis([*positive, min(positive) / 2])
 
 
 def ratio_axis(values: Sequence[float]) -> tuple[Callable[[float], float], list[Tick]]:
-    """A logarithmic axis with 1 in the middle: the place of a ratio, in percent, and the ticks."""
+    """A logarithmic axis with 1 in the middle: a function for the position of a ratio, in percent, and the ticks."""
     reach = min(max([1.5, *(max(value, 1 / value) for value in values if value > 0)]) * 1.05, REACH_MAX)
 
     def place(value: float) -> float:
@@ -140,7 +140,7 @@ def distributions(sides: Mapping[str, Sequence[tuple[int, Histogram]]]) -> dict[
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
-    """Straight lines through `points`, leaving out those that would not move the line by half a unit."""
+    """A polyline through `points`, without those that would move it by less than half a unit."""
     kept = [points[0]]
     for point in points[1:-1]:
         if abs(point[0] - kept[-1][0]) + abs(point[1] - kept[-1][1]) >= 0.5:
@@ -150,7 +150,7 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _spread_labels(curves: Sequence[Curve]) -> list[Curve]:
-    """Move labels apart that would lie on each other, keeping their order, and all of them within the plot."""
+    """Move overlapping labels apart, keeping their order, within the plot."""
     ordered = sorted(curves, key=lambda curve: curve.end_y)
     places: list[float] = []
     for one in ordered:

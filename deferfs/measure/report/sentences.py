@@ -1,4 +1,4 @@
-"""What a run says, in sentences: those of latencies, which are the same for every scenario."""
+"""The results of a run in sentences: those on latencies, the same for every scenario."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NOTHING: Final = "-"
 
 
 def pooled(passes: Sequence[Pass], side: str, series: str, loop: str) -> Histogram:
-    """All samples of one side together."""
+    """The histogram of all samples of one side."""
     return merge(
         one.series[series].latency for one in passes if one.side == side and one.loop == loop and series in one.series
     )
 
 
 def told(histogram: Histogram, percent: float) -> str:
-    """A percentile, or a dash where the samples are too few for it."""
+    """A percentile, or a dash when there are too few samples for it."""
     if not enough_samples(histogram.count, percent):
         return NOTHING
     return latency(histogram.percentile(percent))
@@ -34,7 +34,7 @@ def told(histogram: Histogram, percent: float) -> str:
 def latency_sentences(
     measures: Sequence[Measure], sides: Sequence[Side], passes: Sequence[Pass], comparisons: Sequence[Comparison]
 ) -> list[str]:
-    """One sentence for each series of latencies that is measured inline and deferred."""
+    """One sentence for each series of latencies measured both inline and deferred."""
     sentences = []
     seen: set[tuple[str, str]] = set()
     for measure in measures:
@@ -81,7 +81,7 @@ def _has_percentiles(measure: Measure, measures: Sequence[Measure]) -> bool:
 
 
 def _is_told(one: Comparison, measure: Measure, comparisons: Sequence[Comparison]) -> bool:
-    """Of inline and deferred (the first that are compared): at p99 where there is such a measure, else the maximum."""
+    """Whether it is the comparison to report, of inline and deferred: at p99 if measured, else the maximum."""
     first = comparisons[0]
     same = (one.measure.series, one.measure.loop) == (measure.series, measure.loop)
     if not same or (one.numerator, one.denominator) != (first.numerator, first.denominator):
@@ -111,7 +111,7 @@ def compared(one: Comparison) -> str:
 
 
 def measure_words(measure: Measure) -> str:
-    """What a row is about: a value by its words, a latency by its series and percentile."""
+    """The label of a row: a value by its words, a latency by its series and percentile."""
     return measure.words if measure.statistic == "value" else f"{measure.series}, {measure.statistic}"
 
 
@@ -121,12 +121,12 @@ def interval(ratio: RatioSummary) -> str:
 
 
 def verdict_words(one: Comparison) -> str:
-    """The word for a row: which side is faster, or why none is."""
+    """The verdict of a row: which side is faster, or why none is."""
     return f"{one.faster} faster" if one.verdict == "faster" else one.verdict
 
 
 def first_line(report: Report) -> str:
-    """What must be read before anything else; empty when there is nothing of that kind."""
+    """A warning to be read first; empty when there is none."""
     if not report.busy:
         return ""
     passes = [one for result in report.results for one in result.passes]
@@ -139,11 +139,11 @@ def first_line(report: Report) -> str:
 
 
 def all_sentences(report: Report) -> list[str]:
-    """The sentences of all results, each with a capital and a full stop."""
+    """The sentences of all results, capitalised and with a full stop."""
     return [as_sentence(text) for result in report.results for text in result.sentences]
 
 
 def as_sentence(text: str) -> str:
-    """With a capital and a full stop."""
+    """Capitalise, and add a full stop."""
     ended = text if text.endswith((".", "!")) else f"{text}."
     return ended[:1].upper() + ended[1:]

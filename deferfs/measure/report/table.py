@@ -1,5 +1,5 @@
-"""The report on a terminal: sentences first, then the ratios with their verdicts, then where the time went. Below 80
-columns.
+"""The report on a terminal: sentences first, then the ratios with their verdicts, then where the time went. Less than
+80 columns wide.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from deferfs.printable import printable
 
 COLUMNS: Final = 79
 FRAMES_MAX: Final = 6
-"""Of a stack: the innermost say where the task stood."""
+"""Frames shown of a stack: the innermost ones say where the task waited."""
 PERCENTS: Final = (("p50", 50.0), ("p99", 99.0), ("p99.9", 99.9), ("max", 100.0))
 
 
@@ -47,7 +47,7 @@ class _Printer:
         self._console, self._report = console, report
 
     def print_all(self) -> None:
-        """Everything, in the order in which it should be read."""
+        """Everything, most important first."""
         first = first_line(self._report)
         if first:
             self._line(first, "bold red")
@@ -157,7 +157,7 @@ def _latency_table(result: Result, passes: Sequence[Pass], loop: str) -> Table:
 
 
 def counter_rows(result: Result) -> list[tuple[str, list[str]]]:
-    """Label, and the mean of a pass for each side that ran."""
+    """Labels, and the mean per pass for each side that ran."""
     rows = [("whole work, until nothing is owed", [_mean_seconds(result.of_side(side.name)) for side in result.ran])]
     names = dict.fromkeys(name for one in result.passes for name in one.counters)
     for name in names:
@@ -188,7 +188,7 @@ def _plain(value: object) -> str:
 
 
 def counter_words(name: str) -> str:
-    """`resident_bytes` as `resident`: the unit is with the value."""
+    """`resident_bytes` as `resident`: the unit is printed with the value."""
     for unit in ("_bytes", "_seconds", "_ns", "_total"):
         name = name.removesuffix(unit)
     return name.replace("_", " ")
@@ -209,7 +209,7 @@ def _counter_table(result: Result) -> Table:
 
 
 def mean_waits(passes: Sequence[Pass]) -> dict[str, Wait]:
-    """By cause: how often a pass waited and how long together, on average, and the longest of all."""
+    """By cause: mean number and total of waits in a pass, and the longest of all."""
     causes = dict.fromkeys(cause for one in passes for cause in one.waits)
     found = {}
     for cause in causes:
@@ -241,5 +241,5 @@ def _wait_table(waits: Sequence[tuple[str, dict[str, Wait]]]) -> Table:
 
 
 def longest_stall(passes: Sequence[Pass]) -> Stall | None:
-    """The longest of all stalls that were sampled; None when there is none."""
+    """The longest of all sampled stalls; None when there is none."""
     return max((stall for one in passes for stall in one.stalls), key=lambda stall: stall.duration_ns, default=None)

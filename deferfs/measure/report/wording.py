@@ -1,4 +1,4 @@
-"""Numbers as the table and the page show them."""
+"""Formatting of numbers in the table and on the page."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ def times(value: float) -> str:
 
 
 def spread(summary: RatioSummary | None) -> str:
-    """A ratio with its 95 % interval: `1.93x (1.20-3.41)`; a dash when there is
-    none.
-    """
+    """A ratio with its 95 % interval: `1.93x (1.20-3.41)`; a dash without one."""
     if summary is None:
         return "-"
     return f"{times(summary.middle)} ({three_digits(summary.low)}-{three_digits(summary.high)})"
@@ -31,7 +29,7 @@ def size(count: float) -> str:
 
 
 def amount(name: str, value: float) -> str:
-    """The value of a counter, by the unit at the end of its name."""
+    """The value of a counter, formatted by the unit at the end of its name."""
     if name.endswith("_bytes"):
         return size(value)
     if name.endswith("_seconds"):

@@ -1,13 +1,12 @@
-"""`allocation`: who waits for evict when the kernel reclaims dentries, on ext4, XFS, btrfs and deferfs.
+"""`allocation`: which process waits for evict when the kernel reclaims dentries, on ext4, XFS, btrfs and deferfs.
 
 A process in a memory cgroup walks files through overlayfs, whose dentries then hold the last references to the files of
-the layer below. Their names are deleted there, so that each inode is cleaned up when its overlay dentry goes. Then the
-process touches fresh memory, a chunk at a time, at a limit a little above what it uses: a charge that fails reclaims
-dentries on the spot, and where evict is inline, the allocation waits for the cleanup of all of them.
+the lower layer. Their names are deleted there, so that each inode is cleaned up when its overlay dentry is reclaimed.
+Then the process touches fresh memory, a chunk at a time, at a limit a little above its usage: a charge that fails
+reclaims dentries at once, and where evict is inline, the allocation waits for the cleanup of all of them.
 
 This is the case of Dave Chinner's mail to linux-fsdevel of 27 Mar 2025 ("Filesystem reclaim & memory allocation BOF").
-In the variant `linked` nothing is deleted: what evict owes is preallocated space past the end of file and times that
-were kept in memory.
+In the variant `linked` nothing is deleted: evict has to free space preallocated past EOF and to write lazy times.
 """
 
 from __future__ import annotations
@@ -39,31 +38,31 @@ from deferfs.measure.work.scattered import data_bytes, make_scattered
 from deferfs.measure.work.shared_samples import SharedSamples
 
 SPARE_BYTES: Final = 192 * MIB
-"""Room in the images beside the data: metadata, journals."""
+"""Space in the images beside the data: metadata, journals."""
 SERIES: Final = "allocation"
 STALLS_KEPT: Final = 1
 ATTEMPTS_MAX: Final = 5
 HELD_PER_INODE_BYTES_MIN: Final = 1000
 BYTES_PER_INODE: Final = 2000
-"""What a walked file is charged with: two dentries of 192 bytes, an overlay inode of 704, and one of 900 to 1,128
-below it (Linux 6.18, /proc/slabinfo).
+"""Memory charged for a walked file: two dentries of 192 bytes, an overlay inode of 704, and one of 900 to 1,128 in the
+lower layer (Linux 6.18, /proc/slabinfo).
 """
 SETTLE_PAUSE_SECONDS: Final = 0.1
 SETTLE_POLLS: Final = 10
 KILL: Final = " mark_victim: "
 LAZY_TIMES: Final = ("ext4", "xfs", "btrfs")
-"""deferfs keeps times in memory by itself."""
+"""deferfs needs no option to keep times in memory."""
 
 
 SWEPT_INODES: Final = (100, 300, 1000, 3000, 10_000, 30_000)
 CHUNK_BYTES_MIN: Final = 16 << 10
 CHUNKS_HELD_MIN: Final = 32
 SWEPT_PRESSURES: Final = (0.25, 0.5, 0.75)
-"""Parts of what the walk has brought in that have to be reclaimed."""
+"""Fractions of the memory charged by the walk that have to be reclaimed."""
 
 
 class _NotHeldError(Exception):
-    """The overlay's dentries do not hold the files any more."""
+    """The dentries of the overlay do not hold the files any more."""
 
 
 class _Process(NamedTuple):
@@ -81,7 +80,7 @@ class _Prepared:
         self._name = f"deferfs-allocation-{os.getpid()}"
 
     def perform(self, side: Side, loop: Loop, number: int) -> Pass:
-        """One pass; see `Prepared`. Again, from the start, when the dentries were gone before they were asked for."""
+        """One pass; see `Prepared`. Repeated when the dentries were reclaimed before the measurement."""
         for _ in range(ATTEMPTS_MAX):
             with contextlib.suppress(_NotHeldError):
                 return self._perform(side, loop)
@@ -158,7 +157,7 @@ class _Prepared:
         )
 
     def _wait(self, worker: Worker, cgroup: MemoryCgroup) -> Outcome:
-        """Until the touching has come to an end, or the process to its own."""
+        """Wait until the measurement, or the process, has ended."""
         try:
             worker.result(self._parameters.seconds_max)
         except WorkerError:
@@ -171,8 +170,8 @@ class _Prepared:
 
 
 def _settled_kernel_bytes(cgroup: MemoryCgroup) -> int:
-    """What is charged for the kernel's objects when it has stopped falling, or after a second: what was only waiting
-    for an RCU grace period is gone then.
+    """Kernel memory charged once it has stopped falling, or after a second: objects that only waited for an RCU grace
+    period are freed by then.
     """
     least = cgroup.read().kernel_bytes
     for _ in range(SETTLE_POLLS):
@@ -185,12 +184,12 @@ def _settled_kernel_bytes(cgroup: MemoryCgroup) -> int:
 
 
 def _held(reading: MemoryReading, inodes: int) -> bool:
-    """Whether the cgroup is still charged for what the walk brought in; True where kernel memory is not told."""
+    """Whether the cgroup is still charged for the objects of the walk; True where kernel memory is not accounted."""
     return not reading.kernel_bytes or reading.kernel_bytes >= inodes * HELD_PER_INODE_BYTES_MIN
 
 
 def _event_counters(lines: Sequence[str]) -> dict[str, float]:
-    """How often each trace event came; and how often before the kill, if there was one."""
+    """Number of each trace event, and of those before the kill, if there was one."""
     counters = {f"{event}_total": float(count) for event, count in count_events(lines).items()}
     kill = next((at for at, line in enumerate(lines) if KILL in line), None)
     if kill is not None:

@@ -1,15 +1,15 @@
-"""Churn: files come and go in a tree that no cache holds, and operations at a fixed pace tell what that does to others.
+"""Churn: files come and go in a tree that no cache holds, and operations at a fixed pace measure the effect on others.
 
 A workload creates, writes, looks up, opens again and deletes files, many of them of many extents and half of them while
-they are open (`deferfs.measure.work.workload`), inside a memory cgroup that is too small for the names of the tree, so
-that the kernel keeps forgetting inodes. It is a mixture: see `direct-reclaim` and `dispatch` for one mechanism each.
+they are open (`deferfs.measure.work.workload`), inside a memory cgroup too small for the names of the tree, so that the
+kernel keeps forgetting inodes. It is a mixture: see `direct-reclaim` and `dispatch` for one mechanism each.
 
-- *closed*: the workload alone, then all that is owed is paid: the time of all.
-- *open*: beside it probes create, look up, write, fsync, and touch fresh memory, at a fixed pace (`probes`).
+- *closed*: the workload alone, then all cleanups: the total time.
+- *open*: concurrent probes create, look up, write, fsync, and touch fresh memory, at a fixed pace (`probes`).
 
 The floor is the same work with inodegc stopped until the clock has stopped. With `target` the scenario works in a new
-directory of a mounted filesystem; one that is no deferfs has no inodegc to stop, and there the floor is the same work
-where each file has a second name, so that its end leaves nothing to clean up.
+directory of an existing mount; a filesystem other than deferfs has no inodegc to stop, and there the floor is the same
+work on files with a second name, whose deletion leaves nothing to clean up.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ KEPT: Final = Side("kept", "the same where each file has a second name", "floor"
 
 class Parameters(msgspec.Struct, frozen=True):
     """`rounds` of the workload on a tree of `tree_files`. `memory_mib`: the daemon's budget. `kernel_mib`: the memory
-    cgroup of workload and probes; 0: none. `daemon_inside`: the daemon is in it too, as in a container that serves its
-    own filesystem, and it is larger by what the daemon may take. `target`: a directory of a mounted filesystem, instead
-    of an image.
+    cgroup of workload and probes; 0: none. `daemon_inside`: the daemon is in it, too, as in a container that serves its
+    own filesystem, and it is larger by the daemon's memory. `target`: a directory of an existing mount, instead of an
+    image.
     """
 
     rounds: int = 20
@@ -75,13 +75,13 @@ class Workload:
         self._churn.prepare()
 
     def measure(self, stop: StopFlag) -> Measured:
-        """All rounds. Operations are told as `churn-KIND`."""
+        """All rounds. Operations are reported as `churn-KIND`."""
         result = self._churn.measure(stop)
         return Measured({f"churn-{kind}": Series(one, one.count) for kind, one in result.kinds.items()})
 
 
 class Beside:
-    """A probe, as a load: its latencies from when each operation was due."""
+    """A probe as a load: its latencies count from when each operation was due."""
 
     def __init__(self, probe: Probe) -> None:
         self.name = probe.name
@@ -98,7 +98,7 @@ class Beside:
 
 
 def loads(root: Path, loop: Loop, parameters: Parameters, seed: int, *, second_names: bool = False) -> Jobs:
-    """The workload, and what is beside it."""
+    """The workload, and the jobs beside it."""
     work = Work(
         rounds=parameters.rounds,
         seconds=0.0,
@@ -112,12 +112,12 @@ def loads(root: Path, loop: Loop, parameters: Parameters, seed: int, *, second_n
 
 
 def victims(parameters: Parameters) -> int:
-    """Files that the workload finds ready to delete."""
+    """Number of files made for the workload to delete."""
     return VICTIMS_PER_ROUND * parameters.rounds
 
 
 class Passes:
-    """What passes on an image and in a directory have in common."""
+    """Shared by passes on an image and in a directory."""
 
     def __init__(self, parameters: Parameters, surroundings: Surroundings) -> None:
         self.parameters = parameters
@@ -132,7 +132,7 @@ class Passes:
         cgroup: MemoryCgroup | None,
         ready: Callable[[], object] = lambda: None,
     ) -> Pass:
-        """Workload and probes, in a memory cgroup, then the payment. `ready` is called when all are prepared."""
+        """Workload and probes, in a memory cgroup, then all cleanups. `ready` is called when all are prepared."""
         jobs = loads(root, loop, self.parameters, self.surroundings.seed, second_names=side == KEPT)
         with ReclaimTrace(f"deferfs-bench-{os.getpid()}") as trace:
             return loaded_pass(
@@ -148,7 +148,7 @@ class ImagePasses(Passes):
         self._image = image
 
     def perform(self, side: Side, loop: Loop, number: int) -> Pass:
-        """As `Prepared.perform`. The disk is quick while the tree is walked: the caches are the same afterwards."""
+        """As `Prepared.perform`. The disk is fast during the walk of the tree: the caches are the same afterwards."""
         evict = "inline" if side == INLINE else "deferred"
         options = [f"evict={evict}", f"memory={self.parameters.memory_mib}M"]
         mib = self.parameters.kernel_mib
@@ -175,7 +175,7 @@ class DirectoryPasses(Passes):
         self._root = root
 
     def perform(self, side: Side, loop: Loop, number: int) -> Pass:
-        """As `Prepared.perform`: victims are made anew, and all but the tree is removed."""
+        """As `Prepared.perform`: victims are made again, and everything but the tree is removed."""
         with (
             memory_cgroup(self.surroundings, self.parameters.kernel_mib) as cgroup,
             StandingMount(self._root, self.surroundings, victims(self.parameters)) as mount,
@@ -216,7 +216,7 @@ class ChurnScenario:
         return [msgspec.structs.replace(parameters, rounds=160)]
 
     def sides(self, parameters: Parameters) -> Sequence[Side]:
-        """Of a filesystem that is no deferfs, what it does and its floor."""
+        """For other filesystems than deferfs: the filesystem itself and its floor."""
         if parameters.target and not is_deferfs(Path(parameters.target)):
             return AS_MOUNTED, KEPT
         return INLINE, DEFERRED, FLOOR
@@ -245,7 +245,7 @@ class ChurnScenario:
             yield ImagePasses(image, parameters, surroundings)
 
     def sentences(self, passes: Sequence[Pass], parameters: Parameters) -> list[str]:
-        """What the operations of the workload tell is in the JSON; the sentences are those of the measures."""
+        """None: the operations of the workload are in the JSON; the sentences are those of the measures."""
         return []
 
 

@@ -1,8 +1,8 @@
-"""`close`: how long unlink(2) and close(2) of files with many extents keep the process that calls them.
+"""`close`: how long unlink(2) and close(2) of files with many extents block the calling process.
 
-The last reference to a deleted file goes with close(2). Where evict is inline in the kernel, the process that closes
-frees all extents, in as many transactions as that takes; XFS queues the inode for inodegc; a FUSE daemon is told by
-RELEASE and FORGET, for which no process waits.
+close(2) drops the last reference to a deleted file. Where evict is inline in the kernel, the closing process frees all
+extents, in as many transactions as needed; XFS queues the inode for inodegc; a FUSE daemon receives RELEASE and FORGET,
+for which no process waits.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ OPERATIONS: Final = ("unlink", "close")
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """`files` files of each number of `extents`. `seconds_max`: a pass ends then, and the wait that it is in counts as
-    long as it has lasted.
+    """`files` files of each number of `extents`. `seconds_max`: time limit of a pass; the current wait then counts with
+    its length so far.
     """
 
     extents: tuple[int, ...] = (10, 1000, 10_000)
@@ -43,7 +43,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct):
-    """The answer; what was measured is in the shared samples."""
+    """The answer; the measurements are in the shared samples."""
 
 
 def series_name(operation: str, extents: int) -> str:
@@ -140,7 +140,7 @@ class _Prepared:
                 outcome = "unfinished"
             latencies = samples.ended() + [ns for ns in [samples.waiting()] if ns]
         if outcome == "finished":
-            mounted.mounts.close()  # what was put off is paid for here
+            mounted.mounts.close()  # deferred cleanups are finished here
         seconds = time.monotonic() - start
         after = mounted.disk_counters()
         return Pass(

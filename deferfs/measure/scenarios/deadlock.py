@@ -1,10 +1,10 @@
-"""The deadlock of the kernel people, on purpose: an operation holds log space and needs memory, whose reclaim evicts
-inodes, whose inactivation needs log space.
+"""The deadlock between reclaim and the log, on purpose: an operation holds log space and needs memory, whose reclaim
+evicts inodes, whose inactivation needs log space.
 
-The smallest log there is, and a memory budget that is cut to the smallest there is while operations wait for the log.
-Writers set attributes so large that two of them fill a transaction; before, the memory is filled with metadata and with
-files that the kernel has forgotten, each of which leaves an access time to be written when it is evicted. Inline, the
-report shows the circle with both stacks, and the daemon breaks it each time it comes about; deferred, there is none.
+The smallest possible log, and a memory budget that is cut to the minimum while operations wait for the log. Writers set
+attributes so large that two of them fill a transaction; before, the memory is filled with metadata and with files that
+the kernel has forgotten, each of which owes an access time to be written at eviction. Inline, the report shows the
+cycle with both stacks, and the daemon breaks it each time it occurs; deferred, there is none.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from deferfs.measure.work.small_files import DROP_NAMES
 MKFS: Final = ("-b", "1024", "--journal-size", "256K")
 MOUNT: Final = "relatime"
 MEMORY: Final = ("32M", "4M")
-"""The budget while files are read, and what it is cut to then."""
+"""The budget while files are read, and the one it is cut to."""
 IMAGE_BYTES: Final = 256 << 20
 FILES: Final = 1000
 BALLAST: Final = 300
-"""Files whose attributes are looked at to fill the memory."""
+"""Files whose attributes are read to fill the memory."""
 DROPS_MAX: Final = 50
-"""Entries used lately survive the first pass, and the FORGETs come in their own time."""
+"""Attempts: recently used entries survive the first one, and the FORGETs arrive asynchronously."""
 WRITERS: Final = 8
 WRITES: Final = 10
-"""Of each writer, in a round."""
+"""Writes of each writer in a round."""
 ATTRIBUTE_BYTES: Final = (38_000, 33_000)
-"""Some 44 and 39 blocks of a transaction of 85."""
+"""About 44 and 39 blocks of a transaction of 85."""
 
 
 def make_files(root: Path) -> None:
@@ -61,7 +61,7 @@ def set_value(root: Path, ask: Ask, key: str, value: str) -> str:
 
 
 def fill_memory(root: Path, ask: Ask) -> None:
-    """With metadata, and with files that the kernel has forgotten and whose new access time is not written yet."""
+    """Fill it with metadata, and with forgotten files whose new access time has not been written."""
     set_value(root, ask, "memory", MEMORY[0])
     for number in range(FILES):
         path = root / f"f{number}"
@@ -77,7 +77,7 @@ def fill_memory(root: Path, ask: Ask) -> None:
 
 
 def write_attributes(root: Path, ask: Ask) -> None:
-    """Several writers, most of whom wait for the log at any time; the memory is cut meanwhile."""
+    """Several writers, most of which wait for the log at any time; meanwhile the memory is cut."""
 
     def write(number: int) -> None:
         value = bytes(ATTRIBUTE_BYTES[number % 2])
@@ -110,7 +110,7 @@ def measure(side: Side, parameters: Parameters, surroundings: Surroundings, numb
     with fresh(Deferfs(f"{MOUNT},evict={side.name}", IMAGE_BYTES, MKFS), surroundings.scratch) as root:
         daemon_of(root, surroundings)
         make_files(root)
-        fill_memory(root, ask)  # what is read now was still in the page cache
+        fill_memory(root, ask)  # again: what was read before may still be in the page cache
         start = time.monotonic()
         for _ in range(parameters.rounds):
             fill_memory(root, ask)
@@ -150,7 +150,7 @@ def tell(passes: Sequence[Pass], parameters: Parameters) -> list[str]:
         said.append(
             f"{name}: {total('direct_reclaims_total')} direct reclaims, {total('forbidden_waits_total'):,} waits "
             f"inside of reclaim, {total('circular_waits_broken_total'):,} that could never end and were broken, "
-            f"{max(one['lock_order_cycles_total'] for one in ours):.0f} possible circles of lock classes"
+            f"{max(one['lock_order_cycles_total'] for one in ours):.0f} possible cycles of lock classes"
         )
     return said
 
@@ -159,7 +159,7 @@ SCENARIO = SimpleScenario(
     name="deadlock",
     mechanism=(
         "An operation that holds log space reclaims memory, whose reclaim evicts an inode, whose cleanup waits for log "
-        "space: a circle of waits, which only inline eviction has."
+        "space: a cycle of waits, which only inline eviction has."
     ),
     parameters=Parameters,
     work=measure,

@@ -1,17 +1,16 @@
-"""Direct reclaim inside of deferfs: an operation that needs memory reclaims it, and meets inodes that owe something.
+"""Direct reclaim inside deferfs: an operation that needs memory reclaims it, and finds inodes that owe something.
 
-Files that have not been read for days are read once, so that each owes an access time. That nearly fills the budget,
-on a disk that is still quick, before the clock starts. Then further files are read and looked up, which needs memory:
-the daemon asks the kernel to forget some (or the kernel does so for want of memory of its own), they become idle, and
-memory is to be had only by writing what they owe.
+Files that have not been read for days are read once, so that each owes an access time. That nearly fills the budget, on
+a disk that is still fast, before the clock starts. Then further files are read and looked up, which needs memory: the
+daemon asks the kernel to forget some (or the kernel does so because it is short of memory itself), they become idle,
+and memory can be freed only by writing what they owe.
 
-- *closed*: one process reads files, another looks others up, each one after the other; then all that is owed is paid:
-  the time of all.
-- *open*: a process reads files one after the other, as fast as it can; beside it others are read and looked up at a
-  fixed pace, and so is a neighbour, which opens a file that is open already, for which no memory is needed.
+- *closed*: one process reads files, another looks others up, each sequentially; then all cleanups: the total time.
+- *open*: a process reads files sequentially, as fast as it can; meanwhile others are read and looked up at a fixed
+  pace, and a neighbour opens a file that is open already, which needs no memory.
 
-With `orphans` a process beside them exits as the clock starts: it held the last references to that many deleted files,
-of `orphan_extents` extents each, which no payment by table blocks makes cheaper. At the floor it does not exist.
+With `orphans` another process exits as the clock starts: it held the last references to that many deleted files of
+`orphan_extents` extents each, a debt that no sharing of table blocks makes cheaper. The floor has no such process.
 """
 
 from __future__ import annotations
@@ -42,16 +41,16 @@ GIB: Final = 1 << 30
 UNREAD_SECONDS: Final = 3 * 86_400
 """relatime updates an access time that is older than a day."""
 OWING_PER_MIB: Final = 2125
-"""Of the budget: with their in-core inodes two thirds of it are used, and with the rest of what a daemon needs nearly
-the nine tenths at which the background reclaimer begins."""
+"""Files per MiB of the budget: their in-core inodes take two thirds of it, and with the daemon's other needs nearly the
+nine tenths at which background reclaim starts."""
 FILES_PER_MIB: Final = 375
 SWEPT_ORPHANS: Final = 100
 OWERS: Final = 2
-"""Threads that read what shall owe."""
+"""Threads that read the files that are to owe a time."""
 READS_PER_SECOND: Final = 300.0
 LOOKS_PER_SECOND: Final = 600.0
 KERNEL_MIB: Final = 12
-"""A memory cgroup for the workload in which the kernel keeps forgetting, where deferfs does not ask it to."""
+"""A memory cgroup for the workload in which the kernel keeps forgetting, without a request by deferfs."""
 NEIGHBOURS_PER_SECOND: Final = 200.0
 LOAD_WORDS: Final = "an operation that needed memory (open, read and close of a file)"
 READ_WORDS: Final = "the same at a fixed pace beside others that go as fast as they can"
@@ -127,7 +126,7 @@ def read(path: str) -> None:
 
 
 def warm(root: str) -> None:
-    """Have the daemon read each directory, by a look-up in vain: no pass begins with a burst of cold ones."""
+    """Look up a missing name in each directory, so that no pass begins with a burst of cold directory reads."""
     for kind in ("files", "read", "stat"):
         for number in range(DIRECTORIES):
             with contextlib.suppress(FileNotFoundError):

@@ -1,14 +1,13 @@
-"""Few dispatchers: a FUSE daemon has some handlers of requests, and an inline evict holds one of them while it waits.
+"""Few dispatchers: a FUSE daemon has some handlers of requests, and an inline evict blocks one of them while it waits.
 
 A process closes deleted files, one after the other, at a pace. The kernel sends a RELEASE and a FORGET for each and
-waits for neither. Inline, the handler that takes one waits for the disk until the file is cleaned up, which needs a
-cold block; when files come faster than the handlers can wait, requests of other processes find none that is free.
-Deferred, a handler only queues.
+waits for neither. Inline, the handler of one waits for the disk until the file is cleaned up, which needs a cold block;
+when files arrive faster than the handlers can wait, requests of other processes find no free handler. Deferred, a
+handler only queues.
 
-- *closed*: the files are closed and a hot file is opened and closed meanwhile, each one after the other; then all that
-  is owed is paid: the time of all.
-- *open*: files are closed at a fixed pace; beside it a hot file is opened and closed, and the filesystem's size asked
-  for, at a fixed pace too.
+- *closed*: the files are closed while a hot file is opened and closed, sequentially; then all cleanups: the total time.
+- *open*: files are closed at a fixed pace; meanwhile a hot file is opened and closed, and statfs(2) called, at fixed
+  paces, too.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from deferfs.measure.work.paced import Load
 BLOCK: Final = bytes(4096)
 DIRECTORIES: Final = 16
 MEMORY: Final = "64M"
-"""More than is needed: nothing waits for memory here."""
+"""Plenty: nothing waits for memory here."""
 OPENS_PER_SECOND: Final = 200.0
 STATFS_PER_SECOND: Final = 200.0
 HANDLERS: Final = (1, 4, 10, 99)
-"""One; few; as libfuse has it by default; as many as deferfs takes at most."""
+"""One; few; the default of libfuse; the maximum of deferfs."""
 DESCRIPTORS_OF_ITS_OWN: Final = 64
 SIDES: Final = (
     Side("inline", "deferfs, inline", "inline"),
@@ -47,9 +46,9 @@ OPEN_WORDS: Final = "a request beside the storm (open and close of a hot file)"
 
 
 class Parameters(msgspec.Struct, frozen=True):
-    """`handlers`: how many requests the daemon handles at once. `files` are deleted, each of `extents` extents, and
-    closed at a pace of `closes_per_second` in the open loop (0: as fast as can be; few FORGET messages carry all of
-    them then, and few handlers are held). `seconds`: how long the requests beside them go on.
+    """`handlers`: maximum of requests the daemon handles at once. `files` are deleted, each of `extents` extents, and
+    closed at a pace of `closes_per_second` in the open loop (0: as fast as possible; then few FORGET messages carry all
+    of them, which block few handlers). `seconds`: duration of the other requests.
     """
 
     handlers: int = 1
@@ -85,7 +84,7 @@ class Holder:
         self._descriptors: list[int] = []
 
     def take(self) -> None:
-        """Open and delete all files, in an order that no read-ahead helps, and make that durable."""
+        """Open and delete all files, in an order that defeats read-ahead, and sync."""
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, self._files + DESCRIPTORS_OF_ITS_OWN), hard))
         paths = [file_path(self._root, number) for number in range(self._files)]
@@ -98,12 +97,12 @@ class Holder:
         os.close(directory)
 
     def close(self, number: int) -> None:
-        """The last reference to file `number` goes."""
+        """Drop the last reference to file `number`."""
         os.close(self._descriptors[number])
 
 
 def loads(root: Path, loop: Loop, parameters: Parameters) -> list[Load]:
-    """The process that lets go of its files, and the requests of others."""
+    """The process that closes its files, and the requests of others."""
     holder = Holder(root, parameters.files)
     hot = str(root / "hot")
     count = round(OPENS_PER_SECOND * parameters.seconds)
@@ -136,7 +135,7 @@ class Passes:
         self._surroundings = surroundings
 
     def perform(self, side: Side, loop: Loop, number: int) -> Pass:
-        """As `Prepared.perform`. The files are taken while the disk is quick, and the floor's inodegc rests."""
+        """As `Prepared.perform`. The files are opened while the disk is fast; for the floor, inodegc is stopped."""
         surroundings, parameters = self._surroundings, self._parameters
         evict = "inline" if side.role == "inline" else "deferred"
         options = [f"evict={evict}", f"handlers={parameters.handlers}", f"memory={MEMORY}"]
@@ -196,7 +195,7 @@ class Dispatch:
             yield Passes(image, parameters, surroundings)
 
     def sentences(self, passes: Sequence[Pass], parameters: Parameters) -> list[str]:
-        """With how many handlers this was."""
+        """The number of handlers."""
         return [f"the daemon had {parameters.handlers} handlers of requests"] if passes else []
 
 

@@ -1,7 +1,7 @@
-"""Does the daemon keep its promise of how much stays resident? The highest resident size after each kind of work.
+"""Does the daemon keep its promised bound on resident memory? Peak resident size after each kind of work.
 
-Each part has a mount of its own, on a fresh image but for the walk, which needs files. VmHWM is compared with what
-`deferfs stat` promises at the end.
+Each part has its own mount, on a fresh image except for the walk, which needs files. VmHWM is compared with the bound
+that `deferfs stat` reports at the end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LARGE_IMAGE_BYTES: Final = 2 << 40
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One kind of work: the most that was resident, and the promise; bytes."""
+    """One kind of work: peak resident size and the promised bound, in bytes."""
 
     name: str
     highest_bytes: int
@@ -50,7 +50,7 @@ def sequential(root: Path, gigabytes: int) -> None:
 
 
 def scattered(root: Path, gigabytes: int) -> None:
-    """Pieces of 16 KiB at random places of one file of 2 GiB: at first each makes an extent."""
+    """Write 16 KiB at random places of one file of 2 GiB: at first each write makes an extent."""
     data, chance = random.randbytes(16 << 10), random.Random(1)
     with open(root / "file", "wb", buffering=0) as file:
         for _ in range(gigabytes * GIB // len(data)):
@@ -58,7 +58,7 @@ def scattered(root: Path, gigabytes: int) -> None:
 
 
 def full(root: Path, gigabytes: int) -> None:
-    """A disk that is full: filled, a file removed, filled again."""
+    """Fill the disk, remove a file, fill it again."""
     data = random.randbytes(CHUNK)
     for turn in range(gigabytes):
         with suppress(OSError), open(root / f"file-{turn}", "wb", buffering=0) as file:
@@ -90,7 +90,7 @@ def make_tree(root: Path, files: int) -> None:
 
 
 def measured(root: Path, name: str, surroundings: Surroundings) -> Part:
-    """What the daemon of the mount says at the end of a part."""
+    """The daemon's figures at the end of a part."""
     memory = statistics_of(root, surroundings.ask).memory
     found = Part(name, memory.resident_highest_bytes, memory.promised_bytes, memory.budget_bytes, memory.inode_bytes)
     surroundings.tell(part_words(found))
@@ -107,8 +107,8 @@ def part_words(part: Part) -> str:
 
 
 class Parameters(msgspec.Struct, frozen=True):
-    """`gigabytes` written in each part, `files` made and walked, `churned` made and removed; `options`: of the mount,
-    `only`: these parts."""
+    """`gigabytes` written in each part, `files` made and walked, `churned` made and removed; `options` of the mount;
+    `only`: run just these parts."""
 
     gigabytes: int = 20
     files: int = 1_000_000
@@ -130,7 +130,7 @@ def on_fresh_image(
 
 
 def walk(surroundings: Surroundings, options: str, files: int) -> list[Part]:
-    """A tree is made, and walked by the next mount: in a memory cgroup, and without one."""
+    """Make a tree, and walk it on new mounts: in a memory cgroup, and without one."""
     filesystem, home = Deferfs(options, max(8 * GIB, 4096 * files)), surroundings.scratch
     surroundings.tell(f"making {files:,} files")
     (home / "mnt").mkdir(parents=True)
@@ -154,7 +154,7 @@ PARTS: Final = ("sequential", "random", "full", "churn", "large", "walk")
 
 
 def measure(side: Side, parameters: Parameters, surroundings: Surroundings, number: int) -> Pass:
-    """All parts that are wanted, one after the other."""
+    """All selected parts, one after the other."""
     wanted = parameters.only or PARTS
     if not set(wanted) <= set(PARTS):
         raise UsageError(f"only={','.join(parameters.only)}: the parts are {', '.join(PARTS)}")

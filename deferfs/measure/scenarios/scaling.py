@@ -1,4 +1,4 @@
-"""What many files cost: in one directory, in memory, and as orphans at the next mount."""
+"""The costs of many files: in one directory, in memory, and as orphans at the next mount."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from deferfs.measure.work.walk_memory import Walk, measure_walk
 
 IMAGE_BYTES: Final = 8 << 30
 BYTES_PER_ENTRY: Final = 2048
-"""Room for an inode of 512 bytes and its entry, with plenty to spare."""
+"""Space for an inode of 512 bytes and its entry, with a large reserve."""
 PARTS: Final = ("directory", "walk", "orphans")
 
 
 class Parameters(msgspec.Struct, frozen=True):
-    """`entries` of the directory, `orphans` of the image, `mounts` of each of the two images; `options`: of the mount,
-    `only`: these parts."""
+    """`entries` of the directory, `orphans` of the image, `mounts` of each of the two images; `options` of the mount;
+    `only`: run just these parts."""
 
     entries: int = 1_000_000
     orphans: int = 100_000
@@ -37,7 +37,7 @@ class Parameters(msgspec.Struct, frozen=True):
 
 
 def measure_directory(parameters: Parameters, surroundings: Surroundings, *, walks: bool) -> tuple[Growth, list[Walk]]:
-    """One image for both: what the growth made is what is walked, after a mount of its own each."""
+    """Grow a directory, then walk it on a new mount for each walk."""
     filesystem = Deferfs(parameters.options, max(IMAGE_BYTES, parameters.entries * BYTES_PER_ENTRY))
     home, found = surroundings.scratch, []
     (home / "mnt").mkdir(parents=True)
@@ -86,7 +86,7 @@ def orphan_words(orphans: Orphans) -> str:
 
 
 def measure(side: Side, parameters: Parameters, surroundings: Surroundings, number: int) -> Pass:
-    """All parts that are wanted, one after the other."""
+    """All selected parts, one after the other."""
     parts, entries = parameters.only or PARTS, parameters.entries
     if not set(parts) <= set(PARTS):
         raise UsageError(f"only={','.join(parts)}: the parts are {', '.join(PARTS)}")

@@ -1,4 +1,4 @@
-"""The soak: everything at once for as long as one likes, against what is promised."""
+"""The soak: everything at once, for any length of time, compared with what is promised."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ WORDS: Final = {True: "kept", False: "NOT KEPT", None: "too short to judge"}
 
 
 class Parameters(msgspec.Struct, frozen=True):
-    """`processes` work for `minutes`; `options`: more of the mount; `log`: where the daemon's log goes, if anywhere."""
+    """`processes` work for `minutes`; `options`: further ones of the mount; `log`: file for the daemon's log, if
+    any."""
 
     minutes: float = 30.0
     processes: int = 4
@@ -48,7 +49,7 @@ def measure(side: Side, parameters: Parameters, surroundings: Surroundings, numb
 
 
 def as_pass(side: Side, found: Soak) -> Pass:
-    """The verdicts as lines; those that were not kept are broken promises."""
+    """The verdicts as lines; broken promises become `Pass.broken`."""
     lines = {verdict: f"{verdict.promise}: {verdict.figures}: {WORDS[verdict.kept]}" for verdict in found.verdicts}
     counters: dict[str, float] = {
         "rounds_total": found.rounds,

@@ -1,9 +1,9 @@
-"""A slow disk that is honest: an image file behind a loop device whose requests take as long as a stated model says.
+"""A reproducible slow disk: an image file behind a loop device, with latencies from a stated model.
 
     scenario -> filesystem -> page cache -> loop device (direct IO) -> FUSE file -> server (a process) -> image file
 
-The server (`server`) sleeps as the queue model (`model`) tells it, by the times of a preset (`presets`). Only what
-reaches the disk costs: cold reads, writes and flushes.
+The server (`server`) sleeps as long as the queue model (`model`) says, with the times of a preset (`presets`). Only
+requests that reach the disk take time: cold reads, writes and flushes.
 """
 
 from deferfs.measure.slow_disk.checking import SelfCheck, self_check

@@ -1,4 +1,4 @@
-"""Whether a slow disk is what it says: its times, measured from outside, beside those that its preset states."""
+"""Check of a slow disk: its latencies, measured from outside, compared with those stated by its preset."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ KINDS: Final[tuple[Kind, ...]] = ("read", "write", "flush")
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """One kind of request: what is stated, what was measured, and what was measured of a disk without delay (`none`),
-    which is what loop device, FUSE and the server's processor time add. In ms; `least` of measured is the shortest.
+    """One kind of request: stated and measured times, and those of a disk without delay (`none`), i.e. the overhead of
+    loop device, FUSE and the server. In ms; `least` of measured is the shortest.
     """
 
     kind: Kind
@@ -35,9 +35,9 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class SelfCheck(msgspec.Struct, frozen=True):
-    """`rounds` times a random 4 KiB read, a random 4 KiB write and a flush, one after the other, without page cache.
+    """`rounds` times a random 4 KiB read, a random 4 KiB write and a flush, sequentially, without page cache.
 
-    `late_ns`: by how much later than the model said the server answered, on average.
+    `late_ns`: mean delay of the server's answers beyond the model.
     """
 
     preset: str
@@ -47,7 +47,7 @@ class SelfCheck(msgspec.Struct, frozen=True):
 
     @property
     def is_honest(self) -> bool:
-        """Nothing was faster than stated."""
+        """Whether nothing was faster than stated."""
         return all(one.measured.least >= one.stated.least for one in self.checked)
 
     def lines(self) -> list[str]:
@@ -92,7 +92,7 @@ def self_check(
 
 def _measure(device: int, rounds: int, seed: int) -> dict[Kind, Stated]:
     dice = random.Random(seed)
-    buffer = mmap.mmap(-1, BLOCK_BYTES)  # aligned, as direct IO wants it
+    buffer = mmap.mmap(-1, BLOCK_BYTES)  # aligned for direct IO
     blocks = IMAGE_BYTES // BLOCK_BYTES
     times: dict[Kind, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(rounds):

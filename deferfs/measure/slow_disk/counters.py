@@ -1,4 +1,4 @@
-"""What a slow disk has done."""
+"""Counters of a slow disk."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from deferfs.measure.slow_disk.wire import Kind
 
 
 class Counters(msgspec.Struct):
-    """Since the disk was started.
+    """Counters since the start of the disk.
 
-    `queue_max`: most requests that the disk held at a time. `service_ns`: sum of the times from arrival to the end that
-    the model gave. `late_ns`, `late_max_ns`: by how much later than that answers were given, all together and at most:
-    the price of sleeping on a real machine, and of an image whose own disk is slower than the one it plays.
+    `queue_max`: maximum of requests in the disk at a time. `service_ns`: sum of the times from arrival to the end given
+    by the model. `late_ns`, `late_max_ns`: total and longest delay of answers beyond that: the inaccuracy of sleeping
+    on a real machine, and of an image whose own disk is slower than the model.
     """
 
     reads: int = 0
@@ -32,7 +32,7 @@ class Counters(msgspec.Struct):
     late_max_ns: int = 0
 
     def arrived(self, kind: Kind, length: int, queued: int, service_ns: int) -> None:
-        """A request for the disk was read; `queued` are before it or with it in the disk."""
+        """A request was read; `queued` requests are in the disk, including it."""
         if kind == "read":
             self.reads += 1
             self.read_bytes += length
@@ -46,7 +46,7 @@ class Counters(msgspec.Struct):
         self.service_max_ns = max(self.service_max_ns, service_ns)
 
     def ended(self, service: Service, now: int) -> None:
-        """Its answer is about to be given."""
+        """Record that the answer of `service` is about to be sent, at `now` (ns)."""
         late = max(0, now - service.end)
         self.late_ns += late
         self.late_max_ns = max(self.late_max_ns, late)
@@ -62,9 +62,9 @@ NAMES: Final = {
     "disk_service_ns": "service_ns",
     "disk_late_ns": "late_ns",
 }
-"""Name in a pass: field of `Counters`. Maxima since the start of the disk are none of one pass."""
+"""Name in a pass -> field of `Counters`. Maxima, which count from the start of the disk, are not those of one pass."""
 
 
 def work_between(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, float]:
-    """What a disk did between two looks at its counters, by the names of a pass's counters; empty without a disk."""
+    """The work of a disk between two snapshots of its counters, by the names in a pass; empty without a disk."""
     return {name: after[field] - before[field] for name, field in NAMES.items() if field in after}

@@ -1,9 +1,9 @@
-"""A slow disk while a `with` block lasts: the server, the FUSE file that it serves, and the loop device over it.
+"""A slow disk for the length of a `with` block: the server, the FUSE file that it serves, and the loop device over it.
 
-Nothing of it has a place in the file tree but the loop device, and the kernel takes down all of it by itself when
-its last user goes: closing the descriptors detaches the loop device, which closes the FUSE file, which ends the
-filesystem, which ends the server. A process that is killed cleans up just so. When the server is killed, the kernel
-answers every request with an error at once; nothing hangs.
+Only the loop device is visible in the file tree, and the kernel removes everything with its last user: closing the
+descriptors detaches the loop device, which closes the FUSE file, which ends the filesystem, which ends the server. The
+same happens when the process is killed. When the server is killed, the kernel fails every request at once; nothing
+hangs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from deferfs.measure.slow_disk.server import MESSAGE_BYTES_MAX, Answer, Order
 SECTOR_BYTES: Final = 512
 ANSWER_SECONDS_MAX: Final = 30.0
 DETACH_SECONDS_MAX: Final = 5.0
-"""How long the loop device may be in use after the block: by udev, which looks at every device for a moment."""
+"""How long the loop device may stay in use after the block: udev opens every device for a moment."""
 _FUSE_SOURCE: Final = "deferfs-slow-disk"
 _numbers: Final = itertools.count()
 
@@ -59,14 +59,14 @@ def missing() -> str:
 
 
 class SlowDisk:
-    """The disk `image` (a file or block device), as slow as `preset` says (a `Preset`, or the text of one).
+    """The disk `image` (a file or block device), with the latencies of `preset` (a `Preset`, or the text of one).
 
-    `scratch`: a directory for temporary files. `own` is told the server's process id. `seed` seeds the jitter. The
-    server runs in the memory cgroup of the process that enters the block: do not enter it from within a limited one.
+    `scratch`: a directory for temporary files. `own` is called with the server's process id. `seed` seeds the jitter.
+    The server runs in the memory cgroup of the process that enters the block: do not enter it in a limited one.
 
-    Raises `EnvironmentProblem` when the machine lacks something, `SlowDiskError` when the image is unfit, or, at the
-    end of a block that ended well, when the server had died or the device was still in use. The device is then gone
-    or answers with errors, and is detached with its last user.
+    Raises `EnvironmentProblem` when the machine lacks something, `SlowDiskError` when the image is unusable or, at the
+    end of a successful block, when the server had died or the device was still in use. The device is then gone or
+    returns errors, and is detached with its last user.
     """
 
     def __init__(
@@ -100,16 +100,16 @@ class SlowDisk:
         return self._server.pid
 
     def set_preset(self, preset: str | Preset) -> None:
-        """Be another disk from now on. Requests that have arrived end as they would have."""
+        """Change the preset. Requests that have arrived keep their latencies."""
         chosen = _resolved(preset)
         self._ask(Order(next(_numbers), chosen))
         self._preset = chosen
-        with contextlib.suppress(OSError):  # what filesystems are told at mount; not every kernel lets it be changed
-            if kernel.is_rotational(self.device) != chosen.rotational:  # a change waits for all requests under way
+        with contextlib.suppress(OSError):  # filesystems read it at mount; not every kernel lets it be changed
+            if kernel.is_rotational(self.device) != chosen.rotational:  # a change waits for all requests in flight
                 kernel.set_rotational(self.device, chosen.rotational)
 
     def counters(self) -> dict[str, int]:
-        """What the disk has done since its start: see `Counters`. After the block: as it was at its end."""
+        """The work of the disk since its start: see `Counters`. After the block: at its end."""
         if self._server is not None:
             self._ask(Order(next(_numbers)))
         return dict(self._last)
@@ -130,7 +130,7 @@ class SlowDisk:
     ) -> None:
         device, obstacle = self._device, ""
         try:
-            self.set_preset("none")  # what a filesystem or the page cache still has to write is not measured
+            self.set_preset("none")  # writeback at the end is not measured
         except SlowDiskError as problem:
             obstacle = str(problem)
         if not self._detach() and not obstacle:
@@ -138,7 +138,7 @@ class SlowDisk:
         if obstacle and kind is None:
             raise SlowDiskError(obstacle)
 
-    # --- making and unmaking ---
+    # --- setup and teardown ---
 
     def _attach(self) -> None:
         with _closing_descriptor(_open_image(self._image)) as image, contextlib.ExitStack() as opened:
@@ -158,7 +158,7 @@ class SlowDisk:
     def _start_server(self, image: int, opened: contextlib.ExitStack) -> int:
         """The root directory of the filesystem, whose descriptor `opened` closes.
 
-        From here on the server alone holds /dev/fuse: when it dies, all that waits for it gets an error.
+        From here on only the server holds /dev/fuse: when it dies, all waiting requests fail.
         """
         try:
             with _closing_descriptor(os.open(kernel.FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC)) as fuse:
@@ -184,12 +184,12 @@ class SlowDisk:
                 cwd="/",
                 # the code of this process, installed or not
                 env={**os.environ, "PYTHONPATH": str(Path(deferfs.__file__).resolve().parents[1])},
-                start_new_session=True,  # an interrupt from the terminal is not for the disk
+                start_new_session=True,  # an interrupt from the terminal must not reach the disk
             )
 
     def _detach(self) -> bool:
-        """Take down all there is; whether it went down by itself."""
-        with contextlib.ExitStack() as last:  # also when an interrupt cuts this short
+        """Remove everything; whether that succeeded without force."""
+        with contextlib.ExitStack() as last:  # runs even if an interrupt ends this early
             if self._control is not None:
                 last.callback(self._control.close)
             if self._complaints is not None:
@@ -211,7 +211,7 @@ class SlowDisk:
             try:
                 self._control.send(msgspec.json.encode(order))
                 answer = self._control.recv(MESSAGE_BYTES_MAX)
-                # the answer to an order whose sender was interrupted comes first
+                # the answer to an interrupted order may come first
                 while answer and (decoded := msgspec.json.decode(answer, type=Answer)).number != order.number:
                     answer = self._control.recv(MESSAGE_BYTES_MAX)
             except OSError as error:
@@ -221,7 +221,7 @@ class SlowDisk:
             self._last = msgspec.to_builtins(decoded.counters)
 
     def _last_words(self, error: OSError | None) -> str:
-        """Why the server is not there: the last line that it wrote, the signal that ended it, or the error met."""
+        """Why the server is gone: the last line of its output, the signal that ended it, or the given error."""
         if self._server is not None and self._complaints is not None and _ended_within(self._server, 1.0):
             self._complaints.seek(0)
             if lines := self._complaints.read().decode(errors="replace").split("\n")[:-1]:
@@ -257,7 +257,7 @@ def _closing_descriptor(fd: int) -> Iterator[int]:
     try:
         yield fd
     finally:
-        with contextlib.suppress(OSError):  # a file whose server has died says so once more
+        with contextlib.suppress(OSError):  # closing a file whose server has died reports that again
             os.close(fd)
 
 
@@ -267,7 +267,7 @@ def _end(process: subprocess.Popen[Any]) -> None:
 
 
 def _ended_within(process: subprocess.Popen[Any], seconds: float) -> bool:
-    """Wait for the end of a process, `seconds` at most."""
+    """Wait at most `seconds` for the end of a process."""
     if process.poll() is not None:
         return True
     watched = os.pidfd_open(process.pid)

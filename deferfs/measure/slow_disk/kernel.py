@@ -1,8 +1,8 @@
-"""The system calls of the slow disk that Python does not wrap: a FUSE mount that has no place in the file tree, a loop
-device that goes away by itself, and the process attributes of the server.
+"""The system calls of the slow disk that Python does not wrap: a FUSE mount that is not in the file tree, a loop device
+that detaches itself, and the process attributes of the server.
 
-Numbers are those of <linux/mount.h>, <linux/loop.h>, <linux/prctl.h> and <asm/unistd.h>, the same on all processors
-that Python runs on.
+Numbers are from <linux/mount.h>, <linux/loop.h>, <linux/prctl.h> and <asm/unistd.h>, the same on all processors that
+Python runs on.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ def _syscall(number: int, *arguments: int | bytes | None) -> int:
 
 
 def fuse_context() -> int:
-    """A context for a FUSE filesystem that is to be made: the first thing for which rights are needed. Raises
-    OSError."""
+    """A context for a new FUSE filesystem: the first step that needs privileges. Raises OSError."""
     return _syscall(_SYS_FSOPEN, b"fuse", _FSOPEN_CLOEXEC)
 
 
 def fuse_mount(fuse: int, source: str) -> int:
     """A FUSE filesystem served through `fuse` (an open /dev/fuse): a descriptor of its root directory.
 
-    It is mounted nowhere: only who holds a descriptor reaches it, and it is gone when the last one is closed.
+    It is not attached to the file tree: only processes with a descriptor can use it, and it ends when the last one is
+    closed.
     """
     context = fuse_context()
     try:
@@ -79,8 +79,8 @@ def fuse_mount(fuse: int, source: str) -> int:
 
 
 def attach_loop(file: int) -> tuple[Path, int]:
-    """A loop device with direct IO over an open file: its path, and a descriptor that holds it. The kernel detaches it
-    when the last descriptor and the last mount of it are gone. Raises OSError."""
+    """A loop device with direct IO over an open file: its path, and a descriptor that keeps it. The kernel detaches it
+    with its last descriptor and mount. Raises OSError."""
     for _ in range(_LOOP_ATTEMPTS):
         control = os.open(LOOP_CONTROL, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -90,10 +90,10 @@ def attach_loop(file: int) -> tuple[Path, int]:
         device = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.ioctl(device, _LOOP_CONFIGURE, _LOOP_CONFIG.pack(file, 0, _LO_FLAGS_AUTOCLEAR | _LO_FLAGS_DIRECT_IO))
-            # reading: a kernel may forbid to mount what another holds for writing
+            # read-only: some kernels forbid to mount a device that is open for writing
             return path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno != errno.EBUSY:  # EBUSY: another process was faster
+            if error.errno != errno.EBUSY:  # EBUSY: another process has taken this device
                 raise
         finally:
             os.close(device)
@@ -106,23 +106,23 @@ def has_direct_io(device: Path) -> bool:
 
 
 def is_rotational(device: Path) -> bool:
-    """What filesystems are told of the device."""
+    """Whether the kernel reports the device as rotational."""
     return Path(f"/sys/block/{device.name}/queue/rotational").read_text().strip() == "1"
 
 
 def set_rotational(device: Path, rotational: bool) -> None:
-    """Have filesystems be told so. The kernel stops the queue of the device meanwhile."""
+    """Set what the kernel reports to filesystems. It stops the queue of the device meanwhile."""
     Path(f"/sys/block/{device.name}/queue/rotational").write_text("1" if rotational else "0")
 
 
 def become_a_disk() -> None:
-    """Make this process fit to be below a filesystem. Threads started later inherit it; what the kernel refuses is
-    left out.
+    """Prepare this process to serve a disk below a filesystem. Threads started later inherit the settings; those that
+    the kernel refuses are skipped.
 
-    Memory reclaim waits for this process, so its own allocations must not wait for reclaim that writes
-    (PR_SET_IO_FLUSHER), and its memory stays where it is. Its sleeps end when they should: the kernel may put off
-    others by 50 us to wake several at once. And a disk does not wait for a processor: it goes before all processes
-    without a real-time priority, of which it takes the lowest; it sleeps most of the time.
+    Memory reclaim waits for this process, so its own allocations must not enter reclaim that writes
+    (PR_SET_IO_FLUSHER), and its memory is locked. Its timer slack is minimal, as the kernel may otherwise delay
+    wake-ups by 50 us to batch them. And a disk does not wait for a processor: it has the lowest real-time priority,
+    above all other processes; it sleeps most of the time.
     """
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(os.sched_get_priority_min(os.SCHED_RR)))

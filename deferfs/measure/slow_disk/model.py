@@ -1,12 +1,12 @@
-"""How long a request takes: a queue in front of a disk, told when requests arrive, asked when they end.
+"""The latency of a request: the model of a queue in front of a disk, given arrivals, returns completion times.
 
-First come, first served: `depth` places, of which `servers` are worked on at a time. A flush orders: it starts when
-all that arrived before it has ended, and nothing that arrives after it starts before it has ended, as libata does it
-for the command FLUSH CACHE EXT, which cannot be queued. (The loop driver sends nothing after a flush until it is
-answered, so that a disk which allowed more could not show it.)
+FIFO: `depth` slots, of which `servers` are served at a time. A flush is a barrier: it starts when all earlier requests
+have ended, and no later one starts before it has ended, as libata treats the command FLUSH CACHE EXT, which cannot be
+queued. (The loop driver sends nothing after a flush until it is answered, so a disk without that restriction would look
+the same.)
 
-All times are in ns, of one clock that never goes back; requests are given in order of arrival. The model is of
-latency, not of durability: nothing is lost.
+All times are in ns of one monotonic clock; requests are given in order of arrival. The model covers latency, not
+durability: nothing is lost.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ MILLISECOND: Final = 1_000_000
 _SECOND: Final = 1_000_000_000
 _LOWEST: Final = -2.326
 _HIGHEST: Final = 3.09
-"""The jitter ends at its own first percentile and at its 99.9th: the shortest and the longest time can be stated."""
+"""The jitter is cut off at its first and its 99.9th percentile, so that the shortest and the longest time can be
+stated."""
 _P99: Final = 2.326
 
 
 class Service(NamedTuple):
-    """When a request gets a place in the disk's queue, when the disk begins with it, and when it ends."""
+    """When a request gets a slot in the disk's queue, when the disk starts it, and when it ends."""
 
     admitted: int
     start: int
@@ -37,7 +38,7 @@ class Service(NamedTuple):
 
 
 class Stated(NamedTuple):
-    """What the preset promises of a request that finds the disk idle, in ms."""
+    """The preset's times for a request to an idle disk, in ms."""
 
     least: float
     p50: float
@@ -54,7 +55,8 @@ class Model:
         self.set_preset(preset)
 
     def set_preset(self, preset: Preset) -> None:
-        """Another disk from now on. What has arrived ends as it was told, and a flush waits for it; nothing is owed."""
+        """Change the disk. Requests that have arrived keep their times, and a flush waits for them; the cache is
+        empty."""
         self.preset = preset
         self._free = [0] * preset.servers  # a heap: when each server has ended its last request
         self._barrier = 0
@@ -66,7 +68,7 @@ class Model:
         self._write_position = -1
 
     def waiting(self, now: int) -> int:
-        """How many requests have arrived and not ended, those that wait for a place included."""
+        """Requests that have arrived and not ended, including those that wait for a slot."""
         return len(self._ends) - bisect_right(self._ends, now)
 
     def arrive(self, kind: Kind, offset: int, length: int, now: int) -> Service:
@@ -91,7 +93,7 @@ class Model:
         return Service(admitted, start, end)
 
     def _pay(self, now: int) -> None:
-        """While the disk had nothing to do, it has written what was in its cache."""
+        """While idle, the disk has written its cache to the medium."""
         self._owed -= min(self._owed, max(0, now - max(self._latest_end, self._paid_until)))
         self._paid_until = now
 
@@ -103,12 +105,13 @@ class Model:
         median = preset.read if kind == "read" else preset.write
         latency = self._latency(median + (preset.seek if offset != self._position else 0.0))
         self._position = offset + length
-        # one channel for all data: transfers follow each other, latencies overlap
+        # one channel for all data: transfers are serialised, latencies overlap
         self._link_free = max(self._link_free, start) + transfer
         return self._link_free + latency
 
     def _owe(self, offset: int, length: int, transfer: int) -> int:
-        """A write is in the cache: the medium's time for it is owed. How long it waits for room there."""
+        """A write enters the cache, and the medium's time for it is added to the backlog. Returns the wait for
+        space."""
         destage = self.preset.destage if offset != self._write_position else 0.0
         self._write_position = offset + length
         self._owed += round(destage * MILLISECOND) + transfer

@@ -1,4 +1,4 @@
-"""Disks by name, and disks in words: `read=2,write=2,flush=5`.
+"""Named disks, and disks given as text: `read=2,write=2,flush=5`.
 
 Each number of a named disk comes from a public source, which its text names; `docs/benchmarking.md` shows them all.
 """
@@ -13,24 +13,23 @@ import msgspec
 from deferfs.errors import UsageError
 
 DEPTH_MAX: Final = 64
-"""Longest queue of any disk: the server has as many threads."""
+"""Maximum queue depth of any disk: the server has as many threads."""
 _SERVERS_MAX: Final = DEPTH_MAX
 _MILLISECONDS_MAX: Final = 60_000.0
 _JITTER_MAX: Final = 2.0
 
 
 class Preset(msgspec.Struct, frozen=True):
-    """A disk. Times in ms; 0 of a rate means that there is no limit. `source`: where the numbers are from.
+    """A disk. Times in ms; a rate of 0 means no limit. `source`: origin of the numbers.
 
-    `servers`: how many requests are worked on at a time. `depth`: how many the disk holds, the others wait in the
-    kernel. `read`, `write`, `flush`: median of the time a request takes when nothing is before it. `seek`: added to a
-    request that does not begin where the one before it ended. `jitter`: sigma of the lognormal distribution of these
-    times, cut off at its first percentile and its 99.9th. `megabytes_per_second`, `requests_per_second`: of the whole
-    disk.
+    `servers`: requests served at a time. `depth`: requests in the disk; further ones wait in the kernel. `read`,
+    `write`, `flush`: median latency on an idle disk. `seek`: added to a request that does not begin where the previous
+    one ended. `jitter`: sigma of the lognormal distribution of these times, cut off at its first and 99.9th percentile.
+    `megabytes_per_second`, `requests_per_second`: of the whole disk.
 
-    With a write cache (`cache` is not 0), a write takes `write` to get there, and no seek. The medium owes the transfer
-    of its data then, and `destage` if it does not follow the write before; it pays when it has nothing else to do, and
-    a flush waits for it. `cache` is how much may be owed before writes wait.
+    With a write cache (`cache` is not 0), a write takes `write` to enter it, without a seek. The medium then owes the
+    transfer of its data, plus `destage` if it does not follow the previous write; it catches up while idle, and a flush
+    waits for it. `cache` is the maximum owed before writes wait.
     """
 
     name: str
@@ -121,7 +120,7 @@ def preset_of(text: str) -> Preset:
         return PRESETS[text]
     if "=" not in text:
         raise UsageError(f"no disk is called {text!r}: {_choices()}")
-    # what is not said costs nothing, and as many requests are served at a time as the disk holds
+    # omitted times are 0, and as many requests are served at a time as the disk holds
     values: dict[str, Any] = {}
     for word in text.split(","):
         key, equals, value = word.strip().partition("=")
@@ -130,7 +129,7 @@ def preset_of(text: str) -> Preset:
                 f"{word.strip()!r} in the disk {text!r}: the words are {', '.join(_KEYS)}, each with =NUMBER"
             )
         if key in values:
-            raise UsageError(f"the disk {text!r} says {key} twice")
+            raise UsageError(f"the disk {text!r} gives {key} twice")
         values[key] = _KEYS[key](key, value)
     values.setdefault("depth", 32)
     values.setdefault("servers", values["depth"])

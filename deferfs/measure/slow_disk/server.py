@@ -1,10 +1,10 @@
-"""The server of a slow disk: a process that answers the kernel's requests when the model says so.
+"""The server of a slow disk: a process that answers the kernel's requests at the times given by the model.
 
     python -m deferfs.measure.slow_disk FUSE IMAGE CONTROL PARENT SEED
 
-The first three are inherited descriptors: /dev/fuse, already mounted, the image file, and a socket on which
-`SlowDisk` asks; PARENT is the process that it must not outlive. One thread for each place in the longest queue reads
-/dev/fuse in its turn and sleeps by itself, so that no request waits for the sleep of another.
+The first three are inherited descriptors: /dev/fuse, already mounted, the image file, and a socket for the orders of
+`SlowDisk`; PARENT is a process that it must not outlive. One thread for each slot of the longest queue reads /dev/fuse
+in turn and sleeps by itself, so that no request waits for the sleep of another.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from deferfs.measure.slow_disk.model import Model, Service
 from deferfs.measure.slow_disk.presets import DEPTH_MAX, PRESETS, Preset
 
 THREADS: Final = DEPTH_MAX + 4
-"""A flush, and what the kernel asks of the file itself, find a reader even when the queue is full."""
+"""Enough to read a flush, and the kernel's queries about the file, even when the queue is full."""
 MESSAGE_BYTES_MAX: Final = 1 << 16
 _STACK_BYTES: Final = 256 << 10
 _AT_ONCE: Final = Service(0, 0, 0)
 
 
 class Order(msgspec.Struct):
-    """What `SlowDisk` sends: another preset, or nothing but the wish for the counters, with which each is answered."""
+    """An order from `SlowDisk`: change the preset, or (None) only return the counters."""
 
     number: int
     preset: Preset | None = None
 
 
 class Answer(msgspec.Struct):
-    """What it gets: the number of the order, and the counters."""
+    """The answer: the number of the order, and the counters."""
 
     number: int
     counters: Counters
@@ -85,19 +85,19 @@ class Server:
 
     def _serve(self) -> None:
         try:
-            buffer = memoryview(mmap.mmap(-1, wire.BUFFER_BYTES))  # pages that no request fills take no memory
+            buffer = memoryview(mmap.mmap(-1, wire.BUFFER_BYTES))  # unused pages take no memory
             while (arrival := self._arrival(buffer)) is not None:
                 self._handle(*arrival, buffer)
         except BaseException:
-            # a request without an answer would hang its caller: end the process, and it gets an error
+            # an unanswered request would block its caller: end the process, and the request fails
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
 
     def _arrival(self, buffer: memoryview) -> tuple[wire.Transfer | bytes | None, Service] | None:
-        """The next request, and when it is served; None when the filesystem is gone.
+        """The next request, and its times; None when the filesystem is gone.
 
-        One thread at a time: the model must meet requests in the order in which the kernel has sent them.
+        One thread at a time: the model needs requests in the order in which the kernel sent them.
         """
         with self._turn:
             length = self._next(buffer)
@@ -120,7 +120,7 @@ class Server:
             except OSError as error:
                 if error.errno == errno.ENODEV:
                     return None
-                if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):  # taken back while it was read
+                if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):  # withdrawn by the kernel
                     raise
 
     def _handle(self, request: wire.Transfer | bytes | None, service: Service, buffer: memoryview) -> None:
@@ -136,7 +136,7 @@ class Server:
             answer = [wire.refusal(request.unique, error.errno or errno.EIO)]
             with self._lock:
                 self._counters.errors += 1
-        # the data has been moved meanwhile: that is part of the time which the request takes
+        # the transfer of the data counts as part of the latency
         while (left := service.end - time.monotonic_ns()) > 0:
             time.sleep(left / 1e9)
         with self._lock:
@@ -163,7 +163,7 @@ class Server:
         try:
             os.writev(self._fuse, parts)
         except OSError as error:
-            # ENOENT: the caller has given up; ENODEV: the filesystem is gone, as the next read will tell
+            # ENOENT: the caller has been killed; ENODEV: the filesystem is gone, as the next read will report
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 raise
 
@@ -183,7 +183,7 @@ def main(words: list[str]) -> None:
     server = Server(fuse, image, seed)
     server.start()
     server.obey(socket.socket(fileno=control), watched)
-    os._exit(0)  # threads that sleep are not waited for
+    os._exit(0)  # without joining threads that sleep
 
 
 if __name__ == "__main__":

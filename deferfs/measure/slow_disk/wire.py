@@ -1,6 +1,7 @@
 """The FUSE protocol of a filesystem with one file, as bytes in and bytes out: <linux/fuse.h>, version 7.31.
 
-What the loop driver needs is INIT, LOOKUP, OPEN, READ, WRITE and FSYNC; the kernel adds a few around them. All others
+The loop driver needs INIT, LOOKUP, OPEN, READ, WRITE and FSYNC; the kernel adds a few around them. All others are
+answered with ENOSYS, after which the kernel no longer sends most of them.
 are answered with ENOSYS, after which the kernel sends most of them no more.
 """
 
@@ -15,7 +16,7 @@ FILE_NAME: Final = b"disk"
 REQUEST_BYTES_MAX: Final = 1 << 20
 """Data of one READ or WRITE. The kernel's limit is 256 pages (sysctl fs.fuse.max_pages_limit)."""
 BUFFER_BYTES: Final = REQUEST_BYTES_MAX + 4096
-"""What a buffer must hold for read(2) from /dev/fuse: the largest WRITE with its headers."""
+"""Minimum size of a buffer for read(2) from /dev/fuse: the largest WRITE with its headers."""
 
 _ROOT: Final = 1
 _FILE: Final = 2
@@ -77,11 +78,11 @@ Kind = Literal["read", "write", "flush"]
 
 
 class ProtocolError(Exception):
-    """The bytes are not a request; nothing can be answered."""
+    """The bytes are not a valid request and cannot be answered."""
 
 
 class Transfer(NamedTuple):
-    """A request for the disk. `data`: what a write writes; empty otherwise. It is valid as long as its buffer."""
+    """A request for the disk. `data`: the data of a write, else empty; valid as long as its buffer."""
 
     kind: Kind
     unique: int
@@ -109,9 +110,9 @@ def written(unique: int, length: int) -> bytes:
 
 
 class OneFile:
-    """The filesystem: a root directory, and `disk` in it with `size` bytes.
+    """The filesystem: a root directory that contains `disk`, of `size` bytes.
 
-    `depth`: how many READs and WRITEs the kernel may have sent and not had answered; FSYNC comes on top.
+    `depth`: maximum of unanswered READs and WRITEs; FSYNCs are not counted.
     """
 
     def __init__(self, size: int, depth: int) -> None:
@@ -119,8 +120,8 @@ class OneFile:
         self._depth = depth
 
     def receive(self, message: memoryview) -> Transfer | bytes | None:
-        """What one read(2) of /dev/fuse has given: a request for the disk, or the answer to any other; None when none
-        is expected. Raises `ProtocolError`."""
+        """Handle the result of one read(2) of /dev/fuse: a request for the disk, or the answer to any other; None when
+        no answer is expected. Raises `ProtocolError`."""
         if len(message) < IN_HEADER.size:
             raise ProtocolError(f"a request of {len(message)} bytes")
         length, opcode, unique, node, *_ = IN_HEADER.unpack_from(message)

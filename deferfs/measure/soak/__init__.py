@@ -1,1 +1,1 @@
-"""The soak: what its processes do, what is done to the mount meanwhile, and what is promised."""
+"""The soak: the work of its processes, the disturbances of the mount, and the checks of promises."""

@@ -1,4 +1,4 @@
-"""What an administrator and the kernel do to a filesystem in use, while the processes of the soak work."""
+"""Actions of an administrator and of the kernel on a filesystem in use, while the processes of the soak work."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from deferfs.measure.scenario import Ask
 from deferfs.measure.work.small_files import DROP_ALL
 
 REST_SECONDS: Final = 0.5
-"""How long it stays frozen, and inodegc rests."""
+"""How long the mount stays frozen, and inodegc stopped."""
 THROTTLED_INODES: Final = 32
-"""A limit on the backlog that the processes reach; the default one they do not."""
+"""A limit on the backlog that the processes exceed, unlike the default."""
 PACE: Final = 500
-"""Cleanup transactions a second: less than there are."""
+"""Cleanup transactions per second: fewer than needed."""
 
 
 class Mount:
-    """The mount that is soaked, and how to ask its daemon."""
+    """The mount under test, with access to its daemon."""
 
     def __init__(self, root: Path, ask: Ask) -> None:
         self.root, self._ask = root, ask
@@ -33,7 +33,7 @@ class Mount:
         return self._ask(self.root, Set(key=key, value=str(value)))
 
     def statistics(self) -> Statistics:
-        """What the daemon says about itself."""
+        """The daemon's statistics."""
         return statistics_of(self.root, self._ask)
 
 
@@ -64,7 +64,7 @@ def _change_pace(mount: Mount, turn: int) -> None:
 def _rest(mount: Mount, _turn: int) -> None:
     mount.set("gc", "stop")
     try:
-        time.sleep(REST_SECONDS)  # cleanups gather meanwhile
+        time.sleep(REST_SECONDS)  # cleanups accumulate meanwhile
     finally:
         mount.set("gc", "start")
 
@@ -86,11 +86,11 @@ DISTURBANCES: Final[tuple[tuple[int, Disturbance], ...]] = (
     (41, _freeze),
     (60, _switch_mode),
 )
-"""Every how many samples each is due: seldom together, so that all combinations come up."""
+"""Period of each, in samples: coprime, so that all combinations occur."""
 
 
 def disturb(mount: Mount, sample: int, scale: int) -> None:
-    """Whatever is due after so many samples; `scale`: how many times as often as in a long soak."""
+    """Apply the disturbances due at this sample; `scale`: how many times as often as in a long soak."""
     for every, disturbance in DISTURBANCES:
         turn, rest = divmod(sample, max(every // scale, 1))
         if not rest:
@@ -98,7 +98,7 @@ def disturb(mount: Mount, sample: int, scale: int) -> None:
 
 
 def calm(mount: Mount) -> None:
-    """As it was before."""
+    """Restore the initial settings."""
     mount.set("evict", "deferred")
     mount.set("throttle_inodes", THROTTLE_INODES)
     mount.set("gc_rate", 0)

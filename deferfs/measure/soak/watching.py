@@ -1,8 +1,7 @@
-"""A soak: everything at once for as long as one likes. Memory stays flat, the backlog bounded, statfs exact at the end.
+"""A soak: everything at once, for any length of time. Memory stays flat, the backlog bounded, statfs exact at the end.
 
-Processes do what `soak.work` names, in a memory budget and a log that are too small for it, and
-`soak.disturbances` tells what is done to the mount meanwhile. The daemon is looked at every second. In the end
-everything is deleted, and must be as if nothing had been.
+Processes run `soak.work` with a memory budget and a log that are too small for it, disturbed by `soak.disturbances`.
+The daemon is sampled every second. In the end everything is deleted, and the filesystem must be as before.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ from deferfs.reclaim.lockdep import CYCLE_TITLE, FS_RECLAIM
 from deferfs.units import format_size
 
 STANDING_FILES: Final = 24_000
-"""Files that stay, of all processes together: some 20 MiB of inodes and blocks."""
+"""Permanent files of all processes together: about 20 MiB of inodes and blocks."""
 STANDING_A_SECOND: Final = 100
-"""Of a short soak there are as many as can be made beside the rest."""
+"""Permanent files per second of a short soak, which has time to make only so many."""
 SHORT: Final = 0.85
-"""Memory is short when so much of the budget is used: at 0.9 reclaim begins."""
+"""Memory counts as short above this fraction of the budget: at 0.9 reclaim begins."""
 SAMPLE_SECONDS: Final = 1.0
 END_SECONDS_MAX: Final = 300.0
 GROWTH_MAX: Final = 1.05
-"""RSS of the last third against the second: flat means no more than this, what noise there is included."""
+"""RSS of the last third divided by that of the second: at most this is flat, as it includes noise."""
 GROWTH_MINUTES_MIN: Final = 3.0
-"""Below that caches are still filling, and the ratio says nothing."""
+"""In a shorter soak caches are still being filled, and the ratio is meaningless."""
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """The daemon at one moment: bytes of memory, share of the budget that is used, descriptors, in-core inodes, and the
+    """The daemon at one moment: bytes of memory, fraction of the budget in use, descriptors, in-core inodes, and the
     backlog (`oldest`: seconds)."""
 
     at: float
@@ -77,15 +76,15 @@ class Soak(msgspec.Struct, frozen=True):
 
 
 def find_cycles(mount: Mount) -> list[str]:
-    """Circles of waits that were possible. Those through reclaim are what inline mode is like: deferred, nothing is
-    waited for in there."""
+    """Possible cycles of waits. Cycles through reclaim are inherent in inline mode and ignored; deferred, nothing waits
+    in reclaim."""
     report = mount.set("lockdep", "report")
     found = [line for line in report.splitlines() if line.startswith(CYCLE_TITLE)]
     return [line for line in found if FS_RECLAIM not in line]
 
 
 def take_sample(mount: Mount, at: float) -> Sample:
-    """The daemon now."""
+    """Sample the daemon."""
     statistics = mount.statistics()
     process = Path("/proc") / str(statistics.pid)
     kilobytes = {
@@ -108,7 +107,7 @@ def take_sample(mount: Mount, at: float) -> Sample:
 
 
 def watch(mount: Mount, seconds: float, workers: Sequence[BaseProcess]) -> list[Sample]:
-    """Sample and disturb until the time is over; DeferfsError when a worker ends before."""
+    """Sample and disturb until the time is over. DeferfsError when a worker ends early."""
     samples: list[Sample] = []
     scale = max(1, round(180 / seconds))
     start = time.monotonic()
@@ -122,7 +121,7 @@ def watch(mount: Mount, seconds: float, workers: Sequence[BaseProcess]) -> list[
 
 
 def drain(mount: Mount) -> None:
-    """Until the kernel has forgotten everything and inodegc has cleaned it up."""
+    """Wait until the kernel has forgotten everything and inodegc has cleaned it up."""
     deadline = time.monotonic() + END_SECONDS_MAX
     calm(mount)
     root = mount.root
@@ -140,13 +139,13 @@ def drain(mount: Mount) -> None:
 
 
 def free_counts(root: Path) -> tuple[int, int, int]:
-    """Blocks, free blocks and free blocks for users, as statfs(2) tells them."""
+    """Blocks, free blocks and available blocks, from statfs(2)."""
     found = os.statvfs(root)
     return found.f_blocks, found.f_bfree, found.f_bavail
 
 
 def judge_growth(samples: Sequence[Sample], seconds: float) -> list[Verdict]:
-    """Memory and descriptors: the last third against the second."""
+    """Memory and descriptors: the last third compared with the second."""
     third = max(len(samples) // 3, 1)
     second, last = samples[third : 2 * third] or samples, samples[2 * third :] or samples
     verdicts = []
@@ -161,7 +160,7 @@ def judge_growth(samples: Sequence[Sample], seconds: float) -> list[Verdict]:
 
 
 def judge_backlog(samples: Sequence[Sample], limits: Throttle) -> Verdict:
-    """Within the limits of the throttle, and none too old."""
+    """The backlog must stay within the limits of the throttle, in age, too."""
     queued, size, oldest = (max(getattr(s, name) for s in samples) for name in ("queued", "pending_bytes", "oldest"))
     slack = limits.age_seconds + limits.deadline_seconds + SAMPLE_SECONDS
     return Verdict(
@@ -173,7 +172,7 @@ def judge_backlog(samples: Sequence[Sample], limits: Throttle) -> Verdict:
 
 
 def judge_shortage(samples: Sequence[Sample], seconds: float, end: Statistics) -> Verdict:
-    """A soak in plenty would say little."""
+    """Memory must have been short: otherwise a soak shows little."""
     short = sum(sample.used >= SHORT for sample in samples) / len(samples)
     waits = ", ".join(f"{end.waits[name].count} for {name}" for name in ("memory", "log", "thaw", "throttle"))
     return Verdict(
@@ -184,10 +183,10 @@ def judge_shortage(samples: Sequence[Sample], seconds: float, end: Statistics) -
 
 
 def judge_throttle(end: Statistics) -> Verdict:
-    """Deleters waited, and none does any more."""
+    """Deletes must have been throttled, and none may wait any more."""
     waits, throttle = end.waits["throttle"], end.throttle
     return Verdict(
-        "who deletes is held back",
+        "deletes are throttled",
         f"{waits.count} times, {waits.max_ns / 1e9:.2f} s at most (deadline {throttle.deadline_seconds:g} s,"
         f" reached {throttle.expired_total} times)",
         waits.count > 0 and not throttle.waiting,
@@ -197,7 +196,7 @@ def judge_throttle(end: Statistics) -> Verdict:
 def judge_end(
     before: tuple[int, int, int], after: tuple[int, int, int], end: Statistics, cycles: Sequence[str]
 ) -> list[Verdict]:
-    """As if nothing had been."""
+    """Everything must be as before the soak."""
     verdicts = [Verdict("statfs is exact", f"{before[1] - after[1]} blocks differ", before == after)]
     counts: dict[str, int | dict[str, int]] = {
         "orphans": end.space.orphans,

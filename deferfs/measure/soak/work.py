@@ -1,8 +1,7 @@
-"""What the processes of the soak do, all at once: each family of operations on files of its own, each ending with
-nothing left.
+"""The work of the processes of a soak, all at once: each family of operations on its own files, which it removes.
 
-A round is a few seconds at most, so that a soak of any length ends soon after it is told to. What one family does is
-checked where a lie would be cheap to see: contents, sizes, names.
+A round takes a few seconds at most, so that a soak of any length ends soon after it is told to. Results are checked
+where that is cheap: contents, sizes, names.
 """
 
 from __future__ import annotations
@@ -171,8 +170,8 @@ FAMILIES: Final[tuple[Callable[[Path, random.Random], None], ...]] = (
 
 
 def work_until(stopped: Callable[[], bool], home: Path, seed: int, standing: int) -> int:
-    """Rounds of families in a drawn order below `home`, made here and removed in the end, beside `standing` files that
-    are there all the time; how many rounds there were."""
+    """Run rounds of families in random order below `home`, which is made here and removed in the end, with `standing`
+    permanent files; returns the number of rounds."""
     draw = random.Random(seed)
     home.mkdir()
     make_standing(home, standing)

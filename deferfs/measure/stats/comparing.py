@@ -13,19 +13,19 @@ from deferfs.measure.stats.statistics import PAIRS_MIN, Middle, enough_samples, 
 
 RESAMPLINGS: Final = 100
 RESAMPLING_DRAWS: Final = 1000
-"""Draws of the bootstrap in one of them."""
+"""Draws of the bootstrap in one resampling."""
 VALUE: Final = "value"
 BUSY_PAIRS_MAX: Final = 0.5
-"""Of a comparison; when more pairs than that had company, what is left is no fair choice."""
+"""When a larger fraction of the pairs was disturbed by other programs, the rest is no fair sample."""
 
 
 def is_busy(one: Pass) -> bool:
-    """Whether others used the processors during the pass."""
+    """Whether other programs used the processors during the pass."""
     return one.foreign_cpu_fraction > FOREIGN_FRACTION
 
 
 def value_of(one: Pass, measure: Measure) -> float | None:
-    """The measure in one pass: ns, or what the counter counts; None where there are too few samples, or none."""
+    """The measure in one pass: ns, or the value of the counter; None when it has too few samples, or none."""
     if measure.statistic == VALUE:
         return one.seconds if measure.series == "seconds" else one.counters.get(measure.series)
     series = one.series.get(measure.series)
@@ -36,8 +36,8 @@ def value_of(one: Pass, measure: Measure) -> float | None:
 
 def held_against(sides: Sequence[Side]) -> list[tuple[Side, Side]]:
     """Which sides are compared, as (numerator, denominator): inline with deferred, other filesystems with deferred,
-    the floor with deferred and with inline. Where a role comes up several times, the first belongs to the first, and so
-    on; one floor serves all. Where deferfs is none of them, the others are held against the floor.
+    the floor with deferred and with inline. With several sides of a role, the first is compared with the first, and so
+    on; one floor serves all. Without deferfs, the others are compared with the floor.
     """
     by_role: dict[Role, list[Side]] = {"inline": [], "deferred": [], "floor": [], "kernel": []}
     for side in sides:
@@ -52,7 +52,7 @@ def held_against(sides: Sequence[Side]) -> list[tuple[Side, Side]]:
 
 
 def middle_for(measure: Measure) -> Middle:
-    """A maximum is one sample of a pass, so that one pass in ten could move the mean of its ratios anywhere."""
+    """The median for a maximum, which is one sample of a pass: one outlier in ten would dominate the mean of ratios."""
     return "median" if measure.statistic == "max" else "geometric mean"
 
 
@@ -69,7 +69,7 @@ def compare_all(measures: Sequence[Measure], sides: Sequence[Side], passes: Sequ
 
 
 def compare(measure: Measure, numerator: str, denominator: str, passes: Sequence[Pass]) -> Comparison:
-    """One measure of two sides, over the pairs in which both finished while no other program used the processors."""
+    """Compare one measure of two sides, over the pairs in which both finished undisturbed by other programs."""
     by_pair: dict[int, dict[str, Pass]] = {}
     for one in passes:
         if one.loop == measure.loop and one.side in (numerator, denominator):

@@ -1,7 +1,7 @@
-"""Two results held against each other: of two versions, or of two machines.
+"""Comparison of two results: of two versions, or of two machines.
 
-Their passes did not take turns, so that nothing is paired, and what changed between them may be the machine. Each is
-drawn again by itself for the interval.
+Their passes did not alternate, so they are not paired, and the difference may be due to the machine. For the interval
+each is resampled by itself.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Contrast(msgspec.Struct, frozen=True):
-    """All rows, and what a reader must know about the two."""
+    """All rows, and notes about the two that a reader must know."""
 
     rows: list[Row]
     notes: list[str]
 
 
 def contrast(before: Report, after: Report) -> Contrast:
-    """Everything that both have: the same scenario with the same parameters on the same disk."""
+    """Compare what both contain: the same scenario with the same parameters on the same disk."""
     rows = []
     for one in before.results:
         for other in after.results:

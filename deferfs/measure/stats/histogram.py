@@ -45,8 +45,8 @@ class Histogram(msgspec.Struct, frozen=True):
     def percentile(self, percent: float) -> int:
         """The latency in ns that `percent` of the samples do not exceed; 0 when there are none.
 
-        As HdrHistogram does, the answer is the upper end of the bin that holds the sample of that
-        rank, and never more than the exact maximum.
+        As in HdrHistogram, this is the upper end of the bin that contains the sample of that rank, but never more than
+        the exact maximum.
         """
         if not self.count:
             return 0
@@ -61,7 +61,7 @@ class Histogram(msgspec.Struct, frozen=True):
     def exceedance(self) -> list[tuple[int, float]]:
         """Points (latency ns, fraction of samples that take longer), for a distribution plot.
 
-        The last point has the smallest fraction that can be told, one sample, at the exact maximum.
+        The last point has the smallest possible fraction, one sample, at the exact maximum.
         """
         points: list[tuple[int, float]] = []
         left = self.count

@@ -1,13 +1,13 @@
-"""Ratios pair by pair, their middle with a 95 % interval, and the verdict that they allow.
+"""Ratios pair by pair, their middle with a 95 % interval, and the resulting verdict.
 
-Two passes that follow each other share the state of the machine, so their ratio says more than either number. A
-summary keeps every pair. The middle of ratios is their geometric mean, because ratios multiply; that of ratios of
-maxima is their median, because one maximum is one sample.
+Two consecutive passes share the state of the machine, so their ratio says more than either number. A summary keeps
+every pair. The middle of ratios is their geometric mean, because ratios multiply; that of ratios of maxima is their
+median, because one maximum is one sample.
 
-The interval is that of the bootstrap over pairs: the pairs are drawn again, with replacement, `DRAWS` times, from a
-seed. As few pairs make the percentile interval too narrow, its percentiles are those that make it as wide as
-Student's t would (the expanded percentile interval: T. Hesterberg, What Teachers Should Know About the Bootstrap,
-The American Statistician 69(4), 2015).
+The interval is that of the bootstrap over pairs: the pairs are resampled with replacement, `DRAWS` times, from a seed.
+As few pairs make the percentile interval too narrow, its percentiles are those that make it as wide as Student's t
+would (the expanded percentile interval: T. Hesterberg, What Teachers Should Know About the Bootstrap, The American
+Statistician 69(4), 2015).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Final, Literal
 import msgspec
 
 CLEAR: Final = 1.05
-"""A ratio nearer to 1 than this is no difference, however sure it is."""
+"""A ratio nearer to 1 than this counts as no difference, however narrow its interval."""
 PAIRS_MIN: Final = 6
-"""Pairs that a verdict needs: that many on the same side by chance are 2 of 2^6, less than 5 %."""
+"""Pairs that a verdict needs: six on the same side by chance have a probability of 2 in 2^6, less than 5 %."""
 BEYOND_MIN: Final = 10
-"""A percentile is told where at least so many samples lie beyond it: p50 of 20 samples, p99 of 1,000."""
+"""A percentile is reported when at least so many samples lie beyond it: p50 of 20 samples, p99 of 1,000."""
 DRAWS: Final = 2000
 CONFIDENCE: Final = 0.95
 SEED: Final = 20_260
@@ -47,14 +47,14 @@ class RatioSummary(msgspec.Struct, frozen=True):
 
 
 def ratio(numerator: float, denominator: float) -> float:
-    """`numerator / denominator`, where nothing compared with nothing is 1 and something with nothing infinite."""
+    """`numerator / denominator`, where 0 / 0 is 1 and anything else / 0 is infinite."""
     if denominator:
         return numerator / denominator
     return math.inf if numerator else 1.0
 
 
 def enough_samples(count: int, percent: float) -> bool:
-    """Whether `count` samples tell a percentile. A maximum is what it is, from the first sample on."""
+    """Whether `count` samples suffice for a percentile. One sample suffices for a maximum."""
     if percent >= 100:
         return count > 0
     beyond = min(percent, 100 - percent) / 100 * count
@@ -71,7 +71,7 @@ def summarize_ratios(
 ) -> RatioSummary | None:
     """Pair `numerators` with `denominators` by position; None when there is no pair.
 
-    Pairs that cannot be told (one of the two is 0 and the other is not) are left out.
+    Pairs without a finite positive ratio (exactly one of the two is 0) are left out.
     """
     pairs = [ratio(top, bottom) for top, bottom in zip(numerators, denominators, strict=True)]
     known = [value for value in pairs if math.isfinite(value) and value > 0]
@@ -86,9 +86,9 @@ def summarize_ratios(
 def summarize_unpaired(
     numerators: Sequence[float], denominators: Sequence[float], *, seed: int = SEED, draws: int = DRAWS
 ) -> RatioSummary | None:
-    """The ratio of the geometric means of two runs that did not take turns: each is drawn again by itself.
+    """The ratio of the geometric means of two runs that did not alternate: each is resampled by itself.
 
-    `pairs` is empty: there are none. None when one of the two has no positive value.
+    `pairs` is empty. None when one of the two has no positive value.
     """
     above = [math.log(value) for value in numerators if value > 0]
     below = [math.log(value) for value in denominators if value > 0]
@@ -109,7 +109,7 @@ def bootstrap_interval(
     seed: int = SEED,
     draws: int = DRAWS,
 ) -> tuple[float, float]:
-    """The 95 % interval of `middle` of `values`; the value itself when there is one."""
+    """The 95 % interval of `middle` of `values`; the value itself when there is only one."""
     if len(values) == 1:
         return values[0], values[0]
     chance = random.Random(seed)
@@ -125,8 +125,8 @@ def _percentiles_of(drawn: Sequence[float], count: int) -> tuple[float, float]:
 
 
 def student_t(freedom: int) -> float:
-    """The quantile of Student's t for the 95 % interval, by the expansion of Cornish and Fisher; below 4 degrees of
-    freedom, where that is too small, one so large that the interval has all draws in it.
+    """The quantile of Student's t for the 95 % interval, by the Cornish-Fisher expansion; below 4 degrees of freedom,
+    where that is too small, so large that the interval contains all draws.
     """
     if freedom < 4:
         return 4.0

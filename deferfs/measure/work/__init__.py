@@ -1,1 +1,1 @@
-"""What the processes of a scenario do, each operation timed: loads, probes, trees of files."""
+"""The work of the processes of a scenario, with every operation timed: loads, probes, trees of files."""

@@ -20,15 +20,15 @@ MIB: Final = 1 << 20
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """`inodes` files, each one in `scattered_every` of `extents` extents, the others of one. The limit is what the
-    process uses after its walk, and `headroom_bytes`. It touches `total_bytes` in chunks of `chunk_bytes` and keeps the
-    last `held_bytes` of them, so that held - headroom has to be reclaimed. `seconds_max`: a pass ends then, and the
-    wait that it is in counts as long as it has lasted.
+    """`inodes` files, one in `scattered_every` with `extents` extents, the others with one. The limit is the memory of
+    the process after its walk plus `headroom_bytes`. It touches `total_bytes` in chunks of `chunk_bytes` and keeps the
+    last `held_bytes` of them, so that held - headroom has to be reclaimed. `seconds_max`: time limit of a pass; the
+    current wait then counts with its length so far.
 
-    The defaults: more than four extents do not fit into an inode of ext4, so that 2,000 of the 6,000 evicts have a
-    block to read, which takes seconds at 1 ms each; a walk of 6,000 files takes less than a second. With far fewer
-    files reclaim has unreferenced all of them before the first RCU grace period has given memory back, and the process
-    is OOM-killed on every filesystem whose evict does not wait.
+    The defaults: more than four extents do not fit into an inode of ext4, so that 2,000 of the 6,000 evicts have to
+    read a block, which takes seconds at 1 ms each; a walk of 6,000 files takes less than a second. With far fewer files
+    reclaim has unreferenced all of them before the first RCU grace period has freed memory, and the process is
+    OOM-killed on every filesystem whose evict does not wait.
     """
 
     inodes: int = 6000
@@ -43,12 +43,12 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct):
-    """The answer; what was measured is in the shared samples."""
+    """The answer; the measurements are in the shared samples."""
 
 
 class Allocation:
     """The job. `root` is the filesystem, `merged` the overlay of it. `makes_files`: on tmpfs an inode is charged to the
-    cgroup that makes it, so this process makes the files, empty ones.
+    cgroup that creates it, so this process creates the files, empty ones.
     """
 
     name = "allocation"
@@ -63,7 +63,8 @@ class Allocation:
         self._samples = samples
 
     def prepare(self) -> None:
-        """Walk: the dentries and inodes are charged to this process's cgroup, and the overlay's hold those below."""
+        """Walk: the dentries and inodes are charged to this process's cgroup, and those of the overlay hold the lower
+        ones."""
         if self._makes_files:
             make_scattered(self._root, self._wanted.inodes, 0)
         elif self._wanted.variant == "linked":
@@ -90,15 +91,15 @@ class Allocation:
 
 
 def owe_by_unlinking(root: Path, inodes: int) -> None:
-    """Delete all names; what is left to do is due when the last references go."""
+    """Delete all names, so that cleanup is due with the last references."""
     for path in scattered_paths(str(root), inodes):
         os.unlink(path)
     sync_filesystem(root)
 
 
 def owe_by_using(root: Path, inodes: int) -> None:
-    """Leave each file with what evict has to see to though the file stays: space preallocated past its end, by two
-    openings that append (XFS gives it back at the first close alone), and an access time in memory.
+    """Give each file state that evict has to handle although the file stays: space preallocated past EOF, by two opens
+    that append (XFS frees it at a single close), and an access time in memory.
     """
     paths = list(scattered_paths(str(root), inodes))
     for _ in range(2):

@@ -1,8 +1,8 @@
 """Does an entry cost the same in a directory of a million as in one of a thousand?
 
-One directory grows to its full size. At even steps of its growth a fresh directory of 1,000
-entries is made beside it, and that is compared with the next 1,000 entries of the large one: two
-times taken right after each other, on a machine and a filesystem in the same state.
+One directory grows to its full size. At regular steps of its growth a new directory of 1,000 entries is made beside it,
+and compared with the next 1,000 entries of the large one: two consecutive times, on a machine and a filesystem in the
+same state.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Loads: one operation again and again, by a process of its own, every latency recorded.
+"""Loads: one repeated operation in a process of its own, with every latency recorded.
 
-A closed load begins an operation when the one before has ended. An open load has a pace that is fixed beforehand:
-operation k is due at `start + k * interval`, and its latency counts from then, so that one long stall is not hidden
-behind a single sample (coordinated omission): the operations that became due meanwhile were kept waiting too. A
-process that the scheduler merely woke late was not kept waiting by the filesystem, so its schedule moves on by that
-much.
+A closed load begins an operation when the one before has ended. An open load has a fixed pace: operation k is due at
+`start + k * interval`, and its latency counts from then, so that one long stall is not hidden behind a single sample
+(coordinated omission): the operations that became due meanwhile had to wait, too. When only the scheduler woke the
+process late, the filesystem is not to blame, and the schedule is shifted by that much.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from deferfs.measure.stats.histogram import fold
 from deferfs.measure.work.processes import StopFlag
 
 Operation = Callable[[int], object]
-"""Carries out operation number k, from 0 on. Raises OSError."""
+"""Performs operation number k, from 0 on. Raises OSError."""
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What one process saw, by name of its operations."""
+    """The latencies recorded by one process, by name of its operations."""
 
     series: dict[str, Series]
 
@@ -50,7 +49,7 @@ class Load:
         self._first = first
 
     def prepare(self) -> None:
-        """Everything that must not be measured."""
+        """Setup that must not be measured."""
         self._first()
 
     def measure(self, stop: StopFlag) -> Measured:
@@ -95,5 +94,5 @@ class Load:
             due += interval
         if self._count is not None:
             return Series(fold(latencies), self._count, failed)
-        missed = max(0, (end - due) // interval + 1)  # what became due while the last one was under way
+        missed = max(0, (end - due) // interval + 1)  # became due during the last operation
         return Series(fold(latencies), number + missed, failed)

@@ -1,12 +1,11 @@
 """Foreground probes: one operation each, at a fixed pace, every latency recorded.
 
-The pace is fixed beforehand (an open loop): operation k is due at `start + k * interval`. A probe
-that waited in operation k for so long that k+1 and k+2 became due issues them at once and counts
-their time from the moment they were *due*, so that one long stall is not hidden behind a single
-sample (coordinated omission). When the probe was merely woken late, nobody was kept waiting by the
-filesystem: the schedule moves on by that much.
+The pace is fixed (an open loop): operation k is due at `start + k * interval`. A probe that waited in operation k for
+so long that k+1 and k+2 became due issues them at once and counts their time from the moment they were *due*, so that
+one long stall is not hidden behind a single sample (coordinated omission). When only the scheduler woke the probe late,
+the filesystem is not to blame, and the schedule is shifted by that much.
 
-- `response`: from when the operation was due; what somebody with a schedule sees.
+- `response`: from when the operation was due; what a client with a schedule experiences.
 - `service`: the call alone.
 """
 
@@ -28,19 +27,17 @@ from deferfs.measure.work.tree import tree_path
 
 WRITE_BYTES: Final = 4096
 WRITE_FILE_BLOCKS: Final = 1024
-"""The write probe goes round a file of 4 MiB, which exists before the measuring starts."""
+"""The write probe cycles through a file of 4 MiB, which exists before the measurement."""
 PREPARED_BLOCKS: Final = 64
-"""A write to FUSE cannot wait for write-back in its own memory cgroup (GFP_NOFS): with all of the file's pages under
-write-back, the writer would be killed for want of memory."""
+"""A write to FUSE cannot wait for writeback in its own memory cgroup (GFP_NOFS): with all pages of the file under
+writeback, the writer would be OOM-killed."""
 MEMORY_BYTES: Final = 256 * 1024
 MEMORY_HELD: Final = 16
-"""Chunks of fresh memory that the memory probe holds before it lets the oldest go: 4 MiB."""
+"""Chunks of fresh memory that the memory probe keeps before it frees the oldest: 4 MiB."""
 
 
 class ProbeResult(msgspec.Struct, frozen=True):
-    """What one probe saw. `due`: operations that the pace asked for; `failed`: those that ended in
-    an error.
-    """
+    """The results of one probe. `due`: operations that the pace asked for; `failed`: those that ended in an error."""
 
     interval_ns: int
     due: int
@@ -51,13 +48,13 @@ class ProbeResult(msgspec.Struct, frozen=True):
 
 
 class Operation(Protocol):
-    """A probe's operation: `ready` is not measured, `step` is."""
+    """The operation of a probe: `ready` is not measured, `step` is."""
 
     name: str
     interval_ns: int
 
     def prepare(self) -> None:
-        """Make what the operation needs; once, before the start."""
+        """Create the files that the operation needs; called once, before the start."""
 
     def ready(self) -> None:
         """What must precede each step without being measured."""
@@ -104,14 +101,14 @@ class StatOperation:
         self._path = ""
 
     def prepare(self) -> None:
-        """Nothing to make: the tree exists."""
+        """No-op: the tree exists."""
 
     def ready(self) -> None:
         """Choose the next file."""
         self._path = tree_path(self._root, self._random.randrange(self._files))
 
     def step(self) -> None:
-        """The stat."""
+        """stat(2) of the file."""
         os.stat(self._path)
 
 
@@ -150,7 +147,7 @@ class WriteOperation(_BlockFile):
         super().__init__(f"{root}/probe-write")
 
     def ready(self) -> None:
-        """Nothing before a write."""
+        """No-op."""
 
     def step(self) -> None:
         """pwrite(2) of one block."""
@@ -169,7 +166,7 @@ class FsyncOperation(_BlockFile):
         super().__init__(f"{root}/probe-fsync")
 
     def ready(self) -> None:
-        """Give fsync something to do."""
+        """Overwrite 4 KiB, to be synced."""
         self._write()
 
     def step(self) -> None:
@@ -189,10 +186,10 @@ class MemoryOperation:
         self._held: list[mmap.mmap] = []
 
     def prepare(self) -> None:
-        """Nothing: every chunk is fresh."""
+        """No-op: every chunk is fresh."""
 
     def ready(self) -> None:
-        """Let the oldest chunk go, so that what the probe holds stays the same."""
+        """Free the oldest chunk, so that the probe's memory stays constant."""
         if len(self._held) >= MEMORY_HELD:
             self._held.pop(0).close()
 
@@ -212,9 +209,7 @@ class Probe:
         self._operation = operation
 
     def prepare(self) -> None:
-        """Make what the operation needs and go through it once, so that nothing is done for the
-        first time.
-        """
+        """Prepare the operation and run it once, so that nothing is done for the first time in the measurement."""
         self._operation.prepare()
         self._operation.ready()
         self._operation.step()
@@ -247,7 +242,7 @@ class Probe:
             due += interval
         return ProbeResult(
             interval_ns=interval,
-            due=len(service) + max(0, (end - due) // interval + 1),  # as the last one was under way
+            due=len(service) + max(0, (end - due) // interval + 1),  # some became due during the last one
             done=len(service) - failed,
             failed=failed,
             response=fold(response),

@@ -1,12 +1,11 @@
 """Worker processes: forked, put into a cgroup before they allocate, started together.
 
-Fork rather than a fresh interpreter: under a small memory limit six interpreters would fill the
-cgroup by themselves, while a forked child is charged only for the pages that it changes.
+Fork rather than a fresh interpreter: under a small memory limit six interpreters would fill the cgroup by themselves,
+while a forked child is charged only for the pages that it changes.
 
-The conversation with a worker: the parent says `join` once the child is where it belongs; the
-child prepares and answers `ready`; the parent says `go`; the child measures and answers with its
-result. A stop flag in shared memory ends what has no end of its own. A child dies with its parent,
-whatever happens to the parent.
+The protocol: the parent sends `join` once the child is in its cgroup; the child prepares and answers `ready`; the
+parent sends `go`; the child measures and answers with its result. A stop flag in shared memory ends jobs without an end
+of their own. A child is killed when its parent ends, for whatever reason (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from deferfs.errors import DeferfsError
 
 PR_SET_PDEATHSIG: Final = 1
 PREPARE_SECONDS_MAX: Final = 300.0
-"""Longest preparation: walking the whole tree under a tight limit on a slow filesystem."""
+"""Timeout of a preparation: the longest walks the whole tree under a tight memory limit on a slow filesystem."""
 
 
 class StopFlag:
-    """One byte of memory shared by all processes forked after its making."""
+    """One byte of memory shared by all processes forked after its creation."""
 
     def __init__(self) -> None:
         self._page = mmap.mmap(-1, mmap.PAGESIZE)
 
     def raise_(self) -> None:
-        """Ask everybody to stop."""
+        """Ask all workers to stop."""
         self._page[0] = 1
 
     def __bool__(self) -> bool:
@@ -48,10 +47,10 @@ class Job(Protocol):
     name: str
 
     def prepare(self) -> None:
-        """Everything that must not be measured."""
+        """Do everything that must not be measured."""
 
     def measure(self, stop: StopFlag) -> msgspec.Struct:
-        """The measured part; returns what the parent gets."""
+        """Run the measured part; returns the result sent to the parent."""
 
 
 class WorkerError(DeferfsError):
@@ -59,9 +58,7 @@ class WorkerError(DeferfsError):
 
 
 class Worker:
-    """A forked process that runs one `Job`. Make it, `join`, `wait_ready`, `go`, `result`; then
-    `close`.
-    """
+    """A forked process that runs one `Job`. Call `join`, `wait_ready`, `go`, `result`, in this order; then `close`."""
 
     def __init__(self, job: Job, stop: StopFlag) -> None:
         self.name = job.name
@@ -90,15 +87,15 @@ class Worker:
         self._order(b"g")
 
     def has_answer(self, seconds_max: float) -> bool:
-        """Whether there is an answer (or the end of the process) to read, waited for at most so long."""
+        """Wait at most `seconds_max` for an answer, or the end of the process; False on timeout."""
         return bool(select.select([self._answers], [], [], seconds_max)[0])
 
     def result(self, seconds_max: float) -> Any:
-        """Wait for the result, as the plain objects that JSON gives. Raises `WorkerError`."""
+        """Wait for the result, as decoded JSON. WorkerError when the process fails, ends or times out."""
         return self._answer(seconds_max)
 
     def alive(self) -> bool:
-        """Whether the process still runs."""
+        """Whether the process has not exited. Reaps it when it has."""
         if not self._reaped:
             self._reaped = os.waitpid(self.pid, os.WNOHANG)[0] != 0
         return not self._reaped

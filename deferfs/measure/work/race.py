@@ -1,4 +1,4 @@
-"""Several loads at once, inside a memory cgroup or not: started together, watched, and collected."""
+"""Several loads at once, optionally inside a memory cgroup: started together, watched, and collected."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from deferfs.measure.work.processes import Job, StopFlag, Worker, WorkerError
 
 WATCH_SECONDS: Final = 0.25
 STOP_SECONDS_MAX: Final = 300.0
-"""A load that is asked to stop ends after the operation that it is in."""
+"""A load that is told to stop ends after its current operation."""
 
 
 class Raced(msgspec.Struct, frozen=True):
-    """What the loads saw. `seconds`: from the start until the last of the main loads had ended."""
+    """The results of the loads. `seconds`: from the start to the end of the last main load."""
 
     outcome: Outcome
     seconds: float
@@ -28,7 +28,7 @@ class Raced(msgspec.Struct, frozen=True):
 
 
 class Loads:
-    """Loads that are ready to start. `main` end by themselves; those `beside` them are stopped then."""
+    """Loads that are ready to start. `main` end by themselves; then those `beside` them are stopped."""
 
     def __init__(self, main: Sequence[Worker], beside: Sequence[Worker], stop: StopFlag, cgroup: MemoryCgroup | None):
         self._main = main
@@ -75,7 +75,7 @@ class Loads:
 def ready(
     main: Sequence[Job], beside: Sequence[Job], own: Callable[[int], None], cgroup: MemoryCgroup | None = None
 ) -> Iterator[Loads]:
-    """The processes of the loads, each of which answers with a `Measured`; prepared, in `cgroup`. They are gone after
+    """The processes of the loads, each of which answers with a `Measured`; prepared, in `cgroup`. They have ended after
     the block.
     """
     stop = StopFlag()
@@ -88,7 +88,7 @@ def ready(
             own(worker.pid)
             if cgroup is not None:
                 cgroup.add(worker.pid)
-        for worker in workers:  # one after the other: what the first has cached is there for the second
+        for worker in workers:  # sequentially: later ones find what the first has cached
             worker.join()
             worker.wait_ready()
         yield Loads(workers[: len(main)], workers[len(main) :], stop, cgroup)

@@ -1,4 +1,4 @@
-"""Files of many extents: a block, a hole, a block. They are what is expensive to evict."""
+"""Files of many extents: a block, a hole, a block. These are expensive to evict."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 BLOCK: Final = bytes(4096)
-"""Zeros: no filesystem here looks into them, and a copy of the image stays small."""
+"""Zeros: no filesystem here treats them specially, and a copy of the image stays small."""
 STRIDE_BYTES: Final = 2 * len(BLOCK)
 PER_DIRECTORY: Final = 100
 
@@ -37,5 +37,5 @@ def make_file(path: str, extents: int) -> None:
 
 
 def data_bytes(files: int, extents: int) -> int:
-    """What their blocks take."""
+    """Bytes of data in `files` files of `extents` extents each."""
     return files * extents * len(BLOCK)

@@ -1,4 +1,4 @@
-"""Latencies in memory that processes share: what a process measured survives it, the wait in which it died too."""
+"""Latencies in shared memory: they survive the process that measured them, including the wait in which it died."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _WORD_BYTES: Final = 8
 
 
 class SharedSamples:
-    """Up to `capacity` latencies in ns, written by one process that was forked after the making, read by others.
+    """Up to `capacity` latencies in ns, written by one process forked after construction, read by others.
 
-    Before each operation the writer notes its start (`begin`), after it the latency (`end`). What was begun and not
-    ended is the wait that the writer is in, or died in.
+    The writer records the start of each operation (`begin`), and afterwards its latency (`end`). An operation begun and
+    not ended is the wait that the writer is in, or died in.
     """
 
     def __init__(self, capacity: int) -> None:
         self._words = memoryview(mmap.mmap(-1, (_HEAD + capacity) * _WORD_BYTES)).cast("q")
 
     def touch(self) -> None:
-        """Make every page present, so that the writer is not charged for one in the middle of an operation."""
+        """Fault in every page, so that the writer is not charged for one during an operation."""
         for at in range(_HEAD, len(self._words), mmap.PAGESIZE // _WORD_BYTES):
             self._words[at] = 0
         self._words[len(self._words) - 1] = 0
@@ -33,7 +33,7 @@ class SharedSamples:
         self._words[_SINCE] = now
 
     def end(self, latency: int) -> None:
-        """The operation took `latency` ns, for which the writer may count from another moment than its start."""
+        """The operation took `latency` ns, possibly counted from another moment than its start."""
         count = self._words[_COUNT]
         self._words[_HEAD + count] = latency
         self._words[_SINCE] = 0
@@ -41,7 +41,7 @@ class SharedSamples:
 
     @property
     def count(self) -> int:
-        """How many operations have ended."""
+        """Number of completed operations."""
         return self._words[_COUNT]
 
     def ended(self) -> list[int]:
@@ -49,6 +49,6 @@ class SharedSamples:
         return self._words[_HEAD : _HEAD + self.count].tolist()
 
     def waiting(self, now: int | None = None) -> int:
-        """How long the operation that has not ended has taken, in ns; 0 when there is none."""
+        """Duration so far of the operation in progress, in ns; 0 when there is none."""
         since = self._words[_SINCE]
         return (time.monotonic_ns() if now is None else now) - since if since else 0

@@ -1,8 +1,7 @@
-"""The rows of the comparison: what people do to many small files, one kind of operation each.
+"""The rows of the comparison: common operations on many small files, one kind each.
 
-Every row works on the state that the rows before it left. Before each row everything written so
-far is synced; before a row that reads, the kernel's caches are dropped, so that the filesystem
-itself has to answer.
+Every row works on the state left by the rows before it. Before each row everything is synced; before a row that reads,
+the kernel's caches are dropped, so that the filesystem itself has to answer.
 """
 
 from __future__ import annotations
@@ -30,9 +29,7 @@ DROP_NAMES, DROP_ALL = "2", "3"
 
 
 class Row(msgspec.Struct, frozen=True):
-    """`work` does the operation `count` times; `drop` says what the kernel must have forgotten
-    before.
-    """
+    """`work` does the operation `count` times; `drop` says which caches of the kernel are dropped before."""
 
     name: str
     work: Callable[[Path, int], object]

@@ -1,7 +1,6 @@
 """The big tree of cold files: more of them than a memory cgroup can hold dentries for.
 
-File `index` has a path that follows from its number, so that no process has to remember or list
-anything.
+The path of file `index` follows from its number, so that no process has to remember or list anything.
 """
 
 from __future__ import annotations
@@ -35,9 +34,7 @@ def make_tree(root: Path, files: int) -> None:
 
 
 def walk_tree(root: str) -> int:
-    """List every directory of the tree, which brings its entries into the kernel; returns how many
-    there are.
-    """
+    """List every directory of the tree, which brings its entries into the kernel's cache; returns their number."""
     entries = 0
     with os.scandir(f"{root}/tree") as directories:
         for directory in directories:

@@ -1,9 +1,9 @@
-"""Fragmented files that the workload finds ready to delete.
+"""Fragmented files for the workload to delete.
 
-Writing a fragmented file costs far more than cleaning it up. If the workload deleted only what it has just written,
-its own writing would hide the cleanup; so it also deletes files that were there before, as people do. They are
-written with holes, so that no filesystem can join the blocks of one file into one extent. The blocks are zeros: a
-copy of the image then need not copy them.
+Writing a fragmented file costs far more than cleaning it up. If the workload deleted only files it has just written,
+its own writes would hide the cleanup; so it also deletes older files, which is realistic. They are written with holes,
+so that no filesystem can merge the blocks of one file into one extent. The blocks are zeros, which a copy of the image
+need not copy.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""How much memory does the daemon need while every one of very many files is looked at?
+"""How much memory does the daemon need while very many files are walked?
 
-The kernel keeps what it has seen for as long as it has memory to spare, and every inode it keeps
-is one that the daemon must be able to answer for. So the walk is done in a memory cgroup, as a
-container would do it, and without.
+The kernel keeps inodes as long as it has spare memory, and the daemon must keep an in-core inode for each of them. So
+the walk is done in a memory cgroup, as in a container, and without.
 """
 
 from __future__ import annotations
@@ -24,11 +23,9 @@ WALKER_LIMIT_BYTES: Final = 64 << 20
 
 
 class Walk(msgspec.Struct, frozen=True):
-    """Resident bytes of the daemon: `start` after mounting, `peak` during the walk, `end` after
-    it.
+    """Resident bytes of the daemon: `start` after mounting, `peak` during the walk, `end` after it.
 
-    `budget` is the memory budget of the mount; `beyond` what the peak has on top of start and
-    budget.
+    `budget` is the memory budget of the mount; `beyond` the excess of the peak over start and budget.
     """
 
     files: int
@@ -53,10 +50,10 @@ class _Walker:
         self._root = str(root)
 
     def prepare(self) -> None:
-        """Nothing."""
+        """No-op."""
 
     def measure(self, stop: StopFlag) -> _Counted:
-        """The walk. Entries are taken one by one: a list of a million names would not fit into the cgroup."""
+        """Walk. Entries are read one by one: a list of a million names would not fit into the cgroup."""
         files = 0
         directories = [self._root]
         while directories:
@@ -71,7 +68,7 @@ class _Walker:
 
 
 def measure_walk(root: Path, daemon_pid: int, budget: int, *, limited: bool) -> Walk:
-    """Walk everything below `root`, which nothing has looked at since it was mounted."""
+    """Walk everything below `root`, of which nothing has been accessed since the mount."""
     start = process_memory_bytes(daemon_pid, "VmRSS")
     with contextlib.ExitStack() as stack:
         worker = Worker(_Walker(root), StopFlag())

@@ -43,9 +43,7 @@ KINDS: Final = ("open", "create", "write", "fsync", "close", "stat", "reopen", "
 
 
 class WorkloadResult(msgspec.Struct, frozen=True):
-    """What the workload did: `kinds` has the latency of each kind of operation, `close` of deleted
-    files included.
-    """
+    """The results of the workload: `kinds` has the latencies of each kind of operation."""
 
     rounds: int
     operations: int
@@ -54,9 +52,9 @@ class WorkloadResult(msgspec.Struct, frozen=True):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """How much to do: `rounds`, or when that is 0 as many as fit into `seconds`.
+    """The amount of work: `rounds`, or when that is 0 as many as fit into `seconds`.
 
-    There are `victims` files to delete; the workload ends when it has deleted them all.
+    The workload also ends when it has deleted all `victims`.
     """
 
     rounds: int
@@ -65,7 +63,7 @@ class Work(msgspec.Struct, frozen=True):
     victims: int
     seed: int
     second_names: bool = False
-    """Each file that is made gets a second name at once, untimed, so that its deletion leaves nothing to clean up."""
+    """Each new file gets a second name at once, untimed, so that its deletion leaves nothing to clean up."""
 
 
 class Churn:

@@ -1,1 +1,1 @@
-"""The control socket and what is asked over it: statistics, settings, and why an inode is not freed."""
+"""The control socket and its requests: statistics, settings, and why an inode has not been freed."""

@@ -1,4 +1,4 @@
-"""The command line's end of the control socket."""
+"""The client side of the control socket, used by the command line."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from deferfs.mount.host import mountinfo
 
 _UCRED: Final = struct.Struct("3i")
 ANSWER_SECONDS_MAX: Final = 600.0
-"""A sync of a large, slow image may take minutes; a daemon that is stuck should not hold the shell for ever."""
+"""A sync of a large, slow image may take minutes, but a stuck daemon must not block the shell for ever."""
 
 
 IDENTITY_SECONDS_MAX: Final = 3.0
-"""A daemon that is stopped must not hang a question about another image."""
+"""A stopped daemon must not delay a query about another image for longer."""
 
 
 class NoDaemonError(ControlError):
-    """Nobody listens on the control socket."""
+    """No process listens on the control socket."""
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """The daemon behind a mount: `pid` as the kernel knows it (SO_PEERCRED)."""
+    """The daemon behind a mount: `pid` from SO_PEERCRED."""
 
     mount: mountinfo.Mount
     pid: int
 
 
 def find_mount(path: str) -> mountinfo.Mount:
-    """The deferfs mount that `path` is in (or is the image of); ControlError when there is none."""
+    """The deferfs mount that contains `path`, or whose image it is. ControlError when there is none."""
     mount = mountinfo.find_deferfs(path) or find_image(path)
     if mount is None:
         hidden = mountinfo.hidden_deferfs(path)
@@ -70,8 +70,8 @@ def ask_untyped(mount: mountinfo.Mount, request: Query[Any]) -> Any:
 
 
 def ask_within(mount: mountinfo.Mount, request: Query[Answer], seconds: float, *, pid: int | None = None) -> Answer:
-    """As `ask`, of a daemon that may not answer for so long, and that is the process `pid`: the device number of a
-    mount that has gone may be another's."""
+    """As `ask`, with a timeout in seconds, and only if the daemon is process `pid`: the device number of an unmounted
+    filesystem may have been reused."""
     with _connect(mount) as client:
         if pid is not None and _peer(client)[0] != pid:
             raise NoDaemonError(f"{mount.mountpoint}: its daemon has ended")
@@ -91,18 +91,18 @@ def _converse(client: socket.socket, mount: mountinfo.Mount, request: Query[Any]
 
 
 def statistics(mount: mountinfo.Mount) -> Statistics:
-    """What the daemon of `mount` says about itself. ControlError also when it speaks another version of that."""
+    """Statistics from the daemon of `mount`. ControlError also when it speaks another version of the format."""
     return ask(mount, GetStatistics())
 
 
 def find_daemon(mount: mountinfo.Mount) -> Daemon:
-    """Who serves `mount`. NoDaemonError when nobody answers."""
+    """The daemon that serves `mount`. NoDaemonError when no process listens."""
     with _connect(mount) as client:
         return Daemon(mount, _peer(client)[0])
 
 
 def has_died(mount: mountinfo.Mount) -> bool:
-    """Whether nothing listens behind `mount`. A daemon that this user may not ask lives, for all that is known."""
+    """Whether no process listens behind `mount`. A daemon that this user may not connect to counts as alive."""
     try:
         find_daemon(mount)
     except NoDaemonError:
@@ -113,15 +113,15 @@ def has_died(mount: mountinfo.Mount) -> bool:
 
 
 class Ending:
-    """A daemon that has been asked to tell, over this one connection, what became of its image: the device number of
-    the mount may be another's when it does."""
+    """A connection over which the daemon will report the final state of its image. It is kept open over the unmount,
+    as the device number may be reused afterwards."""
 
     def __init__(self, mount: mountinfo.Mount) -> None:
         """NoDaemonError when no daemon answers."""
         self._mountpoint = mount.mountpoint
         self._socket = _connect(mount)
         self.pid = _peer(self._socket)[0]
-        """0 when it is in a pid namespace that this process does not see."""
+        """0 when the daemon is in a pid namespace that this process cannot see."""
         self._process = os.pidfd_open(self.pid) if self.pid else -1
         self._request: Final = GetOutcome()
         self._socket.sendall(encode_request(self._request))
@@ -129,7 +129,7 @@ class Ending:
         self._answer = bytearray()
 
     def wait(self, seconds: float) -> bool:
-        """Whether the daemon has answered, or ended, within so long."""
+        """Wait up to `seconds`; whether the daemon has answered or ended."""
         deadline = time.monotonic() + seconds
         while self._socket.fileno() >= 0:
             if not _poll(self._socket.fileno(), deadline):
@@ -151,7 +151,7 @@ class Ending:
         return self._request.read(reply.result, self._mountpoint) if isinstance(reply, Done) else None
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection."""
         self._socket.close()
         if self._process >= 0:
             os.close(self._process)
@@ -164,7 +164,7 @@ def _poll(fd: int, deadline: float) -> bool:
 
 
 def image_of(mount: mountinfo.Mount) -> Identity | None:
-    """Which image the daemon of `mount` has open; None when that cannot be asked."""
+    """The image that the daemon of `mount` has open; None when the daemon cannot be asked."""
     try:
         found = ask_within(mount, GetIdentity(), IDENTITY_SECONDS_MAX)
     except (ControlError, OSError):
@@ -173,7 +173,7 @@ def image_of(mount: mountinfo.Mount) -> Identity | None:
 
 
 def find_image(path: str) -> mountinfo.Mount | None:
-    """Where the image at `path` is mounted in this namespace, whatever its name was then; else None."""
+    """The mount of the image at `path` in this namespace, even if mounted by another name; else None."""
     try:
         wanted = identity_of(path)
     except OSError:
@@ -188,7 +188,7 @@ def find_image(path: str) -> mountinfo.Mount | None:
 
 
 def _peer(client: socket.socket) -> tuple[int, int]:
-    """Process and user that listen at the other end, as the kernel knows them."""
+    """Process and user at the other end, from SO_PEERCRED."""
     pid, uid, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return pid, uid
 
@@ -206,7 +206,7 @@ def _connect(mount: mountinfo.Mount) -> socket.socket:
             continue
         if _peer(client)[1] == mount.uid:
             return client
-        client.close()  # somebody else has put a socket there
+        client.close()  # the socket belongs to another user
     if forbidden:
         raise ControlError(f"{mount.mountpoint}: only the user who mounted it may control it")
     raise NoDaemonError(
@@ -226,5 +226,5 @@ def _read_line(client: socket.socket, mount: mountinfo.Mount) -> bytes:
     except OSError as error:
         raise ControlError(f"{mount.mountpoint}: the daemon did not answer: {error}") from error
     if not line.endswith(b"\n"):
-        raise ControlError(f"{mount.mountpoint}: the daemon hung up without an answer; see its log")
+        raise ControlError(f"{mount.mountpoint}: the daemon closed the connection without an answer; see its log")
     return bytes(line)

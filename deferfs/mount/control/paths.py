@@ -1,4 +1,4 @@
-"""Where the control socket of a mount is: found from the mount table alone, without touching the mount."""
+"""The path of a mount's control socket: derived from the mount table alone, without touching the mount."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE_BYTES_MAX: Final = 1 << 20
 
 
 def control_directories(uid: int) -> list[str]:
-    """Where user `uid` may keep control sockets, the most wanted place first."""
+    """Directories for the control sockets of user `uid`, preferred ones first."""
     if uid == 0:
         return ["/run/deferfs"]
     found = [f"/run/user/{uid}/deferfs", f"/tmp/deferfs-{uid}"]
@@ -26,23 +26,23 @@ def control_directories(uid: int) -> list[str]:
 
 
 def control_paths(device: str, uid: int) -> list[str]:
-    """Where the socket of the filesystem with this "major:minor", mounted by `uid`, may be."""
+    """Possible paths of the socket of the filesystem with this "major:minor", mounted by `uid`."""
     return [os.path.join(directory, f"{device}.sock") for directory in control_directories(uid)]
 
 
 def make_control_path(device: str) -> str:
-    """Make a directory, for its owner only, and return the path for a new socket in it. EnvironmentProblem when
-    there is no place for it."""
+    """Create a directory with access for its owner only, and return the path for a new socket in it.
+    EnvironmentProblem when that is not possible."""
     problem = ""
     for path in control_directories(os.geteuid()):
         if len(os.fsencode(os.path.join(path, f"{device}.sock"))) > _SOCKET_PATH_BYTES_MAX:
-            problem = problem or f"{path}: too long a path for the control socket"
+            problem = problem or f"{path}: path too long for the control socket"
             continue
         try:
             os.makedirs(path, mode=0o700, exist_ok=True)
             found = os.lstat(path)
         except OSError as error:
-            problem = problem or f"{path}: no place for the control socket: {error.strerror}"
+            problem = problem or f"{path}: cannot create the control socket: {error.strerror}"
             continue
         if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
             problem = problem or f"{path}: does not belong to this user; remove it"

@@ -36,33 +36,33 @@ from deferfs.mount.runtime.pulse import Pulse
 _log: Final = logging.getLogger(__name__)
 _UCRED: Final = struct.Struct("3i")
 REQUEST_SECONDS_MAX: Final = 10.0
-"""A client that has connected but says nothing is hung up on."""
+"""Timeout for the request of a connected client."""
 BACKLOG: Final = 16
 
 
 class Controlled(Protocol):
-    """What can be asked of a mount."""
+    """The interface of a mount that the control socket offers."""
 
     def state(self) -> str:
-        """`serving`, or `stopping` once the kernel has let go of the mount."""
+        """`serving`, or `stopping` once the kernel has released the mount."""
 
     def identity(self) -> ImageIdentity:
-        """Which image this is."""
+        """The identity of the image."""
 
     async def outcome(self) -> Outcome:
-        """What became of the image: returns when the daemon has closed it."""
+        """Wait until the daemon has closed the image; returns its final state."""
 
     def statistics(self) -> Statistics:
-        """Statistics of the moment."""
+        """Current statistics."""
 
     async def explain(self, ino: int) -> InodeReport:
-        """Everything about one inode, and why it is not freed."""
+        """Everything known about one inode, and why it has not been freed."""
 
     async def sync(self) -> None:
-        """Make everything done so far durable. FsError when that failed."""
+        """Make everything done so far durable. FsError when that fails."""
 
     async def set(self, key: str, value: str) -> str:
-        """Change a setting; the text tells what it is now. ControlError or FsError when refused."""
+        """Change a setting; returns its new value as text. ControlError or FsError when refused."""
 
 
 class ControlServer:
@@ -75,7 +75,7 @@ class ControlServer:
         self._idle = Pulse()
 
     async def idle(self) -> None:
-        """Until no client waits for an answer."""
+        """Return when no client is waiting for an answer."""
         while self._answering:
             await self._idle.wait()
 
@@ -83,8 +83,8 @@ class ControlServer:
     async def listening(self) -> AsyncIterator[trio.SocketListener]:
         """The listening socket; the file is removed at the end.
 
-        The kernel gives a device number to one mount at a time, but gives it away again at the unmount, while our
-        image is still being closed: what is at the path before may be left over, and after may be another daemon's.
+        The kernel gives a device number to one mount at a time, but can reuse it from the unmount on, while our image
+        is still being closed. So a file found at the path may be a leftover, and one found at the end another daemon's.
         """
         path = make_control_path(self._device)
         _unlink(path)
@@ -103,7 +103,7 @@ class ControlServer:
         await trio.serve_listeners(self._handle, [listener])
 
     async def _handle(self, stream: trio.SocketStream) -> None:
-        """One client. Whatever it does, the mount goes on."""
+        """Serve one client. Its errors never affect the mount."""
         try:
             async with stream:
                 if not _is_owner(stream):
@@ -117,7 +117,7 @@ class ControlServer:
                     self._answering -= 1
                     self._idle.beat()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            pass  # the client has gone
+            pass  # the client has disconnected
         except Exception:
             _log.exception("control request failed")
 
@@ -151,7 +151,7 @@ class ControlServer:
 
 
 def _is_owner(stream: trio.SocketStream) -> bool:
-    """The directory keeps others out already; this is the second lock."""
+    """Whether the client is the daemon's user or root; the permissions of the directory are the first check."""
     size = _UCRED.size
     credentials = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     uid: int = _UCRED.unpack(credentials)[1]
@@ -169,7 +169,7 @@ async def _read_line(stream: trio.SocketStream) -> bytes:
 
 
 def _unlink(path: str, *, only: os.stat_result | None = None) -> None:
-    """Remove what is there; with `only`, not if it is another file by now."""
+    """Remove the file; with `only`, not if it has been replaced by another one."""
     try:
         if only is None or os.path.samestat(os.lstat(path), only):
             os.unlink(path)

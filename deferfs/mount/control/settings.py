@@ -1,6 +1,6 @@
-"""Carries out what `deferfs ctl DIR KEY=VALUE` asks for.
+"""Carries out `deferfs ctl DIR KEY=VALUE`.
 
-Which keys there are, and which values they take, is in `deferfs.contract.settings`.
+The keys and their values are defined in `deferfs.contract.settings`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from deferfs.mount.runtime.runtime import Runtime
 
 Change = Callable[["Runtime", Any], Awaitable[str | None]]
-"""Carries out one change; what to print instead of KEY=VALUE, if anything. UsageError or FsError when it cannot."""
+"""Carries out one change; returns the text to print instead of KEY=VALUE, if any. UsageError or FsError."""
 
 _INODE: Final = Whole(1, (1 << 63) - 1)
 
 
 async def control(runtime: Runtime, key: str, text: str) -> str:
-    """Carry out one request; what was done, in a line. UsageError when it is none, FsError when it cannot be done."""
+    """Carry out one request; returns what was done, in one line. UsageError for a bad request, FsError on failure."""
     setting, change = LIVE.get(key), CHANGES.get(key)
     if setting is None or change is None:
-        raise UsageError(f"cannot set {key}={text}: known are {', '.join(sorted(LIVE))}")
+        raise UsageError(f"cannot set {key}={text}: the keys are {', '.join(sorted(LIVE))}")
     return await change(runtime, setting.change(text)) or f"{key}={text}"
 
 
@@ -182,4 +182,4 @@ CHANGES: Final[dict[str, Change]] = {
     settings.TRACE.key: _trace,
     settings.LOCKDEP.key: _lockdep,
 }
-"""How each is carried out. `sync` is a request of its own: it has to reach the kernel first."""
+"""The handler of each key. `sync` is a request of its own, as the kernel has to write back first."""

@@ -1,4 +1,4 @@
-"""What a running mount tells about itself, as `deferfs.contract.statistics` describes it."""
+"""Statistics of a running mount, as defined in `deferfs.contract.statistics`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the daemon knows of its mount beside the runtime. `handlers`: requests handled at once, at most."""
+    """What statistics need from the daemon beside the runtime. `handlers`: maximum of requests handled at once."""
 
     image: str
     mountpoint: str
@@ -38,7 +38,7 @@ class Served:
 
 
 def snapshot(runtime: Runtime, served: Served) -> Statistics:
-    """Statistics of the moment."""
+    """Current statistics."""
     store = runtime.store
     return Statistics(
         schema=SCHEMA,

@@ -1,4 +1,4 @@
-"""Why is this inode not freed? Everything that is known about one inode number, and the reasons in words."""
+"""Why has this inode not been freed? Everything known about one inode number, and the reasons in words."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 async def explain(runtime: Runtime, ino: int) -> InodeReport:
-    """Everything about the inode number `ino`.
+    """A report on inode number `ino`.
 
-    Looking counts no reference and changes nothing. The inode may have changed again when the report is read.
+    It takes no reference and changes nothing; the inode may have changed by the time the report is read.
     """
     record: Inode | None = None
     problem: FsError | None = None
@@ -41,7 +41,7 @@ async def explain(runtime: Runtime, ino: int) -> InodeReport:
 
 
 def _record(record: Inode | None) -> Record | None:
-    """As it is on disk or will be; None when the number is not in use."""
+    """The record on disk or in the cache; None when the number is not in use."""
     if record is None:
         return None
     return Record(
@@ -75,7 +75,7 @@ def _memory(runtime: Runtime, inode: InCoreInode | None) -> InCore | None:
 
 
 def _position(runtime: Runtime, inode: InCoreInode) -> tuple[int, int] | None:
-    """(queue, how many are before it); None when it waits in none."""
+    """(queue, inodes before it in the queue); None when it is in no queue."""
     queue = inode.queue
     if queue is None or not inode.waiting:
         return None
@@ -88,7 +88,7 @@ def _position(runtime: Runtime, inode: InCoreInode) -> tuple[int, int] | None:
 
 
 def _retry_in(runtime: Runtime, inode: InCoreInode) -> float | None:
-    """When a failed inactivation is tried again."""
+    """Seconds until a failed inactivation is retried."""
     gc = runtime.volume.gc
     for due_ns, _, other in gc.delayed:
         if other is inode:
@@ -106,25 +106,25 @@ def _reasons(
     if inode is None:
         if record is not None and not record.nlink:
             stopped = "; inodegc is stopped" if runtime.workers.stopped else ""
-            yield f"it waits in the orphan table, not in memory, until inodegc takes it up{stopped}"
+            yield f"it waits in the orphan table, not in memory, until inodegc reloads it{stopped}"
         elif record is not None:
             yield "it is not in memory"
         return
     if inode.lookups:
-        yield f"the kernel knows it: {inode.lookups} lookups that it has not forgotten yet"
+        yield f"the kernel refers to it: {inode.lookups} lookups not forgotten yet"
         if runtime.forgets.waiting:
-            yield f"{runtime.forgets.waiting} FORGETs have come that are not counted yet"
+            yield f"{runtime.forgets.waiting} FORGETs are queued and not counted yet"
     if inode.active_tokens:
         yield f"{inode.active_tokens} open handles or operations under way hold it"
     yield from _state_reasons(runtime, inode)
 
 
 def _state_reasons(runtime: Runtime, inode: InCoreInode) -> Iterator[str]:
-    """What an inode that nobody holds waits for."""
+    """What an inode without active references waits for."""
     state = inode.state
     if state is State.IDLE:
-        needs = "; dropping it will need an inactivation" if inode.needs_inactivation else ""
-        yield f"nobody uses it; it is cached until memory is wanted{needs}"
+        needs = "; eviction will need an inactivation" if inode.needs_inactivation else ""
+        yield f"it is not in use; it is cached until memory is needed{needs}"
     elif state is State.QUEUED:
         position = _position(runtime, inode)
         place = "out of turn" if position is None else f"in queue {position[0]} behind {position[1]} others"
@@ -135,11 +135,11 @@ def _state_reasons(runtime: Runtime, inode: InCoreInode) -> Iterator[str]:
     elif state is State.NEED_INACTIVE:
         wait = _retry_in(runtime, inode)
         if wait is not None:
-            yield f"its inactivation failed {inode.failures} times; tried again in {wait:.1f} s"
+            yield f"its inactivation failed {inode.failures} times; next retry in {wait:.1f} s"
         else:
             yield "it is about to be inactivated"
     elif state is State.QUARANTINED:
         yield (
             f"its inactivation failed {max(inode.failures, INACTIVATION_RETRIES_MAX)} times: in quarantine, see the"
-            " log; deferfs ctl DIR gc=retry tries again, deferfs fsck tells more"
+            " log; retry with deferfs ctl DIR gc=retry, see also deferfs fsck"
         )

@@ -1,1 +1,1 @@
-"""The life of a mount: starting, serving, signals, unmounting."""
+"""The life cycle of a mount: starting, serving, signals, unmounting."""

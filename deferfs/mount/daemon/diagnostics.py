@@ -1,4 +1,4 @@
-"""What SIGUSR1 puts into the log: statistics, and what every thread and task is doing."""
+"""What SIGUSR1 logs: statistics, and the stack of every thread and task."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _tasks(task: trio.lowlevel.Task, depth: int) -> Iterator[str]:
 
 
 def _frames(awaited: Any) -> Iterator[FrameType]:
-    """From the outermost coroutine to where it waits; Cython's coroutines have no frames."""
+    """From the outermost coroutine to the one that waits; Cython's coroutines have no frames."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None)
         if frame is not None:

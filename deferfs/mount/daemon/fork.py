@@ -1,12 +1,12 @@
-"""Becoming a daemon: fork before any thread or event loop, and tell the parent how it went.
+"""Becoming a daemon: fork before any thread or event loop, and report the result to the parent.
 
-The parent waits on a socket for one line of JSON: the mount is usable, or the error and the exit code. When the
-socket closes without one, the daemon has died on the way. The parent answers that it has understood; without that
-answer it has been interrupted, and the mount goes away again.
+The parent waits on a socket for one line of JSON: the mount is usable, or the error and the exit code. When the socket
+is closed without one, the daemon has died. The parent acknowledges the message; without that the parent has been
+interrupted, and the daemon unmounts again.
 
-Until then the daemon stays in the parent's process group: autofs lets that of the automounter pass to what is being
-mounted, and any other process waits until it is. Only then it gets a session of its own, and looks at the mountpoint no
-more. (An interrupt from the terminal reaches both.)
+Until then the daemon stays in the parent's process group: autofs admits that of the automounter to what is being
+mounted, and blocks all other processes. Only then the daemon gets a session of its own, and no longer accesses the
+mountpoint. (An interrupt from the terminal reaches both processes.)
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ _INTERRUPTED: Final = 130
 
 
 class DaemonBugError(DeferfsError):
-    """The daemon has met a bug of its own before the mount was usable."""
+    """A bug of the daemon before the mount was usable."""
 
     exit_code = 70  # EX_SOFTWARE of sysexits.h
 
 
 class Handshake(Protocol):
-    """How the mount reports that it is usable. Called at most once."""
+    """How the mount reports to the command that started it. `ready` is called at most once."""
 
     def ready(self) -> bool:
-        """The mount is usable: the command that started it may return. False when it has gone before. Blocks."""
+        """Report that the mount is usable: the command may return. False when the command has ended before. Blocks."""
 
     def is_wanted(self) -> bool:
         """Whether the command that starts the mount still waits for it."""
 
 
 class NoHandshake:
-    """In the foreground no other process waits."""
+    """For the foreground, where no other process waits."""
 
     def ready(self) -> bool:
-        """No process to tell."""
+        """There is no process to report to."""
         return True
 
     def is_wanted(self) -> bool:
-        """It would be this very process."""
+        """Always: the waiting command is this process."""
         return True
 
 
@@ -65,11 +65,11 @@ class SocketHandshake:
 
     @property
     def over(self) -> bool:
-        """Whether the parent has been told and has gone."""
+        """Whether the parent has been told and has ended."""
         return self._connection.fileno() < 0
 
     def is_wanted(self) -> bool:
-        """The parent says nothing before it is told: what can be read is its end."""
+        """The parent sends nothing before the report: a readable socket means that it has ended."""
         if self.over:
             return True
         poller = select.poll()
@@ -77,7 +77,7 @@ class SocketHandshake:
         return not poller.poll(0)
 
     def ready(self) -> bool:
-        """Let go of the terminal, and let the parent return."""
+        """Detach from the terminal, and let the parent return."""
         os.setsid()
         detach_standard_streams()
         try:
@@ -89,7 +89,7 @@ class SocketHandshake:
             self._connection.close()
 
     def failed(self, error: str, exit_code: int) -> None:
-        """Let the parent print `error` and exit; without effect after `ready`."""
+        """Let the parent print `error` and exit; no effect after `ready`."""
         if self.over:
             return
         try:
@@ -109,8 +109,8 @@ _UNDERSTOOD: Final = b"+"
 def run_in_background(serve: Callable[[SocketHandshake], None]) -> None:
     """Run `serve` in a daemon process; returns in the caller's process when `serve` has reported.
 
-    Raises EnvironmentProblem, DaemonBugError or MountFailedError when it did not come about. Whatever it raises, the
-    daemon has ended then. The process must have no other threads.
+    EnvironmentProblem, DaemonBugError or MountFailedError when the mount failed. After any exception the daemon has
+    ended. The process must have no other threads.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -152,7 +152,7 @@ def _raise_failure(answer: bytes) -> None:
 
 
 def _become_daemon(serve: Callable[[SocketHandshake], None], connection: socket.socket) -> None:
-    """The second half of the fork: a child of no command, no working directory to keep busy."""
+    """The child's half of the fork: a new session, and the root as working directory, so that none is kept busy."""
     code = DaemonBugError.exit_code
     try:
         if os.fork() != 0:
@@ -169,7 +169,7 @@ def _serve_and_report(serve: Callable[[SocketHandshake], None], handshake: Socke
         serve(handshake)
     except DeferfsError as error:
         if handshake.over:
-            _log.error("%s", error)  # no other process will tell
+            _log.error("%s", error)  # no other process will report it
         handshake.failed(str(error), error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
@@ -194,7 +194,7 @@ def detach_standard_streams() -> None:
 
 
 def raise_file_limit() -> None:
-    """As many open files as the hard limit allows: sockets, devices and cgroup files must not run out."""
+    """Raise the soft limit of open files to the hard limit: sockets, devices and cgroup files must not run out."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""The heap goes back to the kernel when no request has come for a while."""
+"""Trimming the heap when no request has come for a while."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import trio
 from deferfs.mount.host import heap
 
 IDLE_SECONDS: Final = 5.0
-"""The heap is trimmed when no request has come for so long."""
+"""Time without a request after which the heap is trimmed."""
 
 
 async def trim_when_idle(events: Callable[[], int], trim: Callable[[], object] = heap.trim) -> None:
-    """Trim once in each pause of the requests, of which `events` returns how many there have been."""
+    """Trim once in each pause of the requests. `events` returns the number of requests so far."""
     trimmed = seen = events()
     while True:
         await trio.sleep(IDLE_SECONDS)

@@ -1,4 +1,4 @@
-"""Getting hold of an image: at once, or after the daemon of a mount that has just been taken down has finished."""
+"""Opening an image: at once, or after the daemon of a mount that has just been unmounted has finished."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from deferfs.store.io import run_job
 from deferfs.store.recovery import read_superblock
 
 LOCK_SECONDS_MAX: Final = 60.0
-"""After a plain umount(8) the daemon still writes everything back; longer than this is not that."""
+"""After a plain umount(8) the daemon still writes everything back; a lock held for longer has another reason."""
 LOCK_POLL_SECONDS: Final = 0.05
 NOTICE_AFTER_SECONDS: Final = 1.0
 
 
 def ignore_notice(_text: str) -> None:
-    """For callers that have nobody to tell."""
+    """Default of `notice`."""
 
 
 def open_image(
@@ -35,9 +35,9 @@ def open_image(
     """Open and lock the image at `path`.
 
     ImageInUseError at once when it is mounted (the text says where), or after `seconds` when another process
-    holds it without a mount: most often a daemon that is about to end. `notice` is told which process is waited for:
-    at once when it only reads, since any process that may read the image can keep it locked, else after
-    NOTICE_AFTER_SECONDS. The wait ends early when `is_wanted` says no.
+    holds it without a mount: most often a daemon about to end. `notice` is given a text that names the process waited
+    for: at once when that only reads, since any process that may read the image can keep it locked, else after
+    NOTICE_AFTER_SECONDS. The wait ends early when `is_wanted` returns False.
     """
     deadline = time.monotonic() + seconds
     notice_at: float | None = None
@@ -50,7 +50,7 @@ def open_image(
             if now >= deadline or not is_wanted():
                 holders = _named(holders_of(path))
                 if not holders:
-                    raise  # it may say by which other name the image is in use
+                    raise  # the error may name another path by which the image is in use
                 raise ImageInUseError(f"{path}: in use by {holders}; unmount it first, or end that process") from error
             if notice_at is None:
                 reads = any(holder.shared for holder in holders_of(path))
@@ -78,7 +78,7 @@ def refuse_if_mounted(path: str) -> None:
 
 
 def load_superblock(device: Device) -> Superblock:
-    """The superblock that counts; ImageError, with the path, when the device holds none that can be used."""
+    """The newest valid superblock. ImageError, with the path, when there is none."""
     try:
         return run_job(device, read_superblock(device.size))
     except ImageError as error:

@@ -1,4 +1,4 @@
-"""Where the daemon's log goes: standard error in the foreground, syslog or a file in the background."""
+"""The daemon's log: standard error in the foreground, syslog or a file in the background."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from deferfs.errors import EnvironmentProblem, UsageError
 from deferfs.mount.host.output_file import append_file
 from deferfs.printable import printable
 
-_REPLY_TO_NOBODY: Final = "fuse_reply_* failed with No such file or directory"
-"""How pyfuse3 reports ENOENT from the FUSE device: there is no such request any more."""
+_REPLY_TOO_LATE: Final = "fuse_reply_* failed with No such file or directory"
+"""pyfuse3's message for ENOENT from the FUSE device: the request no longer exists."""
 SYSLOG_SOCKET: Final = "/dev/log"
 """journald listens there as well."""
 
@@ -33,7 +33,7 @@ def configure(*, foreground: bool, file: str | None, instance: str) -> None:
     else:
         text = "deferfs: %(levelname)s: %(message)s"
     if isinstance(handler, logging.StreamHandler):
-        faulthandler.enable(handler.stream)  # where it was, should it die in compiled code
+        faulthandler.enable(handler.stream)  # log the stack of a crash in compiled code
     handler.setFormatter(_OneLine(text))
     handler.addFilter(_wanted)
     root = logging.getLogger()
@@ -42,8 +42,8 @@ def configure(*, foreground: bool, file: str | None, instance: str) -> None:
 
 
 class _OneLine(logging.Formatter):
-    """An entry is one line, whatever names are in it. The lines of a traceback that follow are indented, so that no
-    text of an exception can look like an entry of its own."""
+    """One entry per line, whatever names are in it. The lines of a traceback are indented, so that text of an exception
+    cannot look like an entry of its own."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name of the base class)
         return printable(super().formatMessage(record))
@@ -53,16 +53,15 @@ class _OneLine(logging.Formatter):
 
 
 class _LogFile(logging.FileHandler):
-    """Opens only what a log may be written to. UsageError."""
+    """Opens only files that a log may be written to. UsageError."""
 
     def _open(self) -> TextIOWrapper:
         return os.fdopen(append_file(self.baseFilename), "a", encoding="utf-8", errors="backslashreplace")
 
 
 def _wanted(record: logging.LogRecord) -> bool:
-    """Not that a reply came too late: the kernel takes its requests back when the mount goes away, and nobody misses
-    the answer."""
-    return not record.getMessage().endswith(_REPLY_TO_NOBODY)
+    """Filters out late replies: the kernel drops its requests at an unmount, and no process waits for the answers."""
+    return not record.getMessage().endswith(_REPLY_TOO_LATE)
 
 
 def _handler(*, foreground: bool, file: str | None) -> logging.Handler:

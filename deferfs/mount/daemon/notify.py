@@ -1,4 +1,4 @@
-"""sd_notify: telling systemd about the state of the daemon, when it asked for that (NOTIFY_SOCKET)."""
+"""sd_notify: reports the state of the daemon to systemd, if that is wanted (NOTIFY_SOCKET)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from deferfs.printable import printable
 class Notifier:
     """Sends state to the service manager; does nothing without one.
 
-    A status is one line: a line end in the name of an image must not say READY or another assignment of the protocol.
-    Takes the socket's address out of the environment: no child process should speak in the daemon's name.
+    A status is one line: a newline in the name of an image must not add READY or another assignment of the protocol.
+    Removes the socket's address from the environment: no child process should speak in the daemon's name.
     """
 
     def __init__(self, address: str | None = None) -> None:
@@ -27,11 +27,11 @@ class Notifier:
         self._send(f"STATUS={printable(status)}")
 
     def stopping(self) -> None:
-        """The daemon begins to shut down."""
+        """The daemon is shutting down."""
         self._send("STOPPING=1\nSTATUS=writing everything back")
 
     def extend_timeout(self, seconds: float) -> None:
-        """Still busy: do not kill the daemon for another `seconds`."""
+        """Extend the stop timeout: the daemon needs another `seconds`."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
     def _send(self, text: str) -> None:
@@ -42,4 +42,4 @@ class Notifier:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.sendto(text.encode(), name)
         except OSError:
-            self._address = None  # nobody listens any more; the mount goes on without
+            self._address = None  # the service manager does not listen any more; the mount continues

@@ -1,4 +1,4 @@
-"""Recovery without a mount: what fsck does to an image that was not closed cleanly."""
+"""Recovery without a mount: fsck's first step for an image that was not closed cleanly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deferfs.volume.driver import Driver
 
 
 def recover_image(device: FileDevice) -> None:
-    """Replay the log, finish what the orphan table holds, and mark the image clean. Closes `device`."""
+    """Replay the log, inactivate the orphans, and mark the image clean. Closes `device`."""
     try:
         driver = Driver.open(device, clock=time.time_ns, entropy=_entropy)
         driver.close()

@@ -1,8 +1,8 @@
-"""The daemon takes its own mounts down, because it was asked to end.
+"""The daemon unmounts itself when it is told to terminate.
 
-**Invariant:** `SelfUnmount.run` returns only when the kernel has let go of the filesystem, or all that the kernel held
-back has come and the FUSE loop has been told to end. So whatever goes wrong on the way, the daemon does not live on
-deaf, and no write that a program has made is lost.
+**Invariant:** `SelfUnmount.run` returns only when the kernel has released the filesystem, or all dirty pages have been
+collected from the kernel and the FUSE loop has been told to end. So whatever fails, the daemon does not stay alive
+without serving, and no write of a program is lost.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ D = TypeVar("D")
 _log: Final = logging.getLogger(__name__)
 
 BUSY_SECONDS_MAX: Final = 10.0
-"""How long a request to terminate waits for the users of the mount; systemd kills after 90 s."""
+"""How long a request to terminate waits for the processes that use the mount; systemd kills after 90 s."""
 BUSY_POLL_SECONDS: Final = 0.25
+"""Interval between attempts to unmount."""
 PATH_SECONDS_MAX: Final = 5.0
-"""A path leads through other filesystems, which may not answer: then it is done without."""
+"""Timeout of system calls on paths, which lead through other filesystems that may hang."""
 
 
 class Mounts(Protocol):
-    """What a KernelMount is for this."""
+    """The interface of a `KernelMount` used here."""
 
     def is_alive(self) -> bool:
         """Whether the kernel still has the filesystem."""
 
     def open(self) -> int | None:
-        """A descriptor of the root, if a path leads to one."""
+        """A descriptor of the root; None when no path leads to it."""
 
     def unmount(self) -> list[Obstacle]:
-        """Unmount what is not in use; what stays."""
+        """Unmount all mounts that are not in use; returns what remains."""
 
     def detach(self) -> list[Obstacle]:
-        """Unmount what no other mount is on; what stays."""
+        """Detach all mounts that have no other mount on them; returns what remains."""
 
     @property
     def device(self) -> str:
@@ -51,8 +52,8 @@ class Mounts(Protocol):
 
 
 class SelfUnmount:
-    """`collect` has the kernel hand over its dirty pages without any path, and waits for them; `end_loop` then ends the
-    FUSE loop: who still uses the mount is cut off."""
+    """`collect` makes the kernel hand over its dirty pages without a path, and waits for them; `end_loop` then ends the
+    FUSE loop, and processes that still use the mount get errors."""
 
     def __init__(
         self,
@@ -69,11 +70,12 @@ class SelfUnmount:
         self._told = ""
 
     def hurry(self) -> None:
-        """Do not wait for the users any longer."""
+        """Stop waiting for processes that use the mount."""
         self._hurry.set()
 
     async def run(self) -> None:
-        """While processes use a mount wait a while (not after `hurry`), then detach it with all that was written."""
+        """Wait a while for processes that use a mount (unless `hurry` is called), then detach it with all data
+        written."""
         with trio.move_on_after(BUSY_SECONDS_MAX) as patience:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._cut_short, patience)
@@ -95,7 +97,7 @@ class SelfUnmount:
             await trio.sleep(BUSY_POLL_SECONDS)
 
     async def _tell(self, obstacles: list[Obstacle]) -> None:
-        """Each reason once."""
+        """Log each reason once."""
         for obstacle in obstacles:
             if not obstacle.is_busy:
                 self._warn(str(obstacle))
@@ -113,7 +115,7 @@ class SelfUnmount:
             _log.warning("%s", text)
 
     async def _force(self) -> None:
-        """Take the mounts out of the tree, collect the kernel's dirty pages, and cut the users off."""
+        """Detach the mounts, collect the kernel's dirty pages, and end the FUSE loop."""
         fd, left = None, None
         with trio.move_on_after(PATH_SECONDS_MAX):
             fd = await _in_thread(self._mounts.open, None)
@@ -129,7 +131,7 @@ class SelfUnmount:
 
 
 def _sync_and_close(fd: int) -> None:
-    """In large pieces, which one file after the other would not do."""
+    """syncfs writes large runs, which syncing one file after the other would not."""
     try:
         syscalls.syncfs(fd)
     finally:
@@ -137,10 +139,10 @@ def _sync_and_close(fd: int) -> None:
 
 
 async def _in_thread(function: Callable[[], T], otherwise: D) -> T | D:
-    """Its result; `otherwise` when the system refuses. A thread that is stuck on a path is left to itself."""
+    """Run `function` in a thread; `otherwise` on OSError or timeout. A thread stuck on a path is abandoned."""
     try:
         return await trio.to_thread.run_sync(function, abandon_on_cancel=True)
     except OSError as error:
         if error.errno != errno.ENOTCONN:
-            _log.warning("on the way down: %s", error)
+            _log.warning("while unmounting: %s", error)
         return otherwise

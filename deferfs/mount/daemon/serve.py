@@ -1,7 +1,7 @@
-"""Serving a mount: the FUSE loop, the control socket, and the way down.
+"""Serving a mount: the FUSE loop, the control socket, and the shutdown.
 
 Two nurseries: the outer one (runtime, control socket) lives until the image is clean, the inner one (FUSE loop) until
-the kernel has let go of the mount.
+the kernel has released the mount.
 """
 
 from __future__ import annotations
@@ -44,82 +44,86 @@ T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 
 READER_BYTES: Final = 2 * MIB
-"""What a reader of requests may hold while its WRITE waits: libfuse's buffer, and pyfuse3's copy."""
+"""Memory of a reader of requests during a WRITE: libfuse's buffer, and pyfuse3's copy."""
 READERS_FEW: Final = 24
-"""So many readers there are with any budget: as many requests may wait before the next one does."""
+"""Minimum of readers with any budget: the number of requests that can wait before the daemon stops reading others."""
 ANSWER_SECONDS_MAX: Final = 5.0
-"""For those who have asked what became of the image, to hear it."""
+"""How long the shutdown waits for control clients to receive the final state of the image."""
 QUIET_SECONDS: Final = 0.05
+"""Time without a WRITE after which the kernel's writeback counts as complete."""
 QUIET_SECONDS_MAX: Final = 10.0
+"""Timeout of the wait for the kernel's writeback."""
 EXTEND_SECONDS: Final = 30.0
+"""How far the stop timeout of systemd is extended at a time."""
 EXTEND_POLL_SECONDS: Final = 10.0
+"""Interval between extensions of the stop timeout."""
 
 
 def readers_max(budget_bytes: int) -> int:
-    """How many requests may be under way, so that their buffers fit into the budget."""
+    """How many requests may be in flight so that their buffers fit into the budget."""
     return max(READERS_FEW, min(HANDLERS_MAX, budget_bytes // READER_BYTES))
 
 
 class Image(Protocol):
-    """What the image file is for this."""
+    """The interface of the image file used here."""
 
     def identity(self) -> Identity:
-        """Which it is, whatever its name."""
+        """Device and inode number, which do not depend on its name."""
 
     def names(self) -> int:
-        """How many it has."""
+        """Number of its hard links."""
 
 
 class AttachedMount(Mounts, Protocol):
-    """What a KernelMount is for this."""
+    """The interface of a `KernelMount` used here."""
 
     image: str
     mountpoint: str
     fd: int
-    """Readable while requests wait."""
+    """Readable when requests are queued."""
 
     def sync(self) -> bool:
-        """Have the kernel hand over its dirty pages; False when no mount can be reached. OSError."""
+        """Make the kernel write back its dirty pages; False when no mount can be reached. OSError."""
 
     def set_read_only(self, read_only: bool) -> None:
-        """Have the kernel refuse changes, or not. OSError."""
+        """Make the kernel refuse changes, or allow them. OSError."""
 
 
 class Handlers(Protocol):
-    """What the adapter is for this."""
+    """The interface of the adapter used here."""
 
     invalidate_attributes: Callable[[int], None]
     writes_total: int
     writes_in_flight: int
 
     def open_inodes(self) -> list[int]:
-        """The inodes that some handle is open on."""
+        """The inodes with open handles."""
 
 
 class RequestLoop(Protocol):
-    """The FUSE loop, and what is asked of the kernel beside it (the module `fuse.loop`)."""
+    """The FUSE loop, and notifications to the kernel (the module `fuse.loop`)."""
 
     async def serve(self, busy_poll: BusyPoll, handlers: int) -> None:
-        """Until the kernel lets go of the mount, or `terminate`."""
+        """Serve until the kernel releases the mount, or `terminate` is called."""
 
     def terminate(self) -> None:
-        """Have `serve` return."""
+        """Make `serve` return."""
 
     def close(self) -> None:
-        """Let go of the FUSE device."""
+        """Close the FUSE device."""
 
     def invalidate_entry(self, parent: int, name: bytes) -> None:
-        """Have the kernel drop a directory entry. OSError; may block."""
+        """Make the kernel drop a directory entry. OSError; may block."""
 
     def invalidate_attributes(self, ino: int) -> None:
-        """Have the kernel ask for the attributes of an inode again."""
+        """Make the kernel ask for the attributes of an inode again."""
 
     def invalidate_contents(self, inodes: list[int]) -> None:
-        """Have the kernel write its dirty pages of these, and drop the others; blocks."""
+        """Make the kernel write back and drop its pages of these inodes; blocks."""
 
 
 class Server:
-    """One mount that is attached to the kernel. `run` serves it to its end."""
+    """One attached mount. `run` serves it to its end."""
 
     def __init__(
         self,
@@ -133,7 +137,7 @@ class Server:
         handlers: int | None = None,
         requests: RequestLoop = loop,
     ) -> None:
-        """`handlers`: how many requests are handled at once at most; None: as many as the budget has room for."""
+        """`handlers`: maximum of requests handled at once; None: as many as fit into the budget."""
         self._runtime = runtime
         self._handlers = handlers or readers_max(runtime.store.memory.limit_bytes)
         self._adapter = adapter
@@ -146,12 +150,12 @@ class Server:
         self._started = time.monotonic()
         self._stopping = False
         self._failure: DeferfsError | None = None
-        """Why the mount never became usable."""
+        """Why the mount never became usable; None otherwise."""
         self._control: ControlServer | None = None
         self._closed = trio.Event()
 
     async def run(self) -> None:
-        """Serve until the kernel lets go of the mount, then close the image. DeferfsError when it never was usable."""
+        """Serve until the kernel releases the mount, then close the image. DeferfsError if it never became usable."""
         self._runtime.incoming.watch(self._mount.fd)
         cache = KernelCache(self._runtime.volume, self._runtime.run_reserved, self._requests.invalidate_entry)
         self._runtime.reclaimer.kernel_cache = cache
@@ -183,7 +187,7 @@ class Server:
         scope.cancel()
 
     async def _announce(self, nursery: trio.Nursery) -> None:
-        """Tell that the mount is usable; when it is not, take it away: nobody has used it yet."""
+        """Report that the mount is usable; if it is not, unmount it: no process has used it yet."""
         try:
             await self._become_usable(nursery)
         except DeferfsError as error:
@@ -197,12 +201,12 @@ class Server:
                 self._requests.terminate()
 
     async def _become_usable(self, nursery: trio.Nursery) -> None:
-        """The first request of all is our own: when it is answered, the mount is usable."""
+        """Send a first request ourselves: when it is answered, the mount is usable."""
         try:
             found = await trio.to_thread.run_sync(os.stat, self._mount.mountpoint, abandon_on_cancel=True)
         except OSError as error:
             raise MountFailedError(
-                f"{self._mount.image}: the root directory cannot be read: {error.strerror}; deferfs fsck -n tells more"
+                f"{self._mount.image}: the root directory cannot be read: {error.strerror}; check it: deferfs fsck -n"
             ) from error
         self._runtime.timeline.own_device = found.st_dev
         device = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
@@ -218,18 +222,18 @@ class Server:
             task_status.started()
             await server.serve(listener)
 
-    # --- what the control socket asks ---
+    # --- requests of the control socket ---
     def state(self) -> str:
         """`serving` or `stopping`."""
         return "stopping" if self._stopping else "serving"
 
     def identity(self) -> ImageIdentity:
-        """Which image is open, by device and inode number."""
+        """Device and inode number of the open image."""
         device, inode = self._image.identity()
         return ImageIdentity(device=device, inode=inode, names=self._image.names(), pid=os.getpid())
 
     async def outcome(self) -> Outcome:
-        """What became of the image, once it has been closed."""
+        """Wait until the image has been closed; returns its final state."""
         await self._closed.wait()
         store = self._runtime.store
         state = store.superblock.state
@@ -246,17 +250,17 @@ class Server:
         )
 
     def statistics(self) -> Statistics:
-        """Statistics of the moment."""
+        """Current statistics."""
         uptime = time.monotonic() - self._started
         served = statistics.Served(self._mount.image, self._mount.mountpoint, os.getpid(), uptime, self._handlers)
         return statistics.snapshot(self._runtime, served)
 
     async def explain(self, ino: int) -> InodeReport:
-        """Why an inode is not freed."""
+        """Why an inode has not been freed."""
         return await why.explain(self._runtime, ino)
 
     async def sync(self) -> None:
-        """Everything is durable that the kernel had begun to hand over before the call."""
+        """Make everything durable that the kernel had begun to write back before the call."""
         await self._wait_quiet()
         await self._runtime.sync()
 
@@ -265,17 +269,17 @@ class Server:
         if key == READ_ONLY.key:
             return await self._set_read_only(value)
         if key == FREEZE.key and FREEZE.change(value):
-            # what the kernel holds back has to be here before
+            # the kernel's dirty pages must be written back before the freeze
             try:
                 reached = await _in_thread(self._mount.sync)
             except OSError as error:
-                detail = f"what the kernel held back could not be written: {error.strerror}"
+                detail = f"the kernel's dirty pages could not be written: {error.strerror}"
                 raise FsError(error.errno or errno.EIO, f"not frozen: {detail}") from error
             await (self._wait_quiet() if reached else self._collect())
         return await settings.control(self._runtime, key, value)
 
     async def _set_read_only(self, value: str) -> str:
-        """The kernel refuses changes first and allows them last."""
+        """Becoming read-only, the kernel refuses changes first; becoming writable, it allows them last."""
         wanted = READ_ONLY.change(value)
         if not wanted:
             answer = await settings.control(self._runtime, READ_ONLY.key, value)
@@ -293,18 +297,18 @@ class Server:
             await _in_thread(lambda: self._mount.set_read_only(False))
             raise
 
-    # --- what the kernel holds back ---
+    # --- the kernel's dirty pages ---
     async def _collect(self) -> None:
-        """Have the kernel hand over what it holds back of each open file, without a path to it: when nothing is mounted
-        any more, or only in other mount namespaces. Dropping its cached pages of a file makes the kernel write those
-        that are dirty, and wait for that; only open files have such.
+        """Make the kernel write back the dirty pages of each open file without a path to it: when nothing is mounted
+        any more, or only in other mount namespaces. Invalidating a file's pages makes the kernel write the dirty ones
+        first, and wait for that; only open files have any.
         """
-        self._runtime.volume.content_times = True  # the times that the kernel keeps with them do not come along
+        self._runtime.volume.content_times = True  # the times that the kernel keeps are not written with the pages
         await _in_thread(lambda: self._requests.invalidate_contents(self._adapter.open_inodes()))
         await self._wait_quiet()
 
     async def _wait_quiet(self) -> None:
-        """Until no WRITE has been under way for a moment: a syncfs does not wait for the writes that it starts."""
+        """Wait until no WRITE has been in flight for a moment: syncfs does not wait for the writes that it starts."""
         adapter = self._adapter
         with trio.move_on_after(QUIET_SECONDS_MAX):
             while True:
@@ -313,7 +317,7 @@ class Server:
                 if adapter.writes_total == before and not adapter.writes_in_flight:
                     return
 
-    # --- the end ---
+    # --- shutdown ---
     async def _close(self) -> None:
         self._notifier.stopping()
         async with trio.open_nursery() as nursery:

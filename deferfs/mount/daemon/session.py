@@ -1,9 +1,9 @@
-"""The life of a mount, inside the daemon.
+"""The life cycle of a mount, inside the daemon.
 
-    lock the image -> recover and load -> attach to the kernel -> serve -> (unmounted) -> drain -> clean image
+lock the image -> recover and load -> attach to the kernel -> serve -> (unmounted) -> drain -> clean image
 
-A crash never unmounts: the mountpoint then answers ENOTCONN until somebody detaches it, instead of showing the
-empty directory below to programs that would go on writing there.
+A crash never unmounts: the mountpoint then returns ENOTCONN until it is detached. Otherwise programs would see the
+empty directory below, and go on writing there.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ from deferfs.volume.volume import Volume
 
 _log: Final = logging.getLogger(__name__)
 _RANDOM_BYTES: Final = 1024
+"""Random bytes per read from the kernel: one system call for 256 generations."""
 _GARBAGE_THRESHOLDS: Final = (20_000, 20, 20)
-"""New objects before the youngest generation is searched, and how many searches of one before that of the next."""
+"""gc.set_threshold: new objects before the youngest generation is collected; collections of one generation before that
+of the next."""
 
 
 def serve_mount(
@@ -61,7 +63,7 @@ def serve_mount(
 ) -> None:
     """Mount `image` on `mountpoint` (absolute paths) and serve it until it is unmounted.
 
-    `handshake` is told when the mount is usable. DeferfsError when it never was.
+    Calls `handshake.ready` when the mount is usable. DeferfsError if it never becomes usable.
     """
     logs.configure(foreground=foreground, file=options.log, instance=mountpoint)
     notifier = Notifier()
@@ -92,14 +94,14 @@ def serve_mount(
             stamped=file_clock.reach,
         )
         mount = KernelMount(image, mountpoint, options)
-        held_back = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # or they would leave a dead mount
+        held_back = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they would leave a dead mount
         try:
             if not handshake.is_wanted():
                 raise MountFailedError(f"{mountpoint}: the command that mounts was interrupted: not mounted")
             mount.attach(adapter)
         except BaseException:
             signal.pthread_sigmask(signal.SIG_SETMASK, held_back)
-            run_job(shown, close_store(runtime.store))  # nothing has happened: clean as before
+            run_job(shown, close_store(runtime.store))  # nothing has changed: clean as before
             raise
         if runtime.store.superblock.state & STATE_ERRORS:
             advice = f"{image}: marked as having errors; unmount it and repair it: deferfs fsck -y {image}"
@@ -111,11 +113,11 @@ def serve_mount(
         except BaseExceptionGroup as group:
             raise _single(group) from group
         if (aborted := runtime.store.journal.aborted) is not None:
-            raise ImageError(f"{image}: the journal was aborted ({aborted}): what was written last is lost")
+            raise ImageError(f"{image}: the journal was aborted ({aborted}): the last writes are lost")
 
 
 def _warn(text: str, *, notice: Callable[[str], None], foreground: bool) -> None:
-    """Tell whoever mounts, and the log; in the foreground both are standard error."""
+    """Warn the user who mounts, and the log; in the foreground both are standard error."""
     if not foreground:
         notice(text)
     _log.warning("%s", text)
@@ -126,7 +128,7 @@ def _become_io_flusher() -> None:
         syscalls.set_io_flusher()
     except OSError as error:
         _log.warning(
-            "cannot become an IO flusher (%s): under extreme memory pressure the mount may wait for itself",
+            "cannot become an IO flusher (%s): under extreme memory pressure the mount may deadlock",
             error.strerror,
         )
 
@@ -134,8 +136,8 @@ def _become_io_flusher() -> None:
 def load_volume(
     device: Device, options: MountOptions, warn: Callable[[str], None], *, stamp: Callable[[], int]
 ) -> Volume:
-    """Open, and if needed recover, the filesystem on `device`; `warn` is told what the user should know, `stamp` is the
-    clock that files are stamped with. ImageError or MountFailedError."""
+    """Open, and if needed recover, the filesystem on `device`. `warn` receives warnings for the user, `stamp` is the
+    clock for the time stamps of files. ImageError or MountFailedError."""
     superblock = load_superblock(device)
     memory = Memory(options.memory_bytes or default_budget(warn))
     job = open_store(
@@ -145,7 +147,7 @@ def load_volume(
         store = run_job(device, job)
     except FsError as error:
         reason = error.detail or os.strerror(error.errno)
-        hint = "" if error.errno == errno.EROFS else "; deferfs fsck -n tells more"
+        hint = "" if error.errno == errno.EROFS else "; check it: deferfs fsck -n"
         raise MountFailedError(f"{device.name}: {reason}{hint}") from error
     except OSError as error:
         raise MountFailedError(f"{device.name}: {error.strerror}") from error
@@ -168,15 +170,15 @@ def _atime_policy(flags: int) -> str:
 
 
 def collect_seldom() -> None:
-    """Have Python look for circular garbage less often. What operations make is freed by its reference counts, but
-    counts as new objects while it is cached: at the default every hundredth request would pay for a search."""
+    """Make Python's cycle collector run less often. Objects of operations are freed by reference counting, but count as
+    new objects while cached: with the default thresholds every hundredth request would trigger a collection."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
 
 def random_numbers() -> Callable[[], int]:
-    """32 random bits at each call, for inode generations. The kernel is asked for many at once: it takes its time."""
+    """32 random bits at each call, for inode generations, read from the kernel in bulk because each read is slow."""
 
     def numbers() -> Iterator[int]:
         while True:
@@ -186,7 +188,7 @@ def random_numbers() -> Callable[[], int]:
 
 
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What a person should read: the error meant for people, else the first one."""
+    """The exception to report: an error meant for the user, else the first one."""
     leaves: list[BaseException] = []
 
     def collect(error: BaseException) -> None:

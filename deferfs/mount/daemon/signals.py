@@ -1,4 +1,4 @@
-"""What a daemon does at a signal: end, tell what goes on, or nothing."""
+"""Signal handling of the daemon: SIGINT, SIGTERM, SIGHUP, SIGUSR1."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import trio
 
 _log: Final = logging.getLogger(__name__)
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-"""To be held back (SIG_BLOCK) from before the mount until `handle_signals` runs, or they would leave a dead mount."""
+"""To be blocked from before the mount until `handle_signals` runs: by default they would leave a dead mount."""
 
 
 class Ending(Protocol):
-    """The way down (`SelfUnmount`)."""
+    """The shutdown (`SelfUnmount`)."""
 
     async def run(self) -> None:
-        """Go it."""
+        """Unmount, and return when done."""
 
     def hurry(self) -> None:
-        """Wait for the users of the mount no longer."""
+        """Stop waiting for processes that use the mount."""
 
 
 async def handle_signals(ending: Ending, report: Callable[[], Iterable[str]]) -> None:
-    """Until cancelled: SIGINT and SIGTERM run `ending`, and once more hurry it; SIGUSR1 puts the lines of `report` into
-    the log. SIGHUP changes nothing: the terminal has gone; a filesystem stays. In the main thread only."""
+    """Until cancelled: SIGINT and SIGTERM run `ending`, a second one hurries it; SIGUSR1 logs the lines of `report`.
+    SIGHUP is ignored: a filesystem outlives its terminal. In the main thread only."""
     begun = False
     async with trio.open_nursery() as nursery:
         with trio.open_signal_receiver(*SIGNALS) as signals:
@@ -41,5 +41,5 @@ async def handle_signals(ending: Ending, report: Callable[[], Iterable[str]]) ->
                     ending.hurry()
                 else:
                     begun = True
-                    _log.info("asked to end by %s", signal.Signals(number).name)
+                    _log.info("told to end by %s", signal.Signals(number).name)
                     nursery.start_soon(ending.run)

@@ -13,7 +13,7 @@ from deferfs.mount.host.options import MountOptions
 
 
 def check(image: str, directory: str, options: MountOptions) -> None:
-    """Everything that can be said without mounting. Raises what `start` would raise."""
+    """All checks that are possible without mounting. Raises what `start` would raise."""
     options.check_possible(os.geteuid())
     mountpoint.check_environment()
     mountpoint.check_mountpoint(directory)
@@ -28,9 +28,9 @@ def start(
     foreground: bool,
     notice: Callable[[str], None],
 ) -> None:
-    """Mount `image` on `directory`; returns when the mount is usable, or, in the foreground, when it has ended.
+    """Mount `image` on `directory`; returns when the mount is usable or, in the foreground, when it has ended.
 
-    Any DeferfsError means that nothing is mounted and the image is as it was (or recovered).
+    Any DeferfsError means that nothing is mounted and the image is as before (or recovered).
     """
     check(image, directory, options)
     image, directory = os.path.realpath(image), os.path.realpath(directory)
@@ -53,7 +53,8 @@ def start(
 
 
 def _remove_dead_mount(image: str, directory: str) -> None:
-    """What a daemon left that was killed while it started. There was none before: `check` has looked."""
+    """Remove the mount of a daemon that was killed while it started. `check` has made sure that there was none
+    before."""
     found = mountinfo.at(directory, mountinfo.read())
     if found is None or not found.is_deferfs or found.source != image:
         return

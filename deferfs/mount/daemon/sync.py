@@ -12,10 +12,10 @@ from deferfs.mount.host.own_mounts import mounts_of, open_first
 
 
 def sync(path: str) -> None:
-    """Durable when this returns: everything written to the deferfs that `path` is in before the call.
+    """Make everything durable that was written before the call to the deferfs that contains `path`.
 
-    First the kernel hands its dirty pages to the daemon, then the daemon commits. ControlError when it cannot, or when
-    an earlier write has failed behind the back of whoever wrote (the kernel reports that once).
+    First the kernel writes its dirty pages back to the daemon, then the daemon commits. ControlError when it cannot, or
+    when an earlier writeback has failed, which the kernel reports once and not to the process that wrote.
     """
     mount = client.find_mount(path)
     client.find_daemon(mount)  # without a daemon, the next call could hang

@@ -1,6 +1,6 @@
-"""Taking a mount down from outside, and waiting until its image is clean.
+"""Unmounting from outside the daemon, and waiting until the image is clean.
 
-What `unmount` says and raises is a table in docs/command-line.md.
+The messages and exit codes of `unmount` are in a table in docs/command-line.md.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from deferfs.mount.host.own_mounts import Obstacle
 from deferfs.mount.host.users import name_of, users_of
 
 STATE_POLL_SECONDS: Final = 1.0
-"""How often to ask a daemon that has not ended whether it is stopping at all."""
+"""Interval between checks whether the daemon is stopping at all."""
 UNANSWERED_MAX: Final = 2
-"""So often in a row the daemon is just about to end."""
+"""Unanswered checks in a row that are normal because the daemon is about to end."""
 USERS_SHOWN_MAX: Final = 5
 
 
 class UnmountError(DeferfsError):
-    """The mount is still there, or its image is not clean."""
+    """The filesystem is still mounted, or its image is not clean."""
 
 
 def unmount(path: str, *, notice: Callable[[str], None] = ignore_notice) -> None:
     """Unmount the deferfs at `path` (its mountpoint, or its image: then everywhere); returns when the image is clean.
 
-    `notice` is told what else the user should know: that a mountpoint has been unmounted but not the last one of the
-    image, or that a dead mount was detached. UnmountError says what keeps it, or what was not written.
+    `notice` is called with other news for the user: that another mount keeps the image in use, or that a dead mount was
+    detached. UnmountError says what keeps the filesystem mounted, or what was not written.
     """
     mount = client.find_mount(path)
     of_image = _is_image(path, mount)
@@ -58,7 +58,7 @@ def unmount(path: str, *, notice: Callable[[str], None] = ignore_notice) -> None
 
 
 def _is_image(path: str, mount: Mount) -> bool:
-    """Whether `path` is the image, not the mountpoint. `umount /mnt/some/directory` must not take /mnt away."""
+    """Whether `path` is the image, not the mountpoint. `umount /mnt/some/directory` must not unmount /mnt."""
     if mount.mountpoint in (os.path.abspath(path), _resolve(path)):
         return False
     found = mountinfo.find_deferfs(path)
@@ -68,14 +68,14 @@ def _is_image(path: str, mount: Mount) -> bool:
 
 
 def _resolve(path: str) -> str:
-    """Links resolved, but for the last name: what is mounted there need not answer."""
+    """Resolve symbolic links except in the last component: a filesystem mounted there may hang."""
     directory, name = os.path.split(os.path.abspath(path))
     return os.path.join(os.path.realpath(directory), name)
 
 
 def _take_away(mount: Mount, *, all_of_them: bool) -> None:
-    """Unmount `mount`, or all mounts of its filesystem in this namespace, last made first. UnmountError at the first
-    that stays."""
+    """Unmount `mount`, or all mounts of its filesystem in this namespace, newest first. UnmountError at the first
+    failure."""
     mounts = [other for other in mountinfo.read() if _is_same_filesystem(other, mount)] if all_of_them else [mount]
     for one in reversed(mounts):
         obstacle = own_mounts.unmount(one, privileged=os.geteuid() == 0)
@@ -103,7 +103,7 @@ def _is_same_filesystem(other: Mount, mount: Mount) -> bool:
 def _unmount_without_daemon(mount: Mount, notice: Callable[[str], None]) -> None:
     if not _is_dead(mount.mountpoint):
         raise UnmountError(
-            f"{mount.mountpoint}: its daemon serves it, but cannot be asked; umount {mount.mountpoint} unmounts it"
+            f"{mount.mountpoint}: its daemon is alive, but cannot be reached; umount {mount.mountpoint} unmounts it"
         )
     obstacle = own_mounts.detach(mount, privileged=os.geteuid() == 0)
     if obstacle is not None:
@@ -113,22 +113,22 @@ def _unmount_without_daemon(mount: Mount, notice: Callable[[str], None]) -> None
 
 def _is_dead(mountpoint: str) -> bool:
     try:
-        os.statvfs(mountpoint)  # stat could be answered from the kernel's cache
+        os.statvfs(mountpoint)  # not stat, which the kernel could answer from its cache
     except OSError as error:
         return is_dead(error)
     return False
 
 
-# --- the daemon lives ---
+# --- the daemon is alive ---
 def _stays_mounted(mount: Mount, ending: Ending, notice: Callable[[str], None], *, of_image: bool) -> bool:
-    """Wait for the daemon's end, False; or True, when something else still uses the image and `notice` has been told.
-    UnmountError instead, if the image was to be let go of."""
+    """Wait for the daemon's end: False. True, after a `notice`, when the image remains in use; UnmountError instead if
+    the image was to be unmounted everywhere."""
     holder = _holder_here(mount)
     told, unanswered = False, 0
     while holder is None and not ending.wait(STATE_POLL_SECONDS):
         try:
             state = client.ask_within(mount, GetState(), STATE_POLL_SECONDS, pid=ending.pid)
-        except ControlError:  # it is about to end, or is stopped; its number may even be another mount's by now
+        except ControlError:  # it is about to end or is stopped; its device number may even have been reused
             unanswered += 1
             if not told and unanswered == UNANSWERED_MAX:
                 notice(
@@ -151,7 +151,7 @@ def _stays_mounted(mount: Mount, ending: Ending, notice: Callable[[str], None], 
 
 
 def _holder_here(mount: Mount) -> str | None:
-    """A bind mount keeps the daemon serving."""
+    """A bind mount in this namespace keeps the daemon serving."""
     for other in mountinfo.read():
         if _is_same_filesystem(other, mount):
             return f"the image is still mounted on {other.mountpoint}"
@@ -159,8 +159,8 @@ def _holder_here(mount: Mount) -> str | None:
 
 
 def _holder_elsewhere(mount: Mount) -> str:
-    """What ends it, as far as this user may see."""
-    until = f"the daemon goes on with {mount.source} until"
+    """The uses of the filesystem that this user can see, and how to end them."""
+    until = f"the daemon keeps serving {mount.source} until"
     namespace = _namespace_with(mount)
     if namespace is not None:
         pid, place = namespace
@@ -176,7 +176,7 @@ def _holder_elsewhere(mount: Mount) -> str:
 
 
 def _namespace_with(mount: Mount) -> tuple[int, str] | None:
-    """A process whose mount namespace has the filesystem, and where."""
+    """A process whose mount namespace contains the filesystem, and the mountpoint there."""
     seen = set()
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
@@ -195,7 +195,7 @@ def _namespace_with(mount: Mount) -> tuple[int, str] | None:
 
 # --- the daemon has ended ---
 def _judge(mount: Mount, outcome: Outcome | None, notice: Callable[[str], None]) -> None:
-    """Say what became of the image; UnmountError when not all that was written is in it."""
+    """Report the final state of the image. UnmountError when not all writes are in it."""
     if outcome is None:
         raise UnmountError(
             f"{mount.source}: unmounted, but its daemon ended before it had written everything back; the next mount "
@@ -203,8 +203,8 @@ def _judge(mount: Mount, outcome: Outcome | None, notice: Callable[[str], None])
         )
     if outcome.problem:
         raise UnmountError(
-            f"{mount.source}: unmounted, but the journal was aborted ({outcome.problem}): what was written last is "
-            f"lost; look at the disk below, then deferfs fsck -n {mount.source}"
+            f"{mount.source}: unmounted, but the journal was aborted ({outcome.problem}): the last writes are "
+            f"lost; check the disk below, then deferfs fsck -n {mount.source}"
         )
     if outcome.errors:
         notice(f"{mount.source}: marked as having errors; repair it: deferfs fsck -y {mount.source}")
@@ -216,7 +216,7 @@ def _judge(mount: Mount, outcome: Outcome | None, notice: Callable[[str], None])
 
 
 def _judge_name(mount: Mount, outcome: Outcome, notice: Callable[[str], None]) -> None:
-    """The name may lead to another file by now."""
+    """The name of the image may lead to another file by now."""
     try:
         now = identity_of(mount.source)
     except OSError as error:

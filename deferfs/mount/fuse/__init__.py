@@ -1,1 +1,1 @@
-"""The protocol: requests and replies, and the only place that knows pyfuse3."""
+"""The FUSE protocol: requests and replies. The only package that imports pyfuse3."""

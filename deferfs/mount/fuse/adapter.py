@@ -1,4 +1,4 @@
-"""The protocol adapter: each FUSE request becomes one or a few operations of the runtime, and nothing more.
+"""The protocol adapter: maps each FUSE request to one or a few operations of the runtime, without logic of its own.
 
 The kernel checks permissions, access control lists and access modes (`default_permissions`); with the writeback cache
 it also reads through handles that were opened for writing only.
@@ -41,7 +41,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _FORGET: Final = Actor("forget")
-_ANYBODY_EXECUTES: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+_EXECUTE_BITS: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
 class Adapter(pyfuse3.Operations):
@@ -57,9 +57,9 @@ class Adapter(pyfuse3.Operations):
         enforce_lists: bool = False,
         stamped: Callable[[int], None] | None = None,
     ) -> None:
-        """`enforce_lists`: the kernel is asked to enforce access control lists, which has it check permissions too.
-        Else they are kept, shown and inherited for whoever may enter anyway. `stamped` is told of times that SETATTR
-        brings, in ns, before they are set (`FileClock.reach`).
+        """`enforce_lists`: the kernel enforces access control lists, and with them permissions; otherwise they are only
+        stored, shown and inherited. `stamped` is called with the times in a SETATTR, in ns, before they are set
+        (`FileClock.reach`).
         """
         super().__init__()
         self._filesystem = filesystem
@@ -76,16 +76,16 @@ class Adapter(pyfuse3.Operations):
         )
         self.enable_acl = enforce_lists
         self._stamped = stamped
-        self.invalidate_attributes: Callable[[int], None] = _nobody_caches
-        """Tells the kernel that attributes changed in a way that it does not expect."""
+        self.invalidate_attributes: Callable[[int], None] = _not_attached
+        """Notifies the kernel that attributes changed in a way that it does not expect."""
         self.enable_writeback_cache = options.writeback_cache and not options.read_only
         self._durable_names = options.durable_names
         self._durable_attributes = options.durable_attributes
         self.writes_total = 0
         self.writes_in_flight = 0
         self.buffer_bytes = 0
-        """Of the data of READ and WRITE requests under way. libfuse has received a WRITE into a buffer of its own,
-        which pyfuse3 has copied."""
+        """Bytes of data of READ and WRITE requests in flight. A WRITE counts twice: libfuse's buffer and pyfuse3's
+        copy."""
         filesystem.volume.store.memory.add_account("buffers", lambda: self.buffer_bytes)
         self._handles = Handles(filesystem.volume, self.anomalies, writeback_cache=self.enable_writeback_cache)
 
@@ -93,14 +93,14 @@ class Adapter(pyfuse3.Operations):
     def _names(
         self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """Perform a change of names; `dirsync`: durable before it is answered."""
+        """Run a change of a directory; with `dirsync` make it durable before the reply."""
         change = self._filesystem.run(op, *args, **kwargs)
         return self._durably(change) if self._durable_names else change
 
     def _attribute(
         self, op: Callable[Concatenate[Plan, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """Perform another change; `sync`: the same."""
+        """Run any other change; with `sync` make it durable before the reply."""
         change = self._filesystem.run(op, *args, **kwargs)
         return self._durably(change) if self._durable_attributes else change
 
@@ -111,7 +111,7 @@ class Adapter(pyfuse3.Operations):
 
     @handler
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        """LOOKUP. That there is no such name is an answer to remember, not an error."""
+        """LOOKUP. A missing name is a reply that the kernel caches, not an error."""
         record = await self._filesystem.run(operations.lookup, self._volume, parent_inode, name)
         return self._attributes.nothing() if record is None else self._attributes.of(record)
 
@@ -141,7 +141,7 @@ class Adapter(pyfuse3.Operations):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        """CREATE: a new file, opened. The umask is for us to apply (on mounts of ordinary users the kernel has)."""
+        """CREATE: create and open a file. deferfs applies the umask (on mounts of ordinary users the kernel has)."""
         record = await self._create(parent_inode, name, stat.S_IFREG | stat.S_IMODE(mode), ctx)
         return _opened(self._handles.open(record, flags)), self._attributes.of(record)
 
@@ -221,7 +221,7 @@ class Adapter(pyfuse3.Operations):
     # --- attributes ---
     @handler
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        """GETATTR: also how a write(2) begins, if the kernel has to ask."""
+        """GETATTR. The kernel may also send one at the start of a write(2)."""
         record = await self._filesystem.run(attributes.getattr, self._volume, inode)
         if inode in self._refused.available:
             self._refused.check(inode, record.size, attributes.statfs(self._volume).available, ctx.pid)
@@ -236,7 +236,7 @@ class Adapter(pyfuse3.Operations):
         fh: int | None,
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
-        """SETATTR. One without any field is the kernel's way to say: somebody without CAP_FSETID is about to write."""
+        """SETATTR. One without any field means that a process without CAP_FSETID is about to write."""
         changes = changes_of(attr, fields)
         if self._stamped is not None:
             for name in ("atime_ns", "mtime_ns"):
@@ -261,13 +261,13 @@ class Adapter(pyfuse3.Operations):
 
     @handler
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
-        """ACCESS: asked only where the kernel does not check permissions, so only by root. He may do anything but
-        execute what is no program.
+        """ACCESS: sent only without default_permissions, i.e. on mounts of root for root: grant all but X_OK on a file
+        without an x bit.
         """
         if not mode & os.X_OK:
             return True
         record = await self._filesystem.run(attributes.getattr, self._volume, inode)
-        return not stat.S_ISREG(record.mode) or bool(record.mode & _ANYBODY_EXECUTES)
+        return not stat.S_ISREG(record.mode) or bool(record.mode & _EXECUTE_BITS)
 
     @handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
@@ -286,8 +286,8 @@ class Adapter(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """READDIRPLUS: the cookie of an entry is its key in the directory.
 
-        An error is the whole reply. Once entries are in it, whose lookups are counted, they are the reply, and the
-        error is that to the next request.
+        An error is sent only as a whole reply. Once entries, whose lookups are counted, are in the reply, the error is
+        left to the next request.
         """
         full = begun = False
         note = self._filesystem.note
@@ -317,9 +317,9 @@ class Adapter(pyfuse3.Operations):
     # --- files ---
     @handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        """OPEN. The kernel leaves O_TRUNC to us.
+        """OPEN. The kernel leaves O_TRUNC to the filesystem.
 
-        Who opens a file for reading is taken to read it now: what the kernel has cached is read without our knowing.
+        An open for reading updates the access time: reads from the kernel's cache are not seen by the daemon.
         """
         if flags & os.O_TRUNC:
             await self._truncate(inode, 0, ctx)
@@ -341,7 +341,7 @@ class Adapter(pyfuse3.Operations):
 
     @handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        """WRITE. Fewer bytes only if the caller of write(2) will get to know: a writeback has no such caller."""
+        """WRITE. Short only if write(2) can return that to its caller; a writeback has no caller."""
         handle = self._handles.get(fh)
         self.writes_total += 1
         self.writes_in_flight += 1
@@ -362,7 +362,7 @@ class Adapter(pyfuse3.Operations):
 
     @handler
     async def flush(self, fh: int) -> None:
-        """FLUSH: close(2) reports nothing that fsync would not; the kernel stops asking after this answer."""
+        """FLUSH: close(2) has nothing to report that fsync would not; after this ENOSYS the kernel stops asking."""
         raise pyfuse3.FUSEError(errno.ENOSYS)
 
     @handler
@@ -375,7 +375,7 @@ class Adapter(pyfuse3.Operations):
         await self._filesystem.release(handle.reference)
 
     def open_inodes(self) -> list[int]:
-        """The inodes that some handle is open on."""
+        """The inodes with open handles."""
         return self._handles.inodes()
 
     @handler
@@ -391,7 +391,7 @@ class Adapter(pyfuse3.Operations):
 
     @handler
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        """LISTXATTR: `trusted.` is for the eyes of administrators."""
+        """LISTXATTR: `trusted.` names are listed to administrators only."""
         names = await self._filesystem.run(xattrs.listxattr, self._volume, inode)
         if not any(map(_is_trusted, names)) or Caller(ctx).may(CAP_SYS_ADMIN):
             return names
@@ -399,11 +399,11 @@ class Adapter(pyfuse3.Operations):
 
     @handler
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        """SETXATTR; pyfuse3 has dealt with XATTR_CREATE and XATTR_REPLACE."""
+        """SETXATTR; pyfuse3 has already handled XATTR_CREATE and XATTR_REPLACE."""
         vouched = Caller(ctx).vouches_for if name == acl.ACCESS else None
         await self._attribute(xattrs.setxattr, self._volume, inode, name, value, vouched=vouched)
         if name == acl.ACCESS and not self.enable_acl:
-            self.invalidate_attributes(inode)  # the mode has changed with it
+            self.invalidate_attributes(inode)  # an access ACL changes the mode
 
     @handler
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
@@ -419,8 +419,8 @@ def _opened(fh: int) -> pyfuse3.FileInfo:
     return pyfuse3.FileInfo(fh=fh, keep_cache=True)
 
 
-def _nobody_caches(_ino: int) -> None:
-    """Before the mount is attached."""
+def _not_attached(_ino: int) -> None:
+    """Default of `invalidate_attributes`, until the mount is attached."""
 
 
 def _is_trusted(name: bytes) -> bool:

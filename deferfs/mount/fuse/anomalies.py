@@ -1,8 +1,7 @@
-"""Malformed traffic: requests that a kernel in its right mind does not send. Counted by kind, logged once for each
-kind, answered with an errno where there is somebody to answer, and never an exception.
+"""Malformed traffic: requests that a correct kernel does not send. Counted by kind, logged once for each kind, answered
+with an errno if the request has a reply, and never raised as an exception.
 
-The counts of FORGETs are made where references are counted (`reclaim/cache.py`); all of them are shown as
-`inodes.anomalies`.
+FORGETs are counted where references are counted (`reclaim/cache.py`); all counts are shown as `inodes.anomalies`.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ class Anomalies:
         self._told: set[str] = set()
 
     def note(self, kind: str) -> None:
-        """Count one."""
+        """Count one request."""
         self._counts[kind] += 1
         self.tell()
 
     def note_stale(self, error: FsError) -> None:
-        """Count an answer of ESTALE, if it is one: the kernel named an inode that has gone."""
+        """Count a reply of ESTALE: the kernel sent the number of an inode that does not exist."""
         if error.errno == errno.ESTALE:
             self.note("stale_inode")
 
     def tell(self) -> None:
-        """Log kinds that have not been seen before. Costs nothing when there are none."""
+        """Log kinds that have not been logged before."""
         if len(self._told) == len(self._counts):
             return
         for kind in self._counts.keys() - self._told:

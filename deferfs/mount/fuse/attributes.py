@@ -1,4 +1,4 @@
-"""An inode record as the attributes that the kernel gets, and the changes that it asks for."""
+"""Conversion of inode records to the attributes sent to the kernel, and of SETATTR requests to changes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from deferfs.volume.volume import Volume
 _SECTOR_BYTES: Final = 512
 """The unit of st_blocks, whatever the block size."""
 _SHRINKING: Final = FLAG_PREALLOCATED | FLAG_TRUNCATING
-"""Inodegc or a release will free blocks of these behind the kernel's back."""
+"""Flags of inodes whose blocks inodegc or a release will free without a request of the kernel."""
 
 
 class Attributes:
-    """Makes pyfuse3's attribute objects for one volume. Timeouts in seconds; none for inodes in `untrusted`, which the
-    kernel is to ask for each time.
+    """Makes pyfuse3's attribute objects for one volume. Timeouts in seconds; 0 for inodes in `untrusted`, so that the
+    kernel asks each time.
     """
 
     def __init__(
@@ -34,9 +34,9 @@ class Attributes:
         self._untrusted = untrusted
 
     def of(self, record: Inode) -> pyfuse3.EntryAttributes:
-        """The attributes of an inode. Not cached by the kernel while st_blocks may change by itself.
+        """The attributes of an inode. The kernel may not cache them while st_blocks can change by itself.
 
-        Size, blocks and mode of a record were found possible when it was read.
+        Size, blocks and mode were checked for plausibility when the record was read.
         """
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = record.ino
@@ -58,9 +58,9 @@ class Attributes:
         return entry
 
     def of_name(self, ino: int, file_type: int) -> pyfuse3.EntryAttributes:
-        """For a name in a listing whose inode cannot be used: number and type as the directory says, and a size that no
-        file has. The kernel then lists the name, makes no inode of it, and sends a FORGET for it at once (before Linux
-        5.5: when it has asked for the name anew, since nothing here may be remembered).
+        """For a directory entry without a usable inode: number and type from the entry, and an impossible size. The
+        kernel then lists the name, creates no inode, and sends a FORGET at once (before Linux 5.5: after another
+        LOOKUP, since the timeouts are 0).
         """
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = ino
@@ -71,7 +71,7 @@ class Attributes:
         return entry
 
     def nothing(self) -> pyfuse3.EntryAttributes:
-        """There is no such name, and the kernel may remember that: names appear only through it."""
+        """A negative entry, which the kernel may cache: names are created only through it."""
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = 0
         entry.entry_timeout = self._entry_timeout

@@ -1,4 +1,4 @@
-"""What requests are asked of: the part of a runtime that the adapter uses."""
+"""The interface of a runtime that the adapter uses."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ T = TypeVar("T")
 
 
 class Admission(Protocol):
-    """Holds back callers that add to a backlog (`Throttle`)."""
+    """Throttles callers that add to a backlog (`Throttle`)."""
 
     async def admit(self, pid: int) -> None:
-        """Return when thread `pid` may go on. FsError(EINTR) when it is being killed."""
+        """Return when thread `pid` may continue. FsError(EINTR) when it is being killed."""
 
 
 class Filesystem(Protocol):
-    """A volume that is served (`Runtime`). FsError from whatever performs operations."""
+    """A served volume (`Runtime`). All operations may raise FsError."""
 
     @property
     def volume(self) -> Volume: ...
 
     @property
     def requests(self) -> Timings:
-        """Times by kind."""
+        """Durations by kind of request."""
 
     @property
     def activity(self) -> Activity:
-        """Whose turn it is."""
+        """The name of the running request or task."""
 
     @property
     def throttle(self) -> Admission: ...
@@ -46,13 +46,13 @@ class Filesystem(Protocol):
         """Perform one operation."""
 
     async def read(self, ino: int, offset: int, length: int, *, quiet: bool = False) -> bytes:
-        """File data; `quiet`: the access time stays as it is."""
+        """File data; `quiet`: do not update the access time."""
 
     async def readlink(self, ino: int) -> bytes:
         """The target of a symbolic link."""
 
     async def write(self, ino: int, offset: int, data: bytes, *, whole: bool = False) -> int:
-        """Bytes written, fewer only on a full disk."""
+        """Returns the bytes written, fewer than given only on a full disk."""
 
     async def sync(self) -> None:
         """Make everything durable."""
@@ -61,10 +61,10 @@ class Filesystem(Protocol):
         """Make one file durable."""
 
     async def forget(self, inodes: list[tuple[int, int]], /) -> None:
-        """The kernel takes lookups back: (inode, how many)."""
+        """The kernel drops lookups: (inode, count)."""
 
     async def release(self, reference: ActiveReference) -> None:
-        """A handle is closed."""
+        """Release the reference of a closed handle."""
 
     def note(self, error: BaseException) -> None:
         """Count and log damage."""

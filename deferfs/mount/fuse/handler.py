@@ -1,4 +1,4 @@
-"""What every handler of a FUSE request has around it: its time is taken, and its errors are answered."""
+"""The wrapper of every handler of a FUSE request: it measures the time, and turns exceptions into replies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Observed(Protocol):
-    """What the class has whose methods are handlers."""
+    """The attributes that a class with handlers must have."""
 
     activity: Activity
     requests: Timings
@@ -38,12 +38,12 @@ _log: Final = logging.getLogger(__name__)
 def handler(
     function: Callable[Concatenate[H, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
-    """Time a handler of the adapter, and let nothing but FUSEError leave it: anything else would end the mount."""
+    """Time a handler, and let no exception but FUSEError leave it: any other would end the mount."""
     name = function.__name__
     actor = Actor(name)
     parameters = list(inspect.signature(function).parameters)
     at = parameters.index("ctx") - 1 if "ctx" in parameters else None
-    """Where the request says whose it is; the kernel does not tell for all of them."""
+    """Index of the argument with the request's context; not all requests have one."""
 
     @functools.wraps(function)
     async def handle(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:

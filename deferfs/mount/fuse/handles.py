@@ -1,4 +1,4 @@
-"""Open files, by the number of the handle that the kernel was given.
+"""Open files, by handle number.
 
 **Invariant:** each holds an active reference to its inode until its RELEASE.
 """
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, frozen=True)
 class Handle:
-    """An open file. `sync`: opened with O_SYNC or O_DSYNC, each write is durable when it is answered; a writeback cache
-    sends an FSYNC instead. `quiet`: reading is not the user's (the kernel fills a page to write to), or the user does
-    not want it to be noticed (O_NOATIME).
+    """An open file. `sync`: opened with O_SYNC or O_DSYNC, so that each write is durable before its reply (a writeback
+    cache sends FSYNCs instead). `quiet`: reads do not update the access time, because the kernel fills a page to be
+    written, or because of O_NOATIME.
     """
 
     ino: int
@@ -33,7 +33,7 @@ class Handle:
 
 
 class Handles:
-    """The open files of one mount. What the kernel has made up is counted in `anomalies`."""
+    """The open files of one mount. Invalid handles from the kernel are counted in `anomalies`."""
 
     def __init__(self, volume: Volume, anomalies: Anomalies, *, writeback_cache: bool) -> None:
         self._volume = volume
@@ -43,7 +43,7 @@ class Handles:
         self._last = 0
 
     def open(self, record: Inode, flags: int) -> int:
-        """A new handle, opened with these flags of open(2)."""
+        """A new handle, with these flags of open(2)."""
         self._last += 1
         self._open[self._last] = Handle(
             record.ino,
@@ -54,7 +54,7 @@ class Handles:
         return self._last
 
     def get(self, fh: int) -> Handle:
-        """FsError(EBADF) when there is none."""
+        """The open file. FsError(EBADF) when there is none."""
         handle = self._open.get(fh)
         if handle is None:
             self._anomalies.note("unknown_handle")
@@ -62,12 +62,12 @@ class Handles:
         return handle
 
     def close(self, fh: int) -> Handle | None:
-        """Its reference is the caller's to release. None when there is none."""
+        """Close a handle; the caller must release its reference. None when there is none."""
         handle = self._open.pop(fh, None)
         if handle is None:
             self._anomalies.note("release_unknown")
         return handle
 
     def inodes(self) -> list[int]:
-        """The inodes that are open, in no order, each once."""
+        """The inodes with open handles, unordered, each once."""
         return list({handle.ino for handle in self._open.values()})

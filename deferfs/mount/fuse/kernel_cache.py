@@ -1,10 +1,10 @@
-"""The soft cap on what the kernel holds.
+"""The soft limit on inodes cached by the kernel.
 
-Nothing makes the kernel forget inodes while it has memory itself: a daemon with a budget of its own must ask. This
-walks the directories the kernel knows, coldest first, and asks it to drop the entries of files nobody has open;
+The kernel forgets no inodes while it has enough memory itself, so a daemon with a budget of its own must ask. This
+walks the directories known to the kernel, coldest first, and asks it to drop the entries of files that are not open;
 FORGETs follow. It needs no memory per inode: names come from the directories on disk.
 
-Never called from a request handler: the kernel may wait for that very request.
+Never called from a request handler: the kernel may be waiting for that very request.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from deferfs.volume.volume import Volume
 
 _BATCH: Final = 256
+"""Entries dropped by one call."""
 _DIRECTORIES_MAX: Final = 64
-"""Directories looked into by one call: most of their files may be in use or forgotten already."""
+"""Directories searched by one call: most of their files may be in use or forgotten already."""
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +44,7 @@ class KernelCache:
         """(directory, cookie) where the last call stopped."""
 
     async def trim(self) -> int:
-        """Have one batch of entries dropped; the bytes that this will free once the FORGETs have come."""
+        """Drop one batch of entries; returns the bytes that this will free once the FORGETs have arrived."""
         for _ in range(_DIRECTORIES_MAX):
             parent, after = self._position
             if not parent:
@@ -60,7 +61,7 @@ class KernelCache:
         return 0
 
     async def _candidates(self, parent: int, after: int) -> tuple[list[bytes], int]:
-        """Names of files below `parent` that only the kernel's cache holds, and the cookie to go on from (0: the
+        """Names in `parent` of files that only the kernel's cache refers to, and the cookie to continue from (0: at the
         end).
         """
         volume = self._volume
@@ -80,7 +81,7 @@ class KernelCache:
         try:
             return await self._run_reserved(collect)
         except FsError:
-            return [], 0  # the directory went away meanwhile
+            return [], 0  # the directory has been deleted
 
     def _drop(self, parent: int, names: list[bytes]) -> None:
         for name in names:

@@ -1,7 +1,7 @@
 """Attaching to the kernel and detaching again.
 
-Root calls mount(2) itself: that gives exact flags, any character in the image's path, and the kernel's own errno.
-libfuse then only gets the descriptor (/dev/fd/N). For an ordinary user, libfuse asks fusermount3.
+Root calls mount(2) itself, which gives exact flags, any character in the image's path, and the kernel's own errno.
+libfuse is then given the descriptor (/dev/fd/N). For an ordinary user, libfuse calls fusermount3.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STDERR: Final = 2
 
 
 class KernelMount:
-    """A mount that is attached from `attach` until the kernel lets go of it."""
+    """A mount, attached from `attach` until the kernel releases it."""
 
     def __init__(self, image: str, mountpoint: str, options: MountOptions) -> None:
         self.image = image
@@ -34,13 +34,13 @@ class KernelMount:
         self._options = options
         self._privileged = os.geteuid() == 0
         self.fd = -1
-        """The descriptor that requests come from, while attached."""
+        """The descriptor that requests are read from, while attached."""
         self.place = syscalls.Place("", 0)
-        """The device number, and the id, never given again, of the mount at `mountpoint` as it was attached."""
+        """Device number and (never reused) mount id of the mount at `mountpoint` when it was attached."""
         self.own = OwnMounts("", self.is_alive, privileged=self._privileged)
 
     def attach(self, operations: pyfuse3.Operations) -> None:
-        """Mount; the first request waits from now on. MountFailedError when the kernel refuses."""
+        """Mount; requests are queued from now on. MountFailedError when the kernel refuses."""
         mode = check_mountpoint(self.mountpoint)
         if self._privileged:
             self._attach_directly(operations, mode)
@@ -49,12 +49,12 @@ class KernelMount:
             self._remember()
 
     def _remember(self) -> None:
-        """What has just been mounted is told by its device number from now on, wherever it is moved."""
+        """Identify the new mount by its device number, which stays the same wherever it is moved."""
         self.place = syscalls.place_of(self.mountpoint, unique=True)
         self.own = OwnMounts(self.place.device, self.is_alive, privileged=self._privileged)
 
     def is_alive(self) -> bool:
-        """Whether the kernel still has the filesystem, mounted or not, so that `place.device` is its own."""
+        """Whether the kernel still has the filesystem, mounted or not, so that `place.device` has not been reused."""
         if self.fd < 0:
             return bool(self.place.device)
         poller = select.poll()
@@ -64,7 +64,7 @@ class KernelMount:
     def _attach_directly(self, operations: pyfuse3.Operations, mode: int) -> None:
         fd = _open_fuse()
         data = self._options.kernel_data(fd, mode, os.getuid(), os.getgid())
-        flags = self._options.flags | syscalls.MS_POSIXACL  # FUSE: leave the umask to us; a default list overrules it
+        flags = self._options.flags | syscalls.MS_POSIXACL  # FUSE: the filesystem applies the umask, or a default ACL
         try:
             syscalls.mount(self.image, self.mountpoint, mountinfo.FSTYPE, flags, data)
         except OSError as error:
@@ -94,11 +94,11 @@ class KernelMount:
         return self.place.device
 
     def open(self) -> int | None:
-        """A descriptor of the root, which keeps the filesystem; None when no path leads to it."""
+        """A descriptor of the root, which keeps the filesystem in use; None when no path leads to it."""
         return self.own.open_one()
 
     def sync(self) -> bool:
-        """Have the kernel hand over its dirty pages. False when no mount can be reached for that. OSError: some writes
+        """Make the kernel write back its dirty pages. False when no mount can be reached for that. OSError: some writes
         were lost. Blocks, so it must not run on the event loop's thread.
         """
         fd = self.open()
@@ -111,10 +111,10 @@ class KernelMount:
         return True
 
     def set_read_only(self, read_only: bool) -> None:
-        """Have the kernel refuse changes, or not. OSError: EBUSY while files are open for writing, ENOENT when no mount
-        can be reached.
+        """Make the kernel refuse changes, or allow them. OSError: EBUSY while files are open for writing, ENOENT when
+        no mount can be reached.
 
-        An ordinary user cannot; then only the daemon refuses. Blocks, as `sync`.
+        On a mount of an ordinary user, only the daemon refuses them. Blocks, as `sync`.
         """
         if not self._privileged:
             return
@@ -125,20 +125,20 @@ class KernelMount:
         if fd is None:
             raise OSError(errno.ENOENT, "another filesystem is mounted over it", self.mountpoint)
         try:
-            place = f"/proc/self/fd/{fd}"  # leads to this mount, whatever others mount on its path meanwhile
+            place = f"/proc/self/fd/{fd}"  # leads to this mount, whatever is mounted on its path meanwhile
             syscalls.mount(self.image, place, mountinfo.FSTYPE, flags | syscalls.MS_REMOUNT, "")
         finally:
             os.close(fd)
 
     def unmount(self) -> list[Obstacle]:
-        """Unmount wherever it is mounted and not in use; what stays, and why.
+        """Unmount all mounts that are not in use; returns those that remain, and why.
 
-        Blocks until the kernel has written its dirty pages to us, so it must not run on the event loop's thread.
+        Blocks until the kernel has written back its dirty pages, so it must not run on the event loop's thread.
         """
         return self.own.unmount()
 
     def detach(self) -> list[Obstacle]:
-        """As `unmount`, but in use or not, and without waiting for dirty pages."""
+        """As `unmount`, but also mounts in use, and without waiting for dirty pages."""
         return self.own.detach()
 
 
@@ -151,7 +151,7 @@ def _open_fuse() -> int:
 
 
 def _find_fuse_fd() -> int:
-    """The descriptor that fusermount3 gave to libfuse, which keeps it to itself; -1 when it cannot be seen."""
+    """The descriptor that libfuse received from fusermount3 and does not expose; -1 when it cannot be found."""
     for name in os.listdir("/proc/self/fd"):
         try:
             if os.readlink(f"/proc/self/fd/{name}") == FUSE_DEVICE:
@@ -177,7 +177,7 @@ def _without_prefix(line: str) -> str:
 
 @contextmanager
 def _captured_stderr(lines: list[str]) -> Iterator[None]:
-    """What libfuse and its helper print to file descriptor 2 goes to `lines` instead."""
+    """Collect in `lines` what libfuse and its helper print to file descriptor 2."""
     saved = os.dup(_STDERR)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), _STDERR)

@@ -1,4 +1,4 @@
-"""The FUSE loop of pyfuse3, and what can be asked of the kernel beside it. There is one for each process."""
+"""The FUSE loop of pyfuse3, and notifications to the kernel. One per process."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ TASKS_MIN: Final = 8
 
 
 async def serve(busy_poll: BusyPoll, handlers: int) -> None:
-    """Read and answer requests, `handlers` at once at most, until the kernel lets go of the mount or `terminate` is
+    """Read and answer requests, at most `handlers` at once, until the kernel releases the mount or `terminate` is
     called. In the main thread only."""
     with ReadTimer() as timer, cheap_turns(busy_poll, timer.start):
         await pyfuse3.main(min(TASKS_MIN, handlers), handlers)
 
 
 def terminate() -> None:
-    """Have `serve` return. From the event loop's thread."""
+    """Make `serve` return. From the event loop's thread."""
     pyfuse3.terminate()
 
 
 def close() -> None:
-    """Let go of the FUSE device; what is still mounted answers ENOTCONN."""
+    """Close the FUSE device; mounts that remain return ENOTCONN."""
     pyfuse3.close(unmount=False)
 
 
 def invalidate_entry(parent: int, name: bytes) -> None:
-    """Have the kernel drop a directory entry. OSError. It may wait for a request under way, so never on the event
-    loop's thread."""
+    """Make the kernel drop a directory entry. OSError. It may wait for a request in flight, so it must never run on the
+    event loop's thread."""
     pyfuse3.invalidate_entry(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name))
 
 
 def invalidate_attributes(ino: int) -> None:
-    """Have the kernel ask for the attributes anew. It takes no lock for that: a handler may call this."""
+    """Make the kernel ask for the attributes again. That takes no lock: a handler may call this."""
     try:
         pyfuse3.invalidate_inode(pyfuse3.InodeT(ino), attr_only=True)
     except OSError as error:
-        if error.errno != errno.ENOENT:  # the kernel does not know the inode any more
+        if error.errno != errno.ENOENT:  # the kernel does not have the inode any more
             raise
 
 
 def invalidate_contents(inodes: list[int]) -> None:
-    """Blocks until the kernel has written what was dirty."""
+    """Make the kernel write back and drop its pages of these inodes; blocks until the dirty ones are written."""
     for ino in inodes:
         try:
             pyfuse3.invalidate_inode(pyfuse3.InodeT(ino), attr_only=False)
         except OSError as error:
             if error.errno != errno.ENOENT:
-                _log.warning("collecting what was written to inode %d: %s", ino, error.strerror)
+                _log.warning("cannot flush the kernel's dirty pages of inode %d: %s", ino, error.strerror)

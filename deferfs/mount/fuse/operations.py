@@ -1,7 +1,7 @@
-"""What FUSE requests ask of the core: operations of a plan that count the lookups they give to the kernel.
+"""Operations of the core as FUSE requests need them: they count the lookups returned to the kernel.
 
-**Invariant:** a lookup is counted in the very moment the operation is applied (`plan.on_apply`). Were it counted
-after an await, another request could delete the inode in between, and its inactivation begin.
+**Invariant:** a lookup is counted when the operation is applied (`plan.on_apply`). If it were counted after an await,
+another request could delete the inode in between, and its inactivation could begin.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from deferfs.volume.new_inode import Credentials, NewInode
 from deferfs.volume.volume import Volume, inode_of, is_name
 
 READDIR_BATCH: Final = 64
-"""Entries read ahead of the kernel's buffer; one of 4 KiB holds some 25, one of 32 KiB some 200."""
+"""Entries read ahead of the kernel's buffer: 4 KiB hold about 25 of them, 32 KiB about 200."""
 
 _DOTS: Final = (b".", b"..")
 _PRIVILEGES: Final = stat.S_ISUID | stat.S_ISGID
 
 Accept = Callable[[DirectoryEntry, Inode | None], bool]
-"""Offers an entry to the kernel, without its inode when that cannot be used; False when its buffer is full."""
+"""Adds an entry to the reply, without its inode when that cannot be used; False when the buffer is full."""
 
 
 def _counted(plan: Plan, volume: Volume, record: Inode) -> Inode:
@@ -66,12 +66,12 @@ def readdir(
 ) -> int | None:
     """Offer the next entries, with their inodes; count a lookup for each that is accepted.
 
-    Returns the cookie to go on from, or None when the directory has ended (`accept` is called on apply, so whether
-    the kernel's buffer is full is known only to the caller). The kernel counts no lookup for `.` and `..`.
+    Returns the cookie to continue from, or None at the end of the directory (`accept` is called in `apply`, so only the
+    caller knows whether the kernel's buffer is full). The kernel counts no lookup for `.` and `..`.
 
-    A name whose inode cannot be used is offered without one, as other filesystems list it: they look at no inode to
-    list a directory. A name that the kernel would refuse, and the whole reply with it, is left out. `note` is told of
-    both. What comes before an entry that has no place in the order is offered first; CorruptionError when nothing does.
+    An entry whose inode cannot be used is offered without it, as other filesystems list it: they read no inodes to list
+    a directory. A name for which the kernel would reject the whole reply is skipped. `note` is called for both. Entries
+    before one that is out of order are offered first; CorruptionError when there are none.
     """
     batch: list[tuple[DirectoryEntry, Inode | None]] = []
     damage: list[CorruptionError] = []
@@ -121,7 +121,7 @@ def readdir(
 
 
 def _named_inode(plan: Plan, directory: int, entry: DirectoryEntry, damage: list[CorruptionError]) -> Inode | None:
-    """The inode that an entry names; None, and what is wrong is added to `damage`, when it cannot be used."""
+    """The inode that an entry names; None, with the reason added to `damage`, when it cannot be used."""
     try:
         return inode_of(plan, entry.ino)
     except CorruptionError as unusable:
@@ -134,7 +134,7 @@ def _named_inode(plan: Plan, directory: int, entry: DirectoryEntry, damage: list
 
 
 def setattr(plan: Plan, volume: Volume, ino: int, changes: dict[str, int], caller: Caller) -> Inode:
-    """`attributes.setattr` for a change that takes privileges from the mode, whoever makes it: in one transaction."""
+    """`attributes.setattr`, and, in the same transaction, the removal of privileges from the mode."""
     drop_privileges(plan, volume, ino, caller)
     if changes:
         return attributes.setattr(plan, volume, ino, **changes)
@@ -142,8 +142,8 @@ def setattr(plan: Plan, volume: Volume, ino: int, changes: dict[str, int], calle
 
 
 def truncate(plan: Plan, volume: Volume, ino: int, length: int, caller: Caller | None) -> bool:
-    """`files.truncate`, which takes privileges from the mode if `caller` (None: the filesystem itself) may not leave
-    them. True when done.
+    """`files.truncate`, and the removal of privileges from the mode unless `caller` may leave them (None: the
+    filesystem itself). True when done.
     """
     if caller is not None and inode_of(plan, ino).mode & _PRIVILEGES and not caller.may(CAP_FSETID):
         drop_privileges(plan, volume, ino, caller)
@@ -151,8 +151,8 @@ def truncate(plan: Plan, volume: Volume, ino: int, length: int, caller: Caller |
 
 
 def drop_privileges(plan: Plan, volume: Volume, ino: int, caller: Caller) -> None:
-    """Take from the mode what nobody vouches for once `caller` has changed the owner or the content: the set-user-id
-    bit, the set-group-id bit of a program, and that of any other file that is not of his groups.
+    """After `caller` has changed owner or content: clear the set-user-id bit, the set-group-id bit of an executable,
+    and that of any other file unless the caller is in its group, or is privileged.
 
     The kernel leaves that to the filesystem (FUSE_HANDLE_KILLPRIV, which libfuse always negotiates).
     """

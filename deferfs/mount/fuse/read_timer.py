@@ -1,11 +1,10 @@
-"""A way out of a read that has nothing to read.
+"""Workaround for a hang of libfuse when a request is interrupted between poll() and read().
 
-The FUSE descriptor says that a request is there; before it is read, the kernel may take the request back, because its
-caller was stopped or killed. libfuse then reads again, and sleeps until the next request comes, with the whole event
-loop. A signal ends that sleep: the read fails with EINTR, which pyfuse3 takes for a reason to wait for the descriptor
-again.
+When poll reports a request, the kernel may still withdraw it before it is read, because its caller was stopped or
+killed. libfuse then reads again, and blocks until the next request comes, with the whole event loop. A signal ends that
+read with EINTR, after which pyfuse3 waits for the descriptor again.
 
-**Invariant:** the timer is set whenever a reader is about to read, and rings once at most after the last request.
+**Invariant:** the timer is armed whenever a reader is about to read, and fires at most once after the last request.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from types import FrameType, TracebackType
 from typing import Final
 
 READ_SECONDS_MAX: Final = 0.1
-"""How long the event loop may hang in such a read."""
+"""How long the event loop may block in such a read."""
 
 
 class ReadTimer:
-    """Rings while the block runs, in the main thread only."""
+    """Fires while the `with` block runs. In the main thread only."""
 
     def __enter__(self) -> ReadTimer:
-        self._before = signal.signal(signal.SIGALRM, _rung)
+        self._before = signal.signal(signal.SIGALRM, _interrupt)
         signal.siginterrupt(signal.SIGALRM, True)
         return self
 
@@ -34,9 +33,9 @@ class ReadTimer:
 
     @staticmethod
     def start() -> None:
-        """A read begins; the timer of the one before is set anew."""
+        """Arm the timer before a read, replacing the previous one."""
         signal.setitimer(signal.ITIMER_REAL, READ_SECONDS_MAX)
 
 
-def _rung(number: int, frame: FrameType | None) -> None:
-    """That it interrupts the read is all."""
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """No-op: the signal only has to cause EINTR."""

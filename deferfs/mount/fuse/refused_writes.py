@@ -1,15 +1,15 @@
-"""Telling those who go on writing to a full disk through a writeback cache.
+"""Reporting ENOSPC to programs that write through a writeback cache to a full disk.
 
-The kernel takes what is written and hands it over later. When there is no space then, fsync(2) and close(2) report
-it; a program that only writes would never hear of it, and write for ever. But the kernel asks for the attributes of a
-file before each write(2) when those it has are not to be trusted any more. So after a refused WRITE they never are, and
-who asks in the middle of a system call that makes the file longer gets ENOSPC, until there is more space than then.
+The kernel accepts data and sends it later. If there is no space then, fsync(2) and close(2) report it; a program that
+only writes would never get an error. But the kernel sends a GETATTR before each write(2) on a file whose attributes it
+may not cache. So after a failed WRITE the timeout of the attributes is 0, and a GETATTR sent in the middle of a system
+call that extends the file is answered with ENOSPC, until more space is available than at the failure.
 
-FUSE does not say for which system call a GETATTR is. /proc/PID/syscall does; where it cannot be read, fsync and close
-are what is left.
+FUSE does not tell which system call a GETATTR belongs to. /proc/PID/syscall does; where it cannot be read, only fsync
+and close report the error.
 
-**Invariant:** only calls that write past the end of the file as we know it are refused: what has blocks already can be
-overwritten on a full disk.
+**Invariant:** only calls that write past the end of the file, as the daemon knows it, are refused: allocated blocks can
+be overwritten on a full disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deferfs.errors import FsError
 
 
 class _Call(NamedTuple):
-    """Which arguments of a system call that writes are the descriptor, the length and the offset (-1: it has none)."""
+    """Argument positions, in a system call that writes, of descriptor, length and offset (-1: none)."""
 
     descriptor: int
     length: int
@@ -38,12 +38,12 @@ _CALLS: Final[dict[str, dict[int, _Call]]] = {
     "x86_64": {1: _WRITE, 18: _PWRITE, 20: _WRITEV, 296: _PWRITEV, 40: _SENDFILE},
     "aarch64": {64: _WRITE, 68: _PWRITE, 66: _WRITEV, 70: _PWRITEV, 71: _SENDFILE},
 }
-"""By machine and number of the call. What copy_file_range and splice write is not looked at."""
+"""By machine and system call number. copy_file_range and splice are not covered."""
 
 
 class RefusedWrites:
-    """`available`: the files of one mount for which a WRITE found no space -> the blocks that were available then, too
-    few or in the wrong places.
+    """`available`: files of one mount for which a WRITE found no space -> blocks available at that time, too few or in
+    unusable places.
     """
 
     def __init__(self, *, proc: str = "/proc", machine: str = "") -> None:
@@ -52,8 +52,8 @@ class RefusedWrites:
         self._calls = _CALLS.get(machine or os.uname().machine, {})
 
     def check(self, ino: int, size: int, available: int, pid: int) -> None:
-        """FsError(ENOSPC) when thread `pid` is about to write to the inode past `size` bytes, while no more blocks are
-        available than when it was refused.
+        """FsError(ENOSPC) when thread `pid` is about to write to the inode past `size` bytes, and no more blocks are
+        available than when the WRITE failed.
         """
         if available <= self.available.get(ino, -1) and self._grows(ino, size, pid):
             raise FsError(errno.ENOSPC)

@@ -1,1 +1,1 @@
-"""What is asked of Linux: the mount table, cgroups, processes, system calls; and the options of a mount."""
+"""The interface to Linux: mount table, cgroups, processes, system calls; and the options of a mount."""

@@ -1,4 +1,4 @@
-"""The default memory budget: what the daemon's own cgroup leaves it."""
+"""The default memory budget, derived from the limit of the daemon's cgroup."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def default_budget(
     warn: Callable[[str], None] = log.warning, *, proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup"
 ) -> int:
     """Bytes for inodes and blocks: MEMORY_BYTES_DEFAULT, or less in a cgroup with a small limit, so that the budget and
-    RESIDENT_BASE_BYTES fit into it. `warn` is told of a limit that leaves less than
-    MEMORY_BYTES_MIN."""
+    RESIDENT_BASE_BYTES fit into it. `warn` is called when that leaves less than MEMORY_BYTES_MIN."""
     limits = [limit for path in _limit_files(proc, root) if (limit := _read(path)) is not None]
     smallest = min(limits, default=None)
     if smallest is None:
@@ -36,7 +35,7 @@ def default_budget(
 
 
 def _limit_files(proc: str, root: str) -> Iterator[str]:
-    """The limit files of the process's memory cgroup and of those above it, version 1 and 2."""
+    """The limit files of the process's memory cgroup and of its ancestors, version 1 and 2."""
     for version, directory in own_cgroups(proc=proc, root=root):
         while directory.startswith(root):
             for name in _LIMITS[version]:
@@ -45,7 +44,7 @@ def _limit_files(proc: str, root: str) -> Iterator[str]:
 
 
 def _read(path: str) -> int | None:
-    """The limit in bytes; None for `max`, or where there is no such file."""
+    """The limit in bytes; None for `max`, or when the file does not exist."""
     try:
         with open(path, encoding="ascii") as file:
             text = file.read().strip()

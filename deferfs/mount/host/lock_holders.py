@@ -1,8 +1,8 @@
-"""Which processes hold a lock on a file, as /proc tells it.
+"""The processes that hold a lock on a file, from /proc.
 
-Every open file shows its locks in /proc/PID/fdinfo/FD, in the format of /proc/locks: record locks of an open file
-description too, for which /proc/locks has no process, and for each process that has inherited the descriptor. Processes
-of other users show it to root only; for those of them that took their lock by flock(2), /proc/locks knows the number.
+The locks of every open file are in /proc/PID/fdinfo/FD, in the format of /proc/locks: including record locks of an open
+file description, for which /proc/locks has no process, and for each process that has inherited the descriptor. Only
+root can read those of other users' processes; for flock(2) locks of these, /proc/locks has the process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from deferfs.printable import printable
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that holds a lock; `shared` when it excludes writers only. Its text is fit for a terminal."""
+    """A process that holds a lock; `shared` when the lock excludes writers only. Its text is safe for a terminal."""
 
     pid: int
     name: str
@@ -29,7 +29,7 @@ class Holder:
 
 
 def holders_of(path: str, *, proc: str = "/proc") -> list[Holder]:
-    """The processes that hold a lock on the file at `path`, as far as this user may see; none when there is no such
+    """The processes that hold a lock on the file at `path`, as far as this user can see; empty when there is no such
     file. Never waits."""
     identity = _identity(path, proc)
     if identity is None:
@@ -47,8 +47,8 @@ def holders_of(path: str, *, proc: str = "/proc") -> list[Holder]:
 
 
 def _identity(path: str, proc: str) -> str | None:
-    """The file as lists of locks name it: `MAJOR:MINOR:INODE`, in hexadecimal and decimal. The device is that of its
-    mount: the one that stat(2) tells may be another, on btrfs for instance."""
+    """The file as lists of locks identify it: `MAJOR:MINOR:INODE`, in hexadecimal and decimal. The device is that of
+    its mount, which may differ from that of stat(2), e.g. on btrfs."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -67,14 +67,14 @@ def _descriptors(process: str) -> Iterator[str]:
     """The lines of all fdinfo files of a process."""
     try:
         names = os.listdir(f"{process}/fdinfo")
-    except OSError:  # it has gone, or belongs to another user
+    except OSError:  # it has ended, or belongs to another user
         return
     for name in names:
         yield from _lines(f"{process}/fdinfo/{name}")
 
 
 def _locks_on(identity: str, lines: Iterator[str]) -> Iterator[bool]:
-    """Whether it is shared, for each lock on that file."""
+    """For each lock on that file, whether it is shared."""
     for line in lines:
         if line.startswith("lock:"):
             lock = _parse(line.removeprefix("lock:"))
@@ -90,7 +90,8 @@ class _Lock:
 
 
 def _parse(line: str) -> _Lock | None:
-    """`1: FLOCK  ADVISORY  WRITE 4711 fe:01:1234 0 EOF`; None for one that is only waited for (`1: -> FLOCK ...`)."""
+    """Parses `1: FLOCK  ADVISORY  WRITE 4711 fe:01:1234 0 EOF`; None for a lock that is only waited for
+    (`1: -> FLOCK ...`)."""
     words = line.split()
     if len(words) < 6 or words[1] == "->":
         return None

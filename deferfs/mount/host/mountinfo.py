@@ -1,4 +1,4 @@
-"""What is mounted where: /proc/self/mountinfo. Never touches a filesystem, so a dead mount cannot hang it."""
+"""The mount table: /proc/self/mountinfo. No filesystem is accessed, so a dead mount cannot block it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line. `device` is the kernel's "major:minor" of the mounted filesystem; `source` the image; `uid` the user
-    who mounted it, as far as the filesystem says so; `id` the mount's number in the table, `parent` that of the mount
-    it is mounted on."""
+    """One line. `device`: the kernel's "major:minor" of the filesystem; `source`: the image; `uid`: the user who
+    mounted it, if the filesystem reports that; `id`: the number of the mount in the table, `parent`: that of the mount
+    on which it is mounted."""
 
     device: str
     mountpoint: str
@@ -45,11 +45,11 @@ def _uid(options: list[str]) -> int:
 
 
 def parse(lines: Iterable[str]) -> list[Mount]:
-    """The mounts in the text of a mountinfo file, oldest first."""
+    """Parse the text of a mountinfo file; mounts in order, oldest first."""
     mounts = []
     for line in lines:
         fields, _, rest = line.partition(" - ")
-        head, tail = fields.split(" "), rest.rstrip("\n").split(" ")  # a path may hold any other white space
+        head, tail = fields.split(" "), rest.rstrip("\n").split(" ")  # a path may contain other white space
         if len(head) < 6 or len(tail) < 2 or not (head[0].isdigit() and head[1].isdigit()):
             continue
         read_only = "ro" in head[5].split(",")
@@ -59,14 +59,15 @@ def parse(lines: Iterable[str]) -> list[Mount]:
 
 
 def read(process: str = "/proc/self") -> list[Mount]:
-    """The mounts that a process sees now: by default this one, else that of the directory `process` in /proc."""
-    # the kernel escapes line feeds in paths, and no other ends of lines
+    """The mounts visible to a process now: this one by default, else that of the directory `process` in /proc."""
+    # the kernel escapes line feeds in paths, but no other line separators
     with open(f"{process}/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return parse(file)
 
 
 def device_of(mount_id: int, process: str = "/proc/self") -> str | None:
-    """The "major:minor" of the mount with this number; None when the process sees none, or no table can be read."""
+    """The "major:minor" of the mount with this number; None when the process does not see it, or the table cannot be
+    read."""
     try:
         return next((mount.device for mount in read(process) if mount.id == mount_id), None)
     except OSError:
@@ -74,18 +75,18 @@ def device_of(mount_id: int, process: str = "/proc/self") -> str | None:
 
 
 def at(path: str, mounts: Iterable[Mount]) -> Mount | None:
-    """The mount that is seen at `path` (absolute), if `path` is its mountpoint."""
+    """The topmost mount at `path` (absolute), if that is a mountpoint."""
     found = containing(path, mounts)
     return found if found is not None and found.mountpoint == path else None
 
 
 def containing(path: str, mounts: Iterable[Mount]) -> Mount | None:
-    """The mount that the absolute `path` is in: what the kernel's walk along the path ends in, whatever is mounted over
-    what, and in whatever order it was mounted or moved."""
+    """The mount that contains the absolute `path`: where the kernel's path walk ends, whatever mounts are stacked, and
+    in whatever order they were mounted or moved."""
     table = list(mounts)
     numbers = {mount.id for mount in table}
     found = None
-    # Above the first there may be one that a process in a changed root directory does not see.
+    # The parent of the first may be a mount that a process with another root directory does not see.
     candidates = [mount for mount in table if mount.parent not in numbers or mount.parent == mount.id]
     while met := [mount for mount in candidates if _is_inside(path, mount.mountpoint)]:
         found = min(met, key=lambda mount: len(mount.mountpoint))
@@ -94,8 +95,8 @@ def containing(path: str, mounts: Iterable[Mount]) -> Mount | None:
 
 
 def in_the_way(mount: Mount, mounts: Iterable[Mount]) -> Mount | None:
-    """A mount over `mount`, over a directory above of it, or inside of it. None when it can be reached by its
-    mountpoint, and taken away alone."""
+    """A mount over `mount`, over a directory above it, or inside it. None when its mountpoint leads to it, and it can
+    be unmounted alone."""
     table = list(mounts)
     seen = containing(mount.mountpoint, table)
     if seen is not None and seen.id != mount.id:
@@ -112,9 +113,9 @@ def _is_inside(path: str, mountpoint: str) -> bool:
 
 
 def find_deferfs(path: str) -> Mount | None:
-    """The deferfs mount that `path` (relative paths and links allowed) is in; else None."""
+    """The deferfs mount that contains `path` (which may be relative or contain links); else None."""
     mounts = read()
-    for full in (os.path.abspath, os.path.realpath):  # the second asks the filesystem, whose daemon may not answer
+    for full in (os.path.abspath, os.path.realpath):  # realpath accesses the filesystem, whose daemon may be stuck
         found = containing(full(path), mounts)
         if found is not None and found.is_deferfs:
             return found
@@ -122,7 +123,7 @@ def find_deferfs(path: str) -> Mount | None:
 
 
 def hidden_deferfs(path: str) -> Mount | None:
-    """What is mounted over the deferfs whose mountpoint is `path`; None when there is no such deferfs."""
+    """The mount over the deferfs whose mountpoint is `path`; None when there is none."""
     mounts = read()
     names = (os.path.abspath(path), os.path.realpath(path))
     for mount in mounts:

@@ -1,4 +1,4 @@
-"""Can something be mounted here, on this machine, by this user? Asked before anything is touched."""
+"""Preconditions of a mount: the mountpoint, this machine, this user. Checked before anything is changed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FUSE_DEVICE: Final = "/dev/fuse"
 def check_mountpoint(path: str) -> int:
     """The st_mode of the directory `path`; MountFailedError when nothing can be mounted there.
 
-    A directory that is not empty is fine, as for any mount; the rest of a dead mount is not.
+    A directory that is not empty is fine, as for any mount; a dead mount is not.
     """
     try:
         mode = os.stat(path).st_mode
-        os.statvfs(path)  # the kernel may answer stat for a dead mount from its cache, but not this
+        os.statvfs(path)  # not stat, which the kernel may answer from its cache for a dead mount
     except OSError as error:
         raise MountFailedError(_explain(path, error)) from error
     if not stat.S_ISDIR(mode):
@@ -37,12 +37,12 @@ def _explain(path: str, error: OSError) -> str:
 
 
 def is_dead(error: OSError) -> bool:
-    """Whether this error of a system call on a FUSE mount says that its daemon has ended."""
+    """Whether this error of a system call on a FUSE mount means that its daemon has ended."""
     return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 def check_environment(*, fuse_device: str = FUSE_DEVICE, uid: int | None = None) -> None:
-    """EnvironmentProblem when this machine has no FUSE, or this user no way to use it."""
+    """EnvironmentProblem when this machine has no FUSE, or this user cannot use it."""
     if not os.path.exists(fuse_device):
         raise EnvironmentProblem(f"{fuse_device} does not exist; load the module: modprobe fuse")
     if not os.access(fuse_device, os.R_OK | os.W_OK):

@@ -1,8 +1,7 @@
 """The `-o` options: a pure parser from strings to `MountOptions`.
 
-Three kinds of option arrive here, because mount(8), fstab and mount.fuse pass everything on: ours (the table of
-`deferfs.contract.settings`), those of the kernel (flags of mount(2) and data of its FUSE driver), and those meant for
-other programs, which are ignored.
+mount(8), fstab and mount.fuse pass on three kinds of option: ours (the table in `deferfs.contract.settings`), those of
+the kernel (flags of mount(2) and data of its FUSE driver), and those for other programs, which are ignored.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from deferfs.mount.host import syscalls
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """How to mount. `memory_bytes` None means: from the memory limit of the daemon's cgroup.
+    """How to mount. `memory_bytes` None: derived from the memory limit of the daemon's cgroup.
 
-    `handlers`: requests handled at once, None: as many as the budget has room for. `poll_us`: how long the next
-    request is looked out for at most, 0 never. `flags` are those of
-    mount(2); `log` is a file for the daemon's log instead of syslog.
+    `handlers`: maximum of requests handled at once, None: as many as fit into the budget. `poll_us`: maximum of busy
+    polling for the next request, 0: never. `flags` are those of mount(2); `log` is a file for the daemon's log instead
+    of syslog.
     """
 
     evict: EvictMode = settings.EVICT.default
@@ -42,7 +41,7 @@ class MountOptions:
     allow_other: bool = settings.ALLOW_OTHER.default
     allow_root: bool = settings.ALLOW_ROOT.default
     default_permissions: bool = settings.DEFAULT_PERMISSIONS.default
-    """Have the kernel check permissions even where only root may enter."""
+    """Have the kernel check permissions even where only root has access."""
     max_read_bytes: int | None = settings.MAX_READ.default
     at_tid: int | None = settings.AT.default
     """Show the filesystem as it was after this transaction of the log; only with `ro`."""
@@ -55,16 +54,16 @@ class MountOptions:
 
     @property
     def durable_names(self) -> bool:
-        """Whether a change of names is durable before it is answered."""
+        """Whether a change of a directory is durable before its reply."""
         return bool(self.flags & (syscalls.MS_SYNCHRONOUS | syscalls.MS_DIRSYNC))
 
     @property
     def durable_attributes(self) -> bool:
-        """Whether any other change is; that of file data is the kernel's business, which sends an fsync."""
+        """Whether any other change is durable before its reply; for file data the kernel sends an fsync."""
         return bool(self.flags & syscalls.MS_SYNCHRONOUS)
 
     def check_possible(self, uid: int) -> None:
-        """UsageError when only root could have the mount that is asked for, and this user would get another."""
+        """UsageError for options that only root can use, which would be ignored for this user."""
         if uid != 0 and self.flags & syscalls.MS_NOSYMFOLLOW:
             raise UsageError("mount option nosymfollow is for root only: fusermount3 does not know it")
 
@@ -73,10 +72,10 @@ class MountOptions:
         return self.allow_other or self.allow_root or uid != 0 or self.default_permissions
 
     def kernel_data(self, fd: int, root_mode: int, uid: int, gid: int) -> str:
-        """The data argument of mount(2) for the kernel's FUSE driver, which talks through `fd`.
+        """The data argument of mount(2) for the kernel's FUSE driver, connected by `fd`.
 
-        A mount that only root may use is not asked to check permissions: root passes the checks anyway, and for each
-        of them the kernel would fetch the directory's attributes anew after every change in it.
+        On a mount that only root may use the kernel is not asked to check permissions: root passes the checks anyway,
+        and for each check the kernel would fetch the directory's attributes again after every change in it.
         """
         words = [f"fd={fd}", f"rootmode={root_mode:o}", f"user_id={uid}", f"group_id={gid}"]
         if self.checks_permissions(uid):
@@ -88,7 +87,7 @@ class MountOptions:
         return ",".join(words)
 
     def library_options(self) -> set[str]:
-        """The options that libfuse itself has to know, whoever calls mount(2)."""
+        """The options that libfuse itself needs, whether mount(2) is called by it or by deferfs."""
         words = {"default_permissions"}
         if self.allow_root:
             words.add("allow_root")
@@ -99,7 +98,7 @@ class MountOptions:
         return words
 
     def helper_options(self, source: str) -> set[str]:
-        """The options for libfuse when fusermount3 mounts for an ordinary user: it knows words, not flags.
+        """The options for libfuse when fusermount3 mounts for an ordinary user: it takes words instead of flags.
 
         pyfuse3 passes ASCII only, so other characters of the image path show as `?` in the mount table.
         """
@@ -116,7 +115,7 @@ _HELPER_WORDS: Final = {
     "dirsync": syscalls.MS_DIRSYNC,
     "noatime": syscalls.MS_NOATIME,
 }
-"""What fusermount3 lets an ordinary user ask for; it adds nosuid and nodev itself."""
+"""Options that fusermount3 accepts from an ordinary user; it adds nosuid and nodev itself."""
 
 _ATIME: Final = syscalls.MS_NOATIME | syscalls.MS_RELATIME | syscalls.MS_STRICTATIME
 KERNEL_FLAGS: Final[dict[str, tuple[int, int]]] = {  # option -> (flags set, flags cleared)
@@ -163,15 +162,14 @@ IGNORED: Final = (
 )
 """For mount(8), systemd and fstab tools; `nonempty` is always allowed."""
 IGNORED_PREFIXES: Final = ("x-", "X-", "comment=", "fsname=", "subtype=", "user=", "helper=", "uhelper=")
-"""The mount table always shows the image and fuse.deferfs: our own commands find a mount by them. `user=NAME` is what
-some versions of mount(8) make of `user` when it is not root's mount."""
+"""The mount table always shows the image and fuse.deferfs, by which our own commands find a mount. Some versions of
+mount(8) turn `user` into `user=NAME` on mounts of ordinary users."""
 
 
 def parse_options(texts: Iterable[str], *, sloppy: bool = False) -> MountOptions:
-    """Parse the arguments of all `-o`, in order; the last of several contradicting ones counts.
+    """Parse the arguments of all `-o`, in order; the last of contradicting options counts.
 
-    UsageError names the option that is unknown or has a wrong value; `sloppy` (mount.TYPE -s) lets unknown ones
-    pass.
+    UsageError names an unknown option, or one with a wrong value; `sloppy` (mount.TYPE -s) ignores unknown ones.
     """
     options = MountOptions()
     for text in texts:
@@ -204,7 +202,7 @@ def _split(text: str) -> Iterator[str]:
 
 
 def _apply(options: MountOptions, word: str) -> MountOptions | None:
-    """`options` with `word` applied, or None when `word` is not known."""
+    """`options` with `word` applied, or None for an unknown word."""
     if word in IGNORED or word.startswith(IGNORED_PREFIXES):
         return options
     if word == "remount":

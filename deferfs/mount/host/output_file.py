@@ -1,8 +1,8 @@
 """Files that the daemon or a command writes for its user: logs, timelines, results.
 
-A path given for output may name anything: a FIFO that no process reads, on which an ordinary open waits for ever; a
-disk; the image that is mounted. So no open here waits, nothing is truncated before it is known what it is, and an image
-of deferfs is never written to.
+A path given for output may lead to anything: a FIFO without a reader, on which an ordinary open blocks for ever; a
+disk; the mounted image. So no open here blocks, nothing is truncated before its type is known, and a deferfs image is
+never written to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import MAGIC
 
 _MAGIC_AT: Final = 4
-"""Where a superblock has its magic, in bytes."""
+"""Offset of the magic in a superblock, in bytes."""
 _KINDS: Final = {
     stat.S_IFDIR: "a directory",
     stat.S_IFBLK: "a block device",
@@ -27,11 +27,11 @@ _KINDS: Final = {
     stat.S_IFLNK: "a symbolic link",
 }
 _STREAMS: Final = frozenset((stat.S_IFIFO, stat.S_IFCHR))
-"""What can be written from where it is, and keeps nothing that could be lost."""
+"""File types that are written at the current position and retain nothing that could be lost."""
 
 
 def create_file(path: str) -> int:
-    """A descriptor of a new regular file that only its owner may read. UsageError when there is anything at `path`."""
+    """A descriptor of a new regular file readable by its owner only. UsageError when `path` exists."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         return os.open(path, flags, 0o600)
@@ -42,8 +42,8 @@ def create_file(path: str) -> int:
 
 
 def append_file(path: str) -> int:
-    """A descriptor that appends to a regular file, made when there is none. UsageError when `path` is anything else, a
-    symbolic link included, or an image."""
+    """A descriptor that appends to a regular file, created if missing. UsageError for any other file, symbolic links
+    included, and for an image."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -52,16 +52,16 @@ def append_file(path: str) -> int:
 
 
 def replace_file(path: str) -> int:
-    """A descriptor for results that replace what a regular file holds, as `>` of a shell does: the file is empty then.
+    """A descriptor for results that replace the content of a regular file, which is truncated, as by `>` of a shell.
 
-    A FIFO with a reader and a character device (a terminal, /dev/null) are written to; so are standard output and
-    standard error by whatever name, from where they are. UsageError when `path` is anything else, or an image.
+    A FIFO with a reader and a character device (a terminal, /dev/null) are accepted, too; standard output and standard
+    error, by whatever name, are written at their current positions. UsageError for anything else, and for an image.
     """
     for own in (1, 2):
         if _is_same(path, own):
             return os.dup(own)
     regular = not os.path.exists(path) or _kind(os.stat(path)) == stat.S_IFREG
-    access = os.O_RDWR | os.O_CREAT if regular else os.O_WRONLY  # a FIFO must not become its own reader
+    access = os.O_RDWR | os.O_CREAT if regular else os.O_WRONLY  # O_RDWR would make us a reader of the FIFO
     try:
         fd = os.open(path, access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -78,8 +78,8 @@ def replace_file(path: str) -> int:
 
 
 def check_replaceable(path: str) -> None:
-    """UsageError when `replace_file` would refuse `path`, as far as can be said without changing anything: for what is
-    known to be written only after hours of work."""
+    """UsageError when `replace_file` would refuse `path`, as far as can be checked without changing anything: so that
+    hours of work do not end with an error."""
     directory = os.path.dirname(path) or "."
     try:
         kind = _kind(os.stat(path))
@@ -92,7 +92,7 @@ def check_replaceable(path: str) -> None:
     except OSError as error:
         raise _refused(path, error) from error
     if kind in _STREAMS or any(_is_same(path, own) for own in (1, 2)):
-        return  # opening a FIFO and closing it would be its end for the reader
+        return  # opening and closing a FIFO would mean end of file to the reader
     try:
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
@@ -101,14 +101,14 @@ def check_replaceable(path: str) -> None:
 
 
 def write_results(path: str, data: bytes) -> None:
-    """Replace what `path` holds by `data`. UsageError as `replace_file`, and when it cannot be written."""
+    """Replace the content of `path` by `data`. UsageError as `replace_file`, and when the write fails."""
     fd = replace_file(path)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
     except BrokenPipeError:
-        raise  # as with standard output: the reader has seen enough
+        raise  # as for standard output: the reader has closed the pipe
     except OSError as error:
         raise _refused(path, error) from error
     finally:
@@ -116,7 +116,7 @@ def write_results(path: str, data: bytes) -> None:
 
 
 def _checked(fd: int, path: str, *, streams: bool = False) -> int:
-    """`fd` again, when it is what may be written to; closed otherwise."""
+    """Return `fd` if it may be written to; otherwise close it. UsageError."""
     try:
         kind = _kind(os.fstat(fd))
         if kind != stat.S_IFREG and not (streams and kind in _STREAMS):
@@ -134,7 +134,7 @@ def _is_image(fd: int) -> bool:
 
 
 def _refused(path: str, error: OSError, *, follow: bool = True) -> UsageError:
-    """What an open or a write was refused for, in words that tell what is at `path`."""
+    """The UsageError for a failed open or write, with the type of the file at `path`."""
     try:
         kind = _kind(os.stat(path, follow_symlinks=follow))
     except OSError:
@@ -151,7 +151,7 @@ def _kind(status: os.stat_result) -> int:
 
 
 def _is_same(path: str, own: int) -> bool:
-    """Whether `path` is what the descriptor `own` writes to."""
+    """Whether `path` is the file that the descriptor `own` refers to."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(own))
     except OSError:

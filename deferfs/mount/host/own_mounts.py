@@ -1,9 +1,8 @@
-"""A filesystem's own mounts: found, opened and taken away without touching what others have put in their places.
+"""A filesystem's own mounts: found, opened and unmounted without touching other mounts in their places.
 
-A path says little: something may be mounted over it, it may have been moved with a directory above of it, the same
-filesystem may be bound elsewhere. So the filesystem is known by its device number, which the kernel gives to one at a
-time, and its mounts are looked up in the mount table when they are needed. No descriptor of one is kept: it would keep
-umount(8) busy.
+A path is not reliable: another filesystem may be mounted over it, the mount may have been moved with a directory above
+it, or bound elsewhere. So the filesystem is identified by its device number, which is unique while it exists, and its
+mounts are looked up in the mount table when needed. No descriptor of a mount is kept: umount(8) would fail with EBUSY.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from deferfs.mount.host import mountinfo, syscalls
 from deferfs.mount.host.mountinfo import Mount
 
 _EXPIRE_TRIES: Final = 16
-"""Between the two calls of an unmount others may look at the mount, which makes it start again."""
+"""Attempts of an unmount: another process that accesses the mount between its two calls makes it start again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why `mount` could not be taken away: `other` is mounted over it or inside of it, or else `error`."""
+    """Why `mount` could not be unmounted: `other` is mounted over it or inside it, or else `error`."""
 
     mount: Mount
     error: OSError
@@ -44,7 +43,7 @@ class Obstacle:
 
 
 def in_words(mount: Mount, other: Mount) -> str:
-    """How `other` is in the way of `mount`."""
+    """Where `other` is, relative to `mount`."""
     if other.mountpoint == mount.mountpoint:
         return f"{other.fstype} is mounted over it"
     if mount.mountpoint.startswith(other.mountpoint.rstrip("/") + "/"):
@@ -53,9 +52,9 @@ def in_words(mount: Mount, other: Mount) -> str:
 
 
 class OwnMounts:
-    """The mounts of the filesystem with this device number in this namespace.
+    """The mounts, in this namespace, of the filesystem with this device number.
 
-    `is_alive` tells whether the kernel still has that filesystem: once it does not, the number may be another's.
+    `is_alive` tells whether the kernel still has that filesystem: if not, the number may have been reused.
     `privileged`: this process may call umount2 itself; otherwise fusermount3 does.
     """
 
@@ -65,11 +64,11 @@ class OwnMounts:
         self._privileged = privileged
 
     def table(self) -> list[Mount]:
-        """Those there are now: at first mounted, moved and bound ones."""
+        """The current mounts: original, moved and bind mounts."""
         return mounts_of(self.device)
 
     def open_one(self) -> int | None:
-        """A descriptor that keeps the filesystem until it is closed; None when no mount can be reached by a path."""
+        """A descriptor that keeps the filesystem in use until it is closed; None when no path leads to a mount."""
         fd = open_first(self.table())
         if fd is not None and not self._is_alive():
             os.close(fd)
@@ -77,18 +76,18 @@ class OwnMounts:
         return fd
 
     def unmount(self) -> list[Obstacle]:
-        """Take away every mount that is not in use and has no other mount over or inside of it; what stays, and why.
+        """Unmount every mount that is not in use and has no other mount over or inside it; returns the rest, and why.
 
-        Blocks until the kernel has handed over its dirty pages.
+        Blocks until the kernel has written back its dirty pages.
         """
         return self._all(lambda mount: unmount(mount, privileged=self._privileged))
 
     def detach(self) -> list[Obstacle]:
-        """As `unmount`, but of mounts that are in use, too. They stay usable for those who use them."""
+        """As `unmount`, but detaches mounts in use as well. Processes that use them can continue to do so."""
         return self._all(lambda mount: detach(mount, privileged=self._privileged))
 
     def _all(self, take_away: Callable[[Mount], Obstacle | None]) -> list[Obstacle]:
-        """A mount that is inside of another of ours goes first: so try again after each success."""
+        """Repeat until nothing more can be unmounted: a mount inside another of ours has to go first."""
         while True:
             table = self.table()
             if not self._is_alive():
@@ -99,12 +98,12 @@ class OwnMounts:
 
 
 def mounts_of(device: str) -> list[Mount]:
-    """The mounts of the deferfs with this "major:minor" in this namespace."""
+    """The mounts, in this namespace, of the deferfs with this "major:minor"."""
     return [mount for mount in mountinfo.read() if mount.device == device and mount.is_deferfs]
 
 
 def open_first(mounts: list[Mount]) -> int | None:
-    """A descriptor of the root of the first of them that a path leads to; None when none does."""
+    """A descriptor of the root of the first mount that a path leads to; None when there is none."""
     for mount in mounts:
         try:
             fd = open_mount(mount)
@@ -116,14 +115,14 @@ def open_first(mounts: list[Mount]) -> int | None:
 
 
 def open_mount(mount: Mount) -> int | None:
-    """A descriptor of the root of `mount`, for reading; None when another is in its place. OSError."""
+    """A read-only descriptor of the root of `mount`; None when another mount is in its place. OSError."""
     looked_at = os.open(mount.mountpoint, os.O_PATH | os.O_CLOEXEC)
     try:
         if not _is_at(looked_at, mount):
             return None
         mode = os.fstat(looked_at).st_mode
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-            return None  # a bound pipe or device: opening that does something else
+            return None  # a bind mount of a FIFO or device: opening it would have side effects
         return os.open(f"/proc/self/fd/{looked_at}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(looked_at)
@@ -135,11 +134,11 @@ def _is_at(fd: int, mount: Mount) -> bool:
 
 
 def unmount(mount: Mount, *, privileged: bool) -> Obstacle | None:
-    """Take `mount` away, and only it; what keeps it. None also when it has gone already.
+    """Unmount `mount`, and only it; returns what prevents that. None also when it is gone already.
 
-    umount2 takes a path, on which another mount may be by then. So it is called twice with MNT_EXPIRE: the first call
-    only marks the mount that it finds, the second unmounts it if it is marked; the mount table tells in between which
-    one that is.
+    umount2 takes a path, to which another mount may have been added meanwhile. So it is called twice with MNT_EXPIRE:
+    the first call only marks the mount that it finds, and the second unmounts it if it is marked; in between, the mount
+    table shows which one that is.
     """
     for _ in range(_EXPIRE_TRIES):
         obstacle = _find_obstacle(mount)
@@ -171,9 +170,7 @@ def _mark(mount: Mount) -> None:
 
 
 def detach(mount: Mount, *, privileged: bool) -> Obstacle | None:
-    """Take `mount`, which may be in use, out of the tree. Not if another one is over or inside of it, for that would go
-    with it.
-    """
+    """Detach `mount`, even in use. Not if another mount is over or inside it, as that would be detached with it."""
     obstacle = _find_obstacle(mount)
     if obstacle is not None or not _is_there(mount):
         return obstacle

@@ -1,10 +1,10 @@
 """Memory pressure as the kernel reports it to a process (`pressure_watch.py` waits for it).
 
-- PSI triggers (`memory.pressure` of our own cgroup, else /proc/pressure/memory): somebody lost time to reclaim.
-- cgroup version 1, `memory.pressure_level`: our cgroup is being reclaimed from.
+- PSI triggers (`memory.pressure` of our own cgroup, else /proc/pressure/memory): tasks have lost time to reclaim.
+- cgroup version 1, `memory.pressure_level`: memory of our cgroup is being reclaimed.
 
-Each source is a descriptor that becomes readable; a PSI file only knows POLLPRI, so an epoll instance stands before it.
-Sources: Documentation/accounting/psi.rst and admin-guide/cgroup-v1/memory.rst of the kernel.
+Each source is a descriptor that becomes readable; a PSI file supports only POLLPRI, so it is wrapped in an epoll
+instance. Sources: Documentation/accounting/psi.rst and admin-guide/cgroup-v1/memory.rst of the kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deferfs.mount.host.own_cgroup import own_cgroups
 PSI_TRIGGER: Final = b"some 200000 2000000\0"
 """200 ms lost in 2 s. Without CAP_SYS_RESOURCE the window must be a multiple of 2 s."""
 LEVEL: Final = "low"
-"""Reclaim has begun; caches should be given back before it becomes worse."""
+"""Reclaim has begun; at this level caches should shrink before it gets worse."""
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +42,7 @@ class Source:
 def open_sources(
     *, proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup", system: str = "/proc/pressure/memory"
 ) -> list[Source]:
-    """All that can be had; none is no error."""
+    """All available sources; possibly none."""
     found: list[Source] = []
     psi = system
     for version, directory in own_cgroups(proc=proc, root=root):

@@ -1,7 +1,7 @@
-"""The system calls that Python does not wrap, or not always: mount, umount2, statx, syncfs, unshare, memfd_create and
-one prctl.
+"""System calls that Python does not wrap, or not in every build: mount, umount2, statx, syncfs, unshare, memfd_create
+and one prctl.
 
-ctypes lets go of the interpreter lock during a call, so that the event loop can answer the kernel meanwhile.
+ctypes releases the interpreter lock during a call, so that the event loop can answer the kernel meanwhile.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STATX_MNT_ID: Final = 0x1000
 _STATX_MNT_ID_UNIQUE: Final = 0x4000
 _STATX_BYTES: Final = 256
 _STATX_DEVICE: Final = struct.Struct("=IIQ")
-"""Of struct statx (<linux/stat.h>), from byte 136: stx_dev_major, stx_dev_minor, stx_mnt_id."""
+"""Part of struct statx (<linux/stat.h>) from byte 136: stx_dev_major, stx_dev_minor, stx_mnt_id."""
 _STATX_DEVICE_OFFSET: Final = 136
 
 _PR_SET_IO_FLUSHER: Final = 57
@@ -73,12 +73,12 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str) -> None:
 
 
 def umount(target: str, flags: int = 0) -> None:
-    """umount2(2), never following a symbolic link. Blocks until the kernel has written its dirty pages."""
+    """umount2(2), never following a symbolic link. Blocks until the kernel has written back its dirty pages."""
     _checked(_libc.umount2(os.fsencode(target), flags | UMOUNT_NOFOLLOW), target)
 
 
 class Place(NamedTuple):
-    """Where a path or descriptor leads: the "major:minor" of the filesystem, and the mount's id (0: not told)."""
+    """Target of a path or descriptor: the "major:minor" of the filesystem, and the mount's id (0: unknown)."""
 
     device: str
     mount_id: int
@@ -87,14 +87,14 @@ class Place(NamedTuple):
 def place_of(target: str | int, *, unique: bool = False) -> Place:
     """statx(2) of a path (links are followed) or descriptor. OSError.
 
-    The kernel answers from what it has: no request goes to a FUSE daemon, so one that is dead, stuck, or this very
-    process does no harm. `unique` asks for the id that is never given again (Linux 6.8; before, the id is 0), without
-    it the id is the one of the mount table.
+    The kernel answers from its cache without a request to a FUSE daemon, so it does no harm if that is dead, stuck, or
+    this very process. `unique` asks for the id that is never reused (Linux 6.8; before, the id is 0); otherwise the id
+    is the one in the mount table.
     """
     buffer = ctypes.create_string_buffer(_STATX_BYTES)
     at, path = (target, "") if isinstance(target, int) else (_AT_FDCWD, target)
     flags = _AT_STATX_DONT_SYNC | (_AT_EMPTY_PATH if isinstance(target, int) else 0)
-    # Without a wish, FUSE answers to every user.
+    # With an empty mask, FUSE answers every user.
     mask = _STATX_MNT_ID_UNIQUE if unique else 0
     _checked(_libc.statx(at, os.fsencode(path), flags, mask, buffer), path or None)
     major, minor, mount_id = _STATX_DEVICE.unpack_from(buffer, _STATX_DEVICE_OFFSET)
@@ -105,11 +105,11 @@ def place_of(target: str | int, *, unique: bool = False) -> Place:
 
 
 def leave_mount_namespace() -> None:
-    """From now on this process, and those it starts, have a mount namespace of their own: mounts made outside appear in
-    it, but none that is made inside appears outside. PermissionError without CAP_SYS_ADMIN.
+    """Give this process and its children a mount namespace of their own: mounts made outside appear in it, but those
+    made inside do not appear outside. PermissionError without CAP_SYS_ADMIN.
 
-    Where the root directory is no mount point (a chroot), the kernel lets the propagation of the mount that it is in be
-    changed by no path: what is made on that one goes on to appear where it did.
+    Where the root directory is no mountpoint (a chroot), no path gives access to the propagation of the mount that
+    contains it: mounts made directly on that one still propagate.
     """
     _checked(_libc.unshare(_CLONE_NEWNS))
     try:
@@ -120,13 +120,13 @@ def leave_mount_namespace() -> None:
 
 
 def syncfs(fd: int) -> None:
-    """syncfs(2): hand every dirty page of the filesystem that `fd` is on to that filesystem."""
+    """syncfs(2): write back all dirty pages of the filesystem that contains `fd`."""
     _checked(_libc.syncfs(fd))
 
 
 def memory_file(name: str) -> int:
     """memfd_create(2): a descriptor of an unlinked file in memory; `name` is for /proc. OSError; ENOSYS where the C
-    library does not have it (some builds of Python lack os.memfd_create although the system has it)."""
+    library lacks it (some builds of Python lack os.memfd_create although the system has it)."""
     if not hasattr(_libc, "memfd_create"):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     fd = _memory_file(name, _MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
@@ -144,7 +144,7 @@ def _memory_file(name: str, flags: int) -> int:
 
 
 def set_io_flusher() -> None:
-    """Memory allocations of this thread, and of those it starts, never enter filesystem reclaim.
+    """PR_SET_IO_FLUSHER: memory allocations of this thread and its children never enter filesystem reclaim.
 
     Otherwise a page fault of the daemon could wait for the daemon. PermissionError without CAP_SYS_RESOURCE.
     """

@@ -1,4 +1,4 @@
-"""What keeps a mount busy: processes with an open file, a working directory or a mapping in it."""
+"""Processes that keep a mount busy: with an open file, a working directory or a mapping in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deferfs.printable import printable
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A process that uses the mount; `what` is one path of it, or how it is used. Its text is fit for a terminal."""
+    """A process that uses the mount; `what` is one path in it, or the kind of use. Its text is safe for a terminal."""
 
     pid: int
     name: str
@@ -25,8 +25,8 @@ class User:
 def users_of(
     device: str, *, proc: str = "/proc", place_of: Callable[[str], syscalls.Place] = syscalls.place_of
 ) -> list[User]:
-    """The processes that use the filesystem with this "major:minor", by whatever mount and in whatever mount namespace,
-    as far as this user may see; one entry a process."""
+    """The processes that use the filesystem with this "major:minor", by any mount and in any mount namespace, as far as
+    this user can see; one entry per process."""
     found = []
     for entry in os.listdir(proc):
         if not entry.isdigit():
@@ -38,7 +38,7 @@ def users_of(
 
 
 def _uses(process: str, device: str, place_of: Callable[[str], syscalls.Place]) -> Iterator[str]:
-    """`place_of` asks no filesystem, so that one that does not answer cannot hang it."""
+    """`place_of` accesses no filesystem, so one whose daemon is stuck cannot block it."""
 
     def is_used(link: str) -> bool:
         try:
@@ -75,7 +75,7 @@ def _mappings(process: str, device: str) -> Iterator[str]:
 
 
 def _decimal(device: str) -> str:
-    """The "major:minor" that /proc/PID/maps has in hexadecimal."""
+    """Convert a "major:minor" of /proc/PID/maps, which is hexadecimal."""
     major, _, minor = device.partition(":")
     return f"{int(major, 16)}:{int(minor, 16)}"
 
@@ -88,7 +88,7 @@ def _readlink(path: str) -> str:
 
 
 def name_of(process: str) -> str:
-    """What the process of this directory of /proc calls itself, as it is; `?` when it has gone."""
+    """The name of the process with this directory in /proc, unescaped; `?` when it has ended."""
     try:
         with open(f"{process}/comm", "rb") as file:
             return os.fsdecode(file.read().removesuffix(b"\n"))

@@ -1,1 +1,1 @@
-"""Everything that waits: operations, commits, eviction, inodegc. It knows trio, but neither FUSE nor the system."""
+"""Everything that waits: operations, commits, eviction, inodegc. Uses trio, but neither FUSE nor the system."""

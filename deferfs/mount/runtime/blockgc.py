@@ -1,8 +1,8 @@
-"""Speculative preallocation, taken back: blocks past EOF are freed when the last handle is closed, when a file has not
+"""Reclaim of speculative preallocation: blocks past EOF are freed when the last handle is closed, when a file has not
 grown for a while, and when space is short.
 
-**Invariant:** a trim frees only what lies past EOF when its plan runs; it may meet a file that is open, being written
-to, or gone, and does no harm then.
+**Invariant:** a trim frees only what lies past EOF when its plan runs, so it is harmless for a file that is open, being
+written to, or gone.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
 
 _LOOKS_PER_LIFETIME = 4
+"""Scans for idle files per lifetime: blocks are kept for at most 1 1/4 lifetimes."""
 _POLL_SECONDS_MIN = 0.05
+"""Shortest interval between scans."""
 
 
 class BlockGc:
-    """Trims in a task of its own. Durations in seconds."""
+    """Trims files in a task of its own. Durations in seconds."""
 
     def __init__(self, engine: Engine, drive: Drive) -> None:
         self._eviction, self._cleanup = engine.eviction, engine.cleanup
@@ -47,7 +49,7 @@ class BlockGc:
 
     @property
     def files(self) -> int:
-        """Files that have blocks past EOF now."""
+        """Files with blocks past EOF."""
         table = self._volume.inodes.table
         return sum(
             1
@@ -56,12 +58,12 @@ class BlockGc:
         )
 
     def set_lifetime(self, seconds: float) -> None:
-        """Free the blocks past EOF of files that have not grown for so long; those that have not already, at once."""
+        """Free the blocks past EOF of files that have not grown for `seconds`; of those overdue already, at once."""
         self.lifetime_seconds = seconds
         self._wake.set()
 
     async def run(self) -> None:
-        """The task."""
+        """The background task."""
         while self._eviction.trims:
             if not self._eviction.to_trim or self._cleanup.stopped:
                 self._wake.clear()
@@ -72,7 +74,7 @@ class BlockGc:
             await trio.lowlevel.checkpoint()
 
     async def flush(self) -> None:
-        """Trim what is queued, and wait for the end of it."""
+        """Trim the queued files, and wait until that is done."""
         while self._busy:
             await self._idle.wait()
         self._busy = True

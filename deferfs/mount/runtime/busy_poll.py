@@ -1,13 +1,12 @@
-"""Looking out for the next request for a moment, before going to sleep until it comes.
+"""Busy polling for the next request before going to sleep.
 
-A client that works through many files sends its next request some 10 to 50 us after the answer to the last one. Going
-to sleep and being woken costs both sides more than that, on a virtual machine several times as much: the wake-up is an
-interrupt to another processor. So the reader looks again and again for a bounded time (QEMU's `poll-max-ns`, KVM's
-`halt_poll_ns`), which adapts: it grows while requests come soon, and shrinks to nothing when they do not, so that an
-idle mount costs nothing.
+A client that works through many files sends its next request some 10 to 50 us after the last reply. Sleeping and being
+woken costs both sides more than that, on a virtual machine several times as much, as the wake-up is an interrupt to
+another processor. So the reader polls for a bounded time (like QEMU's `poll-max-ns` and KVM's `halt_poll_ns`). The time
+adapts: it grows while requests arrive soon, and shrinks to zero when they do not, so that an idle mount costs nothing.
 
-**Invariant:** `0 <= window_ns <= limit_ns`; where the daemon may use one processor only, `window_ns` is 0: the time
-would be taken from the client.
+**Invariant:** `0 <= window_ns <= limit_ns`; when the daemon may use only one processor, `window_ns` is 0: polling would
+take time from the client.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from typing import Final
 from deferfs.contract.statistics import Poll
 
 START_NS: Final = 4_000
-"""The first window that is tried, as in QEMU; below it a shrinking one closes."""
+"""The first window tried, as in QEMU; a window that shrinks below it becomes 0."""
 _US: Final = 1_000
 
 
 def usable_processors() -> int:
-    """How many processors this process may run on."""
+    """Number of processors this process may run on."""
     return len(os.sched_getaffinity(0))
 
 
 class BusyPoll:
-    """The window of one reader. `limit_us` is the longest it may become; 0 switches looking off."""
+    """The polling window of one reader. `limit_us` is its maximum; 0 switches polling off."""
 
     def __init__(
         self,
@@ -48,12 +47,12 @@ class BusyPoll:
         self._spent_ns = 0
 
     def set_limit(self, limit_us: int) -> None:
-        """Change the limit; the window adapts to it from the start."""
+        """Change the limit; the window adapts from its start value."""
         self._limit_ns = limit_us * _US
         self.window_ns = 0
 
     def look(self, is_ready: Callable[[], object], start_ns: int) -> bool:
-        """Ask `is_ready` until it says yes or the window, which opened at `start_ns`, has closed; its last answer."""
+        """Call `is_ready` until it returns True or the window, opened at `start_ns`, has closed; its last result."""
         if not self.window_ns:
             return False
         clock = self.clock
@@ -71,7 +70,7 @@ class BusyPoll:
         return bool(ready)
 
     def waited(self, waited_ns: int) -> None:
-        """A request has come after `waited_ns` altogether: adapt the window."""
+        """Adapt the window: a request arrived after `waited_ns` in total."""
         if waited_ns <= self.window_ns:
             return
         if waited_ns >= self._limit_ns:
@@ -83,7 +82,7 @@ class BusyPoll:
             self.window_ns = min(START_NS, self._limit_ns)
 
     def statistics(self) -> Poll:
-        """The counters of this moment."""
+        """The current counters."""
         return Poll(
             limit_us=self._limit_ns // _US,
             window_ns=self.window_ns,

@@ -1,4 +1,4 @@
-"""The end of a mount: no FORGET will come. Inactivate, write everything home, mark the image clean."""
+"""The end of a mount: no FORGETs will come. Inactivate, write everything home, mark the image clean."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ log = logging.getLogger(__name__)
 
 
 class Gate(Protocol):
-    """`Freezer`."""
+    """The interface of `Freezer` used here."""
 
     def ended(self) -> AbstractAsyncContextManager[None]:
-        """Inside, it is neither frozen nor thawed; afterwards read-only for good."""
+        """Inside, the volume is neither frozen nor thawed; afterwards it is read-only for good."""
 
 
 class Closing:
-    """Of one volume. `drain_seconds`: how long what waits to be cleaned up is worked on; the rest stays in the orphan
-    table."""
+    """Closes one volume. `drain_seconds`: time limit for cleanup; the rest stays in the orphan table."""
 
     def __init__(self, engine: Engine, drive: Drive, gate: Gate) -> None:
         self.drain_seconds: float = UNMOUNT_DRAIN_SECONDS

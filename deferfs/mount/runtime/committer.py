@@ -42,9 +42,9 @@ class Committer:
         self._commit_asked, self._checkpoint_asked = Pulse(), Pulse()
         self._committed = Pulse()
         self._released = Pulse()
-        """The end of a commit or of a checkpoint: either may make freed blocks reusable."""
+        """Set at the end of a commit or checkpoint: either may make freed blocks reusable."""
         self._homeward = Pulse()
-        """Something has come home: less may be dirty."""
+        """Set when home writes have returned: fewer blocks may be dirty."""
         self.store.journal.on_home = self._homeward.beat
         self._commit_turn, self._checkpoint_turn = trio.Lock(), trio.Lock()
         self._granted: dict[Grant, trio.Event] = {}

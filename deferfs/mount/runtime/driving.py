@@ -1,9 +1,9 @@
-"""Driving the tasks of the engine under trio: each of their waits is awaited here, by the part that knows its end.
+"""Driving the tasks of the engine under trio: each of their waits is awaited by the component that knows its end.
 
-A part registers how its waits are answered; none of them decides what is waited for, or in which order.
+Components register how their waits are answered; none of them decides what is waited for, or in which order.
 
-**Invariant:** a task goes on when its wait is over, when the time of the wait has passed, or with the error that ended
-it: cancelled, it leaves what it holds.
+**Invariant:** a task continues when its wait is over or has timed out, or with the error that ended the wait; when
+cancelled, it releases what it holds.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _READ_TURNS_MAX: Final = 1000
-"""Turns given to the readers of requests: each reads at least one, and one FORGET message carries thousands."""
+"""Maximum of passes of the event loop given to the readers: each reads at least one message, and one FORGET message
+carries thousands."""
 
 
 class Drive(Protocol):
-    """`TaskDriver.drive`, for parts that need no more of it."""
+    """The interface `TaskDriver.drive` alone."""
 
     async def __call__(self, task: Task[T], /) -> T:
         """Run a task to its end."""
@@ -38,7 +39,7 @@ def _all_is_read() -> bool:
 
 
 class TaskDriver:
-    """Runs the tasks of one engine. `unread` tells whether FORGETs may have come that have not been counted."""
+    """Runs the tasks of one engine. `unread` tells whether there may be FORGETs that have not been counted."""
 
     def __init__(self, device: Device, instruments: Instruments) -> None:
         self.unread: Callable[[], bool] = _all_is_read
@@ -52,7 +53,7 @@ class TaskDriver:
         }
 
     def register(self, answers: dict[type[Wait], Callable[[Any], Awaitable[Any]]]) -> None:
-        """How these waits are answered. To be called before the first operation."""
+        """Register how these waits are answered. To be called before the first operation."""
         self._answers.update(answers)
 
     async def drive(self, task: Task[T], /) -> T:
@@ -83,7 +84,7 @@ class TaskDriver:
         await trio.lowlevel.checkpoint()
 
     async def _listen(self, _: Listen) -> None:
-        """Read what the kernel has sent."""
+        """Read all requests queued in the kernel."""
         for _turn in range(_READ_TURNS_MAX):
             if not self.unread():
                 break

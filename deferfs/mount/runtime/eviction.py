@@ -1,4 +1,4 @@
-"""Where inodes go that nothing uses any more: to the evict policy, which has them cleaned up at once or by inodegc."""
+"""Placing inodes without active references with the evict policy, for cleanup at once or by inodegc."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Eviction:
-    """Of one volume. What the policy does not wait for is placed without an await."""
+    """Eviction of one volume. Inodes that the policy does not wait for are placed without an await."""
 
     def __init__(self, engine: Engine, drive: Drive) -> None:
         self._eviction = engine.eviction

@@ -1,4 +1,4 @@
-"""Performing operations: at once where nothing is lacking, else as a task of the engine (`volume/engine.py`)."""
+"""Performing operations: at once when nothing is lacking, else as a task of the engine (`volume/engine.py`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class RunReserved(Protocol):
-    """`Executor.run_reserved`, for parts that need no more of it."""
+    """The interface `Executor.run_reserved` alone."""
 
     def __call__(self, op: Callable[[Plan], T], /) -> Coroutine[Any, Any, T]:
         """Perform an operation that frees space or memory. FsError."""
@@ -35,19 +35,19 @@ class Executor:
     def run(
         self, op: Callable[Concatenate[Plan, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
-        """Perform one operation; FsError as the caller of the filesystem sees it."""
+        """Perform one operation. FsError with the errno that the system call returns."""
         self._checker.might_need("memory")
         return self._perform(op, args, kwargs, reserve=False)
 
     def run_reserved(self, op: Callable[[Plan], T], /) -> Coroutine[Any, Any, T]:
-        """Perform an operation that frees space or memory: it may draw on the reserves."""
+        """Perform an operation that frees space or memory, and may therefore draw on the reserves."""
         self._checker.might_need("log")
         return self._perform(op, (), {}, reserve=True)
 
     async def _perform(
         self, op: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, reserve: bool
     ) -> T:
-        """The fast path does not wait at all, and is one coroutine: every request goes through it."""
+        """The fast path never waits, and is a single coroutine, because every request uses it."""
         engine = self._engine
         result = engine.attempt(op, args, kwargs, reserve=reserve)
         if isinstance(result, Need):

@@ -1,4 +1,4 @@
-"""The contents of files: reading what a plan has found, writing in pieces, durability."""
+"""File data: device reads of a plan, writes in pieces, fsync."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class FileData:
-    """Of the files of one volume."""
+    """File data of one volume."""
 
     def __init__(self, engine: Engine, tasks: TaskDriver, instruments: Instruments, executor: Executor) -> None:
         self._engine = engine
@@ -32,7 +32,7 @@ class FileData:
         tasks.register({ReadData: self._read_data})
 
     async def read(self, ino: int, offset: int, length: int, *, quiet: bool = False) -> bytes:
-        """File data. Read again when blocks changed hands while it was read from the device.
+        """File data. Read again when blocks were freed and reused during a read from the device.
 
         `quiet`: the access time stays as it is.
         """
@@ -92,11 +92,11 @@ class FileData:
         )
 
     async def sync(self) -> None:
-        """Everything applied so far becomes durable, timed as a wait."""
+        """Make everything applied so far durable, timed as a wait."""
         with self._waits.measure("commit"):
             await self._drive(self._engine.durability.sync())
 
     async def fsync(self, ino: int, *, data_only: bool = False) -> None:
-        """The file becomes durable: by the commit that holds its changes, else by a flush."""
+        """Make the file durable: by the commit that holds its changes, or else by a flush."""
         with self._waits.measure("commit"):
             await self._drive(self._engine.durability.fsync(ino, data_only=data_only))

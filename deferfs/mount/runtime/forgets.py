@@ -36,7 +36,7 @@ class Forgets:
         nursery.start_soon(self._run)
 
     async def forget(self, inodes: Forgotten) -> None:
-        """One message. Under `deferred` this finishes without one await."""
+        """Process one message. Does not await under `deferred`."""
         with self._checker.enter("forget"):
             task = self._forgetting.forget(inodes)
             if task is not None:

@@ -2,8 +2,8 @@
 time, the engine decides (`volume/workers.py`, `cleanup.py`).
 
 **Invariants**
-- A worker is never cancelled inside a batch. When the pool is told to stop it leaves off between two transactions:
-  what it had taken waits again, and stands in the orphan table anyway.
+- A worker is never cancelled inside a batch. When the pool is told to stop, it stops between two transactions; the
+  inodes it had taken are queued again, and are in the orphan table in any case.
 - `stop` returns when no inactivation runs, and none begins before `resume`. Enqueueing goes on meanwhile; `resume` sees
   what was queued.
 """
@@ -79,15 +79,15 @@ class GcWorkers:
 
     @property
     def stopped(self) -> bool:
-        """Whether inodegc rests."""
+        """Whether inodegc is stopped."""
         return self._cleanup.stopped
 
     async def stop(self) -> None:
-        """Have every inactivation leave off, and wait until none runs; none begins before `resume`."""
+        """Stop every inactivation between two transactions, and wait until none runs; none begins before `resume`."""
         await self._drive(self._cleanup.stop())
 
     def resume(self) -> None:
-        """Go on after a `stop`, with what was queued meanwhile."""
+        """Undo `stop`, and start with the inodes queued meanwhile."""
         self._cleanup.resume()
 
     # --- the queues ---
@@ -99,7 +99,7 @@ class GcWorkers:
             self._gathered.beat()
 
     def push(self) -> None:
-        """Have what is queued, owed, or being worked on, done without delay. What has failed keeps its pause."""
+        """Clean up and pay everything queued or owed without delay. Failed inodes keep their delay."""
         self._cleanup.push()
 
     def _pushed(self) -> None:
@@ -125,7 +125,7 @@ class GcWorkers:
         await self._drive(self._cleanup.flush())
 
     async def flush_inode(self, ino: int) -> None:
-        """Wait until one inode waits for nothing; the others keep their places."""
+        """Wait until one inode is cleaned up, out of turn."""
         await self._drive(self._cleanup.flush_inode(ino))
 
     async def flush_below(self, ino: int) -> None:

@@ -1,4 +1,4 @@
-"""What observes a runtime: the timeline, times by request and by cause, and the checker of reclaim context."""
+"""Instruments of a runtime: the timeline, durations by request and by cause, and the checker of reclaim context."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from deferfs.reclaim.context import ReclaimChecker
 
 
 class Instruments:
-    """`sample` gives the timeline its curves, `create_file` its file; `strict`: a wait in reclaim context is fatal."""
+    """`sample` returns the counters of the timeline, `create_file` creates its file; `strict`: a wait in reclaim
+    context is fatal."""
 
     def __init__(
         self, sample: Sampler = dict, create_file: Callable[[str], int] = create_no_file, *, strict: bool = False
@@ -20,14 +21,14 @@ class Instruments:
         self.timeline = Timeline(sample, create_file)
         self.activity = Activity(self.timeline)
         self.waits = Waits(self.activity)
-        """By cause, and by the request that waited."""
+        """Waits by cause, and by the request that waited."""
         self.requests = Timings()
-        """By kind."""
+        """Durations of requests by kind."""
         self.checker = ReclaimChecker(strict=strict)
         self.checker.on_violation = self.activity.instant
 
     @contextmanager
     def working(self, name: str, *lock_classes: str) -> Iterator[None]:
-        """A background task does what others may be waiting for."""
+        """Run the body as background task `name`, for which other tasks may be waiting (`lock_classes`)."""
         with self.checker.holding(name, *lock_classes), self.activity.span(name):
             yield

@@ -1,4 +1,4 @@
-"""Jobs under trio: perform the IO requests of a generator without keeping the event loop.
+"""Jobs under trio: perform the IO requests of a generator without blocking the event loop.
 
 Writes go to the page cache and are done in place (a thread hand-off costs thirty times as much); reads that miss it,
 and barriers, go to a thread.
@@ -17,9 +17,10 @@ from deferfs.store.pump import Pump
 
 T = TypeVar("T")
 _TURN_NS = 1_000_000
+"""Time after which a job yields to other tasks."""
 FLUSHES = trio.CapacityLimiter(1)
-"""Linux tells a failed write-back to only one of two flushes that run side by side; the other one succeeds and proves
-nothing. So they take turns, and a device of which one has failed fails those that wait (`device/file.py`)."""
+"""Linux reports a failed writeback to only one of two concurrent flushes; the other one succeeds and proves nothing. So
+they are serialised, and after a failed flush of a device those that wait for their turn fail (`device/file.py`)."""
 
 
 async def read_device(device: Device, offset: int, length: int) -> bytes:
@@ -31,7 +32,7 @@ async def read_device(device: Device, offset: int, length: int) -> bytes:
 
 
 async def flush_device(device: Device) -> None:
-    """A barrier on the device, when those asked for before are over. DeviceError."""
+    """A barrier on the device, serialised with others. DeviceError."""
     await trio.to_thread.run_sync(device.flush, limiter=FLUSHES)
 
 
@@ -45,7 +46,7 @@ async def _perform(device: Device, request: Request) -> bytes | None:
 
 
 async def run_job(device: Device, job: Job[T]) -> T:
-    """Run a job to its end, letting others run at least every millisecond between its requests."""
+    """Run a job to its end, yielding to other tasks at least every millisecond between its requests."""
     running = Pump(job)
     turn = time.perf_counter_ns()
     while (request := running.resume()) is not None:

@@ -1,4 +1,4 @@
-"""Memory pressure wakes the background reclaimer."""
+"""Wakes the background reclaimer on memory pressure."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import trio
 
 
 class PressureSource(Protocol):
-    """Where the kernel tells of pressure (`host.pressure.open_sources`)."""
+    """A source of pressure events from the kernel (`host.pressure.open_sources`)."""
 
     @property
     def name(self) -> str:
-        """For the statistics."""
+        """Name of the source in the statistics."""
 
     @property
     def fd(self) -> int:
-        """Becomes readable when there is pressure."""
+        """Descriptor that becomes readable when there is pressure."""
 
     @property
     def acknowledge(self) -> Callable[[], object]:
-        """Makes it unreadable again. BlockingIOError when it was not readable."""
+        """Function that clears the readable state of `fd`. BlockingIOError when it was not readable."""
 
     def close(self) -> None:
-        """No more events."""
+        """Stop the events."""
 
 
 class PressureWatch:

@@ -1,4 +1,4 @@
-"""An event that is used again and again, unlike trio.Event."""
+"""A reusable event, unlike trio.Event."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import trio
 
 
 class Pulse:
-    """Wakes the tasks that wait for it: with `set`, and those that come until `clear` do not wait; with `beat`, those
-    that wait now, and nothing else changes. Neither waits itself, nor allocates.
+    """`set` wakes the waiters, and tasks do not wait until `clear`; `beat` only wakes the current waiters. Neither
+    waits or allocates.
 
-    A task that sleeps until one of several tasks has work for it sets and clears; tasks that look again whenever
-    something has changed wait for a beat.
+    A task that sleeps until one of several tasks has work for it uses `set` and `clear`; tasks that check a condition
+    again after every change wait for a `beat`.
     """
 
     __slots__ = ("_lot", "is_set")
@@ -20,20 +20,20 @@ class Pulse:
         self.is_set = False
 
     def set(self) -> None:
-        """Wake all, and let those pass that come until `clear`."""
+        """Wake all waiters; `wait` returns at once until `clear`."""
         self.is_set = True
         self._lot.unpark_all()
 
     def clear(self) -> None:
-        """Those that come now wait."""
+        """From now on `wait` blocks."""
         self.is_set = False
 
     def beat(self) -> None:
-        """Wake all that wait."""
+        """Wake all waiters."""
         self._lot.unpark_all()
 
     async def wait(self) -> None:
-        """Until `set` or `beat`; a checkpoint in any case."""
+        """Wait for `set` or `beat`; a checkpoint in any case."""
         if self.is_set:
             await trio.lowlevel.checkpoint()
         else:

@@ -1,16 +1,16 @@
-"""One mounted volume: its parts, built from the bottom up, and what requests need of them.
+"""One mounted volume: its components, built from the bottom up, and their interface for requests.
 
-What is decided while operations wait, the engine decides (`volume/engine.py`); the parts in here await what it waits
-for, and run what goes on beside the requests. Each takes what it uses, none takes the whole.
+The engine takes the decisions while operations wait (`volume/engine.py`); the components await what it waits for, and
+run the background tasks. Each is given only the components that it uses.
 
     Instruments   observe all others                        TaskDriver    runs the tasks of the engine
     Committer     commits and checkpoints                   Executor      operations
-    FileData      contents of files, durability             DataWriter    writes them out before they are much
+    FileData      contents of files, durability             DataWriter    early writeout of file data
     Turns         when inodegc's transactions run
-    GcWorkers     the pool that takes from the queues       Payer         access times that are owed
+    GcWorkers     the pool that takes from the queues       Payer         writes owed access times
     BlockGc       blocks past EOF                           Eviction      from the last reference to the policy
-    Forgets       FORGET messages                           Reclaimer     memory, before it is short
-    Admission     holds back what adds to the backlog       Freezer, Closing
+    Forgets       FORGET messages                           Reclaimer     background memory reclaim
+    Admission     throttles what adds to the backlog        Freezer, Closing
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Runtime:
         being_killed: Callable[[int], bool] = lambda _pid: False,
         create_file: Callable[[str], int] = create_no_file,
     ) -> None:
-        """`being_killed` tells whether a thread is, `create_file` opens a new file for a timeline: both ask the system
-        about what lies outside of the volume."""
+        """`being_killed` tells whether a thread is being killed, `create_file` creates a file for a timeline: both need
+        the system outside the volume."""
         self.device = device
         self.volume = volume
         self.store = volume.store
@@ -99,9 +99,9 @@ class Runtime:
         self.closing = Closing(engine, drive, self.freezer)
         tasks.unread = self._has_unread_forgets
         self.pressure = PressureWatch([], engine.reclaim.under_pressure)
-        """What the kernel reports; without a mount, nothing."""
+        """Pressure events from the kernel; none without a mount."""
 
-        # what requests need, without a call in between
+        # called by requests directly, without a wrapper
         files = FileData(engine, tasks, instruments, executor)
         self.run, self.run_reserved = executor.run, executor.run_reserved
         self.read, self.readlink, self.write = files.read, files.readlink, files.write
@@ -123,13 +123,13 @@ class Runtime:
             nursery.start_soon(self.freezer.run)
 
     async def close(self) -> None:
-        """Unmount: no FORGET will come. Inactivate, write everything home, mark the image clean."""
+        """Unmount: no FORGETs will come. Inactivate, write everything home, mark the image clean."""
         await self.closing.close()
         await self.timeline.stop()
 
     @property
     def corruptions_total(self) -> int:
-        """Damage that operations have met."""
+        """Damaged blocks and records found by operations."""
         return self.engine.corruptions_total
 
     def _has_unread_forgets(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a timeline draws as curves."""
+"""The counters drawn in a timeline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def samples(volume: Volume) -> dict[str, dict[str, float]]:
-    """Values of the moment: {name: {series: value}}; sizes in bytes, the log in blocks."""
+    """Current values: {name: {series: value}}; sizes in bytes, the log in blocks."""
     store, gc = volume.store, volume.gc
     size = store.fmt.block_size
     return {

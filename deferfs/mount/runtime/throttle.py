@@ -1,6 +1,6 @@
-"""Callers that add to the backlog of inodegc wait: the awaits of `volume/throttle.py`.
+"""Throttling of operations that add to the backlog of inodegc: the awaits of `volume/throttle.py`.
 
-**Invariant:** a caller that is being killed leaves at once: FUSE does not tell a handler that.
+**Invariant:** an operation stops waiting when its caller is being killed, which FUSE does not report to a handler.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
 
 LOOK_SECONDS: Final = 0.05
-"""How often a waiter looks whether its caller is being killed."""
+"""Interval at which a waiter checks whether its caller is being killed."""
 
 
 class Admission:
-    """Lets callers in. `being_killed` tells whether a thread is."""
+    """Admits operations. `being_killed` tells whether a thread is being killed."""
 
     def __init__(self, engine: Engine, tasks: TaskDriver, being_killed: Callable[[int], bool]) -> None:
         self._throttle = engine.throttle
@@ -32,8 +32,8 @@ class Admission:
         tasks.register({Admitted: self._wait})
 
     async def admit(self, pid: int) -> None:
-        """Wait while the backlog costs too much, or while others wait already. FsError(EINTR) when the caller, thread
-        `pid`, is being killed."""
+        """Wait while the backlog is over a limit, or others are waiting already. FsError(EINTR) when thread `pid` is
+        being killed."""
         if self._throttle.must_wait():
             await self._drive(self._throttle.admit(pid))
 

@@ -1,13 +1,13 @@
-"""A timeline of what the daemon does, as JSON that ui.perfetto.dev and chrome://tracing open.
+"""A timeline of the daemon's work, as JSON for ui.perfetto.dev and chrome://tracing.
 
-The format is the JSON array of the Trace Event Format: its closing bracket may be missing, so the file is whole after a
-crash up to what was written last. Events are encoded at once into a buffer, which a task writes out in a thread several
-times a second; what does not fit into the buffer meanwhile is dropped and counted.
+The format is the JSON array of the Trace Event Format, which may lack its closing bracket, so the file is valid after a
+crash up to the last write. Events are encoded at once into a buffer, which a task writes out in a thread several times
+a second; events that do not fit into the buffer meanwhile are dropped and counted.
 
 **Invariants**
 - The buffer never exceeds BUFFER_BYTES_MAX, the file never TRACE_BYTES_MAX.
 - The file consists of whole events at any time.
-- Slices of one lane nest: a request takes the lowest free lane of its family, and waits are drawn into that.
+- Slices of one lane nest: a request takes the lowest free lane of its family, and its waits are drawn into that.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from deferfs.mount.runtime.pulse import Pulse
 log = logging.getLogger(__name__)
 
 BUFFER_BYTES_MAX: Final = 4 * MIB
-"""Some 30,000 events between two writes."""
+"""About 30,000 events between two writes."""
 TRACE_BYTES_MAX: Final = 1024 * MIB
-"""More than a browser can open; a trace that was forgotten must not fill a disk."""
+"""More than a browser can open; a trace left running must not fill a disk."""
 WRITE_SECONDS: Final = 0.25
+"""Interval between writes."""
 _FAMILIES: Final = ("forget", "queue", "inodegc", "commit", "checkpoint", "reclaimer", "foreground")
-"""In the order in which they are shown."""
+"""Groups of lanes, in the order in which they are shown."""
 _LANES_MAX: Final = 1000
-"""Numbers set aside for each family."""
+"""Lane numbers reserved for each family."""
 
 Lane = int
 """The `tid` of the format."""
@@ -61,12 +62,12 @@ class _Event(msgspec.Struct, omit_defaults=True):
 
 
 def create_no_file(path: str) -> int:
-    """For a runtime that has no place for files."""
+    """Default for a runtime without a place for files."""
     raise UsageError(f"{path}: no timeline can be recorded here")
 
 
 class Timeline:
-    """Records while `active`. `sample` is asked for counters each time something is written."""
+    """Records while `active`. `sample` is called for counters each time the buffer is written."""
 
     def __init__(self, sample: Sampler, create_file: Callable[[str], int]) -> None:
         """`create_file(path)` returns a descriptor of a new file, or raises a UsageError."""
@@ -76,7 +77,7 @@ class Timeline:
         self.dropped_total = 0
         self.written_bytes = 0
         self.own_device = -1
-        """The device number of the mount that is served: a file on it would trace its own writing."""
+        """Device number of the mount served: a trace on it would record its own writing."""
         self._sample = sample
         self._create_file = create_file
         self._encode = msgspec.json.Encoder().encode
@@ -89,9 +90,9 @@ class Timeline:
         self._turn = trio.Lock()
         self._wake = Pulse()
 
-    # --- from the outside ---
+    # --- control ---
     async def start(self, path: str) -> None:
-        """Record into a new file. UsageError when that cannot be."""
+        """Record into a new file. UsageError when that is not possible."""
         async with self._turn:
             if self.active:
                 raise UsageError(f"a timeline is being recorded already, to {self.path}")
@@ -108,7 +109,7 @@ class Timeline:
             self._wake.set()
 
     async def stop(self) -> None:
-        """Write what is left, and end the file. Nothing happens when none is being recorded."""
+        """Write the rest of the buffer, and end the file. No effect when none is being recorded."""
         async with self._turn:
             if self.active:
                 self._take_samples()
@@ -145,7 +146,7 @@ class Timeline:
 
     # --- lanes ---
     def take_lane(self, family: str) -> Lane:
-        """The lowest lane of the family that nobody uses."""
+        """Take the lowest free lane of the family."""
         free = self._free.setdefault(family, [])
         base = _base(family)
         if not free:
@@ -156,7 +157,7 @@ class Timeline:
         return heapq.heappop(free)
 
     def give_lane(self, lane: Lane) -> None:
-        """Somebody else may use it."""
+        """Return a lane."""
         heapq.heappush(self._free.setdefault(_FAMILIES[lane // _LANES_MAX - 1], []), lane)
 
     def fixed_lane(self, name: str) -> Lane:
@@ -178,17 +179,17 @@ class Timeline:
 
     # --- events; times of perf_counter_ns ---
     def slice(self, lane: Lane, name: str, start_ns: int, end_ns: int, **arguments: object) -> None:
-        """Something that took a while; it may have begun before the recording did."""
+        """An event with a duration; it may have begun before the recording."""
         duration = max(0, end_ns - start_ns)
         self._add(_Event(name, "X", os.getpid(), lane, start_ns / 1e3, duration / 1e3, args=arguments or None))
 
     def instant(self, lane: Lane, name: str) -> None:
-        """Something that happened just now."""
+        """An event of this moment."""
         self._add(_Event(name, "i", os.getpid(), lane, time.perf_counter_ns() / 1e3, s="t"))
 
     def span_across(self, name: str, number: int, start_ns: int, end_ns: int) -> None:
-        """Something that took a while beside others of its kind: it need not nest with them. It may have taken hours:
-        what was before the recording is left out."""
+        """An event with a duration that need not nest with others of its kind. It is cut at the start of the recording,
+        as it may have begun hours before."""
         pid, lane = os.getpid(), self.fixed_lane("queue")
         start = max(start_ns, self._started_ns)
         key = f"{number}.{self.events_total}"
@@ -213,7 +214,7 @@ class Timeline:
 
     # --- the file ---
     def _open(self, path: str) -> int:
-        """Runs in a thread: a file on the mount itself must not stop the loop that serves it."""
+        """Open the file in a thread: a file on the mount itself must not block the loop that serves it."""
         try:
             device = os.stat(os.path.dirname(path)).st_dev
         except OSError as error:
@@ -223,7 +224,7 @@ class Timeline:
         return self._create_file(path)
 
     async def _write(self) -> None:
-        """Write whole events, also when the task is cancelled."""
+        """Write whole events, even when the task is cancelled."""
         data, self._buffer = self._buffer, bytearray()
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(_write_all, self._fd, data)
@@ -244,7 +245,7 @@ class Timeline:
 
 
 def _base(family: str) -> Lane:
-    """The first lane of a family; what has none comes last. 0 would be the kernel's idle task."""
+    """The first lane of a family; unknown families come last. Lane 0 would be the kernel's idle task."""
     return (_FAMILIES.index(family) + 1 if family in _FAMILIES else len(_FAMILIES) + 1) * _LANES_MAX
 
 

@@ -1,6 +1,7 @@
-"""When inodegc's transactions run: requests go first, the pace is kept, and what waits for progress is woken.
+"""Scheduling of inodegc's transactions: requests go first, the pace is kept, and tasks that wait for progress are
+woken.
 
-What is cleaned up, and what follows a failure, the engine decides (`volume/cleanup.py`).
+The engine decides what is cleaned up, and what follows a failure (`volume/cleanup.py`).
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
 
 _YIELDS_MAX = 8
-"""Turns in a row that an inactivation leaves to waiting requests before it takes its own."""
+"""Passes of the event loop in a row that an inactivation yields to queued requests before it continues."""
 _PACE_LOOK_SECONDS = 0.05
-"""How often a worker that keeps to its pace looks whether memory or space has become short."""
+"""Interval at which a worker that waits for its pace checks whether memory or space has become short."""
 
 
 class Turns:
-    """Of the transactions of inodegc, whichever task runs them."""
+    """For the transactions of inodegc, in whichever task they run."""
 
     def __init__(self, engine: Engine, tasks: TaskDriver, instruments: Instruments, incoming: IncomingRequests) -> None:
         self.pace = engine.workers.pace
         self.pace.clock = _now_ns
         self.inactivations = Timing()
-        """From the first step of an inactivation to its end, whichever task ran it."""
+        """Durations of inactivations, from the first step to the end, in whichever task."""
         self.hurry = Pulse()
-        """Set when the end of cleanups is waited for, or asked for, until nothing is left to do."""
+        """Set when cleanups are waited for or requested, until no work is left."""
         self._cleanup = engine.cleanup
         self._clock = engine.volume.gc.clock
         self._journal = engine.store.journal
@@ -68,7 +69,7 @@ class Turns:
         self._activity.inactivated(inode, start_ns, self._clock())
 
     async def progress(self) -> None:
-        """Wait until a step has been applied, or inodegc stops or goes on."""
+        """Wait until a step has been applied, or inodegc is stopped or resumed."""
         await self._progress.wait()
 
     async def wait_over(self, wait: waits.Wait) -> None:
@@ -92,15 +93,15 @@ class Turns:
         await self.end_turn(background=wait.background)
 
     async def keep_pace(self) -> None:
-        """Before a transaction nobody waits for: not faster than the pace."""
+        """Before a background transaction: wait as the pace demands."""
         cleanup = self._cleanup
         while (left_ns := self.pace.wait_ns()) and not cleanup.wanted() and not cleanup.stopped:
             with trio.move_on_after(min(left_ns / 1e9, _PACE_LOOK_SECONDS)):
                 await self.hurry.wait()
 
     async def end_turn(self, *, background: bool) -> None:
-        """Between two transactions: when the turn has lasted long enough, waiting requests run first, for a bounded
-        number of turns. In the background they need not wait for the end of a turn, nor does a commit."""
+        """Between two transactions: when the turn has lasted long enough, yield to queued requests, for a bounded
+        number of passes. In the background, requests and a commit need not wait for the end of a turn."""
         gives_way = background and (self._incoming.pending() or self._journal.committing is not None)
         if not gives_way and time.perf_counter_ns() - self._turn_start <= GC_TURN_NS:
             return

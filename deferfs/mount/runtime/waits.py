@@ -1,4 +1,4 @@
-"""Where foreground requests spent their time: counts, durations and histograms, by request and by cause of waiting."""
+"""Where foreground requests spend their time: counts, durations and histograms, by request and by cause of waiting."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from deferfs.mount.runtime.activity import Activity
 
 WAIT_KINDS = ("log", "memory", "io", "gc", "space", "commit", "throttle", "thaw")
+"""Causes of waits, in the order of the statistics."""
 
 _BUCKETS: Final = 44
-"""Powers of two of a ns; the last is of all that takes more than two hours."""
+"""Powers of two of a ns; the last bucket is for all above two hours."""
 
 
 class Timing:
-    """Totals of one kind of event in ns, and a histogram: bucket k counts what takes less than 2^k, and at least half
-    of that."""
+    """Totals of one kind of event in ns, and a histogram: bucket k counts durations from 2^(k-1) up to 2^k."""
 
     __slots__ = ("_buckets", "count", "max_ns", "total_ns")
 
@@ -42,7 +42,7 @@ class Timing:
         return statistics.Totals(count=self.count, total_ns=self.total_ns, max_ns=self.max_ns)
 
     def snapshot(self) -> statistics.Timing:
-        """The totals, and the buckets that are not empty, by their upper bounds."""
+        """The totals, and the non-empty buckets by their upper bounds."""
         buckets = {1 << k: n for k, n in enumerate(self._buckets) if n}
         return statistics.Timing(count=self.count, total_ns=self.total_ns, max_ns=self.max_ns, log2_ns=buckets)
 
@@ -53,7 +53,7 @@ class Timings:
     def __init__(self, names: tuple[str, ...] = ()) -> None:
         self.by_name: dict[str, Timing] = {name: Timing() for name in names}
         self.events = 0
-        """All of them, whatever their names."""
+        """The total over all names."""
 
     def add(self, name: str, elapsed_ns: int) -> None:
         timing = self.by_name.get(name)
@@ -67,7 +67,7 @@ class Timings:
 
 
 class Waits(Timings):
-    """Waits by cause, and by who waited for it."""
+    """Waits by cause, and by the request or task that waited."""
 
     def __init__(self, activity: Activity) -> None:
         super().__init__(WAIT_KINDS)
@@ -76,7 +76,7 @@ class Waits(Timings):
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Time what happens inside, as a wait of the running task for `name`."""
+        """Time the body, as a wait of the running task for `name`."""
         start = time.perf_counter_ns()
         try:
             yield

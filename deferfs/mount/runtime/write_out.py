@@ -1,4 +1,4 @@
-"""The task that writes file data out before it is much (`volume/write_out.py`), and the wait of requests for it."""
+"""The task that issues barriers for file data (`volume/write_out.py`), and the wait of requests for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class DataWriter:
-    """Of one volume."""
+    """Writeout of one volume."""
 
     def __init__(self, engine: Engine, tasks: TaskDriver, instruments: Instruments) -> None:
         self._write_out = engine.write_out
@@ -35,7 +35,7 @@ class DataWriter:
             await self._flushed.wait()
 
     async def run(self) -> None:
-        """The task."""
+        """The background task."""
         self._activity.be("write-out")
         while True:
             await self._due.wait()

@@ -279,7 +279,7 @@ def setlk_ofd(case: Case, descriptor: int, kind: int, start: int = 0, length: in
 
 @call
 def getlk(case: Case, descriptor: int, kind: int, start: int = 0, length: int = 0) -> str:
-    """Who is in the way: `unlocked`, or type, start and length of the lock."""
+    """The conflicting lock: `unlocked`, or its type, start and length."""
     wanted = struct.pack(_LOCK, kind, os.SEEK_SET, start, length, 0)
     found = struct.unpack(_LOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, wanted))
     if found[0] == fcntl.F_UNLCK:
@@ -351,6 +351,6 @@ def fifo_pair(case: Case, path: bytes) -> bytes:
 
 @call
 def connect(case: Case, path: bytes) -> None:
-    """Connect to a socket nobody listens on."""
+    """Connect to a socket without a listener."""
     with socket.socket(socket.AF_UNIX) as unix:
         unix.connect(path)

@@ -80,7 +80,7 @@ def test_slow_rows(somewhere: Place) -> None:
     run_table(somewhere, "slow", seconds=800)
 
 
-def test_all_is_the_same_after_a_remount(somewhere: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tree_is_the_same_after_a_remount(somewhere: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the rows left behind. (This test comes last: the tables share the mount.)"""
     monkeypatch.delenv("DEFERFS_TEST")  # the daemon outlives this test
     before = dict(tree(os.fsencode(somewhere.directory)))

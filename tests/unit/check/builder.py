@@ -150,7 +150,7 @@ class Builder:
 
     def xattrs(self, inode: Inode, values: dict[bytes, bytes]) -> None:
         """Attributes in a chain of blocks."""
-        packed, room = pack_xattrs(values), XattrBlock.room(self.fmt)
+        packed, room = pack_xattrs(values), XattrBlock.payload_max(self.fmt)
         parts = [packed[at : at + room] for at in range(0, len(packed), room)]
         following = 0
         for part in reversed(parts):

@@ -151,7 +151,7 @@ class Image:
             )
 
     def free_run(self, count: int) -> int:
-        """The first of `count` blocks in a row that nobody uses."""
+        """The first of `count` consecutive free blocks."""
         bits = self.block(self.superblock.bitmap_address(0), Bitmap).bits
         first: int = bits.find(bitarray(count))
         return first

@@ -33,7 +33,7 @@ WITHOUT_UNIT = {"log2_ns", "reasons"}
 ALL = [*structs(), *structs(InodeReport), Totals, Timing]
 
 
-def test_what_the_first_daemon_of_this_schema_said_is_read_as_it_was_meant() -> None:
+def test_statistics_of_the_first_daemon_of_this_schema_are_read_as_meant() -> None:
     said = json.loads(RELEASED.read_text())
     found = read(said)
     assert (found.schema, found.gc.queued, found.gc.queues[1].depth) == (SCHEMA, 12, 7)
@@ -71,7 +71,7 @@ def test_a_key_that_a_reader_does_not_know_is_passed_over() -> None:
     assert read(found) == sample(gc={"queued": 3})
 
 
-def test_what_is_encoded_is_json_and_decodes_to_the_same() -> None:
+def test_encoded_statistics_are_json_and_decode_to_the_same() -> None:
     timing = {"count": 1, "total_ns": 5, "max_ns": 5, "log2_ns": {"8": 1}}
     told = sample(image="/\udcff.img", requests={"read": timing}, inodes={"anomalies": {"stale_inode": 2}})
     assert told.requests["read"].log2_ns == {8: 1}

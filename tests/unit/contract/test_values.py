@@ -41,7 +41,7 @@ VERBS = Words((Word("push", "push it"), Word("flush", "all"), Word("flush", "one
         (VERBS, "flush:x", ("flush", "x")),
     ],
 )
-def test_what_it_takes(kind: Value[Any], text: str, value: object) -> None:
+def test_a_value_takes(kind: Value[Any], text: str, value: object) -> None:
     found = kind.parse(text)
     assert found == value
     if kind.form:
@@ -68,7 +68,7 @@ def test_what_it_takes(kind: Value[Any], text: str, value: object) -> None:
         (VERBS, "push:1", "must be"),
     ],
 )
-def test_what_it_refuses(kind: Value[Any], text: str, rule: str) -> None:
+def test_a_value_refuses(kind: Value[Any], text: str, rule: str) -> None:
     with pytest.raises(WrongValueError, match=f"^{rule}"):
         kind.parse(text)
 
@@ -83,7 +83,7 @@ def test_what_it_refuses(kind: Value[Any], text: str, rule: str) -> None:
         (VERBS, "push|flush|flush:INODE"),
     ],
 )
-def test_how_help_texts_show_it(kind: Value[Any], form: str) -> None:
+def test_the_form_for_help_texts(kind: Value[Any], form: str) -> None:
     assert kind.form == form
 
 

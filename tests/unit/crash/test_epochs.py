@@ -129,7 +129,7 @@ def test_few_writes_are_taken_exhaustively() -> None:
     assert kept(epoch) == set(range(1 << 10))
 
 
-def test_of_many_writes_all_prefixes_and_single_losses() -> None:
+def test_many_writes_have_all_prefixes_and_single_losses() -> None:
     (epoch,) = epochs([WriteRecord(at * 256, b"a") for at in range(40)], PAGE)
     everything = (1 << 40) - 1
     wanted = {(1 << n) - 1 for n in range(41)} | {everything ^ 1 << n for n in range(40)} | {1 << n for n in range(40)}
@@ -150,7 +150,7 @@ def test_the_same_seed_gives_the_same_choices() -> None:
 
 
 def test_some_choices_are_a_fair_sample() -> None:
-    """Whoever stops early has seen nothing and everything, the first writes and the last, torn ones as well."""
+    """A caller that stops early has seen nothing and everything, the first writes and the last, torn ones, too."""
     (epoch,) = epochs([WriteRecord(at * PAGE, sector("a") * 4) for at in range(10)], PAGE)
     found = list(sampled_choices(epoch, random.Random(1), torn=24, at_most=120))
     assert (found[0], found[1]) == (Subset(0), Subset((1 << 10) - 1))

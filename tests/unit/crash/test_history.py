@@ -14,7 +14,7 @@ def holding(data: bytes) -> Nodes:
     return {8: Node(stat.S_IFREG | 0o600, size=len(data), content=EMPTY.write(0, data))}
 
 
-def test_what_was_written_later_may_be_there() -> None:
+def test_later_writes_may_be_there() -> None:
     history = History(holding(b"old"))
     history.attempt(1, 8, 0, b"new")
     history.applied(2, holding(b"new"))

@@ -128,7 +128,7 @@ def test_resize_grows_with_zeros(path: str) -> None:
     device.close()
 
 
-def test_what_is_not_an_image_gets_one_clear_line(tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_gets_one_clear_line(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name, words in (("", "is a directory"), ("fifo", "special file"), ("none", "No such file")):
         path = str(tmp_path / name)
@@ -238,7 +238,7 @@ def test_read_nowait_gives_none_when_it_cannot_answer_at_once(
     device.close()
 
 
-def test_on_tmpfs_read_nowait_answers_even_without_rwf_nowait() -> None:
+def test_read_nowait_answers_on_tmpfs_even_without_rwf_nowait() -> None:
     if not os.access("/dev/shm", os.W_OK) or "/dev/shm tmpfs" not in Path("/proc/mounts").read_text():
         pytest.skip("needs a tmpfs on /dev/shm")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:

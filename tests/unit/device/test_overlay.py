@@ -31,7 +31,7 @@ def test_writes_are_read_back_and_stay_above() -> None:
     assert overlay.read(10, 4) == b"xxxx"
 
 
-def test_what_was_written_is_read_where_the_device_cannot() -> None:
+def test_written_bytes_are_read_where_the_device_cannot() -> None:
     inner, _ = devices()
     fault = Fault(frozenset([Request.READ]), sticky=True, start=32, stop=48)
     overlay = OverlayDevice(FailingDevice(inner, fault), 16)

@@ -8,7 +8,7 @@ MS = 1_000_000
 
 
 class FakeTime:
-    """Moves only when somebody sleeps or an operation takes its time. Each sleep lasts `overslept` ns too long, and
+    """Moves only during sleeps and operations. Each sleep lasts `overslept` ns too long, and
     calls `asleep` first."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ def test_a_cgroup_that_cannot_be_made_is_a_problem_of_one_line(tmp_path: Path) -
     assert "\n" not in problem
 
 
-def test_what_is_missing_for_a_mount_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_requirements_of_a_mount_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = tmp_path / "fuse"
     assert missing_for_mounts(device) == f"{device} is missing; load the fuse module"
     device.touch()

@@ -37,7 +37,7 @@ def test_the_order_of_the_sides_is_shuffled_by_the_seed(tmp_path: Path) -> None:
     assert all(sorted(pair) == sorted(side.name for side in SIDES) for pair in pairs)
 
 
-def test_what_is_missing_is_said_at_once_and_the_rest_is_done(tmp_path: Path) -> None:
+def test_missing_requirements_are_reported_at_once_and_the_rest_is_run(tmp_path: Path) -> None:
     fake = Fake(lacking={"ext4": "mkfs.ext4 is not installed", "floor": "no luck"})
     said: list[str] = []
     found = report(tmp_path, fake, pairs=1, tell=said.append)
@@ -51,7 +51,7 @@ def test_what_is_missing_is_said_at_once_and_the_rest_is_done(tmp_path: Path) ->
     assert "fake: mkfs.ext4 is not installed: ext4: not run" in found.notes
 
 
-def test_where_no_side_can_be_run_nothing_is_prepared(tmp_path: Path) -> None:
+def test_a_scenario_without_a_side_that_can_run_is_not_prepared(tmp_path: Path) -> None:
     fake = Fake(lacking={side.name: "not root" for side in SIDES})
     found = report(tmp_path, fake)
     assert fake.log == []
@@ -120,7 +120,7 @@ def test_nothing_is_left_in_the_scratch_directory(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_on_a_quiet_machine_there_is_a_verdict(tmp_path: Path) -> None:
+def test_a_quiet_machine_gives_a_verdict(tmp_path: Path) -> None:
     found = report(tmp_path)
     first = found.results[0].comparisons[0]
     assert (first.verdict, first.faster) == ("faster", "deferred")

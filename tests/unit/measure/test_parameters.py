@@ -27,7 +27,7 @@ def test_a_setting_has_the_type_of_its_field() -> None:
         ("inodes=1.5", "--set inodes=1.5: fake: expected `int`, got `str`"),
     ],
 )
-def test_what_cannot_be_set_is_told_in_one_line(setting: str, said: str) -> None:
+def test_an_unknown_parameter_is_reported_in_one_line(setting: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         make_parameters(Fake(), [setting])
     assert str(caught.value) == said

@@ -43,7 +43,7 @@ def test_every_field_is_documented(name: str) -> None:
         ('{"schema": 3}', "a.json: not a result of `deferfs bench --json`"),
         ('{"schema": "other/1"}', "a.json: not a result of `deferfs bench --json`"),
         ('{"schema": "deferfs-bench/1"}', "a.json: has the schema deferfs-bench/1; this version reads deferfs-bench/2"),
-        ('{"schema": "deferfs-bench/2"}', "a.json: not as its schema deferfs-bench/2 has it: "),
+        ('{"schema": "deferfs-bench/2"}', "a.json: does not match its schema deferfs-bench/2: "),
     ],
 )
 def test_a_foreign_file_is_refused_in_one_line(text: str, said: str) -> None:

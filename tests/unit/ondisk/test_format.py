@@ -61,7 +61,7 @@ def test_the_checksum_covers_uuid_address_and_everything_behind_it() -> None:
     ("address", "magic", "message"),
     [(9, b"ELSE", "magic"), (8, b"TEST", "misplaced write")],
 )
-def test_what_is_not_the_block_asked_for_is_refused(address: int, magic: bytes, message: str) -> None:
+def test_another_block_than_the_wanted_one_is_refused(address: int, magic: bytes, message: str) -> None:
     with pytest.raises(CorruptionError, match=message):
         SMALL.open_header(address, sealed(SMALL), magic)
 

@@ -31,7 +31,7 @@ def records(draw: st.DrawFn) -> Inode:
     record.xattrs = draw(st.binary(max_size=150))
     form = draw(st.integers(module.FORM_NONE, module.FORM_DIRECTORY_TREE))
     if form == module.FORM_BYTES:
-        record.set_inline(draw(st.binary(max_size=record.room())))
+        record.set_inline(draw(st.binary(max_size=record.inline_capacity())))
     elif form == module.FORM_EXTENTS:
         record.set_entries(form, tuple(draw(st.lists(st.tuples(u64, st.binary(min_size=16, max_size=16)), max_size=9))))
     elif form == module.FORM_ENTRIES:
@@ -125,7 +125,7 @@ def test_data_bytes_is_what_the_encoding_takes() -> None:
     record.set_tree(module.FORM_DIRECTORY_TREE, 5)
     assert record.data_bytes() == 8
     record.xattrs = b"x" * 100
-    assert record.room() == INLINE_BYTES - 100 == 284
+    assert record.inline_capacity() == INLINE_BYTES - 100 == 284
 
 
 def test_a_table_block_decodes_its_records_one_by_one() -> None:

@@ -68,7 +68,7 @@ def test_spares_that_are_there_are_kept() -> None:
     assert choose_places(superblock(16 * MIB), found, lambda _: False) == found
 
 
-def test_what_a_spare_says() -> None:
+def test_the_content_of_a_spare() -> None:
     spared = superblock(16 * MIB)
     data = encode_spare(spared, 256)
     assert len(data) == 4096

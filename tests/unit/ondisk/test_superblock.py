@@ -115,7 +115,7 @@ def test_a_flipped_bit_is_seen(at: int) -> None:
         (forged(164, "<I", 9), "impossible layout"),
     ],
 )
-def test_what_cannot_be_is_refused(image: bytes, message: str) -> None:
+def test_impossible_superblocks_are_refused(image: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         Superblock.decode(image)
 

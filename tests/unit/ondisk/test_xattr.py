@@ -35,7 +35,7 @@ def test_damaged_attributes_are_refused(data: bytes) -> None:
     fmt=st.sampled_from(FORMATS), owner=st.integers(0, 2**64 - 1), following=st.integers(0, 2**64 - 1), data=st.data()
 )
 def test_blocks_round_trip(fmt: Format, owner: int, following: int, data: st.DataObject) -> None:
-    payload = data.draw(st.binary(max_size=XattrBlock.room(fmt)))
+    payload = data.draw(st.binary(max_size=XattrBlock.payload_max(fmt)))
     image = XattrBlock(owner, payload, following).encode(fmt, 5)
     assert len(image) == fmt.block_size
     found = XattrBlock.decode(fmt, 5, image)
@@ -46,7 +46,7 @@ def test_a_block_lies_as_the_docstring_says() -> None:
     image = XattrBlock(9, b"payload", 77).encode(FMT, 5)
     assert FMT.open_header(5, image, b"DXAT") == (9, 7, 0)
     assert image[HEADER_BYTES : HEADER_BYTES + 15] == struct.pack("<Q", 77) + b"payload"
-    assert XattrBlock.room(FMT) == 1024 - 32 - 8
+    assert XattrBlock.payload_max(FMT) == 1024 - 32 - 8
     assert len(XattrBlock(9, b"x" * 984, 0).encode(FMT, 5)) == 1024
 
 

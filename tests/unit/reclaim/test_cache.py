@@ -176,7 +176,7 @@ class TestShrink:
         assert [inode.state for inode in inodes] == [State.IDLE, State.FREED, State.FREED, State.IDLE]
         assert cache.bytes == 2 * INODE_COST_BYTES
 
-    def test_what_needs_inactivation_is_handed_out_up_to_a_limit(self, cache: InodeCache) -> None:
+    def test_inodes_that_need_inactivation_are_returned_up_to_a_limit(self, cache: InodeCache) -> None:
         inodes = idle(cache, *range(8, 18))
         for inode in inodes[::2]:
             inode.lazy_atime = 5

@@ -49,7 +49,7 @@ class Reclaim(RuleBasedStateMachine):
         self.freed: list[tuple[int, int]] = []
         self.stalled: list[InCoreInode] = []
 
-    # --- who holds what ---
+    # --- references ---
     def active(self, ino: int) -> int:
         return self.lookups.get(ino, 0) + self.tokens.get(ino, 0)
 

@@ -15,7 +15,7 @@ def test_outside_of_reclaim_anything_may_wait() -> None:
     assert checker.violations_total == 0
 
 
-def test_in_reclaim_every_wait_is_counted() -> None:
+def test_every_wait_in_reclaim_is_counted() -> None:
     checker = ReclaimChecker()
     with checker.enter("forget"):
         checker.might_wait("log")
@@ -58,7 +58,7 @@ def test_reclaim_is_a_lock_class() -> None:
     with checker.holding("reservation", LOG_SPACE):
         checker.might_need("memory")
     assert [[edge.held for edge in cycle] for cycle in checker.lockdep.cycles] == [["fs_reclaim", "log_space"]]
-    assert checker.violations_total == 0  # nobody has waited yet
+    assert checker.violations_total == 0  # no wait yet
 
 
 def test_a_lock_class_is_released_by_an_exception_too() -> None:

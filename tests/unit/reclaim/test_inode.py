@@ -34,7 +34,7 @@ def test_live_needs_an_active_reference_and_freed_none() -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("orphan", True), ("preallocated", True), ("lazy_atime", 5), ("lookups", 0)]
 )
-def test_what_needs_inactivation(field: str, value: int) -> None:
+def test_an_inode_that_owes_needs_inactivation(field: str, value: int) -> None:
     inode = InCoreInode(8, 1)
     setattr(inode, field, value)
     assert inode.needs_inactivation == bool(value)

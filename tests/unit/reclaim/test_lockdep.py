@@ -32,7 +32,7 @@ def circles(lockdep: LockDep) -> list[list[str]]:
     return [[edge.held for edge in cycle] for cycle in lockdep.cycles]
 
 
-def test_what_is_wanted_with_nothing_held_makes_no_edge(lockdep: LockDep) -> None:
+def test_a_class_wanted_with_nothing_held_makes_no_edge(lockdep: LockDep) -> None:
     lockdep.want(LOG_SPACE, "test")
     chain(lockdep, LOG_SPACE)
     chain(lockdep, FS_RECLAIM)

@@ -57,7 +57,7 @@ def test_a_rate_is_used_in_full() -> None:
     assert 4.8 <= (clock.now - start) / 1e9 <= 5
 
 
-def test_what_was_done_early_is_made_up_for_and_a_new_rate_starts_over() -> None:
+def test_early_transactions_are_made_up_for_and_a_new_rate_starts_over() -> None:
     clock = Clock()
     pace = Pace(clock)
     pace.set_rate(10)

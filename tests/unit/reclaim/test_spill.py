@@ -36,7 +36,7 @@ class TestSpill:
         spill.put(1, 10, 2, 2)
         assert spill.leave(0, 100) == 0
         assert (spill.count, spill.blocks, spill.extents) == (1, 10, 3)
-        assert spill.leave(1, 7) == 3  # a damaged slot: what nobody holds
+        assert spill.leave(1, 7) == 3  # a damaged slot: blocks that no inode holds
         assert (spill.count, spill.blocks, spill.extents) == (0, 0, 0)
 
     def test_a_block_in_the_middle_leaves_the_list(self, spill: Spill) -> None:
@@ -50,7 +50,7 @@ class TestSpill:
             spill.settle(number)
         assert order == [0, 2, 1]
 
-    def test_what_is_wanted_out_of_turn_comes_first(self, spill: Spill) -> None:
+    def test_orphans_wanted_out_of_turn_come_first(self, spill: Spill) -> None:
         for slot in (0, 10, 20):
             spill.put(slot, 5, 1, 1)
         spill.hasten(2)
@@ -96,14 +96,14 @@ class TestInodeGc:
         assert (gc.cache.pending_blocks, gc.statistics().blocks) == (70, 70)
         assert gc.statistics().queued_total == 7
 
-    def test_what_waits_in_the_table_is_not_overtaken(self, gc: InodeGc) -> None:
+    def test_orphans_in_the_table_are_not_overtaken(self, gc: InodeGc) -> None:
         for ino in range(1, 4):
             self.orphan(gc, ino)
         assert [inode.ino for inode in gc.take(9)] == [1, 2]
         self.orphan(gc, 4)
         assert gc.spill.count == 2
 
-    def test_what_failed_or_stands_in_no_table_stays_in_core(self, gc: InodeGc) -> None:
+    def test_inodes_that_failed_or_have_no_slot_stay_in_core(self, gc: InodeGc) -> None:
         gc.in_core_max = 0
         without = gc.cache.orphaned(9, 1, 1)
         assert without is not None
@@ -154,7 +154,7 @@ class TestInodeGc:
         assert (gc.spill.count, gc.queued, gc.cache.pending_blocks) == (0, 2, 20)
 
 
-def test_what_damaged_records_say_fits_and_leaves_nothing_behind() -> None:
+def test_damaged_counts_fit_and_leave_nothing_behind() -> None:
     gc = InodeGc(InodeCache(), iter(range(1, 10_000)).__next__, spill=Spill(PER_BLOCK))
     gc.spill.reserve(1)
     gc.in_core_max = 0

@@ -191,7 +191,7 @@ def test_the_abort_latch_after_an_error_at_every_request() -> None:
         assert names(reopened(driver)) == [b"a"]
 
 
-def test_what_waits_for_a_failed_checkpoint_is_never_reused() -> None:
+def test_blocks_that_wait_for_a_failed_checkpoint_are_never_reused() -> None:
     device = FailingDevice(fresh_device())
     driver = open_driver(device)
     store, journal = driver.volume.store, driver.volume.store.journal
@@ -231,7 +231,7 @@ def test_for_memory_alone_there_is_no_barrier_and_the_log_keeps_all() -> None:
     assert (journal.used, len(journal.committed)) == (0, 0)
 
 
-def test_what_is_freed_while_it_comes_home_waits_for_the_end() -> None:
+def test_blocks_freed_while_written_home_wait_for_the_end() -> None:
     driver = fresh_driver()
     store = driver.volume.store
     journal, space = store.journal, store.space

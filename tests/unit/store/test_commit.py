@@ -90,7 +90,7 @@ def at_the_end_of_the_log(driver: Driver) -> None:
         (at_the_end_of_the_log, ["DI", "IIIC", "|"]),
     ],
 )
-def test_what_is_written_in_which_order(prepare: Callable[[Driver], None], expected: list[str]) -> None:
+def test_a_commit_writes_in_this_order(prepare: Callable[[Driver], None], expected: list[str]) -> None:
     driver = fresh_driver(journal_blocks=256)
     prepare(driver)
     assert requests_of(driver) == expected

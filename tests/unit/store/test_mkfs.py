@@ -73,7 +73,7 @@ def test_the_default_journal(size: int, journal: int) -> None:
         (16 * MIB, 64 * KIB, {}, "size too small"),
     ],
 )
-def test_what_cannot_be_made_is_refused(
+def test_impossible_geometries_are_refused(
     size: int, block_size: int, options: dict[str, int | bytes], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):

@@ -47,7 +47,7 @@ def busy(plan: Plan) -> int:
     return first
 
 
-def test_what_it_lacks_it_asks_for() -> None:
+def test_a_plan_asks_for_what_it_lacks() -> None:
     plan = Plan(fresh_store())
     with pytest.raises(NeedBlocks) as caught:
         plan.get(400, XattrBlock)

@@ -42,7 +42,7 @@ def test_an_answer_is_given_once() -> None:
     assert log == ["one", "left"]
 
 
-def test_what_a_job_raises_comes_out_and_ends_it() -> None:
+def test_an_error_of_a_job_comes_out_and_ends_it() -> None:
     running: Pump[int, str, str] = Pump(job([]))
     running.resume()
     running.fail(KeyError("other"))

@@ -60,7 +60,7 @@ def damaged(driver: Driver, log_index: int, at: int = 40) -> MemoryDevice:
     return MemoryDevice.from_bytes(image)
 
 
-def test_what_was_committed_is_there_and_nothing_else() -> None:
+def test_recovery_restores_committed_blocks_and_nothing_else() -> None:
     driver = fresh_driver()
     make_file(driver, b"inline", b"small")
     make_file(driver, b"blocks", b"x" * 5000)
@@ -297,7 +297,7 @@ def test_an_image_for_where_no_journaled_block_lives_is_refused_before_anything_
     superblock = fresh_driver().volume.store.superblock
     device = logged({"superblock": 0, "journal": superblock.journal_start + 5, "past the end": superblock.blocks}[home])
     before = device.snapshot()
-    with pytest.raises(ImageError, match="where no journaled block can live"):
+    with pytest.raises(ImageError, match="which cannot hold a journaled block"):
         run_job(device, recover(run_job(device, read_superblock(device.size)), 1))
     assert device.snapshot() == before
 
@@ -416,5 +416,5 @@ def recover_with_an_unsteady_disk(driver: Driver) -> None:
 
 def test_an_image_that_reads_otherwise_the_second_time_is_not_written() -> None:
     driver = history()
-    with pytest.raises(ImageError, match="reads otherwise"):
+    with pytest.raises(ImageError, match="changed between two reads"):
         recover_with_an_unsteady_disk(driver)

@@ -94,7 +94,7 @@ def test_an_unclean_image_with_an_empty_log_opens_read_only() -> None:
 
 
 @pytest.mark.parametrize("crash", [False, True])
-def test_what_is_in_memory_is_rebuilt_from_the_image(crash: bool) -> None:
+def test_memory_is_rebuilt_from_the_image(crash: bool) -> None:
     driver = fresh_driver()
     for number in range(120):
         make_file(driver, b"f%d" % number, bytes(2000))

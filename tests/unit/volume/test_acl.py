@@ -16,23 +16,23 @@ from deferfs.volume.driver import Driver
 from deferfs.volume.new_inode import Credentials, NewInode
 from tests.unit.volumes import DIRECTORY, FILE, ROOT, assert_sound, fails_with, fresh_driver, make, record, reopened
 
-NOBODY = 0xFFFFFFFF
+NO_ID = 0xFFFFFFFF
 USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 1, 2, 4, 8, 16, 32
 TAGS = {"u": USER_OBJ, "U": USER, "g": GROUP_OBJ, "G": GROUP, "m": MASK, "o": OTHER}
 
 LISTS = st.builds(
     lambda user, users, group, groups, mask, other: [
-        Entry(USER_OBJ, user, NOBODY),
+        Entry(USER_OBJ, user, NO_ID),
         *(Entry(USER, bits, who) for who, bits in sorted(users.items())),
-        Entry(GROUP_OBJ, group, NOBODY),
+        Entry(GROUP_OBJ, group, NO_ID),
         *(Entry(GROUP, bits, who) for who, bits in sorted(groups.items())),
-        *([Entry(MASK, mask if mask is not None else 5, NOBODY)] if users or groups or mask is not None else []),
-        Entry(OTHER, other, NOBODY),
+        *([Entry(MASK, mask if mask is not None else 5, NO_ID)] if users or groups or mask is not None else []),
+        Entry(OTHER, other, NO_ID),
     ],
     st.integers(0, 7),
-    st.dictionaries(st.integers(0, NOBODY - 1), st.integers(0, 7), max_size=4),
+    st.dictionaries(st.integers(0, NO_ID - 1), st.integers(0, 7), max_size=4),
     st.integers(0, 7),
-    st.dictionaries(st.integers(0, NOBODY - 1), st.integers(0, 7), max_size=4),
+    st.dictionaries(st.integers(0, NO_ID - 1), st.integers(0, 7), max_size=4),
     st.none() | st.integers(0, 7),
     st.integers(0, 7),
 )
@@ -43,7 +43,7 @@ def entries(text: str) -> list[Entry]:
     found = []
     for word in text.split():
         who, _, bits = word[1:].rpartition(":")
-        found.append(Entry(TAGS[word[0]], int(bits), int(who) if who else NOBODY))
+        found.append(Entry(TAGS[word[0]], int(bits), int(who) if who else NO_ID))
     return found
 
 
@@ -59,7 +59,7 @@ def test_mode_and_list_keep_step(entries: list[Entry], mode: int) -> None:
 
 
 @given(LISTS, st.integers(0, 0o7777))
-def test_what_is_inherited_is_allowed_by_both(entries: list[Entry], mode: int) -> None:
+def test_inherited_bits_are_allowed_by_both(entries: list[Entry], mode: int) -> None:
     got, made = acl.inherited(entries, stat.S_IFREG | mode)
     assert got & ~mode & 0o777 == 0
     assert got & ~0o777 == stat.S_IFREG | mode & ~0o777
@@ -84,11 +84,11 @@ def test_what_is_inherited_is_allowed_by_both(entries: list[Entry], mode: int) -
         acl.encode(entries("u7 g5 G1:7 o0")),
         acl.encode(entries("u7 U2:7 U1:7 g5 m7 o0")),
         acl.encode(entries("u7 U1:7 U1:6 g5 m7 o0")),
-        acl.encode([Entry(USER_OBJ, 8, NOBODY), *entries("g5 o0")]),
-        acl.encode([*entries("u7 g5 o0"), Entry(64, 0, NOBODY)]),
+        acl.encode([Entry(USER_OBJ, 8, NO_ID), *entries("g5 o0")]),
+        acl.encode([*entries("u7 g5 o0"), Entry(64, 0, NO_ID)]),
     ],
 )
-def test_what_is_no_list(value: bytes) -> None:
+def test_an_invalid_list_is_refused(value: bytes) -> None:
     with fails_with(errno.EINVAL):
         acl.decode(value)
     driver = fresh_driver()
@@ -152,7 +152,7 @@ def test_only_directories_have_default_lists_and_links_have_none() -> None:
 
 
 @pytest.mark.parametrize("block_size", [1024, 4096])
-def test_what_is_made_in_a_directory_with_a_default_list(block_size: int) -> None:
+def test_a_new_inode_in_a_directory_with_a_default_list(block_size: int) -> None:
     driver = fresh_driver(block_size=block_size)
     top = make(driver, b"top", DIRECTORY)
     default = entries("u7 " + " ".join(f"U{who}:7" for who in range(1000, 1040)) + " g5 m7 o1")

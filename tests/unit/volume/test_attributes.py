@@ -78,7 +78,7 @@ def test_times_that_are_set_already_change_nothing(driver: Driver) -> None:
         assert not driver.volume.store.journal.running.empty
 
 
-def test_what_is_not_there(driver: Driver) -> None:
+def test_attributes_of_a_missing_inode(driver: Driver) -> None:
     with fails_with(errno.ESTALE):
         driver.run(attributes.getattr, driver.volume, 999)
     with fails_with(errno.ESTALE):
@@ -93,7 +93,7 @@ class TestLazyAccessTime:
     def test_reading_is_noted_in_memory_when_something_changed_since(self, driver: Driver) -> None:
         ino = make(driver, b"file")
         before = record(driver, ino).atime
-        assert self.accessed(driver, ino) == before, "nobody holds it: there is no place to note it"
+        assert self.accessed(driver, ino) == before, "no active reference: there is no in-core inode to note it in"
         driver.volume.lookup_count(record(driver, ino))
         first = self.accessed(driver, ino)
         assert first > before
@@ -199,7 +199,7 @@ class TestStatfs:
         assert found.files - found.files_free == 8
 
     @pytest.mark.parametrize("blocks", [0, 1, 30, 300])
-    def test_what_a_deleted_file_held_is_free_at_once(self, driver: Driver, blocks: int) -> None:
+    def test_space_of_a_deleted_file_is_free_at_once(self, driver: Driver, blocks: int) -> None:
         """Before, during and after its inactivation, before and after the commit."""
         free = free_blocks(driver)
         ino = make(driver, b"file")

@@ -115,7 +115,7 @@ class TestRead:
         (stat.S_IFCHR | 0o644, 0, errno.EINVAL, errno.EINVAL),
     ],
 )
-def test_what_is_no_regular_file(driver: Driver, mode: int, read: int, write: int, truncate: int) -> None:
+def test_an_inode_that_is_no_regular_file(driver: Driver, mode: int, read: int, write: int, truncate: int) -> None:
     ino = make(driver, b"thing", mode)
     if read:
         with fails_with(read):
@@ -272,7 +272,7 @@ class TestTruncate:
 
 
 class TestZeroing:
-    """Bytes past EOF are undefined on disk; nobody may ever see them."""
+    """Bytes past EOF are undefined on disk and must never be visible."""
 
     @pytest.mark.parametrize("by", ["truncate", "write", "write far"])
     def test_extension_zeroes_to_the_end_of_the_block(self, by: str) -> None:

@@ -63,7 +63,7 @@ def patch(driver: Driver, ino: int, **fields: int) -> None:
 
 
 def deleted_directory(driver: Driver) -> int:
-    """A directory without a name that somebody still holds."""
+    """A directory without a name that still has an active reference."""
     gone = make(driver, b"gone", DIRECTORY)
     driver.volume.lookup_count(record(driver, gone))
     rmdir(driver, b"gone")

@@ -45,7 +45,7 @@ def test_dots_come_first_with_cookies_of_their_own() -> None:
 def test_a_deleted_directory_has_not_even_dots() -> None:
     driver = fresh_driver()
     ino = make(driver, b"dir", DIRECTORY)
-    driver.volume.lookup_count(record(driver, ino))  # somebody has it open
+    driver.volume.lookup_count(record(driver, ino))  # a process has it open
     driver.run(ns.rmdir, driver.volume, ROOT, b"dir")
     assert page(driver, ino, 0, 9) == []
 

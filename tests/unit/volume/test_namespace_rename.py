@@ -149,7 +149,7 @@ def test_two_names_of_one_file(flags: int) -> None:
     assert record(driver, ino).nlink == 2
 
 
-def test_to_its_own_name() -> None:
+def test_a_rename_to_its_own_name() -> None:
     driver = fresh_driver()
     ino = make(driver, b"dir", DIRECTORY)
     rename(driver, ROOT, b"dir", ROOT, b"dir")

@@ -34,7 +34,7 @@ def owing(driver: Driver, count: int = COUNT) -> list[int]:
     return inos
 
 
-def test_what_is_owed_to_a_block_is_one_update(driver: Driver) -> None:
+def test_debts_of_one_block_are_one_update(driver: Driver) -> None:
     inos = owing(driver)
     per = driver.volume.store.fmt.inodes_per_block
     driver.pay()
@@ -77,7 +77,7 @@ def test_a_debt_is_seen_before_it_is_paid(driver: Driver) -> None:
     assert attributes.atime_ns(driver.volume, record) == 1_000_000 + inos[3]
 
 
-def test_who_comes_back_into_core_takes_the_debt_over(driver: Driver) -> None:
+def test_an_inode_back_in_core_takes_the_debt_over(driver: Driver) -> None:
     inos = owing(driver)
     driver.volume.lookup_count(look_up(driver, b"f3"))
     assert driver.volume.inodes.table[inos[3]].lazy_atime == 1_000_000 + inos[3]

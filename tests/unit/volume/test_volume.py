@@ -58,7 +58,7 @@ def test_a_lookup_notices_blocks_past_the_end() -> None:
 
 
 @pytest.mark.parametrize("ino", [0, 2, 3, 7, 1 << 50])
-def test_what_is_no_users_inode_is_stale(ino: int) -> None:
+def test_an_internal_inode_is_stale(ino: int) -> None:
     driver = fresh_driver()
     with fails_with(errno.ESTALE):
         driver.run(read, driver.volume, ino, 0, 1)

@@ -16,7 +16,7 @@ from deferfs.volume.volume import Volume
 from tests.unit.volumes import DIRECTORY, FILE, ROOT, fresh_device, make, make_file, record, settle
 
 FIRST_STAMP = 1 << 50
-NOBODY = 0xFFFFFFFF
+NO_ID = 0xFFFFFFFF
 
 
 class Stamps:
@@ -52,7 +52,7 @@ def ino_of(driver: Driver, name: bytes) -> int:
 
 
 LIST = acl.encode(
-    [acl.Entry(*entry) for entry in ((1, 6, NOBODY), (2, 6, 1000), (4, 4, NOBODY), (16, 6, NOBODY), (32, 4, NOBODY))]
+    [acl.Entry(*entry) for entry in ((1, 6, NO_ID), (2, 6, 1000), (4, 4, NO_ID), (16, 6, NO_ID), (32, 4, NO_ID))]
 )
 """u::rw-, u:1000:rw-, g::r--, m::rw-, o::r--"""
 
@@ -123,7 +123,7 @@ def test_an_access_time_is_written_back_without(driver: Driver, stamps: Stamps) 
     assert stamps.count == before
 
 
-def test_what_the_kernel_stamps_does_not(driver: Driver, stamps: Stamps) -> None:
+def test_a_time_kept_by_the_kernel_does_not(driver: Driver, stamps: Stamps) -> None:
     """With a writeback cache, which keeps mtime and ctime of regular files and tells them."""
     driver.volume.content_times = False
     a = ino_of(driver, b"a")
@@ -134,7 +134,7 @@ def test_what_the_kernel_stamps_does_not(driver: Driver, stamps: Stamps) -> None
     assert stamps.count == before
 
 
-def test_what_is_refused_does_not(driver: Driver, stamps: Stamps) -> None:
+def test_a_refused_change_does_not(driver: Driver, stamps: Stamps) -> None:
     before = stamps.count
     for op in (
         lambda: driver.run(namespace.create, driver.volume, ROOT, b"a", NewInode(FILE)),

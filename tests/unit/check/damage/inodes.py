@@ -338,7 +338,7 @@ def _replace_chain(image: Image, xattrs: dict[bytes, bytes]) -> None:
     fmt, old = image.fmt, _chain(image)
     for address in old:
         image.mark(address, 1, 0)
-    packed, room = pack_xattrs(xattrs), XattrBlock.room(fmt)
+    packed, room = pack_xattrs(xattrs), XattrBlock.payload_max(fmt)
     count = -(-len(packed) // room)
     first = 4000
     image.mark(first, count, 1)

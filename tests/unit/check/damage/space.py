@@ -1,4 +1,4 @@
-"""Free-space bitmaps and who holds what."""
+"""Free-space bitmaps and block owners."""
 
 from __future__ import annotations
 

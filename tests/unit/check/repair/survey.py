@@ -37,7 +37,7 @@ class Facts:
 
 
 class _Owners(Claims):
-    """Takes down who claims what."""
+    """Records the owners of blocks."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__(blocks)

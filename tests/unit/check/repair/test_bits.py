@@ -59,7 +59,7 @@ def test_two_wrong_bits_are_never_taken_for_one(size: int) -> None:
         assert correct_block(FMT, TAG, flipped(block, *dice.sample(range(8 * size), 2))) is None
 
 
-def test_what_is_right_or_belongs_elsewhere_is_not_corrected() -> None:
+def test_a_right_or_misplaced_block_is_not_corrected() -> None:
     assert correct_block(FMT, TAG, sealed(1024)) is None
     assert correct_block(FMT, TAG + 1, sealed(1024)) is None
     assert correct_image(FMT, TAG, FMT.checksum(TAG, sealed(1024)), sealed(1024)) is None

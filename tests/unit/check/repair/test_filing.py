@@ -71,7 +71,7 @@ def test_a_name_whose_window_is_full_is_left_out() -> None:
     assert count == DIRECTORY_WINDOW + 2
 
 
-def test_of_two_with_one_name_the_second_is_left_out() -> None:
+def test_the_second_entry_of_one_name_is_left_out() -> None:
     found, said, count = filed([entry(300, "a"), entry(310, "b")], [entry(299, "b"), entry(300, "a")])
     assert found == {"a": 300, "b": 299}
     assert said == [f"directory {BIG}: '{name}' removed: it is there already" for name in ("a", "b")]

@@ -57,7 +57,7 @@ def test_new_transactions_are_numbered_above_the_remains_of_an_interrupted_one()
     require_clean(check_image(image.device))
 
 
-def test_what_follows_a_damaged_transaction_is_dropped() -> None:
+def test_transactions_after_a_damaged_one_are_dropped() -> None:
     image = sample()
     image.change_superblock(state=0, tail_tid=7)
     with_log(image, 0, range(7, 11), spoiled=9)

@@ -112,7 +112,7 @@ def test_nothing_is_lost_with_an_inner_node(ino: int, kind: type[Node]) -> None:
     require_untouched(image, sample_bytes(), ())
 
 
-def test_what_a_freed_leaf_has_left_behind_is_not_taken_up() -> None:
+def test_the_remains_of_a_freed_leaf_are_not_used() -> None:
     image = sample()
     root = image.block(image.inode(BIG).root, DirectoryNode)
     address = image.free_run(1)
@@ -132,7 +132,7 @@ def test_leaves_that_the_tree_leads_to_are_not_found_again() -> None:
     assert not any("it is there already" in action or "entries of its tree found" in action for action in actions)
 
 
-def test_of_two_names_of_a_directory_the_one_it_calls_its_parent_is_kept() -> None:
+def test_a_directory_with_two_names_keeps_the_one_in_its_parent() -> None:
     image = sample()
     CASES["directories.directory_with_two_names"].damage(image)
     assert (

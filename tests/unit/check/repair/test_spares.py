@@ -138,7 +138,7 @@ def test_nothing_older_than_the_tail_is_replayed() -> None:
     require_untouched(image, sample_bytes(), ())
 
 
-def test_what_a_repair_has_dropped_is_not_replayed_later() -> None:
+def test_a_transaction_dropped_by_a_repair_is_not_replayed_later() -> None:
     """A transaction behind a damaged one is whole, and is dropped with it; nothing else is there to be repaired."""
     image = sample()
     repaired(image)

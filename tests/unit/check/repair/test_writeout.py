@@ -111,7 +111,7 @@ def superblocks_apart(image: bytes) -> bytes:
     return b"".join((*parts, image[at:]))
 
 
-def test_what_nothing_refers_to_is_written_first_and_all_goes_through_the_log() -> None:
+def test_unreferenced_blocks_are_written_first_and_all_go_through_the_log() -> None:
     image = sample()
     recording = RecordingDevice(image.device)
     out = WriteOut(recording, image.superblock, NOW, through_log=True)
@@ -180,7 +180,7 @@ def test_an_image_that_cannot_be_written_is_left_to_the_next_repair() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_does_not_fit_into_memory_is_written_early(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_that_do_not_fit_into_memory_are_written_early(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     image, hit = damaged(seed)
     monkeypatch.setattr(context, "CHANGED_BYTES_MAX", 4 * BLOCK_SIZE)
     repaired(image)

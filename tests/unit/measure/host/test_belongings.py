@@ -45,7 +45,7 @@ def test_an_interrupt_waits_until_all_is_taken_away() -> None:
     assert log == ["made a", "made b", "took away b", "took away a"]
 
 
-def test_what_cannot_be_made_takes_the_others_away() -> None:
+def test_a_failed_acquisition_releases_the_others() -> None:
     class Broken(contextlib.AbstractContextManager[None]):
         def __enter__(self) -> None:
             raise OSError("no")

@@ -23,7 +23,7 @@ def test_the_first_signal_interrupts_and_the_next_are_answered(number: int) -> N
     assert len(said) == 2
 
 
-def test_what_is_held_is_not_broken_off() -> None:
+def test_a_protected_step_is_not_interrupted() -> None:
     interrupts = Interrupts(lambda _: None)
     done = []
     caught = False

@@ -39,7 +39,7 @@ def test_a_log_that_may_not_be_read(tmp_path: Path) -> None:
         assert log.text() == ""
 
 
-def test_what_comes_after_the_making(tmp_path: Path) -> None:
+def test_records_after_construction(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"6,1,1,-;before\n")
     with KernelLog(path) as log:

@@ -55,7 +55,7 @@ def fraction(load: ForeignLoad) -> float:
     return load.fraction(1.0) * (os.cpu_count() or 1)
 
 
-def test_what_another_program_takes_is_foreign(proc: Proc, own: OwnProcesses) -> None:
+def test_time_of_another_program_is_foreign(proc: Proc, own: OwnProcesses) -> None:
     load = ForeignLoad(own, proc.root)
     proc.set(OTHER, 0.5)
     proc.use(0.5)
@@ -106,13 +106,13 @@ def test_a_reported_child_counts_once(proc: Proc, own: OwnProcesses) -> None:
     assert own.seconds() == pytest.approx(0.2)
 
 
-def test_what_a_hypervisor_took_is_foreign(proc: Proc, own: OwnProcesses) -> None:
+def test_time_stolen_by_a_hypervisor_is_foreign(proc: Proc, own: OwnProcesses) -> None:
     load = ForeignLoad(own, proc.root)
     proc.use(0, steal=0.3)
     assert fraction(load) == pytest.approx(0.3)
 
 
-def test_on_this_machine_we_and_our_children_have_accounts() -> None:
+def test_our_processes_have_accounts_on_this_machine() -> None:
     account = account_of(os.getpid(), Path("/proc"))
     assert account is not None and account.own > 0 and not account.kernel_thread
     child = os.fork()

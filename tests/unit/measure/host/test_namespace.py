@@ -12,7 +12,7 @@ from deferfs.measure.host.namespace import private_mounts
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_what_is_mounted_inside_is_not_seen_outside(tmp_path: Path) -> None:
+def test_mounts_inside_are_not_visible_outside(tmp_path: Path) -> None:
     before, directory = os.readlink("/proc/self/ns/mnt"), Path.cwd()
     with pytest.raises(KeyboardInterrupt), private_mounts():  # noqa: PT012
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=True)
@@ -48,7 +48,7 @@ print(Path("/mark").exists(), Path.cwd())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_in_a_chroot_whose_root_is_no_mount_point(tmp_path: Path) -> None:
+def test_a_namespace_in_a_chroot_whose_root_is_no_mountpoint(tmp_path: Path) -> None:
     """It stays in there: setns alone would lead to the root directory of the machine."""
     for name in ("proc", "here"):
         (tmp_path / name).mkdir()

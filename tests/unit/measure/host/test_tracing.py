@@ -47,7 +47,7 @@ def test_totals_are_by_name_and_have_everybody() -> None:
     }
 
 
-def test_where_nothing_can_be_traced_one_line_says_so(tmp_path: Path) -> None:
+def test_a_trace_that_is_impossible_says_so_in_one_line(tmp_path: Path) -> None:
     place = tmp_path / "tracing"
     (place / "instances").mkdir(parents=True)
     (place / "instances/bench").mkdir()  # the name is taken: the instance cannot be made

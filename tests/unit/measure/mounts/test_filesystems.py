@@ -52,7 +52,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     return machine
 
 
-def test_what_is_missing_is_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_requirements_are_named(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     lacks = {name: missing(filesystem) for name, filesystem in FILESYSTEMS.items()}
     assert lacks == {
         "ext4": "",
@@ -92,7 +92,7 @@ def test_a_failure_inside_unmounts(machine: Machine) -> None:
     assert not machine.mounts
 
 
-def test_what_is_busy_is_unmounted_later(machine: Machine) -> None:
+def test_a_busy_mount_is_unmounted_later(machine: Machine) -> None:
     machine.mounts.add("/m")
     machine.fails["umount /m"] = 3
     unmount(Path("/m"))
@@ -108,7 +108,7 @@ def test_unmount_that_succeeds_does_not_pause(machine: Machine, monkeypatch: pyt
     assert (machine.mounts, pauses) == (set(), [])
 
 
-def test_what_stays_busy_is_detached_and_said(machine: Machine) -> None:
+def test_a_mount_that_stays_busy_is_detached_and_reported(machine: Machine) -> None:
     machine.mounts.add("/m")
     machine.fails["umount /m"] = filesystems.UNMOUNT_ATTEMPTS
     with pytest.raises(DeferfsError, match="/m stayed busy and was only detached"):

@@ -22,6 +22,6 @@ def test_direct_reclaims_are_waits_of_the_process_that_did_them() -> None:
     assert kernel_waits(None, {7: "workload"}) == {}
 
 
-def test_there_is_no_cgroup_where_there_is_no_controller(tmp_path: Path) -> None:
+def test_a_cgroup_is_none_without_a_controller(tmp_path: Path) -> None:
     with memory_cgroup(Machine().surroundings(tmp_path), 24) as cgroup:
         assert cgroup is None

@@ -70,7 +70,7 @@ def test_the_table_ends_with_where_the_time_went(text: str) -> None:
     assert "6 of 6 passes ended in an OOM kill" in " ".join(text.split()) or "12 of 12" in text
 
 
-def test_when_others_use_the_processors_the_first_line_says_so(tmp_path: Path) -> None:
+def test_the_first_line_says_that_others_use_the_processors(tmp_path: Path) -> None:
     text = rendered(report(tmp_path, load=HeavyLoad))
     assert text.startswith("Machine too busy: other programs took up to 40% of the processors")
     assert "machine too busy" in text and "deferred faster" not in text

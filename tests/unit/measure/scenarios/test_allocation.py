@@ -41,7 +41,7 @@ def test_the_longest_wait_of_each_side_and_how_often_it_was_killed() -> None:
     )
 
 
-def test_where_the_longest_wait_stood() -> None:
+def test_the_stack_of_the_longest_wait() -> None:
     stalls = [Stall("allocation", 5_000_000_000, STACK, 9)]
     unseen = [Stall("allocation", 9, [], 0)]
     _, sentence = said(one("ext4", 5_000_000_000, stalls=stalls), one("tmpfs", 9, stalls=unseen))
@@ -56,7 +56,7 @@ def test_a_stack_without_a_filesystem_is_named_by_its_innermost_functions() -> N
     assert sentence.endswith("was seen most often in shrink_node < do_try_to_free_pages.")
 
 
-def test_what_was_charged_when_it_was_killed() -> None:
+def test_kernel_memory_charged_at_the_kill() -> None:
     counters = {"kernel_when_killed_bytes": 10.0 * (1 << 20), "kernel_settled_bytes": 0.1 * (1 << 20)}
     _, sentence = said(one("tmpfs", 9_000_000, "oom-killed", counters=counters))
     assert sentence == (
@@ -104,7 +104,7 @@ def test_dentries_that_were_dropped_before_hold_nothing() -> None:
     assert allocation._held(reading(0), 6000)  # a kernel that does not tell
 
 
-def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocation, "missing", lambda side: "mkfs.xfs is missing" if side.name == "xfs" else "")
     monkeypatch.setattr(allocation, "knows", lambda module: True)
     monkeypatch.setattr(allocation, "find_hierarchy", lambda: None)

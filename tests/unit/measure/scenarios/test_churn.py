@@ -36,7 +36,7 @@ def parameters(tmp_path: Path) -> Parameters:
     return Parameters(rounds=2, tree_files=400, kernel_mib=0, target=str(target))
 
 
-def test_what_is_no_deferfs_is_held_against_the_same_work_with_second_names(parameters: Parameters) -> None:
+def test_other_filesystems_are_compared_with_the_same_work_with_second_names(parameters: Parameters) -> None:
     assert SCENARIO.sides(Parameters()) == (INLINE, DEFERRED, FLOOR)
     assert SCENARIO.sides(parameters) == (AS_MOUNTED, KEPT)
     assert SCENARIO.missing(KEPT, parameters) == ""
@@ -119,7 +119,7 @@ def standing(daemon: FakeDaemon, root: Path, monkeypatch: pytest.MonkeyPatch) ->
     return StandingMount(root, surroundings, victims=16)
 
 
-def test_what_was_changed_of_a_mount_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_a_mount_are_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = FakeDaemon(5)
     with standing(daemon, tmp_path, monkeypatch) as mount:
         mount.set("evict", "deferred")

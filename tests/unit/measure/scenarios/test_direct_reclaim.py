@@ -36,7 +36,7 @@ def test_every_load_finds_its_files_and_they_were_not_read_for_days(tmp_path: Pa
         assert (series.failed, series.latency.count) == (0, series.due)
 
 
-def test_what_is_beside_the_load_goes_round_its_files(tmp_path: Path) -> None:
+def test_jobs_beside_the_load_cycle_through_their_files(tmp_path: Path) -> None:
     make_files(tmp_path, SMALL)
     main, beside = Files(tmp_path, SMALL).open()
     assert [load.name for load in main] == ["load"]
@@ -69,7 +69,7 @@ def test_the_sweep_has_more_files_than_the_budget_holds() -> None:
         assert point.background is not bool(point.kernel_mib)
 
 
-def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_requirements_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deferfs.measure.slow_disk.missing", lambda: "no disk")
     monkeypatch.setattr(direct_reclaim, "find_hierarchy", lambda: None)
     assert SCENARIO.missing(SIDES[0], Parameters()) == "no disk"

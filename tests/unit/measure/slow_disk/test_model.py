@@ -221,7 +221,7 @@ class TestWriteCache:
         assert model.arrive("flush", 0, 0, 2 * MS).end == (2 + 5 + 8) * MS
         assert model.arrive("flush", 0, 0, 15 * MS).end == (15 + 5) * MS  # all is paid
 
-    def test_what_follows_on_owes_nothing(self, model: Model) -> None:
+    def test_a_sequential_write_owes_no_destage(self, model: Model) -> None:
         model.arrive("write", 0, 512, 0)
         model.arrive("write", 512, 512, 1 * MS)
         assert model.arrive("flush", 0, 0, 2 * MS).end == (2 + 5 + 4) * MS
@@ -269,7 +269,7 @@ def test_the_jitter_is_the_stated_one() -> None:
     assert times[19_800] == pytest.approx(said.p99, rel=0.3 * 6 * math.sqrt(0.0099) / 0.02665 / math.sqrt(20_000))
 
 
-def test_what_is_stated_of_a_disk_with_a_cache() -> None:
+def test_stated_times_of_a_disk_with_a_cache() -> None:
     preset = preset_of("read=1,write=1,flush=5,seek=8,destage=4,cache=10,megabytes_per_second=1")
     assert stated(preset, "read", 2000) == pytest.approx((11, 11, 11))
     assert stated(preset, "write", 2000) == pytest.approx((1, 1, 1))

@@ -56,7 +56,7 @@ def test_the_documentation_has_its_numbers(preset: Preset) -> None:
         ("read=nan", "read=nan: not a number"),
         ("read=-1", "read=-1: not a number"),
         ("read=60001", "read=60001: not a number"),
-        ("read=1,read=2", "says read twice"),
+        ("read=1,read=2", "gives read twice"),
         ("depth=0", "depth=0: not a number from 1 to 64"),
         ("servers=1.5", "servers=1.5: not a number from 1 to 64"),
         ("jitter=3", "jitter=3: not a number of sigma from 0 to 2"),

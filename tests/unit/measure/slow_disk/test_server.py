@@ -98,7 +98,7 @@ def running(image: int) -> Iterator[Running]:
         yield Running(process, kernel, control)
 
 
-def test_what_is_written_is_read(running: Running, image: int) -> None:
+def test_written_bytes_are_read(running: Running, image: int) -> None:
     running.transfer(wire.WRITE, 1, 4096, 5, b"hello")
     assert running.answer() == (1, 0, wire.WRITE_OUT.pack(5, 0))
     running.send(wire.FSYNC, 2, bytes(16))

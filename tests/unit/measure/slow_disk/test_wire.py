@@ -134,7 +134,7 @@ def test_transfers_with_wrong_lengths_are_refused(file: OneFile, message: memory
     assert answered(file.receive(message))[0] == errno.EINVAL
 
 
-def test_what_is_needed_for_nothing_is_refused(file: OneFile) -> None:
+def test_unneeded_requests_are_refused(file: OneFile) -> None:
     known = {1, 3, 4, 14, 15, 16, 17, 18, 20, 25, 26, 38}
     for opcode in set(range(60)) - known - {wire.FORGET, wire.BATCH_FORGET}:
         assert answered(file.receive(request(opcode, bytes(64))))[0] == errno.ENOSYS
@@ -147,7 +147,7 @@ def test_ends_are_acknowledged_and_forgets_not_answered(file: OneFile) -> None:
         assert file.receive(request(opcode, bytes(8))) is None
 
 
-def test_what_is_no_request_is_an_error(file: OneFile) -> None:
+def test_an_invalid_request_is_an_error(file: OneFile) -> None:
     whole = bytes(request(wire.STATFS))
     for broken in (b"", whole[:-1], whole + b"\0"):
         with pytest.raises(ProtocolError):

@@ -93,7 +93,7 @@ def test_about_95_of_100_intervals_hold_the_true_ratio(middle: Middle, count: in
     assert 0.915 <= held / runs <= 0.995
 
 
-def test_where_there_is_no_difference_one_is_found_seldom() -> None:
+def test_equal_sides_rarely_get_a_verdict() -> None:
     chance, found, runs = random.Random(5), 0, 400
     for _ in range(runs):
         summary = summarize(simulated(chance, 1.0, 10, 0.3), draws=400)

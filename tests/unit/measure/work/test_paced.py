@@ -68,14 +68,14 @@ def test_failures_are_counted_and_are_no_latencies(per_second: float, clock: Fak
     assert (series.due, series.failed, series.latency.count, series.latency.max_ns) == (3, 1, 2, 1 * MS)
 
 
-def test_what_was_due_when_a_load_was_stopped_is_told(clock: FakeTime) -> None:
+def test_operations_due_when_a_load_is_stopped_are_reported(clock: FakeTime) -> None:
     stop = StopFlag()
     series = measured(Load("x", lasting(clock, 1, 95, after=stop.raise_), per_second=100), stop)
     # the second began at 10 and ended at 105: 20, 30, ... 100 were due
     assert (series.due, series.latency.count) == (11, 2)
 
 
-def test_what_became_due_as_a_load_was_stopped_was_kept_by_nothing(clock: FakeTime) -> None:
+def test_operations_due_as_a_load_is_stopped_are_not_delayed(clock: FakeTime) -> None:
     stop = StopFlag()
     clock.asleep = stop.raise_
     series = measured(Load("x", lasting(clock, 1), per_second=100), stop)
@@ -90,6 +90,6 @@ def test_a_load_that_is_stopped_early_was_due_whole(per_second: float, clock: Fa
     assert (series.due, series.latency.count) == (9, 2)
 
 
-def test_what_comes_first_is_not_measured(clock: FakeTime) -> None:
+def test_preparation_is_not_measured(clock: FakeTime) -> None:
     load = Load("x", lasting(clock, 1), count=1, first=lambda: lasting(clock, 500)(0))
     assert measured(load).latency.max_ns == 1 * MS

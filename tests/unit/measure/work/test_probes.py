@@ -69,14 +69,14 @@ def test_a_stall_counts_for_every_operation_that_became_due_meanwhile(clock: Fak
     assert (result.due, result.done) == (5, 5)
 
 
-def test_what_was_due_but_never_done_is_told(clock: FakeTime) -> None:
+def test_operations_due_but_never_done_are_reported(clock: FakeTime) -> None:
     stop = StopFlag()
     result = measured(Scripted(clock, stop, [1, 95]), stop)
     # the second began at 10 and ended at 105; 20, 30, ... 100 were due meanwhile
     assert (result.due, result.done) == (11, 2)
 
 
-def test_what_became_due_as_a_probe_was_stopped_was_kept_by_nothing(clock: FakeTime) -> None:
+def test_operations_due_as_a_probe_is_stopped_are_not_delayed(clock: FakeTime) -> None:
     stop = StopFlag()
     clock.asleep = stop.raise_
     result = measured(Scripted(clock, stop, [1, 1]), stop)

@@ -52,7 +52,7 @@ def ready(main: list[Load], beside: list[Load], pids: list[int], cgroup: FakeCgr
     return race.ready(main, beside, pids.append, cast("MemoryCgroup | None", cgroup))
 
 
-def test_what_is_beside_ends_with_what_has_an_end() -> None:
+def test_jobs_beside_end_with_the_main_ones() -> None:
     pids: list[int] = []
     with ready([Load("a", nothing, count=30), Load("b", nothing, count=3)], [Load("c", nothing)], pids) as loads:
         assert loads.names == dict(zip(pids, "abc", strict=True))

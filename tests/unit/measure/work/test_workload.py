@@ -55,7 +55,7 @@ def test_a_round_deletes_all_that_it_makes_and_its_share_of_the_victims(prepared
     assert len(left) == WORK.tree_files + len(victims)
 
 
-def test_with_second_names_the_operations_are_the_same_and_every_file_stays(tmp_path: Path, prepared: Path) -> None:
+def test_second_names_leave_the_operations_the_same_and_keep_every_file(tmp_path: Path, prepared: Path) -> None:
     kept = prepare(tmp_path / "kept")
     name_victims_twice(kept, WORK.victims)
     assert run(kept, KEPT) == run(prepared, WORK)

@@ -329,5 +329,5 @@ def test_a_directory_with_too_long_a_name_for_a_socket_is_passed_over(
     assert paths.make_control_path("0:99") == f"{tmp_path}/run/0:99.sock"
     assert not Path(directories[0]).exists()
     directories.pop()
-    with pytest.raises(EnvironmentProblem, match="too long a path for the control socket"):
+    with pytest.raises(EnvironmentProblem, match="path too long for the control socket"):
         paths.make_control_path("0:99")

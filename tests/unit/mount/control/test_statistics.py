@@ -23,7 +23,7 @@ def told(runtime: Runtime) -> Statistics:
     return read(json.loads(json.dumps(encode(snapshot(runtime, SERVED)))))
 
 
-async def test_what_waits_to_be_cleaned_up_is_told_by_queue() -> None:
+async def test_queued_inodes_are_reported_by_queue() -> None:
     async with running() as runtime:
         assert told(runtime).gc.stopped is False
         await runtime.workers.stop()
@@ -93,7 +93,7 @@ async def test_requests_are_counted_by_kind() -> None:
         assert told(runtime).requests["lookup"] == timing
 
 
-async def test_what_the_daemon_knows_of_its_mount_is_told() -> None:
+async def test_statistics_have_the_facts_of_the_mount() -> None:
     async with running() as runtime:
         found = told(runtime)
     assert (found.image, found.mountpoint, found.pid, found.handlers) == ("/image", "/mnt", 1, 24)

@@ -41,7 +41,7 @@ async def test_from_open_to_gone(kernel: Kernel) -> None:
     assert (found.links, found.size_bytes, found.orphan_slot) == (0, 50_000, 0)
     assert in_core(report).state == "LIVE"
     assert in_core(report).references == References(lookups=1, handles_and_operations=1, passive=2)
-    assert "1 lookups that it has not forgotten" in reasons
+    assert "1 lookups not forgotten yet" in reasons
     assert "1 open handles or operations" in reasons
     await kernel.adapter.release(fh)
     await kernel.runtime.workers.stop()
@@ -84,7 +84,7 @@ async def test_a_cached_inode(kernel: Kernel) -> None:
     await kernel.adapter.forget([(ino, 1)])
     report, reasons = await ask(kernel, ino)
     assert in_core(report).state == "IDLE"
-    assert "cached until memory is wanted" in reasons
+    assert "cached until memory is needed" in reasons
     await kernel.runtime.reclaimer.shrink(1 << 40)
     report, reasons = await ask(kernel, ino)
     assert report.memory is None
@@ -107,7 +107,7 @@ async def test_failures_and_quarantine(kernel: Kernel, monkeypatch: pytest.Monke
     report, reasons = await ask(kernel, ino)
     assert in_core(report).failures == 1
     assert in_core(report).retry_in_seconds is not None
-    assert "failed 1 times; tried again in" in reasons
+    assert "failed 1 times; next retry in" in reasons
     while not runtime.volume.gc.quarantined_total:
         runtime.volume.gc.retry_now()
         await runtime.workers.progress()

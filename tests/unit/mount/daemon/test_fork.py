@@ -83,7 +83,7 @@ def test_a_daemon_that_vanishes_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("body", ["return", "raise MountFailedError('late')"])
-def test_what_the_caller_has_buffered_is_printed_once(body: str) -> None:
+def test_buffered_output_of_the_caller_is_printed_once(body: str) -> None:
     done = run(
         f"""
         print("once", end="")

@@ -31,7 +31,7 @@ def test_the_address_leaves_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere/notify")
     notifier = Notifier()
     assert "NOTIFY_SOCKET" not in os.environ
-    notifier.ready("nobody listens: no error")
+    notifier.ready("no listener: no error")
 
 
 def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

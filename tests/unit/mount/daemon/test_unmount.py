@@ -130,7 +130,7 @@ def test_a_mount_in_use_stays_and_its_users_are_named(world: World, users: int, 
     assert world.table == [world.mount]
 
 
-def test_what_is_mounted_over_it_is_named(world: World) -> None:
+def test_a_mount_over_it_is_named(world: World) -> None:
     over = Mount("0:5", PLACE, "tmpfs", "tmpfs", False)
     world.obstacle = Obstacle(world.mount, OSError(errno.EBUSY, "busy"), over)
     with pytest.raises(UnmountError, match=f"tmpfs is mounted over it; unmount that first: umount {PLACE}"):
@@ -164,7 +164,7 @@ def test_a_mount_whose_daemon_has_died_is_detached(world: World, monkeypatch: py
 
 def test_a_mount_whose_daemon_cannot_be_asked_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     dead(world, monkeypatch, 0)
-    with pytest.raises(UnmountError, match="its daemon serves it, but cannot be asked"):
+    with pytest.raises(UnmountError, match="its daemon is alive, but cannot be reached"):
         world.unmount()
     assert world.taken == []
 
@@ -193,7 +193,7 @@ def bound_elsewhere(world: World) -> str:
 def kept_by_a_process(world: World) -> str:
     world.answers = ["serving"]
     world.users = [User(9, "cat", "/f")]
-    return "it was detached while in use: the daemon goes on"
+    return "it was detached while in use: the daemon keeps serving"
 
 
 def kept_by_something_hidden(world: World) -> str:
@@ -222,7 +222,7 @@ def test_an_image_that_was_to_be_let_go_of_must_not_be_in_use(world: World) -> N
     ("outcome", "said"),
     [
         (None, "its daemon ended before it had written everything back"),
-        ({"problem": "EIO"}, r"the journal was aborted \(EIO\): what was written last is lost"),
+        ({"problem": "EIO"}, r"the journal was aborted \(EIO\): the last writes are lost"),
         ({"clean": False}, "not cleanly: see the daemon's log"),
     ],
 )

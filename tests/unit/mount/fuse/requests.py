@@ -10,7 +10,7 @@ import pyfuse3
 
 @dataclass
 class Context:
-    """Who asks: a process of which nothing can be seen."""
+    """The caller: a process without readable data in /proc."""
 
     uid: int = 0
     gid: int = 0

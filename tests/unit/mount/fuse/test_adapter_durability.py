@@ -1,4 +1,4 @@
-"""When an answer means durable, and who hears of writes that found no space."""
+"""Which replies imply durability, and which processes get the error of a write that found no space."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.mount.kernels import ROOT, Kernel, fails, make_runtime
 @pytest.mark.parametrize(
     ("option", "names", "others"), [("dirsync", True, False), ("sync", True, True), ("rw", False, False)]
 )
-async def test_with_sync_an_answer_means_durable(option: str, names: bool, others: bool) -> None:
+async def test_a_reply_under_sync_implies_durability(option: str, names: bool, others: bool) -> None:
     runtime = make_runtime("deferred")
     async with trio.open_nursery() as nursery:
         await runtime.start(nursery)
@@ -70,7 +70,7 @@ async def test_a_synchronous_write_is_durable_unless_the_kernel_sends_an_fsync(f
 
 @pytest.mark.parametrize("cache", ["on", "off"])
 async def test_after_a_refused_writeback_the_kernel_asks_before_each_write(cache: str) -> None:
-    """So that whoever goes on writing can be told. Without the cache he has been."""
+    """So that a process that continues to write gets the error. Without the cache it already has."""
     runtime = make_runtime("deferred")
     async with trio.open_nursery() as nursery:
         await runtime.start(nursery)

@@ -1,4 +1,4 @@
-"""Who may do what, as far as the adapter decides it: privileges of programs, access control lists, hidden names."""
+"""Permissions decided by the adapter: privileges of executables, access control lists, hidden names."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_capabilities_decide_and_not_the_user(
 
 
 async def test_set_group_id_of_what_is_no_program_is_left_to_members(kernel: Kernel) -> None:
-    """Once it meant mandatory locking; who does not belong to the group takes it away all the same."""
+    """Without group execution it once meant mandatory locking; a caller outside the group clears it all the same."""
     ino, _ = await kernel.create(b"file")
     await kernel.setattr(ino, gid=77)
     for gid, left in ((77, 0o2644), (78, 0o644)):
@@ -66,7 +66,7 @@ async def test_set_group_id_of_what_is_no_program_is_left_to_members(kernel: Ker
         assert stat.S_IMODE(entry.st_mode) == left
 
 
-async def test_what_cannot_be_truncated_keeps_its_privileges(kernel: Kernel) -> None:
+async def test_a_failed_truncate_keeps_privileges(kernel: Kernel) -> None:
     ino, _ = await kernel.create(b"program")
     await kernel.setattr(ino, mode=0o6755)
     with fails(errno.EFBIG):

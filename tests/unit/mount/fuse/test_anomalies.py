@@ -103,7 +103,7 @@ async def test_setattr_after_the_inode_has_gone(kernel: Kernel, caplog: pytest.L
 
 
 async def test_setattr_while_the_inode_is_on_its_way_out(kernel: Kernel) -> None:
-    """Nobody holds the inode any more: the change is lost with it, and it is cleaned up once all the same."""
+    """The inode has no reference left: the change is lost with it, and it is still cleaned up exactly once."""
     ino, fh = await kernel.create(b"file")
     await kernel.adapter.write(fh, 0, bytes(50_000))
     await kernel.adapter.release(fh)

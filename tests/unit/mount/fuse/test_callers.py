@@ -1,4 +1,4 @@
-"""Who asks, as /proc tells it."""
+"""Credentials of callers, from /proc."""
 
 from __future__ import annotations
 

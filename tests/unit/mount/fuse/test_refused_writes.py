@@ -1,4 +1,4 @@
-"""Who is writing what, as /proc tells it."""
+"""The system call of a writer, from /proc."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FD = "0xdead00000003"
         (f"1 {FD} 0x7f00 0x32 0x0 0x0 0x0", 950, False),
         (f"18 {FD} 0x7f00 0x64 0x3b6 0x0 0x0", 0, True),  # pwrite at 950
         (f"18 {FD} 0x7f00 0x32 0x3b6 0x0 0x0", 5000, False),
-        (f"20 {FD} 0x7f00 0x2 0x0 0x0 0x0", 1000, True),  # writev: who knows how much
+        (f"20 {FD} 0x7f00 0x2 0x0 0x0 0x0", 1000, True),  # writev: unknown length
         (f"20 {FD} 0x7f00 0x2 0x0 0x0 0x0", 999, False),
         (f"296 {FD} 0x7f00 0x2 0x3e8 0x0 0x0", 0, True),  # pwritev at 1000
         (f"40 {FD} 0x4 0x0 0x64 0x0 0x0", 901, True),  # sendfile of 100 bytes
@@ -80,5 +80,5 @@ def test_numbers_are_those_of_the_machine(tmp_path: Path, machine: str, refused:
     assert is_refused(tmp_path, machine) is refused
 
 
-def test_of_what_cannot_be_seen_nothing_is_refused(tmp_path: Path) -> None:
+def test_an_unreadable_writer_is_not_refused(tmp_path: Path) -> None:
     assert not is_refused(tmp_path)

@@ -34,7 +34,7 @@ class Readings(FileClock):
 
 
 def stamp_of_the_kernel() -> int:
-    """The time that a file gets which nobody has looked at before."""
+    """The time stamp of a file whose times have not been read before."""
     fd = syscalls.memory_file("stamped")
     try:
         os.utime(fd)
@@ -90,7 +90,7 @@ def test_a_time_that_is_not_of_now_costs_no_reading() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM, errno.EACCES])
-def test_where_there_are_no_files_in_memory_the_coarse_clock_serves(
+def test_the_coarse_clock_serves_without_memory_files(
     number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refused(name: str, flags: int) -> int:
@@ -106,7 +106,7 @@ def test_where_there_are_no_files_in_memory_the_coarse_clock_serves(
     assert os.strerror(number) in caplog.text
 
 
-def test_where_times_cannot_be_set_the_coarse_clock_serves(
+def test_the_coarse_clock_serves_where_times_cannot_be_set(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refused(fd: int) -> None:

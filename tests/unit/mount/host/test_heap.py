@@ -14,7 +14,7 @@ print(before - resident().now_bytes)
 """
 
 
-def test_what_is_free_in_the_middle_of_the_heap_goes_back_to_the_kernel() -> None:
+def test_free_pages_inside_the_heap_go_back_to_the_kernel() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, stdout=subprocess.PIPE, text=True)
     configured, trimmed, given_back = done.stdout.split()
     assert (configured, trimmed) == ("True", "True")

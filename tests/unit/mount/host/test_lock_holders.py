@@ -1,4 +1,4 @@
-"""Who holds a lock, asked of the running kernel, and read from a made-up /proc."""
+"""Lock holders, from the running kernel, and from a made-up /proc."""
 
 from __future__ import annotations
 

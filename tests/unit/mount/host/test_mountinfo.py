@@ -44,7 +44,7 @@ def test_the_mount_that_a_path_is_in(mounts: list[Mount], path: str, mountpoint:
     assert found.mountpoint == mountpoint
 
 
-def test_of_mounts_on_one_place_the_last_counts() -> None:
+def test_the_last_mount_of_one_mountpoint_counts() -> None:
     below = Mount("0:1", "/mnt", "tmpfs", "tmpfs", False, 0, 31, 22)
     above = Mount("0:2", "/mnt", "fuse.deferfs", "/a.img", False, 0, 30, 31)
     for table in ([below, above], [above, below]):  # one that was moved keeps its place in the table
@@ -76,7 +76,7 @@ def test_the_table_of_this_process_is_read() -> None:
     assert mountinfo.find_deferfs("/proc") is None
 
 
-def test_where_the_root_directory_is_no_mount_point_a_path_may_be_in_none(mounts: list[Mount]) -> None:
+def test_a_path_may_be_in_no_mount_where_the_root_is_no_mountpoint(mounts: list[Mount]) -> None:
     inner = mounts[1:]
     assert mountinfo.containing("/etc", inner) is None
     assert mountinfo.containing("/mnt/a", inner) == mounts[1]

@@ -1,4 +1,4 @@
-"""`-o`: what is ours, what is the kernel's, what is nobody's."""
+"""`-o`: options of deferfs, of the kernel, and unknown ones."""
 
 import pytest
 from hypothesis import given
@@ -66,7 +66,7 @@ def test_the_flags_of_the_kernel(text: str, flags: int) -> None:
         ",,",
     ],
 )
-def test_what_is_meant_for_others_is_ignored(text: str) -> None:
+def test_options_for_other_programs_are_ignored(text: str) -> None:
     assert parse_options([text]) == MountOptions()
 
 
@@ -143,7 +143,7 @@ def test_allow_root_is_allow_other_for_the_kernel_and_a_check_for_libfuse() -> N
     assert options.library_options() == {"default_permissions", "allow_root"}
 
 
-def test_what_fusermount_cannot_ask_for_is_refused() -> None:
+def test_an_option_that_fusermount_lacks_is_refused() -> None:
     parse_options(["nosymfollow"]).check_possible(0)
     parse_options(["noexec,ro,nodiratime"]).check_possible(1000)
     with pytest.raises(UsageError, match="nosymfollow is for root only"):

@@ -28,7 +28,7 @@ def test_a_process_that_has_gone_tells_nothing(tmp_path: Path) -> None:
     assert status_of(7, proc=str(tmp_path)) == {}
 
 
-def test_what_is_no_number_of_kilobytes(tmp_path: Path) -> None:
+def test_fields_that_are_no_number_of_kilobytes(tmp_path: Path) -> None:
     assert [bytes_of({"VmRSS": value}, "VmRSS") for value in ("", "many", " 3 kB")] == [0, 0, 3072]
     assert bytes_of({}, "VmRSS") == 0
 

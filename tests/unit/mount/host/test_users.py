@@ -1,4 +1,4 @@
-"""Who keeps a mount busy, read from a made-up /proc."""
+"""Processes that keep a mount busy, from a made-up /proc."""
 
 import os
 from pathlib import Path

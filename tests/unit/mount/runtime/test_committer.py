@@ -1,4 +1,4 @@
-"""The background tasks when the device fails: nobody hangs, nothing spins, and nothing pretends to have worked."""
+"""The background tasks when the device fails: no waiter hangs, no task spins, and no failure is reported as success."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ async def test_an_fsync_waits_for_no_commit_of_other_files() -> None:
         assert driver.volume.store.journal.committed_tid == committed
 
 
-async def test_what_is_dirty_comes_home_and_the_memory_is_looked_at() -> None:
+async def test_dirty_blocks_are_written_home_and_the_memory_is_checked() -> None:
     driver = fresh_driver()
     make(driver, b"file")
     async with committing(driver) as made:

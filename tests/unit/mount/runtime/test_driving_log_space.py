@@ -40,7 +40,7 @@ def record_of(plan: Plan, runtime: Runtime, ino: int) -> Inode:
 
 
 async def idle_inodes(runtime: Runtime) -> None:
-    """Inodes nobody uses, with access times that have not been written: dropping them takes a transaction each."""
+    """Idle inodes with unwritten access times: evicting each takes a transaction."""
     for number in range(IDLE):
         ino = await make(runtime, b"idle%d" % number)
         inodes = runtime.volume.inodes

@@ -1,4 +1,4 @@
-"""Space on a full filesystem: what was deleted before is there for who needs it, whoever frees it, and no more."""
+"""Space on a full filesystem: an allocation gets exactly what was deleted before, whichever task frees it."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ async def test_other_tasks_run_between_the_slices_of_a_large_message() -> None:
         inodes.shrink(1 << 62, 1 << 62)
 
 
-async def test_what_comes_after_a_large_message_is_counted_after_it() -> None:
+async def test_messages_after_a_large_one_are_counted_after_it() -> None:
     async with running() as runtime:
         inodes = runtime.volume.inodes
         for ino in range(1000, 1000 + 3 * FORGETS_AT_ONCE):
@@ -84,7 +84,7 @@ async def test_inline_waits_until_all_is_clean() -> None:
 
 @MODES
 @pytest.mark.parametrize("told", [False, True])
-async def test_at_the_end_of_the_mount_no_message_is_needed(evict: str, told: bool) -> None:
+async def test_messages_are_dropped_at_the_end_of_the_mount(evict: str, told: bool) -> None:
     async with running(evict=evict, close=False) as runtime:
         inos = [await make_file(runtime, b"f%d" % number) for number in range(20)]
         for number in range(20):

@@ -1,4 +1,4 @@
-"""Freeze, thaw, read-only: nothing changes, nobody is lost, and looking goes on."""
+"""Freeze, thaw, read-only: nothing changes, no waiter is lost, and reads continue."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ async def test_a_freeze_that_nobody_ends_is_ended(autojump_clock: trio.testing.M
         assert plain.value.detail == "not frozen"
 
 
-# --- nobody else writes the image meanwhile ---
+# --- no other writes to the image meanwhile ---
 
 
 def slow_jobs(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> None:

@@ -51,7 +51,7 @@ def slot_flags(driver: Driver, slot: int) -> int:
 
 
 async def test_a_barrier_for_one_inode_leaves_the_others_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)  # whoever waits runs after every single step
+    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)  # waiting tasks run after every single step
     async with running(gc_workers=1) as runtime:
         inos = await queue_up(runtime, 60)
         left: list[int] = []
@@ -95,7 +95,7 @@ async def test_a_barrier_for_what_was_below_a_directory() -> None:
 
 @MODES
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 5, 8, 13, 21])
-async def test_whatever_is_queued_while_the_pool_stops_is_neither_run_nor_lost(
+async def test_queued_inodes_are_neither_run_nor_lost_while_the_pool_stops(
     evict: str, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)
@@ -143,7 +143,7 @@ async def test_the_size_of_the_pool_may_change_while_it_works(monkeypatch: pytes
 
 
 @MODES
-async def test_what_fails_for_good_is_set_aside_on_disk_and_can_be_let_out(
+async def test_an_inode_that_fails_for_good_is_quarantined_on_disk_and_can_be_released(
     evict: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deferfs.reclaim.gc.GC_RETRY_NS", 1)

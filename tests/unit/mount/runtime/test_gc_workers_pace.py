@@ -1,4 +1,4 @@
-"""Cleaning up keeps to its pace while nobody waits for it. On a clock that jumps."""
+"""Background cleanup keeps its pace while no operation waits for it. On a clock that jumps."""
 
 from __future__ import annotations
 

@@ -71,11 +71,11 @@ async def test_stat_tells_where_it_waits() -> None:
     async with spilling() as (runtime, _, inos):
         told = await explain(runtime, inos[0])
         assert told.memory is None
-        where = "it waits in the orphan table, not in memory, until inodegc takes it up; inodegc is stopped"
+        where = "it waits in the orphan table, not in memory, until inodegc reloads it; inodegc is stopped"
         assert told.reasons == [where]
 
 
-async def test_what_it_holds_is_there_for_a_write_that_finds_no_space() -> None:
+async def test_spilled_space_is_there_for_a_write_that_finds_none() -> None:
     async with spilling() as (runtime, _, inos):
         ino, size = await fill(runtime, b"large")
         with pytest.raises(FsError, match="ENOSPC"):

@@ -1,4 +1,4 @@
-"""The payer: what inodes owe that have left core is written when it is due, together, and holds nobody up."""
+"""The payer: owed access times are written when due, together, and without delaying operations."""
 
 from __future__ import annotations
 

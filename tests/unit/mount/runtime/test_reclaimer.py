@@ -33,7 +33,7 @@ def reclaimer_of(driver: Driver) -> Reclaimer:
 
 
 def idle_inodes(driver: Driver) -> None:
-    """In core, used by nobody, and everything clean."""
+    """In core, idle, and everything clean."""
     for number in range(COUNT):
         record = record_of(driver.volume, make(driver, b"%d" % number))
         driver.volume.inodes.hold(record.ino, record.generation).release()
@@ -65,7 +65,7 @@ async def test_the_task_begins_when_memory_is_short_and_leaves_off_below_that() 
         assert not driver.engine.write_back.checkpoint_asked
 
 
-async def test_what_is_left_is_asked_of_the_kernel_and_then_written_back() -> None:
+async def test_the_reclaimer_asks_the_kernel_and_then_for_writeback() -> None:
     driver, kernel = fresh_driver(), Kernel()
     make(driver, b"dirty")
     write_back, reclaimer = driver.engine.write_back, reclaimer_of(driver)

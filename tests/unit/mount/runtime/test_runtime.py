@@ -77,7 +77,7 @@ async def test_damage_is_counted_and_the_image_says_so_in_the_end(caplog: pytest
     assert "corruption: " in caplog.text
 
 
-async def test_what_a_read_only_runtime_does_leaves_no_trace() -> None:
+async def test_a_read_only_runtime_leaves_no_trace() -> None:
     device = fresh_device()
     before = device.snapshot()
     async with running(driver=open_driver(device, read_only=True)) as runtime:
@@ -88,7 +88,7 @@ async def test_what_a_read_only_runtime_does_leaves_no_trace() -> None:
     assert device.snapshot() == before
 
 
-async def test_what_is_not_cleaned_up_in_time_is_left_to_the_next_mount() -> None:
+async def test_inodes_not_cleaned_up_in_time_are_left_to_the_next_mount() -> None:
     device = fresh_device()
     async with running(driver=open_driver(device)) as runtime:
         runtime.closing.drain_seconds = 0

@@ -84,15 +84,15 @@ async def test_requests_inodegc_and_commits_have_lanes(kernel: Kernel, tmp_path:
     if runtime.volume.policy.name == "deferred":
         assert len([event for event in slices(found, "inodegc") if event["name"] == "inactivate"]) == 5
         assert sorted(queued) == ["b"] * 5 + ["e"] * 5
-    else:  # who evicts does it, inside of his own request, and that is a violation
+    else:  # the evicting request does the cleanup itself, and that is a violation
         assert len([event for event in slices(found, "forget") if event["name"] == "inactivate"]) == 5
         assert queued == []
         assert [event["ph"] for event in found if event["name"] == "forget:gc"] == ["i"] * 5
     assert {event["name"] for event in found if event["ph"] == "C"} >= {"queued inodes", "queued bytes", "log blocks"}
 
 
-async def test_what_began_before_the_recording_is_drawn_from_its_beginning(timeline: Timeline, tmp_path: Path) -> None:
-    """Cut off at the same moment, a wait and the request around it would not nest for who reads the wait first."""
+async def test_earlier_events_are_drawn_from_the_start_of_the_recording(timeline: Timeline, tmp_path: Path) -> None:
+    """Cut off at the same moment, a wait and the request around it would not nest for a reader of the wait."""
     path = tmp_path / "trace.json"
     before = time.perf_counter_ns()
     await timeline.start(str(path))
@@ -117,7 +117,7 @@ async def test_what_began_before_the_recording_is_drawn_from_its_beginning(timel
         ([(10, 0), (10, 0)], 0),
     ],
 )
-def test_what_would_not_be_shown_is_noticed(starts_and_lengths: list[tuple[int, int]], lost: int) -> None:
+def test_events_that_would_not_be_shown_are_detected(starts_and_lengths: list[tuple[int, int]], lost: int) -> None:
     found = [
         {"name": "x", "ph": "X", "pid": 1, "tid": 1, "ts": start, "dur": length} for start, length in starts_and_lengths
     ]
@@ -138,7 +138,7 @@ async def test_after_a_crash_everything_written_is_there(timeline: Timeline, tmp
     assert {"first", "second"} <= {event["name"] for event in events(path)}
 
 
-async def test_what_does_not_fit_is_dropped_and_counted(
+async def test_events_that_do_not_fit_are_dropped_and_counted(
     timeline: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BUFFER_BYTES_MAX", 2000)
