@@ -1,7 +1,7 @@
 """Freezing: the image is made clean and stays so until the thaw, while looking goes on. And read-only for good.
 
 **Invariants**
-- While frozen, whoever wants to change something waits (NeedThaw), with nothing held; FORGETs only queue, in either
+- While frozen, operations that change something wait (NeedThaw), with nothing held; FORGETs only queue, in either
   mode; looking up a queued linked inode makes it live again, as ever. No inactivation runs.
 - What waits is let go when its caller is killed, and all are when the freeze is overdue (`volume/freezing.py`).
 - The image is marked clean after everything applied is at home, and marked in use again before the first change.
