@@ -87,6 +87,11 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
         Bytes, says("cached metadata blocks"), Metric("memory_used_bytes", ("cache", "blocks"), summary=_USED)
     ]
     dirty_bytes: Annotated[Bytes, says("metadata blocks that have to be written home"), Metric("memory_dirty_bytes")]
+    unflushed_bytes: Annotated[
+        Bytes,
+        says("file data in the page cache of the image that no barrier of its own has followed, beside the budget"),
+        Metric("memory_unflushed_bytes"),
+    ] = 0
     superseded_bytes: Annotated[
         Bytes,
         says("older images of blocks, on their way into the log or home"),

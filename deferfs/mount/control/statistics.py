@@ -79,6 +79,7 @@ def _memory(runtime: Runtime) -> Memory:
         inode_bytes=memory.accounts["inodes"],
         block_bytes=memory.accounts["blocks"],
         dirty_bytes=runtime.store.dirty_bytes,
+        unflushed_bytes=runtime.engine.write_out.unflushed_bytes,
         superseded_bytes=memory.accounts["superseded"],
         table_bytes=memory.accounts["tables"],
         debt_bytes=memory.accounts["debts"],
