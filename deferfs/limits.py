@@ -117,8 +117,9 @@ WRITE_OUT_FRACTION: Final = 4
 """1/4 of the budget is the limit on file data written without a later barrier: it takes page cache of the image."""
 WRITE_OUT_BYTES_MIN: Final = 16 * MIB
 """Lower bound of the limit on file data without a barrier: a barrier costs a disk as much as a few MiB of data."""
-WRITE_OUT_BYTES_MAX: Final = 64 * MIB
-"""Upper bound of the limit on file data without a barrier: an fsync may wait for all of it, 0.5 s at 150 MB/s."""
+WRITE_OUT_BYTES_MAX: Final = 32 * MIB
+"""... and no more than this: an fsync may have to wait for twice as much, what a barrier under way and its own commit
+write: half a second at 125 MB/s."""
 WRITE_OUT_START_FRACTION: Final = 4
 """A barrier begins at 1/4 of the limit, so that requests never wait for a disk that keeps up."""
 INACTIVATION_EXTENTS_STEP: Final = 64
