@@ -190,7 +190,8 @@ def readme_commands_work(root: Path) -> list[str]:
 
 
 def links_lead_somewhere(root: Path) -> list[str]:
-    """Relative links in Markdown files lead to files of the tree, and to headings that they have."""
+    """Relative links in Markdown files lead to files of the tree, and to headings that they have; those of a page of
+    the site to pages of it (of the files above `docs/` it has the changelog)."""
     problems = []
     for path, text in texts(root):
         if not path.endswith(".md"):
@@ -202,7 +203,15 @@ def links_lead_somewhere(root: Path) -> list[str]:
             file = (root / path).parent / name if name else root / path
             if not file.exists() or (heading and heading not in anchors(file.read_text())):
                 problems.append(f"{path}: {target} does not exist")
+            elif path.startswith("docs/") and not is_on_the_site(root, file):
+                problems.append(f"{path}: {target} is not on the site")
     return problems
+
+
+def is_on_the_site(root: Path, file: Path) -> bool:
+    """Whether the documentation, as a site, has this file."""
+    found = file.resolve().relative_to(root.resolve())
+    return found.parts[0] == "docs" or found == Path("CHANGELOG.md")
 
 
 def anchors(markdown: str) -> set[str]:
@@ -296,6 +305,7 @@ PLANTED: list[tuple[Callable[[Path], list[str]], str, str, str]] = [
     (links_lead_somewhere, "README.md", "[a](docs/gone.md)", "docs/gone.md"),
     (links_lead_somewhere, "docs/a.md", "# B\n[a](README.md)", "README.md"),
     (links_lead_somewhere, "docs/b.md", "[a](a.md#c)", "a.md#c does not exist"),
+    (links_lead_somewhere, "docs/b.md", "[a](../README.md)", "../README.md is not on the site"),
     (links_lead_somewhere, "docs/b.md", "# B\n```\n# c\n```\n[a](#c)", "#c does not exist"),
 ]
 
