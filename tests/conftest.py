@@ -58,6 +58,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell that starts the tests in the background ignores it; the programs that they start would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     fresh = config.getoption("--fresh")
     examples.draw_all(fresh or config.getoption("--long"))
     profile = settings.get_profile("fresh" if fresh else "fixed")

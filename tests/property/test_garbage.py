@@ -39,6 +39,7 @@ def test_no_request_leaves_a_cycle(scene: str) -> None:
         assert met[wait] > REQUESTS
 
 
+@pytest.mark.timeout(900)  # all scenes in one program: half a minute on an idle machine
 @pytest.mark.skipif(not is_compiled(), reason="the core of the installed package is plain Python")
 def test_no_request_leaves_a_cycle_in_compiled_code() -> None:
     assert out_of_date() == [], "what is installed is not what is here: tests/setup-environment"
