@@ -120,6 +120,9 @@ WRITE_OUT_BYTES_MIN: Final = 16 * MIB
 WRITE_OUT_BYTES_MAX: Final = 32 * MIB
 """... and no more than this: an fsync may have to wait for twice as much, what a barrier under way and its own commit
 write: half a second at 125 MB/s."""
+WRITE_OUT_WAITS_BUDGET_MIN: Final = 16 * MIB
+"""Requests wait for a barrier only with such a budget: each holds its buffers meanwhile, some 30 MiB together, which a
+smaller promise has no room for."""
 WRITE_OUT_START_FRACTION: Final = 4
 """A barrier begins at 1/4 of the limit, so that requests never wait for a disk that keeps up."""
 INACTIVATION_EXTENTS_STEP: Final = 64

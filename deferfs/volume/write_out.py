@@ -16,7 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from deferfs.limits import WRITE_OUT_BYTES_MAX, WRITE_OUT_BYTES_MIN, WRITE_OUT_FRACTION, WRITE_OUT_START_FRACTION
+from deferfs.limits import (
+    WRITE_OUT_BYTES_MAX,
+    WRITE_OUT_BYTES_MIN,
+    WRITE_OUT_FRACTION,
+    WRITE_OUT_START_FRACTION,
+    WRITE_OUT_WAITS_BUDGET_MIN,
+)
 from deferfs.volume.waits import DataFlushed, Task
 
 if TYPE_CHECKING:
@@ -52,7 +58,11 @@ class WriteOut:
     @property
     def too_much(self) -> bool:
         """Whether requests that write have to wait."""
-        return self.unflushed_bytes > self.bytes_max and self._possible
+        return (
+            self.unflushed_bytes > self.bytes_max
+            and self._engine.store.memory.limit_bytes >= WRITE_OUT_WAITS_BUDGET_MIN
+            and self._possible
+        )
 
     @property
     def _possible(self) -> bool:

@@ -72,6 +72,14 @@ def test_a_request_is_let_in_when_there_is_less() -> None:
     assert write_out.unflushed_bytes == 0
 
 
+def test_with_a_small_budget_barriers_begin_and_requests_do_not_wait() -> None:
+    """Their buffers would be more than what is promised."""
+    write_out = fresh_driver(memory_bytes=4 * MIB).engine.write_out
+    write_out.wrote(10 * write_out.bytes_max)
+    assert write_out.due
+    assert list(write_out.let_in()) == []
+
+
 def test_a_barrier_that_fails_aborts_the_journal_and_lets_all_in() -> None:
     device = FailingDevice(fresh_device())
     driver = open_driver(device)
