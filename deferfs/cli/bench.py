@@ -58,6 +58,13 @@ def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
     type=click.Choice(LOOPS),
     help="Only the passes of this loop.  [default: all that the scenario has]",
 )
+@click.option(
+    "--side",
+    "sides",
+    multiple=True,
+    metavar="NAME",
+    help="Only this side of the scenario; may be repeated.  [default: all of them]",
+)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A parameter of the scenario.")
 @click.option(
     "--target",

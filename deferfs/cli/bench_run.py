@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from deferfs.cli.output import report as report_line
 from deferfs.cli.output import tell
 from deferfs.cli.scratch import keep_mounts_private
@@ -50,6 +52,7 @@ class Request:
     pairs: int | None
     disk: str | None
     loop: Loop | None
+    sides: tuple[str, ...]
     settings: tuple[str, ...]
     target: Path | None
     aa: bool
@@ -101,7 +104,20 @@ def make_plans(request: Request) -> list[Plan]:
         parameters = make_parameters(scenario, settings)
         points = scenario.sweep(parameters) if request.full else [parameters]
         disk = _disk_of(scenario, request)
-        plans += [Plan(scenario, point, request.pairs, disk, _loops_of(scenario, request, loops)) for point in points]
+        measured = [(point, disk) for point in points]
+        if request.full and request.disk is None:
+            measured += [(parameters, preset_of(swept).name) for swept in getattr(scenario, "swept_disks", ())]
+        plans += [
+            Plan(
+                scenario,
+                point,
+                request.pairs,
+                below,
+                _loops_of(scenario, request, loops),
+                _sides_of(scenario, point, request),
+            )
+            for point, below in measured
+        ]
     if not plans:
         raise EnvironmentProblem("no scenario to run")
     return plans
@@ -114,6 +130,19 @@ def _loops_of(scenario: Scenario, request: Request, short: dict[str, tuple[Loop,
     if request.loop not in scenario.loops:
         raise UsageError(f"--loop: the scenario {scenario.name} has no {request.loop} loop")
     return (request.loop,)
+
+
+def _sides_of(scenario: Scenario, parameters: msgspec.Struct, request: Request) -> frozenset[str] | None:
+    """Which of its sides are run; None: all of them."""
+    if not request.sides:
+        return None
+    names = [side.name for side in scenario.sides(parameters)]
+    for wanted in request.sides:
+        if wanted not in names:
+            raise UsageError(
+                f"--side: the scenario {scenario.name} has no side {wanted!r}; its sides are {', '.join(names)}"
+            )
+    return frozenset(request.sides)
 
 
 def _disk_of(scenario: Scenario, request: Request) -> str:

@@ -38,7 +38,7 @@ SATURATED_FRACTION: Final = 0.9
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One scenario to run with one set of parameters. `pairs` None: as many as in a short run of the scenario. `disk`:
-    the preset of the slow disk. `loops`: which of the scenario's to run; None: all.
+    the preset of the slow disk. `loops` and `sides` (by name): which of the scenario's to run; None: all.
     """
 
     scenario: Scenario
@@ -46,6 +46,7 @@ class Plan:
     pairs: int | None = None
     disk: str = "none"
     loops: tuple[Loop, ...] | None = None
+    sides: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def _notes(collected: Sequence[Collected], results: Sequence[Result]) -> list[st
 
 
 def _ask_what_is_missing(plan: Plan, conditions: Conditions) -> Collected:
-    sides = list(plan.scenario.sides(plan.parameters))
+    sides = [side for side in plan.scenario.sides(plan.parameters) if plan.sides is None or side.name in plan.sides]
     missing: dict[str, str] = {}
     if conditions.aa:
         sides = sides_of_aa(sides)

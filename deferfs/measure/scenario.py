@@ -148,8 +148,9 @@ class Scenario(Protocol):
     `parameters` is a msgspec struct whose defaults are those of a short run; `--set NAME=VALUE` changes a field. A
     field called `target` is set by `--target DIR`.
 
-    A scenario may have two more attributes: `disk`, the slow disk that it needs (a preset, or key=value words; empty:
-    none), and `warm_up`, False when a discarded pass would cost more than it brings.
+    A scenario may have three more attributes: `disk`, the slow disk that it needs (a preset, or key=value words; empty:
+    none); `swept_disks`, those under which a `--full` run repeats the parameters of a short one; and `warm_up`, False
+    when a discarded pass would cost more than it brings.
     """
 
     name: str

@@ -201,7 +201,7 @@ def test_the_scenarios_are_listed(command: Command) -> None:
 
 def test_an_existing_mount_has_no_slow_disk(tmp_path: Path) -> None:
     def asked(disk: str | None) -> Request:
-        return Request(("churn",), False, None, disk, None, (), tmp_path, False, 1, None, None, None)
+        return Request(("churn",), False, None, disk, None, (), (), tmp_path, False, 1, None, None, None)
 
     assert [one.disk for one in make_plans(asked(None))] == [""]
     with pytest.raises(UsageError, match=f"--disk: {tmp_path} is mounted already, on a disk of its own"):
@@ -209,6 +209,34 @@ def test_an_existing_mount_has_no_slow_disk(tmp_path: Path) -> None:
 
 
 def test_a_loop_that_the_scenario_does_not_have_is_refused() -> None:
-    request = Request(("allocation",), False, None, None, "open", (), None, False, 1, None, None, None)
+    request = Request(("allocation",), False, None, None, "open", (), (), None, False, 1, None, None, None)
     with pytest.raises(UsageError, match="--loop: the scenario allocation has no open loop"):
         make_plans(request)
+
+
+def requested(name: str, *, full: bool = False, disk: str | None = None, sides: tuple[str, ...] = ()) -> Request:
+    return Request((name,), full, None, disk, None, sides, (), None, False, 1, None, None, None)
+
+
+def test_sides_can_be_chosen() -> None:
+    (plan,) = make_plans(requested("direct-reclaim", sides=("deferred", "floor")))
+    assert plan.sides == frozenset({"deferred", "floor"})
+    assert make_plans(requested("direct-reclaim"))[0].sides is None
+
+
+def test_a_side_that_the_scenario_does_not_have_is_refused() -> None:
+    with pytest.raises(
+        UsageError,
+        match="--side: the scenario direct-reclaim has no side 'ext4'; its sides are inline, deferred, floor",
+    ):
+        make_plans(requested("direct-reclaim", sides=("deferred", "ext4")))
+
+
+@pytest.mark.parametrize("name", ["allocation", "direct-reclaim"])
+def test_a_full_run_sweeps_the_disk_unless_one_is_named(name: str) -> None:
+    swept = make_plans(requested(name, full=True))
+    named = make_plans(requested(name, full=True, disk="ssd"))
+    assert {plan.disk for plan in named} == {"ssd"}
+    further = swept[len(named) :]
+    assert len({plan.disk for plan in further}) == len(further) == 4
+    assert {repr(plan.parameters) for plan in further} == {repr(make_plans(requested(name))[0].parameters)}

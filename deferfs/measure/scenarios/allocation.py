@@ -57,6 +57,7 @@ LAZY_TIMES: Final = ("ext4", "xfs", "btrfs")
 SWEPT_INODES: Final = (100, 300, 1000, 3000, 10_000, 30_000)
 CHUNK_BYTES_MIN: Final = 16 << 10
 CHUNKS_HELD_MIN: Final = 32
+SWEPT_DISKS: Final = ("none", *(f"read={ms},write={ms},flush={ms}" for ms in (1, 5, 20)))
 SWEPT_PRESSURES: Final = (0.25, 0.5, 0.75)
 """Fractions of the memory charged by the walk that have to be reclaimed."""
 
@@ -223,9 +224,10 @@ class _Allocation:
     )
     loops: tuple[Loop, ...] = ("closed",)
     pairs = 3
+    swept_disks = SWEPT_DISKS
 
     def sweep(self, parameters: Parameters) -> Sequence[Parameters]:
-        """Number of inodes, pressure, and the linked variant. The disk's latency is the harness's to sweep."""
+        """Number of inodes, pressure, and the linked variant."""
         points = []
         for inodes in SWEPT_INODES:
             for part in SWEPT_PRESSURES if parameters.variant == "unlink" else SWEPT_PRESSURES[:1]:

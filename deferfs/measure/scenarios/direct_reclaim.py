@@ -252,6 +252,7 @@ class DirectReclaim:
     pairs = 10
     disk = "read=2,write=2,flush=5"
     """2 ms a request, 5 ms a flush, where the command line names no other."""
+    swept_disks = ("none", "ssd", "network", "hdd")
 
     def sweep(self, parameters: Parameters) -> Sequence[Parameters]:
         """Budgets of 8, 16 and 64 MiB with as many files for each MiB, and that of a cgroup, with a background

@@ -51,6 +51,14 @@ def test_missing_requirements_are_reported_at_once_and_the_rest_is_run(tmp_path:
     assert "fake: mkfs.ext4 is not installed: ext4: not run" in found.notes
 
 
+def test_only_the_chosen_sides_have_passes(tmp_path: Path) -> None:
+    fake = Fake()
+    found = run([Plan(fake, Parameters(), 2, sides=frozenset({"inline", "floor"}))], conditions(tmp_path))
+    (result,) = found.results
+    assert {one.side for one in result.passes} == {"inline", "floor"} == {side.name for side in result.sides}
+    assert not result.missing
+
+
 def test_a_scenario_without_a_side_that_can_run_is_not_prepared(tmp_path: Path) -> None:
     fake = Fake(lacking={side.name: "not root" for side in SIDES})
     found = report(tmp_path, fake)
