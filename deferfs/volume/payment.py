@@ -9,6 +9,8 @@ one at a time.
   payment is waited for (flush, unmount); never while inodegc is stopped, nor after an abort.
 - It pays until a quarter of the table is left: what is young may still be paid along with another change of its
   block. In a hurry, and when it is late, it pays everything: then no debt is older than two of these intervals.
+- A late one ends with a commit: what is owed when the load ends is durable one such interval later, and the requests
+  that paying takes.
 - It begins where the one before it left off, so that no part of the table is paid later than another.
 - It holds nothing while it waits: before each update it waits until no more than its share of the budget is dirty.
 - A debt that cannot be paid with those beside it goes back into core, to inodegc, which tries again and puts it into
@@ -84,6 +86,8 @@ class Payment:
             cleanup.told()
         if not debts.count:
             self.hurried = False
+        if late:
+            self._engine.write_back.ask_commit()
 
     def _pay_down_to(self, goal: int) -> Task[None]:
         """Until no more than `goal` debts are left; all of them once there is a hurry."""

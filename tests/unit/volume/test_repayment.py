@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from deferfs.device.record import RecordingDevice
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes
 from deferfs.volume.driver import Driver
-from tests.unit.volumes import assert_sound, fresh_driver, look_up, make, remounted, unlink
+from tests.unit.volumes import (
+    assert_sound,
+    fresh_device,
+    fresh_driver,
+    look_up,
+    make,
+    open_driver,
+    remounted,
+    unlink,
+)
 
 COUNT = 40
 
@@ -44,6 +54,34 @@ def test_debts_of_one_block_are_one_update(driver: Driver) -> None:
     driver = remounted(driver)
     assert [look_up(driver, b"f%d" % n).atime for n in range(COUNT)] == [1_000_000 + ino for ino in inos]
     assert_sound(driver)
+
+
+class CountedReads(RecordingDevice):
+    reads = 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.reads += 1
+        return super().read(offset, length)
+
+
+@pytest.mark.parametrize("count", [2 * COUNT, 10 * COUNT])
+def test_what_is_owed_is_durable_after_as_many_requests_as_the_manual_says(count: int) -> None:
+    """docs/reclaim.md, "Access times owed"."""
+    device = CountedReads(fresh_device())
+    driver = open_driver(device)
+    inos = owing(driver, count)
+    fmt, journal = driver.volume.store.fmt, driver.volume.store.journal
+    blocks = {ino // fmt.inodes_per_block for ino in inos}
+    driver.volume.store.cache.shrink(1 << 30)
+    device.clear()
+    device.reads, committed = 0, journal.committed_tid
+    driver.drive(driver.engine.payment.sweep(late=True))
+    driver.write_back()
+    assert journal.running.empty and not driver.volume.inodes.debts.count
+    commits = journal.committed_tid - committed
+    assert 1 <= commits <= 1 + len(blocks) // (journal.transaction_blocks_max // 2)
+    assert device.reads <= len(blocks)
+    assert len(device.records) <= len(blocks) / fmt.tags_per_descriptor + 3 * commits
 
 
 def test_each_block_is_visited_once(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
