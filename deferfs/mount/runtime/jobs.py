@@ -17,7 +17,7 @@ from deferfs.store.pump import Pump
 
 T = TypeVar("T")
 _TURN_NS = 1_000_000
-"""Time after which a job yields to other tasks."""
+"""Time that a job takes from other tasks at once, unless a single request takes longer."""
 FLUSHES = trio.CapacityLimiter(1)
 """Linux reports a failed writeback to only one of two concurrent flushes; the other one succeeds and proves nothing. So
 they are serialised, and after a failed flush of a device those that wait for their turn fail (`device/file.py`)."""
@@ -46,15 +46,18 @@ async def _perform(device: Device, request: Request) -> bytes | None:
 
 
 async def run_job(device: Device, job: Job[T]) -> T:
-    """Run a job to its end, yielding to other tasks at least every millisecond between its requests."""
+    """Run a job to its end. It yields to other tasks between two requests when the next one would last beyond the
+    millisecond, were it as long as the last one."""
     running = Pump(job)
-    turn = time.perf_counter_ns()
+    turn = last = time.perf_counter_ns()
     while (request := running.resume()) is not None:
         try:
             running.answer(await _perform(device, request))
         except OSError as error:
             running.fail(error)
-        if time.perf_counter_ns() - turn > _TURN_NS:
+        now = time.perf_counter_ns()
+        if now - turn + now - last > _TURN_NS:
             await trio.lowlevel.checkpoint()
-            turn = time.perf_counter_ns()
+            now = turn = time.perf_counter_ns()
+        last = now
     return running.result

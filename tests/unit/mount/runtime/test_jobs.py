@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,14 +13,43 @@ import pytest
 import trio
 import trio.testing
 
-from deferfs.device import FileDevice
+from deferfs.device import FileDevice, MemoryDevice
 from deferfs.errors import DeviceError
 from deferfs.mount.runtime.jobs import FLUSHES, flush_device, run_job
-from deferfs.store.io import Flush, Job
+from deferfs.store.io import Flush, Job, Write
 
 
 def a_barrier() -> Job[None]:
     yield Flush()
+
+
+@pytest.mark.parametrize(("request_us", "requests_a_turn"), [(900, 1), (400, 2), (200, 5), (3000, 1)])
+async def test_a_job_yields_before_a_request_that_would_make_its_turn_too_long(
+    request_us: int, requests_a_turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two blocks of log images of 0.9 ms each are not one turn of 1.8 ms."""
+    now = 0
+    done = 0
+    seen: list[int] = []
+
+    def requests() -> Job[None]:
+        nonlocal now, done
+        for _ in range(10):
+            now += request_us * 1000
+            done += 1
+            yield Write(0, [b"x"])
+
+    class Steps(trio.abc.Instrument):
+        def after_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task is ours:
+                seen.append(done)
+
+    ours, steps = trio.lowlevel.current_task(), Steps()
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: now)
+    trio.lowlevel.add_instrument(steps)
+    await run_job(MemoryDevice(4096), requests())
+    trio.lowlevel.remove_instrument(steps)
+    assert seen == list(range(requests_a_turn, 11, requests_a_turn))
 
 
 async def test_a_flush_beside_one_that_fails_fails_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
