@@ -78,6 +78,17 @@ def test_an_interrupt_ends_it(tree: Path) -> None:
     assert done.stdout.count("ran ") == 2
 
 
+@pytest.mark.parametrize("revision", ["", " (revision a15ba36d2567)"])
+def test_results_go_to_a_directory_named_by_the_version(tree: Path, revision: str) -> None:
+    (tree / "bench").mkdir()
+    shutil.copy(ROOT / "bench" / "run", tree / "bench" / "run")
+    script(tree / "tests" / "setup-environment", "")
+    version = f'echo "deferfs, version 0.2.0{revision}"'
+    script(tree / ".venv" / "bin" / "deferfs", f'[[ $1 == --version ]] && {version} || echo "ran $*"')
+    done = call(tree, "bench/run", "close", "--json", "mine.json")
+    assert done.stdout == f"ran bench close --json mine.json --html {tree}/bench/results/0.2.0/close.html\n"
+
+
 APT = """
 [[ $1 == update ]] && echo >> updates
 if [[ $1 == update && $(cat updates | wc -l) == 1 ]]; then
