@@ -139,6 +139,8 @@ GC_WORKERS_MAX: Final = 64
 """The largest pool that can be set; all workers share one event loop."""
 GC_TURN_NS: Final = 1_000_000
 """Time after which a worker yields to foreground requests."""
+GC_PASSES_MAX: Final = 8
+"""Passes of the event loop in a row that cleanup yields to queued requests before it continues."""
 GC_BATCH: Final = 64
 """Inodes that a worker takes at a time: one chunk of the inode table."""
 GC_DELAY_SECONDS: Final = 0.004
@@ -161,6 +163,8 @@ GC_STAND_BACK_INODES: Final = 4096
 """Backlog above which workers do not stand back: a quarter of the one that is throttled."""
 GC_RATE_MIN: Final = 0.1
 """Lowest configurable pace: one transaction in ten seconds."""
+GC_PACE_LOOK_SECONDS: Final = 0.05
+"""Interval at which a worker that waits for its pace looks whether memory or space has become short."""
 PACE_BURST_NS: Final = 100_000_000
 """Unused time of a pace that is credited: transactions of a tenth of a second."""
 FORGETS_AT_ONCE: Final = 1024

@@ -57,6 +57,7 @@ class SteppingDriver(Driver):
         self.now_seconds = 0.0
         """How much time has passed, for the limit of a freeze."""
         self.engine.freezing.seconds = lambda: self.now_seconds
+        self.engine.turns.turn_ns = -1  # others can run after each transaction of cleanup
         self._steps = 0
         self._stepping: set[int] = set()
         self._switching: Standing | None = None
@@ -116,7 +117,9 @@ class SteppingDriver(Driver):
         wait = standing.wait
         if wait is None or id(standing) in self._stepping or not (wait.over() or (late and wait.seconds_max < inf)):
             return False
-        if wait.over() and not isinstance(wait, ReadBytes):  # bytes read meanwhile may be stale
+        if not wait.over():
+            self.time_passes(wait)
+        elif not isinstance(wait, ReadBytes):  # bytes read meanwhile may be stale
             self._stepping.add(id(standing))
             try:
                 self._answer(standing, wait)

@@ -27,7 +27,7 @@ from deferfs.store.plan import Plan
 from deferfs.volume import orphans, quarantine
 from deferfs.volume.inactivation import Inactivation
 from deferfs.volume.shortage import memory_is_short, space_is_short
-from deferfs.volume.waits import Cleaned, DebtsFit, Drained, Pace, StepDone, Task, Turn
+from deferfs.volume.waits import Cleaned, DebtsFit, Drained, Task, Turn
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -229,7 +229,7 @@ class Cleanup:
         """Clean up an inode that was taken from a queue."""
         self.busy += 1
         try:
-            yield Pace()
+            yield from self._engine.turns.keep_pace()
             yield from self._within_means()
             try:
                 finished = yield from self.inactivate(inode, background=not self.pressed(), deferred=True)
@@ -288,7 +288,7 @@ class Cleanup:
         inactivation.finish()
         self.told()
         self.on_inactivated(inode, start)
-        yield StepDone(background=background, last=True)
+        yield from self._engine.turns.step_done(background=background, last=True)
         return True
 
     def _steps_of(
@@ -303,7 +303,7 @@ class Cleanup:
 
         while not (yield from self._engine.operation(step, reserve=True)):
             self.told()
-            yield StepDone(background=background, last=False)
+            yield from self._engine.turns.step_done(background=background, last=False)
             if deferred:
                 yield from self._within_means()
             if self.stopped:

@@ -7,7 +7,7 @@ For tests, tools and crash exploration. It takes no decisions: those are the eng
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from deferfs.errors import FsError
@@ -63,6 +63,9 @@ class Driver:
         self.volume = volume
         self.engine = Engine(device, volume, ReclaimChecker())
         self.checker = self.engine.checker
+        self.waited_ns = 0
+        """The time that has passed in waits which nothing else ended: the clock of the pace."""
+        self.engine.turns.pace.clock = lambda: self.waited_ns
 
     @classmethod
     def open(
@@ -127,9 +130,14 @@ class Driver:
             while not wait.over():
                 if not self.help(wait):
                     if wait.seconds_max < inf:
-                        break  # time passes
+                        self.time_passes(wait)
+                        break
                     raise DeadlockError(f"{type(wait).__name__} never ends")
         return None
+
+    def time_passes(self, wait: Wait) -> None:
+        """A wait times out."""
+        self.waited_ns += ceil(wait.seconds_max * 1e9)
 
     def listen(self) -> None:
         """Count the FORGETs that have come."""

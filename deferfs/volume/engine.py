@@ -14,6 +14,7 @@ else is decided with a wait in it is a task too, in the module of its subject:
     write_back   when a commit and a checkpoint begin
     forgetting   what a FORGET message takes back, at once or in slices
     workers      when inodegc's workers stand back, and what they take at a time
+    turns        when a transaction of cleanup begins, and when others run before the next one
     payment      when owed access times are paid, and how many
     background_reclaim  memory that comes back before it is short
     throttle     callers that add to the backlog
@@ -50,6 +51,7 @@ from deferfs.volume.log_space import LogSpace
 from deferfs.volume.payment import Payment
 from deferfs.volume.space import SpaceReclaimer
 from deferfs.volume.throttle import Throttle
+from deferfs.volume.turns import Turns
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import Task
 from deferfs.volume.workers import Workers
@@ -90,6 +92,7 @@ class Engine:
         self.write_out = WriteOut(self)
         self.throttle = Throttle(self)
         self.cleanup = Cleanup(self)
+        self.turns = Turns(self)
         self.payment = Payment(self)
         self.workers = Workers(self)
         self.eviction = Eviction(self)

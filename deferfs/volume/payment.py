@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from deferfs.limits import DEBTS_PLACES_A_TURN
-from deferfs.volume.waits import EndOfTurn, Task, Turn
+from deferfs.volume.waits import Task, Turn
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -100,7 +100,7 @@ class Payment:
                 if cleanup.stopped:
                     return
                 yield from cleanup.pay(first)
-                yield EndOfTurn(background=not self.hurried)
+                yield from self._engine.turns.end(background=not self.hurried)
             cleanup.told()
             yield Turn()
 

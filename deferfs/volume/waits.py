@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deferfs.volume.cleanup import Cleanup
     from deferfs.volume.freezing import Freezing
     from deferfs.volume.throttle import Ticket
+    from deferfs.volume.turns import Turns
     from deferfs.volume.workers import Workers
     from deferfs.volume.write_back import WriteBack
     from deferfs.volume.write_out import WriteOut
@@ -90,31 +91,9 @@ class Alone(Wait):
 
 
 class Turn(Wait):
-    """Yield between two parts of a request, so that other tasks run."""
+    """Yield between two parts of a request, or two transactions of cleanup, so that other tasks run."""
 
     __slots__ = ()
-
-
-class StepDone(Wait):
-    """Yield after a transaction of inodegc. In the `background`, where no operation waits for the cleanup, requests go
-    first and the pace limits the rate, except after the `last` transaction of an inode, which `Pace` follows."""
-
-    __slots__ = ("background", "last")
-
-    def __init__(self, *, background: bool, last: bool) -> None:
-        super().__init__()
-        self.background = background
-        self.last = last
-
-
-class EndOfTurn(Wait):
-    """After an update of cleanup that keeps to no pace: others may run. In the `background`, requests go first."""
-
-    __slots__ = ("background",)
-
-    def __init__(self, *, background: bool) -> None:
-        super().__init__()
-        self.background = background
 
 
 class StoodBack(Wait):
@@ -143,10 +122,17 @@ class Gathered(Wait):
         return self.workers.gathered
 
 
-class Pace(Wait):
-    """Before a background cleanup: wait as the configured pace demands."""
+class Paced(Wait):
+    """The pace allows the next background transaction, or cleanup is not to wait for it."""
 
-    __slots__ = ()
+    __slots__ = ("turns",)
+
+    def __init__(self, turns: Turns, seconds_max: float) -> None:
+        super().__init__(seconds_max)
+        self.turns = turns
+
+    def over(self) -> bool:
+        return self.turns.may_begin()
 
 
 class EntriesDropped(Wait):

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from deferfs.limits import GC_BATCH, GC_DELAY_SECONDS, GC_LOOK_SECONDS, GC_LOOKS_MAX
-from deferfs.reclaim.pace import Pace
 from deferfs.volume.waits import Gathered, StoodBack, Task
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def _nothing() -> None:
 class Workers:
     """Of one volume. `on_queued(n)`: queue `n` has something to take; `on_idle`: there was nothing left to take.
 
-    `requests` tells how many requests there have been; `pace` counts by its own clock. A driver may replace them.
+    `requests` tells how many requests there have been: a driver may replace it.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -45,7 +44,6 @@ class Workers:
         self._cleanup = engine.cleanup
         self._gc = engine.volume.gc
         self.delay_seconds: float = GC_DELAY_SECONDS
-        self.pace = Pace(_none)
         self.requests: Callable[[], int] = _none
         self.on_queued: Callable[[int], None] = _not_told
         self.on_idle: Callable[[], None] = _nothing
@@ -85,7 +83,7 @@ class Workers:
     def batch(self, number: int) -> Task[bool]:
         """Take a batch and clean it up; False when there is nothing to do."""
         cleanup = self._cleanup
-        count_max = GC_BATCH if cleanup.wanted() else self.pace.batch(GC_BATCH)
+        count_max = GC_BATCH if cleanup.wanted() else self._engine.turns.pace.batch(GC_BATCH)
         worked = yield from cleanup.turn(count_max, number)
         if not worked:
             if not cleanup.pushed:

@@ -16,6 +16,7 @@ from deferfs.volume.forgetting import Forgetting, Forgotten
 from deferfs.volume.freezing import Freezing
 from deferfs.volume.payment import Payment
 from deferfs.volume.shortage import reclaim_goal
+from deferfs.volume.turns import Turns
 from deferfs.volume.waits import Committed, DebtsFit, Gathered, Granted, LessDirty, Released, Task, Wait
 from deferfs.volume.workers import Workers
 from deferfs.volume.write_back import WriteBack
@@ -295,6 +296,16 @@ def a_batch_is_taken_whatever_the_pace(patch: pytest.MonkeyPatch) -> None:
 @fault("workers_give_way")
 def a_batch_gathers_although_it_is_waited_for(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Gathered, "over", lambda wait: False)
+
+
+@fault("workers_give_way")
+def transactions_begin_whatever_the_pace(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Turns, "may_begin", lambda turns: True)
+
+
+@fault("workers_give_way")
+def transactions_wait_for_the_pace_although_they_are_waited_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Turns, "may_begin", lambda turns: not turns.pace.wait_ns())
 
 
 # --- FORGETs ---

@@ -15,7 +15,7 @@ from deferfs.errors import FsError
 from deferfs.limits import GC_LOOKS_MAX, INODE_COST_BYTES
 from deferfs.volume import attributes
 from deferfs.volume.shortage import reclaim_goal
-from deferfs.volume.waits import Gathered, StoodBack, Wait
+from deferfs.volume.waits import Gathered, Paced, StoodBack, Wait
 from tests.property.background_sweeps import FEW, SHAPE, STEPS, keep_up, make_files
 from tests.property.spill_sweeps import require
 from tests.property.sweeps import FILE
@@ -177,7 +177,7 @@ def _give_way(world: World) -> None:
     workers, cleanup, gc = driver.engine.workers, driver.engine.cleanup, twin.volume.gc
     requests = 0
     workers.requests = lambda: requests
-    inos = make_files(twin, 60)
+    inos = make_files(twin, 68)
     twin.volume.set_policy("deferred")
     for number, ino in enumerate(inos[:40]):
         delete(twin, b"%d" % number, ino)
@@ -193,6 +193,7 @@ def _give_way(world: World) -> None:
     driver.finish_standing()
     require(not gc.queued, "a worker takes less than a batch, and no pace is set")
     _batches(world, inos[40:])
+    _pace(world, inos[60:])
     requests += 1
     delete(twin, b"58", inos[58])
     driver.turn_of_worker(0)
@@ -219,10 +220,10 @@ def _batches(world: World, inos: list[int]) -> None:
     workers, gc = driver.engine.workers, twin.volume.gc
     for number, ino in enumerate(inos[:18], 40):
         delete(twin, b"%d" % number, ino)
-    workers.pace.set_rate(40)
+    driver.engine.turns.pace.set_rate(40)
     driver.drive(workers.batch(0))
     require(gc.queued == 18 - 4, "a batch is larger than what the pace lets be done in a tenth of a second")
-    workers.pace.set_rate(0)
+    driver.engine.turns.pace.set_rate(0)
     gathering = next(workers.gather(0), None)
     require(isinstance(gathering, Gathered) and not gathering.over(), "a batch does not gather")
     assert gathering is not None
@@ -231,6 +232,25 @@ def _batches(world: World, inos: list[int]) -> None:
     driver.turn_of_worker(STEPS)
     driver.finish_standing()
     require(inos[17] not in twin.volume.inodes.table, "what is waited for is not in the next batch")
+    driver.collect()
+
+
+def _pace(world: World, inos: list[int]) -> None:
+    """Of 8 inodes, 40 transactions a second."""
+    twin, driver = world.twin, world.twin.driver
+    workers, pace = driver.engine.workers, driver.engine.turns.pace
+    for number, ino in enumerate(inos[:8], 60):
+        delete(twin, b"%d" % number, ino)
+    pace.set_rate(40)
+    driver.drive(workers.batch(0))  # as many as unused time is credited for
+    worker = driver.begin("worker", workers.batch(0))
+    while driver.step(worker):
+        pass
+    require(isinstance(worker.wait, Paced), "a transaction does not wait for the pace")
+    driver.engine.cleanup.push()
+    require(driver.step(worker), "what is waited for waits for the pace")
+    driver.finish_standing()
+    pace.set_rate(0)
     driver.collect()
 
 

@@ -16,7 +16,7 @@ import trio
 
 from deferfs.mount.runtime.pulse import Pulse
 from deferfs.volume import quarantine
-from deferfs.volume.waits import Gathered, StoodBack
+from deferfs.volume.waits import Gathered
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime.driving import TaskDriver
@@ -51,7 +51,7 @@ class GcWorkers:
         self._wakes: list[Pulse] = []
         self._gathered = Pulse()
         engine.workers.requests = lambda: instruments.requests.events
-        tasks.register({StoodBack: self._wait_hurry, Gathered: self._wait_gathered})
+        tasks.register({Gathered: self._wait_gathered})
 
     # --- the pool ---
     def start(self, nursery: trio.Nursery) -> None:
@@ -156,11 +156,6 @@ class GcWorkers:
     def _until_retry(self) -> float:
         left_ns = self.gc.retry_due()
         return left_ns / 1e9 if left_ns else float("inf")
-
-    async def _wait_hurry(self, wait: StoodBack) -> None:
-        with trio.move_on_after(wait.seconds_max):
-            if not wait.over():
-                await self._turns.hurry.wait()
 
     async def _wait_gathered(self, wait: Gathered) -> None:
         with trio.move_on_after(wait.seconds_max):

@@ -1,7 +1,8 @@
-"""Scheduling of inodegc's transactions: requests go first, the pace is kept, and tasks that wait for progress are
-woken.
+"""The waits of cleanup, in whichever task it runs: for progress, and for a moment to begin, which comes early when
+cleanup is waited for.
 
-The engine decides what is cleaned up, and what follows a failure (`volume/cleanup.py`).
+The engine decides what is cleaned up, and what follows a failure (`volume/cleanup.py`), when a transaction begins and
+when others run (`volume/turns.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from deferfs.limits import GC_TURN_NS
 from deferfs.mount.runtime.pulse import Pulse
 from deferfs.mount.runtime.waits import Timing
 from deferfs.volume import waits
@@ -23,17 +23,13 @@ if TYPE_CHECKING:
     from deferfs.reclaim.inode import InCoreInode
     from deferfs.volume.engine import Engine
 
-_YIELDS_MAX = 8
-"""Passes of the event loop in a row that an inactivation yields to queued requests before it continues."""
-_PACE_LOOK_SECONDS = 0.05
-"""Interval at which a worker that waits for its pace checks whether memory or space has become short."""
-
 
 class Turns:
     """For the transactions of inodegc, in whichever task they run."""
 
     def __init__(self, engine: Engine, tasks: TaskDriver, instruments: Instruments, incoming: IncomingRequests) -> None:
-        self.pace = engine.workers.pace
+        engine.turns.requests_queued = incoming.pending
+        self.pace = engine.turns.pace
         self.pace.clock = _now_ns
         self.inactivations = Timing()
         """Durations of inactivations, from the first step to the end, in whichever task."""
@@ -41,19 +37,15 @@ class Turns:
         """Set when cleanups are waited for or requested, until no work is left."""
         self._cleanup = engine.cleanup
         self._clock = engine.volume.gc.clock
-        self._journal = engine.store.journal
         self._activity = instruments.activity
-        self._incoming = incoming
         self._progress = Pulse()
-        self._turn_start = 0
         engine.now_ns = time.perf_counter_ns
         engine.cleanup.on_step = self._stepped
         engine.cleanup.on_inactivated = self._inactivated
         tasks.register(
             {
-                waits.Pace: self._keep_pace_before,
-                waits.StepDone: self._step_done,
-                waits.EndOfTurn: self._end_turn_of,
+                waits.Paced: self._wait_hurry,
+                waits.StoodBack: self._wait_hurry,
                 waits.Cleaned: self.wait_over,
                 waits.Drained: self.wait_over,
             }
@@ -78,38 +70,11 @@ class Turns:
             while not wait.over():
                 await self._progress.wait()
 
-    async def _keep_pace_before(self, _: waits.Pace) -> None:
-        await self.keep_pace()
-
-    async def _step_done(self, wait: waits.StepDone) -> None:
-        if wait.last and wait.background:
-            self.pace.spend()
-        await self.end_turn(background=wait.background)
-        if wait.background and not wait.last:
-            self.pace.spend()
-            await self.keep_pace()
-
-    async def _end_turn_of(self, wait: waits.EndOfTurn) -> None:
-        await self.end_turn(background=wait.background)
-
-    async def keep_pace(self) -> None:
-        """Before a background transaction: wait as the pace demands."""
-        cleanup = self._cleanup
-        while (left_ns := self.pace.wait_ns()) and not cleanup.wanted() and not cleanup.stopped:
-            with trio.move_on_after(min(left_ns / 1e9, _PACE_LOOK_SECONDS)):
+    async def _wait_hurry(self, wait: waits.Wait) -> None:
+        """Wait until cleanup is waited for, or the time has passed."""
+        if not wait.over():
+            with trio.move_on_after(wait.seconds_max):
                 await self.hurry.wait()
-
-    async def end_turn(self, *, background: bool) -> None:
-        """Between two transactions: when the turn has lasted long enough, yield to queued requests, for a bounded
-        number of passes. In the background, requests and a commit need not wait for the end of a turn."""
-        gives_way = background and (self._incoming.pending() or self._journal.committing is not None)
-        if not gives_way and time.perf_counter_ns() - self._turn_start <= GC_TURN_NS:
-            return
-        for _ in range(_YIELDS_MAX):
-            await trio.lowlevel.checkpoint()
-            if not self._incoming.pending():
-                break
-        self._turn_start = time.perf_counter_ns()
 
 
 def _now_ns() -> int:

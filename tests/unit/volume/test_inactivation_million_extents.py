@@ -11,7 +11,6 @@ import trio
 
 from deferfs.device import MemoryDevice
 from deferfs.limits import INACTIVATION_EXTENTS_STEP, KIB, MIB
-from deferfs.mount.runtime import turns as gc_turns
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
 from deferfs.store import extents
@@ -166,10 +165,10 @@ def test_very_many_extents_are_freed_in_bounded_steps_and_resumed_after_each_cra
     assert driver.volume.store.orphans.count == 0
 
 
-async def test_requests_get_through_between_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)  # a turn is one step
+async def test_requests_get_through_between_the_steps() -> None:
     driver, ino, free = orphaned(COUNT_MOUNTED)
     async with running(driver=driver, gc_workers=1) as runtime:
+        runtime.engine.turns.turn_ns = -1  # a turn is one step
         left = [COUNT_MOUNTED]
         runtime.workers.push()
         while ino in runtime.volume.inodes.table:

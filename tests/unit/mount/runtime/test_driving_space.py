@@ -10,7 +10,6 @@ import pytest
 import trio
 
 from deferfs.errors import FsError
-from deferfs.mount.runtime import turns as gc_turns
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.volume import attributes, namespace
 from deferfs.volume.new_inode import NewInode
@@ -75,8 +74,8 @@ async def test_a_deleted_file_that_somebody_has_open_does_not_make_others_wait_f
 
 
 async def test_a_writer_waits_for_no_more_cleanup_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)  # others run after every single step
     async with running(size=SIZE) as runtime:
+        runtime.engine.turns.turn_ns = -1  # others run after every single step
         names = [b"f%d" % number for number in range(300)]
         files = {name: await make_file(runtime, name, b"x" * 5000) for name in names}
         await fill(runtime, b"rest")

@@ -13,7 +13,6 @@ from deferfs.check import check_image
 from deferfs.device import MemoryDevice
 from deferfs.errors import FsError
 from deferfs.limits import INACTIVATION_RETRIES_MAX
-from deferfs.mount.runtime import turns as gc_turns
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.ondisk.orphan import ORPHAN_QUARANTINED, OrphanBlock
 from deferfs.reclaim.gc import InodeGc
@@ -50,9 +49,9 @@ def slot_flags(driver: Driver, slot: int) -> int:
 # --- barriers ---
 
 
-async def test_a_barrier_for_one_inode_leaves_the_others_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)  # waiting tasks run after every single step
+async def test_a_barrier_for_one_inode_leaves_the_others_their_places() -> None:
     async with running(gc_workers=1) as runtime:
+        runtime.engine.turns.turn_ns = -1  # waiting tasks run after every single step
         inos = await queue_up(runtime, 60)
         left: list[int] = []
 
@@ -95,11 +94,9 @@ async def test_a_barrier_for_what_was_below_a_directory() -> None:
 
 @MODES
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 5, 8, 13, 21])
-async def test_queued_inodes_are_neither_run_nor_lost_while_the_pool_stops(
-    evict: str, after: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)
+async def test_queued_inodes_are_neither_run_nor_lost_while_the_pool_stops(evict: str, after: int) -> None:
     async with running(evict=evict) as runtime:
+        runtime.engine.turns.turn_ns = -1
         names = [b"f%d" % number for number in range(40)]
         inos = [await make_file(runtime, name, b"x" * 5000) for name in names]
         for name in names:
@@ -126,9 +123,9 @@ async def test_queued_inodes_are_neither_run_nor_lost_while_the_pool_stops(
         assert runtime.store.orphans.count == 0
 
 
-async def test_the_size_of_the_pool_may_change_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)
+async def test_the_size_of_the_pool_may_change_while_it_works() -> None:
     async with running() as runtime:
+        runtime.engine.turns.turn_ns = -1
         await queue_up(runtime, 300, 100)
         runtime.workers.resume()
         for count in (1, 5, 2, 64, 3):
@@ -261,8 +258,8 @@ async def test_a_barrier_sleeps_until_what_has_failed_is_tried_again(
 
 
 async def test_a_barrier_for_a_directory_looks_for_what_is_below_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc_turns, "GC_TURN_NS", -1)
     async with running() as runtime:
+        runtime.engine.turns.turn_ns = -1
         folder = await make_file(runtime, b"folder", mode=DIRECTORY)
         inos = [await make_file(runtime, b"%d" % number, b"x", parent=folder) for number in range(100)]
         await runtime.workers.stop()

@@ -1,0 +1,84 @@
+"""When a transaction of cleanup begins, and when others run before the next one: the pace, and the end of a turn.
+
+**Invariants**
+- A transaction in the background, where no operation waits for the cleanup, waits for the pace; not while cleanup is
+  waited for, while memory or space is short, nor once inodegc is stopped.
+- A turn ends after `turn_ns`; in the background also when requests are queued, or a commit is under way. Others run
+  then, for GC_PASSES_MAX passes at most: cleanup goes on however many requests come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, GC_TURN_NS
+from deferfs.reclaim.pace import Pace
+from deferfs.volume.waits import Paced, Task, Turn
+
+if TYPE_CHECKING:
+    from deferfs.volume.engine import Engine
+
+
+def _no_time() -> int:
+    return 0
+
+
+def _none_queued() -> bool:
+    return False
+
+
+class Turns:
+    """Of the transactions of one volume, in whichever task they run.
+
+    `requests_queued` tells whether there are requests that have not been read; `pace` counts by its own clock. A driver
+    may replace them.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._cleanup = engine.cleanup
+        self._journal = engine.store.journal
+        self.pace = Pace(_no_time)
+        self.requests_queued: Callable[[], bool] = _none_queued
+        self.turn_ns = GC_TURN_NS
+        """How long a turn lasts, in ns of the engine's clock; -1 for one transaction."""
+        self._start_ns = 0
+
+    # --- the pace ---
+    def may_begin(self) -> bool:
+        """Whether the next transaction in the background need not wait for the pace any longer."""
+        return not self.pace.wait_ns() or self._cleanup.wanted() or self._cleanup.stopped
+
+    def keep_pace(self) -> Task[None]:
+        """Before a transaction in the background: wait as the pace demands."""
+        while True:
+            wait = Paced(self, min(self.pace.wait_ns() / 1e9, GC_PACE_LOOK_SECONDS))
+            yield wait
+            if wait.over():
+                return
+
+    # --- turns ---
+    def step_done(self, *, background: bool, last: bool) -> Task[None]:
+        """After a transaction of an inactivation: others may run, and the next one keeps the pace. What follows the
+        `last` is the first one of another inode, which keeps it by itself."""
+        if background:
+            self.pace.spend()
+        yield from self.end(background=background)
+        if background and not last:
+            yield from self.keep_pace()
+
+    def end(self, *, background: bool) -> Task[None]:
+        """Between two transactions: let others run, if the turn is to end."""
+        if not self._ends(background=background):
+            return
+        for _ in range(GC_PASSES_MAX):
+            yield Turn()
+            if not self.requests_queued():
+                break
+        self._start_ns = self._engine.now_ns()
+
+    def _ends(self, *, background: bool) -> bool:
+        if background and (self.requests_queued() or self._journal.committing is not None):
+            return True
+        return self._engine.now_ns() - self._start_ns > self.turn_ns
