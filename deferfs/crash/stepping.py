@@ -304,6 +304,17 @@ class SteppingDriver(Driver):
         self.checkpointing = _unless_done(Stepper(self.device, job, resumed))
 
     # --- the background tasks of a mount ---
+    def _begin_background(self, name: str, task: Task[Any]) -> Standing | None:
+        """None when it has come to its end already."""
+        standing = self.begin(name, task)
+        return standing if standing.wait is not None else None
+
+    def _go_on(self, standing: Standing | None, steps: int, *, late: bool = False) -> None:
+        """Go on by so many of the waits of a task, if there is one. `late`: the time of each passes."""
+        for _ in range(steps):
+            if standing is None or not self.step(standing, late=late):
+                break
+
     def turn_of_commits(self, steps: int, *, late: bool = False) -> None:
         """The task that commits begins with what is due, or brings what is under way on by so many half steps. `late`:
         none has been asked for in a long time."""
@@ -314,10 +325,7 @@ class SteppingDriver(Driver):
                 write_back.commit_ended()
                 return
             self._begin_commit(job)
-        for _ in range(steps):
-            if self.committing is None:
-                break
-            self.committing.step()
+        _half_steps(self.committing, steps)
 
     def turn_of_checkpoints(self, steps: int) -> None:
         """The same for the task that brings home what is committed."""
@@ -328,40 +336,28 @@ class SteppingDriver(Driver):
                 write_back.checkpoint_ended()
                 return
             self._begin_checkpoint(job)
-        for _ in range(steps):
-            if self.checkpointing is None:
-                break
-            self.checkpointing.step()
+        _half_steps(self.checkpointing, steps)
 
     def turn_of_payments(self, steps: int, *, late: bool = False) -> None:
         """The payer begins with what is due, or goes on by so many of its waits."""
         payment = self.engine.payment
         if self.paying is None and (late or payment.due):
-            standing = self.begin("payment", payment.sweep(late=late))
-            self.paying = standing if standing.wait is not None else None
-        for _ in range(steps):
-            if self.paying is None or not self.step(self.paying):
-                break
+            self.paying = self._begin_background("payment", payment.sweep(late=late))
+        self._go_on(self.paying, steps)
 
     def turn_of_reclaim(self, steps: int) -> None:
         """Background reclaim begins when it is due, or goes on by so many of its waits."""
         reclaim = self.engine.reclaim
         if self.reclaiming is None and reclaim.due:
-            standing = self.begin("background reclaim", reclaim.run())
-            self.reclaiming = standing if standing.wait is not None else None
-        for _ in range(steps):
-            if self.reclaiming is None or not self.step(self.reclaiming):
-                break
+            self.reclaiming = self._begin_background("background reclaim", reclaim.run())
+        self._go_on(self.reclaiming, steps)
 
     def turn_of_worker(self, steps: int, *, late: bool = False) -> None:
         """The worker of the first queue takes a batch, when it is not to stand back, or goes on by so many of its
         waits. `late`: the time of each passes."""
         if self.working is None:
-            standing = self.begin("worker", self._turn_of_worker())
-            self.working = standing if standing.wait is not None else None
-        for _ in range(steps):
-            if self.working is None or not self.step(self.working, late=late):
-                break
+            self.working = self._begin_background("worker", self._turn_of_worker())
+        self._go_on(self.working, steps, late=late)
 
     def _turn_of_worker(self) -> Task[bool]:
         yield from self.engine.workers.stand_back(0)
@@ -432,6 +428,14 @@ class SteppingDriver(Driver):
 
 def _unless_done(stepper: Stepper) -> Stepper | None:
     return None if stepper.done else stepper
+
+
+def _half_steps(stepper: Stepper | None, count: int) -> None:
+    """Bring a job on, if there is one, by so many half steps."""
+    for _ in range(count):
+        if stepper is None or stepper.done:
+            break
+        stepper.step()
 
 
 def _nothing() -> None:
