@@ -187,6 +187,10 @@ FREEZE_SECONDS_DEFAULT: Final = 600.0
 # --- space -------------------------------------------------------------------------------------
 PREALLOCATION_LIFETIME_SECONDS: Final = 300.0
 """Speculative blocks past EOF of an open file are freed after this time without a write; as in XFS."""
+TRIM_LOOKS_PER_LIFETIME: Final = 4
+"""Looks for files that have not grown, in that time: blocks are kept for 1 1/4 of it at most."""
+TRIM_LOOK_SECONDS_MIN: Final = 0.05
+"""Shortest interval between two of these looks."""
 UNMOUNT_DRAIN_SECONDS: Final = 30.0
 """How long an unmount cleans up before it leaves the rest to the next mount, in the orphan table."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from deferfs.crash.steps import Standing, Stepper
 from deferfs.device.base import Device
@@ -19,6 +19,8 @@ from deferfs.volume.volume import Volume
 from deferfs.volume.waits import DebtsFit, ReadBytes, Task, Thawed, Wait
 
 T = TypeVar("T")
+Background = Literal["payer", "reclaimer", "blockgc", "worker"]
+"""The background tasks of a mount that are tasks of the engine."""
 _STEPS_MAX = 100_000
 """Bound on the steps in which all waiting tasks must end."""
 
@@ -38,12 +40,6 @@ class SteppingDriver(Driver):
         """Unfinished tasks, oldest first."""
         self.inactivations: list[Standing] = []
         """The unfinished tasks that clean up an inode taken from a queue."""
-        self.paying: Standing | None = None
-        """That of them which pays access times."""
-        self.working: Standing | None = None
-        """That of them which is a worker of inodegc."""
-        self.reclaiming: Standing | None = None
-        """That of them which reclaims memory in the background."""
         self.on_freeze: Callable[[], int] = lambda: 0
         self.on_durable: Callable[[int], None] = lambda state: None
         self.on_drop_entries: Callable[[], int] = lambda: 0
@@ -98,12 +94,6 @@ class SteppingDriver(Driver):
                         tasks.remove(standing)
                 if standing is self._switching:
                     self._switching = None
-                if standing is self.paying:
-                    self.paying = None
-                if standing is self.reclaiming:
-                    self.reclaiming = None
-                if standing is self.working:
-                    self.working = None
 
     def _answer(self, standing: Standing, wait: Wait) -> None:
         try:
@@ -145,7 +135,7 @@ class SteppingDriver(Driver):
 
     def help(self, wait: Wait) -> bool:
         """Do one step of the work that ends a wait, or resume another task; False when there is nothing to do."""
-        if isinstance(wait, DebtsFit) and self.paying is None:
+        if isinstance(wait, DebtsFit) and self.background("payer") is None:
             return False  # let it time out: debts are written when a test says so
         switching = self._switching
         if isinstance(wait, Thawed) and switching is not None:
@@ -177,7 +167,7 @@ class SteppingDriver(Driver):
         while self.standing:
             self.standing.pop().drop()
         self.inactivations.clear()
-        self._switching = self.paying = self.reclaiming = self.working = None
+        self._switching = None
 
     # --- freezing ---
     @property
@@ -304,14 +294,14 @@ class SteppingDriver(Driver):
         self.checkpointing = _unless_done(Stepper(self.device, job, resumed))
 
     # --- the background tasks of a mount ---
-    def _begin_background(self, name: str, task: Task[Any]) -> Standing | None:
-        """None when it has come to its end already."""
-        standing = self.begin(name, task)
-        return standing if standing.wait is not None else None
+    def background(self, kind: Background) -> Standing | None:
+        """The background task of a kind, if it is in the middle of something."""
+        return next((standing for standing in self.standing if standing.name == kind), None)
 
-    def _go_on(self, standing: Standing | None, steps: int, *, late: bool = False) -> None:
-        """Go on by so many of the waits of a task, if there is one. `late`: the time of each passes."""
+    def _go_on(self, kind: Background, steps: int, *, late: bool = False) -> None:
+        """Go on by so many of the waits of a background task. `late`: the time of each passes."""
         for _ in range(steps):
+            standing = self.background(kind)
             if standing is None or not self.step(standing, late=late):
                 break
 
@@ -341,23 +331,34 @@ class SteppingDriver(Driver):
     def turn_of_payments(self, steps: int, *, late: bool = False) -> None:
         """The payer begins with what is due, or goes on by so many of its waits."""
         payment = self.engine.payment
-        if self.paying is None and (late or payment.due):
-            self.paying = self._begin_background("payment", payment.sweep(late=late))
-        self._go_on(self.paying, steps)
+        if self.background("payer") is None and (late or payment.due):
+            self.begin("payer", payment.sweep(late=late))
+        self._go_on("payer", steps)
 
     def turn_of_reclaim(self, steps: int) -> None:
         """Background reclaim begins when it is due, or goes on by so many of its waits."""
         reclaim = self.engine.reclaim
-        if self.reclaiming is None and reclaim.due:
-            self.reclaiming = self._begin_background("background reclaim", reclaim.run())
-        self._go_on(self.reclaiming, steps)
+        if self.background("reclaimer") is None and reclaim.due:
+            self.begin("reclaimer", reclaim.run())
+        self._go_on("reclaimer", steps)
+
+    def turn_of_trims(self, steps: int, *, late: bool = False) -> None:
+        """The task that trims blocks past EOF begins another round, or goes on by so many of its waits. `late`: the
+        time of each passes."""
+        if self.background("blockgc") is None:
+            self.begin("blockgc", self._round_of_trims())
+        self._go_on("blockgc", steps, late=late)
+
+    def _round_of_trims(self) -> Task[None]:
+        yield from self.engine.eviction.await_trims()
+        yield from self.engine.eviction.trim_queued()
 
     def turn_of_worker(self, steps: int, *, late: bool = False) -> None:
         """The worker of the first queue takes a batch, when it is not to stand back, or goes on by so many of its
         waits. `late`: the time of each passes."""
-        if self.working is None:
-            self.working = self._begin_background("worker", self._turn_of_worker())
-        self._go_on(self.working, steps, late=late)
+        if self.background("worker") is None:
+            self.begin("worker", self._turn_of_worker())
+        self._go_on("worker", steps, late=late)
 
     def _turn_of_worker(self) -> Task[bool]:
         yield from self.engine.workers.stand_back(0)
@@ -368,10 +369,11 @@ class SteppingDriver(Driver):
 
     def pay_what_is_due(self) -> None:
         """A payment under way goes on, or one that is due is made."""
-        if self.paying is None:
+        paying = self.background("payer")
+        if paying is None:
             super().pay_what_is_due()
-        elif not self._bring_on(self.paying):
-            self.step(self.paying, late=True)
+        elif not self._bring_on(paying):
+            self.step(paying, late=True)
 
     def write_back(self) -> None:
         """A job under way ends, or one that is due is run."""

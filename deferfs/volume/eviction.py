@@ -16,13 +16,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from deferfs.errors import FsError
-from deferfs.limits import SHRINK_BATCH
+from deferfs.limits import (
+    PREALLOCATION_LIFETIME_SECONDS,
+    SHRINK_BATCH,
+    TRIM_LOOK_SECONDS_MIN,
+    TRIM_LOOKS_PER_LIFETIME,
+)
 from deferfs.reclaim.inode import ActiveReference, InCoreInode
 from deferfs.reclaim.lockdep import FS_RECLAIM
 from deferfs.store.plan import Plan
 from deferfs.volume import files
 from deferfs.volume.log_space import CircularWaitError
-from deferfs.volume.waits import Task, Turn
+from deferfs.volume.waits import Task, TrimsDue, Turn
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -47,9 +52,12 @@ class Eviction:
         self.to_trim: dict[File, None] = {}
         """Files that wait to be trimmed in the background."""
         self.on_trim: Callable[[], None] = _nothing
-        """A file was added to `to_trim`."""
+        """A file was added to `to_trim`, or a look for idle ones is due."""
         self.trims = True
         """False once the mount ends: nothing more is trimmed."""
+        self.lifetime_seconds: float = PREALLOCATION_LIFETIME_SECONDS
+        """How long blocks past EOF are kept after the last write that made the file grow."""
+        self._look_asked = False
 
     # --- placing ---
     def place(self, inodes: list[InCoreInode]) -> list[InCoreInode]:
@@ -125,6 +133,26 @@ class Eviction:
         with self._engine.measure("gc"):
             yield from self.trim(ino, generation)
 
+    def set_lifetime(self, seconds: float) -> None:
+        """Free the blocks past EOF of files that have not grown for `seconds`; of those overdue already, at once."""
+        self.lifetime_seconds = seconds
+        self._look_asked = True
+        self.on_trim()
+
+    @property
+    def trims_due(self) -> bool:
+        """Whether the background task has something to do before its next look for idle files."""
+        return self._look_asked or (bool(self.to_trim) and not self._engine.cleanup.stopped)
+
+    def await_trims(self) -> Task[None]:
+        """What the background task does between two rounds of `trim_queued`: it waits until files are queued or a look
+        for idle ones is due, and takes that look."""
+        if self.to_trim and not self._engine.cleanup.stopped:
+            return
+        yield TrimsDue(self, max(TRIM_LOOK_SECONDS_MIN, self.lifetime_seconds / TRIM_LOOKS_PER_LIFETIME))
+        self._look_asked = False
+        self._queue_idle()
+
     def trim_queued(self) -> Task[None]:
         """Trim the queued files, unless inodegc is stopped."""
         cleanup = self._engine.cleanup
@@ -138,9 +166,9 @@ class Eviction:
                 cleanup.busy -= 1
                 cleanup.told()
 
-    def queue_idle(self, lifetime_ns: int) -> None:
-        """Queue the files that have not grown for `lifetime_ns`."""
-        before = self._volume.store.clock() - lifetime_ns
+    def _queue_idle(self) -> None:
+        """Queue the files whose blocks past EOF have outlived their time."""
+        before = self._volume.store.clock() - int(self.lifetime_seconds * 1e9)
         for file, grown_ns in self._volume.past_eof.items():
             if grown_ns > before:
                 break

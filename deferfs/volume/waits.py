@@ -23,6 +23,7 @@ from deferfs.store.transaction import Grant
 if TYPE_CHECKING:
     from deferfs.reclaim.debts import TimeDebts
     from deferfs.volume.cleanup import Cleanup
+    from deferfs.volume.eviction import Eviction
     from deferfs.volume.freezing import Freezing
     from deferfs.volume.throttle import Ticket
     from deferfs.volume.turns import Turns
@@ -282,6 +283,19 @@ class DebtsFit(Wait):
 
     def over(self) -> bool:
         return not self.debts.full or self.cleanup.stopped or not self.cleanup.owes
+
+
+class TrimsDue(Wait):
+    """Until files wait to be trimmed, or a look for idle ones is due at once; a look is due when it times out, too."""
+
+    __slots__ = ("eviction",)
+
+    def __init__(self, eviction: Eviction, seconds_max: float) -> None:
+        super().__init__(seconds_max)
+        self.eviction = eviction
+
+    def over(self) -> bool:
+        return self.eviction.trims_due
 
 
 class Admitted(Wait):

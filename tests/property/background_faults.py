@@ -12,12 +12,13 @@ from deferfs.volume import reading
 from deferfs.volume.background_reclaim import BackgroundReclaim
 from deferfs.volume.cleanup import Cleanup
 from deferfs.volume.driver import Driver
+from deferfs.volume.eviction import Eviction
 from deferfs.volume.forgetting import Forgetting, Forgotten
 from deferfs.volume.freezing import Freezing
 from deferfs.volume.payment import Payment
 from deferfs.volume.shortage import reclaim_goal
 from deferfs.volume.turns import Turns
-from deferfs.volume.waits import Committed, DebtsFit, Gathered, Granted, LessDirty, Released, Task, Wait
+from deferfs.volume.waits import Committed, DebtsFit, Gathered, Granted, LessDirty, Released, Task, TrimsDue, Wait
 from deferfs.volume.workers import Workers
 from deferfs.volume.write_back import WriteBack
 from tests.property.faults import fault
@@ -306,6 +307,37 @@ def transactions_begin_whatever_the_pace(patch: pytest.MonkeyPatch) -> None:
 @fault("workers_give_way")
 def transactions_wait_for_the_pace_although_they_are_waited_for(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Turns, "may_begin", lambda turns: not turns.pace.wait_ns())
+
+
+# --- blocks past EOF ---
+@fault("trimmed_when_due")
+def no_look_for_idle_files(patch: pytest.MonkeyPatch) -> None:
+    """What is trimmed was closed."""
+    patch.setattr(Eviction, "_queue_idle", lambda eviction: None)
+
+
+@fault("trimmed_when_due")
+def files_are_trimmed_in_the_middle_of_their_growth(patch: pytest.MonkeyPatch) -> None:
+    def queue_all(eviction: Eviction) -> None:
+        eviction.to_trim.update(dict.fromkeys(eviction._volume.past_eof))
+
+    patch.setattr(Eviction, "_queue_idle", queue_all)
+
+
+@fault("trimmed_when_due")
+def a_look_is_taken_only_when_its_time_has_come(patch: pytest.MonkeyPatch) -> None:
+    """Neither when files are queued, nor when their lifetime gets shorter."""
+    patch.setattr(TrimsDue, "over", lambda wait: False)
+
+
+@fault("trimmed_when_due")
+def trims_do_not_stop_with_inodegc(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Eviction, "trim_queued", _trim_queued)
+
+
+def _trim_queued(eviction: Eviction) -> Task[None]:
+    while eviction.to_trim:
+        yield from eviction.trim(*eviction.to_trim.popitem()[0])
 
 
 # --- FORGETs ---

@@ -260,9 +260,10 @@ def _within_its_share(world: World, inos: list[int]) -> None:
     for _ in range(20 * len(inos)):
         driver.turn_of_payments(1, late=True)
         require(store.dirty_bytes <= 12 * store.fmt.block_size, "a payment makes more dirty than its share")
-        if driver.paying is None:
+        payer = driver.background("payer")
+        if payer is None:
             break
-        if driver.paying.wait is not None and not driver.paying.wait.over():
+        if payer.wait is not None and not payer.wait.over():
             driver.help_others()
     require(not twin.volume.inodes.debts.count, "a payment that waits for write-back never ends")
     driver.finish_standing()

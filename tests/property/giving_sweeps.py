@@ -4,12 +4,13 @@ give way. Nothing begins in here but what the engine says is due."""
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 
 from deferfs.crash import standing
 from deferfs.crash.model import ROOT
 from deferfs.crash.stepping import SteppingDriver
 from deferfs.crash.twin import Twin
-from deferfs.crash.world import World
+from deferfs.crash.world import World, pattern
 from deferfs.device import Fault, Request
 from deferfs.errors import FsError
 from deferfs.limits import GC_LOOKS_MAX, INODE_COST_BYTES
@@ -56,7 +57,7 @@ def memory_comes_back(seed: int) -> int:
 
 def _let_reclaim_end(driver: SteppingDriver) -> None:
     for _ in range(100):
-        if not driver.engine.reclaim.due and driver.reclaiming is None:
+        if not driver.engine.reclaim.due and driver.background("reclaimer") is None:
             return
         driver.turn_of_reclaim(STEPS)
         keep_up(driver)
@@ -77,7 +78,7 @@ def _down_to_its_goal(twin: Twin) -> None:
     reclaim.set_works(True)
     require(reclaim.due, "reclaim is switched on, and does not look")
     driver.turn_of_reclaim(STEPS)
-    require(driver.reclaiming is None, "reclaim of clean memory waits for something")
+    require(driver.background("reclaimer") is None, "reclaim of clean memory waits for something")
     require(memory.used <= reclaim_goal(memory), "reclaim ends above its goal, and more could go")
 
 
@@ -183,12 +184,12 @@ def _give_way(world: World) -> None:
         delete(twin, b"%d" % number, ino)
     looks = 0
     driver.turn_of_worker(0)
-    while driver.working is not None and isinstance(driver.working.wait, StoodBack):
+    while (worker := driver.background("worker")) is not None and isinstance(worker.wait, StoodBack):
         require(gc.queued == 40, "a worker begins while requests stream in")
         requests += 1
         looks += 1
         require(looks <= GC_LOOKS_MAX, "a worker stands back for ever")
-        driver.step(driver.working, late=True)
+        driver.step(worker, late=True)
     require(looks == GC_LOOKS_MAX, "a worker does not stand back while requests stream in")
     driver.finish_standing()
     require(not gc.queued, "a worker takes less than a batch, and no pace is set")
@@ -199,19 +200,22 @@ def _give_way(world: World) -> None:
     driver.turn_of_worker(0)
     _require_waits(driver, StoodBack, "a worker does not stand back for a new request")
     cleanup.push()
-    require(driver.working is not None and driver.step(driver.working), "a worker stands back from what is waited for")
+    worker = driver.background("worker")
+    require(worker is not None and driver.step(worker), "a worker stands back from what is waited for")
     driver.finish_standing()
     requests += 1
     delete(twin, b"59", inos[59])
     cleanup.push()
     driver.turn_of_worker(0)
-    stands = driver.working is not None and isinstance(driver.working.wait, StoodBack)
+    worker = driver.background("worker")
+    stands = worker is not None and isinstance(worker.wait, StoodBack)
     require(not stands, "a worker stands back from what is waited for")
     driver.finish_standing()
 
 
 def _require_waits(driver: SteppingDriver, kind: type[Wait], problem: str) -> None:
-    require(driver.working is not None and isinstance(driver.working.wait, kind), problem)
+    worker = driver.background("worker")
+    require(worker is not None and isinstance(worker.wait, kind), problem)
 
 
 def _batches(world: World, inos: list[int]) -> None:
@@ -252,6 +256,87 @@ def _pace(world: World, inos: list[int]) -> None:
     driver.finish_standing()
     pace.set_rate(0)
     driver.collect()
+
+
+# --- blocks past EOF ---
+def trimmed_when_due(seed: int) -> int:
+    """A look frees the blocks past EOF of files that have not grown for their lifetime, and of no others, one as well
+    when that gets shorter; none while inodegc is stopped. Those of closed files need no look."""
+    world = World(replace(SHAPE, room=1200), seed)
+    try:
+        _trim(world)
+        world.twin.verify()
+    finally:
+        world.twin.driver.drop_standing()
+    world.explore(limits=FEW)
+    return world.judged
+
+
+def _trim(world: World) -> None:
+    twin, driver = world.twin, world.twin.driver
+    eviction, cleanup = driver.engine.eviction, driver.engine.cleanup
+    idle, growing, closed = (_growing(world, name) for name in (b"idle", b"growing", b"closed"))
+    _look(driver)
+    require(all(_past_eof(world, ino) for ino in (idle, growing, closed)), "what has just grown is trimmed")
+    _time_passes(world, eviction.lifetime_seconds)
+    for ino in (growing, closed):
+        _grow_further(world, ino)
+    driver.turn_of_trims(STEPS)
+    require(_past_eof(world, idle), "a look is taken before its time")
+    driver.drive(cleanup.stop())
+    _look(driver)
+    require(_past_eof(world, idle), "a file is trimmed while inodegc is stopped")
+    cleanup.resume()
+    driver.turn_of_trims(STEPS)
+    require(not _past_eof(world, idle), "a file that has not grown for long keeps blocks past EOF")
+    require(_past_eof(world, growing), "a file that grows is trimmed")
+    driver.turn_of_trims(0)
+    standing.release(twin, next(number for number, handle in enumerate(twin.handles) if handle.inode.ino == closed))
+    driver.turn_of_trims(STEPS)
+    require(not _past_eof(world, closed), "a closed file keeps blocks past EOF until a look is due")
+    driver.turn_of_trims(0)
+    eviction.set_lifetime(1e-9)
+    driver.turn_of_trims(STEPS)
+    require(not _past_eof(world, growing), "a shorter lifetime takes effect at a later look")
+
+
+def _look(driver: SteppingDriver) -> None:
+    """The time to the next look for idle files passes."""
+    driver.turn_of_trims(STEPS, late=True)
+
+
+def _growing(world: World, name: bytes) -> int:
+    """A file that is open and has blocks past EOF."""
+    ino = world.twin.create(ROOT, name, FILE)
+    assert ino is not None
+    world.twin.open(ino)
+    while not _past_eof(world, ino):
+        _grow(world, ino)
+    return ino
+
+
+def _grow(world: World, ino: int) -> None:
+    size = world.twin.model.nodes[ino].size
+    require(size < 1 << 18, "a file grows, and has no blocks past EOF")
+    world.twin.write(ino, size, pattern(size, 20_000))
+
+
+def _grow_further(world: World, ino: int) -> None:
+    """Until it takes along more blocks past EOF."""
+    past_eof = world.twin.volume.past_eof
+    file, before_ns = next((key, grown_ns) for key, grown_ns in past_eof.items() if key[0] == ino)
+    while past_eof[file] == before_ns:
+        _grow(world, ino)
+
+
+def _past_eof(world: World, ino: int) -> bool:
+    return world.twin.volume.inodes.table[ino].preallocated
+
+
+def _time_passes(world: World, seconds: float) -> None:
+    before_ns = world.clock()
+    step_ns = world.clock() - before_ns
+    world.clock.ahead += ceil(seconds * 1e9 / step_ns)
 
 
 # --- FORGETs ---

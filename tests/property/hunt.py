@@ -74,6 +74,7 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "memory_comes_back": giving_sweeps.memory_comes_back,
     "frozen_too_long": giving_sweeps.frozen_too_long,
     "workers_give_way": giving_sweeps.workers_give_way,
+    "trimmed_when_due": giving_sweeps.trimmed_when_due,
     "forgotten_in_slices": giving_sweeps.forgotten_in_slices,
     "stale_reads": waiting_sweeps.stale_reads,
     "paid_when_due": background_sweeps.paid_when_due,

@@ -92,7 +92,7 @@ async def _throttle_deadline(runtime: Runtime, seconds: float) -> None:
 
 
 async def _preallocation_lifetime(runtime: Runtime, seconds: float) -> None:
-    runtime.blockgc.set_lifetime(seconds)
+    runtime.engine.eviction.set_lifetime(seconds)
 
 
 async def _drain(runtime: Runtime, seconds: float) -> None:

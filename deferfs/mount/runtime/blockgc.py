@@ -1,9 +1,4 @@
-"""Reclaim of speculative preallocation: blocks past EOF are freed when the last handle is closed, when a file has not
-grown for a while, and when space is short.
-
-**Invariant:** a trim frees only what lies past EOF when its plan runs, so it is harmless for a file that is open, being
-written to, or gone.
-"""
+"""The task that frees blocks past EOF: of which files, and when, the engine decides (`volume/eviction.py`)."""
 
 from __future__ import annotations
 
@@ -11,31 +6,26 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from deferfs.limits import PREALLOCATION_LIFETIME_SECONDS
 from deferfs.mount.runtime.pulse import Pulse
+from deferfs.volume.waits import TrimsDue
 
 if TYPE_CHECKING:
-    from deferfs.mount.runtime.driving import Drive
+    from deferfs.mount.runtime.driving import TaskDriver
     from deferfs.volume.engine import Engine
-
-_LOOKS_PER_LIFETIME = 4
-"""Scans for idle files per lifetime: blocks are kept for at most 1 1/4 lifetimes."""
-_POLL_SECONDS_MIN = 0.05
-"""Shortest interval between scans."""
 
 
 class BlockGc:
-    """Trims files in a task of its own. Durations in seconds."""
+    """Trims files, one round at a time."""
 
-    def __init__(self, engine: Engine, drive: Drive) -> None:
-        self._eviction, self._cleanup = engine.eviction, engine.cleanup
+    def __init__(self, engine: Engine, tasks: TaskDriver) -> None:
+        self._eviction = engine.eviction
         self._volume = engine.volume
-        self._drive = drive
-        self.lifetime_seconds = PREALLOCATION_LIFETIME_SECONDS
+        self._drive = tasks.drive
         self._wake = Pulse()
         self._idle = Pulse()
         self._busy = False
-        engine.eviction.on_trim = self._wake.set
+        engine.eviction.on_trim = self._wake.beat
+        tasks.register({TrimsDue: self._wait_due})
 
     @property
     def trimmed_total(self) -> int:
@@ -57,21 +47,17 @@ class BlockGc:
             if (found := table.get(ino)) and found.generation == generation and found.preallocated
         )
 
-    def set_lifetime(self, seconds: float) -> None:
-        """Free the blocks past EOF of files that have not grown for `seconds`; of those overdue already, at once."""
-        self.lifetime_seconds = seconds
-        self._wake.set()
-
     async def run(self) -> None:
         """The background task."""
         while self._eviction.trims:
-            if not self._eviction.to_trim or self._cleanup.stopped:
-                self._wake.clear()
-                with trio.move_on_after(max(_POLL_SECONDS_MIN, self.lifetime_seconds / _LOOKS_PER_LIFETIME)):
-                    await self._wake.wait()
-                self._eviction.queue_idle(int(self.lifetime_seconds * 1e9))
+            await self._drive(self._eviction.await_trims())
             await self.flush()
             await trio.lowlevel.checkpoint()
+
+    async def _wait_due(self, wait: TrimsDue) -> None:
+        with trio.move_on_after(wait.seconds_max):
+            while not wait.over():
+                await self._wake.wait()
 
     async def flush(self) -> None:
         """Trim the queued files, and wait until that is done."""

@@ -89,7 +89,7 @@ class Runtime:
         turns = Turns(engine, tasks, instruments, self.incoming)
         self.payer = Payer(engine, tasks, instruments, turns)
         self.workers = GcWorkers(engine, tasks, instruments, turns, gc_workers)
-        self.blockgc = BlockGc(engine, drive)
+        self.blockgc = BlockGc(engine, tasks)
         eviction = Eviction(engine, drive)
         self.forgets = Forgets(engine, drive)
         self.reclaimer = Reclaimer(engine, tasks)

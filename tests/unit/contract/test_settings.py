@@ -57,7 +57,7 @@ def test_a_default_is_a_value_as_it_is_written(setting: Setting[Any]) -> None:
 async def test_defaults_are_those_of_a_fresh_mount() -> None:
     async with running() as runtime:
         found = snapshot(runtime, SERVED)
-        drain, lifetime = runtime.closing.drain_seconds, runtime.blockgc.lifetime_seconds
+        drain, lifetime = runtime.closing.drain_seconds, runtime.engine.eviction.lifetime_seconds
     at_start = {
         "gc_in_core": found.gc.in_core_max,
         "gc_delay": found.gc.delay_seconds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from deferfs.limits import PREALLOCATION_LIFETIME_SECONDS, TRIM_LOOK_SECONDS_MIN
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.states import State
 from deferfs.volume.driver import Driver
@@ -134,3 +135,63 @@ def test_a_full_table_of_debts_is_waited_for() -> None:
     assert list(driver.engine.cleanup.room_for_debts()) == []
     driver.volume.inodes.debts.count_max = 0
     assert list(driver.engine.cleanup.room_for_debts()) == [], "nothing is owed that could be paid"
+
+
+# --- looks for idle files ---
+def with_blocks_past_eof(driver: Driver, name: bytes) -> int:
+    ino = make(driver, name)
+    driver.volume.hold(record_of(driver.volume, ino))
+    for offset in range(0, 600_000, 20_000):
+        driver.write(ino, offset, b"x" * 20_000)
+    return ino
+
+
+def test_a_look_is_due_four_times_in_a_lifetime() -> None:
+    eviction = fresh_driver().engine.eviction
+    assert next(eviction.await_trims()).seconds_max == PREALLOCATION_LIFETIME_SECONDS / 4
+    eviction.lifetime_seconds = 1e-9
+    assert next(eviction.await_trims()).seconds_max == TRIM_LOOK_SECONDS_MIN
+
+
+def test_a_look_finds_the_files_that_have_not_grown() -> None:
+    driver = fresh_driver()
+    eviction, store = driver.engine.eviction, driver.volume.store
+    idle = with_blocks_past_eof(driver, b"idle")
+    now_ns = store.clock() + int(eviction.lifetime_seconds * 1e9)
+    store.clock = lambda: now_ns
+    growing = with_blocks_past_eof(driver, b"growing")
+    wait = next(task := eviction.await_trims())
+    assert not wait.over()
+    assert not eviction.to_trim
+    assert list(task) == []  # it has timed out
+    assert [ino for ino, _ in eviction.to_trim] == [idle]
+    assert growing in {ino for ino, _ in driver.volume.past_eof}
+
+
+def test_queued_files_do_not_wait_for_a_look() -> None:
+    driver = fresh_driver()
+    eviction = driver.engine.eviction
+    told: list[int] = []
+    eviction.on_trim = lambda: told.append(1)
+    task = eviction.await_trims()
+    wait = next(task)
+    eviction.trim_later(make(driver, b"file"), 1)
+    assert wait.over()
+    assert list(task) == list(eviction.await_trims()) == []
+    driver.drive(driver.engine.cleanup.stop())
+    wait = next(eviction.await_trims())
+    assert not wait.over()
+    driver.engine.cleanup.resume()
+    assert wait.over()
+    assert len(told) == 2
+
+
+def test_a_look_is_due_at_once_when_the_lifetime_changes() -> None:
+    eviction = fresh_driver().engine.eviction
+    task = eviction.await_trims()
+    wait = next(task)
+    eviction.set_lifetime(7)
+    assert wait.over()
+    assert list(task) == []
+    wait = next(eviction.await_trims())
+    assert (wait.over(), wait.seconds_max) == (False, 7 / 4)

@@ -116,7 +116,7 @@ async def test_speculative_blocks_of_a_file_that_does_not_grow_any_more_are_free
         for offset in range(0, 600_000, 20_000):
             await runtime.write(growing, offset, b"x" * 20_000)
         assert runtime.blockgc.files == 1
-        runtime.blockgc.set_lifetime(1e-9)  # also wakes the task, which looks every quarter of the lifetime before
+        runtime.engine.eviction.set_lifetime(1e-9)  # wakes the task, too, which looks every quarter of the lifetime
         while runtime.blockgc.files:
             await trio.lowlevel.checkpoint()
         assert record_of(runtime.volume, growing).blocks * runtime.store.fmt.block_size < 610_000
