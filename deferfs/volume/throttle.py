@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from deferfs.errors import FsError
 from deferfs.limits import (
@@ -25,6 +25,11 @@ from deferfs.volume.waits import Admitted, Task
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
+
+
+Amount = Literal["inodes", "bytes", "extents"]
+Duration = Literal["age_seconds", "deadline_seconds"]
+"""The names of the limits: those of the attributes of `Throttle`."""
 
 
 def _nothing() -> None:
@@ -55,6 +60,17 @@ class Throttle:
         self.expired_total = 0
         self.killed_total = 0
         self._waiters: deque[Ticket] = deque()
+
+    def set_amount(self, limit: Amount, amount: int) -> None:
+        """Change a limit; what fits the new one is admitted."""
+        setattr(self, limit, amount)
+        self.progress()
+
+    def set_duration(self, limit: Duration, seconds: float) -> None:
+        """Change a limit; what fits the new one is admitted. A duration set as an amount would have the wrong type in
+        compiled code, and the other way round."""
+        setattr(self, limit, seconds)
+        self.progress()
 
     @property
     def waiting(self) -> int:

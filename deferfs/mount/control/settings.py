@@ -6,16 +6,19 @@ The keys and their values are defined in `deferfs.contract.settings`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from deferfs.contract import settings
-from deferfs.contract.settings import LIVE, EvictMode
+from deferfs.contract.setting import Setting
+from deferfs.contract.settings import LIVE
 from deferfs.contract.values import Whole, WrongValueError
 from deferfs.errors import UsageError
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime.runtime import Runtime
 
+V = TypeVar("V")
 Change = Callable[["Runtime", Any], Awaitable[str | None]]
 """Carries out one change; returns the text to print instead of KEY=VALUE, if any. UsageError or FsError."""
 
@@ -30,16 +33,17 @@ async def control(runtime: Runtime, key: str, text: str) -> str:
     return await change(runtime, setting.change(text)) or f"{key}={text}"
 
 
-async def _evict(runtime: Runtime, mode: EvictMode) -> None:
-    runtime.volume.set_policy(mode)
+def _set_by(setting: Setting[V], setter_of: Callable[[Runtime], Callable[[V], None]]) -> tuple[str, Change]:
+    """A setting that a method of some component takes."""
+
+    async def change(runtime: Runtime, value: V) -> None:
+        setter_of(runtime)(value)
+
+    return setting.key, change
 
 
 async def _commit(runtime: Runtime, seconds: float) -> None:
     runtime.write_back.commit_seconds = seconds
-
-
-async def _gc_workers(runtime: Runtime, count: int) -> None:
-    runtime.workers.set_count(count)
 
 
 async def _gc_in_core(runtime: Runtime, inodes: int) -> None:
@@ -50,53 +54,12 @@ async def _gc_delay(runtime: Runtime, seconds: float) -> None:
     runtime.engine.workers.delay_seconds = seconds
 
 
-async def _gc_rate(runtime: Runtime, rate: float) -> None:
-    runtime.workers.pace.set_rate(rate)
-
-
-async def _poll(runtime: Runtime, limit_us: int) -> None:
-    runtime.busy_poll.set_limit(limit_us)
-
-
-async def _background_reclaim(runtime: Runtime, on: bool) -> None:
-    runtime.engine.reclaim.set_works(on)
+async def _drain(runtime: Runtime, seconds: float) -> None:
+    runtime.closing.drain_seconds = seconds
 
 
 async def _memory(runtime: Runtime, size: int) -> None:
     runtime.engine.reclaim.set_memory(size)
-
-
-async def _throttle_inodes(runtime: Runtime, limit: int) -> None:
-    runtime.engine.throttle.inodes = limit
-    runtime.engine.throttle.progress()
-
-
-async def _throttle_bytes(runtime: Runtime, limit: int) -> None:
-    runtime.engine.throttle.bytes = limit
-    runtime.engine.throttle.progress()
-
-
-async def _throttle_extents(runtime: Runtime, limit: int) -> None:
-    runtime.engine.throttle.extents = limit
-    runtime.engine.throttle.progress()
-
-
-async def _throttle_age(runtime: Runtime, seconds: float) -> None:
-    runtime.engine.throttle.age_seconds = seconds
-    runtime.engine.throttle.progress()
-
-
-async def _throttle_deadline(runtime: Runtime, seconds: float) -> None:
-    runtime.engine.throttle.deadline_seconds = seconds
-    runtime.engine.throttle.progress()
-
-
-async def _preallocation_lifetime(runtime: Runtime, seconds: float) -> None:
-    runtime.engine.eviction.set_lifetime(seconds)
-
-
-async def _drain(runtime: Runtime, seconds: float) -> None:
-    runtime.closing.drain_seconds = seconds
 
 
 async def _freeze_limit(runtime: Runtime, seconds: float) -> None:
@@ -156,30 +119,35 @@ async def _lockdep(runtime: Runtime, _word: str) -> str:
     return "\n".join((*runtime.checker.report(), f"circular waits broken: {runtime.engine.log_space.broken_total}"))
 
 
-CHANGES: Final[dict[str, Change]] = {
-    settings.EVICT.key: _evict,
-    settings.COMMIT.key: _commit,
-    settings.GC_WORKERS.key: _gc_workers,
-    settings.GC_IN_CORE.key: _gc_in_core,
-    settings.GC_DELAY.key: _gc_delay,
-    settings.GC_RATE.key: _gc_rate,
-    settings.MEMORY.key: _memory,
-    settings.BACKGROUND_RECLAIM.key: _background_reclaim,
-    settings.POLL.key: _poll,
-    settings.THROTTLE_INODES.key: _throttle_inodes,
-    settings.THROTTLE_BYTES.key: _throttle_bytes,
-    settings.THROTTLE_EXTENTS.key: _throttle_extents,
-    settings.THROTTLE_AGE.key: _throttle_age,
-    settings.THROTTLE_DEADLINE.key: _throttle_deadline,
-    settings.PREALLOCATION_LIFETIME.key: _preallocation_lifetime,
-    settings.DRAIN.key: _drain,
-    settings.FREEZE_LIMIT.key: _freeze_limit,
-    settings.GC.key: _gc,
-    settings.FREEZE.key: _freeze,
-    settings.THAW.key: _thaw,
-    settings.READ_ONLY.key: _read_only,
-    settings.DROP_CACHES.key: _drop_caches,
-    settings.TRACE.key: _trace,
-    settings.LOCKDEP.key: _lockdep,
-}
+CHANGES: Final = dict[str, Change](
+    (
+        _set_by(settings.EVICT, lambda runtime: runtime.volume.set_policy),
+        (settings.COMMIT.key, _commit),
+        _set_by(settings.GC_WORKERS, lambda runtime: runtime.workers.set_count),
+        (settings.GC_IN_CORE.key, _gc_in_core),
+        (settings.GC_DELAY.key, _gc_delay),
+        _set_by(settings.GC_RATE, lambda runtime: runtime.workers.pace.set_rate),
+        (settings.MEMORY.key, _memory),
+        _set_by(settings.BACKGROUND_RECLAIM, lambda runtime: runtime.engine.reclaim.set_works),
+        _set_by(settings.POLL, lambda runtime: runtime.busy_poll.set_limit),
+        _set_by(settings.THROTTLE_INODES, lambda runtime: partial(runtime.engine.throttle.set_amount, "inodes")),
+        _set_by(settings.THROTTLE_BYTES, lambda runtime: partial(runtime.engine.throttle.set_amount, "bytes")),
+        _set_by(settings.THROTTLE_EXTENTS, lambda runtime: partial(runtime.engine.throttle.set_amount, "extents")),
+        _set_by(settings.THROTTLE_AGE, lambda runtime: partial(runtime.engine.throttle.set_duration, "age_seconds")),
+        _set_by(
+            settings.THROTTLE_DEADLINE,
+            lambda runtime: partial(runtime.engine.throttle.set_duration, "deadline_seconds"),
+        ),
+        _set_by(settings.PREALLOCATION_LIFETIME, lambda runtime: runtime.engine.eviction.set_lifetime),
+        (settings.DRAIN.key, _drain),
+        (settings.FREEZE_LIMIT.key, _freeze_limit),
+        (settings.GC.key, _gc),
+        (settings.FREEZE.key, _freeze),
+        (settings.THAW.key, _thaw),
+        (settings.READ_ONLY.key, _read_only),
+        (settings.DROP_CACHES.key, _drop_caches),
+        (settings.TRACE.key, _trace),
+        (settings.LOCKDEP.key, _lockdep),
+    )
+)
 """The handler of each key. `sync` is a request of its own, as the kernel has to write back first."""

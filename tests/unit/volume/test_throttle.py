@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from deferfs.volume.driver import Driver
-from deferfs.volume.throttle import Throttle
+from deferfs.volume.throttle import Amount, Duration, Throttle
 from deferfs.volume.waits import Admitted
 from tests.unit.volumes import fresh_driver, make_file, record_of, unlink
 
@@ -60,3 +62,27 @@ def test_no_caller_waits_for_inodegc_that_rests() -> None:
     driver.drive(driver.engine.cleanup.stop())
     assert not throttle.must_wait()
     assert list(throttle.admit()) == []
+
+
+def test_what_fits_a_new_limit_is_admitted() -> None:
+    _, throttle = backlog()
+    throttle.set_amount("inodes", COUNT - 1)
+    task = throttle.admit()
+    wait = next(task)
+    throttle.set_duration("deadline_seconds", 7)
+    assert not wait.over()
+    throttle.set_amount("inodes", COUNT + 1)
+    assert wait.over()
+    assert list(task) == list(throttle.admit()) == []
+
+
+def test_every_limit_has_a_name() -> None:
+    _, throttle = backlog()
+    before = set(vars(throttle))
+    for amount in get_args(Amount):
+        throttle.set_amount(amount, 3)
+        assert getattr(throttle, amount) == 3
+    for duration in get_args(Duration):
+        throttle.set_duration(duration, 4.5)
+        assert getattr(throttle, duration) == 4.5
+    assert set(vars(throttle)) == before
