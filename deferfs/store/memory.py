@@ -37,6 +37,8 @@ class Memory:
         self.shrinkable: dict[str, Callable[[], int]] = {}
         self.dirty: Callable[[], int] = _nothing
         """Bytes that become shrinkable once written home."""
+        self.on_limit: list[Callable[[], None]] = []
+        """Called when the budget has changed: by what keeps a limit that is a share of it."""
 
     def add_account(self, name: str, used: Callable[[], int], shrinkable: Callable[[], int] | None = None) -> None:
         """Add an account, in bytes. `shrinkable`: what a shrinker could free of it; without it, nothing."""
@@ -45,8 +47,11 @@ class Memory:
             self.shrinkable[name] = shrinkable
 
     def set_limit(self, limit_bytes: int) -> None:
+        """Set the budget."""
         self.limit_bytes = limit_bytes
         self.reserve_bytes = limit_bytes // 16
+        for follow in self.on_limit:
+            follow()
 
     @property
     def used(self) -> int:

@@ -38,31 +38,35 @@ class WriteOut:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._memory = engine.store.memory
+        self.bytes_max = 0
+        """Unflushed data above which requests that write wait. It takes page cache, which a memory cgroup counts, so it
+        is a share of the budget."""
+        self._due_above = 0
+        self._holds_up = False
+        """Whether requests wait at all."""
+        self._memory.on_limit.append(self._follow_budget)
+        self._follow_budget()
         self.unflushed_bytes = 0
         self.flushes_total = 0
         self.on_due: Callable[[], None] = _nothing
         self.on_flushed: Callable[[], None] = _nothing
 
-    @property
-    def bytes_max(self) -> int:
-        """Unflushed data above which requests that write wait. It takes page cache, which a memory cgroup counts, so it
-        is a share of the budget."""
-        share = self._engine.store.memory.limit_bytes // WRITE_OUT_FRACTION
-        return min(max(share, WRITE_OUT_BYTES_MIN), WRITE_OUT_BYTES_MAX)
+    def _follow_budget(self) -> None:
+        budget = self._memory.limit_bytes
+        self.bytes_max = min(max(budget // WRITE_OUT_FRACTION, WRITE_OUT_BYTES_MIN), WRITE_OUT_BYTES_MAX)
+        self._due_above = self.bytes_max // WRITE_OUT_START_FRACTION
+        self._holds_up = budget >= WRITE_OUT_WAITS_BUDGET_MIN
 
     @property
     def due(self) -> bool:
         """Whether a barrier should begin."""
-        return self.unflushed_bytes > self.bytes_max // WRITE_OUT_START_FRACTION and self._possible
+        return self.unflushed_bytes > self._due_above and self._possible
 
     @property
     def too_much(self) -> bool:
         """Whether requests that write have to wait."""
-        return (
-            self.unflushed_bytes > self.bytes_max
-            and self._engine.store.memory.limit_bytes >= WRITE_OUT_WAITS_BUDGET_MIN
-            and self._possible
-        )
+        return self.unflushed_bytes > self.bytes_max and self._holds_up and self._possible
 
     @property
     def _possible(self) -> bool:

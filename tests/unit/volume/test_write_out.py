@@ -58,6 +58,17 @@ def test_it_is_a_share_of_the_budget_between_bounds(budget: int, most: int) -> N
     assert fresh_driver(memory_bytes=budget * MIB).engine.write_out.bytes_max == most
 
 
+def test_it_follows_the_budget() -> None:
+    driver = fresh_driver(memory_bytes=4096 * MIB)
+    write_out = driver.engine.write_out
+    write_out.wrote(20 * MIB)
+    found = []
+    for budget in (4096, 64, 8, 128):
+        driver.engine.reclaim.set_memory(budget * MIB)
+        found.append((write_out.bytes_max // MIB, write_out.due, write_out.too_much))
+    assert found == [(32, True, False), (16, True, True), (16, True, False), (32, True, False)]
+
+
 def test_a_request_is_let_in_when_there_is_less() -> None:
     driver = fresh_driver()
     write_out = driver.engine.write_out
