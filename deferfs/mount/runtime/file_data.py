@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from deferfs.errors import FsError
 from deferfs.mount.runtime.jobs import read_device
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deferfs.mount.runtime.executor import Executor
     from deferfs.mount.runtime.instruments import Instruments
     from deferfs.volume.engine import Engine
+    from deferfs.volume.files import ReadPlan
 
 
 class FileData:
@@ -31,32 +32,25 @@ class FileData:
         self._run = executor.run
         tasks.register({ReadData: self._read_data})
 
-    async def read(self, ino: int, offset: int, length: int, *, quiet: bool = False) -> bytes:
-        """File data. Read again when blocks were freed and reused during a read from the device.
+    def read(self, ino: int, offset: int, length: int, *, quiet: bool = False) -> Coroutine[Any, Any, bytes]:
+        """File data. `quiet`: the access time stays as it is."""
+        return self._content(files.read, (self._volume, ino, offset, length), quiet=quiet)
 
-        `quiet`: the access time stays as it is.
-        """
-        volume = self._volume
-        found = await self._run(files.read, volume, ino, offset, length)
+    def readlink(self, ino: int) -> Coroutine[Any, Any, bytes]:
+        """The target of a symbolic link."""
+        return self._content(files.readlink, (self._volume, ino), quiet=False)
+
+    async def _content(self, find: Callable[..., ReadPlan], args: tuple[Any, ...], *, quiet: bool) -> bytes:
+        """What `find` finds. Read again when blocks were freed and reused during a read from the device. A single
+        coroutine beside that of the operation, because every READ uses it."""
+        found = await self._run(find, *args)
         data = reading.at_once(self._device, found)
         if data is None:
-            find = partial(files.read, volume=volume, ino=ino, offset=offset, length=length)
-            found, cold = await self._drive(reading.content(self._engine, find, found))
+            task = reading.content(self._engine, lambda plan: find(plan, *args), found)
+            found, cold = await self._drive(task)
             data = cold
         if not quiet:
-            attributes.accessed(volume, found.record)
-        return data
-
-    async def readlink(self, ino: int) -> bytes:
-        """The target of a symbolic link."""
-        volume = self._volume
-        found = await self._run(files.readlink, volume, ino)
-        data = reading.at_once(self._device, found)
-        if data is None:
-            find = partial(files.readlink, volume=volume, ino=ino)
-            found, cold = await self._drive(reading.content(self._engine, find, found))
-            data = cold
-        attributes.accessed(volume, found.record)
+            attributes.accessed(self._volume, found.record)
         return data
 
     async def _read_data(self, wait: ReadData) -> bytes:
