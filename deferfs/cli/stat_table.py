@@ -96,6 +96,7 @@ def _memory(statistics: Statistics) -> Iterator[str]:
         f"         reserve {format_size(memory.reserve_bytes)}  dirty {format_size(memory.dirty_bytes)}"
         f"  buffers {format_size(memory.buffer_bytes)}  direct reclaims {memory.direct_reclaims_total}"
     )
+    yield f"         file data on its way to the disk {format_size(memory.unflushed_bytes)}"
     yield (
         f"         resident {format_size(memory.resident_bytes)}, at most"
         f" {format_size(memory.resident_highest_bytes)} of {format_size(memory.promised_bytes)} promised"

@@ -16,7 +16,7 @@ TOLD: dict[str, Any] = {
         "budget_bytes": 256 << 20, "used_bytes": 255 << 20, "inode_bytes": 100 << 20,
         "block_bytes": 155 << 20, "reserve_bytes": 16 << 20, "direct_reclaims_total": BIG, "dirty_bytes": 99 << 20,
         "buffer_bytes": 198 << 20, "superseded_bytes": 99 << 20, "table_bytes": 9 << 20, "debt_bytes": 0,
-        "resident_bytes": 300 << 20,
+        "unflushed_bytes": 31 << 20, "resident_bytes": 300 << 20,
         "resident_highest_bytes": 310 << 20, "promised_bytes": 320 << 20,
     },
     "inodes": {

@@ -56,6 +56,13 @@ def test_exceptional_states_come_first(changes: dict[str, Any], line: str) -> No
     assert now(**changes) == line
 
 
+def test_file_data_without_a_barrier_is_shown_with_the_memory() -> None:
+    lines = lines_of(STATISTICS)
+    start = next(number for number, line in enumerate(lines) if line.startswith("memory "))
+    end = next(number for number, line in enumerate(lines) if line.startswith("inodes "))
+    assert "         file data on its way to the disk 31.0 MiB" in lines[start:end]
+
+
 def test_only_what_has_happened_is_listed_the_most_expensive_first() -> None:
     lines = lines_of(STATISTICS)
     table = lines[next(number for number, line in enumerate(lines) if line.startswith("request ")) :]
