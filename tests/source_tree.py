@@ -1,6 +1,7 @@
 """Reading a source tree, for the house rules of test_tidy.py."""
 
 import ast
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,13 @@ def modules(root: Path, *folders: str) -> Iterator[tuple[str, ast.Module]]:
     for folder in folders:
         for path in files(root / folder):
             if path.suffix == ".py":
-                yield str(path.relative_to(root)), ast.parse(path.read_text(), str(path))
+                yield str(path.relative_to(root)), parsed(path.read_text())
+
+
+@functools.cache
+def parsed(text: str) -> ast.Module:
+    """The syntax tree of a module. It is shared by all rules, which change nothing in it."""
+    return ast.parse(text)
 
 
 def texts(root: Path) -> Iterator[tuple[str, str]]:

@@ -3,16 +3,17 @@ a planted one.
 """
 
 import ast
+import gc
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import indent
 
 import pytest
 
 from tests.compiled_core import IDENTITIES, handlers_have_names_of_their_own, identity_is_for_objects
-from tests.source_tree import CORE, files, imports, modules, package_of, texts
+from tests.source_tree import CORE, files, imports, modules, package_of, parsed, texts
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,6 +41,15 @@ NOT_BELOW_MOUNT = {
 _MACHINE_DIRECTORIES = ("home/", "root/", "work/", "Users/", "tmp/plan", "tmp/v/")
 _MACHINE_PATH = re.compile(rf"(?<![\w.\]}})~*-])/(?:{'|'.join(_MACHINE_DIRECTORIES)})")
 _UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX)\b")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def the_trees_are_kept() -> Iterator[None]:
+    """Until all rules have seen them: parsing takes the most time. The collector would search them again and again."""
+    gc.disable()
+    yield
+    parsed.cache_clear()
+    gc.enable()
 
 
 # --- the rules ---
