@@ -10,6 +10,7 @@ from deferfs.crash.content import CHUNK_BYTES
 from deferfs.crash.endings import Numbers
 from deferfs.crash.shortage import named_files
 from deferfs.crash.world import World, new_name, pattern
+from deferfs.limits import PREALLOCATION_LIFETIME_SECONDS
 
 _STANDING_MAX: Final = 4
 """Operations that wait at the same time."""
@@ -123,6 +124,13 @@ def _worker(world: World, n: Numbers) -> None:
     world.twin.driver.turn_of_worker(1 + n[0] % 6, late=n[1] % 4 == 0)
 
 
+def _trims(world: World, n: Numbers) -> None:
+    """Blocks past EOF are trimmed, of files that were closed or, when a look is due, of all that have them."""
+    driver = world.twin.driver
+    driver.engine.eviction.lifetime_seconds = (1e-9, PREALLOCATION_LIFETIME_SECONDS)[n[2] % 2]
+    driver.turn_of_trims(1 + n[0] % 6, late=n[1] % 4 == 0)
+
+
 def _time_of_freeze(world: World, n: Numbers) -> None:
     """Time passes, and a freeze that is overdue ends by itself."""
     driver = world.twin.driver
@@ -177,5 +185,6 @@ BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "rest": _rest,
     "write_back": _write_back,
     "worker": _worker,
+    "trims": _trims,
     "forget_many": _forget_many,
 }
