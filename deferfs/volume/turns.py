@@ -3,8 +3,9 @@
 **Invariants**
 - A transaction in the background, where no operation waits for the cleanup, waits for the pace; not while cleanup is
   waited for, while memory or space is short, nor once inodegc is stopped.
-- A turn ends after `turn_ns`; in the background also when requests are queued, or a commit is under way. Others run
-  then, for GC_PASSES_MAX passes at most: cleanup goes on however many requests come.
+- A turn ends when one more transaction, as long as the last one, would make it longer than `turn_ns`; in the background
+  also when requests are queued, or a commit is under way. Others run then, for GC_PASSES_MAX passes at most: cleanup
+  goes on however many requests come.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Turns:
         self.requests_queued: Callable[[], bool] = _none_queued
         self.turn_ns = GC_TURN_NS
         """How long a turn lasts, in ns of the engine's clock; -1 for one transaction."""
-        self._start_ns = 0
+        self._start_ns = self._last_ns = 0
 
     # --- the pace ---
     def may_begin(self) -> bool:
@@ -76,9 +77,11 @@ class Turns:
             yield Turn()
             if not self.requests_queued():
                 break
-        self._start_ns = self._engine.now_ns()
+        self._start_ns = self._last_ns = self._engine.now_ns()
 
     def _ends(self, *, background: bool) -> bool:
         if background and (self.requests_queued() or self._journal.committing is not None):
             return True
-        return self._engine.now_ns() - self._start_ns > self.turn_ns
+        now_ns = self._engine.now_ns()
+        last_ns, self._last_ns = now_ns - self._last_ns, now_ns
+        return now_ns - self._start_ns + last_ns > self.turn_ns

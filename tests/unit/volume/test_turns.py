@@ -51,12 +51,25 @@ def passes(task: Task[None]) -> int:
 # --- turns ---
 def test_a_turn_ends_when_it_has_lasted_long_enough(turns: Turns, clock: Clock) -> None:
     assert passes(turns.end(background=False)) == 1  # nothing has run for long
-    clock.now += GC_TURN_NS
-    assert passes(turns.end(background=False)) == 0
-    clock.now += 1
+    for _ in range(3):
+        clock.now += GC_TURN_NS // 4
+        assert passes(turns.end(background=False)) == 0
+    clock.now += GC_TURN_NS // 4
     assert passes(turns.end(background=False)) == 1
     clock.now += GC_TURN_NS // 2
     assert passes(turns.end(background=True)) == 0
+
+
+@pytest.mark.parametrize(("transaction_us", "in_a_turn"), [(900, 1), (400, 2), (200, 5), (3000, 1)])
+def test_a_turn_is_no_longer_than_a_single_transaction_may_make_it(
+    transaction_us: int, in_a_turn: int, turns: Turns, clock: Clock
+) -> None:
+    passes(turns.end(background=False))
+    ends = []
+    for _ in range(10):
+        clock.now += transaction_us * 1000
+        ends.append(passes(turns.end(background=False)))
+    assert ends == [0 if (number + 1) % in_a_turn else 1 for number in range(10)]
 
 
 def test_in_the_background_requests_need_not_wait_for_the_end_of_a_turn(turns: Turns) -> None:
