@@ -167,8 +167,8 @@ GC_PACE_LOOK_SECONDS: Final = 0.05
 """Interval at which a worker that waits for its pace looks whether memory or space has become short."""
 PACE_BURST_NS: Final = 100_000_000
 """Unused time of a pace that is credited: transactions of a tenth of a second."""
-FORGETS_AT_ONCE: Final = 1024
-"""Forgets counted at a time: one or two microseconds each, so requests wait no longer than for a commit."""
+FORGETS_AT_ONCE: Final = 512
+"""Forgets counted at a time: one or two microseconds each, so a turn of a millisecond at most."""
 
 # --- throttling of the foreground --------------------------------------------------------------
 THROTTLE_INODES: Final = 16_384
