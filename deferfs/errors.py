@@ -54,7 +54,7 @@ class EnvironmentProblem(DeferfsError):
 
 
 class MountFailedError(DeferfsError):
-    """The mount did not come about. 32 is the exit code that mount(8) documents for it."""
+    """The mount could not be made. 32 is the exit code that mount(8) documents for it."""
 
     exit_code = 32
 
@@ -86,7 +86,7 @@ class CorruptionError(FsError):
 
 
 class DeviceError(OSError):
-    """A device did not do what it was told. `errno`, `strerror` and `filename` as in `OSError`."""
+    """A request to a device has failed. `errno`, `strerror` and `filename` as in `OSError`."""
 
     def __init__(self, errno: int, message: str, device: str) -> None:
         super().__init__(errno, message, device)

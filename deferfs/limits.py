@@ -118,8 +118,8 @@ WRITE_OUT_FRACTION: Final = 4
 WRITE_OUT_BYTES_MIN: Final = 16 * MIB
 """Lower bound of the limit on file data without a barrier: a barrier costs a disk as much as a few MiB of data."""
 WRITE_OUT_BYTES_MAX: Final = 32 * MIB
-"""... and no more than this: an fsync may have to wait for twice as much, what a barrier under way and its own commit
-write: half a second at 125 MB/s."""
+"""Upper bound of the limit on file data without a barrier: an fsync may have to wait for twice as much, what a barrier
+under way and its own commit write: half a second at 125 MB/s."""
 WRITE_OUT_WAITS_BUDGET_MIN: Final = 16 * MIB
 """Requests wait for a barrier only with such a budget: each holds its buffers meanwhile, some 30 MiB together, which a
 smaller promise has no room for."""

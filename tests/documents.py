@@ -54,7 +54,7 @@ def mount_options() -> str:
 
 def ignored_options() -> str:
     words = [*IGNORED, *(f"{prefix}*" if prefix.endswith("-") else prefix for prefix in IGNORED_PREFIXES)]
-    return f"Ignored, because they are meant for others: {', '.join(f'`{word}`' for word in words)}."
+    return f"Ignored, because they are meant for other programs: {', '.join(f'`{word}`' for word in words)}."
 
 
 def live_settings() -> str:

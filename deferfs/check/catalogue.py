@@ -1,5 +1,5 @@
-"""Every problem the check can find: a number that never changes its meaning, a short code, what is wrong, and what the
-repair does about it.
+"""Every problem that the check can find: a number that never changes its meaning, a short code, what is wrong, and what
+the repair does about it.
 
 Numbers are grouped by structure: 1xx superblocks, 2xx log, 3xx free space, 4xx inode table, 5xx
 inodes, 6xx block mappings and trees, 7xx directories and links, 8xx extended attributes, 9xx
@@ -69,13 +69,13 @@ SUPERBLOCK_LOST: Final = _kind(
 )
 SPARE_DAMAGED: Final = _kind(107, "spare-damaged", "a spare superblock cannot be used", "written again")
 SPARE_DISAGREE: Final = _kind(
-    108, "spare-disagree", "a spare superblock says otherwise than the superblock", "written again"
+    108, "spare-disagree", "a spare superblock disagrees with the superblock", "written again"
 )
 SPARE_PLACE: Final = _kind(
     109,
     "spare-place",
     "a spare superblock lies outside the image, in a fixed area, at no multiple of 64 KiB, or twice",
-    "dropped, and another one written where there is room",
+    "dropped, and another one written where a block is free",
 )
 
 LOG_GAP: Final = _kind(
@@ -215,8 +215,8 @@ INODE_QUARANTINED: Final = _kind(
 INODE_FEATURE: Final = _kind(
     509,
     "inode-feature",
-    "a directory has 31-bit keys, and the superblock does not say that there are such directories",
-    "the superblock is made to say so",
+    "a directory has 31-bit keys, but the superblock lacks the feature flag of such directories",
+    "the flag is set",
 )
 INODE_DEVICE: Final = _kind(
     510, "inode-device", "a device has a number of more than 32 bits", "cut down to the 32 bits that programs see"

@@ -265,7 +265,7 @@ FREEZE_LIMIT: Final = Setting[float](
     key="freeze_limit",
     value=Real(0, LONG_SECONDS),
     default=limits.FREEZE_SECONDS_DEFAULT,
-    help="a freeze ends by itself after so long; 0: never",
+    help="a freeze ends by itself after this time; 0: never",
     live=True,
 )
 

@@ -36,9 +36,9 @@ SCHEMA: Final = 1
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Number of events and their durations."""
 
-    count: Annotated[Total, says("how often")]
-    total_ns: Annotated[NanosecondsTotal, says("how long together")]
-    max_ns: Annotated[Nanoseconds, says("how long at most, since the mount")]
+    count: Annotated[Total, says("number of events")]
+    total_ns: Annotated[NanosecondsTotal, says("sum of their durations")]
+    max_ns: Annotated[Nanoseconds, says("longest duration since the mount")]
 
     @property
     def mean_ns(self) -> float:
