@@ -16,6 +16,7 @@ Progress = Callable[[str, int, int], None]
 """Called with (pass, done, total) from time to time."""
 
 _PROGRESS_STEPS = 200
+"""Reports of progress in one pass, about."""
 
 
 def with_progress(progress: Progress | None, name: str, items: Sequence[T]) -> Iterator[T]:

@@ -1,6 +1,4 @@
-"""Pass 5: every entry of every directory; what they say of the inodes they name is noted in the
-table.
-"""
+"""Pass 5: every entry of every directory. The table gets the links that they give to inodes."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from deferfs.printable import printable
 
 
 def check_directories(context: Context, table: InodeTable) -> int:
-    """Read all directories; how many of them have 55-bit hashes."""
+    """Read all directories. Returns how many of them have 55-bit hashes."""
     directories = [ino for ino, slot in table.inodes() if table.types[slot] == TYPE_DIRECTORY]
     wide = 0
     for ino in context.steps("directories", directories):
@@ -37,7 +35,7 @@ def _read(context: Context, table: InodeTable, ino: int) -> Inode | None:
     try:
         return read_record(context, *table.place(ino))[0]
     except CorruptionError:
-        return None  # it was whole a moment ago: the device reported why
+        return None  # pass 4 found it sound: the device has failed since, and the reader has reported that
 
 
 class _DirectoryCheck:

@@ -13,6 +13,7 @@ from deferfs.ondisk.inode import FORM_EXTENT_TREE, FORM_EXTENTS, INODE_FILE_INO,
 from deferfs.ondisk.node import EXTENT, UNWRITTEN, ExtentNode
 
 _KEYS_END = 1 << 64
+"""All logical blocks of a tree lie below."""
 
 
 class Extent(NamedTuple):

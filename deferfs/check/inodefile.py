@@ -38,7 +38,7 @@ class InodeFile:
         self.scattered: dict[int, list[int]] = {}
         """Chunk number -> address of each block, for chunks in several pieces."""
         self.strangers = 0
-        """Mapped chunks that do not begin like one."""
+        """Mapped chunks whose first block holds no inode record."""
 
     def pieces(self, number: int) -> list[tuple[int, int]]:
         """[(address, length)] of a chunk, in order."""

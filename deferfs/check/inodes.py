@@ -24,7 +24,7 @@ from deferfs.ondisk.inode import (
 
 
 def check_table(context: Context, file: InodeFile) -> InodeTable:
-    """Check all inodes; what the later passes need to know of them."""
+    """Check all inodes. Returns what the later passes need of them."""
     table = InodeTable(context.fmt, file)
     per_group = context.fmt.chunks_per_inode_group
     groups = {number // per_group for number in file.chunks} | file.bitmaps.keys()

@@ -27,8 +27,8 @@ def _check_directory(context: Context, table: InodeTable, ino: int, slot: int) -
     nlink = table.nlink[slot]
     in_use = ino == ROOT_INO or table.links[slot] > 0
     expected = 2 + table.subdirectories[slot]
-    # One that nothing names is either removed (an orphan) or reported as unreachable; it has its
-    # count still.
+    # A directory that no entry names is either removed (an orphan) or reported as unreachable, with
+    # its link count as before.
     if (nlink or in_use) and nlink != expected:
         text = f"directory {ino}: link count {nlink}, {expected} expected"
         context.findings.add(catalogue.LINK_COUNT, text, ino=ino)
@@ -45,8 +45,8 @@ def _check_other(context: Context, table: InodeTable, ino: int, slot: int) -> No
 
 
 def _check_reachable(context: Context, table: InodeTable) -> None:
-    """Follow each directory up to the root; what ends elsewhere, or nowhere, is lost. Of what hangs
-    together only the topmost is reported.
+    """Follow each directory up to the root; one that does not lead there is lost. Of a lost tree
+    only the topmost directory is reported.
     """
     states = bytearray(len(table.types))
     root = table.slot(ROOT_INO)

@@ -39,7 +39,7 @@ class Transaction:
     blocks: int = 0
     time_ns: int = 0
     tail_tid: int = 0
-    """The oldest transaction that was not all at home when this one was committed; 0 when it does not say."""
+    """The oldest transaction that was not all at home when this one was committed; 0 when its commit block has none."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -66,13 +66,13 @@ class LogReader:
         return self.start + position % self.length
 
     def block(self, position: int) -> bytes:
-        """The block, or nothing when it cannot be read: then no record is found in it."""
+        """The block; zeros, which hold no record, when it cannot be read."""
         found = self.context.reader.read_raw(self.address(position))
         return bytes(self.context.fmt.block_size) if found is None else found
 
 
 def replay(context: Context) -> LogContent:
-    """Fill the overlay of the reader from the log; what is in it."""
+    """Fill the overlay of the reader from the log. Returns what the log holds."""
     superblock = context.superblock
     log = LogReader(context)
     newest: dict[int, tuple[int, int]] = {}
@@ -204,8 +204,8 @@ def newest_chain(context: Context) -> tuple[int, int] | None:
 
 
 def find_log(context: Context) -> Superblock:
-    """The superblock of `context`, which does not know where the log begins, with a place of its tail: where the newest
-    transactions begin if anything in them is not at home, else an empty log behind them.
+    """The superblock of `context`, which does not say where the log begins, with a log tail: at the beginning of the
+    newest transactions if anything in them is not at home, else that of an empty log behind them.
     """
     superblock = context.superblock
     log = LogReader(context)

@@ -8,7 +8,7 @@ from deferfs.limits import DIRECTORY_WINDOW
 
 
 class NearbyNames:
-    """The names of the entries before, as far back as a window of keys goes: equal names have one window."""
+    """The names of the preceding entries within one window of keys: equal names have the same window."""
 
     __slots__ = ("_near",)
 
@@ -16,7 +16,7 @@ class NearbyNames:
         self._near: deque[tuple[int, bytes]] = deque(maxlen=DIRECTORY_WINDOW)
 
     def add(self, key: int, name: bytes) -> bool:
-        """Take in the entry that comes next; False when its name is among them already."""
+        """Add the next entry; False when its name is among them already."""
         near = self._near
         while near and near[0][0] + DIRECTORY_WINDOW <= key:
             near.popleft()

@@ -1,4 +1,4 @@
-"""How well a superblock fits the image: of several that disagree, the image itself tells which is right."""
+"""How well a superblock fits the image: of several that disagree, the image itself shows which is right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deferfs.ondisk.superblock import Superblock
 
 
 def plausibility(device: Device, superblock: Superblock) -> int:
-    """How many of the structures that the superblock leads to are there."""
+    """How many of the structures are found where the superblock places them."""
     tests = (_bitmap_there, _inode_file_there, _root_names_fit, _areas_apart)
     points = 0
     for test in tests:

@@ -35,9 +35,13 @@ FORMS: Final = {
     stat.S_IFIFO: (FORM_NONE,),
     stat.S_IFSOCK: (FORM_NONE,),
 }
+"""File type -> data forms that it may have."""
 INTERNAL_FORMS: Final = (FORM_EXTENTS, FORM_EXTENT_TREE)
+"""Data forms of the inode file and the orphan file."""
 _FLAGS: Final = FLAG_PREALLOCATED | FLAG_TRUNCATING
+"""Inode flags of any file type."""
 MODE_MAX: Final = 0o177777
+"""The largest mode: file type and permissions have 16 bits."""
 
 
 def flags_known(mode: int) -> int:
@@ -118,7 +122,7 @@ def report_blocks(context: Context, inode: Inode, blocks: int) -> None:
 def _check_fields(context: Context, inode: Inode, address: int, raw: bytes) -> None:
     findings, ino = context.findings, inode.ino
     if inode.encode(context.fmt, address) != raw:
-        # lengths that do not fit the data, or bytes where none belong: the decoder reads over them
+        # lengths that do not fit the data, or bytes where none belong: the decoder ignores them
         text = f"inode {ino}: its inline area is not what its fields say"
         findings.add(catalogue.INODE_INLINE, text, ino=ino)
     if inode.nlink and inode.orphan_slot and ino >= FIRST_INO:
@@ -127,7 +131,7 @@ def _check_fields(context: Context, inode: Inode, address: int, raw: bytes) -> N
     if inode.flags & ~flags_known(inode.mode):
         findings.add(catalogue.INODE_FLAGS, f"inode {ino}: flags {inode.flags:#x}", ino=ino)
     elif inode.flags & FLAG_KEYS31 and not context.superblock.directory_flags & FLAG_KEYS31:
-        text = f"inode {ino}: a directory with 31-bit keys, of which the superblock does not know"
+        text = f"inode {ino}: a directory with 31-bit keys, but the superblock lacks their feature flag"
         findings.add(catalogue.INODE_FEATURE, text, ino=ino)
     if inode.rdev and not (stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode)):
         findings.add(catalogue.INODE_RDEV, f"inode {ino}: device number {inode.rdev:#x}", ino=ino)
@@ -155,7 +159,7 @@ def _check_size(context: Context, inode: Inode, mapping: Mapping) -> None:
 
 
 def _symlink_whole(context: Context, inode: Inode, mapping: Mapping) -> bool:
-    """Whether a target of legal length is there completely. An orphan may have lost its own
+    """Whether a target of legal length is there completely. An orphan may have lost its target
     already.
     """
     if not inode.nlink:

@@ -1,4 +1,4 @@
-"""Pass 9, only when blocks were claimed twice: a second look at the image that finds out by whom."""
+"""Pass 9, only when blocks were claimed twice: the passes that claim are repeated to find the owners."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from deferfs.check.spares import claim_spares
 from deferfs.check.superblocks import claim_fixed_areas
 
 _OWNERS_NAMED = 8
+"""Owners that a problem names; more are shown as "..."."""
 
 
 def report_shared(context: Context) -> None:

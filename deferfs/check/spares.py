@@ -19,8 +19,9 @@ from deferfs.ondisk.spare import HEAD_BYTES, STEP_BYTES, open_spare, places_on, 
 from deferfs.ondisk.superblock import STATE_REPAIRING, Superblock
 
 _OWNER: Final = "spare superblock"
+"""The owner of their blocks, in messages."""
 _COMPARED: Final = tuple(part.name for part in fields(Superblock) if part.name != "compatible")
-"""All features, except those that a program without them can ignore."""
+"""The fields in which a spare must agree with the superblock: all but the features that a program may ignore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,13 @@ def spare_at(device: Device, offset: int) -> Spare | None:
 
 
 def from_spare(device: Device, findings: Findings, offset: int | None, reason: str, sequence: int) -> Superblock:
-    """The superblock as a spare has it, for want of a copy (`reason`), or because it is the one asked for (`offset`).
+    """The superblock from a spare: the one at byte `offset` when that is given, else the best one, as no copy can be
+    used (`reason`).
 
-    It says "repairing", so that only a repair may write, and counts on from `sequence`. Where the log begins is found
-    in the log itself. Of several spares, the one that fits the image best is taken, then the latest filesystem's.
-    ImageError when there is none; without `offset` also when another filesystem lies at the beginning of the device.
+    Its state is "repairing", so that only a repair may write, and its sequence continues from `sequence`. Where the
+    log begins is found in the log itself. Of several spares, the one that fits the image best is taken, then the latest
+    filesystem's. ImageError when there is none; without `offset` also when another filesystem lies at the beginning of
+    the device.
     """
     if offset is None:
         spares = find_spares(device)
@@ -89,12 +92,12 @@ def from_spare(device: Device, findings: Findings, offset: int | None, reason: s
     )
     superblock = replace(best.superblock, state=STATE_REPAIRING, sequence=sequence)
     if superblock.blocks * superblock.block_size > device.size:
-        return superblock  # the caller tells that it is truncated
+        return superblock  # the caller reports that the image is truncated
     return find_log(Context(device, superblock, Findings(), Claims(0)))
 
 
 def _refuse_foreign(device: Device, best: Spare) -> None:
-    """A spare can outlive its filesystem, where one of another kind has been made since."""
+    """A spare can outlive its filesystem, where a filesystem of another kind has been made over it."""
     try:
         foreign = foreign_content(device.read(0, min(SIGNATURE_BYTES, device.size)))
     except DeviceError:
@@ -126,7 +129,7 @@ def claim_spares(context: Context) -> list[int]:
 
 
 def check_spares(context: Context) -> None:
-    """Every spare says what the superblock says. They are claimed first after the fixed areas."""
+    """Compare every spare with the superblock. They are claimed first after the fixed areas."""
     expected = context.superblock.spare_form()
     for address in claim_spares(context):
         data = context.reader.read(address)

@@ -79,7 +79,7 @@ def _read_copy(device: Device, offset: int) -> bytes:
     try:
         return device.read(offset, SUPERBLOCK_BYTES)
     except DeviceError:
-        return b""  # an image too short for it, or a bad sector: the other copy may do
+        return b""  # an image too short for it, or a bad sector: the other copy may be sound
 
 
 def _most_telling(refused: list[tuple[bytes, ImageError]]) -> ImageError:
@@ -90,7 +90,7 @@ def _most_telling(refused: list[tuple[bytes, ImageError]]) -> ImageError:
 
 
 def _refuse_unknown(device: Device, best: Superblock, refused: list[tuple[bytes, ImageError]]) -> None:
-    """A newer copy that is whole but not understood must not be passed over for an older one."""
+    """Refuse an image of a newer program: a newer, whole copy must not be skipped in favour of an older one."""
     for _, error in refused:
         if isinstance(error, UnsupportedFormatError) and error.sequence >= best.sequence:
             raise ImageError(f"{device.name}: {error}")
@@ -105,7 +105,7 @@ def _compare_copies(
     refused: list[tuple[bytes, ImageError]],
     findings: Findings,
 ) -> None:
-    # A crash may cut off a superblock write, but never the one before an orderly end.
+    # A crash may tear a superblock write, but the write of the other copy was complete before a clean unmount.
     if refused and best.state & STATE_CLEAN:
         findings.add(catalogue.SUPERBLOCK_COPY, f"superblock: the other copy: {refused[0][1]}")
     for other in found:

@@ -12,12 +12,14 @@ from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import FIRST_INO, Inode
 
 FREE: Final = 0
+"""The inode is not in use."""
 DAMAGED: Final = 255
-"""The record cannot be used: nothing is said about links to it."""
+"""The record cannot be used: links to it are not judged."""
 TYPE_DIRECTORY: Final = 4
 TYPE_FILE: Final = 8
 TYPE_SYMLINK: Final = 10
 _TYPES: Final = frozenset((1, 2, TYPE_DIRECTORY, 6, TYPE_FILE, TYPE_SYMLINK, 12))
+"""File types that exist (S_IFMT >> 12)."""
 
 
 class InodeTable:
@@ -44,8 +46,9 @@ class InodeTable:
         self.subdirectories = array("I", bytes(4 * slots))
         self.found_in = array("Q", bytes(8 * slots))
         self.orphan_slots: dict[int, int] = {}
-        self.orphan_blocks: dict[int, int] = {}
         """Inodes without links -> orphan slot + 1 that their record names."""
+        self.orphan_blocks: dict[int, int] = {}
+        """Inodes without links -> blocks that their record counts."""
         self.orphan_file: list[Extent] = []
         """Where the orphan table lies."""
         self.held: dict[int, int] = {}

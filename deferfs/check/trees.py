@@ -1,7 +1,7 @@
-"""B+trees of any content: structure, order, ownership. What the leaves say is for others to judge.
+"""B+trees of any content: structure, order, ownership. The callers judge the content of the leaves.
 
 Every node is claimed before it is read, so a tree that leads back into itself, or into another one,
-is found and left; work and memory are bounded by the blocks of the image, whatever the nodes say.
+is detected and not followed; work and memory are bounded by the blocks of the image, whatever the nodes say.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ N = TypeVar("N", bound=Node)
 LEVELS_MAX: Final = 16
 """A tree of 2^63 entries in blocks of 1 KiB needs 11 levels."""
 _KEYS_END: Final = 1 << 64
+"""All keys lie below."""
 
 
 @dataclass(slots=True)
 class _Todo:
-    """A node to look at: its keys must lie in [low, high), its level must be `level` (None: the
+    """A node to visit: its keys must lie in [low, high), its level must be `level` (None: the
     root).
     """
 

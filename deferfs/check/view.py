@@ -31,6 +31,7 @@ from deferfs.ondisk.orphan import OrphanBlock, OrphanSlot
 from deferfs.ondisk.xattr import unpack_xattrs
 
 _INO_MAX = 1 << 62
+"""Inode numbers lie below; larger ones in an image are damage."""
 
 
 class Visited(Claims):
@@ -101,7 +102,7 @@ class View:
         return self.file.block(number, block), slot
 
     def inode(self, ino: int) -> Inode:
-        """The record, in use or not, as it is there: a wrong checksum is only told. ImageError when there is none."""
+        """The record as found, in use or not: a wrong checksum is only reported. ImageError when there is none."""
         address, slot = self.place(ino)
         data = self.context().reader.read(address)
         try:

@@ -26,7 +26,7 @@ def check_xattrs(context: Context, inode: Inode) -> tuple[int, bool]:
 
 
 def read_chain(context: Context, inode: Inode) -> tuple[bytes, int, bool]:
-    """(payload, blocks, whole). The chain is claimed block by block, so that a loop ends it."""
+    """(payload, blocks, whole). The chain is claimed block by block, so that a loop ends the walk."""
     ino, fmt = inode.ino, context.fmt
     limit = -(-2 * XATTR_BYTES_MAX // XattrBlock.payload_max(fmt))
     parts: list[bytes] = []

@@ -32,6 +32,7 @@ class BenchCommand(click.Command):
 
 
 SUBCOMMANDS: dict[str, click.Command] = {}
+"""The words that are commands, filled in below."""
 LOOPS: Final = ("closed", "open")
 
 
@@ -73,7 +74,7 @@ def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
     help="Work in DIR, on whatever is mounted there (churn).",
 )
 @click.option("--aa", is_flag=True, help="One side against itself: how often is there a difference?")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the sides, and of the work.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the order of the sides, and of the work.")
 @click.option(
     "--scratch",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
@@ -86,8 +87,8 @@ def command(**options: Any) -> int:
     """Which task waits for inode eviction, and how long: inline against deferred, on a slow disk.
 
     Each SCENARIO isolates one mechanism; without any, allocation and the open loop of direct-reclaim are run. Its sides
-    take turns, in random order, pair after pair, from the same state each time. Ends with sentences, the ratios that
-    they rest on with their 95 % intervals, and where the time went. Ctrl-C ends it with what is finished.
+    take turns, in random order, pair after pair, from the same state each time. Ends with sentences, the ratios behind
+    them with their 95 % intervals, and where the time went. Ctrl-C ends it with a report of what is finished.
     """
     from deferfs.cli.bench_run import Request, run_benchmark
 

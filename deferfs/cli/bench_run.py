@@ -31,8 +31,8 @@ from deferfs.mount.control import client
 from deferfs.mount.host.output_file import check_replaceable, write_results
 
 DEFAULT: Final[dict[str, tuple[Loop, ...]]] = {"allocation": ("closed",), "direct-reclaim": ("open",)}
-"""What a run without arguments is of: what fits into two minutes. The closed loop of direct-reclaim takes as long,
-and is left to a run that names the scenario.
+"""The scenarios and loops of a run without arguments: those that fit into two minutes. The closed loop of
+direct-reclaim takes as long by itself, and is left to a run that names the scenario.
 """
 PACKAGES: Final = (catalogue.PACKAGE, "deferfs.cli.scenarios")
 """Scenarios that drive a filesystem through its mount, and those that need the inside of the daemon."""
@@ -63,7 +63,7 @@ class Request:
 
 
 def run_benchmark(request: Request) -> int:
-    """Measure and report. What is wrong with the request, and what is missing, is said before anything starts."""
+    """Measure and report. Faults of the request, and missing requirements, are reported before anything starts."""
     plans = make_plans(request)
     _check_files(request)
     hierarchy, notes = _cgroups()
@@ -191,7 +191,7 @@ def _exit_code(report: Report) -> int:
 
 
 def _publish(report: Report, request: Request) -> None:
-    """The report first: should a file be refused by now, the numbers are not lost."""
+    """Print the report first: when a file cannot be written by now, the numbers are not lost."""
     print_report(report, sys.stdout)
     sys.stdout.flush()
     outputs: tuple[tuple[Path | None, Callable[[Report], bytes]], ...] = (

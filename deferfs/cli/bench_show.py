@@ -19,6 +19,7 @@ from deferfs.measure.results import Report, decode_report, json_schema
 from deferfs.measure.stats.contrast import contrast, render_contrast
 
 COLUMNS: Final = 79
+"""Width of the text, in columns."""
 
 
 def list_scenarios() -> None:

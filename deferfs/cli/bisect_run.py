@@ -14,12 +14,13 @@ from deferfs.store.past import device_of, look_back, read_history
 from deferfs.store.recovery import read_superblock
 
 _PROBLEMS_SHOWN = 20
+"""Problems that are printed, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bisection:
     """`first_bad` is the transaction after which the check first finds `problems`, and `last_good` the one before it;
-    None where there is none. `oldest` is the oldest state that can be told, `newest` the newest.
+    None where there is none. `oldest` is the oldest state that can be reconstructed, `newest` the newest.
     """
 
     oldest: int
@@ -40,7 +41,7 @@ class Bisection:
         if self.first_bad is None:
             return [f"transactions {self.oldest} to {self.newest}: nothing is wrong after the newest one"]
         if self.last_good is None:
-            text = f"already after transaction {self.oldest}, the oldest that can be told, there are problems"
+            text = f"already after transaction {self.oldest}, the oldest that can be reconstructed, there are problems"
         else:
             text = f"first bad transaction: {self.first_bad} (after {self.last_good} nothing is wrong)"
         shown = [f"[{problem.number}] {problem.message}" for problem in self.problems[:_PROBLEMS_SHOWN]]

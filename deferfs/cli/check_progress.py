@@ -25,7 +25,7 @@ def progress_to(image: str, fd_text: str | None) -> Progress | None:
 
 
 class _Lines:
-    """For programs. One that no longer listens does not end the check."""
+    """For programs. A program that no longer reads does not end the check."""
 
     def __init__(self, fd: int, image: str) -> None:
         self.fd = fd

@@ -36,7 +36,8 @@ _SAFE: Final = frozenset((101, 104))
 
 
 class Mode(enum.Enum):
-    """What the check may do: only look (`-n`); what needs no decision (`-p`); everything (`-y`); that, when told to."""
+    """What the check may change: nothing (`-n`); what needs no decision (`-p`); everything (`-y`); everything, after a
+    question."""
 
     LOOK = "n"
     PREEN = "p"
@@ -46,7 +47,7 @@ class Mode(enum.Enum):
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it. `report` is what was found, `left` what is so now. `recovered`: the log was replayed, or
+    """The outcome of a check. `report` is what was found, `left` what is so now. `recovered`: the log was replayed, or
     deletions were finished.
     """
 
@@ -155,7 +156,7 @@ def _needs_no_decision(device: FileDevice, report: Report, progress: Progress | 
 
 
 def _confirmed(image: str, device: FileDevice, report: Report, progress: Progress | None, spare: int | None) -> bool:
-    """One question for the whole repair, asked when it is known what it would do: its parts rest on each other."""
+    """One question for the whole repair, asked when its outcome is known: its parts depend on each other."""
     if not _foresee(image, device, report, progress, spare):
         return False
     problems = f"{report.found} problem{'s' * (report.found != 1)}"
@@ -174,7 +175,7 @@ def _foresee(image: str, device: FileDevice, report: Report, progress: Progress 
 
 
 def _recover(image: str, device: FileDevice, outcome: Outcome, progress: Progress | None) -> FileDevice:
-    """Replay the log, finish deletions, write both superblocks. Returns the device to go on with."""
+    """Replay the log, finish deletions, write both superblocks. Returns the device to continue with."""
     outcome.recovered = _recovers(outcome.report)
     outcome.fixed = not outcome.report.clean
     recover_log(device, time.time_ns())

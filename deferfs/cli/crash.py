@@ -19,7 +19,7 @@ def command() -> None:
 @click.option("--workload", default="random", show_default=True, help="random, or all of seq-1, seq-2, seq-3 (ACE).")
 @click.option("--operations", default="", metavar="WORDS", help="Draw only these, separated by commas.")
 @click.option("--length", type=Whole(1, 100_000), default=120, show_default=True, help="Actions of a run.")
-@click.option("--seed", type=Whole(0), default=None, help="Of the first run; the others follow. Default: 0.")
+@click.option("--seed", type=Whole(0), default=None, help="Seed of the first run; the others follow. Default: 0.")
 @click.option("--time", "seconds", type=Number(0, min_open=True), help="Stop after this many seconds.")
 @click.option("--runs", type=Whole(1), help="Stop after this many runs. Default: 60 seconds.")
 @click.option("--jobs", type=Whole(1, 256), default=1, show_default=True, help="Processes.")

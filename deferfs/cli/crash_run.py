@@ -26,6 +26,7 @@ from deferfs.errors import ImageError, UsageError
 from deferfs.limits import BLOCK_SIZE_BYTES_MAX, BLOCK_SIZE_BYTES_MIN
 
 _PROGRESS_SECONDS: Final = 2.0
+"""Interval between two lines of progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def run_explore(request: Request, *, quiet: bool, as_json: bool) -> int:
             )
     except KeyboardInterrupt:
         interrupted = True
-        tell(f"interrupted; the runs under way are not counted, --seed {summary.next_seed} goes on with them")
+        tell(f"interrupted; the runs under way are not counted, --seed {summary.next_seed} continues with them")
     seconds = time.monotonic() - started
     program = None
     if summary.finding is not None:

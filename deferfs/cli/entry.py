@@ -1,5 +1,5 @@
-"""What the installed programs start in. Nothing is imported here: Ctrl-C while modules are loaded, which takes a good
-part of a second, ends as it does later."""
+"""The entry points of the installed programs. Nothing is imported here: Ctrl-C while modules are loaded, which takes a
+good part of a second, ends as it does later."""
 
 from __future__ import annotations
 

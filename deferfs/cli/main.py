@@ -29,6 +29,7 @@ COMMANDS: Final = (
 )
 """In the order of the help text. Each is the attribute `command` of the module of that name here."""
 _CONVENTIONS: Final = {"mount": MOUNT, "fsck": FSCK}
+"""Commands with exit codes of their own."""
 
 
 class Commands(click.Group):

@@ -15,12 +15,14 @@ from deferfs.cli.output import report_traceback, tell
 from deferfs.errors import DeferfsError, EnvironmentProblem, UsageError
 
 DEBUG_VARIABLE: Final = "DEFERFS_DEBUG"
+"""The environment variable that adds tracebacks to bugs."""
 EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
+"""As a shell reports a command that SIGINT has killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """The exit codes of one command. `failure` None means that each error knows its own."""
+    """The exit codes of one command. `failure` None: each error has its own."""
 
     usage: int = 2
     system: int = 2
@@ -30,6 +32,7 @@ class Conventions:
 
 
 ORDINARY: Final = Conventions()
+"""All commands without conventions of their own."""
 MOUNT: Final = Conventions(usage=1, system=2, failure=32, internal=4, interrupted=8)
 """mount(8)."""
 FSCK: Final = Conventions(usage=16, system=8, failure=8, internal=8, interrupted=32)

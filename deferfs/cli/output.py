@@ -26,7 +26,7 @@ class Size(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """What click calls; `value` is a text, or the default as bytes."""
+        """Called by click; `value` is a text, or the default as a number of bytes."""
         if isinstance(value, int):
             return value
         try:
@@ -60,7 +60,7 @@ def say(text: str = "") -> None:
 
 
 def tell(text: str) -> None:
-    """One line that is not the result: progress, or something to know."""
+    """Print one line that is not the result: progress, an error or a notice."""
     report(f"deferfs: {text}")
 
 

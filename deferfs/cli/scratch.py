@@ -28,8 +28,9 @@ from deferfs.mount.host.options import parse_options
 from deferfs.mount.host.output_file import check_replaceable, write_results
 
 EXIT_NOT_FOUND: Final = 127
+"""The exit code of a shell for a command that it does not find."""
 EXIT_NOT_EXECUTABLE: Final = 126
-"""As a shell does."""
+"""The exit code of a shell for a command that it cannot execute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,9 @@ def run_in_scratch(scratch: Scratch, arguments: Sequence[str]) -> int:
 
 
 def keep_mounts_private() -> None:
-    """A mount that all see would be copied into each mount namespace that is made meanwhile (a container), and its
-    image could not be released before that ends. An ordinary user cannot prevent it."""
+    """Enter a mount namespace of its own: a mount in the common one would be copied into each mount namespace that is
+    made meanwhile (a container), and its image could not be released before that ends. An ordinary user cannot prevent
+    it."""
     if os.geteuid() == 0:
         with suppress(PermissionError):  # root of a container
             syscalls.leave_mount_namespace()

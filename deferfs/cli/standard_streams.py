@@ -7,13 +7,14 @@ import sys
 from typing import Final
 
 _STREAMS: Final = ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"))
+"""(descriptor, name in `sys`, mode)."""
 
 
 def open_closed_ones() -> None:
     """Put /dev/null where one is closed.
 
     The next file to be opened would get its number: an image that is descriptor 1 takes what libraries print, and one
-    that is descriptor 0 is closed when the daemon lets go of the terminal. Python has None for a closed stream.
+    that is descriptor 0 is closed when the daemon detaches from the terminal. Python has None for a closed stream.
     """
     for fd, name, mode in _STREAMS:
         try:

@@ -59,13 +59,13 @@ def command(
 
 
 def _print(mount: Mount, as_json: bool, again: bool, inode: int | None, prometheus: bool) -> None:
-    """Once. `again`: there will be more to come."""
+    """Print once. `again`: more output follows."""
     from deferfs.cli.output import say, say_json
     from deferfs.cli.stat_table import inode_lines, stat_lines
     from deferfs.contract.requests import GetInode, GetStatistics
     from deferfs.mount.control import client
 
-    if as_json:  # as the daemon says it: the reader looks at `schema`
+    if as_json:  # as the daemon sends it: the reader checks `schema`
         asked = GetStatistics() if inode is None else GetInode(number=str(inode))
         say_json(client.ask_untyped(mount, asked), indent=None if again else 2)
         return

@@ -24,7 +24,7 @@ from deferfs.contract.statistics import Statistics, Timing, Totals
 from deferfs.printable import printable
 
 Labels = tuple[str, ...]
-"""Values of the labels but for the mountpoint."""
+"""Values of all labels but the mountpoint."""
 
 BUCKET_POWERS: Final = range(12, 36, 2)
 """Bounds of histograms: powers of two of a ns, 4 us to 17 s; each four times the one before."""

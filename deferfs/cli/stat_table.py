@@ -11,7 +11,9 @@ from deferfs.contract.statistics import Statistics, Timing, Totals
 from deferfs.units import format_duration, format_ns, format_size
 
 COLUMNS_MAX = 79
+"""Longest line, in columns."""
 BAR_MAX = 40
+"""Longest bar of a histogram, in columns."""
 
 
 def stat_lines(statistics: Statistics) -> Iterator[str]:

@@ -20,8 +20,9 @@ from deferfs.device.relatives import hold_relatives
 from deferfs.errors import DeviceError, ImageError, ImageInUseError
 
 _IOV_MAX: Final = os.sysconf("SC_IOV_MAX")
-"""Maximum of buffers in one pwritev."""
+"""Maximum number of buffers in one pwritev."""
 _UNSUPPORTED: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV)
+"""The errnos of a kernel, filesystem or device that lacks an operation."""
 
 
 class FileDevice:

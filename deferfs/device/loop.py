@@ -18,10 +18,13 @@ from deferfs.device.identity import Identity, identity_of
 _LOOP_MAJOR: Final = 7
 """From Documentation/admin-guide/devices.txt."""
 _LOOP_GET_STATUS64: Final = 0x4C05
+"""The request of ioctl(2), from <linux/loop.h>."""
 _LOOP_INFO64: Final = struct.Struct("=5Q")
 """The head of struct loop_info64 of <linux/loop.h>: lo_device, lo_inode, lo_rdevice, lo_offset, lo_sizelimit."""
 _LOOP_INFO64_BYTES: Final = 232
+"""Size of struct loop_info64."""
 _DELETED: Final = " (deleted)"
+"""What sysfs appends to the path of a deleted file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def _backing_path(number: int) -> str:
 
 
 def open_backing(backing: Backing, *, writable: bool) -> int | None:
-    """A descriptor of the file; None when its path no longer leads to it, so no other process can open it by that."""
+    """A descriptor of the file; None when its path no longer leads to it: no other process can open it by path then."""
     try:
         fd = os.open(backing.path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:

@@ -60,7 +60,7 @@ class RecordingDevice(WrappingDevice):
 
     @property
     def records(self) -> Sequence[Record]:
-        """The log so far, oldest first. Grows; not to be changed."""
+        """The log so far, oldest first. It grows; the caller must not change it."""
         return self._records
 
     def mark(self, label: Hashable) -> int:

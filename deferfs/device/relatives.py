@@ -1,4 +1,4 @@
-"""Other ways to the same bytes: an image file, the loop devices over it, the file behind a loop device.
+"""Other files and devices with the same bytes: an image file, the loop devices over it, the file behind a loop device.
 
 Opening one of them locks the others as well. Every opener locks the bytes of the underlying file (a record lock on the
 range, as two partitions of one disk image are two images), and a writer of a file claims the loop devices over it.
@@ -16,8 +16,8 @@ from deferfs.errors import ImageInUseError
 
 
 def hold_relatives(fd: int, path: str, *, exclusive: bool, is_block_device: bool) -> list[int]:
-    """Lock the other ways to the bytes of the image open on `fd`. Returns descriptors that hold the locks until they
-    are closed. ImageInUseError, which names the other way, when another process uses it.
+    """Lock the other files and devices with the bytes of the image open on `fd`. Returns descriptors that hold the
+    locks until they are closed. ImageInUseError, which names the other file or device, when another process uses it.
     """
     held: list[int] = []
     try:

@@ -1,11 +1,11 @@
 """Directory entries and their keys.
 
-A key is found from the name, and serves as the readdir offset of its entry, beside 1 for `.` and 2 for `..`. A name has
-a window of 256 keys, which begins at a keyed hash of it; its entry has the first key of them that was free when it was
-made, and keeps that for life. There are two kinds of directories:
+A key is computed from the name, and serves as the readdir offset of its entry, beside 1 for `.` and 2 for `..`. A name
+has a window of 256 keys, which begins at a keyed hash of it; its entry has the first of these keys that was free when
+it was made, and keeps that key for life. There are two kinds of directories:
 
 - with FLAG_KEYS31, hashes are numbers of 31 bits and windows overlap. Keys lie between 256 and 2^31 - 258, so that
-  programs whose offsets have 32 bits can hold them: FUSE does not tell which caller is one;
+  programs whose offsets have 32 bits can hold them: FUSE does not tell which caller is such a program;
 - without, hashes have 55 bits and are shifted left by 8. Keys lie between 256 and 2^63 - 257.
 """
 
@@ -22,20 +22,28 @@ from deferfs.ondisk.format import Format
 from deferfs.ondisk.inode import FLAG_KEYS31
 
 ENTRY: Final = struct.Struct("<QB")
+"""The head of an entry: inode, file type. The name follows."""
 COOKIE_DOT: Final = 1
+"""The readdir offset of `.`."""
 COOKIE_DOTDOT: Final = 2
+"""The readdir offset of `..`."""
 _FIRST_KEY: Final = 256
+"""The lowest key of an entry."""
 _HASHES31: Final = (1 << 31) - 3 * 256
+"""Number of hashes with FLAG_KEYS31: the last window ends at key 2^31 - 258."""
 _HASHES55: Final = (1 << 55) - 2
+"""Number of hashes without it: the last window ends at key 2^63 - 257."""
 _KEYS31_END: Final = 1 << 31
+"""All keys with FLAG_KEYS31 lie below."""
 _KEYS_END: Final = 1 << 63
+"""All keys without it lie below: readdir offsets are signed."""
 
 
 @lru_cache(maxsize=1024)
 def name_key(fmt: Format, name: bytes, flags: int) -> int:
     """The lowest key that `name` may have in a directory with `flags`; its entry lies in [key, key + DIRECTORY_WINDOW).
 
-    Remembered for a while: a name is looked up before it is made or removed, and then looked for again.
+    Cached: a name is looked up before it is made or removed, and the directory is then searched for it again.
     """
     digest = hashlib.blake2b(name, digest_size=8, key=fmt.hash_key).digest()
     found = int.from_bytes(digest, "little")
@@ -51,7 +59,7 @@ def may_have_key(fmt: Format, name: bytes, flags: int, key: int) -> bool:
 
 
 def keys_end(flags: int) -> int:
-    """Keys of a directory with `flags` lie below: what is not, which only damage makes, cannot be told to a reader."""
+    """All keys of a directory with `flags` lie below. Only damage makes larger ones; readdir cannot return these."""
     return _KEYS31_END if flags & FLAG_KEYS31 else _KEYS_END
 
 

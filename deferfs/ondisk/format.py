@@ -1,10 +1,10 @@
-"""What every codec needs to know of one filesystem: block size, identity and derived geometry.
+"""What every codec needs of one filesystem: block size, identity and derived geometry.
 
 Every metadata block starts with the same 32-byte header:
 
     offset  size  field
     0       4     CRC32C of the filesystem UUID, the block address (u64) and bytes 4 .. end of the block
-    4       4     magic, which tells the kind of block
+    4       4     magic: the kind of block
     8       8     address: the block's own number (journal blocks: their transaction id)
     16      8     owner: the inode (bitmaps: the group) that the block belongs to
     24      4     count: entries in the block
@@ -22,14 +22,18 @@ import google_crc32c
 from deferfs.errors import CorruptionError
 
 HEADER: Final = struct.Struct("<I4sQQIHH")
+"""The common header, as above."""
 HEADER_BYTES: Final = HEADER.size
 INODE_BYTES: Final = 512
+"""Size of an inode record, in bytes."""
 CHUNK_BYTES: Final = 32 * 1024
+"""The inode table grows by chunks of this many bytes, or of one block where blocks are larger."""
 SUPERBLOCK_BYTES: Final = 512
 SUPERBLOCK_OFFSETS: Final = (0, 65536)
+"""Where the two superblocks lie, in bytes."""
 ORPHAN_SLOT_BYTES: Final = 32
 IMAGES_PER_DESCRIPTOR_MAX: Final = 63
-"""A descriptor of the journal and its images are encoded and written as one piece: this bounds the piece."""
+"""A descriptor of the journal and its images are encoded and written in one request: this bounds the request."""
 _U64: Final = struct.Struct("<Q")
 _U32: Final = struct.Struct("<I")
 assert HEADER_BYTES == 32

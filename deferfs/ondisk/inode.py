@@ -35,6 +35,7 @@ FORM_EXTENTS: Final = 2
 FORM_EXTENT_TREE: Final = 3
 FORM_ENTRIES: Final = 4
 FORM_DIRECTORY_TREE: Final = 5
+"""The data forms, see above."""
 
 # Bit 2 is reserved: it was the mark of a quarantine, which is in the orphan slot since before the first release.
 FLAG_PREALLOCATED: Final = 1
@@ -45,19 +46,28 @@ FLAG_KEYS31: Final = 8
 """Of a directory: the keys of its entries, which are readdir offsets, lie below 2^31."""
 
 ROOT_INO: Final = 1
+"""The root directory."""
 INODE_FILE_INO: Final = 2
+"""The file that is the inode table."""
 ORPHAN_FILE_INO: Final = 3
+"""The file that is the orphan table."""
 FIRST_INO: Final = 8
+"""The lowest inode number of users' files; those below are reserved."""
 
 _FIXED: Final = struct.Struct("<I4sQIIIIIIQQqqqqQQQQBBHHH")
+"""The part of a record before the inline area."""
 _PAIR: Final = struct.Struct("<QQII")
+"""An inline extent: logical block, extent."""
 _ENTRY: Final = struct.Struct("<QH")
+"""The head of an inline directory entry: key, length of its value."""
 _U64: Final = struct.Struct("<Q")
 INLINE_BYTES: Final = INODE_BYTES - _FIXED.size
+"""Size of the inline area, in bytes."""
 TREE_ROOT_BYTES: Final = _U64.size
-"""Inline xattrs leave at least so much free: whatever else the data becomes, a tree root must fit beside them."""
+"""Bytes that inline xattrs always leave free: whatever form the data takes, a tree root must fit beside them."""
 assert _FIXED.size == 128
 MAGIC: Final = b"DINO"
+"""Of every inode record, at byte 4."""
 
 Extent = tuple[int, bytes]
 """(key, value): a leaf entry, inline or in a tree."""
@@ -120,7 +130,8 @@ class Inode:
         self.xattrs: bytes = b""
 
     def copy(self) -> Inode:
-        """Spelled out: every operation that changes an inode makes one, and a loop costs three times as much."""
+        """A private copy. Field by field: every operation that changes an inode makes one, and a loop over the fields
+        costs three times as much."""
         new = Inode(self.ino)
         new.atime = self.atime
         new.blocks = self.blocks

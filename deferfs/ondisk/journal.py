@@ -9,7 +9,7 @@ A transaction lies in consecutive blocks of the circular journal region:
 The checksums are seeded with UUID and transaction id, so that what an earlier lap left behind is never taken for a
 live record. `owner` holds the index of the block inside its transaction. The body CRC of the commit block covers all
 revoke and descriptor blocks, and the descriptors carry the CRC of every image: a commit block that fits proves that
-the whole transaction is on disk, which is what a commit with a single barrier rests on.
+the whole transaction is on disk. A commit with a single barrier relies on this.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ MAGIC_COMMIT: Final = b"DJCM"
 MAGICS: Final = frozenset((MAGIC_DESCRIPTOR, MAGIC_REVOKE, MAGIC_COMMIT))
 
 _TID_END: Final = 1 << 61
-"""A record of a later transaction is ignored: recovery numbers new ones above everything in the log, and the
-superblock must still be able to count them."""
+"""Transaction ids lie below. A record with a larger one is ignored: recovery numbers new transactions above everything
+in the log, and the superblock must still be able to count them."""
 _TAG: Final = struct.Struct("<QII")
+"""A tag: home address, CRC of the image, 0."""
 _COMMIT: Final = struct.Struct("<IIqQ")
+"""The content of a commit block: the fields of `Commit`."""
 
 
 class Tag(NamedTuple):
@@ -40,9 +42,9 @@ class Tag(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """What the commit block says: blocks before it, the checksum over them, when, and the oldest transaction of which
-    an image may not have been at home then (0 in logs of older programs): what says where to begin when no superblock
-    is left that does.
+    """The content of a commit block: the number of blocks before it, the checksum over them, the time, and the oldest
+    transaction of which an image may not have been at home at that time (0 in logs of older programs). When both
+    superblocks are lost, `tail_tid` shows where replay has to begin.
     """
 
     blocks: int

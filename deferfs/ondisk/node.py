@@ -21,7 +21,9 @@ from deferfs.errors import CorruptionError
 from deferfs.ondisk.format import HEADER_BYTES, Format
 
 EXTENT: Final = struct.Struct("<QII")
+"""An extent: physical block, length in blocks, flags."""
 UNWRITTEN: Final = 1
+"""Flag of an extent: its blocks are allocated, and read as zeros."""
 _KEY_BYTES: Final = 8
 _BIG_ENDIAN: Final = sys.byteorder == "big"
 

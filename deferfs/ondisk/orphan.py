@@ -2,9 +2,9 @@
 
     inode u64 (0: the slot is free), generation u32, flags u32, cursor u64, blocks u64
 
-The cursor is the number of logical blocks that inactivation has still to look at; it only falls. `blocks` is what the
-inode holds, as in its record: what a mount will get back is known without reading the records. Flag 1: quarantine,
-its inactivation failed for good.
+The cursor is the number of logical blocks that inactivation has still to process; it only falls. `blocks` counts what
+the inode holds, as in its record: so a mount knows what it will get back without reading the records. Flag 1:
+quarantine, the inactivation failed for good.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from deferfs.ondisk.format import HEADER_BYTES, ORPHAN_SLOT_BYTES, Format
 from deferfs.ondisk.inode import ORPHAN_FILE_INO
 
 _SLOT: Final = struct.Struct("<QIIQQ")
+"""A slot: the fields of `OrphanSlot`."""
 assert _SLOT.size == ORPHAN_SLOT_BYTES
 _FLAGS_AT: Final = 12
+"""Offset of the flags in a slot, in bytes."""
 _BLOCKS_AT: Final = 24
+"""Offset of `blocks` in a slot, in bytes."""
 
 
 class OrphanSlot(NamedTuple):
@@ -34,7 +37,9 @@ class OrphanSlot(NamedTuple):
 
 
 FREE_SLOT: Final = OrphanSlot(0, 0, 0, 0)
+"""A slot that holds no inode."""
 ORPHAN_QUARANTINED: Final = 1
+"""Flag of a slot: the inactivation of the inode has failed for good."""
 
 
 def _numbers(fmt: Format, data: bytes, code: Literal["I", "Q"]) -> array[int]:

@@ -22,6 +22,7 @@ _FOREIGN: Final = (
     (4086, b"SWAPSPACE2", "swap space"),
     (510, b"\x55\xaa", "a partition table or FAT filesystem"),
 )
+"""(byte offset, magic, name) of other formats."""
 
 
 def foreign_content(head: bytes) -> str | None:

@@ -21,9 +21,13 @@ from deferfs.ondisk.superblock import Superblock
 
 MAGIC: Final = b"DSPR"
 STEP_BYTES: Final = 65536
+"""Every spare lies at a multiple of this."""
 HEAD_BYTES: Final = HEADER_BYTES + SUPERBLOCK_BYTES
+"""The part of a spare that has content: header and superblock."""
 _FIRST_BYTES: Final = 1 * MIB
+"""The lowest nominal place."""
 _RATIO: Final = 3
+"""Each nominal place is this many times the one before."""
 
 
 def nominal_places(end: int) -> list[int]:

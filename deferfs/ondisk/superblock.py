@@ -24,24 +24,27 @@ from deferfs.ondisk.inode import FLAG_KEYS31
 
 MAGIC: Final = b"deferfs\x01"
 VERSION: Final = 1
+"""Version of the format."""
 FEATURES_COMPATIBLE: Final = 0
+"""Compatible features of a superblock unless its maker sets some."""
 FEATURES_READ_ONLY: Final = 0
+"""Read-only compatible features that this program supports."""
 FEATURE_KEYS31: Final = 1
 """Incompatible: directories may have FLAG_KEYS31, and new ones do."""
 FEATURES_INCOMPATIBLE: Final = FEATURE_KEYS31
-"""What this program knows. A new filesystem has all of it."""
+"""Incompatible features that this program supports. A new filesystem has all of them."""
 COMPATIBLE_SPARES: Final = 1
-"""Spare superblocks are kept. Compatible: a program that does not know them leaves their blocks alone, since they are
-marked in use, and drops the list of them with the superblock that it writes: then they are blocks that belong to no
-file, which its fsck may free."""
+"""Spare superblocks are kept. Compatible: a program that does not support them leaves their blocks alone, since they
+are marked in use, and writes a superblock without the list of them: then they are blocks that belong to no file, which
+its fsck may free."""
 COUNTER_END: Final = 1 << 62
 """Sequences and transaction ids stay below it: a damaged one must not overflow its field when it grows."""
 COUNTER_SANE_MAX: Final = 1 << 60
-"""No amount of writing reaches it: above it, a counter is damaged, fsck renumbers, and a mount is refused."""
+"""No amount of writing reaches it: a counter above it is damaged. fsck renumbers, and a mount is refused."""
 STATE_CLEAN: Final = 1
 """The log is empty and every structure is at home."""
 STATE_ERRORS: Final = 2
-"""An error was found while mounted; fsck should look."""
+"""An error was found while mounted: the image needs a full check."""
 STATE_REPAIRING: Final = 4
 """A repair has begun and not ended: some of it may be on the disk, the rest not. Only fsck may write."""
 
@@ -50,14 +53,16 @@ _HEAD: Final = struct.Struct("<I8sIIIIQ16s32sIIQQQQQQqqQIQQ")
 blocks, journal_start, journal_blocks, journal_tail, tail_tid, inode_root, created_ns, written_ns,
 mounts, regions, hash_key (2 x u64)"""
 _REGION: Final = struct.Struct("<QQ")
+"""A bitmap region: first block, blocks."""
 _SPARES: Final = struct.Struct(f"<{SPARES_MAX}Q")
 _SPARES_AT: Final = _HEAD.size + BITMAP_REGIONS_MAX * _REGION.size
+"""Offset of the list of spares, in bytes."""
 _CRC: Final = struct.Struct("<I")
 assert _SPARES_AT + _SPARES.size <= SUPERBLOCK_BYTES
 
 
 class UnsupportedFormatError(ImageError):
-    """A whole superblock of a format that this program does not know. `sequence` tells whether it is the one to use."""
+    """A whole superblock of a format that this program does not support. `sequence` shows whether it is the newer."""
 
     def __init__(self, message: str, sequence: int) -> None:
         super().__init__(message)
@@ -135,19 +140,19 @@ class Superblock:
         for start, count in self.bitmap_regions:
             if first < start + count and start < end:
                 return False
-        for spare in self.spares:  # noqa: SIM110 - the same
+        for spare in self.spares:  # noqa: SIM110 - a loop as the one above
             if first <= spare < end:
                 return False
         return True
 
     def beside_a_lost_copy(self) -> Superblock:
-        """What this one says while the other copy is damaged. That may have been the newer one, of the mount after an
-        orderly end: only the log can tell whether there is something to replay.
+        """This superblock, not clean, as it counts while the other copy is damaged: that one may have been the newer,
+        of a mount after the clean unmount. Only the log shows whether there is something to replay.
         """
         return replace(self, state=self.state & ~STATE_CLEAN)
 
     def spare_form(self) -> Superblock:
-        """What a spare says: this one without the counters, the state and the place in the log, which change."""
+        """The content of a spare: this superblock without the counters, the state and the log tail, which change."""
         return replace(self, sequence=0, state=0, journal_tail=0, tail_tid=1, written_ns=self.created_ns, mounts=0)
 
     def next(self, **changes: object) -> Superblock:
@@ -228,8 +233,8 @@ class Superblock:
 def newest(candidates: list[bytes]) -> Superblock:
     """The superblock that counts among the raw copies found on a device; ImageError when none is valid.
 
-    A copy that was cut off while it was written is simply invalid: the other one counts then. A whole one of an unknown
-    format is not passed over for an older one: what it describes is what is on the disk.
+    A copy that was torn while it was written is simply invalid: the other one counts then. A whole copy of an unknown
+    format is not skipped in favour of an older one: it describes what is on the disk.
     """
     best: Superblock | None = None
     problem: ImageError | None = None

@@ -13,7 +13,9 @@ from deferfs.errors import CorruptionError
 from deferfs.ondisk.format import HEADER_BYTES, Format
 
 _ITEM: Final = struct.Struct("<BI")
+"""The head of an item: length of the name, length of the value."""
 _NEXT: Final = struct.Struct("<Q")
+"""The next block of the chain."""
 
 
 def pack_xattrs(xattrs: dict[bytes, bytes]) -> bytes:

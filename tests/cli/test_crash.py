@@ -140,7 +140,7 @@ def test_an_interrupt_keeps_what_was_counted(monkeypatch: pytest.MonkeyPatch, co
     outcome = command(*words)
     assert outcome.code == 130
     assert outcome.out.startswith("runs      2 of workload random, seeds 5 to 6\n")
-    assert outcome.err == "deferfs: interrupted; the runs under way are not counted, --seed 7 goes on with them\n"
+    assert outcome.err == "deferfs: interrupted; the runs under way are not counted, --seed 7 continues with them\n"
     found = json.loads(command(*words, "--json").out)
     assert (found["runs"], found["next_seed"]) == (2, 7)
 

@@ -189,7 +189,7 @@ def test_bisect_of_what_was_bad_before_the_log_begins(image: Path, command: Comm
     found = json.loads(outcome.out)
     assert outcome.code == 4
     assert (found["last_good"], found["first_bad"]) == (None, found["oldest"])
-    assert "the oldest that can be told, there are problems" in command("debug", "bisect", image).out
+    assert "the oldest that can be reconstructed, there are problems" in command("debug", "bisect", image).out
 
 
 def test_bisect_finds_nothing_in_a_sound_image(past: Path, command: Command) -> None:

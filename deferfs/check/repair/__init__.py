@@ -1,4 +1,4 @@
-"""Repair: what the check finds is mended, written without the store as the check is."""
+"""Repair of what the check finds. Like the check, it is written independently of `deferfs.store`."""
 
 from deferfs.check.repair.foresight import foresee_repair
 from deferfs.check.repair.repairer import Repaired, mark, recover_log, repair_image

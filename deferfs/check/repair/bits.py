@@ -1,10 +1,10 @@
-"""One wrong bit: a checksum tells not only that it is there, but where.
+"""One wrong bit: a checksum shows not only that it is there, but where.
 
-CRC32C is linear: what the sums of the right and the wrong bytes differ in depends on the place of the wrong bit alone,
-and no two places within 2^31 bits have the same difference (Koopman, "32-Bit Cyclic Redundancy Codes for Internet
-Applications", DSN 2002: its Hamming distance is at least 4 up to there). So a single bit is not guessed, but found, and
-what was written is restored exactly. Of blocks with heavier damage, (bits of a block) in 2^32 look like one wrong bit:
-with blocks of 4 KiB one in 131,072. So the caller still validates the corrected block.
+CRC32C is linear: the difference of the checksums of the right and the wrong bytes depends on the place of the wrong bit
+alone, and no two places within 2^31 bits have the same difference (Koopman, "32-Bit Cyclic Redundancy Codes for
+Internet Applications", DSN 2002: its Hamming distance is at least 4 up to there). So a single bit is not guessed, but
+found, and what was written is restored exactly. Of blocks with heavier damage, (bits of a block) in 2^32 look like one
+wrong bit: with blocks of 4 KiB one in 131,072. So the caller still validates the corrected block.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Final
 from deferfs.ondisk.format import Format
 
 _POLYNOMIAL: Final = 0x82F6_3B78
-"""Of CRC32C, bits reflected."""
+"""The polynomial of CRC32C, bits reflected."""
 _PLACE_BITS: Final = 20
-"""A block of 64 KiB has 2^19 bits."""
+"""Bits for a place in `_places`: a block of 64 KiB has 2^19 bits."""
 _CRC_BYTES: Final = 4
 
 
@@ -33,7 +33,7 @@ def correct_block(fmt: Format, tag: int, data: bytes) -> bytes | None:
 
 
 def correct_sealed(data: bytes, crc: int) -> bytes | None:
-    """The same for anything that begins with its checksum, of which `crc` is what it would have to be now."""
+    """The same for any record that begins with its checksum; `crc` is the checksum that its other bytes have now."""
     stored = int.from_bytes(data[:_CRC_BYTES], "little")
     difference = stored ^ crc
     if difference.bit_count() == 1:
@@ -47,7 +47,7 @@ def correct_image(fmt: Format, tid: int, crc: int, data: bytes) -> bytes | None:
 
 
 def _flipped(data: bytes, difference: int, covered: int) -> bytes | None:
-    """`data` with the bit turned that makes for this difference; the checksum is over the last `covered` bytes."""
+    """`data` with the bit flipped that causes this difference; the checksum is over the last `covered` bytes."""
     places = _places(8 * covered)
     at = bisect_left(places, difference << _PLACE_BITS)
     if not difference or at == len(places) or places[at] >> _PLACE_BITS != difference:

@@ -56,7 +56,8 @@ class RepairContext:
 
     **Invariants:** `used` has the bit of every block that a structure or a file of the image-to-be holds, each held
     once; `structure` those of fixed areas and metadata. `stock` hands out the blocks for what is new: none that the
-    image as found names, so that everything old can be read until the end, from memory and, after a cut, from the disk.
+    image as found names, so that everything old can be read until the end, from memory and, after an interruption, from
+    the disk.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class RepairContext:
         self.narrow = narrow
         """Whether directories with 55-bit hashes get 31-bit ones."""
         self.narrowed = 0
-        """How many did."""
+        """Directories that were converted."""
         self.used = bitarray(superblock.blocks, endian="little")
         self.structure = bitarray(superblock.blocks, endian="little")
         self.stock = Stock(superblock.blocks, self.fmt.reserved_blocks)
@@ -140,7 +141,7 @@ class RepairContext:
         return first >= self.fmt.reserved_blocks and length > 0 and first + length <= self.superblock.blocks
 
     def name(self, first: int, length: int = 1) -> None:
-        """The image as found names the blocks, rightly or not."""
+        """Note that the image as found names the blocks, rightly or not."""
         if self.inside(first, length):
             self.stock.name(first, length)
 

@@ -29,7 +29,7 @@ from deferfs.ondisk.inode import (
 from deferfs.ondisk.node import EXTENT, UNWRITTEN, DirectoryNode, ExtentNode
 
 COPIES_MAX: Final = 1 << 16
-"""Runs of shared blocks that are copied; what is left of an image with more is not worth it."""
+"""Runs of shared blocks that are copied; an image with more is too damaged to be worth it."""
 
 
 class Piece(NamedTuple):
@@ -91,7 +91,7 @@ class ExtentMender:
         self._mend(inode, slot)
 
     def _take_lost(self, ino: int, leaves: list[tuple[int, int]]) -> None:
-        """What leaves that were found without their tree map."""
+        """Take what leaves map that were found without their tree."""
         repair = self.repair
         for _, address in leaves:
             if not repair.used[address]:  # otherwise it holds data by now
@@ -99,7 +99,7 @@ class ExtentMender:
                 self._take(ino, node, self.limit)
 
     def _take_torn(self, ino: int, address: int) -> None:
-        """What a leaf with a wrong checksum seems to map, within the file."""
+        """Take what a leaf with a wrong checksum seems to map, within the file."""
         repair, data = self.repair, self.repair.read(address)
         node = None if data is None else torn_leaf(repair.fmt, ExtentNode, ino, address, data)
         if node is not None:
@@ -151,7 +151,7 @@ class ExtentMender:
         repair.put(inode)
 
     def _sensible(self, found: list[Entry]) -> list[Piece]:
-        """The extents that can be, in order and without those that overlap one before them."""
+        """The possible extents, in order and without those that overlap an earlier one."""
         pieces: list[Piece] = []
         end = 0
         for key, value in sorted(found):
@@ -163,7 +163,7 @@ class ExtentMender:
         return pieces
 
     def _claim(self, pieces: list[Piece]) -> tuple[list[Piece], list[Piece]]:
-        """(pieces now held, pieces held by another file's data). What metadata holds is in neither."""
+        """(pieces now held, pieces held by another file's data). Blocks that metadata holds are in neither."""
         repair = self.repair
         kept: list[Piece] = []
         copies: list[Piece] = []

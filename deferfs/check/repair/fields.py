@@ -1,4 +1,4 @@
-"""One inode by itself: what its record may say, and what becomes of the rest."""
+"""One inode by itself: the values that the fields of its record may have, and what replaces others."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from deferfs.ondisk.inode import (
 )
 
 _INTERNAL_MODE: Final = stat.S_IFREG | 0o600
+"""The mode of the inode file and the orphan file."""
 
 
 def blank(ino: int, generation: int = 0) -> Inode:
@@ -26,9 +27,9 @@ def blank(ino: int, generation: int = 0) -> Inode:
 
 
 def mend_fields(inode: Inode) -> bool:
-    """Make the fields of a record in use possible; False when nothing can be made of it.
+    """Make the fields of a record in use possible; False when the record cannot be kept.
 
-    Names, blocks and attributes are the matter of others.
+    Other steps mend names, blocks and attributes.
     """
     inode.mode &= MODE_MAX
     forms = FORMS.get(stat.S_IFMT(inode.mode))
@@ -50,7 +51,8 @@ def mend_fields(inode: Inode) -> bool:
 
 
 def mend_reserved(inode: Inode, now_ns: int, directory_flags: int) -> bool:
-    """Make a reserved record what it must be; whether that was more than a trifle. `directory_flags`: of a new root."""
+    """Make a reserved record what it must be; whether the root directory had to be created anew, with
+    `directory_flags`."""
     ino = inode.ino
     if ino == ROOT_INO:
         if stat.S_ISDIR(inode.mode):

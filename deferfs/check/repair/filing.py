@@ -16,7 +16,7 @@ from deferfs.ondisk.directory import unpack_entry
 from deferfs.printable import printable
 
 _END: Final[Entry] = (1 << 64, b"")
-"""Behind all keys."""
+"""Above all keys: the end of the merge."""
 
 
 def shown(name: bytes) -> str:
@@ -37,7 +37,7 @@ class Filing:
         self.names = NearbyNames()
 
     def entries(self, kept: Iterator[Entry], others: list[Entry]) -> Iterator[Entry]:
-        """All of them; `kept` is read as it goes."""
+        """All of them, in order; `kept` is consumed lazily."""
         free = at = 0
         for key, value in chain(kept, (_END,)):
             while at < len(others) and (place := max(others[at][0], free)) < key:
@@ -65,4 +65,4 @@ class Filing:
         table = self.repair.table
         self.repair.note(f"directory {self.directory}: {shown(name)} removed: {reason}")
         if table.type_of(ino) == TYPE_DIRECTORY:
-            table.found_in[table.slot(ino)] = 0  # it was here, by this name
+            table.found_in[table.slot(ino)] = 0  # this entry made the directory its parent

@@ -1,4 +1,4 @@
-"""What a repair would do, with nothing written: for a question that can be answered."""
+"""A repair with nothing written: fsck shows its outcome before it asks whether to repair."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deferfs.errors import DeviceError
 from deferfs.ondisk.superblock import Superblock
 
 FORESEEN_BYTES_MAX: Final = 512 << 20
-"""Changes beyond this are not kept in memory: then only the repair itself can tell."""
+"""Bytes of changes that are kept in memory; the outcome of a repair that changes more is not known beforehand."""
 
 
 def foresee_repair(

@@ -23,6 +23,7 @@ from deferfs.ondisk.inode import FORM_EXTENT_TREE, INODE_FILE_INO, MAGIC, Inode
 from deferfs.ondisk.node import ExtentNode
 
 _INO_MAX = 1 << 62
+"""Inode numbers lie below; larger ones in an image are damage."""
 
 
 class _Found(NamedTuple):
@@ -125,7 +126,8 @@ def _place_of(repair: RepairContext, records: list[Inode]) -> tuple[tuple[int, i
 
 
 def _file_of(repair: RepairContext, places: dict[tuple[int, int], _Found], owners: set[int]) -> InodeFile | None:
-    """The table of the blocks found. Of the chunks in `owners` there are trees: they are mapped though all is lost."""
+    """The table of the blocks found. Trees were found of inodes in the chunks `owners`: these are mapped even where no
+    block of them is left."""
     if not places:
         return None
     fmt = repair.fmt

@@ -1,11 +1,11 @@
-"""What is left of a leaf that has more than one wrong bit, and still says whose it is.
+"""What is left of a leaf that has more than one wrong bit, and still names its owner.
 
-Directories: the key of an entry is found from its name by a keyed hash, and damage does not get it right by chance: a
-damaged key in one of 2^55 cases, a damaged name in one of 2^55 or, where hashes have 31 bits, of 2^23. So each entry
+Directories: the key of an entry is computed from its name by a keyed hash, and damage rarely gets it right by chance:
+a damaged key in one of 2^55 cases, a damaged name in one of 2^55 or, where hashes have 31 bits, of 2^23. So each entry
 proves by itself that its name and key are whole, though not the inode between them.
 
-Files: an extent proves nothing by itself. But where it lies tells: a block that is marked as used, and that no
-other structure claims, is one that the leaf has mapped.
+Files: an extent proves nothing by itself. But its blocks do: a block that is marked as used, and that no other
+structure claims, is one that the leaf has mapped.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def torn_leaf(fmt: Format, kind: type[N], ino: int, address: int, data: bytes) -
 
 def salvage_leaf(repair: RepairContext, ino: int, address: int, data: bytes) -> DirectoryNode | None:
     """The leaf of directory `ino` in the block with a wrong checksum, with the entries that are whole; it is written
-    back so. None when the block does not say that it is one, or no entry is left.
+    back with these. None when the header of the block does not say that it is one, or no entry is left.
     """
     leaf = torn_leaf(repair.fmt, DirectoryNode, ino, address, data)
     if leaf is None:
@@ -52,7 +52,7 @@ def salvage_leaf(repair: RepairContext, ino: int, address: int, data: bytes) -> 
 
 
 def filed_under(fmt: Format, key: int, value: bytes) -> int | None:
-    """The flags of a directory in which the entry may have this key, 0 or FLAG_KEYS31; None when name or key is wrong.
+    """The flags of a directory in which the entry may have this key: 0 or FLAG_KEYS31; None when name or key is wrong.
 
     The record of the directory may be lost, or not known yet; the kinds are not mistaken for each other (see above).
     """

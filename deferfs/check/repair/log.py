@@ -19,6 +19,7 @@ from deferfs.ondisk.journal import MAGIC_COMMIT, MAGIC_DESCRIPTOR, decode_tags, 
 from deferfs.ondisk.superblock import COUNTER_SANE_MAX, STATE_CLEAN, Superblock
 
 _WIPE_BLOCKS: Final = 64
+"""Blocks that one write wipes."""
 
 
 class Note(Protocol):
@@ -39,7 +40,7 @@ def recover(device: Device, superblock: Superblock, now_ns: int, note: Note) -> 
         context = _context(device, superblock)
         content = replay(context)
     if content.damaged and len(read_copies(device)) < len(SUPERBLOCK_OFFSETS):
-        # The superblock that counted is lost, and this one names a tail that has been left behind.
+        # The newer superblock is lost, and this one names a tail that the log has passed.
         chain = newest_chain(context)
         if chain is not None:
             context = _context(device, replace(superblock, journal_tail=chain[0], tail_tid=chain[1]))
@@ -61,7 +62,7 @@ def recover(device: Device, superblock: Superblock, now_ns: int, note: Note) -> 
 
 
 def _start_over(device: Device, superblock: Superblock) -> int:
-    """Wipe the log, in which ids have come to their end by damage; the first id of the new count."""
+    """Wipe a log whose transaction ids damage has brought near their end. Returns the first id of the new count."""
     size = superblock.block_size
     first, end = superblock.journal_start, superblock.journal_start + superblock.journal_blocks
     for address in range(first, end, _WIPE_BLOCKS):

@@ -1,4 +1,4 @@
-"""Step 4: inodes that no directory names: orphans are released, the others found a name in lost+found."""
+"""Step 4: inodes that no directory names: orphans are released, the others get a name in lost+found."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from deferfs.ondisk.directory import name_key, pack_entry, unpack_entry
 from deferfs.ondisk.inode import FORM_ENTRIES, ROOT_INO, Inode
 
 LOST_FOUND = b"lost+found"
+"""The directory for inodes without a name."""
 
 
 def reconnect(repair: RepairContext) -> None:

@@ -19,13 +19,14 @@ from deferfs.ondisk.inode import FIRST_INO, FLAG_KEYS31, FORM_DIRECTORY_TREE, FO
 from deferfs.ondisk.node import DirectoryNode
 
 _INLINE_ENTRY_BYTES = 10
+"""Bytes of an inline directory entry besides its value."""
 _WALKING, _KNOWN = 1, 2
 
 
 def mend_directories(repair: RepairContext) -> None:
     """Take out what no directory may hold, and count the names of every inode in the table."""
     _find_parents(repair)
-    _cut_circles(repair)
+    _cut_cycles(repair)
     for ino, slot in repair.table.inodes():
         if repair.table.types[slot] == TYPE_DIRECTORY:
             _Mender(repair, repair.inode(ino)).mend()
@@ -35,7 +36,7 @@ def mend_directories(repair: RepairContext) -> None:
 
 
 def possible_name(name: bytes) -> bool:
-    """Whether a file may be called so."""
+    """Whether a file may have this name."""
     return 0 < len(name) <= NAME_BYTES_MAX and b"/" not in name and b"\0" not in name and name not in (b".", b"..")
 
 
@@ -47,14 +48,15 @@ class Directory:
         self.remains = Remains(repair, DirectoryNode, inode.ino, inode.root)
 
     def entries(self) -> Iterator[Entry]:
-        """As found: neither sorted nor sound."""
+        """The entries as found: neither sorted nor checked."""
         if self.inode.form == FORM_DIRECTORY_TREE:
             return self.remains.entries()
         return iter(self.inode.entries)
 
 
 def _find_parents(repair: RepairContext) -> None:
-    """Note in `found_in` where each directory is: where it says it is, if that one names it, else where it is named."""
+    """Note in `found_in` the parent of each directory: the one that its record names, if that has an entry for it, else
+    the first directory that has one."""
     table = repair.table
     for ino, slot in table.inodes():
         if table.types[slot] != TYPE_DIRECTORY:
@@ -71,8 +73,8 @@ def _find_parents(repair: RepairContext) -> None:
                 table.found_in[at] = ino
 
 
-def _cut_circles(repair: RepairContext) -> None:
-    """Take a directory that is its own ancestor out of the one that holds it; it will be found to be lost."""
+def _cut_cycles(repair: RepairContext) -> None:
+    """Break cycles: take a directory that is its own ancestor out of its parent. A later step finds it to be lost."""
     table = repair.table
     states = bytearray(len(table.types))
     states[table.slot(ROOT_INO)] = _KNOWN
@@ -168,7 +170,7 @@ class _Mender:
         """Why the entry cannot stay; nothing when it can."""
         table = self.repair.table
         if not possible_name(name):
-            return "no file may be called so"
+            return "a name that no file may have"
         found = table.type_of(ino)
         if found == FREE or ino < FIRST_INO:
             return f"inode {ino} is not in use" if ino >= FIRST_INO else f"inode {ino} is reserved"

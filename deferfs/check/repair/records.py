@@ -1,7 +1,7 @@
 """Steps 1 and 2: every record of the inode table, and every block that an inode holds.
 
-Metadata proves whose it is (its own address, its owner and a checksum are in it), so all of it is claimed before any
-file data: of a block claimed by both, the metadata keeps it.
+Metadata proves its owner (its own address, its owner and a checksum are in it), so all of it is claimed before any
+file data: a block that both claim stays with the metadata.
 """
 
 from __future__ import annotations

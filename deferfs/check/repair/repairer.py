@@ -33,7 +33,8 @@ from deferfs.ondisk.format import SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import COUNTER_SANE_MAX, STATE_CLEAN, Superblock
 
 ROUNDS_MAX: Final = 3
-"""One repair is enough for all damage that we know of; another is tried when the check still finds something."""
+"""Repairs in a row, at most. One is enough for all damage that we know of; another is tried when the check still finds
+something."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,9 @@ from deferfs.ondisk.inode import (
 from deferfs.ondisk.node import DirectoryNode, Node
 
 _INO_OFFSET: Final = 8
+"""Offset of the inode number in a record, in bytes."""
 _INLINE_OFFSET: Final = INODE_BYTES - INLINE_BYTES
+"""Offset of the inline area in a record, in bytes."""
 _CRC: Final = struct.Struct("<I")
 _INO: Final = struct.Struct("<Q")
 
@@ -72,7 +74,7 @@ def plausible_record(repair: RepairContext, ino: int, address: int, raw: bytes) 
     Whether its blocks belong to other files, too, can only be decided after all files have been read.
     """
     if ino < FIRST_INO and ino != ROOT_INO:
-        return None  # there are better ways to know what these must be
+        return None  # internal and unused inodes have fixed records: they are re-created
     sealed = _sealed(repair.fmt, ino, address, raw)
     try:
         inode = None if sealed is None else Inode.decode(repair.fmt, address, sealed)
@@ -89,7 +91,7 @@ def plausible_record(repair: RepairContext, ino: int, address: int, raw: bytes) 
 
 
 def _sealed(fmt: Format, ino: int, address: int, raw: bytes) -> bytes | None:
-    """The record with a right checksum; None when it does not carry its number, and so may be anything."""
+    """The record with a right checksum; None when it does not carry the number `ino`, and so may be anything."""
     if raw[_INO_OFFSET : _INO_OFFSET + _INO.size] != _INO.pack(ino):
         return None
     body = MAGIC + raw[4 + len(MAGIC) :]
@@ -97,7 +99,7 @@ def _sealed(fmt: Format, ino: int, address: int, raw: bytes) -> bytes | None:
 
 
 def _whole(fmt: Format, inode: Inode, address: int, sealed: bytes) -> bool:
-    """Whether the record says nothing beyond what was made of it: its unused bytes are as good as any."""
+    """Whether the decoded inode accounts for all used bytes of the record; damage in unused ones is harmless."""
     end, xattrs = _INLINE_OFFSET + inode.data_bytes(), INODE_BYTES - len(inode.xattrs)
     used = inode.encode(fmt, address)
     return used[4:end] == sealed[4:end] and used[xattrs:] == sealed[xattrs:]
@@ -152,7 +154,7 @@ def give_block(repair: RepairContext, number: int, index: int, address: int) -> 
 
 def record_from_leaf(repair: RepairContext, leaf: Node) -> None:
     """A record in the place of a lost one, for a tree of which a leaf has been found: a directory or file of root's,
-    without a root node, so that the tree is rebuilt from its leaves. The first leaf tells how its directory hashes.
+    without a root node, so that the tree is rebuilt from its leaves. The first leaf shows which hashes a directory has.
     """
     ino, kind = leaf.owner, type(leaf)
     directory = kind is DirectoryNode

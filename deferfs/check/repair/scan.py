@@ -1,4 +1,4 @@
-"""Reading the image from end to end, for what nothing leads to any more."""
+"""A scan of the whole image for metadata that nothing refers to any more."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from deferfs.ondisk.inode import FIRST_INO, ROOT_INO
 from deferfs.ondisk.node import DirectoryNode, ExtentNode, Node
 
 _SCAN_BYTES = 1 << 20
+"""Bytes that a scan reads at a time."""
 TREES: Final[dict[bytes, type[Node]]] = {kind.MAGIC: kind for kind in (DirectoryNode, ExtentNode)}
+"""Magic -> kind of tree node."""
 
 
 class Marks:
-    """What the free-space bitmaps say: what was freed leaves sound metadata behind, in blocks that are marked free."""
+    """The free-space bitmaps as found: they tell freed metadata, which stays sound in blocks marked free, from lost
+    metadata in use."""
 
     def __init__(self, repair: RepairContext) -> None:
         self.repair = repair
@@ -53,7 +56,7 @@ class Marks:
         return None
 
     def spare(self) -> None:
-        """Tell the stock to hand out last what is marked as used, and what may be."""
+        """Have the stock hand out last the blocks that are, or may be, marked as used."""
         repair, size = self.repair, self.repair.fmt.bits_per_bitmap
         for group in range(repair.superblock.groups):
             self._load(group)

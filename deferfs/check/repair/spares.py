@@ -22,7 +22,7 @@ def name_spares(repair: RepairContext) -> None:
 
 
 def settle_spares(repair: RepairContext) -> None:
-    """Claim the spares, all else being claimed, and write them: a block that something else holds is none."""
+    """Claim the spares, after all else, and write them: a spare whose block another structure holds is dropped."""
     size, stock = repair.fmt.block_size, repair.stock
     kept = {
         address

@@ -1,4 +1,4 @@
-"""The superblock to work with. When the copies differ in what never changes, the image itself tells which is right."""
+"""The superblock to work with. When the copies differ in what never changes, the image itself shows which is right."""
 
 from __future__ import annotations
 

@@ -89,7 +89,8 @@ def settle_table(repair: RepairContext) -> None:
 
 
 def _replace_block(repair: RepairContext, number: int, index: int) -> None:
-    """Give a chunk a fresh block of free records in the place of one that is lost; that one itself if need be."""
+    """Give a chunk a fresh block of free records in the place of one that is lost; without a free block, overwrite the
+    lost one."""
     old = repair.file.block(number, index)
     if repair.inside(old, 1) and not repair.used[old]:
         repair.stock.give_back(old, 1)

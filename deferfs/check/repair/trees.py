@@ -14,6 +14,7 @@ from deferfs.ondisk.node import DirectoryNode, Node
 
 Entry = tuple[int, bytes]
 _KEYS_END = 1 << 64
+"""All keys lie below."""
 _KEY_BYTES = 8
 
 

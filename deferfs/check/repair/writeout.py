@@ -1,7 +1,7 @@
 """Bringing a repair to the disk.
 
 What was changed goes through the log, in transactions as a mount would write them: each is on disk as a whole or not at
-all, and a block that is cut off while it is overwritten is replayed. The superblock says "errors" and "repairing" from
+all, and a block that is torn while it is overwritten is replayed. The superblock says "errors" and "repairing" from
 before the first to after the last of them; so whatever interrupts a repair, the next fsck looks at everything again,
 and no mount writes before it has.
 """
@@ -61,7 +61,7 @@ class WriteOut:
         """An empty transaction, then both superblocks, last of all; `clean` says that nothing is wrong any more.
 
         The transaction says that nothing before it counts: a repair changes blocks past the log, and without any
-        superblock only the log tells where it begins.
+        superblock only the log shows where it begins.
         """
         self._log({})
         self.put_superblock(journal_tail=0, tail_tid=self.superblock.tail_tid + 1)

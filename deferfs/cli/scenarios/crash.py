@@ -16,6 +16,7 @@ from deferfs.measure.scenario import Pass, Side, Surroundings
 from deferfs.measure.simple import SimpleScenario, value_pass
 
 TARGET_PER_SECOND: Final = 2000
+"""Distinct crash states that one core has to judge in a second of processor time."""
 
 
 class Parameters(msgspec.Struct, frozen=True):
@@ -25,8 +26,8 @@ class Parameters(msgspec.Struct, frozen=True):
 
 
 def rate(workload: str, runs: int) -> tuple[dict[str, float], str, bool]:
-    """Serially, in this process. The processor's time counts, so that what else the machine does is left out. Counters,
-    a line, and whether it was fast enough."""
+    """Explore serially, in this process. Processor time counts, so that other programs do not change the rate. Returns
+    counters, a line of text, and whether it was fast enough."""
     start = time.process_time()
     summary = run_campaign(numbered(Task(0, workload=workload), runs))
     seconds = time.process_time() - start

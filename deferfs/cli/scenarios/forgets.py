@@ -67,7 +67,7 @@ def make_runtime(evict: str) -> Runtime:
 
 
 async def take_turns(gaps: list[int]) -> None:
-    """How long each turn of the others was, in ns."""
+    """Append the time between two turns of this task, in ns, again and again."""
     then = time.perf_counter_ns()
     while True:
         await trio.lowlevel.checkpoint()
@@ -117,7 +117,7 @@ async def clean_inodes(runtime: Runtime, count: int) -> list[tuple[int, int]]:
 
 
 async def orphans(runtime: Runtime, count: int) -> list[tuple[int, int]]:
-    """Files that were deleted while the kernel knew them."""
+    """Files that were deleted while the kernel held lookups of them."""
     message = []
     for number in range(count):
         name = b"%d" % number

@@ -170,7 +170,7 @@ class NullFilesystem(pyfuse3.Operations):
 
 
 async def serve() -> None:
-    """Until it is unmounted."""
+    """Serve until it is unmounted."""
     with cheap_turns(BusyPoll(POLL_US_DEFAULT)):
         await pyfuse3.main(TASKS_MIN, HANDLERS_MAX)
 

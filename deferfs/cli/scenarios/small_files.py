@@ -34,7 +34,7 @@ class Parameters(msgspec.Struct, frozen=True):
 
 
 def filesystem_of(side: Side, parameters: Parameters) -> Filesystem:
-    """What the side is."""
+    """The filesystem of a side."""
     if side.name == "null":
         return Program("null", NULL_COMMAND)
     if side.name == "fuse2fs":
