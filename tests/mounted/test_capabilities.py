@@ -59,7 +59,7 @@ def mode(path: Path) -> int:
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("who", PEOPLE)
-def test_a_change_of_content(directory: Path, who: str, change: str) -> None:
+def test_set_id_bits_after_a_change_of_content(directory: Path, who: str, change: str) -> None:
     path = program(directory, 0o6777)
     as_(who, CHANGES[change], path)
     assert mode(path) == (0o6777 if who in CAPABLE else 0o777)
@@ -69,14 +69,14 @@ def test_a_change_of_content(directory: Path, who: str, change: str) -> None:
 
 
 @pytest.mark.parametrize("who", PEOPLE)
-def test_an_access_list(directory: Path, who: str) -> None:
+def test_the_set_group_id_bit_after_a_new_access_list(directory: Path, who: str) -> None:
     path = program(directory, 0o2755, gid=GROUP, uid=USER)
     as_(who, 'setfacl -m u:1001:r "$0"', path)
     assert mode(path) == (0o2755 if who in CAPABLE else 0o755)
 
 
 @pytest.mark.parametrize("who", PEOPLE)
-def test_a_new_owner(directory: Path, who: str) -> None:
+def test_set_id_bits_after_a_change_of_group(directory: Path, who: str) -> None:
     """Executables always lose both bits, other files the set-group-id bit unless the caller may keep it."""
     path = program(directory, 0o6755, gid=GROUP, uid=USER)
     as_(who, f'chgrp {USER} "$0"', path)

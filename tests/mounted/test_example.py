@@ -64,7 +64,7 @@ def mounted(tmp_path: Path, evict: str) -> Iterator[Mounted]:
 
 @pytest.mark.machine
 @pytest.mark.mounted
-def test_files_live_until_nobody_can_reach_them(mounted: Mounted, evict: str) -> None:
+def test_files_live_until_no_name_and_no_handle_reaches_them(mounted: Mounted, evict: str) -> None:
     for name in ("kept", "deleted", "deleted while open"):
         (mounted.point / name).write_bytes(CONTENT)
     assert sorted(os.listdir(mounted.point)) == ["deleted", "deleted while open", "kept"]
@@ -135,7 +135,7 @@ async def test_a_failed_shredding_is_tried_again(tmp_path: Path, evict: str) -> 
 
 
 @pytest.mark.parametrize("arguments", [[], ["/nowhere"], ["/", "sometimes"]])
-def test_wrong_arguments_are_told_in_one_line(arguments: list[str]) -> None:
+def test_wrong_arguments_are_reported_in_one_line(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, EXAMPLE, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
 

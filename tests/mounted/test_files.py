@@ -69,7 +69,7 @@ def test_deleted_directory_that_is_still_used(scratch: Scratch) -> None:
     scratch.unmount_and_check()
 
 
-def test_o_tmpfile_or_a_clear_no(plain: Scratch) -> None:
+def test_o_tmpfile_is_refused_with_an_errno_that_programs_expect(plain: Scratch) -> None:
     """Programs fall back to a named temporary file when O_TMPFILE is refused in this way."""
     mount = plain.mount()
     with fails_with(errno.EOPNOTSUPP, errno.EISDIR):

@@ -49,7 +49,7 @@ def fill(path: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", ["on", "off"])
-def test_the_writer_is_told_and_nothing_else_is_lost(small: Scratch, cache: str) -> None:
+def test_a_full_disk_is_reported_to_the_writer_and_loses_nothing_else(small: Scratch, cache: str) -> None:
     options = f"writeback_cache={cache}"
     mount = small.mount(options)
     settle(mount)

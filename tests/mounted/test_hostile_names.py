@@ -98,7 +98,7 @@ def user(place: Place) -> Iterator[int]:
         process.stdin.close()
 
 
-def test_a_mount(place: Place, user: int) -> None:
+def test_commands_on_a_mount_escape_names(place: Place, user: int) -> None:
     mount = place.mountpoint
     assert SHOWN in deferfs("stat", mount)
     inode = os.stat(mount / EVIL / EVIL).st_ino
@@ -131,7 +131,7 @@ def test_a_mount(place: Place, user: int) -> None:
     assert all(stamp in line for line in text.splitlines())
 
 
-def test_an_image(place: Place) -> None:
+def test_commands_on_an_image_escape_names(place: Place) -> None:
     image = place.image
     fill(place.mountpoint)
     inode = os.stat(place.mountpoint / EVIL / EVIL).st_ino
@@ -155,7 +155,7 @@ def test_an_image(place: Place) -> None:
     deferfs(f"{EVIL}", code=2)
 
 
-def test_damage(place: Place) -> None:
+def test_fsck_and_debug_of_a_damaged_image_escape_names(place: Place) -> None:
     fill(place.mountpoint)
     name = f"lost{EVIL}"
     deferfs("umount", place.mountpoint)

@@ -15,7 +15,7 @@ ROUNDS_MAX = 10
 pytestmark = [pytest.mark.mounted, pytest.mark.machine]
 
 
-def test_an_operation_that_holds_log_space_and_reclaims_memory(make_scratch: MakeScratch, evict: str) -> None:
+def test_reclaim_with_log_space_held_is_circular_inline_and_not_deferred(make_scratch: MakeScratch, evict: str) -> None:
     scratch = make_scratch(evict=evict, size="256M", format_options=MKFS)
     mount = scratch.mount(MOUNT)
     make_files(mount)

@@ -51,7 +51,7 @@ def restore(scratch: Scratch, expected: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("block_size", SIZES)
-def test_after_an_orderly_end(make_scratch: MakeScratch, block_size: str) -> None:
+def test_files_survive_a_lost_beginning_after_a_clean_unmount(make_scratch: MakeScratch, block_size: str) -> None:
     scratch = make_scratch(size=SIZES[block_size], format_options=("-b", block_size))
     mount = scratch.mount()
     fill(mount, 200)
@@ -62,7 +62,7 @@ def test_after_an_orderly_end(make_scratch: MakeScratch, block_size: str) -> Non
 
 
 @pytest.mark.parametrize("block_size", SIZES)
-def test_after_the_daemon_was_killed(make_scratch: MakeScratch, block_size: str) -> None:
+def test_synced_files_survive_a_lost_beginning_after_a_kill(make_scratch: MakeScratch, block_size: str) -> None:
     """What was synced is only in the log, in parts; what came after may be there or not."""
     scratch = make_scratch(size=SIZES[block_size], format_options=("-b", block_size))
     mount = scratch.mount()

@@ -57,7 +57,7 @@ def test_the_resident_size_stays_below_the_promise(scratch: Scratch) -> None:
     scratch.unmount_and_check()
 
 
-def test_an_empty_image_of_two_terabytes_takes_no_more(make_scratch: MakeScratch) -> None:
+def test_an_empty_image_of_two_terabytes_takes_no_more_memory(make_scratch: MakeScratch) -> None:
     large = make_scratch(size="2T")
     root = large.mount("memory=8M")
     (root / "file").write_bytes(b"x" * 100_000)

@@ -68,7 +68,7 @@ def test_the_mode_can_be_switched(plain: Scratch) -> None:
 
 
 @pytest.mark.machine
-def test_little_memory(scratch: Scratch) -> None:
+def test_metadata_beyond_the_memory_budget_is_reclaimed_by_requests(scratch: Scratch) -> None:
     """More metadata than the budget, and no background reclaimer that could work ahead: requests reclaim by themselves,
     and all of it is still right."""
     names = [f"user.number{i}" for i in range(4)]

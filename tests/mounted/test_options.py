@@ -260,7 +260,7 @@ def test_the_next_mount_keeps_its_control_socket(make_scratch: MakeScratch) -> N
     first.check()
 
 
-def test_one_handler(plain: Scratch, tmp_path: Path) -> None:
+def test_one_handler_that_waits_blocks_all_requests(plain: Scratch, tmp_path: Path) -> None:
     """A request that waits (here: for a thaw) keeps all others waiting, even one that needs nothing."""
     mount = plain.mount("handlers=1")
     device = mount.stat().st_dev

@@ -73,7 +73,7 @@ def test_the_log_is_what_was_written(tmp_path: Path) -> None:
     assert FlushRecord() in after
 
 
-def test_a_disk_that_lies_about_flushes_is_noticed(tmp_path: Path) -> None:
+def test_a_disk_that_lies_about_flushes_is_detected(tmp_path: Path) -> None:
     """Without the flushes in the log, everything since the mkfs may be lost: ext4 cannot keep its promises then."""
     ext4 = usable("ext4")
     recording = judge.record(ext4, tmp_path, steps=40, seed=1)

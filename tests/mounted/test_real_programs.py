@@ -55,7 +55,7 @@ def test_cp(scratch: Scratch, tmp_path: Path, origin: str) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("origin", ["/usr/include", "/usr/share/doc"])
-def test_cp_of_the_whole(scratch: Scratch, origin: str) -> None:
+def test_cp_of_a_whole_system_directory(scratch: Scratch, origin: str) -> None:
     if not Path(origin).is_dir() or not os.listdir(origin):
         pytest.skip(f"{origin} is empty")
     copy(scratch, Path(origin), "cp", "-a")

@@ -82,7 +82,7 @@ def test_processes_that_wait_for_a_thaw_can_be_killed(plain: Scratch) -> None:
     plain.unmount_and_check()
 
 
-def test_a_freeze_tells_of_writes_that_were_lost(make_scratch: MakeScratch) -> None:
+def test_a_freeze_reports_writes_that_were_lost(make_scratch: MakeScratch) -> None:
     scratch = make_scratch(size="24M")
     mount = scratch.mount()
     run("dd", "if=/dev/zero", f"of={mount}/big", "bs=64k", "count=800", "conv=notrunc", code=None)
@@ -156,7 +156,7 @@ def test_an_unmount_leaves_what_it_has_no_time_for_to_the_next_mount(
     scratch.unmount_and_check()
 
 
-def test_verbs_of_inodegc(plain: Scratch) -> None:
+def test_inodegc_is_pushed_flushed_stopped_and_started(plain: Scratch) -> None:
     mount = plain.mount()
     make_backlog(plain, mount, 50)
     inner = mount / "tree" / "inner"
@@ -183,7 +183,7 @@ def test_verbs_of_inodegc(plain: Scratch) -> None:
 
 
 @pytest.mark.machine
-def test_a_deleted_file_has_no_name_but_works_for_who_holds_it(scratch: Scratch) -> None:
+def test_a_deleted_file_has_no_name_but_works_while_it_is_open(scratch: Scratch) -> None:
     mount = scratch.mount()
     descriptor = os.open(mount / "file", os.O_CREAT | os.O_RDWR)
     os.write(descriptor, b"x" * 50_000)

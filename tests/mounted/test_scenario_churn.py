@@ -45,7 +45,7 @@ def test_the_floor_cleans_up_after_the_clock_has_stopped(tmp_path: Path) -> None
     check_nothing_left(around.scratch, pids)
 
 
-def test_a_daemon_in_the_memory_cgroup_of_its_users(tmp_path: Path) -> None:
+def test_a_daemon_runs_in_the_memory_cgroup_of_its_users(tmp_path: Path) -> None:
     if find_hierarchy() is None:
         pytest.skip("no memory cgroups")
     groups: list[str] = []
@@ -59,7 +59,7 @@ def test_a_daemon_in_the_memory_cgroup_of_its_users(tmp_path: Path) -> None:
     check_nothing_left(around.scratch, [])
 
 
-def test_the_kernels_reclaim_is_told_of_the_load_that_did_it(tmp_path: Path) -> None:
+def test_reclaim_in_the_kernel_is_attributed_to_the_load_that_caused_it(tmp_path: Path) -> None:
     """A load reads four times what its memory cgroup may have of the page cache."""
     if find_hierarchy() is None:
         pytest.skip("no memory cgroups")

@@ -58,7 +58,7 @@ def test_without_a_background_reclaimer_operations_reclaim_for_themselves(side: 
         assert found.counters["reclaim_waits_total"] == 0
 
 
-def test_the_budget_of_a_cgroup(tmp_path: Path) -> None:
+def test_the_budget_follows_the_limit_of_the_cgroup(tmp_path: Path) -> None:
     """The daemon is in it before it looks for its budget."""
     if find_hierarchy() is None:
         pytest.skip("no memory cgroups")

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.mounted
 SMALL = Parameters(handlers=2, files=40, extents=20, seconds=0.2)
 
 
-def test_dispatch_tells_what_waits_for_the_cleanup(tmp_path: Path) -> None:
+def test_dispatch_reports_which_requests_wait_for_the_cleanup(tmp_path: Path) -> None:
     """Inline, the handlers do; deferred, none; on the floor nothing is cleaned up while the clock runs, and all of it
     afterwards."""
     with prepared(SCENARIO, SMALL, tmp_path / "scratch") as (ready, around):

@@ -31,7 +31,7 @@ def bench(*words: str, code: int | None = 0) -> None:
 
 
 @pytest.mark.parametrize("scenario", SMALLEST)
-def test_the_result_of(scenario: str, tmp_path: Path) -> None:
+def test_the_result_of_a_scenario_fits_the_schema(scenario: str, tmp_path: Path) -> None:
     """A promise that so small a run does not keep (exit code 1) is no matter here."""
     found = tmp_path / "result.json"
     settings = [word for setting in SMALLEST[scenario] for word in ("--set", setting)]
@@ -39,7 +39,7 @@ def test_the_result_of(scenario: str, tmp_path: Path) -> None:
     check_schema(found.read_bytes())
 
 
-def test_a_filesystem_that_is_mounted_already(tmp_path: Path) -> None:
+def test_the_result_for_a_mounted_filesystem_fits_the_schema(tmp_path: Path) -> None:
     """In a directory of a tmpfs, which is left as it was."""
     target, found = tmp_path / "target", tmp_path / "result.json"
     target.mkdir()

@@ -107,7 +107,7 @@ def test_the_slow_disk_is_never_faster_than_stated(preset: str, tmp_path: Path, 
     assert all(process_is_gone(pid) for pid in own.pids)
 
 
-def test_a_rotating_disk_is_told_to_be_one(tmp_path: Path, image: Path, own: Recorded) -> None:
+def test_a_rotating_disk_is_marked_as_rotational(tmp_path: Path, image: Path, own: Recorded) -> None:
     with SlowDisk(image, "hdd", tmp_path, own) as disk:
         rotational = Path(f"/sys/block/{disk.device.name}/queue/rotational")
         assert rotational.read_text() == "1\n"
@@ -224,7 +224,7 @@ def test_a_device_that_is_still_mounted_goes_with_its_mount(
     device_goes(device)
 
 
-def test_the_first_error_is_the_one_that_is_told(tmp_path: Path, image: Path, own: Recorded) -> None:
+def test_the_first_error_is_the_one_that_is_reported(tmp_path: Path, image: Path, own: Recorded) -> None:
     def fail() -> None:
         with SlowDisk(image, "read=1", tmp_path, own) as disk:
             os.kill(disk.pid, signal.SIGKILL)
@@ -266,7 +266,7 @@ def test_a_start_that_fails_leaves_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image"]
 
 
-def test_a_server_that_cannot_start_is_told(
+def test_a_server_that_cannot_start_is_reported(
     tmp_path: Path, image: Path, own: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")

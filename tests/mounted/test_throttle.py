@@ -50,7 +50,7 @@ def make_backlog_that_stays(scratch: Scratch, mount: Path) -> None:
     make_backlog(scratch, mount, 200)
 
 
-def test_many_who_delete_are_held_back_and_all_get_done(plain: Scratch) -> None:
+def test_processes_that_delete_many_files_are_throttled_and_all_finish(plain: Scratch) -> None:
     mount = plain.mount()
     folders = [mount / f"folder{number}" for number in range(4)]
     for folder in folders:

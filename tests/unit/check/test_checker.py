@@ -233,7 +233,7 @@ def test_owners_of_shared_blocks_are_named() -> None:
     ]
 
 
-def test_blocks_shared_with_oneself() -> None:
+def test_blocks_that_one_inode_maps_twice_are_reported() -> None:
     image = sample()
     first = image.mapped(EXTENTS, 0)
     image.change_inode(EXTENTS, entries=((0, EXTENT.pack(first, 2, 0)), (5, EXTENT.pack(first, 2, 0))))

@@ -150,7 +150,7 @@ def test_random_logs(data: st.DataObject) -> None:
     check(image)
 
 
-def test_every_record_may_be_any_other() -> None:
+def test_a_record_in_the_place_of_another_one_is_reported() -> None:
     """A record in the place of another one, sealed for it, is always noticed."""
     image = sample()
     for ino in (SMALL, FILES, FAR):

@@ -67,7 +67,7 @@ def test_a_journal_that_moves_is_never_too_small_for_an_operation() -> None:
                 free_run(repair, 600, JOURNAL_BLOCKS_MIN)
 
 
-def test_more_than_memory_should_hold_is_written_early(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_beyond_the_memory_limit_are_written_early(monkeypatch: pytest.MonkeyPatch) -> None:
     spilled: list[int] = []
     repair = repair_of(sample(), spilled)
     monkeypatch.setattr(context_module, "CHANGED_BYTES_MAX", 3 * BLOCK_SIZE)
@@ -78,7 +78,7 @@ def test_more_than_memory_should_hold_is_written_early(monkeypatch: pytest.Monke
     assert not repair.device.pages
 
 
-def test_names_are_made_before_all_others_of_a_directory_built_anew() -> None:
+def test_a_rebuilt_directory_takes_names_with_keys_below_all_others() -> None:
     """The leftmost key of an inner node bounds nothing."""
     image = sample()
     top = image.block(image.inode(BIG).root, DirectoryNode)

@@ -95,7 +95,7 @@ def test_blocks_that_cannot_be_read() -> None:
         require_untouched(image, sample_bytes(), [address])
 
 
-def test_no_record_is_ever_freed_without_a_word() -> None:
+def test_every_freed_record_is_reported() -> None:
     image = sample()
     for ino in (FIRST_INO, FIRST_INO + 2):
         image.put_record(ino, bytes(512))
@@ -104,7 +104,7 @@ def test_no_record_is_ever_freed_without_a_word() -> None:
 
 
 @pytest.mark.parametrize(("ino", "kind"), [(TREE, ExtentNode), (BIG, DirectoryNode)])
-def test_nothing_is_lost_with_an_inner_node(ino: int, kind: type[Node]) -> None:
+def test_the_loss_of_an_inner_node_loses_no_entries(ino: int, kind: type[Node]) -> None:
     """The leaves prove whose they are, though nothing leads to them."""
     image = sample()
     image.spoil(image.inode(ino).root)

@@ -91,6 +91,6 @@ def test_random_damage_of_volumes(block_size: int) -> None:
             require_usable(image)
 
 
-def test_the_sample_is_large_enough_for_this() -> None:
+def test_the_sample_has_enough_metadata_and_blocks_for_random_damage() -> None:
     assert len(sample_metadata()) > 100
     assert BLOCKS > 7936

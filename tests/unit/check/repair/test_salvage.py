@@ -82,7 +82,7 @@ def test_names_in_a_record_that_fits_are_kept() -> None:
     assert {b"/dir", b"/dir/sub", b"/dir/hard link"} <= now.keys()
 
 
-def test_damage_where_a_record_holds_nothing_is_harmless() -> None:
+def test_damage_of_unused_bytes_of_a_record_is_harmless() -> None:
     image = sample()
     damage(image, SMALL, INLINE + 100, INLINE + 200)
     now, _ = after(image, SMALL)
@@ -117,7 +117,7 @@ def torn(image: Image, offset: int, value: bytes) -> int:
     return leaf
 
 
-def test_a_damaged_leaf_of_a_file_keeps_what_is_nobody_elses() -> None:
+def test_a_damaged_leaf_of_a_file_keeps_blocks_that_no_other_inode_holds() -> None:
     image = sample()
     leaf = torn(image, 900, b"unused")
     actions = repaired(image).actions
@@ -170,7 +170,7 @@ def test_the_root_directory_is_kept_when_its_record_fits() -> None:
     assert now == survey(open_copy(sample_bytes()))
 
 
-def test_damage_gives_nobody_powers() -> None:
+def test_a_kept_file_loses_its_set_id_bits() -> None:
     image = sample()
     image.change_inode(SMALL, mode=stat.S_IFREG | 0o6755)
     damage(image, SMALL, UID)
@@ -290,7 +290,7 @@ def test_a_leaf_that_is_marked_free_makes_no_record() -> None:
 
 
 @pytest.mark.parametrize("content", [b"rubbish!", bytes(8)])
-def test_trees_outlive_their_block_of_the_inode_table(content: bytes) -> None:
+def test_trees_survive_the_loss_of_their_block_of_the_inode_table(content: bytes) -> None:
     """A directory in a block of which no record is left: it is in another one afterwards."""
     driver = fresh_driver()
     for number in range(140):

@@ -183,7 +183,7 @@ def test_a_torn_last_transaction_is_no_obstacle() -> None:
 
 
 # --- which spare ---
-def test_the_spare_that_is_asked_for() -> None:
+def test_the_spare_given_by_its_byte_is_used() -> None:
     image = sample()
     *_, last = image.superblock.spares
     offset = last * 1024
@@ -220,7 +220,7 @@ def test_a_spare_of_an_older_filesystem_is_not_taken() -> None:
     require_untouched(image, sample_bytes(), ())
 
 
-def test_another_filesystem_over_it_is_left_alone() -> None:
+def test_a_spare_does_not_replace_another_filesystem_made_over_it() -> None:
     image = sample()
     image.device.write(0, HEAD)
     image.device.write(0x438, b"\x53\xef")
@@ -235,7 +235,7 @@ def image_spare(image: Image) -> int:
     return find_spares(image.device)[0].offset
 
 
-def test_mkfs_leaves_no_spare_of_what_was_there() -> None:
+def test_mkfs_leaves_no_spare_of_an_earlier_filesystem() -> None:
     """Also where only the older superblock knows of it, and behind the end of the new filesystem."""
     image = sample()
     elsewhere = 64 * 100
@@ -290,7 +290,7 @@ def test_an_old_image_gets_its_spares() -> None:
     assert contents(open_driver(device)) == made
 
 
-def test_a_place_that_a_file_holds_is_left_to_it() -> None:
+def test_a_spare_does_not_take_a_block_that_a_file_holds() -> None:
     device = old_device()
     driver = open_driver(device)
     ino = driver.run(namespace.create, driver.volume, ROOT, b"large", NewInode(FILE)).ino
@@ -308,7 +308,7 @@ def test_a_place_that_a_file_holds_is_left_to_it() -> None:
     assert again.read(found.ino, 0, len(content)) == content
 
 
-def test_a_full_image_stays_without() -> None:
+def test_a_full_image_gets_no_spares() -> None:
     device = old_device()
     image = Image(device)
     bits = image.block(image.superblock.bitmap_address(0), Bitmap).bits

@@ -92,7 +92,7 @@ def lost(original: bytes, image: Image, hit: set[int]) -> Losses:
 
 
 @pytest.mark.parametrize(("how", "step"), [("zeros", 1), ("rubbish", 4), ("run", 3)])
-def test_blocks_of_metadata(how: str, step: int) -> None:
+def test_a_damaged_block_of_metadata_costs_only_its_content(how: str, step: int) -> None:
     """Every `step`-th of them; the usual run draws half of these, always the same."""
     original, dice = volume(), Random(how)
     blocks = metadata_blocks(original)[::step]
@@ -106,7 +106,7 @@ def test_blocks_of_metadata(how: str, step: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_several_blocks(seed: int) -> None:
+def test_several_damaged_blocks_cost_only_their_content(seed: int) -> None:
     original, dice = volume(), Random(seed)
     image = Image(MemoryDevice.from_bytes(original))
     hit = set(dice.sample(metadata_blocks(original), dice.randint(2, 8)))
@@ -116,7 +116,7 @@ def test_several_blocks(seed: int) -> None:
     require_untouched(image, original, hit)
 
 
-def test_every_fifth_block_where_none_is_free() -> None:
+def test_every_fifth_block_of_a_full_image_costs_only_its_content() -> None:
     """But there is no place for records that are to be re-created in a lost block of the inode table."""
     original, dice = volume(full=True), Random(1)
     report = check_image(MemoryDevice.from_bytes(original))

@@ -84,7 +84,7 @@ def test_errors_are_marked_from_before_the_first_write_to_after_the_last(seed: i
 
 
 @pytest.mark.parametrize("seed", [1, 4, 7])
-def test_no_mount_writes_to_what_is_repaired_by_half(seed: int) -> None:
+def test_no_mount_writes_to_a_half_repaired_image(seed: int) -> None:
     image, _ = damaged(seed)
     start = image.device.snapshot()
     recording = RecordingDevice(image.device)
@@ -188,7 +188,7 @@ def test_pages_that_do_not_fit_into_memory_are_written_early(seed: int, monkeypa
 
 
 @pytest.mark.parametrize("seed", [1, 4])
-def test_after_a_cut_at_any_request_a_mount_works_or_says_what_does(seed: int) -> None:
+def test_a_mount_after_an_interrupted_repair_works_or_names_the_remedy(seed: int) -> None:
     recording, states = recorded_repair(damaged(seed)[0])
     refused = 0
     for position in range(len(recording.records) + 1):
