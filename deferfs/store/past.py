@@ -111,7 +111,7 @@ def past_device(device: Device, tid: int) -> OverlayDevice:
     if past.lost:
         block, later = past.lost[0]
         raise ImageError(
-            f"{device.name}: transaction {tid} cannot be told any more: "
+            f"{device.name}: transaction {tid} cannot be reconstructed: "
             f"block {block} has been overwritten since ({later} changed it)"
         )
     return device_of(device, superblock, past)

@@ -49,7 +49,7 @@ def names_at(device: MemoryDevice, tid: int) -> set[bytes]:
 
 
 def past_or_none(device: MemoryDevice, tid: int) -> OverlayDevice | None:
-    """None when it cannot be told any more."""
+    """None when it cannot be reconstructed."""
     superblock = run_job(device, read_superblock(device.size))
     lost = run_job(device, look_back(superblock, run_job(device, read_history(superblock)), tid)).lost
     return None if lost else past_device(device, tid)
@@ -149,7 +149,7 @@ def test_a_freed_block_that_holds_data_by_now_hides_its_past() -> None:
     assert not run_job(device, look_back(superblock, found, tid)).lost
     device.write(revoked * superblock.block_size, b"somebody's data" * 50)
     assert (revoked in {home for home, _ in run_job(device, look_back(superblock, found, tid)).lost}) is True
-    with pytest.raises(ImageError, match="cannot be told any more"):
+    with pytest.raises(ImageError, match="cannot be reconstructed"):
         past_device(device, tid)
 
 
