@@ -31,7 +31,7 @@ from deferfs.mount.control import client
 from deferfs.mount.host.output_file import check_replaceable, write_results
 
 DEFAULT: Final[dict[str, tuple[Loop, ...]]] = {"allocation": ("closed",), "direct-reclaim": ("open",)}
-"""The scenarios and loops of a run without arguments: those that fit into two minutes. The closed loop of
+"""The scenarios and loops of a run without arguments: those that fit into two to three minutes. The closed loop of
 direct-reclaim takes as long by itself, and is left to a run that names the scenario.
 """
 PACKAGES: Final = (catalogue.PACKAGE, "deferfs.cli.scenarios")
