@@ -82,7 +82,7 @@ def a_change_beside_waiters_for_the_log_asks_for_nothing(patch: pytest.MonkeyPat
 
 
 @fault("written_back")
-def what_the_journal_wants_is_not_asked_for_again(patch: pytest.MonkeyPatch) -> None:
+def a_job_that_the_journal_wants_is_not_asked_for_again(patch: pytest.MonkeyPatch) -> None:
     """A checkpoint found nothing to do before the commit that waiters for log space needed as well."""
     patch.setattr(WriteBack, "_look_at_journal", lambda write_back: None)
 
@@ -183,18 +183,18 @@ def the_kernel_is_not_asked_to_forget(patch: pytest.MonkeyPatch) -> None:
 
 
 @fault("memory_comes_back")
-def reclaim_leaves_off_where_it_began(patch: pytest.MonkeyPatch) -> None:
+def background_reclaim_stops_where_memory_is_just_not_short(patch: pytest.MonkeyPatch) -> None:
     """Where memory is just not short any more."""
     patch.setattr(BackgroundReclaim, "_goal", lambda reclaim: int(MEMORY_SHORT * reclaim._memory.limit_bytes))
 
 
 @fault("memory_comes_back")
-def what_is_dirty_is_not_written_back_for_memory(patch: pytest.MonkeyPatch) -> None:
+def dirty_blocks_are_not_written_back_for_memory(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(WriteBack, "ask", lambda write_back: None)
 
 
 @fault("memory_comes_back")
-def what_has_come_home_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+def background_reclaim_is_not_asked_after_a_checkpoint(patch: pytest.MonkeyPatch) -> None:
     original = WriteBack.checkpoint_ended
 
     def checkpoint_ended(write_back: WriteBack) -> None:
@@ -267,7 +267,7 @@ def a_thaw_that_fails_ends_the_freeze(patch: pytest.MonkeyPatch) -> None:
 
 
 @fault("frozen_too_long")
-def a_thaw_that_comes_too_late_is_not_told(patch: pytest.MonkeyPatch) -> None:
+def a_thaw_after_the_limit_reports_nothing(patch: pytest.MonkeyPatch) -> None:
     """The copy that was made may be torn."""
     patch.setattr(Freezing, "_why_not_frozen", lambda freezing: "not frozen")
 
@@ -375,13 +375,13 @@ def the_last_slice_of_a_message_is_lost(patch: pytest.MonkeyPatch) -> None:
 
 
 @fault("forgotten_in_slices")
-def a_full_disk_does_not_count_what_is_kept(patch: pytest.MonkeyPatch) -> None:
+def a_full_disk_does_not_count_kept_forgets(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Driver, "listen", lambda driver: None)
 
 
 # --- reads ---
 @fault("stale_reads")
-def what_was_read_while_blocks_changed_hands_is_told(patch: pytest.MonkeyPatch) -> None:
+def data_read_while_blocks_changed_hands_is_returned(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reading, "_is_stale", lambda engine, found: False)
 
 

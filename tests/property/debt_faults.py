@@ -149,7 +149,7 @@ def a_payment_is_settled_before_it_is_applied(patch: pytest.MonkeyPatch) -> None
 
 
 @fault("paid_together")
-def debts_that_go_along_stay(patch: pytest.MonkeyPatch) -> None:
+def debts_settled_along_with_a_change_are_not_written(patch: pytest.MonkeyPatch) -> None:
     """They are settled, and not written."""
 
     def go_along(repayment: Repayment, plan: Plan, first: int) -> None:
@@ -241,7 +241,7 @@ def blocks_may_go_before_they_are_home(patch: pytest.MonkeyPatch) -> None:
 
 
 @fault("evicted_on_the_way_home")
-def an_older_image_at_home_lets_go_of_a_newer_one(patch: pytest.MonkeyPatch) -> None:
+def the_home_write_of_an_older_image_drops_a_newer_one(patch: pytest.MonkeyPatch) -> None:
     """`came_home` does not look at which image it was that has been written."""
 
     def came_home(journal: Journal, first: int, written: list[Home]) -> None:
@@ -255,7 +255,7 @@ def an_older_image_at_home_lets_go_of_a_newer_one(patch: pytest.MonkeyPatch) -> 
 
 
 @fault("evicted_on_the_way_home")
-def a_block_at_home_is_let_go_of_although_it_is_dirty_again(patch: pytest.MonkeyPatch) -> None:
+def a_block_that_is_dirty_again_is_dropped_after_its_home_write(patch: pytest.MonkeyPatch) -> None:
     """The running transaction has a newer image, which no checkpoint has taken up yet."""
     original = Journal.came_home
 

@@ -36,23 +36,23 @@ def an_orphan_in_use_is_read_back(patch: pytest.MonkeyPatch) -> None:
 
 
 @fault("orphans_in_the_table")
-def the_last_of_a_block_is_not_read_back(patch: pytest.MonkeyPatch) -> None:
+def the_last_orphan_of_a_table_block_is_not_read_back(patch: pytest.MonkeyPatch) -> None:
     original = orphans._waiting
     patch.setattr(orphans, "_waiting", lambda *where: original(*where)[:-1])
 
 
 @fault("orphans_in_the_table")
-def what_is_left_to_the_table_is_not_counted(patch: pytest.MonkeyPatch) -> None:
+def orphans_in_the_table_are_not_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Spill, "put", lambda spill, slot, blocks, extents, now_ns: None)
 
 
 @fault("orphans_in_the_table")
-def one_that_comes_back_is_still_counted(patch: pytest.MonkeyPatch) -> None:
+def an_orphan_back_in_core_is_still_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Spill, "leave", lambda spill, slot, blocks: 0)
 
 
 @fault("orphans_in_the_table")
-def what_it_holds_is_not_pending_any_more(patch: pytest.MonkeyPatch) -> None:
+def blocks_of_orphans_in_the_table_are_not_pending(patch: pytest.MonkeyPatch) -> None:
     original = InodeCache.leave_to_table
 
     def leave(cache: InodeCache, inode: InCoreInode) -> None:

@@ -70,7 +70,7 @@ def a_disk_is_full_when_a_freeze_begins(patch: pytest.MonkeyPatch) -> None:
 
 
 @fault("space_is_found")
-def what_fits_is_not_written(patch: pytest.MonkeyPatch) -> None:
+def a_write_to_a_full_disk_writes_nothing(patch: pytest.MonkeyPatch) -> None:
     def none(*_: Any) -> Task[int]:
         yield from ()
         return 0
@@ -79,7 +79,7 @@ def what_fits_is_not_written(patch: pytest.MonkeyPatch) -> None:
 
 
 @fault("space_is_found")
-def a_short_write_is_told_as_a_whole_one(patch: pytest.MonkeyPatch) -> None:
+def a_short_write_is_returned_as_a_whole_one(patch: pytest.MonkeyPatch) -> None:
     original = writing.write_all
 
     def write_all(engine: Engine, part: writing.WritePart, offset: int, data: bytes) -> Task[int]:
@@ -185,7 +185,7 @@ def deletes_overtake_each_other(patch: pytest.MonkeyPatch) -> None:
 
 
 @fault("throttled")
-def progress_lets_no_delete_go(patch: pytest.MonkeyPatch) -> None:
+def progress_of_cleanup_admits_no_delete(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Throttle, "progress", lambda throttle: None)
 
 
@@ -240,7 +240,7 @@ def the_last_close_keeps_the_blocks_past_eof(patch: pytest.MonkeyPatch) -> None:
 
 # --- unmount ---
 @fault("unmounted_while_cleaning")
-def an_unmount_forgets_what_the_kernel_held(patch: pytest.MonkeyPatch) -> None:
+def an_unmount_forgets_inodes_held_by_the_kernel(patch: pytest.MonkeyPatch) -> None:
     original = Freezing.unmount
 
     def unmount(freezing: Freezing, drain_seconds: float) -> Task[None]:
@@ -261,13 +261,13 @@ def an_unmount_does_not_wait_for_cleanups_under_way(patch: pytest.MonkeyPatch) -
 
 
 @fault("unmounted_while_cleaning")
-def an_unmount_does_not_wait_for_what_is_queued(patch: pytest.MonkeyPatch) -> None:
+def an_unmount_does_not_wait_for_queued_inodes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Cleanup, "flush", _nothing)
 
 
 # --- reads that have to be waited for ---
 @fault("cold_reads")
-def what_was_read_before_a_wait_is_used_after_it(patch: pytest.MonkeyPatch) -> None:
+def blocks_read_before_a_wait_are_used_after_it(patch: pytest.MonkeyPatch) -> None:
     def read(holding: Holding, offset: int, length: int) -> Task[bytes | None]:
         old = holding._engine.device.read(offset, length)
         yield ReadBytes(offset, length, again=False)
