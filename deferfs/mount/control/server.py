@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Protocol, assert_never
 
 import trio
@@ -87,16 +88,19 @@ class ControlServer:
         is still being closed. So a file found at the path may be a leftover, and one found at the end another daemon's.
         """
         path = make_control_path(self._device)
-        _unlink(path)
         with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            await listener.bind(path)
-            own = os.lstat(path)
-            os.chmod(path, 0o600)
-            listener.listen(BACKLOG)
+            with _alone_in(path):
+                _unlink(path)
+                await listener.bind(path)
+                own = os.open(path, os.O_PATH | os.O_NOFOLLOW)
             try:
+                os.chmod(path, 0o600)
+                listener.listen(BACKLOG)
                 yield trio.SocketListener(listener)
             finally:
-                _unlink(path, only=own)
+                with _alone_in(path):
+                    _unlink(path, only=own)
+                os.close(own)
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Answer requests until cancelled."""
@@ -168,10 +172,23 @@ async def _read_line(stream: trio.SocketStream) -> bytes:
     return bytes(line)
 
 
-def _unlink(path: str, *, only: os.stat_result | None = None) -> None:
-    """Remove the file; with `only`, not if it has been replaced by another one."""
+@contextmanager
+def _alone_in(path: str) -> Iterator[None]:
+    """Lock the directory of `path` against other daemons, for an instant: between a look at the file and its removal
+    no other daemon replaces it."""
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if only is None or os.path.samestat(os.lstat(path), only):
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def _unlink(path: str, *, only: int | None = None) -> None:
+    """Remove the file; with `only`, not if it is another one than this open file. An open file keeps its inode number:
+    that of a removed one may be given to the file which replaces it."""
+    try:
+        if only is None or os.path.samestat(os.lstat(path), os.fstat(only)):
             os.unlink(path)
     except FileNotFoundError:
         pass

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,20 @@ async def test_the_socket_of_a_dead_daemon_is_replaced(directory: Path) -> None:
     async with server.listening():
         assert permissions(directory) == 0o700
     assert os.listdir(directory) == []
+
+
+async def test_a_daemon_that_ends_leaves_the_socket_of_its_successor(directory: Path) -> None:
+    """The device number belongs to another mount already. Where inode numbers are reused (ext4), the new socket file
+    has that of the old one, which the end of `serve` has closed."""
+    path = directory / "0:99.sock"
+    first, second = (ControlServer(FakeMount(), MOUNT.device).listening() for _ in range(2))
+    async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as earlier:
+            listener = await earlier.enter_async_context(first)
+            await listener.aclose()
+            await stack.enter_async_context(second)
+        assert path.exists()
+    assert not path.exists()
 
 
 def permissions(path: Path) -> int:
