@@ -224,8 +224,8 @@ class Server:
 
     # --- requests of the control socket ---
     def state(self) -> str:
-        """`serving` or `stopping`."""
-        return "stopping" if self._stopping else "serving"
+        """`serving`, or `stopping` once the kernel has released the mount: also while handlers still clean up."""
+        return "stopping" if self._stopping or not self._mount.is_alive() else "serving"
 
     def identity(self) -> ImageIdentity:
         """Device and inode number of the open image."""

@@ -199,6 +199,13 @@ async def test_the_image_is_clean_when_the_kernel_has_let_go(tmp_path: Path) -> 
     assert os.listdir(tmp_path / "run") == []
 
 
+async def test_a_daemon_whose_handlers_still_clean_up_after_the_unmount_is_stopping(tmp_path: Path) -> None:
+    """Else `deferfs umount` takes it for a mount that another process keeps, and does not wait for it."""
+    async with serving(tmp_path) as stage:
+        stage.kernel.alive = False  # the loop ends when its handlers have
+        assert stage.server.state() == "stopping"
+
+
 async def test_the_outcome_is_told_when_the_image_is_closed(tmp_path: Path) -> None:
     outcomes: list[Outcome] = []
     async with trio.open_nursery() as nursery, serving(tmp_path) as stage:
