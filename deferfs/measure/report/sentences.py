@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from deferfs.measure.report.wording import latency
-from deferfs.measure.results import Comparison, Report
+from deferfs.measure.results import Comparison, Report, Result
 from deferfs.measure.scenario import Measure, Pass, Side
 from deferfs.measure.stats.histogram import Histogram, merge
 from deferfs.measure.stats.statistics import RatioSummary, enough_samples
@@ -139,8 +139,23 @@ def first_line(report: Report) -> str:
 
 
 def all_sentences(report: Report) -> list[str]:
-    """The sentences of all results, capitalised and with a full stop."""
-    return [as_sentence(text) for result in report.results for text in result.sentences]
+    """The sentences of all results, capitalised and with a full stop. Where a scenario has several results,
+    the first sentence of each begins with what sets it apart."""
+    sentences = []
+    for result in report.results:
+        apart = set_apart(result, [other for other in report.results if other.scenario == result.scenario])
+        for number, text in enumerate(result.sentences):
+            sentences.append(as_sentence(f"{apart}: {text}" if apart and not number else text))
+    return sentences
+
+
+def set_apart(result: Result, results: Sequence[Result]) -> str:
+    """`disk none, inodes=100`: in what one of several results of a scenario differs from others; empty for one."""
+    keys = [key for key, value in result.parameters.items() if any(one.parameters.get(key) != value for one in results)]
+    words = [f"{key}={result.parameters[key]}" for key in keys]
+    if any(one.disk != result.disk for one in results):
+        words.insert(0, f"disk {result.disk}")
+    return ", ".join(words)
 
 
 def as_sentence(text: str) -> str:
