@@ -352,7 +352,8 @@ class InodeCache:
         return freed, due
 
     def drop_all(self) -> list[InCoreInode]:
-        """Unmount sends no FORGETs: drop every count. Returns the inodes to inactivate."""
+        """Unmount sends no FORGETs: drop every count, and evict as `evict_idle` does. Returns the inodes to
+        inactivate."""
         self.alone.clear()
         due: list[InCoreInode] = []
         for inode in list(self.table.values()):
@@ -360,8 +361,14 @@ class InodeCache:
                 found = self.deactivate(inode, lookups=inode.lookups, tokens=inode.active_tokens)
                 if found is not None:
                     due.append(found)
-        while self.lru:
-            due.extend(self.shrink(1 << 62, 1 << 62, defer=not self.debts.full)[1])
+        return due + self.evict_idle()
+
+    def evict_idle(self) -> list[InCoreInode]:
+        """Evict all idle inodes, leaving in `debts` what they owe. When that is full, the rest stays idle until it has
+        been paid, unless it refuses though nothing is in it. Returns the inodes to inactivate."""
+        due = self.shrink(1 << 62, 1 << 62, defer=True)[1]
+        if self.lru and not self.debts.count:
+            due += self.shrink(1 << 62, 1 << 62)[1]
         return due
 
     def statistics(self) -> InodeStatistics:

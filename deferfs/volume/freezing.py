@@ -148,9 +148,15 @@ class Freezing:
             yield from self.thaw()
         engine.cleanup.resume()
         engine.forgetting.stop()
-        for inode in engine.volume.inodes.drop_all():
-            engine.volume.gc.enqueue(inode)
-        yield from engine.cleanup.flush(engine.now_ns() + drain_seconds * 1e9)
+        deadline_ns = engine.now_ns() + drain_seconds * 1e9
+        inodes, due = engine.volume.inodes, engine.volume.inodes.drop_all()
+        while True:
+            for inode in due:
+                engine.volume.gc.enqueue(inode)
+            yield from engine.cleanup.flush(deadline_ns)
+            if not inodes.lru or inodes.debts.count:
+                break  # all is done, or the time is over, or the journal was aborted
+            due = inodes.evict_idle()
         engine.eviction.trims = False
         yield from engine.cleanup.stop()
         left = engine.volume.gc.backlog

@@ -208,6 +208,25 @@ def test_unmount_drops_every_count(cache: InodeCache) -> None:
     assert cache.statistics().active == 0
 
 
+def test_what_finds_the_table_of_debts_full_at_an_unmount_stays_idle_until_it_is_paid(cache: InodeCache) -> None:
+    """So that it is paid by block, like the rest."""
+    count = cache.debts.count_max + 3
+    for ino in range(8, 8 + count):
+        cache.lookup(ino, 1).lazy_atime = 5
+    assert cache.drop_all() == []
+    assert (cache.debts.count, len(cache.lru)) == (cache.debts.count_max, 3)
+    for ino in range(8, 8 + count):
+        cache.debts.void(ino)
+    assert cache.evict_idle() == []
+    assert (cache.debts.count, len(cache.table)) == (3, 0)
+
+
+def test_an_unmount_ends_where_the_table_of_debts_takes_nothing(cache: InodeCache) -> None:
+    cache.debts.count_max = 0
+    cache.lookup(8, 1).lazy_atime = 5
+    assert [inode.ino for inode in cache.drop_all()] == [8]
+
+
 def test_the_statistics(cache: InodeCache) -> None:
     cache.lookup(8, 1)
     idle(cache, 9, 10)
