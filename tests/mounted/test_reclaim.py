@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from deferfs.measure.slow_disk import SlowDisk
+from deferfs.measure.work.scattered import make_file
 from tests.mounted.backlog import make_backlog
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.expect import fails_with
@@ -154,6 +156,30 @@ def test_an_unmount_leaves_what_it_has_no_time_for_to_the_next_mount(
     scratch.drain()
     assert scratch.space() == fresh
     scratch.unmount_and_check()
+
+
+def test_an_unmount_waits_for_a_cleanup_that_runs_inline(tmp_path: Path) -> None:
+    """Longer than the first look of `deferfs umount` at the daemon. Another process does not keep the mount."""
+    image, mount = tmp_path / "image", tmp_path / "mnt"
+    mount.mkdir()
+    deferfs("mkfs", "-q", image, "--size", "64M")
+    with SlowDisk(image, "none", tmp_path, lambda pid: None) as disk:
+        deferfs("mount", disk.device, mount)
+        make_file(f"{mount}/file", 2000)
+        deferfs("umount", mount)
+        with disk.device.open("rb") as device:
+            os.posix_fadvise(device.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        deferfs("mount", disk.device, mount, "-o", "evict=inline,memory=4M")
+        try:
+            with (mount / "file").open("rb"):
+                (mount / "file").unlink()
+                os.sync()
+                disk.set_preset("read=400")
+        finally:
+            done = deferfs("umount", mount)
+            disk.set_preset("none")
+        assert (done.stdout, "still" in done.stderr.replace("still writing everything back", "")) == ("", False)
+        deferfs("fsck", "-n", disk.device)
 
 
 def test_inodegc_is_pushed_flushed_stopped_and_started(plain: Scratch) -> None:
