@@ -196,7 +196,8 @@ class Dispatch:
 
     def sentences(self, passes: Sequence[Pass], parameters: Parameters) -> list[str]:
         """The number of handlers."""
-        return [f"the daemon had {parameters.handlers} handlers of requests"] if passes else []
+        many = "" if parameters.handlers == 1 else "s"
+        return [f"the daemon had {parameters.handlers} handler{many} of requests"] if passes else []
 
 
 SCENARIO: Scenario = Dispatch()
