@@ -74,6 +74,12 @@ PREALLOCATE_BYTES_MAX: Final = 4 * MIB
 EXTENT_BLOCKS_MAX: Final = 1 << 30
 """Bound of the length field of an extent."""
 
+# --- reading metadata ---------------------------------------------------------------------------
+FETCH_BYTES_MAX: Final = 128 * KIB
+"""Largest read of metadata blocks that are fetched together: the default readahead of Linux."""
+FETCH_GAP_BYTES: Final = 32 * KIB
+"""Blocks at most so far apart are fetched by one read: on every disk, another request takes longer than these bytes."""
+
 # --- reclaim ----------------------------------------------------------------------------------
 MEMORY_BYTES_DEFAULT: Final = 256 * MIB
 """Budget for inodes and blocks outside small cgroups."""
@@ -95,6 +101,9 @@ DEBTS_FRACTION: Final = 16
 """1/16 of the budget, at most, is for owed access times of inodes that have left core."""
 DEBTS_PLACES_A_TURN: Final = 1024
 """Slots of the table of debts scanned at a time."""
+PAYMENT_WINDOWS: Final = 1024
+"""Windows of the inode table that are paid for each look through the table of debts: looking takes a tenth of the time
+then, even when each of them has one debt only."""
 MEMORY_SHORT: Final = 0.9
 """Memory is short, and background reclaim starts, above this fraction of what operations may use."""
 MEMORY_RECLAIMED: Final = 0.8

@@ -130,6 +130,10 @@ class TimeDebts:
         """The inodes in slots [place, place + places): one part of a scan of the table."""
         return [ino for ino in self._inos[place : place + places] if ino] if self.count else []
 
+    def debtors_among(self, first: int, count: int) -> list[int]:
+        """Those of the `count` inodes from `first` on that owe."""
+        return [ino for ino in range(first, first + count) if self._inos[self._find(ino)]] if self.count else []
+
     def of_block(self, first: int, count: int) -> list[tuple[int, int, int]]:
         """(inode, generation, time in ns) of those among the `count` inodes from `first` on that owe."""
         if not self.count:

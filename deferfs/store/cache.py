@@ -40,6 +40,19 @@ class BlockCache:
         if address not in self.entries:
             self.publish(address, kind.decode(self.fmt, address, data))
 
+    def supply_all(self, first: int, data: bytes, kinds: dict[int, type[Block]]) -> list[int]:
+        """Supply those of the consecutive blocks from `first` on, whose bytes are `data`, that have a kind in `kinds`;
+        returns their addresses. CorruptionError when one is damaged."""
+        size = self.fmt.block_size
+        found = []
+        for at in range(0, len(data), size):
+            address = first + at // size
+            kind = kinds.get(address)
+            if kind is not None:
+                self.supply(address, kind, data[at : at + size])
+                found.append(address)
+        return found
+
     def publish(self, address: int, obj: Block) -> Entry:
         """Make `obj` the current content of the block."""
         cost = obj.cost(self.fmt)

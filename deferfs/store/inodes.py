@@ -14,9 +14,11 @@ from collections.abc import Callable
 from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import FILE_BYTES_MAX
 from deferfs.ondisk.bitmap import Bitmap
+from deferfs.ondisk.format import Block
 from deferfs.ondisk.inode import INODE_FILE_INO, Inode, InodeBlock
 from deferfs.store import extents
 from deferfs.store.extents import Mapping
+from deferfs.store.needs import NeedBlocks
 from deferfs.store.plan import Plan
 
 _MEMO_MAX = 16384
@@ -103,6 +105,19 @@ class InodeTable:
         if record.size > FILE_BYTES_MAX or record.blocks > _BLOCKS_MAX or record.mode >> 12 not in _TYPES:
             raise CorruptionError(f"inode {ino}: impossible size, blocks or mode")
         return record
+
+    def require(self, plan: Plan, inos: list[int]) -> None:
+        """NeedBlocks for all table blocks of these inodes that are not cached."""
+        missing: list[tuple[int, type[Block]]] = []
+        for ino in inos:
+            address, _ = self.locate(plan, ino)
+            try:
+                if address:
+                    plan.get(address, InodeBlock)
+            except NeedBlocks as need:
+                missing.extend(need.blocks)
+        if missing:
+            raise NeedBlocks(missing)
 
     def modify(self, plan: Plan, ino: int) -> Inode:
         """The plan's private copy of the record. FsError(ESTALE) when there is no such inode."""

@@ -72,12 +72,15 @@ def run_job(device: Device, job: Job[T]) -> T:
     return pump(job, at_once)
 
 
-def runs_of(addresses: list[int]) -> list[tuple[int, int]]:
-    """[(first, count)] of the consecutive runs in the sorted `addresses`."""
+def runs_of(addresses: list[int], *, gap_max: int = 0, count_max: int = 1 << 62) -> list[tuple[int, int]]:
+    """[(first, count)] of the runs in the sorted `addresses`: of at most `count_max`, with at most `gap_max` others
+    between two of them."""
     runs: list[tuple[int, int]] = []
     for address in addresses:
-        if runs and runs[-1][0] + runs[-1][1] == address:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-        else:
-            runs.append((address, 1))
+        if runs:
+            first, count = runs[-1]
+            if address - first - count <= gap_max and address - first < count_max:
+                runs[-1] = (first, address - first + 1)
+                continue
+        runs.append((address, 1))
     return runs

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from bitarray import bitarray
 
 from deferfs.errors import CorruptionError, FsError, ImageError
-from deferfs.limits import OPERATION_BLOCKS_MIN, OPERATION_FRACTION
+from deferfs.limits import (
+    FETCH_BYTES_MAX,
+    FETCH_GAP_BYTES,
+    OPERATION_BLOCKS_MIN,
+    OPERATION_FRACTION,
+)
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Block, Format
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, InodeBlock
@@ -25,7 +30,7 @@ from deferfs.store import extents
 from deferfs.store.cache import BlockCache
 from deferfs.store.checkpoint import checkpoint
 from deferfs.store.inodes import InodeTable
-from deferfs.store.io import Flush, Job, Read, Write
+from deferfs.store.io import Flush, Job, Read, Write, runs_of
 from deferfs.store.journal import Journal
 from deferfs.store.memory import Memory
 from deferfs.store.needs import NeedBlocks, NeedMemory
@@ -131,15 +136,23 @@ class Store:
         yield Flush()
         self.superblock = renewed
 
+    def reads_of(self, addresses: Collection[int]) -> list[tuple[int, int]]:
+        """The reads (first block, count) that fetch these blocks, each also the few blocks between two of them.
+        CorruptionError when one lies outside the filesystem."""
+        for address in addresses:
+            if not 0 < address < self.superblock.blocks:
+                raise CorruptionError(f"a reference leads to block {address}, outside the filesystem")
+        size = self.fmt.block_size
+        return runs_of(sorted(addresses), gap_max=FETCH_GAP_BYTES // size, count_max=max(1, FETCH_BYTES_MAX // size))
+
     def fetch(self, need: NeedBlocks) -> Job[None]:
         """Read the blocks of a Need into the cache. CorruptionError when one is damaged."""
         size = self.fmt.block_size
-        for address, kind in need.blocks:
-            if not 0 < address < self.superblock.blocks:
-                raise CorruptionError(f"a reference leads to block {address}, outside the filesystem")
-            data = yield Read(address * size, size)
+        kinds = dict(need.blocks)
+        for first, count in self.reads_of(kinds):
+            data = yield Read(first * size, count * size)
             assert data is not None
-            self.cache.supply(address, kind, data)
+            self.cache.supply_all(first, data, kinds)
 
     def look(self, op: Callable[[Plan], T]) -> Job[T]:
         """Run a read-only operation inside a job."""

@@ -326,6 +326,14 @@ class Cleanup:
         else:
             yield from durability.within_share_of_cleanup()
 
+    def fetch(self, firsts: list[int]) -> Task[None]:
+        """Fetch the inode-table blocks that start with the inodes `firsts` and are not cached. One that cannot be read
+        is left to `pay`."""
+        try:
+            yield from self._engine.operation(partial(self._store.inodes.require, inos=firsts), reserve=True)
+        except FsError as error:
+            log.debug("blocks of the inode table could not be fetched together: %s", error)
+
     def pay(self, first: int) -> Task[None]:
         """Write all debts to the inode-table block that starts with inode `first`, in one update. On failure they
         return to core, to inodegc, which pays each alone."""

@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 import errno
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from deferfs.errors import CorruptionError, FsError
+from deferfs.errors import FsError
 from deferfs.store.needs import (
     Need,
     NeedBlocks,
@@ -121,21 +122,30 @@ class Holding:
         return data
 
     def _fetch(self, need: NeedBlocks) -> Task[None]:
-        """Fetch several blocks. Once one read had to wait, the remaining blocks may have been reused: they are read
-        only to warm the page cache, and the retried operation asks again for those it still needs."""
+        """Fetch several blocks, those near to each other by one read. Once a read had to wait, the remaining blocks may
+        have been reused: they are read only to warm the page cache, and the retried operation asks again for those it
+        still needs."""
         store = self._engine.store
         size = store.fmt.block_size
+        kinds = dict(need.blocks)
         waited = False
-        for address, kind in need.blocks:
-            if not 0 < address < store.superblock.blocks:
-                raise CorruptionError(f"a reference leads to block {address}, outside the filesystem")
-            data = yield from self._read(address * size, size)
+        reads = deque(store.reads_of(kinds))
+        while reads:
+            first, count = reads.popleft()
+            try:
+                data = yield from self._read(first * size, count * size)
+            except FsError:
+                if count == 1:
+                    raise
+                # a block between those that are needed may be the bad one
+                reads.extendleft((address, 1) for address in range(first, first + count) if address in kinds)
+                continue
             if data is None:
                 waited = True
             elif not waited:
-                store.cache.supply(address, kind, data)
-                store.cache.hold(address)
-                self._blocks.append(address)
+                for address in store.cache.supply_all(first, data, kinds):
+                    store.cache.hold(address)
+                    self._blocks.append(address)
 
     def _data(self, need: NeedData) -> Task[None]:
         data = yield from self._read(need.offset, need.length)

@@ -11,7 +11,9 @@ one at a time.
   block. In a hurry, and when it is late, it pays everything: then no debt is older than two of these intervals.
 - A late one ends with a commit: what is owed when the load ends is durable one such interval later, and the requests
   that paying takes.
-- It begins where the one before it left off, so that no part of the table is paid later than another.
+- It goes round the inode table, and begins where the one before it left off: no inode waits longer than for one round.
+- What is owed to adjacent blocks, a *window*, is paid together, in the order of the disk: they are fetched by one read,
+  and written home by one write. A disk that seeks takes as long for a block as for all of them.
 - It holds nothing while it waits: before each update it waits until no more than its share of the budget is dirty.
 - A debt that cannot be paid with those beside it goes back into core, to inodegc, which tries again and puts it into
   quarantine alone.
@@ -22,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from deferfs.limits import DEBTS_PLACES_A_TURN
+from deferfs.limits import DEBTS_PLACES_A_TURN, FETCH_BYTES_MAX, PAYMENT_WINDOWS
 from deferfs.volume.waits import Task, Turn
 
 if TYPE_CHECKING:
@@ -45,7 +47,10 @@ class Payment:
         """The end is waited for: all is paid, sweep after sweep, without delay."""
         self.on_due: Callable[[], None] = _nothing
         self._at = 0
-        """The place in the table at which the last sweep left off."""
+        """The inode with which the next sweep begins."""
+        fmt = engine.store.fmt
+        self._window = max(1, FETCH_BYTES_MAX // fmt.block_size) * fmt.inodes_per_block
+        """Inodes of a window: as many adjacent blocks of the inode table as are fetched by one read."""
 
     @property
     def due(self) -> bool:
@@ -90,23 +95,52 @@ class Payment:
             self._engine.write_back.ask_commit()
 
     def _pay_down_to(self, goal: int) -> Task[None]:
-        """Until no more than `goal` debts are left; all of them once there is a hurry."""
-        cleanup, debts = self._engine.cleanup, self._debts
-        for _ in range(0, debts.places, DEBTS_PLACES_A_TURN):
-            if debts.count <= goal and not self.hurried:
-                return
-            for first in self._next_blocks():
-                yield from cleanup.before_payment(hurried=self.hurried)
-                if cleanup.stopped:
+        """Once round the inode table, until no more than `goal` debts are left; all of them once there is a hurry."""
+        cleanup, start, round_ends = self._engine.cleanup, self._at, False
+        while not self._enough(goal):
+            windows = yield from self._next_windows()
+            if not windows:
+                if round_ends or not start:
                     return
-                yield from cleanup.pay(first)
-                yield from self._engine.turns.end(background=not self.hurried)
+                self._at, round_ends = 0, True
+            for window in windows:
+                if round_ends and window > start:
+                    return
+                yield from self._pay_window(window, goal)
+                if cleanup.stopped or self._enough(goal):
+                    return
+                self._at = window + self._window
             cleanup.told()
             yield Turn()
 
-    def _next_blocks(self) -> list[int]:
-        """Blocks of the inode table, by their first inodes, to which the next part of the table of debts is owed."""
-        debts, fmt = self._debts, self._engine.store.fmt
-        found = debts.debtors(self._at, DEBTS_PLACES_A_TURN)
-        self._at = (self._at + DEBTS_PLACES_A_TURN) % debts.places
-        return sorted({fmt.first_in_table_block(ino) for ino in found})
+    def _enough(self, goal: int) -> bool:
+        return self._debts.count <= goal and not self.hurried
+
+    def _next_windows(self) -> Task[list[int]]:
+        """The next windows to which anything is owed, by their first inodes, in order: at most PAYMENT_WINDOWS."""
+        debts, found = self._debts, set[int]()
+        for place in range(0, debts.places, DEBTS_PLACES_A_TURN):
+            found.update(
+                ino - ino % self._window for ino in debts.debtors(place, DEBTS_PLACES_A_TURN) if ino >= self._at
+            )
+            if len(found) > 2 * PAYMENT_WINDOWS:
+                found = set(sorted(found)[:PAYMENT_WINDOWS])
+            yield Turn()
+        return sorted(found)[:PAYMENT_WINDOWS]
+
+    def _pay_window(self, window: int, goal: int) -> Task[None]:
+        """Pay what is owed to the inodes of one window, block by block, in the order in which the disk has them. Those
+        of its blocks that are not cached are fetched together."""
+        cleanup, fmt = self._engine.cleanup, self._engine.store.fmt
+        debtors = self._debts.debtors_among(window, self._window)
+        owed = sorted({fmt.first_in_table_block(ino) for ino in debtors if ino >= self._at})
+        yield from cleanup.before_payment(hurried=self.hurried)
+        if not cleanup.stopped:
+            yield from cleanup.fetch(owed)
+        for first in owed:
+            yield from cleanup.before_payment(hurried=self.hurried)
+            if cleanup.stopped or self._enough(goal):
+                return
+            yield from cleanup.pay(first)
+            self._at = first + fmt.inodes_per_block
+            yield from self._engine.turns.end(background=not self.hurried)

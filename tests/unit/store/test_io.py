@@ -17,6 +17,12 @@ def test_runs(addresses: list[int], runs: list[tuple[int, int]]) -> None:
     assert runs_of(addresses) == runs
 
 
+def test_runs_with_gaps_and_of_bounded_length() -> None:
+    assert runs_of([1, 4, 6, 10], gap_max=2) == [(1, 6), (10, 1)]
+    assert runs_of([1, 2, 3, 4, 5], count_max=2) == [(1, 2), (3, 2), (5, 1)]
+    assert runs_of([1, 3, 5], gap_max=1, count_max=3) == [(1, 3), (5, 1)]
+
+
 def test_a_job_is_answered_and_returns() -> None:
     device = MemoryDevice(1024)
 
