@@ -74,6 +74,10 @@ PREALLOCATE_BYTES_MAX: Final = 4 * MIB
 EXTENT_BLOCKS_MAX: Final = 1 << 30
 """Bound of the length field of an extent."""
 
+INODE_TABLE_FRACTION: Final = 64
+"""Data are allocated beyond the first 1/64 of the blocks while others are free, so that the inode table grows in one
+piece there, and its blocks are read and written together. ext4 keeps 1/64 by default, 256 bytes in 16 KiB."""
+
 # --- reading metadata ---------------------------------------------------------------------------
 FETCH_BYTES_MAX: Final = 128 * KIB
 """Largest read of metadata blocks that are fetched together: the default readahead of Linux."""

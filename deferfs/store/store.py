@@ -12,6 +12,7 @@ from deferfs.errors import CorruptionError, FsError, ImageError
 from deferfs.limits import (
     FETCH_BYTES_MAX,
     FETCH_GAP_BYTES,
+    INODE_TABLE_FRACTION,
     OPERATION_BLOCKS_MIN,
     OPERATION_FRACTION,
 )
@@ -76,6 +77,7 @@ class Store:
         """Whether changes have to wait for a thaw."""
         self.cache = BlockCache(self.fmt)
         self.space = FreeSpace(self.fmt, superblock.blocks, self._published_bits)
+        self.space.cursor = superblock.inode_root + superblock.blocks // INODE_TABLE_FRACTION
         self.inodes = InodeTable(superblock.inode_root)
         self.orphans = OrphanTable(self.fmt.orphans_per_block)
         self.journal = Journal(self, superblock.tail_tid, superblock.journal_tail)

@@ -221,6 +221,7 @@ def test_several_inodes_in_one_plan() -> None:
 def test_the_chunk_is_mapped_in_pieces_when_space_is_scattered() -> None:
     driver = fresh_driver()
     store = driver.volume.store
+    store.space.cursor = 0  # none of it is left to the inode table
 
     inos = allocate(driver, IN_CHUNK_0)
     taken: list[int] = []
@@ -239,3 +240,26 @@ def test_the_chunk_is_mapped_in_pieces_when_space_is_scattered() -> None:
     assert driver.run(pieces) == 7
     free(driver, inos)
     check(driver)
+
+
+def test_the_table_grows_in_one_piece_beside_data() -> None:
+    """So that its blocks are read and written together."""
+    driver = fresh_driver()
+    space = driver.volume.store.space
+    allocate(driver, IN_CHUNK_0)
+    for _ in range(2):
+        allocate(driver, driver.volume.store.fmt.inodes_per_chunk)
+        space.hold(0, 40)  # as a file does
+
+    def pieces(plan: Plan) -> list[int]:
+        found = extents.map_range(plan, driver.volume.store.inodes.get(plan, INODE_FILE_INO), 33, 64)
+        return [piece.length for piece in found]
+
+    assert driver.run(pieces) == [64]
+
+
+def test_data_are_allocated_where_the_table_would_grow_when_nothing_else_is_free() -> None:
+    space = fresh_driver().volume.store.space
+    while space.available:
+        space.hold(0, 1000)
+    assert space.free_blocks == space.reserve
