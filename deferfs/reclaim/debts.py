@@ -132,7 +132,7 @@ class TimeDebts:
 
     def debtors_among(self, first: int, count: int) -> list[int]:
         """Those of the `count` inodes from `first` on that owe."""
-        return [ino for ino in range(first, first + count) if self._inos[self._find(ino)]] if self.count else []
+        return [ino for ino in range(first, first + count) if self.owes(ino)]
 
     def of_block(self, first: int, count: int) -> list[tuple[int, int, int]]:
         """(inode, generation, time in ns) of those among the `count` inodes from `first` on that owe."""
