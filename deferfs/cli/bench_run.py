@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -30,9 +30,19 @@ from deferfs.measure.slow_disk import preset_of
 from deferfs.mount.control import client
 from deferfs.mount.host.output_file import check_replaceable, write_results
 
-DEFAULT: Final[dict[str, tuple[Loop, ...]]] = {"allocation": ("closed",), "direct-reclaim": ("open",)}
-"""The scenarios and loops of a run without arguments: those that fit into two to three minutes. The closed loop of
-direct-reclaim takes as long by itself, and is left to a run that names the scenario.
+
+class Part(NamedTuple):
+    """What a run without arguments takes of a scenario. `pairs` None: as many as the scenario itself."""
+
+    loops: tuple[Loop, ...] | None
+    pairs: int | None = None
+
+
+WHOLE: Final = Part(None)
+DEFAULT: Final = {"allocation": Part(("closed",), pairs=2), "direct-reclaim": Part(("open",))}
+"""What fits into two minutes: `allocation` differs by factors of ten from one filesystem to the next, and two passes of
+each show that; the closed loop of direct-reclaim takes as long as all of this, and is left to a run that names the
+scenario.
 """
 PACKAGES: Final = (catalogue.PACKAGE, "deferfs.cli.scenarios")
 """Scenarios that drive a filesystem through its mount, and those that need the inside of the daemon."""
@@ -92,7 +102,7 @@ def make_plans(request: Request) -> list[Plan]:
     """What to run. UsageError when the words do not fit together."""
     scenarios = catalogue.find_scenarios(PACKAGES)
     names = request.scenarios or tuple(name for name in DEFAULT if name in scenarios)
-    loops = {} if request.scenarios or request.full else DEFAULT
+    parts = {} if request.scenarios or request.full else DEFAULT
     if len(set(names)) < len(names):
         raise UsageError("a scenario is named twice")
     if request.settings and len(names) > 1:
@@ -104,6 +114,7 @@ def make_plans(request: Request) -> list[Plan]:
         parameters = make_parameters(scenario, settings)
         points = scenario.sweep(parameters) if request.full else [parameters]
         disk = _disk_of(scenario, request)
+        part = parts.get(name, WHOLE)
         measured = [(point, disk) for point in points]
         if request.full and request.disk is None:
             measured += [(parameters, preset_of(swept).name) for swept in getattr(scenario, "swept_disks", ())]
@@ -111,9 +122,9 @@ def make_plans(request: Request) -> list[Plan]:
             Plan(
                 scenario,
                 point,
-                request.pairs,
+                request.pairs or part.pairs,
                 below,
-                _loops_of(scenario, request, loops),
+                _loops_of(scenario, request, part.loops),
                 _sides_of(scenario, point, request),
             )
             for point, below in measured
@@ -123,10 +134,10 @@ def make_plans(request: Request) -> list[Plan]:
     return plans
 
 
-def _loops_of(scenario: Scenario, request: Request, short: dict[str, tuple[Loop, ...]]) -> tuple[Loop, ...] | None:
-    """Which of its loops are run; None: all of them."""
+def _loops_of(scenario: Scenario, request: Request, part: tuple[Loop, ...] | None) -> tuple[Loop, ...] | None:
+    """Which of its loops are run, where the command line names none those of `part`; None: all of them."""
     if request.loop is None:
-        return short.get(scenario.name)
+        return part
     if request.loop not in scenario.loops:
         raise UsageError(f"--loop: the scenario {scenario.name} has no {request.loop} loop")
     return (request.loop,)

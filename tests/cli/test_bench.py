@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -216,6 +218,26 @@ def test_a_loop_that_the_scenario_does_not_have_is_refused() -> None:
 
 def requested(name: str, *, full: bool = False, disk: str | None = None, sides: tuple[str, ...] = ()) -> Request:
     return Request((name,), full, None, disk, None, sides, (), None, False, 1, None, None, None)
+
+
+def requested_none(**changes: Any) -> Request:
+    return replace(requested("allocation"), scenarios=(), **changes)
+
+
+def test_a_run_without_arguments_takes_ten_pairs_of_one_loop_and_two_of_the_filesystems() -> None:
+    allocation, inside = make_plans(requested_none())
+    assert (allocation.scenario.name, allocation.pairs, allocation.loops) == ("allocation", 2, ("closed",))
+    assert (inside.scenario.name, inside.pairs, inside.loops) == ("direct-reclaim", None, ("open",))
+    assert inside.scenario.pairs == 10
+
+
+def test_a_named_number_of_pairs_goes_before_that_of_the_default_run() -> None:
+    assert {plan.pairs for plan in make_plans(requested_none(pairs=5))} == {5}
+
+
+@pytest.mark.parametrize("asked_for", [requested("allocation"), requested_none(full=True)])
+def test_a_named_scenario_and_a_full_run_take_the_pairs_of_the_scenario(asked_for: Request) -> None:
+    assert {plan.pairs for plan in make_plans(asked_for)} == {None}
 
 
 def test_sides_can_be_chosen() -> None:
