@@ -29,7 +29,7 @@ from deferfs.errors import FsError
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.inode import ActiveReference, InCoreInode
 from deferfs.store.plan import Plan
-from deferfs.volume import attributes, files, namespace, writing, xattrs
+from deferfs.volume import attributes, files, namespace, orphans, writing, xattrs
 from deferfs.volume.new_inode import Credentials, NewInode
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import Task
@@ -442,8 +442,9 @@ class Twin:
         journal, cleanup = self.volume.store.journal, self.driver.engine.cleanup
         if journal.granted_credits or journal.grants or cleanup.busy or self.held:
             raise TwinError("no operation runs, and log space or inodes are held for some")
+        if (counted := orphans.pending_blocks(self.volume)) != self.volume.inodes.pending_blocks:
+            raise TwinError(f"orphans hold {counted} blocks, and {self.volume.inodes.pending_blocks} are pending")
         self.check_access_times()
-        lines = differences(read_tree(self.driver), self.model.nodes)
-        lines += check_contents(self.driver, self.model.nodes)
+        lines = differences(read_tree(self.driver), self.model.nodes) + check_contents(self.driver, self.model.nodes)
         if lines:
             raise TwinError("volume and model differ: " + "; ".join(lines))

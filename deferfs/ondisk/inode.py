@@ -249,7 +249,11 @@ class Inode:
 
 
 class InodeBlock:
-    """A block of the inode table: `fmt.inodes_per_block` records, decoded one by one when first asked for."""
+    """A block of the inode table: `fmt.inodes_per_block` records, decoded one by one when first asked for.
+
+    Its records are sealed for one address. Those that `encode` has sealed stay so: the checkpoint writes the very bytes
+    that the commit has encoded, and what is read again is decoded again.
+    """
 
     __slots__ = ("records",)
     MAGIC: ClassVar[bytes] = MAGIC
@@ -272,7 +276,9 @@ class InodeBlock:
         return cls([data[i : i + INODE_BYTES] for i in range(0, fmt.block_size, INODE_BYTES)])
 
     def encode(self, fmt: Format, address: int) -> bytes:
-        return b"".join(r if isinstance(r, bytes) else r.encode(fmt, address) for r in self.records)
+        sealed = [r if isinstance(r, bytes) else r.encode(fmt, address) for r in self.records]
+        self.records[:] = sealed
+        return b"".join(sealed)
 
     def copy(self) -> InodeBlock:
         return InodeBlock(self.records[:])

@@ -23,8 +23,10 @@ COUNT_SHARE = 0.75
 """Load factor at which the table is full: linear probing gets slow beyond."""
 _NEIGHBOURS = 8
 """Inodes that hash to adjacent slots: those of one table block of 4 KiB."""
-_MIX = 0x9E3779B97F4A7C15
-"""Fibonacci hashing: 2^64 divided by the golden ratio."""
+_MIX = 663608941
+"""Fibonacci hashing: 2^30 divided by the golden ratio. Products of 30-bit numbers fit into a machine word, and the
+compiled code multiplies such numbers without allocating any."""
+_MIX_BITS = 30
 
 
 def places_for(budget_bytes: int) -> int:
@@ -39,6 +41,8 @@ class TimeDebts:
         self.places = places
         self.count = 0
         self.count_max = int(places * COUNT_SHARE)
+        self._shift = max(0, _MIX_BITS - (places // _NEIGHBOURS).bit_length() + 1)
+        """What remains of the low _MIX_BITS of a product are its highest bits, which are mixed best."""
         self.paid_total = 0
         """Debts written, with any update of their blocks."""
         self._pages = mmap(-1, PLACE_BYTES * places, MAP_PRIVATE | MAP_ANONYMOUS)
@@ -59,7 +63,8 @@ class TimeDebts:
     def _home(self, ino: int) -> int:
         """The slot where probing for an inode starts."""
         block, index = divmod(ino, _NEIGHBOURS)
-        return ((block * _MIX >> 24) * _NEIGHBOURS + index) & (self.places - 1)
+        mixed = (block & ((1 << _MIX_BITS) - 1)) * _MIX >> self._shift
+        return (mixed * _NEIGHBOURS + index) & (self.places - 1)
 
     def _find(self, ino: int) -> int:
         """The slot of the inode, or the free slot where it would go."""

@@ -66,6 +66,11 @@ class InCoreInode:
         """Whether eviction has to be preceded by work that journals."""
         return self.orphan or self.preallocated or self.lazy_atime != 0
 
+    def paid(self, atime: int) -> None:
+        """The access time `atime` has been written. A later one stays owed."""
+        if self.lazy_atime == atime:
+            self.lazy_atime = 0
+
     def move(self, state: State) -> None:
         """Change state. AssertionError for a transition not in TRANSITIONS."""
         assert state in TRANSITIONS[self.state], f"inode {self.ino}: {self.state.name} -> {state.name}"

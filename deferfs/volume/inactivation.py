@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import stat
+from functools import partial
 
 from deferfs.errors import FsError
 from deferfs.limits import INACTIVATION_EXTENTS_STEP
@@ -62,12 +63,7 @@ class Inactivation:
         atime = inode.lazy_atime
         if atime:
             record.atime = max(record.atime, atime)
-
-            def written() -> None:
-                if inode.lazy_atime == atime:
-                    inode.lazy_atime = 0
-
-            plan.on_apply.append(written)
+            plan.on_apply.append(partial(inode.paid, atime))
         if not trim(plan, record):
             return False
         plan.on_apply.append(self._trimmed)

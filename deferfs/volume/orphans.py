@@ -11,7 +11,11 @@ from deferfs.errors import CorruptionError
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.spill import NONE, Spill, Spilled
+from deferfs.reclaim.states import State
 from deferfs.store.plan import Plan
+
+_PENDING = (State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING)
+"""States of orphans whose blocks will be free."""
 
 if TYPE_CHECKING:
     from deferfs.reclaim.cache import InodeCache
@@ -103,3 +107,10 @@ def give_up(volume: Volume, error: Exception) -> str:
     volume.gc.reload(number, [])
     kind = "is damaged" if isinstance(error, CorruptionError) else "cannot be read"
     return f"block {number} of the orphan table {kind}: {error}; {count} deleted files are left to deferfs fsck"
+
+
+def pending_blocks(volume: Volume) -> int:
+    """What `InodeCache.pending_blocks` is to be, counted again: the blocks of all orphans that wait for inactivation
+    or are in it, in core and in the table. O(inodes in core)."""
+    inodes = volume.inodes.table.values()
+    return volume.spill.blocks + sum(one.pending_blocks for one in inodes if one.orphan and one.state in _PENDING)

@@ -1,5 +1,8 @@
-"""Writing the owed access times of inodes that are no longer in core: those of one table block together, and along with
-any other change of that block."""
+"""Writing owed access times: those of one table block together, and along with any other change of that block.
+
+A payment takes along what inodes of its block owe that are still in core: the block is written anyway, and they owe
+nothing when they leave.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,16 @@ import errno
 from functools import partial
 
 from deferfs.errors import CorruptionError, FsError
-from deferfs.reclaim.debts import TimeDebts
+from deferfs.reclaim.cache import InodeCache
 from deferfs.store.plan import Plan
 
 
 class Repayment:
-    """Writes the access times owed in one table of debts."""
+    """Writes the access times that inodes owe which have left the cache `inodes`."""
 
-    def __init__(self, debts: TimeDebts) -> None:
-        self.debts = debts
+    def __init__(self, inodes: InodeCache) -> None:
+        self._inodes = inodes
+        self.debts = inodes.debts
         self.blocks_total = 0
         """Table blocks updated for access times only."""
 
@@ -23,8 +27,10 @@ class Repayment:
         """Operation: write the access times owed in one table block; `first` is its first inode. CorruptionError when
         one of the records is damaged."""
         for ino, generation, time in self._owed(plan, first):
-            self._write(plan, ino, generation, time)
+            if ino not in plan.inodes:  # the others go along with the first one
+                self._write(plan, ino, generation, time)
         if plan.staged:
+            self._take_along(plan, first)
             plan.on_apply.append(self._count_block)
 
     def go_along(self, plan: Plan, first: int) -> None:
@@ -35,6 +41,22 @@ class Repayment:
                 self._write(plan, ino, generation, time)
             except CorruptionError:
                 continue
+
+    def _take_along(self, plan: Plan, first: int) -> None:
+        """Write what inodes of the block owe that are in core. A damaged one must not fail the others."""
+        table = self._inodes.table
+        for ino in range(first, first + plan.store.fmt.inodes_per_block):
+            inode = table.get(ino)
+            if inode is None or not inode.lazy_atime or inode.orphan or ino in plan.inodes:
+                continue
+            try:
+                if plan.store.inodes.get(plan, ino).generation != inode.generation:
+                    continue
+                record = plan.store.inodes.modify(plan, ino)
+            except FsError:
+                continue
+            record.atime = max(record.atime, inode.lazy_atime)
+            plan.on_apply.append(partial(inode.paid, inode.lazy_atime))
 
     def _owed(self, plan: Plan, first: int) -> list[tuple[int, int, int]]:
         found = self.debts.of_block(first, plan.store.fmt.inodes_per_block)

@@ -65,7 +65,7 @@ class Volume:
         store.orphans.on_change = self.inodes.orphan_holds
         store.orphans.on_grow = self.spill.reserve
         orphans.take_up(store.orphans, self.spill, self.inodes, store.clock())
-        self.repayment = Repayment(self.inodes.debts)
+        self.repayment = Repayment(self.inodes)
         store.inodes.on_change = self.repayment.go_along
         store.memory.add_account("debts", lambda: self.inodes.debts.resident_bytes)
         store.memory.add_account("inodes", self._inode_bytes, lambda: len(self.inodes.lru) * INODE_COST_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -69,6 +70,19 @@ def a_look_up_drops_the_debt(patch: pytest.MonkeyPatch) -> None:
 def a_look_up_leaves_the_debt(patch: pytest.MonkeyPatch) -> None:
     """It is owed twice: in core, where it may be void soon, and in the table."""
     patch.setattr(TimeDebts, "take", TimeDebts.look)
+
+
+@fault("paid_together")
+def what_is_in_core_is_settled_unwritten(patch: pytest.MonkeyPatch) -> None:
+    """A payment takes it along, and forgets to."""
+
+    def take_along(repayment: Repayment, plan: Plan, first: int) -> None:
+        for ino in range(first, first + plan.store.fmt.inodes_per_block):
+            inode = repayment._inodes.table.get(ino)
+            if inode is not None:
+                plan.on_apply.append(partial(inode.paid, inode.lazy_atime))
+
+    patch.setattr(Repayment, "_take_along", take_along)
 
 
 @fault("paid_together")

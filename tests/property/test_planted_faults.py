@@ -21,6 +21,8 @@ WORLDS = 150
 RUNS = 100
 NOT_BY_CHANCE = {
     "freed_blocks_are_used_again_during_a_checkpoint": "needs a checkpoint held up in one place",
+    "freed_blocks_are_used_again_while_they_come_home": "needs a write home held up until its block has a new owner",
+    "a_payment_that_fails_is_settled": "needs the abort between the start of a sweep of payments and an update in it",
     "only_the_first_block_of_revokes_counts": "needs more than a hundred blocks freed in one transaction",
     "only_the_first_descriptor_counts": "needs more than sixty blocks changed in one transaction",
     "long_runs_are_replayed_in_part": "needs more than sixty changed blocks side by side",

@@ -141,6 +141,17 @@ def test_a_table_block_decodes_its_records_one_by_one() -> None:
     assert found.record(fmt, 5, 1) is found.record(fmt, 5, 1)
 
 
+def test_what_a_commit_has_sealed_is_not_sealed_again() -> None:
+    """The checkpoint writes the bytes that are in the log, and a record that is read later equals that before."""
+    fmt = FORMATS[1]
+    block = InodeBlock.fresh(fmt, 64)
+    before = block.record(fmt, 5, 3)
+    image = block.encode(fmt, 5)
+    assert all(isinstance(record, bytes) for record in block.records)
+    assert block.encode(fmt, 5) == image
+    assert block.record(fmt, 5, 3).encode(fmt, 5) == before.encode(fmt, 5)
+
+
 def test_an_untouched_record_is_written_back_byte_for_byte() -> None:
     fmt = FORMATS[1]
     image = InodeBlock.fresh(fmt, 0).encode(fmt, 5)

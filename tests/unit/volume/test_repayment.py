@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deferfs.device.record import RecordingDevice
-from deferfs.limits import FETCH_BYTES_MAX
+from deferfs.limits import FETCH_BYTES_MAX, KIB
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes
 from deferfs.volume.driver import Driver
@@ -55,6 +55,17 @@ def test_debts_of_one_block_are_one_update(driver: Driver) -> None:
     driver = remounted(driver)
     assert [look_up(driver, b"f%d" % n).atime for n in range(COUNT)] == [1_000_000 + ino for ino in inos]
     assert_sound(driver)
+
+
+def test_a_debt_is_written_and_settled_once(driver: Driver) -> None:
+    inos = owing(driver)
+    fmt = driver.volume.store.fmt
+    first = fmt.first_in_table_block(inos[-1])
+    among = [ino for ino in inos if fmt.first_in_table_block(ino) == first]
+    plan = driver.volume.store.plan(reserve=True)
+    driver.volume.repayment.pay(plan, first)
+    assert len(plan.on_apply) == len(among) + 1, "a settlement for each debt, and the count of blocks"
+    plan.drop()
 
 
 class CountedReads(RecordingDevice):
@@ -108,6 +119,42 @@ def test_an_update_of_the_block_takes_along_what_its_other_inodes_owe(driver: Dr
     assert not any(driver.volume.inodes.debts.owes(ino) for ino in beside[1:])
     assert driver.volume.repayment.blocks_total == 0
     assert [look_up(driver, b"f%d" % n).atime for n in range(1, len(beside))] == [1_000_000 + i for i in beside[1:]]
+
+
+def test_a_payment_takes_along_what_is_in_core() -> None:
+    """So that the block is written once for all that its inodes owe."""
+    driver = fresh_driver(block_size=4 * KIB)
+    inos = owing(driver)
+    fmt, inodes = driver.volume.store.fmt, driver.volume.inodes
+    first = fmt.first_in_table_block(inos[COUNT // 2])
+    held, idle, *rest = [ino for ino in inos if fmt.first_in_table_block(ino) == first]
+    names = {ino: b"f%d" % number for number, ino in enumerate(inos)}
+    for ino in (held, idle):
+        driver.volume.lookup_count(look_up(driver, names[ino]))
+    driver.forget(idle, 1)
+    driver.pay_block(first)
+    assert rest
+    assert [inodes.table[ino].lazy_atime for ino in (held, idle)] == [0, 0]
+    blocks = driver.volume.repayment.blocks_total
+    driver.forget(held, 1)
+    driver.reclaim(1 << 20)
+    assert (len(inodes.table), driver.volume.repayment.blocks_total) == (0, blocks)
+    again = remounted(driver)
+    assert [look_up(again, names[ino]).atime for ino in (held, idle)] == [1_000_000 + held, 1_000_000 + idle]
+
+
+def test_a_damaged_record_in_core_does_not_fail_the_payment() -> None:
+    driver = fresh_driver(block_size=4 * KIB)
+    inos = owing(driver)
+    store = driver.volume.store
+    first = store.fmt.first_in_table_block(inos[COUNT // 2])
+    among = [ino for ino in inos if store.fmt.first_in_table_block(ino) == first]
+    driver.volume.lookup_count(look_up(driver, b"f%d" % (COUNT // 2)))
+    address, slot = driver.run(lambda plan: store.inodes.locate(plan, inos[COUNT // 2]))
+    store.cache.entries[address].obj.records[slot] = bytes(512)  # type: ignore[attr-defined]
+    driver.pay_block(first)
+    assert not any(driver.volume.inodes.debts.owes(ino) for ino in among)
+    assert driver.volume.inodes.table[inos[COUNT // 2]].lazy_atime
 
 
 def test_a_debt_is_seen_before_it_is_paid(driver: Driver) -> None:
