@@ -44,7 +44,7 @@ class TimeDebts:
         self._shift = max(0, _MIX_BITS - (places // _NEIGHBOURS).bit_length() + 1)
         """What remains of the low _MIX_BITS of a product are its highest bits, which are mixed best."""
         self.paid_total = 0
-        """Debts written, with any update of their blocks."""
+        """Debts written, with any update of their blocks, and what inodes in core owed and was written with them."""
         self._pages = mmap(-1, PLACE_BYTES * places, MAP_PRIVATE | MAP_ANONYMOUS)
         view = memoryview(self._pages)
         self._inos = view[: 8 * places].cast("Q")

@@ -14,6 +14,8 @@ one at a time.
 - It goes round the inode table, and begins where the one before it left off: no inode waits longer than for one round.
 - What is owed to adjacent blocks, a *window*, is paid together, in the order of the disk: they are fetched by one read,
   and written home by one write. A disk that seeks takes as long for a block as for all of them.
+- A window is paid as a whole, with what its inodes in core owe, too: those that leave core later would have its blocks
+  written again, in fragments.
 - It holds nothing while it waits: before each update it waits until no more than its share of the budget is dirty.
 - A debt that cannot be paid with those beside it goes back into core, to inodegc, which tries again and puts it into
   quarantine alone.
@@ -133,6 +135,7 @@ class Payment:
         of its blocks that are not cached are fetched together."""
         cleanup, fmt = self._engine.cleanup, self._engine.store.fmt
         debtors = self._debts.debtors_among(window, self._window)
+        debtors += self._engine.volume.inodes.debtors_among(window, self._window)
         owed = sorted({fmt.first_in_table_block(ino) for ino in debtors if ino >= self._at})
         yield from cleanup.before_payment(hurried=self.hurried)
         if not cleanup.stopped:

@@ -11,6 +11,7 @@ from functools import partial
 
 from deferfs.errors import CorruptionError, FsError
 from deferfs.reclaim.cache import InodeCache
+from deferfs.reclaim.inode import InCoreInode
 from deferfs.store.plan import Plan
 
 
@@ -24,13 +25,13 @@ class Repayment:
         """Table blocks updated for access times only."""
 
     def pay(self, plan: Plan, first: int) -> None:
-        """Operation: write the access times owed in one table block; `first` is its first inode. CorruptionError when
-        one of the records is damaged."""
+        """Operation: write the access times owed in one table block, by inodes in core, too; `first` is its first
+        inode. CorruptionError when the record of one that has left core is damaged."""
         for ino, generation, time in self._owed(plan, first):
             if ino not in plan.inodes:  # the others go along with the first one
                 self._write(plan, ino, generation, time)
+        self._take_along(plan, first)
         if plan.staged:
-            self._take_along(plan, first)
             plan.on_apply.append(self._count_block)
 
     def go_along(self, plan: Plan, first: int) -> None:
@@ -56,7 +57,11 @@ class Repayment:
             except FsError:
                 continue
             record.atime = max(record.atime, inode.lazy_atime)
-            plan.on_apply.append(partial(inode.paid, inode.lazy_atime))
+            plan.on_apply.append(partial(self._settle, inode, inode.lazy_atime))
+
+    def _settle(self, inode: InCoreInode, time: int) -> None:
+        inode.paid(time)
+        self.debts.paid_total += 1
 
     def _owed(self, plan: Plan, first: int) -> list[tuple[int, int, int]]:
         found = self.debts.of_block(first, plan.store.fmt.inodes_per_block)

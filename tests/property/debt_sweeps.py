@@ -111,11 +111,14 @@ def debts_outlived(seed: int) -> int:
 
 
 def debts_refused(seed: int) -> int:
-    """The table of debts is small, and full time and again: what it refuses stays in memory with what it owes."""
+    """The table of debts is small, and full time and again: what it refuses stays in memory with what it owes. Files
+    far apart owe at the same time, so that some debts lie beyond their own slots.
+    """
     world = World(replace(STRICT, memory_bytes=24 << 10), seed)
     twin = world.twin
     assert twin.volume.inodes.debts.places == 64, "the debts of no inode are in the way of another's"
-    inos = [ino for number in range(40) if (ino := twin.create(ROOT, b"%d" % number, FILE)) is not None]
+    inos = [ino for number in range(80) if (ino := twin.create(ROOT, b"%d" % number, FILE)) is not None]
+    inos.sort(key=lambda ino: (ino % 8, ino))
     twin.sync()
     twin.driver.checkpoint()
     first = twin.position

@@ -97,8 +97,8 @@ def test_what_is_owed_is_durable_after_as_many_requests_as_the_manual_says(count
     assert len(device.records) <= len(blocks) / fmt.tags_per_descriptor + 3 * commits
 
 
-def test_each_block_is_visited_once(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    inos = owing(driver)
+def visits(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The blocks that are paid from now on, by their first inodes."""
     visited: list[int] = []
     pay = driver.volume.repayment.pay
 
@@ -107,6 +107,12 @@ def test_each_block_is_visited_once(driver: Driver, monkeypatch: pytest.MonkeyPa
         pay(plan, first)
 
     monkeypatch.setattr(driver.volume.repayment, "pay", visit)
+    return visited
+
+
+def test_each_block_is_visited_once(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    inos = owing(driver)
+    visited = visits(driver, monkeypatch)
     driver.pay()
     assert sorted(visited) == sorted({driver.volume.store.fmt.first_in_table_block(ino) for ino in inos})
 
@@ -141,6 +147,24 @@ def test_a_payment_takes_along_what_is_in_core() -> None:
     assert (len(inodes.table), driver.volume.repayment.blocks_total) == (0, blocks)
     again = remounted(driver)
     assert [look_up(again, names[ino]).atime for ino in (held, idle)] == [1_000_000 + held, 1_000_000 + idle]
+
+
+def test_a_window_is_paid_as_a_whole_though_only_some_inodes_have_left_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of every second block are in core still."""
+    driver = fresh_driver(block_size=4 * KIB)
+    inos = owing(driver, 200)
+    fmt, inodes = driver.volume.store.fmt, driver.volume.inodes
+    blocks = sorted({fmt.first_in_table_block(ino) for ino in inos})
+    for number, ino in enumerate(inos):
+        if blocks.index(fmt.first_in_table_block(ino)) % 2:
+            driver.volume.lookup_count(look_up(driver, b"f%d" % number))
+    assert 0 < inodes.debts.count < len(inos)
+    visited = visits(driver, monkeypatch)
+    driver.pay()
+    assert visited == blocks
+    assert not any(inode.lazy_atime for inode in inodes.table.values())
+    again = remounted(driver)
+    assert [look_up(again, b"f%d" % number).atime for number in range(200)] == [1_000_000 + ino for ino in inos]
 
 
 def test_a_damaged_record_in_core_does_not_fail_the_payment() -> None:
