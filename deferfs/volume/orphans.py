@@ -14,13 +14,13 @@ from deferfs.reclaim.spill import NONE, Spill, Spilled
 from deferfs.reclaim.states import State
 from deferfs.store.plan import Plan
 
-_PENDING = (State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING)
-"""States of orphans whose blocks will be free."""
-
 if TYPE_CHECKING:
     from deferfs.reclaim.cache import InodeCache
     from deferfs.store.orphans import OrphanTable
     from deferfs.volume.volume import Volume
+
+_PENDING = (State.NEED_INACTIVE, State.QUEUED, State.INACTIVATING)
+"""States of orphans whose blocks will be free."""
 
 
 def take_up(table: OrphanTable, spill: Spill, cache: InodeCache, now_ns: int) -> None:
