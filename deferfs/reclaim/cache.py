@@ -371,10 +371,10 @@ class InodeCache:
             due += self.shrink(1 << 62, 1 << 62)[1]
         return due
 
-    def debtors_among(self, first: int, count: int) -> list[int]:
+    def debtors_among(self, first: int, count: int) -> list[InCoreInode]:
         """Those of the `count` inodes from `first` on that are in core and owe an access time, except orphans."""
         found = [self.table[ino] for ino in range(first, first + count) if ino in self.table]
-        return [inode.ino for inode in found if inode.lazy_atime and not inode.orphan]
+        return [inode for inode in found if inode.lazy_atime and not inode.orphan]
 
     def statistics(self) -> InodeStatistics:
         states = Counter(inode.state for inode in self.table.values())

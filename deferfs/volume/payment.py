@@ -135,7 +135,7 @@ class Payment:
         of its blocks that are not cached are fetched together."""
         cleanup, fmt = self._engine.cleanup, self._engine.store.fmt
         debtors = self._debts.debtors_among(window, self._window)
-        debtors += self._engine.volume.inodes.debtors_among(window, self._window)
+        debtors += [inode.ino for inode in self._engine.volume.inodes.debtors_among(window, self._window)]
         owed = sorted({fmt.first_in_table_block(ino) for ino in debtors if ino >= self._at})
         yield from cleanup.before_payment(hurried=self.hurried)
         if not cleanup.stopped:

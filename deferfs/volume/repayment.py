@@ -45,15 +45,13 @@ class Repayment:
 
     def _take_along(self, plan: Plan, first: int) -> None:
         """Write what inodes of the block owe that are in core. A damaged one must not fail the others."""
-        table = self._inodes.table
-        for ino in range(first, first + plan.store.fmt.inodes_per_block):
-            inode = table.get(ino)
-            if inode is None or not inode.lazy_atime or inode.orphan or ino in plan.inodes:
+        for inode in self._inodes.debtors_among(first, plan.store.fmt.inodes_per_block):
+            if inode.ino in plan.inodes:
                 continue
             try:
-                if plan.store.inodes.get(plan, ino).generation != inode.generation:
+                if plan.store.inodes.get(plan, inode.ino).generation != inode.generation:
                     continue
-                record = plan.store.inodes.modify(plan, ino)
+                record = plan.store.inodes.modify(plan, inode.ino)
             except FsError:
                 continue
             record.atime = max(record.atime, inode.lazy_atime)
