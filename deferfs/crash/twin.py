@@ -144,7 +144,7 @@ class Twin:
         """An operation of any kind was applied: its changes make a new state."""
         modelled, self._modelled = self._modelled, False
         if plan.tid:
-            self._record(plan.inodes)
+            self._record(plan.raised | plan.inodes)
         elif modelled:
             if self.model.nodes != self.history.states[-1]:
                 raise TwinError("an operation of the model has changed something, and nothing on the volume")

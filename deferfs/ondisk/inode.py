@@ -61,6 +61,10 @@ _PAIR: Final = struct.Struct("<QQII")
 _ENTRY: Final = struct.Struct("<QH")
 """The head of an inline directory entry: key, length of its value."""
 _U64: Final = struct.Struct("<Q")
+_CHECKSUM: Final = struct.Struct("<I")
+_TIME: Final = struct.Struct("<q")
+_ATIME_AT: Final = 56
+"""Offset of the access time in a record."""
 INLINE_BYTES: Final = INODE_BYTES - _FIXED.size
 """Size of the inline area, in bytes."""
 TREE_ROOT_BYTES: Final = _U64.size
@@ -191,7 +195,7 @@ class Inode:
             self.blocks, self.atime, self.mtime, self.ctime, self.crtime, self.rdev, self.parent, self.xattr_block,
             self.orphan_slot, self.form, 0, len(data), len(self.xattrs), 0,
         ) + data + bytes(gap) + self.xattrs  # fmt: skip
-        return struct.pack("<I", fmt.checksum(address, memoryview(body)[4:])) + body[4:]
+        return _CHECKSUM.pack(fmt.checksum(address, memoryview(body)[4:])) + body[4:]
 
     def _encode_data(self) -> bytes:
         if self.form == FORM_BYTES:
@@ -207,6 +211,19 @@ class Inode:
     @classmethod
     def decode(cls, fmt: Format, address: int, data: bytes) -> Inode:
         """Decode one 512-byte record of table block `address`; CorruptionError when it is damaged."""
+        new, data_len, xattr_len = cls._decode_fixed(fmt, address, data)
+        new.xattrs = data[INODE_BYTES - xattr_len :] if xattr_len else b""
+        new._decode_data(data[_FIXED.size : _FIXED.size + data_len])
+        return new
+
+    @classmethod
+    def decode_fixed(cls, fmt: Format, address: int, data: bytes) -> Inode:
+        """As `decode`, without the inline area: to be looked at, never to be encoded."""
+        return cls._decode_fixed(fmt, address, data)[0]
+
+    @classmethod
+    def _decode_fixed(cls, fmt: Format, address: int, data: bytes) -> tuple[Inode, int, int]:
+        """The part before the inline area, and the lengths of data and xattrs in there."""
         (crc, magic, ino, generation, mode, uid, gid, nlink, flags, size, blocks, atime, mtime, ctime, crtime,
          rdev, parent, xattr_block, orphan_slot, form, _, data_len, xattr_len,
          _) = _FIXED.unpack_from(data)  # fmt: skip
@@ -221,9 +238,7 @@ class Inode:
         new.xattr_block, new.orphan_slot, new.form = xattr_block, orphan_slot, form
         if data_len + xattr_len > INLINE_BYTES or form > FORM_DIRECTORY_TREE:
             raise CorruptionError(f"inode {ino}: impossible inline lengths")
-        new.xattrs = data[INODE_BYTES - xattr_len :] if xattr_len else b""
-        new._decode_data(data[_FIXED.size : _FIXED.size + data_len])
-        return new
+        return new, data_len, xattr_len
 
     def _decode_data(self, data: bytes) -> None:
         if self.form == FORM_BYTES:
@@ -246,6 +261,12 @@ class Inode:
             if len(data) != _U64.size:
                 raise CorruptionError(f"inode {self.ino}: damaged tree root")
             self.root = _U64.unpack(data)[0]
+
+
+def with_atime(fmt: Format, address: int, sealed: bytes, atime: int) -> bytes:
+    """A sealed record of table block `address` with another access time, sealed again. The caller has verified it."""
+    covered = sealed[_CHECKSUM.size : _ATIME_AT] + _TIME.pack(atime) + sealed[_ATIME_AT + _TIME.size :]
+    return _CHECKSUM.pack(fmt.checksum(address, covered)) + covered
 
 
 class InodeBlock:

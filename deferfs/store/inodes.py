@@ -15,7 +15,7 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import FILE_BYTES_MAX
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Block
-from deferfs.ondisk.inode import INODE_FILE_INO, Inode, InodeBlock
+from deferfs.ondisk.inode import INODE_FILE_INO, Inode, InodeBlock, with_atime
 from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.needs import NeedBlocks
@@ -98,13 +98,18 @@ class InodeTable:
         if not address:
             raise FsError(errno.ESTALE)
         record = plan.get(address, InodeBlock).record(plan.store.fmt, address, slot)
+        self._verify(record, ino, address)
+        return record
+
+    @staticmethod
+    def _verify(record: Inode, ino: int, address: int) -> None:
+        """FsError(ESTALE) when the record is free, CorruptionError when it cannot be that of inode `ino`."""
         if record.ino != ino:
             raise CorruptionError(f"block {address}: inode {record.ino} where {ino} belongs")
         if not record.mode:
             raise FsError(errno.ESTALE)
         if record.size > FILE_BYTES_MAX or record.blocks > _BLOCKS_MAX or record.mode >> 12 not in _TYPES:
             raise CorruptionError(f"inode {ino}: impossible size, blocks or mode")
-        return record
 
     def require(self, plan: Plan, inos: list[int]) -> None:
         """NeedBlocks for all table blocks of these inodes that are not cached."""
@@ -135,6 +140,37 @@ class InodeTable:
         if first_change:
             self.on_change(plan, plan.store.fmt.first_in_table_block(ino))
         return copy
+
+    def raise_atime(self, plan: Plan, ino: int, generation: int, atime: int) -> bool:
+        """Raise the access time of a record to at least `atime`, in ns; False when there is no such inode. `on_change`,
+        which is there for such updates, is not called. A record that is sealed is not decoded as a whole, and stays
+        sealed."""
+        try:
+            address, slot = self.locate(plan, ino)
+            if not address:
+                return False
+            sealed = plan.get(address, InodeBlock).records[slot]
+            if isinstance(sealed, bytes):
+                record = Inode.decode_fixed(plan.store.fmt, address, sealed)
+                self._verify(record, ino, address)
+            else:
+                record = self.get(plan, ino)
+        except FsError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return False
+        if record.generation != generation:
+            return False
+        block = plan.modify(address, InodeBlock)
+        if not isinstance(sealed, bytes):
+            record = self.modify(plan, ino)
+            record.atime = max(record.atime, atime)
+        else:
+            record.atime = max(record.atime, atime)
+            block.records[slot] = with_atime(plan.store.fmt, address, sealed, record.atime)
+            plan.raised[ino] = record
+            plan.looked_up.pop(ino, None)
+        return True
 
     # --- allocation ---
     def allocate(self, plan: Plan, mode: int, generation: int) -> Inode:

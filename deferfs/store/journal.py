@@ -151,6 +151,7 @@ class Journal:
             images[address] = obj
         running.freed.extend(plan.freed)
         running.inodes.update(plan.inodes)
+        running.inodes.update(plan.raised)
         running.data_inodes.update(plan.data_sync)
         if plan.data_writes:
             running.ordered_data = True

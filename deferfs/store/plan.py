@@ -33,8 +33,8 @@ class Plan:
     """One operation's overlay. `reserve` marks operations that free space or memory: they may use the reserves."""
 
     __slots__ = (
-        "data_sync", "data_writes", "freed", "grant", "held", "inodes", "looked_up", "on_apply", "orphans", "reserve",
-        "revoked", "staged", "stamp", "store", "supplied", "throttled", "tid",
+        "data_sync", "data_writes", "freed", "grant", "held", "inodes", "looked_up", "on_apply", "orphans", "raised",
+        "reserve", "revoked", "staged", "stamp", "store", "supplied", "throttled", "tid",
     )  # fmt: skip
 
     def __init__(self, store: Store, *, reserve: bool = False, grant: Grant | None = None) -> None:
@@ -44,6 +44,9 @@ class Plan:
         self.staged: dict[int, Block] = {}
         self.inodes: dict[int, Inode] = {}
         """Staged inode records."""
+        self.raised: dict[int, Inode] = {}
+        """Records changed in nothing but their access times, sealed in their staged blocks: the part before the inline
+        area."""
         self.looked_up: dict[int, Inode] = {}
         """Published inode records this plan has read: a small cache, as operations look up the same inodes
         repeatedly."""

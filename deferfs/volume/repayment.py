@@ -6,10 +6,9 @@ nothing when they leave.
 
 from __future__ import annotations
 
-import errno
 from functools import partial
 
-from deferfs.errors import CorruptionError, FsError
+from deferfs.errors import CorruptionError
 from deferfs.reclaim.cache import InodeCache
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.store.plan import Plan
@@ -28,8 +27,7 @@ class Repayment:
         """Operation: write the access times owed in one table block, by inodes in core, too; `first` is its first
         inode. CorruptionError when the record of one that has left core is damaged."""
         for ino, generation, time in self._owed(plan, first):
-            if ino not in plan.inodes:  # the others go along with the first one
-                self._write(plan, ino, generation, time)
+            self._write(plan, ino, generation, time)
         self._take_along(plan, first)
         if plan.staged:
             plan.on_apply.append(self._count_block)
@@ -46,16 +44,12 @@ class Repayment:
     def _take_along(self, plan: Plan, first: int) -> None:
         """Write what inodes of the block owe that are in core. A damaged one must not fail the others."""
         for inode in self._inodes.debtors_among(first, plan.store.fmt.inodes_per_block):
-            if inode.ino in plan.inodes:
-                continue
             try:
-                if plan.store.inodes.get(plan, inode.ino).generation != inode.generation:
-                    continue
-                record = plan.store.inodes.modify(plan, inode.ino)
-            except FsError:
+                written = plan.store.inodes.raise_atime(plan, inode.ino, inode.generation, inode.lazy_atime)
+            except CorruptionError:
                 continue
-            record.atime = max(record.atime, inode.lazy_atime)
-            plan.on_apply.append(partial(self._settle, inode, inode.lazy_atime))
+            if written:
+                plan.on_apply.append(partial(self._settle, inode, inode.lazy_atime))
 
     def _settle(self, inode: InCoreInode, time: int) -> None:
         inode.paid(time)
@@ -67,16 +61,7 @@ class Repayment:
 
     def _write(self, plan: Plan, ino: int, generation: int, time: int) -> None:
         """Write one debt, or drop it when the inode is gone."""
-        inodes = plan.store.inodes
-        try:
-            alive = inodes.get(plan, ino).generation == generation
-        except FsError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            alive = False
-        if alive:
-            record = inodes.modify(plan, ino)
-            record.atime = max(record.atime, time)
+        plan.store.inodes.raise_atime(plan, ino, generation, time)
         plan.on_apply.append(partial(self.debts.settle, ino, time))
 
     def _count_block(self) -> None:

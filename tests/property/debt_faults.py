@@ -163,6 +163,21 @@ def a_payment_is_settled_before_it_is_applied(patch: pytest.MonkeyPatch) -> None
 
 
 @fault("paid_together")
+def a_time_that_is_paid_is_hidden_from_fsync(patch: pytest.MonkeyPatch) -> None:
+    """The transaction does not know that it has changed the inode."""
+    original = Journal.join
+
+    def join(journal: Journal, plan: Plan) -> int:
+        raised = plan.raised
+        plan.raised = {}
+        tid = original(journal, plan)
+        plan.raised = raised
+        return tid
+
+    patch.setattr(Journal, "join", join)
+
+
+@fault("paid_together")
 def debts_settled_along_with_a_change_are_not_written(patch: pytest.MonkeyPatch) -> None:
     """They are settled, and not written."""
 

@@ -51,7 +51,8 @@ def hand_over(world: World) -> None:
 
 def paid_together(seed: int) -> int:
     """Debts are paid by block, along with other changes, with commits and evictions in between; what is looked up,
-    changed, deleted and made again, or set meanwhile keeps the time that a process was told last.
+    changed, deleted and made again, or set meanwhile keeps the time that a process was told last. An fsync of a file
+    whose time has just been paid makes it durable.
     """
     world, _ = owing(STRICT, seed)
     twin, dice = world.twin, world.dice
@@ -59,7 +60,11 @@ def paid_together(seed: int) -> int:
     for turn in range(12):
         word = ("look_up_debtor", "change_debtor", "set_time_of_debtor", "remove_debtor")[turn % 4]
         act(world, word, (dice.randrange(FILES), dice.randrange(1 << 16), turn))
+        owed = set(twin.access_times.owed)
         act(world, ("pay_block", "pay_with_waits")[turn % 2], (dice.randrange(FILES), turn, 1, 2))
+        paid = owed.difference(twin.access_times.owed).intersection(twin.model.nodes)
+        if paid and turn % 3 == 1:
+            twin.fsync(min(paid))
         act(world, "commit_step", (turn,))
         if turn % 3 == 0:
             twin.evict()

@@ -27,6 +27,7 @@ NOT_BY_CHANCE = {
     "only_the_first_descriptor_counts": "needs more than sixty blocks changed in one transaction",
     "long_runs_are_replayed_in_part": "needs more than sixty changed blocks side by side",
     "long_runs_are_brought_home_in_part": "needs more than sixty changed blocks side by side",
+    "a_time_that_is_paid_is_hidden_from_fsync": "needs an fsync of that very inode between the payment and a commit",
     "freed_blocks_are_used_again_before_their_discard": "needs a commit held up between two of its discards",
 }
 """Faults that only a sweep is asked to find, and why."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from deferfs.errors import CorruptionError
 from deferfs.ondisk import inode as module
 from deferfs.ondisk.format import INODE_BYTES
-from deferfs.ondisk.inode import INLINE_BYTES, Inode, InodeBlock
+from deferfs.ondisk.inode import INLINE_BYTES, Inode, InodeBlock, with_atime
 from deferfs.ondisk.node import EXTENT
 from tests.unit.volumes import UUID, formats
 
@@ -52,6 +52,20 @@ def test_round_trip(record: Inode) -> None:
     assert len(image) == INODE_BYTES
     assert contents(Inode.decode(FMT, 5, image)) == contents(record)
     assert contents(record.copy()) == contents(record)
+
+
+@given(records(), s64)
+def test_a_sealed_record_with_another_access_time_is_what_encoding_it_would_give(record: Inode, atime: int) -> None:
+    sealed = record.encode(FMT, 7)
+    record.atime = atime
+    assert with_atime(FMT, 7, sealed, atime) == record.encode(FMT, 7)
+
+
+@given(records())
+def test_the_fixed_part_is_decoded_alone(record: Inode) -> None:
+    found = Inode.decode_fixed(FMT, 7, record.encode(FMT, 7))
+    for name in {*FIELDS, "ino", "mode", "generation", "form"}:
+        assert getattr(found, name) == getattr(record, name), name
 
 
 def test_fields_lie_where_the_docstring_says() -> None:

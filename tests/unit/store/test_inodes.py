@@ -263,3 +263,97 @@ def test_data_are_allocated_where_the_table_would_grow_when_nothing_else_is_free
     while space.available:
         space.hold(0, 1000)
     assert space.free_blocks == space.reserve
+
+
+# --- access times ---
+
+
+def sealed_again(driver: Driver) -> None:
+    """All records lie on disk, and sealed in the cache."""
+    settle(driver)
+    driver.volume.store.cache.shrink(1 << 30)
+
+
+def raised(driver: Driver, ino: int, generation: int, atime: int) -> tuple[bool, Plan]:
+    """Whether the access time was raised, and the plan that did it, unapplied."""
+    plans: list[Plan] = []
+
+    def op(plan: Plan) -> bool:
+        plans.append(plan)
+        return driver.volume.store.inodes.raise_atime(plan, ino, generation, atime)
+
+    return driver.run(op), plans[-1]
+
+
+def slot_of(driver: Driver, ino: int) -> Inode | bytes:
+    """The record as the cache has it."""
+    store = driver.volume.store
+    address, slot = store.inodes.locate(Plan(store), ino)
+    block = store.cache.entries[address].obj
+    assert isinstance(block, InodeBlock)
+    return block.records[slot]
+
+
+def test_a_sealed_record_stays_sealed_when_its_access_time_is_raised() -> None:
+    driver = fresh_driver()
+    ino, other = allocate(driver, 2)
+    sealed_again(driver)
+    assert raised(driver, ino, 5, 70)[0]
+    assert isinstance(slot_of(driver, ino), bytes)
+    assert isinstance(slot_of(driver, other), bytes)
+    assert raised(driver, ino, 5, 60)[0], "it has a later one"
+    assert record(driver, ino).atime == 70
+    assert raised(driver, ino, 5, 80)[0], "it is decoded now"
+    driver.commit()
+    assert record(reopened(driver), ino).atime == 80
+
+
+def test_a_raised_access_time_is_seen_by_the_plan_and_waited_for_by_fsync() -> None:
+    driver = fresh_driver()
+    ino, other = allocate(driver, 2)
+    sealed_again(driver)
+    table, journal = driver.volume.store.inodes, driver.volume.store.journal
+
+    def op(plan: Plan) -> int:
+        table.get(plan, ino)
+        plan.get(table.locate(plan, ino)[0], InodeBlock)
+        table.raise_atime(plan, other, 5, 80)
+        assert table.get(plan, other).atime == 80
+        return table.modify(plan, other).atime
+
+    assert driver.run(op) == 80
+    sealed_again(driver)
+    assert raised(driver, ino, 5, 90)[0]
+    assert ino in journal.running.inodes
+    assert ino not in journal.running.data_inodes
+
+
+def test_an_access_time_is_not_raised_where_the_inode_is_gone() -> None:
+    driver = fresh_driver()
+    ino, gone = allocate(driver, 2)
+    free(driver, [gone])
+    sealed_again(driver)
+    for wanted, generation in ((gone, 5), (ino, 6), (10**6, 5)):
+        done, plan = raised(driver, wanted, generation, 90)
+        assert not done
+        assert not plan.staged
+    record(driver, ino)
+    assert not raised(driver, ino, 6, 90)[0], "decoded"
+    assert not raised(driver, gone, 5, 90)[0], "decoded"
+    assert record(driver, ino).atime == 0
+
+
+def test_a_damaged_record_is_not_sealed_again() -> None:
+    driver = fresh_driver()
+    ino, other = allocate(driver, 2)
+    sealed_again(driver)
+    record(driver, other)
+    store = driver.volume.store
+    address, slot = store.inodes.locate(Plan(store), ino)
+    block = store.cache.entries[address].obj
+    assert isinstance(block, InodeBlock)
+    whole = block.records[slot]
+    assert isinstance(whole, bytes)
+    block.records[slot] = whole[:300] + b"x" + whole[301:]
+    with pytest.raises(CorruptionError, match="checksum"):
+        raised(driver, ino, 5, 90)
