@@ -9,6 +9,7 @@ become the report, and everything is removed.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import random
 import tempfile
 import time
@@ -30,6 +31,7 @@ from deferfs.measure.report.sentences import latency_sentences
 from deferfs.measure.results import SCHEMA, Report, Resampled, Result
 from deferfs.measure.scenario import Ask, Loop, Pass, Prepared, Scenario, Side, Surroundings
 from deferfs.measure.stats.comparing import compare_all, is_busy, resample
+from deferfs.measure.stats.statistics import PAIRS_MIN
 
 SATURATED_FRACTION: Final = 0.9
 """A series that completed less than this fraction of the operations due could not keep the pace."""
@@ -39,6 +41,8 @@ SATURATED_FRACTION: Final = 0.9
 class Plan:
     """One scenario to run with one set of parameters. `pairs` None: as many as in a short run of the scenario. `disk`:
     the preset of the slow disk. `loops` and `sides` (by name): which of the scenario's to run; None: all.
+    `seconds`: from the start of the run on; no pair begins that would end later, once there are as many pairs as a
+    verdict needs. None: unlimited.
     """
 
     scenario: Scenario
@@ -47,12 +51,13 @@ class Plan:
     disk: str = "none"
     loops: tuple[Loop, ...] | None = None
     sides: frozenset[str] | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """The settings shared by all plans of a run. `scratch`: the parent of each plan's directory. `load`: makes the
-    observer of the processors (for tests)."""
+    observer of the processors; `clock`: seconds, monotonic (both for tests)."""
 
     scratch: Path
     seed: int
@@ -62,6 +67,7 @@ class Conditions:
     aa: bool = False
     notes: tuple[str, ...] = ()
     load: Callable[[OwnProcesses], ForeignLoad] = ForeignLoad
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(slots=True)
@@ -73,6 +79,7 @@ class Collected:
     missing: dict[str, str]
     passes: list[Pass] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def able(self) -> list[Side]:
@@ -83,13 +90,13 @@ class Collected:
 def run(plans: Sequence[Plan], conditions: Conditions) -> Report:
     """Run all plans that this machine can run, until the user interrupts."""
     collected = [_ask_what_is_missing(plan, conditions) for plan in plans]
-    interrupted = False
+    interrupted, start = False, conditions.clock()
     begun: list[Collected] = []
     try:
         for one in collected:
             begun.append(one)
             if one.able:
-                _run_plan(one, conditions)
+                _run_plan(one, conditions, start)
     except KeyboardInterrupt:
         interrupted = True
         conditions.tell("interrupted: what is finished follows")
@@ -136,7 +143,7 @@ def sides_of_aa(sides: Sequence[Side]) -> list[Side]:
     return [side for side in sides if side.role == "deferred"][:1] or list(sides[:1])
 
 
-def _run_plan(one: Collected, conditions: Conditions) -> None:
+def _run_plan(one: Collected, conditions: Conditions, run_start: float) -> None:
     scenario, parameters = one.plan.scenario, one.plan.parameters
     scratch = Path(tempfile.mkdtemp(prefix="deferfs-bench-", dir=conditions.scratch))
     watcher = Watcher()  # before the scenario opens anything, which a process that is forked would hold open
@@ -155,7 +162,8 @@ def _run_plan(one: Collected, conditions: Conditions) -> None:
         conditions.tell(f"{scenario.name}: preparing")
         with scenario.prepared(parameters, surroundings) as prepared:
             conditions.tell(f"{scenario.name}: prepared in {time.monotonic() - start:.0f} s")
-            _Passes(one, conditions, prepared, own).do_all()
+            end = math.inf if one.plan.seconds is None else run_start + one.plan.seconds
+            _Passes(one, conditions, prepared, own, end).do_all()
     except (DeferfsError, OSError) as problem:
         _give_up(one, one.able, _words(problem), conditions)
     finally:
@@ -185,13 +193,16 @@ def _words(problem: Exception) -> str:
 
 
 class _Passes:
-    """The passes of one plan, in order."""
+    """The passes of one plan, in order. `end`: of `Plan.seconds`, on the monotonic clock."""
 
-    def __init__(self, one: Collected, conditions: Conditions, prepared: Prepared, own: OwnProcesses) -> None:
-        self._one, self._conditions, self._prepared, self._own = one, conditions, prepared, own
+    def __init__(
+        self, one: Collected, conditions: Conditions, prepared: Prepared, own: OwnProcesses, end: float = math.inf
+    ) -> None:
+        self._one, self._conditions, self._prepared, self._own, self._end = one, conditions, prepared, own, end
         self._chance = random.Random(conditions.seed)
         self._done = 0
         self._taken = 0.0
+        self._may_be_left_out = 0
 
     def do_all(self) -> None:
         """The warm-up, then all pairs of each loop. Only one side is warmed up: each pass has a fresh copy of its image
@@ -203,12 +214,16 @@ class _Passes:
         warm_up = sides_of_aa(self._one.able) if getattr(scenario, "warm_up", True) else []
         loops = plan.loops or scenario.loops
         left = len(warm_up) + pairs * len(loops) * len(self._one.able)
+        self._may_be_left_out = max(0, pairs - PAIRS_MIN) * len(self._one.able)
         for side in warm_up:
             self._do(side, loops[0], 0, f"warming up: {side.words}", left)
             left -= 1
         for loop in loops:
             for pair in range(1, pairs + 1):
                 sides = self._one.able
+                if pair > PAIRS_MIN and self._would_end_late(len(sides)):
+                    self._leave_out(loop, pair - 1, pairs)
+                    break
                 self._chance.shuffle(sides)
                 for side in sides:
                     kind = f"{loop} loop, " if len(loops) > 1 else ""
@@ -217,19 +232,29 @@ class _Passes:
                     if done is not None:
                         self._one.passes.append(done)
 
+    def _would_end_late(self, passes: int) -> bool:
+        return self._conditions.clock() + passes * self._taken / max(1, self._done) > self._end
+
+    def _leave_out(self, loop: Loop, done: int, pairs: int) -> None:
+        """The time is up. It depends on nothing that is measured but how long passes take as a whole."""
+        line = f"{self._one.plan.scenario.name}: {done} of {pairs} pairs of the {loop} loop fitted into the time"
+        self._conditions.tell(line)
+        self._one.remarks.append(line)
+
     def _do(self, side: Side, loop: Loop, pair: int, words: str, left: int) -> Pass | None:
         mean = self._taken / self._done if self._done else 0.0
-        rest = f" (about {_duration(mean * left)} left)" if mean else ""
+        seconds = min(mean * left, max(self._end - self._conditions.clock(), mean * (left - self._may_be_left_out)))
+        rest = f" (about {_duration(seconds)} left)" if mean else ""
         self._conditions.tell(f"{self._one.plan.scenario.name}: {words}{rest}")
         load = self._conditions.load(self._own)
-        start = time.monotonic()
+        start = self._conditions.clock()
         try:
             done = self._prepared.perform(side, loop, pair)
         except (DeferfsError, OSError) as problem:
             _give_up(self._one, [side], _words(problem), self._conditions)
             return None
         foreign = load.fraction()
-        self._taken += time.monotonic() - start
+        self._taken += self._conditions.clock() - start
         self._done += 1
         return msgspec.structs.replace(done, pair=pair, loop=loop, side=side.name, foreign_cpu_fraction=foreign)
 
@@ -285,6 +310,7 @@ def observations(one: Collected) -> list[str]:
     name = one.plan.scenario.name
     notes = [f"{name}: {line}: not run" for line in _grouped_missing(one)]
     notes += one.problems
+    notes += one.remarks
     busy = [done for done in one.passes if is_busy(done)]
     if busy:
         most = max(done.foreign_cpu_fraction for done in busy)
