@@ -1,7 +1,9 @@
 """One memory budget for in-core inodes and cached blocks.
 
 **Invariant:** `used` is the sum of what the accounts report now. A plan starts only while `used` is within the limit
-(inactivations may draw on the reserve above it), so the excess is bounded by what one operation brings in.
+(cleanups may draw on the reserve above it), and blocks that are fetched take the place of clean ones once the budget is
+used up: the excess is what cannot be evicted (dirty blocks, inodes that the kernel refers to) and what one operation
+changes.
 """
 
 from __future__ import annotations

@@ -146,6 +146,10 @@ class Holding:
                 for address in store.cache.supply_all(first, data, kinds):
                     store.cache.hold(address)
                     self._blocks.append(address)
+                # what is brought in takes the place of colder blocks: a cleanup may have used all of the budget
+                over = store.memory.excess(reserve=True)
+                if over > 0:
+                    store.cache.shrink(over)
 
     def _data(self, need: NeedData) -> Task[None]:
         data = yield from self._read(need.offset, need.length)

@@ -37,6 +37,22 @@ def test_blocks_that_are_there_are_held_until_the_operation_ends() -> None:
     assert [entries[address].holds for address in addresses] == [0, 0]
 
 
+@pytest.mark.parametrize("reserve", [False, True])
+def test_what_is_fetched_takes_the_place_of_colder_blocks_when_the_budget_is_used_up(reserve: bool) -> None:
+    driver, addresses = two_blocks()
+    store = driver.volume.store
+    for address in range(6000, 6050):
+        store.cache.publish(address, XattrBlock(9, b"value", 0))
+    used = store.memory.used
+    store.memory.set_limit(used)
+    holding = Holding(driver.engine, reserve=reserve)
+    driver.drive(holding.satisfy(NeedBlocks([(address, XattrBlock) for address in addresses])))
+    assert set(addresses) <= store.cache.entries.keys()
+    assert store.memory.used <= used
+    assert store.cache.evicted_total
+    holding.end()
+
+
 def test_after_a_wait_the_other_blocks_are_asked_for_again() -> None:
     """They may be of another use by then: the second one holds file data now."""
     driver, addresses = two_blocks()
