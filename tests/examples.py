@@ -1,12 +1,14 @@
 """How many examples property tests, crash explorations and sweeps of damage draw: fewer in the usual run, all of them
-with --long or --fresh, in the night."""
+with --long or --fresh, in the night. And which combinations of modes the usual run leaves to --long."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-USUAL_FRACTION: Final = 2
-"""The usual run draws one example in two. What it draws is the same each time."""
+import pytest
+
+USUAL_FRACTION: Final = 3
+"""The usual run draws one example in three. What it draws is the same each time."""
 _all = True
 
 
@@ -19,3 +21,9 @@ def draw_all(wanted: bool) -> None:
 def examples(count: int) -> int:
     """How many to draw where the night draws `count`; what to give `max_examples`."""
     return count if _all else -(-count // USUAL_FRACTION)
+
+
+def night(*values: Any) -> Any:
+    """Values of a parametrized test that only --long takes: what they combine is in the usual run by other
+    combinations, or on a smaller scale."""
+    return pytest.param(*values, marks=pytest.mark.long)

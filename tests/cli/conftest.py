@@ -41,23 +41,24 @@ def command(capfd: pytest.CaptureFixture[str]) -> Command:
     return call
 
 
+def run_program(*arguments: object, entry: str = "main", **environment: str) -> Outcome:
+    """Run `deferfs ARGUMENTS` as a process of its own."""
+    code = f"from deferfs.cli.main import {entry}; {entry}()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+        env=environment_of_the_program(**environment),
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.fixture
 def program() -> Command:
     """Run `deferfs ARGUMENTS` as a process of its own."""
-
-    def call(*arguments: object, entry: str = "main", **environment: str) -> Outcome:
-        code = f"from deferfs.cli.main import {entry}; {entry}()"
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", code, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS_MAX,
-            check=False,
-            env=environment_of_the_program(**environment),
-        )
-        return Outcome(done.returncode, done.stdout, done.stderr)
-
-    return call
+    return run_program
 
 
 def environment_of_the_program(**more: str) -> dict[str, str]:
@@ -89,7 +90,19 @@ def mounted(image: Path, directory: Path, program: Command) -> Iterator[Path]:
     assert outcome == Outcome(0, "", "")
     yield directory
     if os.path.ismount(directory):
-        assert program("umount", directory).code == 0
+        assert run(["umount", str(directory)]) == 0
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A mount that the tests of a module share, which leave it as they find it."""
+    base = tmp_path_factory.mktemp("standing")
+    image, directory = base / "image", base / "mount"
+    directory.mkdir()
+    assert run_program("mkfs", "-q", image, "--size", IMAGE_SIZE).code == 0
+    assert run_program("mount", image, directory) == Outcome(0, "", "")
+    yield directory
+    assert run_program("umount", directory).code == 0
 
 
 def is_one_line(text: str) -> bool:

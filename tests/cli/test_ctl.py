@@ -80,8 +80,8 @@ def test_actions(mounted: Path, program: Command) -> None:
         ("gc=dance", 1, "'dance'"),
     ],
 )
-def test_refused_settings(change: str, code: int, message: str, mounted: Path, program: Command) -> None:
-    outcome = program("ctl", mounted, change)
+def test_refused_settings(change: str, code: int, message: str, standing: Path, program: Command) -> None:
+    outcome = program("ctl", standing, change)
     assert outcome.code == code
     assert message in outcome.err
     assert is_one_line(outcome.err)

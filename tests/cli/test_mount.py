@@ -17,6 +17,7 @@ from deferfs.ondisk.superblock import STATE_ERRORS
 from deferfs.store.recovery import superblock_offset
 from tests.cli.conftest import Command, Outcome, environment_of_the_program, is_one_line
 from tests.cli.daemons import Foreground, wait_for_end
+from tests.examples import night
 
 BAD = [
     ("image", "none", [], 32, "no such directory; create it first"),
@@ -68,8 +69,9 @@ def test_the_mount_is_usable_when_the_command_returns(mounted: Path, image: Path
 
 
 @pytest.mark.mounted
-@pytest.mark.parametrize("evict", ["deferred", "inline"])
-@pytest.mark.parametrize("cache", ["on", "off"])
+@pytest.mark.parametrize(
+    ("cache", "evict"), [("on", "deferred"), ("off", "inline"), night("on", "inline"), night("off", "deferred")]
+)
 def test_files_are_there_after_a_remount(
     evict: str, cache: str, image: Path, directory: Path, program: Command
 ) -> None:

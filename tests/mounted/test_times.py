@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,9 +31,29 @@ while True:
 """
 
 
+@pytest.fixture(scope="module", params=["on", "off"])
+def filesystem(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """With and without the writeback cache, with which the kernel stamps the content of regular files."""
+    scratch = Scratch(tmp_path_factory.mktemp("times") / "scratch")
+    try:
+        yield scratch.mount(f"writeback_cache={request.param}")
+        scratch.unmount_and_check()
+    finally:
+        scratch.end()
+
+
+@pytest.fixture
+def directory(filesystem: Path) -> Path:
+    """The test's own, in the filesystem that all share."""
+    made = Path(tempfile.mkdtemp(dir=filesystem))
+    made.chmod(0o755)
+    return made
+
+
 @pytest.fixture(autouse=True)
-def neighbour() -> Iterator[None]:
-    """A process that writes a file in memory (tmpfs takes part in the floor) and looks at its times, all the time."""
+def neighbour(directory: Path) -> Iterator[None]:
+    """A process that writes a file in memory (tmpfs takes part in the floor) and looks at its times, all the time; once
+    the filesystem is mounted."""
     memory = os.memfd_create("neighbour", 0)
     command = [sys.executable, "-c", _NEIGHBOUR, f"/proc/self/fd/{memory}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[memory]) as process:
@@ -42,13 +63,6 @@ def neighbour() -> Iterator[None]:
         finally:
             process.kill()
             os.close(memory)
-
-
-@pytest.fixture(params=["on", "off"])
-def mount(plain: Scratch, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """With and without the writeback cache, with which the kernel stamps the content of regular files."""
-    yield plain.mount(f"writeback_cache={request.param}")
-    plain.unmount_and_check()
 
 
 Step = Callable[[Path, int], Path]
@@ -64,7 +78,7 @@ def _write(directory: Path, number: int) -> Path:
 
 def _outside(directory: Path, number: int) -> Path:
     """A file of another filesystem."""
-    return _write(directory.parent, number)
+    return _write(directory.parents[1], number)
 
 
 def _create(directory: Path, number: int) -> Path:
@@ -126,10 +140,10 @@ def _modified(path: Path) -> int:
 
 
 @pytest.mark.parametrize(("first", "second"), ORDERS)
-def test_files_changed_later_are_not_older(first: str, second: str, mount: Path) -> None:
+def test_files_changed_later_are_not_older(first: str, second: str, directory: Path) -> None:
     wrong = 0
     for number in range(TRIES):
-        before, after = STEPS[first](mount, number), STEPS[second](mount, number)
+        before, after = STEPS[first](directory, number), STEPS[second](directory, number)
         wrong += _modified(before) > _modified(after)
     assert wrong == 0
 
@@ -151,25 +165,25 @@ def _chmod(directory: Path, number: int) -> Path:
 
 @pytest.mark.parametrize("change", [_rename, _link, _chmod])
 @pytest.mark.parametrize("written_first", [True, False])
-def test_a_change_of_a_name_is_in_order_with_a_write(change: Step, written_first: bool, mount: Path) -> None:
-    (mount / "linked").touch()
+def test_a_change_of_a_name_is_in_order_with_a_write(change: Step, written_first: bool, directory: Path) -> None:
+    (directory / "linked").touch()
     for number in range(TRIES):
-        (mount / f"to-rename{number}").touch()
+        (directory / f"to-rename{number}").touch()
     wrong = 0
     for number in range(TRIES):
         steps = (_write, change) if written_first else (change, _write)
-        before, after = [step(mount, number) for step in steps]
+        before, after = [step(directory, number) for step in steps]
         wrong += before.stat().st_ctime_ns > after.stat().st_ctime_ns
     assert wrong == 0
 
 
 @pytest.mark.needs("make")
-def test_make_builds_once(mount: Path) -> None:
+def test_make_builds_once(directory: Path) -> None:
     """Each target is made right after what it depends on was written."""
-    (mount / "Makefile").write_text("out%: in%\n\t@: > $@\n\t@echo $@ >> built\n")
+    (directory / "Makefile").write_text("out%: in%\n\t@: > $@\n\t@echo $@ >> built\n")
     rounds = 50
     for number in range(rounds):
-        (mount / f"in{number}").write_text("x")
-        run("make", "-s", f"out{number}", cwd=mount)
-        run("make", "-s", f"out{number}", cwd=mount)
-    assert (mount / "built").read_text().split() == [f"out{number}" for number in range(rounds)]
+        (directory / f"in{number}").write_text("x")
+        run("make", "-s", f"out{number}", cwd=directory)
+        run("make", "-s", f"out{number}", cwd=directory)
+    assert (directory / "built").read_text().split() == [f"out{number}" for number in range(rounds)]

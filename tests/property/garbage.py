@@ -370,6 +370,8 @@ def find(scene: str, count: int) -> tuple[dict[str, Found], Counter[str]]:
 def main() -> None:
     """All requests in all scenes."""
     logging.disable(logging.CRITICAL)
+    gc.collect()
+    gc.freeze()  # what is imported lives to the end: not to be looked at again after each request
     for scene in SCENES:
         for request, found in find(scene, int(sys.argv[1]))[0].items():
             print(f"{request}, {scene}: {dict(found.garbage.most_common(6))}")

@@ -37,7 +37,7 @@ from tests.unit.volumes import (
     unlink,
 )
 
-COUNT = 50_000
+COUNT = 20_000
 COUNT_LONG = 1_000_000
 BUILD_BATCH = 256
 """Extents that one transaction adds."""

@@ -25,6 +25,7 @@ from deferfs.ondisk.inode import FLAG_KEYS31, ROOT_INO
 from deferfs.ondisk.superblock import FEATURE_KEYS31
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace
+from tests.examples import examples
 from tests.unit.check.damage.every import CASES
 from tests.unit.check.image import Image
 from tests.unit.check.repair.contexts import repair_of
@@ -141,7 +142,7 @@ def test_every_name_is_there_under_a_small_offset_after_a_conversion() -> None:
     assert repair_image(image.device, NOW, narrow=True).actions == ()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(examples(10)))
 def test_a_conversion_that_is_cut_off_loses_nothing(seed: int) -> None:
     image = old_image()
     recording = RecordingDevice(image.device)

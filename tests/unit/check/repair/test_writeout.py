@@ -24,6 +24,7 @@ from deferfs.device import (
 from deferfs.errors import DeviceError, FsError, ImageError
 from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import STATE_CLEAN, STATE_ERRORS
+from tests.examples import examples
 from tests.unit.check.builder import BLOCK_SIZE
 from tests.unit.check.image import Image
 from tests.unit.check.repair.outcome import (
@@ -179,7 +180,7 @@ def test_an_image_that_cannot_be_written_is_left_to_the_next_repair() -> None:
     require_clean(check_image(image.device))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(examples(4)))
 def test_pages_that_do_not_fit_into_memory_are_written_early(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     image, hit = damaged(seed)
     monkeypatch.setattr(context, "CHANGED_BYTES_MAX", 4 * BLOCK_SIZE)
