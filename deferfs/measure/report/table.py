@@ -28,6 +28,8 @@ from deferfs.measure.scenario import Pass, Stall, Wait
 from deferfs.printable import printable
 
 COLUMNS: Final = 79
+HIGHEST: Final = "_highest"
+"""In the name of a counter: the highest value of a pass. A mean of such values would hide what they are for."""
 FRAMES_MAX: Final = 6
 """Frames shown of a stack: the innermost ones say where the task waited."""
 PERCENTS: Final = (("p50", 50.0), ("p99", 99.0), ("p99.9", 99.9), ("max", 100.0))
@@ -157,14 +159,15 @@ def _latency_table(result: Result, passes: Sequence[Pass], loop: str) -> Table:
 
 
 def counter_rows(result: Result) -> list[tuple[str, list[str]]]:
-    """Labels, and the mean per pass for each side that ran."""
+    """Labels, and the mean per pass for each side that ran; of a highest value the highest in any pass."""
     rows = [("whole work, until nothing is owed", [_mean_seconds(result.of_side(side.name)) for side in result.ran])]
     names = dict.fromkeys(name for one in result.passes for name in one.counters)
     for name in names:
         cells = []
         for side in result.ran:
             values = [one.counters[name] for one in result.of_side(side.name) if name in one.counters]
-            cells.append(amount(name, sum(values) / len(values)) if values else "-")
+            found = max(values, default=0.0) if HIGHEST in name else sum(values) / max(1, len(values))
+            cells.append(amount(name, found) if values else "-")
         rows.append((counter_words(name), cells))
     outcomes = {one.outcome for one in result.passes} - {"finished"}
     for outcome in sorted(outcomes):
@@ -191,7 +194,7 @@ def counter_words(name: str) -> str:
     """`resident_bytes` as `resident`: the unit is printed with the value."""
     for unit in ("_bytes", "_seconds", "_ns", "_total"):
         name = name.removesuffix(unit)
-    return name.replace("_", " ")
+    return name.replace("_", " ") + (" of all passes" if HIGHEST in name else "")
 
 
 def _mean_seconds(passes: Sequence[Pass]) -> str:

@@ -1,9 +1,10 @@
 import io
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from deferfs.measure.report.table import print_report
+from deferfs.measure.report.table import counter_rows, print_report
 from deferfs.measure.results import Report
 from tests.unit.measure.fakes import Fake, HeavyLoad, report
 
@@ -89,3 +90,14 @@ def test_an_aa_run_tells_how_often_it_found_nothing(tmp_path: Path) -> None:
     assert "90 of 100" in text
     few = rendered(report(tmp_path, pairs=2, aa=True))
     assert "not enough samples" in few
+
+
+def test_of_highest_values_the_highest_of_any_pass_is_shown(tmp_path: Path) -> None:
+    (result,) = report(tmp_path, pairs=2).results
+    passes = [
+        msgspec.structs.replace(one, counters={"used_highest_bytes": one.pair << 20, "read_bytes": one.pair << 20})
+        for one in result.passes
+    ]
+    rows = dict(counter_rows(msgspec.structs.replace(result, passes=passes)))
+    assert set(rows["used highest of all passes"]) == {"2.00 MiB"}
+    assert set(rows["read"]) == {"1.50 MiB"}
