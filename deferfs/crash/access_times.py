@@ -7,7 +7,18 @@ never a third one.
 from __future__ import annotations
 
 from deferfs.crash.model import Node
-from deferfs.ondisk.inode import Inode
+from deferfs.ondisk.inode import Inode, InodeBlock
+from deferfs.store.plan import Plan
+
+
+def changed_records(plan: Plan) -> dict[int, Inode]:
+    """The records that a plan has changed. Those that it has left sealed are decoded aside, and stay sealed."""
+    table, changed = plan.store.inodes, dict[int, Inode]()
+    for ino in plan.raised:
+        address, slot = table.locate(plan, ino)
+        found = plan.get(address, InodeBlock).records[slot]
+        changed[ino] = Inode.decode(plan.store.fmt, address, found) if isinstance(found, bytes) else found
+    return changed | plan.inodes
 
 
 class AccessTimes:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from deferfs.crash.access_times import AccessTimes
+from deferfs.crash.access_times import AccessTimes, changed_records
 from deferfs.crash.content import CHUNK_BYTES
 from deferfs.crash.frozen import FrozenImage
 from deferfs.crash.history import History, first_foreign_byte
@@ -144,7 +144,7 @@ class Twin:
         """An operation of any kind was applied: its changes make a new state."""
         modelled, self._modelled = self._modelled, False
         if plan.tid:
-            self._record(plan.raised | plan.inodes)
+            self._record(changed_records(plan))
         elif modelled:
             if self.model.nodes != self.history.states[-1]:
                 raise TwinError("an operation of the model has changed something, and nothing on the volume")

@@ -61,6 +61,8 @@ _PAIR: Final = struct.Struct("<QQII")
 _ENTRY: Final = struct.Struct("<QH")
 """The head of an inline directory entry: key, length of its value."""
 _U64: Final = struct.Struct("<Q")
+_HEAD: Final = struct.Struct("<I4sQII16xQQq")
+"""What a payment looks at: checksum, magic, number, generation, mode, size, blocks, access time."""
 _CHECKSUM: Final = struct.Struct("<I")
 _TIME: Final = struct.Struct("<q")
 _ATIME_AT: Final = 56
@@ -70,6 +72,7 @@ INLINE_BYTES: Final = INODE_BYTES - _FIXED.size
 TREE_ROOT_BYTES: Final = _U64.size
 """Bytes that inline xattrs always leave free: whatever form the data takes, a tree root must fit beside them."""
 assert _FIXED.size == 128
+assert _HEAD.size == _ATIME_AT + _TIME.size
 MAGIC: Final = b"DINO"
 """Of every inode record, at byte 4."""
 
@@ -211,19 +214,6 @@ class Inode:
     @classmethod
     def decode(cls, fmt: Format, address: int, data: bytes) -> Inode:
         """Decode one 512-byte record of table block `address`; CorruptionError when it is damaged."""
-        new, data_len, xattr_len = cls._decode_fixed(fmt, address, data)
-        new.xattrs = data[INODE_BYTES - xattr_len :] if xattr_len else b""
-        new._decode_data(data[_FIXED.size : _FIXED.size + data_len])
-        return new
-
-    @classmethod
-    def decode_fixed(cls, fmt: Format, address: int, data: bytes) -> Inode:
-        """As `decode`, without the inline area: to be looked at, never to be encoded."""
-        return cls._decode_fixed(fmt, address, data)[0]
-
-    @classmethod
-    def _decode_fixed(cls, fmt: Format, address: int, data: bytes) -> tuple[Inode, int, int]:
-        """The part before the inline area, and the lengths of data and xattrs in there."""
         (crc, magic, ino, generation, mode, uid, gid, nlink, flags, size, blocks, atime, mtime, ctime, crtime,
          rdev, parent, xattr_block, orphan_slot, form, _, data_len, xattr_len,
          _) = _FIXED.unpack_from(data)  # fmt: skip
@@ -238,7 +228,9 @@ class Inode:
         new.xattr_block, new.orphan_slot, new.form = xattr_block, orphan_slot, form
         if data_len + xattr_len > INLINE_BYTES or form > FORM_DIRECTORY_TREE:
             raise CorruptionError(f"inode {ino}: impossible inline lengths")
-        return new, data_len, xattr_len
+        new.xattrs = data[INODE_BYTES - xattr_len :] if xattr_len else b""
+        new._decode_data(data[_FIXED.size : _FIXED.size + data_len])
+        return new
 
     def _decode_data(self, data: bytes) -> None:
         if self.form == FORM_BYTES:
@@ -261,6 +253,17 @@ class Inode:
             if len(data) != _U64.size:
                 raise CorruptionError(f"inode {self.ino}: damaged tree root")
             self.root = _U64.unpack(data)[0]
+
+
+def sealed_head(fmt: Format, address: int, sealed: bytes) -> tuple[int, int, int, int, int, int]:
+    """(inode number, generation, mode, size in bytes, blocks, access time in ns) of a sealed record of table block
+    `address`, for a quarter of the time that decoding it takes; CorruptionError when the checksum is wrong."""
+    crc, magic, ino, generation, mode, size, blocks, atime = _HEAD.unpack_from(sealed)
+    if magic != MAGIC:
+        raise CorruptionError(f"block {address}: no inode record where one belongs")
+    if crc != fmt.checksum(address, sealed[_CHECKSUM.size :]):
+        raise CorruptionError(f"inode {ino} in block {address}: wrong checksum")
+    return ino, generation, mode, size, blocks, atime
 
 
 def with_atime(fmt: Format, address: int, sealed: bytes, atime: int) -> bytes:

@@ -15,7 +15,7 @@ from deferfs.errors import CorruptionError, FsError
 from deferfs.limits import FILE_BYTES_MAX
 from deferfs.ondisk.bitmap import Bitmap
 from deferfs.ondisk.format import Block
-from deferfs.ondisk.inode import INODE_FILE_INO, Inode, InodeBlock, with_atime
+from deferfs.ondisk.inode import INODE_FILE_INO, Inode, InodeBlock, sealed_head, with_atime
 from deferfs.store import extents
 from deferfs.store.extents import Mapping
 from deferfs.store.needs import NeedBlocks
@@ -98,17 +98,17 @@ class InodeTable:
         if not address:
             raise FsError(errno.ESTALE)
         record = plan.get(address, InodeBlock).record(plan.store.fmt, address, slot)
-        self._verify(record, ino, address)
+        self._verify(address, ino, record.ino, record.mode, record.size, record.blocks)
         return record
 
     @staticmethod
-    def _verify(record: Inode, ino: int, address: int) -> None:
-        """FsError(ESTALE) when the record is free, CorruptionError when it cannot be that of inode `ino`."""
-        if record.ino != ino:
-            raise CorruptionError(f"block {address}: inode {record.ino} where {ino} belongs")
-        if not record.mode:
+    def _verify(address: int, ino: int, found: int, mode: int, size: int, blocks: int) -> None:
+        """FsError(ESTALE) when the record `found` is free, CorruptionError when it cannot be that of inode `ino`."""
+        if found != ino:
+            raise CorruptionError(f"block {address}: inode {found} where {ino} belongs")
+        if not mode:
             raise FsError(errno.ESTALE)
-        if record.size > FILE_BYTES_MAX or record.blocks > _BLOCKS_MAX or record.mode >> 12 not in _TYPES:
+        if size > FILE_BYTES_MAX or blocks > _BLOCKS_MAX or mode >> 12 not in _TYPES:
             raise CorruptionError(f"inode {ino}: impossible size, blocks or mode")
 
     def require(self, plan: Plan, inos: list[int]) -> None:
@@ -149,27 +149,32 @@ class InodeTable:
             address, slot = self.locate(plan, ino)
             if not address:
                 return False
-            sealed = plan.get(address, InodeBlock).records[slot]
-            if isinstance(sealed, bytes):
-                record = Inode.decode_fixed(plan.store.fmt, address, sealed)
-                self._verify(record, ino, address)
-            else:
-                record = self.get(plan, ino)
+            found = plan.get(address, InodeBlock).records[slot]
+            if isinstance(found, bytes):
+                return self._raise_sealed(plan, ino, generation, atime, address, slot, found)
+            if self.get(plan, ino).generation != generation:
+                return False
         except FsError as error:
             if error.errno != errno.ESTALE:
                 raise
             return False
-        if record.generation != generation:
+        plan.modify(address, InodeBlock)
+        record = self.modify(plan, ino)
+        record.atime = max(record.atime, atime)
+        return True
+
+    def _raise_sealed(
+        self, plan: Plan, ino: int, generation: int, atime: int, address: int, slot: int, sealed: bytes
+    ) -> bool:
+        """As `raise_atime`, of a sealed record; FsError(ESTALE) when it is free."""
+        fmt = plan.store.fmt
+        found, found_generation, mode, size, blocks, before = sealed_head(fmt, address, sealed)
+        self._verify(address, ino, found, mode, size, blocks)
+        if found_generation != generation:
             return False
-        block = plan.modify(address, InodeBlock)
-        if not isinstance(sealed, bytes):
-            record = self.modify(plan, ino)
-            record.atime = max(record.atime, atime)
-        else:
-            record.atime = max(record.atime, atime)
-            block.records[slot] = with_atime(plan.store.fmt, address, sealed, record.atime)
-            plan.raised[ino] = record
-            plan.looked_up.pop(ino, None)
+        plan.modify(address, InodeBlock).records[slot] = with_atime(fmt, address, sealed, max(before, atime))
+        plan.raised.add(ino)
+        plan.looked_up.pop(ino, None)
         return True
 
     # --- allocation ---

@@ -44,9 +44,8 @@ class Plan:
         self.staged: dict[int, Block] = {}
         self.inodes: dict[int, Inode] = {}
         """Staged inode records."""
-        self.raised: dict[int, Inode] = {}
-        """Records changed in nothing but their access times, sealed in their staged blocks: the part before the inline
-        area."""
+        self.raised: set[int] = set()
+        """Inodes changed in nothing but their access times, whose records are sealed in their staged blocks."""
         self.looked_up: dict[int, Inode] = {}
         """Published inode records this plan has read: a small cache, as operations look up the same inodes
         repeatedly."""

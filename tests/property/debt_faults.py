@@ -169,7 +169,7 @@ def a_time_that_is_paid_is_hidden_from_fsync(patch: pytest.MonkeyPatch) -> None:
 
     def join(journal: Journal, plan: Plan) -> int:
         raised = plan.raised
-        plan.raised = {}
+        plan.raised = set()
         tid = original(journal, plan)
         plan.raised = raised
         return tid
