@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from deferfs.limits import INODE_COST_BYTES, ORPHAN_BLOCKS_MAX
 from deferfs.reclaim.debts import TimeDebts
 from deferfs.reclaim.inode import ActiveReference, InCoreInode, PassiveReference
 from deferfs.reclaim.states import State
 
+_LOOKS_FACTOR = 4
+"""Inodes looked at for each one wanted: most may be open, idle or waiting for their inactivation."""
 _PLACES = 64
 """Default size of the debt table, for a cache created without one."""
 
@@ -375,6 +378,18 @@ class InodeCache:
         """Those of the `count` inodes from `first` on that are in core and owe an access time, except orphans."""
         found = [self.table[ino] for ino in range(first, first + count) if ino in self.table]
         return [inode for inode in found if inode.lazy_atime and not inode.orphan]
+
+    def droppable(self, count: int) -> list[int]:
+        """Up to `count` linked inodes that only the kernel refers to, those in core for longest. They and those passed
+        over move behind all others, so that each gets its turn."""
+        found: list[int] = []
+        for ino, inode in list(islice(self.table.items(), _LOOKS_FACTOR * count)):
+            if len(found) == count:
+                break
+            self.table[ino] = self.table.pop(ino)
+            if inode.state is State.LIVE and not inode.active_tokens and not inode.orphan:
+                found.append(ino)
+        return found
 
     def statistics(self) -> InodeStatistics:
         states = Counter(inode.state for inode in self.table.values())

@@ -6,9 +6,9 @@ A driver runs `run` when it is `due`, one at a time.
 **Invariants**
 - It is due when memory is short (`shortage.py`), looked at as operations go by and whenever something has come home;
   when the budget is changed or the task is switched on; and when the kernel is short of memory.
-- It ends at its goal, or when no shrinker finds anything: then the kernel has been asked to drop entries, and a commit
-  and a checkpoint are asked for, whose end has memory looked at again. So what can become free does, without a wait of
-  an operation.
+- It ends at its goal (FORGETs that wait to be counted included), or when no shrinker finds anything: then the kernel
+  has been asked to drop inodes, has forgotten none, and a commit and a checkpoint are asked for, whose end has memory
+  looked at again. So what can become free does, without a wait of an operation.
 - It asks for PIECE_BYTES at a time, and others may run between two pieces.
 - Switched off, it frees nothing: all reclaim is direct, as in a memory cgroup, which has no kswapd.
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from deferfs.limits import PRESSURE_FRACTION
+from deferfs.limits import INODE_COST_BYTES, PRESSURE_FRACTION
 from deferfs.volume.shortage import memory_is_short, reclaim_goal
 from deferfs.volume.waits import EntriesDropped, Task, Turn
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 PIECE_BYTES: Final = 1 << 18
 """What the shrinkers are asked for at a time."""
+FORGET_TURNS_MAX: Final = 64
+"""Turns of the event loop until a FORGET is expected that the kernel has queued: it puts no more than a few requests
+before one."""
 
 
 def _nothing() -> None:
@@ -78,17 +81,30 @@ class BackgroundReclaim:
         """Piece by piece, down to the goal, or until nothing more comes."""
         self.due = False
         while self.works:
-            over = self._memory.used - self._goal()
+            over = self._memory.used - self._goal() - self._engine.forgetting.waiting * INODE_COST_BYTES
             if over <= 0:
                 break
             freed = yield from self._engine.eviction.background_reclaim(min(over, PIECE_BYTES))
             if not freed:
-                freed = yield EntriesDropped()
+                freed = yield from self._forgotten(over)
             yield Turn()
             if not freed:
                 self._engine.write_back.ask()  # all that is left is dirty or in use
                 break
         self._pressed_to = 0
+
+    def _forgotten(self, over: int) -> Task[int]:
+        """Have the kernel drop inodes, and wait until some of its FORGETs have been read; the bytes that can be
+        reclaimed then. An inode that the kernel uses is not forgotten, so what it was asked for does not count."""
+        inodes, forgetting = self._engine.volume.inodes, self._engine.forgetting
+        before = len(inodes.table) - len(inodes.lru)
+        if (yield EntriesDropped(over)):
+            for _ in range(FORGET_TURNS_MAX):
+                forgotten = before - len(inodes.table) + len(inodes.lru) + forgetting.waiting
+                if forgotten > 0:
+                    return forgotten * INODE_COST_BYTES
+                yield Turn()
+        return 0
 
     def _goal(self) -> int:
         """Bytes that may stay in use."""

@@ -137,10 +137,13 @@ class Paced(Wait):
 
 
 class EntriesDropped(Wait):
-    """The kernel has dropped some of the directory entries that keep inodes in core. Answered with the bytes that this
-    will free; 0 when it has none to drop."""
+    """The kernel has been asked to drop directory entries that keep inodes in core, about `bytes_wanted` of them.
+    Answered with the bytes that this frees once they are forgotten; 0 when it has none to drop."""
 
-    __slots__ = ()
+    __slots__ = ("bytes_wanted",)
+
+    def __init__(self, bytes_wanted: int) -> None:
+        self.bytes_wanted = bytes_wanted
 
 
 class Listen(Wait):

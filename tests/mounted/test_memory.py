@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from deferfs.limits import INODE_COST_BYTES
 from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.scratch import Scratch, deferfs
@@ -54,6 +55,22 @@ def test_the_resident_size_stays_below_the_promise(scratch: Scratch) -> None:
     memory = scratch.statistics().memory
     assert 0 < memory.resident_bytes <= memory.resident_highest_bytes <= memory.promised_bytes
     assert memory.promised_bytes < 80 << 20
+    scratch.unmount_and_check()
+
+
+def test_the_kernel_forgets_what_is_not_open_when_its_inodes_fill_the_budget(scratch: Scratch) -> None:
+    root = scratch.mount("memory=2M")
+    count = 2 * (2 << 20) // INODE_COST_BYTES
+    with (root / "open").open("w+b", buffering=0) as file:
+        file.write(b"content")
+        for number in range(count):
+            (root / f"file{number}").touch()
+        memory = scratch.statistics().memory
+        assert memory.inode_bytes < memory.budget_bytes
+        assert os.stat(file.fileno()).st_ino == (root / "open").stat().st_ino
+        assert os.pread(file.fileno(), 100, 0) == b"content"
+    assert len(os.listdir(root)) == count + 1
+    assert not scratch.statistics().inodes.anomalies
     scratch.unmount_and_check()
 
 

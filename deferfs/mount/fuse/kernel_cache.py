@@ -1,8 +1,9 @@
 """The soft limit on inodes cached by the kernel.
 
-The kernel forgets no inodes while it has enough memory itself, so a daemon with a budget of its own must ask. This
-walks the directories known to the kernel, coldest first, and asks it to drop the entries of files that are not open;
-FORGETs follow. It needs no memory per inode: names come from the directories on disk.
+The kernel forgets no inodes while it has enough memory itself, so a daemon with a budget of its own must ask; FORGETs
+follow. A kernel that can is asked by number (`prune.py`), for the inodes that are not open and have been in core for
+longest. Another one is asked by name: this walks the directories known to the kernel, coldest first, and needs no
+memory per inode, as the names come from the directories on disk.
 
 Never called from a request handler: the kernel may be waiting for that very request.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -27,24 +28,52 @@ if TYPE_CHECKING:
     from deferfs.volume.volume import Volume
 
 _BATCH: Final = 256
-"""Entries dropped by one call."""
+"""Inodes dropped by one call."""
 _DIRECTORIES_MAX: Final = 64
 """Directories searched by one call: most of their files may be in use or forgotten already."""
 log = logging.getLogger(__name__)
 
 
 class KernelCache:
-    """`invalidate(parent, name)` asks the kernel to drop one entry and may block: it is called in a thread."""
+    """`prune(inodes)` asks the kernel to drop inodes, `invalidate(parent, name)` to drop one entry. Both may block, and
+    are called in a thread."""
 
-    def __init__(self, volume: Volume, run_reserved: RunReserved, invalidate: Callable[[int, bytes], None]) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        run_reserved: RunReserved,
+        prune: Callable[[Sequence[int]], None],
+        invalidate: Callable[[int, bytes], None],
+    ) -> None:
         self._volume = volume
         self._run_reserved = run_reserved
+        self._prune = prune
         self._invalidate = invalidate
+        self._by_number = True
+        """Until the kernel has refused."""
         self._position: tuple[int, int] = (0, 0)
-        """(directory, cookie) where the last call stopped."""
+        """(directory, cookie) where the last call by name stopped."""
 
-    async def trim(self) -> int:
-        """Drop one batch of entries; returns the bytes that this will free once the FORGETs have arrived."""
+    async def trim(self, bytes_wanted: int) -> int:
+        """Have at most one batch of inodes dropped; returns the bytes that this will free once the FORGETs have
+        arrived, if the kernel does not use them."""
+        count = min(_BATCH, -(-bytes_wanted // INODE_COST_BYTES))
+        dropped = await self._trim_by_number(count) if self._by_number else 0
+        return dropped if self._by_number else await self._trim_by_name(count)
+
+    async def _trim_by_number(self, count: int) -> int:
+        inodes = self._volume.inodes.droppable(count)
+        if not inodes:
+            return 0
+        try:
+            await trio.to_thread.run_sync(self._prune, inodes)
+        except OSError as error:
+            log.debug("pruning the kernel's inodes: %s", error)
+            self._by_number = error.errno != errno.EINVAL  # the answer of a kernel that does not know the request
+            return 0
+        return len(inodes) * INODE_COST_BYTES
+
+    async def _trim_by_name(self, count: int) -> int:
         for _ in range(_DIRECTORIES_MAX):
             parent, after = self._position
             if not parent:
@@ -53,16 +82,16 @@ class KernelCache:
                     return 0
                 parent, after = next(iter(directories)), 0
                 directories.move_to_end(parent)
-            names, last = await self._candidates(parent, after)
+            names, last = await self._candidates(parent, after, count)
             self._position = (parent, last) if last else (0, 0)
             if names:
                 await trio.to_thread.run_sync(self._drop, parent, names)
                 return len(names) * INODE_COST_BYTES
         return 0
 
-    async def _candidates(self, parent: int, after: int) -> tuple[list[bytes], int]:
-        """Names in `parent` of files that only the kernel's cache refers to, and the cookie to continue from (0: at the
-        end).
+    async def _candidates(self, parent: int, after: int, count: int) -> tuple[list[bytes], int]:
+        """Up to `count` names in `parent` of files that only the kernel's cache refers to, and the cookie to continue
+        from (0: at the end).
         """
         volume = self._volume
         table = volume.inodes.table
@@ -74,7 +103,7 @@ class KernelCache:
                 idle = inode is not None and inode.state is State.LIVE and not inode.active_tokens
                 if idle and entry.ino not in volume.directories:
                     names.append(entry.name)
-                if len(names) >= _BATCH or looked_at >= 4 * _BATCH:
+                if len(names) >= count or looked_at >= 4 * _BATCH:
                     return names, entry.key
             return names, 0
 

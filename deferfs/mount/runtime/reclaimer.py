@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class EntryCache(Protocol):
     """The kernel's cache of directory entries (`fuse.kernel_cache.KernelCache`)."""
 
-    async def trim(self) -> int:
+    async def trim(self, bytes_wanted: int) -> int:
         """Have some of it dropped; the bytes that this will free in core."""
 
 
@@ -44,8 +44,8 @@ class Reclaimer:
         """Run the shrinkers; bytes freed."""
         return await self._drive(self._eviction.shrink(wanted_bytes))
 
-    async def _drop_entries(self, _: EntriesDropped) -> int:
-        return 0 if self.kernel_cache is None else await self.kernel_cache.trim()
+    async def _drop_entries(self, wait: EntriesDropped) -> int:
+        return 0 if self.kernel_cache is None else await self.kernel_cache.trim(wait.bytes_wanted)
 
     async def run(self) -> None:
         """The task."""

@@ -235,3 +235,30 @@ def test_the_statistics(cache: InodeCache) -> None:
     assert (found.cached, found.active, found.idle, found.queued, found.pending_blocks) == (4, 1, 2, 1, 7)
     cache.hold(11, 1)
     assert cache.statistics().cancelled_total == 1
+
+
+class TestDroppable:
+    def test_those_in_core_for_longest_come_first_and_each_gets_its_turn(self, cache: InodeCache) -> None:
+        for ino in range(8, 13):
+            cache.lookup(ino, 1)
+        assert cache.droppable(2) == [8, 9]
+        cache.lookup(13, 1)
+        assert cache.droppable(4) == [10, 11, 12, 8]
+        assert cache.droppable(100) == [9, 13, 10, 11, 12, 8]
+
+    def test_only_the_kernel_refers_to_them(self, cache: InodeCache) -> None:
+        idle(cache, 8)
+        cache.lookup(9, 1)
+        cache.hold(9, 1)
+        cache.lookup(10, 1)
+        cache.orphaned(10, 1, 5)
+        cache.hold(11, 1)
+        cache.lookup(12, 1)
+        assert cache.droppable(5) == [12]
+
+    def test_no_more_are_looked_at_than_a_few_for_each_that_is_wanted(self, cache: InodeCache) -> None:
+        for ino in range(8, 20):
+            cache.hold(ino, 1)
+        cache.lookup(20, 1)
+        assert cache.droppable(2) == []
+        assert cache.droppable(2) == [20]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from deferfs.limits import INODE_COST_BYTES
+from deferfs.store.pump import Pump
 from deferfs.volume.background_reclaim import PIECE_BYTES
-from deferfs.volume.waits import Task, Turn
-from tests.unit.volumes import fresh_driver, make
+from deferfs.volume.driver import Driver
+from deferfs.volume.shortage import reclaim_goal
+from deferfs.volume.waits import EntriesDropped, Task, Turn, Wait
+from tests.unit.volumes import fresh_driver, make, settle
 
 
 def test_others_run_between_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,3 +31,58 @@ def test_others_run_between_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = list(engine.reclaim.run())
     assert wanted == [PIECE_BYTES] * 3
     assert sum(isinstance(wait, Turn) for wait in waits) == 3
+
+
+def known_to_the_kernel(driver: Driver, count: int) -> list[int]:
+    """So many inodes that only FORGETs can free, and a budget of half of what is in use."""
+    inodes = driver.volume.inodes
+    settle(driver)
+    driver.reclaim(1 << 40)
+    first = 1000
+    for ino in range(first, first + count):
+        inodes.lookup(ino, 1)
+    driver.engine.store.memory.set_limit(driver.engine.store.memory.used // 2)
+    return list(range(first, first + count))
+
+
+def answers(driver: Driver, drop: Callable[[int], None]) -> list[Wait]:
+    """Run the task; all that it waits for. `drop` is what the kernel does, and it always says that it was asked."""
+    waits = []
+    running = Pump(driver.engine.reclaim.run())
+    while (wait := running.resume()) is not None:
+        waits.append(wait)
+        if isinstance(wait, EntriesDropped):
+            drop(wait.bytes_wanted)
+            running.answer(wait.bytes_wanted)
+        else:
+            running.answer(None)
+    return waits
+
+
+def test_it_ends_when_the_kernel_forgets_nothing() -> None:
+    """An inode may be in use by the kernel, which then keeps it, however often it is asked."""
+    driver = fresh_driver()
+    known_to_the_kernel(driver, 500)
+    waits = answers(driver, lambda bytes_wanted: None)
+    assert sum(isinstance(wait, EntriesDropped) for wait in waits) == 1
+    assert driver.engine.write_back.commit_asked
+
+
+@pytest.mark.parametrize("at_once", [1000, 1])
+def test_the_kernel_is_asked_for_no_more_than_is_missing(at_once: int) -> None:
+    """FORGETs that wait to be counted (`at_once` is 1) are as good as counted."""
+    driver = fresh_driver()
+    left = known_to_the_kernel(driver, 2000)
+    forgetting, memory = driver.engine.forgetting, driver.engine.store.memory
+    forgetting.keeps, forgetting.at_once = True, at_once
+    asked: list[int] = []
+
+    def drop(bytes_wanted: int) -> None:
+        count = min(100, -(-bytes_wanted // INODE_COST_BYTES))
+        asked.append(count)
+        message = [(left.pop(), 1) for _ in range(count)]
+        forgetting.forget(message)
+
+    answers(driver, drop)
+    goal = reclaim_goal(memory)
+    assert sum(asked) == -(-(2 * memory.limit_bytes - goal) // INODE_COST_BYTES)
