@@ -96,15 +96,14 @@ class BackgroundReclaim:
     def _forgotten(self, over: int) -> Task[int]:
         """Have the kernel drop inodes, and wait until some of its FORGETs have been read; the bytes that can be
         reclaimed then. An inode that the kernel uses is not forgotten, so what it was asked for does not count."""
-        inodes, forgetting = self._engine.volume.inodes, self._engine.forgetting
-        before = len(inodes.table) - len(inodes.lru)
+        forgetting = self._engine.forgetting
+        before = forgetting.inodes_total
         if (yield EntriesDropped(over)):
             for _ in range(FORGET_TURNS_MAX):
-                forgotten = before - len(inodes.table) + len(inodes.lru) + forgetting.waiting
-                if forgotten > 0:
-                    return forgotten * INODE_COST_BYTES
+                if forgetting.inodes_total > before:
+                    break
                 yield Turn()
-        return 0
+        return (forgetting.inodes_total - before) * INODE_COST_BYTES
 
     def _goal(self) -> int:
         """Bytes that may stay in use."""

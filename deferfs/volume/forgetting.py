@@ -40,6 +40,8 @@ class Forgetting:
         self.at_once: int = FORGETS_AT_ONCE
         self.keeps = False
         self.on_kept: Callable[[], None] = _nothing
+        self.inodes_total = 0
+        """Inodes of all messages, counted or kept."""
         self.waiting = 0
         """Inodes of messages that are kept."""
         self._kept: deque[Forgotten] = deque()
@@ -54,6 +56,7 @@ class Forgetting:
     def forget(self, inodes: Forgotten) -> Task[None] | None:
         """One message. What is left to wait for; under `deferred` nothing, but where no task counts what is kept."""
         at_once = self.at_once
+        self.inodes_total += len(inodes)
         small = len(inodes) <= at_once
         if self.keeps and not self._volume.policy.waits and (self._kept or not small):
             for first in range(0, len(inodes), at_once):

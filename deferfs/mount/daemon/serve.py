@@ -11,7 +11,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import trio
@@ -33,7 +32,6 @@ from deferfs.mount.daemon.self_unmount import Mounts, SelfUnmount
 from deferfs.mount.daemon.signals import handle_signals
 from deferfs.mount.fuse import loop
 from deferfs.mount.fuse.kernel_cache import KernelCache
-from deferfs.mount.fuse.prune import prune
 from deferfs.mount.host.pressure import open_sources
 from deferfs.mount.runtime.pressure_watch import PressureWatch
 from deferfs.mount.runtime.runtime import Runtime
@@ -159,12 +157,10 @@ class Server:
     async def run(self) -> None:
         """Serve until the kernel releases the mount, then close the image. DeferfsError if it never became usable."""
         self._runtime.incoming.watch(self._mount.fd)
-        self._runtime.reclaimer.kernel_cache = KernelCache(
-            self._runtime.volume,
-            self._runtime.run_reserved,
-            partial(prune, self._mount.fd),
-            self._requests.invalidate_entry,
+        cache = KernelCache(
+            self._runtime.volume, self._runtime.run_reserved, self._mount.fd, self._requests.invalidate_entry
         )
+        self._runtime.reclaimer.kernel_cache = cache
         self._adapter.invalidate_attributes = self._requests.invalidate_attributes
         async with trio.open_nursery() as nursery:
             await self._runtime.start(nursery)
@@ -178,6 +174,7 @@ class Server:
                 serving.start_soon(self._announce, nursery)
             self._stopping = True
             self._runtime.incoming.unwatch(self._mount.fd)
+            cache.released()
             self._requests.close()
             await self._close()
             self._closed.set()

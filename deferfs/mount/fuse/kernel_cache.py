@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ import trio
 
 from deferfs.errors import FsError
 from deferfs.limits import INODE_COST_BYTES
+from deferfs.mount.fuse.prune import prune
 from deferfs.reclaim.states import State
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace
@@ -35,28 +37,36 @@ log = logging.getLogger(__name__)
 
 
 class KernelCache:
-    """`prune(inodes)` asks the kernel to drop inodes, `invalidate(parent, name)` to drop one entry. Both may block, and
-    are called in a thread."""
+    """That of the FUSE connection `fd`. `prune(fd, inodes)` asks the kernel to drop inodes, `invalidate(parent, name)`
+    to drop one entry. Both may block, and are called in a thread."""
 
     def __init__(
         self,
         volume: Volume,
         run_reserved: RunReserved,
-        prune: Callable[[Sequence[int]], None],
+        fd: int,
         invalidate: Callable[[int, bytes], None],
+        prune: Callable[[int, Sequence[int]], None] = prune,
     ) -> None:
         self._volume = volume
         self._run_reserved = run_reserved
-        self._prune = prune
+        self._fd = fd
         self._invalidate = invalidate
+        self._prune = prune
         self._by_number = True
         """Until the kernel has refused."""
         self._position: tuple[int, int] = (0, 0)
         """(directory, cookie) where the last call by name stopped."""
 
+    def released(self) -> None:
+        """The mount is gone: nothing more is asked. To be called before its descriptor is closed."""
+        self._fd = -1
+
     async def trim(self, bytes_wanted: int) -> int:
         """Have at most one batch of inodes dropped; returns the bytes that this will free once the FORGETs have
         arrived, if the kernel does not use them."""
+        if self._fd < 0:
+            return 0
         count = min(_BATCH, -(-bytes_wanted // INODE_COST_BYTES))
         dropped = await self._trim_by_number(count) if self._by_number else 0
         return dropped if self._by_number else await self._trim_by_name(count)
@@ -65,12 +75,15 @@ class KernelCache:
         inodes = self._volume.inodes.droppable(count)
         if not inodes:
             return 0
+        fd = os.dup(self._fd)  # the thread may begin to write when that number belongs to another file
         try:
-            await trio.to_thread.run_sync(self._prune, inodes)
+            await trio.to_thread.run_sync(self._prune, fd, inodes)
         except OSError as error:
             log.debug("pruning the kernel's inodes: %s", error)
             self._by_number = error.errno != errno.EINVAL  # the answer of a kernel that does not know the request
             return 0
+        finally:
+            os.close(fd)
         return len(inodes) * INODE_COST_BYTES
 
     async def _trim_by_name(self, count: int) -> int:

@@ -86,3 +86,19 @@ def test_the_kernel_is_asked_for_no_more_than_is_missing(at_once: int) -> None:
     answers(driver, drop)
     goal = reclaim_goal(memory)
     assert sum(asked) == -(-(2 * memory.limit_bytes - goal) // INODE_COST_BYTES)
+
+
+def test_it_goes_on_when_others_look_up_as_many_as_are_forgotten() -> None:
+    """What counts is that the kernel forgets, not that fewer are in core."""
+    driver = fresh_driver()
+    left = known_to_the_kernel(driver, 500)
+    asked: list[int] = []
+
+    def drop(bytes_wanted: int) -> None:
+        asked.append(bytes_wanted)
+        if len(asked) <= 3:
+            driver.engine.forgetting.forget([(left.pop(), 1)])
+            driver.volume.inodes.lookup(5000 + len(asked), 1)
+
+    answers(driver, drop)
+    assert len(asked) == 4

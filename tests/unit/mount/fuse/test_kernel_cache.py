@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Coroutine, Sequence
+import os
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import pytest
@@ -23,11 +25,14 @@ class Kernel:
     def __init__(self, error: int = 0) -> None:
         self.error = error
         self.asked = 0
+        self.descriptors: list[int] = []
         self.inodes: list[int] = []
         self.names: list[tuple[int, bytes]] = []
 
-    def prune(self, inodes: Sequence[int]) -> None:
+    def prune(self, fd: int, inodes: Sequence[int]) -> None:
         self.asked += 1
+        assert os.path.samestat(os.fstat(fd), os.stat(os.devnull))
+        self.descriptors.append(fd)
         if self.error:
             raise OSError(self.error, "refused")
         self.inodes += inodes
@@ -36,12 +41,21 @@ class Kernel:
         self.names.append((parent, name))
 
 
-def cache_of(driver: Driver, kernel: Kernel) -> KernelCache:
+@pytest.fixture
+def connection() -> Iterator[int]:
+    """A descriptor in place of that of the FUSE connection."""
+    fd = os.open(os.devnull, os.O_WRONLY)
+    yield fd
+    with suppress(OSError):
+        os.close(fd)
+
+
+def cache_of(driver: Driver, kernel: Kernel, connection: int) -> KernelCache:
     async def run_reserved(op: Callable[[Plan], T], /) -> T:
         return driver.run(op)
 
     reserved: Callable[[Callable[[Plan], Any]], Coroutine[Any, Any, Any]] = run_reserved
-    return KernelCache(driver.volume, reserved, kernel.prune, kernel.invalidate)
+    return KernelCache(driver.volume, reserved, connection, kernel.invalidate, kernel.prune)
 
 
 def known(driver: Driver, count: int) -> list[int]:
@@ -54,9 +68,9 @@ def known(driver: Driver, count: int) -> list[int]:
     return found
 
 
-async def test_the_inodes_are_dropped_by_number_that_are_in_core_for_longest() -> None:
+async def test_the_inodes_are_dropped_by_number_that_are_in_core_for_longest(connection: int) -> None:
     driver, kernel = fresh_driver(), Kernel()
-    inos, cache = known(driver, 5), cache_of(driver, kernel)
+    inos, cache = known(driver, 5), cache_of(driver, kernel, connection)
     assert await cache.trim(2 * INODE_COST_BYTES - 1) == 2 * INODE_COST_BYTES
     assert kernel.inodes == inos[:2]
     assert await cache.trim(1) == INODE_COST_BYTES
@@ -64,11 +78,11 @@ async def test_the_inodes_are_dropped_by_number_that_are_in_core_for_longest() -
     assert not kernel.names
 
 
-async def test_a_kernel_that_does_not_know_numbers_is_asked_by_name_from_then_on() -> None:
+async def test_a_kernel_that_does_not_know_numbers_is_asked_by_name_from_then_on(connection: int) -> None:
     driver, kernel = fresh_driver(), Kernel(errno.EINVAL)
     known(driver, 3)
     driver.volume.directories[ROOT] = None
-    cache = cache_of(driver, kernel)
+    cache = cache_of(driver, kernel, connection)
     assert await cache.trim(2 * INODE_COST_BYTES) == 2 * INODE_COST_BYTES
     assert len(kernel.names) == 2
     assert await cache.trim(2 * INODE_COST_BYTES) == INODE_COST_BYTES
@@ -77,17 +91,31 @@ async def test_a_kernel_that_does_not_know_numbers_is_asked_by_name_from_then_on
 
 
 @pytest.mark.parametrize("error", [errno.ENODEV, errno.ENOMEM])
-async def test_any_other_error_leaves_it_at_that(error: int) -> None:
+async def test_any_other_error_leaves_it_at_that(error: int, connection: int) -> None:
     driver, kernel = fresh_driver(), Kernel(error)
     known(driver, 3)
-    cache = cache_of(driver, kernel)
+    cache = cache_of(driver, kernel, connection)
     assert await cache.trim(INODE_COST_BYTES) == 0
     kernel.error = 0
     assert await cache.trim(INODE_COST_BYTES) == INODE_COST_BYTES
     assert not kernel.names
 
 
-async def test_nothing_is_asked_when_no_inode_can_be_dropped() -> None:
+async def test_nothing_is_asked_when_no_inode_can_be_dropped(connection: int) -> None:
     driver, kernel = fresh_driver(), Kernel()
-    assert await cache_of(driver, kernel).trim(1 << 20) == 0
+    assert await cache_of(driver, kernel, connection).trim(1 << 20) == 0
     assert not kernel.asked
+
+
+async def test_a_descriptor_of_its_own_is_written_to_and_none_once_the_mount_is_gone(connection: int) -> None:
+    """The number of the connection's may belong to another file by the time that a thread writes: to the image."""
+    driver, kernel = fresh_driver(), Kernel()
+    known(driver, 3)
+    cache = cache_of(driver, kernel, connection)
+    await cache.trim(INODE_COST_BYTES)
+    assert kernel.descriptors != [connection]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(kernel.descriptors[0])
+    cache.released()
+    assert await cache.trim(INODE_COST_BYTES) == 0
+    assert kernel.asked == 1
