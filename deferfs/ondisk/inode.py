@@ -257,7 +257,7 @@ class Inode:
 
 def sealed_head(fmt: Format, address: int, sealed: bytes) -> tuple[int, int, int, int, int, int]:
     """(inode number, generation, mode, size in bytes, blocks, access time in ns) of a sealed record of table block
-    `address`, for a quarter of the time that decoding it takes; CorruptionError when the checksum is wrong."""
+    `address`, for half of the time that decoding it takes; CorruptionError when the checksum is wrong."""
     crc, magic, ino, generation, mode, size, blocks, atime = _HEAD.unpack_from(sealed)
     if magic != MAGIC:
         raise CorruptionError(f"block {address}: no inode record where one belongs")
