@@ -21,6 +21,8 @@ from deferfs.reclaim.states import State
 
 _LOOKS_FACTOR = 4
 """Inodes looked at for each one wanted: most may be open, idle or waiting for their inactivation."""
+_USED_AGAIN = 2
+"""`InCoreInode.uses` of one that is spared: a file that is read once, as a scan does, is opened once."""
 _PLACES = 64
 """Default size of the debt table, for a cache created without one."""
 
@@ -119,6 +121,8 @@ class InodeCache:
         """An active reference for an open handle or an operation in flight."""
         inode = self._activate(ino, generation)
         inode.active_tokens += 1
+        if inode.uses < _USED_AGAIN:
+            inode.uses += 1
         self._live(inode)
         return ActiveReference(self, inode)
 
@@ -381,15 +385,23 @@ class InodeCache:
 
     def droppable(self, count: int) -> list[int]:
         """Up to `count` linked inodes that only the kernel refers to, those in core for longest. They and those passed
-        over move behind all others, so that each gets its turn."""
+        over move behind all others, so that each gets its turn. One that was opened again since it came into core, or
+        since its last turn, is spared once (the second chance of the CLOCK algorithm), unless all are.
+        """
         found: list[int] = []
+        spared: list[int] = []
         for ino, inode in list(islice(self.table.items(), _LOOKS_FACTOR * count)):
             if len(found) == count:
                 break
             self.table[ino] = self.table.pop(ino)
-            if inode.state is State.LIVE and not inode.active_tokens and not inode.orphan:
+            if inode.state is not State.LIVE or inode.active_tokens or inode.orphan:
+                continue
+            if inode.uses < _USED_AGAIN:
                 found.append(ino)
-        return found
+            else:
+                inode.uses = 1
+                spared.append(ino)
+        return found or spared[:count]
 
     def statistics(self) -> InodeStatistics:
         states = Counter(inode.state for inode in self.table.values())

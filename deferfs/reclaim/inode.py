@@ -26,13 +26,13 @@ class InCoreInode:
     `slot` is its slot in the orphan table (-1: none known); `parent` the directory in which an orphan lost its last
     name, not known for one `reloaded` from the table; `lazy_atime` (ns, 0: none) a time not yet journaled. `following`
     links it into `queue`, so that queueing allocates nothing; `waiting` tells whether it still counts there, or only
-    its link remains.
+    its link remains. `uses`: how often it was opened since it came into core or was last spared, 2 at most.
     """
 
     __slots__ = (
         "active_tokens", "failures", "following", "generation", "ino", "lazy_atime", "lookups", "orphan", "parent",
         "passive", "pending_blocks", "pending_extents", "preallocated", "queue", "queued_ns", "reloaded", "slot",
-        "state", "waiting",
+        "state", "uses", "waiting",
     )  # fmt: skip
 
     def __init__(self, ino: int, generation: int) -> None:
@@ -41,6 +41,7 @@ class InCoreInode:
         self.state = State.NEW
         self.lookups = 0
         self.active_tokens = 0
+        self.uses = 0
         self.passive = 1
         self.orphan = False
         self.preallocated = False

@@ -1,8 +1,8 @@
 """The soft limit on inodes cached by the kernel.
 
 The kernel forgets no inodes while it has enough memory itself, so a daemon with a budget of its own must ask; FORGETs
-follow. A kernel that can is asked by number (`prune.py`), for the inodes that are not open and have been in core for
-longest. Another one is asked by name: this walks the directories known to the kernel, coldest first, and needs no
+follow. A kernel that can is asked by number (`prune.py`), for the inodes that are not open, have been in core for
+longest and were not opened again. Another one is asked by name: this walks the directories known to the kernel, coldest first, and needs no
 memory per inode, as the names come from the directories on disk.
 
 Never called from a request handler: the kernel may be waiting for that very request.
@@ -68,10 +68,13 @@ class KernelCache:
         if self._fd < 0:
             return 0
         count = min(_BATCH, -(-bytes_wanted // INODE_COST_BYTES))
-        dropped = await self._trim_by_number(count) if self._by_number else 0
-        return dropped if self._by_number else await self._trim_by_name(count)
+        dropped = await self._trim_by_number(count)
+        return await self._trim_by_name(count) if dropped is None else dropped
 
-    async def _trim_by_number(self, count: int) -> int:
+    async def _trim_by_number(self, count: int) -> int | None:
+        """None: the kernel does not know the request."""
+        if not self._by_number:
+            return None
         inodes = self._volume.inodes.droppable(count)
         if not inodes:
             return 0
@@ -80,8 +83,8 @@ class KernelCache:
             await trio.to_thread.run_sync(self._prune, fd, inodes)
         except OSError as error:
             log.debug("pruning the kernel's inodes: %s", error)
-            self._by_number = error.errno != errno.EINVAL  # the answer of a kernel that does not know the request
-            return 0
+            self._by_number = error.errno != errno.EINVAL
+            return 0 if self._by_number else None
         finally:
             os.close(fd)
         return len(inodes) * INODE_COST_BYTES

@@ -256,6 +256,29 @@ class TestDroppable:
         cache.lookup(12, 1)
         assert cache.droppable(5) == [12]
 
+    def test_one_that_was_opened_again_is_spared_once(self, cache: InodeCache) -> None:
+        for ino in range(8, 11):
+            cache.lookup(ino, 1)
+            cache.hold(ino, 1).release()
+        cache.hold(8, 1).release()
+        assert cache.droppable(2) == [9, 10]
+        assert cache.droppable(1) == [8]
+
+    def test_one_that_is_opened_again_each_round_stays(self, cache: InodeCache) -> None:
+        cache.lookup(8, 1)
+        cache.hold(8, 1).release()
+        for ino in range(9, 100):
+            cache.lookup(ino, 1)
+            cache.hold(8, 1).release()
+            assert 8 not in cache.droppable(1)
+
+    def test_when_all_were_opened_again_those_in_core_for_longest_are_dropped(self, cache: InodeCache) -> None:
+        for ino in range(8, 12):
+            cache.lookup(ino, 1)
+            for _ in range(5):
+                cache.hold(ino, 1).release()
+        assert cache.droppable(2) == [8, 9]
+
     def test_no_more_are_looked_at_than_a_few_for_each_that_is_wanted(self, cache: InodeCache) -> None:
         for ino in range(8, 20):
             cache.hold(ino, 1)
