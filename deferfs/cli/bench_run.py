@@ -33,20 +33,25 @@ from deferfs.mount.host.output_file import check_replaceable, write_results
 
 class Part(NamedTuple):
     """What a run without arguments takes of a scenario. `pairs` None: as many as the scenario itself; `seconds`: as
-    `Plan.seconds`."""
+    `Plan.seconds`; `settings`: PARAMETER=VALUE, as of --set."""
 
     loops: tuple[Loop, ...] | None
     pairs: int | None = None
     seconds: float | None = None
+    settings: tuple[str, ...] = ()
 
 
 WHOLE: Final = Part(None)
 SECONDS: Final = 115.0
 """What a run without arguments may take, of the two minutes that are promised: the rest is the report's."""
-DEFAULT: Final = {"allocation": Part(("closed",), pairs=2), "direct-reclaim": Part(("open",), seconds=SECONDS)}
+DEFAULT: Final = {
+    "allocation": Part(("closed",), pairs=2),
+    "direct-reclaim": Part(("open",), seconds=SECONDS, settings=("orphans=20",)),
+}
 """What fits into two minutes: `allocation` differs by factors of ten from one filesystem to the next, and two passes of
 each show that; the closed loop of direct-reclaim takes as long as all of this, and is left to a run that names the
-scenario. Of direct-reclaim as many pairs are run as fit, and no fewer than a verdict needs.
+scenario. Of direct-reclaim as many pairs are run as fit, and no fewer than a verdict needs. Beside its files it has a
+process that exits, as in the case of `allocation`: access times alone are paid so cheaply that inline seldom waits.
 """
 PACKAGES: Final = (catalogue.PACKAGE, "deferfs.cli.scenarios")
 """Scenarios that drive a filesystem through its mount, and those that need the inside of the daemon."""
@@ -114,11 +119,11 @@ def make_plans(request: Request) -> list[Plan]:
     plans = []
     for name in names:
         scenario = catalogue.find(name, scenarios)
-        settings = [*request.settings, *_target_setting(request.target, scenario)]
+        part = parts.get(name, WHOLE)
+        settings = [*part.settings, *request.settings, *_target_setting(request.target, scenario)]
         parameters = make_parameters(scenario, settings)
         points = scenario.sweep(parameters) if request.full else [parameters]
         disk = _disk_of(scenario, request)
-        part = parts.get(name, WHOLE)
         measured = [(point, disk) for point in points]
         if request.full and request.disk is None:
             measured += [(parameters, preset_of(swept).name) for swept in getattr(scenario, "swept_disks", ())]

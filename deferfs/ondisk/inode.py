@@ -217,10 +217,7 @@ class Inode:
         (crc, magic, ino, generation, mode, uid, gid, nlink, flags, size, blocks, atime, mtime, ctime, crtime,
          rdev, parent, xattr_block, orphan_slot, form, _, data_len, xattr_len,
          _) = _FIXED.unpack_from(data)  # fmt: skip
-        if magic != MAGIC:
-            raise CorruptionError(f"block {address}: no inode record where one belongs")
-        if crc != fmt.checksum(address, memoryview(data)[4:]):
-            raise CorruptionError(f"inode {ino} in block {address}: wrong checksum")
+        _check_sealed(fmt, address, data, crc, magic, ino)
         new = cls(ino, mode, generation)
         new.uid, new.gid, new.nlink, new.flags = uid, gid, nlink, flags
         new.size, new.blocks, new.rdev, new.parent = size, blocks, rdev, parent
@@ -259,11 +256,16 @@ def sealed_head(fmt: Format, address: int, sealed: bytes) -> tuple[int, int, int
     """(inode number, generation, mode, size in bytes, blocks, access time in ns) of a sealed record of table block
     `address`, for half of the time that decoding it takes; CorruptionError when the checksum is wrong."""
     crc, magic, ino, generation, mode, size, blocks, atime = _HEAD.unpack_from(sealed)
+    _check_sealed(fmt, address, sealed, crc, magic, ino)
+    return ino, generation, mode, size, blocks, atime
+
+
+def _check_sealed(fmt: Format, address: int, sealed: bytes, crc: int, magic: bytes, ino: int) -> None:
+    """CorruptionError unless `magic` and `crc`, read from the sealed record, are those that it must have."""
     if magic != MAGIC:
         raise CorruptionError(f"block {address}: no inode record where one belongs")
-    if crc != fmt.checksum(address, sealed[_CHECKSUM.size :]):
+    if crc != fmt.checksum(address, memoryview(sealed)[_CHECKSUM.size :]):
         raise CorruptionError(f"inode {ino} in block {address}: wrong checksum")
-    return ino, generation, mode, size, blocks, atime
 
 
 def with_atime(fmt: Format, address: int, sealed: bytes, atime: int) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from deferfs.cli.bench_run import Request, make_plans
@@ -229,6 +230,13 @@ def test_a_run_without_arguments_takes_ten_pairs_of_one_loop_and_two_of_the_file
     assert (allocation.scenario.name, allocation.pairs, allocation.loops) == ("allocation", 2, ("closed",))
     assert (inside.scenario.name, inside.pairs, inside.loops) == ("direct-reclaim", None, ("open",))
     assert inside.scenario.pairs == 10
+
+
+def test_beside_the_files_of_a_run_without_arguments_a_process_exits() -> None:
+    _, inside = make_plans(requested_none())
+    (named,) = make_plans(requested("direct-reclaim"))
+    assert inside.parameters == msgspec.structs.replace(named.parameters, orphans=20)
+    assert all(plan.parameters != inside.parameters for plan in make_plans(requested_none(full=True)))
 
 
 def test_a_named_number_of_pairs_goes_before_that_of_the_default_run() -> None:

@@ -306,10 +306,19 @@ class DirectReclaim:
             return []
         waits = "; ".join(f"{_memory_waits(ours)} {ROLE_WORDS[side.role]}" for side, ours in told.items())
         used = "; ".join(f"{_used_share(ours):.0%} {ROLE_WORDS[side.role]}" for side, ours in told.items())
+        beside = [_exit_words(parameters)] if parameters.orphans else []
         return [
+            *beside,
             f"requests waited for memory, in the median pass with a load: {waits}",
             f"of the budget, up to this much was in use: {used}",
         ]
+
+
+def _exit_words(parameters: Parameters) -> str:
+    return (
+        f"meanwhile, except with nothing owed, a process exited that held the last references to {parameters.orphans}"
+        f" deleted files of {parameters.orphan_extents:,} extents each"
+    )
 
 
 def _memory_waits(passes: Sequence[Pass]) -> str:

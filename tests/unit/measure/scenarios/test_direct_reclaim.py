@@ -105,6 +105,15 @@ def test_sentences() -> None:
     assert SCENARIO.sentences([], Parameters()) == []
 
 
+def test_a_process_that_exits_beside_the_load_is_named_first() -> None:
+    first, *rest = SCENARIO.sentences([one_pass("inline", 4, 80)], Parameters(orphans=20))
+    assert first == (
+        "meanwhile, except with nothing owed, a process exited that held the last references to 20 deleted files of"
+        " 1,000 extents each"
+    )
+    assert rest == SCENARIO.sentences([one_pass("inline", 4, 80)], Parameters())
+
+
 @pytest.mark.parametrize("failure", [DeferfsError("no"), KeyboardInterrupt()])
 @pytest.mark.parametrize("command", ["mkfs", "mount"])
 def test_nothing_is_left_of_an_image_that_could_not_be_made(
