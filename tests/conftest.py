@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 
 from deferfs.store.space import FreeSpace
 from tests import examples, programs, side_by_side
-from tests.installed import is_compiled
+from tests.installed import IS_IMPORTED, is_compiled, out_of_date
 
 settings.register_profile(
     "fixed",
@@ -58,6 +58,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    if IS_IMPORTED and (different := out_of_date()):
+        pytest.exit(f"{different[0]} is not the one that is installed; run tests/setup-environment", returncode=3)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell that starts the tests in the background ignores it; the programs that they start would inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -84,6 +86,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if config.getoption("--fresh"):
         seed = config.option.hypothesis_seed
         lines.append(f"property tests: repeat with --fresh --hypothesis-seed={seed}")
+    lines.append(f"the tests import {'the installed package' if IS_IMPORTED else 'the sources'}")
     lines.append(f"tests that mount: the core of the daemon is {'compiled' if is_compiled() else 'plain Python'}")
     if reason := why_no_mount():
         lines.append(f"tests that mount are skipped: {reason}")
@@ -91,10 +94,14 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """A run of the tests that mount alone, in several processes, imports no module that has none."""
-    if config.option.markexpr != "mounted" or not collection_path.name.startswith("test_"):
+    """A run of tests by their marks alone, in several processes, imports no module that has none of them."""
+    marks = config.option.markexpr.split(" or ")
+    if not {"mounted", "compiled"}.issuperset(marks) or not collection_path.name.startswith("test_"):
         return None
-    return True if collection_path.suffix == ".py" and "mounted" not in collection_path.read_text() else None
+    if collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text()
+    return None if any(mark in text for mark in marks) else True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -129,7 +136,11 @@ def why_no_mount() -> str:
 
 @pytest.fixture(autouse=True, scope="session")
 def free_space_adds_up() -> Iterator[None]:
-    """After each release of blocks, in any test, the counts of free space are those of its maps."""
+    """After each release of blocks, in any test of the sources, the counts of free space are those of its maps. What is
+    compiled cannot be patched."""
+    if IS_IMPORTED and is_compiled():
+        yield
+        return
     with pytest.MonkeyPatch.context() as patch:
         release = FreeSpace.release
 

@@ -1,11 +1,16 @@
-"""The installed package, which the tests that mount run, beside the sources that all other tests import."""
+"""The installed package, whose daemon all tests that mount run, and which tests/run imports for those and for the tests
+marked `compiled`; all others import the sources beside the tests."""
 
 from __future__ import annotations
 
 import sysconfig
 from pathlib import Path
 
+import deferfs
+
 TREE = Path(__file__).parents[1] / "deferfs"
+IS_IMPORTED = Path(deferfs.__file__).parent != TREE
+"""Whether these tests import it, and not the sources."""
 
 
 def installed_package() -> Path:

@@ -30,6 +30,11 @@ def call(tree: Path, *words: str, **environment: str) -> subprocess.CompletedPro
     )
 
 
+def programs_run(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines in which they say so."""
+    return [line for line in done.stdout.splitlines() if line.startswith("ran ")]
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A checkout with the real scripts; its environment has tools that do as FAILING says."""
@@ -47,13 +52,13 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "failing",
-    ["ruff check", "ruff format", "lint-imports", "mypy", "not mounted -n 2", "-m pytest -m mounted", "nothing"],
+    ["ruff check", "ruff format", "lint-imports", "mypy", "not compiled -n 2", "mounted or compiled", "nothing"],
 )
 def test_every_step_is_run_and_summed_up(tree: Path, failing: str) -> None:
     script(tree / "tests" / "setup-environment", "")
     done = call(tree, "tests/run", FAILING=failing)
     assert done.returncode == (failing != "nothing")
-    assert done.stdout.count("ran ") == 6
+    assert len(programs_run(done)) == 6
     summary = done.stdout.splitlines()[-6:]
     assert [line.split()[0] for line in summary].count("FAILED") == (failing != "nothing")
     assert all(failing in line and "exit code 3" in line for line in summary if line.startswith("FAILED"))
@@ -66,8 +71,8 @@ def test_a_long_run_builds_the_documentation(tree: Path, code: int) -> None:
     done = call(tree, "tests/run", "--long", FAILING="nothing")
     assert done.returncode == (code != 0)
     assert "set up long\n" in done.stdout
-    assert done.stdout.count("ran ") == 7
-    assert done.stdout.count("ran python -m pytest --long") == 2
+    assert len(programs_run(done)) == 7
+    assert sum("-m pytest" in line and " --long " in line for line in programs_run(done)) == 2
     assert done.stdout.splitlines()[-1].startswith("FAILED  tests/build-site" if code else "passed  tests/build-site")
 
 
@@ -75,7 +80,7 @@ def test_an_interrupt_ends_it(tree: Path) -> None:
     script(tree / "tests" / "setup-environment", "")
     done = call(tree, "tests/run", FAILING="ruff format", CODE="130")
     assert done.returncode == 130
-    assert done.stdout.count("ran ") == 2
+    assert len(programs_run(done)) == 2
 
 
 @pytest.mark.parametrize("revision", ["", " (revision a15ba36d2567)"])
@@ -117,6 +122,30 @@ def test_packages_are_waited_for_and_shown(tree: Path, tmp_path: Path, code: int
     words = (tree / "installed").read_text().split()
     assert words[-1] == "tool"
     assert any(word.startswith("DPkg::Lock::Timeout=") for word in words)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs packages")
+def test_two_in_one_clone_take_turns(tree: Path, tmp_path: Path) -> None:
+    """What the first one has started holds the lock: here the apt-get that it waits for."""
+    os.mkfifo(tree / "fifo")
+    script(tmp_path / "bin" / "apt-get", "[[ $1 == update ]] || { echo 'Setting up tool (1) ...'; cat fifo; }")
+    script(tmp_path / "bin" / "dpkg-query", "echo none")
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    (tree / "tests" / "programs.txt").write_text("tests tool tool\n")
+    words = ["tests/setup-environment"]
+    with subprocess.Popen(words, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert "setup:   set up tool (1)\n" in first.stdout, "its apt-get waits now"
+        with subprocess.Popen(words, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True) as second:
+            assert second.stdout is not None
+            assert second.stdout.readline() == "setup: waiting for another tests/setup-environment in this clone\n"
+            first.terminate()
+            assert first.wait() == -15
+            assert second.poll() is None, "the apt-get of the one that was killed is still at work"
+            (tree / "fifo").write_text("")
+            assert second.stdout.readline() == "setup: updating the lists of packages\n"
+            (tree / "fifo").write_text("")
+            second.wait()
 
 
 def test_no_other_releases_are_made(tree: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from deferfs.crash import comparing
 from deferfs.crash.access_times import AccessTimes, changed_records
 from deferfs.crash.content import CHUNK_BYTES
 from deferfs.crash.frozen import FrozenImage
@@ -22,14 +23,14 @@ from deferfs.crash.noting import NotingDevice
 from deferfs.crash.oracle import Oracle
 from deferfs.crash.states import CrashStates
 from deferfs.crash.stepping import SteppingDriver
-from deferfs.crash.tree import check_contents, read_content, read_tree, times_of
+from deferfs.crash.tree import read_content, read_tree, times_of
 from deferfs.crash.twin_error import TwinError
 from deferfs.device import Buffer, FailingDevice, MemoryDevice
 from deferfs.errors import FsError
 from deferfs.ondisk.inode import Inode
 from deferfs.reclaim.inode import ActiveReference, InCoreInode
 from deferfs.store.plan import Plan
-from deferfs.volume import attributes, files, namespace, orphans, writing, xattrs
+from deferfs.volume import attributes, files, namespace, writing, xattrs
 from deferfs.volume.new_inode import Credentials, NewInode
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import Task
@@ -412,39 +413,18 @@ class Twin:
                     raise TwinError(f"block {address} is clean, and the disk has something else than the cache")
         cache.shrink(1 << 62)
 
-    # --- comparison ---
-    def check_access_times(self) -> None:
-        """Check the times that stat(2) returns before they are written, and that only owed ones are in the table.
-
-        A deleted file that is not open cannot be stat'ed, and may lose the time it owes.
-        """
-        inodes, owed = self.volume.inodes, self.access_times.owed
-        held = self.lookups.keys() | {handle.inode.ino for handle in (*self.handles, *self.held)}
-        for ino, time in sorted(owed.items()):
-            if not self.model.nodes[ino].nlink and ino not in held:
-                continue
-            found = attributes.atime_ns(self.volume, self.driver.run(attributes.getattr, self.volume, ino))
-            if found != time:
-                raise TwinError(f"inode {ino}: stat gives the access time {found}, not {time}, which is owed")
-        for ino in inodes.debts.debtors(0, inodes.debts.places):
-            if ino not in owed or ino in inodes.table:
-                raise TwinError(f"inode {ino}: a debt of what {'is in core' if ino in owed else 'owes nothing'}")
-
     def unmount(self) -> None:
         """Unmount: everything owed must be written."""
         self.driver.close()
         if self.access_times.owed:
             raise TwinError(f"unmounted, with access times that were never written: {self.access_times.owed}")
 
+    # --- comparison ---
+    def check_access_times(self) -> None:
+        """As `comparing.check_access_times`."""
+        comparing.check_access_times(self)
+
     def verify(self) -> None:
         """Once all waiting tasks have ended, the volume must equal the model."""
         self.driver.finish_standing()
-        journal, cleanup = self.volume.store.journal, self.driver.engine.cleanup
-        if journal.granted_credits or journal.grants or cleanup.busy or self.held:
-            raise TwinError("no operation runs, and log space or inodes are held for some")
-        if (counted := orphans.pending_blocks(self.volume)) != self.volume.inodes.pending_blocks:
-            raise TwinError(f"orphans hold {counted} blocks, and {self.volume.inodes.pending_blocks} are pending")
-        self.check_access_times()
-        lines = differences(read_tree(self.driver), self.model.nodes) + check_contents(self.driver, self.model.nodes)
-        if lines:
-            raise TwinError("volume and model differ: " + "; ".join(lines))
+        comparing.verify(self)

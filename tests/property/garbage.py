@@ -1,8 +1,4 @@
-"""Every kind of request, again and again, on all ways it can take; what of it only the cyclic collector would free.
-
-A program too, which tells of the installed package and its compiled core when that is found first: it takes the number
-of requests of each kind in each scene, and prints a line for each that left garbage.
-"""
+"""Every kind of request, again and again, on all ways it can take; what of it only the cyclic collector would free."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ import itertools
 import logging
 import os
 import stat
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -365,17 +360,3 @@ def find(scene: str, count: int) -> tuple[dict[str, Found], Counter[str]]:
         if found.garbage:
             left[request] = found
     return left, met
-
-
-def main() -> None:
-    """All requests in all scenes."""
-    logging.disable(logging.CRITICAL)
-    gc.collect()
-    gc.freeze()  # what is imported lives to the end: not to be looked at again after each request
-    for scene in SCENES:
-        for request, found in find(scene, int(sys.argv[1]))[0].items():
-            print(f"{request}, {scene}: {dict(found.garbage.most_common(6))}")
-
-
-if __name__ == "__main__":
-    main()

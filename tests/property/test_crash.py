@@ -20,7 +20,7 @@ from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World
 from deferfs.limits import JOURNAL_BLOCKS_MIN
 from tests.examples import examples
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.compiled]
 _number = st.integers(0, NUMBER_MAX - 1)
 _numbers = st.tuples(_number, _number, _number, _number)
 _DATA = frozenset({"write", "append", "scatter", "truncate", "read"})

@@ -33,6 +33,7 @@ def explore(task: Task, count: int) -> Summary:
     return summary
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("evict", EVICT_MODES)
 def test_random_runs_with_fixed_seeds(evict: str) -> None:
     summary = explore(Task(0, evict=evict), FIXED_RUNS)
@@ -50,16 +51,19 @@ def test_random_runs_with_fresh_seeds(pytestconfig: pytest.Config) -> None:
     explore(Task(pytestconfig.getoption("--explore-seed")), FRESH_RUNS)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("block_size", [4096, 65536])
 def test_larger_blocks(block_size: int) -> None:
     explore(Task(0, 60, block_size=block_size, torn=6), 2)
 
 
+@pytest.mark.compiled
 def test_all_single_operations() -> None:
     """seq-1, complete."""
     explore(Task(0, workload="seq-1"), WORKLOADS["seq-1"].count)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("workload", ["seq-2", "seq-3"])
 def test_a_sample_of_longer_sequences(workload: str) -> None:
     dice = random.Random(1)
@@ -85,6 +89,7 @@ def test_all_sequences_are_different() -> None:
     assert len({str(workload.actions(number)) for number in range(workload.count)}) == workload.count
 
 
+@pytest.mark.compiled
 def test_side_by_side_gives_what_serial_gives() -> None:
     """In whatever order the results come back."""
     serial = run_campaign(numbered(Task(3, 40), 6))
@@ -100,6 +105,7 @@ def test_a_run_stops_when_its_time_is_over() -> None:
     assert summary.tasks == 3
 
 
+@pytest.mark.compiled
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_all_pairs_of_operations() -> None:
@@ -111,6 +117,7 @@ def test_all_pairs_of_operations() -> None:
     assert summary.tasks == WORKLOADS["seq-2"].count
 
 
+@pytest.mark.compiled
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("first", range(1000, 2000, 250))

@@ -29,7 +29,7 @@ from deferfs.errors import DeviceError, FsError
 from deferfs.volume.driver import Driver
 from tests.examples import night
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.compiled]
 EVERYTHING = frozenset(Request)
 ACTIONS = 90
 FEW = Limits(torn=2, states_per_epoch=12, within=4, empty_every=4)

@@ -2,8 +2,8 @@
 
 The kernel forgets no inodes while it has enough memory itself, so a daemon with a budget of its own must ask; FORGETs
 follow. A kernel that can is asked by number (`prune.py`), for the inodes that are not open, have been in core for
-longest and were not opened again. Another one is asked by name: this walks the directories known to the kernel, coldest first, and needs no
-memory per inode, as the names come from the directories on disk.
+longest and were not opened again. Another one is asked by name: this walks the directories known to the kernel, coldest
+first, and needs no memory per inode, as the names come from the directories on disk.
 
 Never called from a request handler: the kernel may be waiting for that very request.
 """

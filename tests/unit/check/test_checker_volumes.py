@@ -10,6 +10,8 @@ from deferfs.ondisk.inode import ROOT_INO
 from tests.unit.check.image import metadata_blocks
 from tests.unit.check.workload import SIZES, Workload
 
+pytestmark = pytest.mark.compiled
+
 
 @pytest.mark.parametrize("evict", ["deferred", "inline"])
 @pytest.mark.parametrize("block_size", SIZES)

@@ -34,6 +34,8 @@ from tests.unit.check.repair.survey import open_copy, survey
 from tests.unit.check.sample import BIG, FILES, SMALL, sample
 from tests.unit.volumes import DIRECTORY, fresh_device, make, open_driver
 
+pytestmark = pytest.mark.compiled
+
 Entry = tuple[int, bytes]
 NAMES = [b"a name of a file, number %d" % number for number in range(900)]
 

@@ -29,6 +29,8 @@ from tests.unit.check.repair.spoiling import spoil_blocks
 from tests.unit.check.sample import BIG_ENTRIES, FAR, FIRST_IN_CHUNK_1, sample
 from tests.unit.check.workload import Workload
 
+pytestmark = pytest.mark.compiled
+
 EXAMPLES = settings(max_examples=examples(60), deadline=None)
 DAMAGES_PER_VOLUME = 5
 

@@ -44,6 +44,8 @@ from tests.unit.check.sample import (
     sample,
 )
 
+pytestmark = pytest.mark.compiled
+
 INODES = (
     ROOT_INO, INODE_FILE_INO, ORPHAN_FILE_INO, SMALL, EXTENTS, TREE, PREALLOCATED, SYMLINK, LONG_SYMLINK, DEVICE,
     DIRECTORY, BIG, ATTRIBUTES, ORPHAN, ORPHAN_DIRECTORY,

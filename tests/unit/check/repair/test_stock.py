@@ -26,6 +26,8 @@ from tests.unit.check.image import Image, metadata_blocks
 from tests.unit.check.repair.losses import Losses, holdings, losses
 from tests.unit.check.repair.outcome import NOW, held, repaired, require_untouched
 
+pytestmark = pytest.mark.compiled
+
 BLOCK_SIZE = 1024
 NAMES = 160
 SCATTERED = 90
