@@ -58,18 +58,26 @@ def test_the_resident_size_stays_below_the_promise(scratch: Scratch) -> None:
     scratch.unmount_and_check()
 
 
-def test_the_kernel_forgets_what_is_not_open_when_its_inodes_fill_the_budget(plain: Scratch) -> None:
+def test_the_kernel_forgets_what_is_neither_open_nor_opened_again_when_its_inodes_fill_the_budget(
+    plain: Scratch,
+) -> None:
     root = plain.mount("memory=4M")
     count = (5 << 20) // INODE_COST_BYTES
+    used = [root / f"used{number}" for number in range(20)]
+    for path in used:
+        path.write_bytes(b"x" * 4096)
     with (root / "open").open("w+b", buffering=0) as file:
         file.write(b"content")
         for number in range(count):
             (root / f"file{number}").touch()
+            if number % 400 == 0:
+                assert {path.read_bytes() for path in used} == {b"x" * 4096}
+        assert plain.requests("read") <= len(used), "what is in use is forgotten, with its data"
         memory = plain.statistics().memory
         assert memory.inode_bytes < memory.budget_bytes
         assert os.stat(file.fileno()).st_ino == (root / "open").stat().st_ino
         assert os.pread(file.fileno(), 100, 0) == b"content"
-    assert len(os.listdir(root)) == count + 1
+    assert len(os.listdir(root)) == count + len(used) + 1
     assert not plain.statistics().inodes.anomalies
     plain.unmount_and_check()
 
