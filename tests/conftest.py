@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 
 from deferfs.store.space import FreeSpace
 from tests import examples, programs, side_by_side
-from tests.installed import IS_IMPORTED, is_compiled, out_of_date
+from tests.installed import IS_IMPORTED, is_compiled, require_up_to_date
 
 settings.register_profile(
     "fixed",
@@ -58,8 +58,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if IS_IMPORTED and (different := out_of_date()):
-        pytest.exit(f"{different[0]} is not the one that is installed; run tests/setup-environment", returncode=3)
+    if IS_IMPORTED:
+        require_up_to_date()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell that starts the tests in the background ignores it; the programs that they start would inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)

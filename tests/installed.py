@@ -6,6 +6,8 @@ from __future__ import annotations
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 import deferfs
 
 TREE = Path(__file__).parents[1] / "deferfs"
@@ -30,3 +32,9 @@ def out_of_date() -> list[Path]:
     ours, theirs = ({path.relative_to(root) for path in root.rglob("*.py")} for root in (TREE, package))
     changed = {path for path in ours & theirs if (TREE / path).read_bytes() != (package / path).read_bytes()}
     return [TREE / path for path in sorted(changed | (ours ^ theirs))]
+
+
+def require_up_to_date() -> None:
+    """End the session unless it is the one of the sources that are tested."""
+    if different := out_of_date():
+        pytest.exit(f"{different[0]} is not the one that is installed; run tests/setup-environment", returncode=3)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.installed import out_of_date
+from tests.installed import require_up_to_date
 from tests.mounted.scratch import Scratch
 
 MakeScratch = Callable[..., Scratch]
@@ -17,8 +17,7 @@ MakeScratch = Callable[..., Scratch]
 @pytest.fixture(scope="session", autouse=True)
 def installed_is_this_tree() -> None:
     """These tests run the installed daemon: it must be the one of the sources that are tested."""
-    if different := out_of_date():
-        pytest.exit(f"{different[0]} is not the one that is installed; run tests/setup-environment", returncode=3)
+    require_up_to_date()
 
 
 @pytest.fixture(params=["deferred", "inline"])
