@@ -36,6 +36,9 @@ IMAGES_PER_DESCRIPTOR_MAX: Final = 63
 """A descriptor of the journal and its images are encoded and written in one request: this bounds the request."""
 _U64: Final = struct.Struct("<Q")
 _U32: Final = struct.Struct("<I")
+_PACK_U64: Final = _U64.pack
+_EXTEND: Final = google_crc32c.extend
+"""Bound once: these two are called for every block and record."""
 assert HEADER_BYTES == 32
 
 
@@ -84,8 +87,8 @@ class Format:
 
     def checksum(self, tag: int, data: bytes | bytearray | memoryview) -> int:
         """CRC32C seeded with the UUID and `tag` (a block address, an inode number or a transaction id)."""
-        crc = google_crc32c.extend(self.seed, _U64.pack(tag))
-        return int(google_crc32c.extend(crc, bytes(data)))
+        crc: int = _EXTEND(_EXTEND(self.seed, _PACK_U64(tag)), data if isinstance(data, bytes) else bytes(data))
+        return crc
 
     def seal(self, address: int, body: bytearray) -> bytes:
         """The finished block: `body` (block_size bytes, header filled in) with its checksum set."""

@@ -66,13 +66,17 @@ _HEAD: Final = struct.Struct("<I4sQII16xQQq")
 _CHECKSUM: Final = struct.Struct("<I")
 _TIME: Final = struct.Struct("<q")
 _ATIME_AT: Final = 56
-"""Offset of the access time in a record."""
+_ATIME_END: Final = 64
+"""Where the access time of a record begins and ends."""
+_COVERED_AT: Final = 4
+"""Where that begins which the checksum covers: all behind it."""
 INLINE_BYTES: Final = INODE_BYTES - _FIXED.size
 """Size of the inline area, in bytes."""
 TREE_ROOT_BYTES: Final = _U64.size
 """Bytes that inline xattrs always leave free: whatever form the data takes, a tree root must fit beside them."""
 assert _FIXED.size == 128
-assert _HEAD.size == _ATIME_AT + _TIME.size
+assert _HEAD.size == _ATIME_END == _ATIME_AT + _TIME.size
+assert _CHECKSUM.size == _COVERED_AT
 MAGIC: Final = b"DINO"
 """Of every inode record, at byte 4."""
 
@@ -198,7 +202,8 @@ class Inode:
             self.blocks, self.atime, self.mtime, self.ctime, self.crtime, self.rdev, self.parent, self.xattr_block,
             self.orphan_slot, self.form, 0, len(data), len(self.xattrs), 0,
         ) + data + bytes(gap) + self.xattrs  # fmt: skip
-        return _CHECKSUM.pack(fmt.checksum(address, memoryview(body)[4:])) + body[4:]
+        covered = body[_COVERED_AT:]
+        return _CHECKSUM.pack(fmt.checksum(address, covered)) + covered
 
     def _encode_data(self) -> bytes:
         if self.form == FORM_BYTES:
@@ -264,13 +269,13 @@ def _check_sealed(fmt: Format, address: int, sealed: bytes, crc: int, magic: byt
     """CorruptionError unless `magic` and `crc`, read from the sealed record, are those that it must have."""
     if magic != MAGIC:
         raise CorruptionError(f"block {address}: no inode record where one belongs")
-    if crc != fmt.checksum(address, memoryview(sealed)[_CHECKSUM.size :]):
+    if crc != fmt.checksum(address, sealed[_COVERED_AT:]):
         raise CorruptionError(f"inode {ino} in block {address}: wrong checksum")
 
 
 def with_atime(fmt: Format, address: int, sealed: bytes, atime: int) -> bytes:
     """A sealed record of table block `address` with another access time, sealed again. The caller has verified it."""
-    covered = sealed[_CHECKSUM.size : _ATIME_AT] + _TIME.pack(atime) + sealed[_ATIME_AT + _TIME.size :]
+    covered = sealed[_COVERED_AT:_ATIME_AT] + _TIME.pack(atime) + sealed[_ATIME_END:]
     return _CHECKSUM.pack(fmt.checksum(address, covered)) + covered
 
 

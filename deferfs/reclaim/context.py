@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar, Token
 from typing import Final
 
 from deferfs.reclaim import lockdep
-from deferfs.reclaim.lockdep import LockDep, Stack, format_stack, take_stack
+from deferfs.reclaim.lockdep import Held, LockDep, Stack, format_stack, take_stack
 
 _context: ContextVar[str] = ContextVar("deferfs_reclaim_context", default="")
 
@@ -33,12 +33,31 @@ _CLASSES: Final = {
 waits of that are reported one by one."""
 
 
-_ONE_WAY_IN: Final = frozenset({"forget", "release"})
-"""Frequent entries that always have the same stack: taking it each time would cost more than the request."""
+_ONE_WAY_IN: Final = frozenset({"forget", "release", "inodegc times", "background reclaim"})
+"""Frequent entries and holds that always have the same stack: taking it each time would cost more than what they are
+for."""
 
 
 class ReclaimViolation(AssertionError):
     """Code in reclaim context was about to wait."""
+
+
+class _Holding:
+    """Lock classes that are held while a body runs; a payment of access times takes one for each block."""
+
+    __slots__ = ("_lockdep", "_names", "_tokens", "_way_in", "_why")
+
+    def __init__(self, graph: LockDep, why: str, names: tuple[str, ...], way_in: Stack | None) -> None:
+        self._lockdep, self._why, self._names, self._way_in = graph, why, names, way_in
+        self._tokens: list[Token[Held | None]] = []
+
+    def __enter__(self) -> None:
+        for name in self._names:
+            self._tokens.append(self._lockdep.hold(name, self._why, self._way_in))
+
+    def __exit__(self, *error: object) -> None:
+        while self._tokens:
+            self._lockdep.release(self._tokens.pop())
 
 
 class ReclaimChecker:
@@ -52,31 +71,29 @@ class ReclaimChecker:
         self._stacks: dict[str, Stack] = {}
         """The stack of the first violation of each kind."""
         self._ways_in: dict[str, Stack] = {}
-        """The stacks of the entries in `_ONE_WAY_IN`."""
+        """The stacks of those in `_ONE_WAY_IN`."""
 
     @contextmanager
     def enter(self, name: str) -> Iterator[None]:
         """Run the body in reclaim context `name`."""
         token = _context.set(name)
-        stack = self._ways_in.get(name)
-        if stack is None and name in _ONE_WAY_IN:
-            stack = self._ways_in[name] = take_stack()
-        held = self.lockdep.hold(lockdep.FS_RECLAIM, name, stack)
+        held = self.lockdep.hold(lockdep.FS_RECLAIM, name, self._way_in(name))
         try:
             yield
         finally:
             self.lockdep.release(held)
             _context.reset(token)
 
-    @contextmanager
-    def holding(self, why: str, *names: str) -> Iterator[None]:
+    def holding(self, why: str, *names: str) -> AbstractContextManager[None]:
         """Hold lock classes while the body runs: other tasks may be waiting for it."""
-        tokens = [self.lockdep.hold(name, why) for name in names]
-        try:
-            yield
-        finally:
-            for token in reversed(tokens):
-                self.lockdep.release(token)
+        return _Holding(self.lockdep, why, names, self._way_in(why))
+
+    def _way_in(self, name: str) -> Stack | None:
+        """The known stack of one in `_ONE_WAY_IN`; None when it has to be taken."""
+        stack = self._ways_in.get(name)
+        if stack is None and name in _ONE_WAY_IN:
+            stack = self._ways_in[name] = take_stack()
+        return stack
 
     def might_wait(self, kind: str) -> None:
         """To be called before each wait; `kind` is what is waited for. ReclaimViolation when `strict`."""

@@ -105,31 +105,64 @@ class TimeDebts:
         if not self._inos[at]:
             return 0
         time = self._times[at] if self._generations[at] == generation else 0
-        self._remove(at)
+        self._remove([at])
         return time
 
     def void(self, ino: int) -> None:
         """Drop the debt: the inode has been given another access time."""
         self.take(ino, 0)
 
-    def _remove(self, at: int) -> None:
-        """Free a slot, and shift back the entries that were probed past it."""
+    def _remove(self, places: list[int]) -> None:
+        """Free slots, and move what was probed past them back towards its home: one walk for all of a cluster."""
         inos, mask = self._inos, self.places - 1
-        free = at
-        while True:
-            at = (at + 1) & mask
-            ino = inos[at]
-            if not ino:
-                break
-            if (at - self._home(ino)) & mask >= (at - free) & mask:
-                inos[free] = ino
-                self._generations[free] = self._generations[at]
-                self._times[free] = self._times[at]
-                free = at
-        inos[free] = 0
-        self.count -= 1
+        going = set(places)
+        count = len(going)
+        for start in places:
+            if start not in going:
+                continue  # an earlier walk has passed it
+            gaps: list[int] = []
+            at = start
+            while ino := inos[at]:
+                if at in going:
+                    going.remove(at)
+                    gaps.append(at)
+                else:
+                    reach = (at - self._home(ino)) & mask
+                    for number, gap in enumerate(gaps):
+                        if (at - gap) & mask <= reach:
+                            self._move(at, gap)
+                            del gaps[number]
+                            gaps.append(at)
+                            break
+                at = (at + 1) & mask
+            for gap in gaps:
+                inos[gap] = 0
+        self.count -= count
         if not self.count:
             self._pages.madvise(MADV_DONTNEED)
+
+    def _move(self, source: int, target: int) -> None:
+        self._inos[target] = self._inos[source]
+        self._generations[target] = self._generations[source]
+        self._times[target] = self._times[source]
+
+    def _occupied(self, first: int, count: int) -> list[int]:
+        """The slots of those among the `count` inodes from `first` on that owe, in their order."""
+        found: list[int] = []
+        if not self.count:
+            return found
+        inos, mask = self._inos, self.places - 1
+        base = -1
+        for ino in range(first, first + count):
+            index = ino % _NEIGHBOURS
+            if base < 0 or not index:
+                base = self._home(ino - index)
+            at = (base + index) & mask
+            while (there := inos[at]) and there != ino:
+                at = (at + 1) & mask
+            if there:
+                found.append(at)
+        return found
 
     def debtors(self, place: int, places: int) -> list[int]:
         """The inodes in slots [place, place + places): one part of a scan of the table."""
@@ -137,18 +170,19 @@ class TimeDebts:
 
     def debtors_among(self, first: int, count: int) -> list[int]:
         """Those of the `count` inodes from `first` on that owe."""
-        return [ino for ino in range(first, first + count) if self.owes(ino)]
+        return [self._inos[at] for at in self._occupied(first, count)]
 
     def of_block(self, first: int, count: int) -> list[tuple[int, int, int]]:
         """(inode, generation, time in ns) of those among the `count` inodes from `first` on that owe."""
-        if not self.count:
-            return []
-        places = [self._find(ino) for ino in range(first, first + count)]
-        return [(self._inos[at], self._generations[at], self._times[at]) for at in places if self._inos[at]]
+        return [(self._inos[at], self._generations[at], self._times[at]) for at in self._occupied(first, count)]
 
-    def settle(self, ino: int, time: int) -> None:
-        """Remove the debt `time` of an inode, written or void. A later time stays."""
-        at = self._find(ino)
-        if self._inos[at] and self._times[at] == time:
-            self._remove(at)
-            self.paid_total += 1
+    def settle(self, paid: list[tuple[int, int, int]]) -> None:
+        """Remove debts (inode, generation, time) that are written or void. A later time of such an inode stays."""
+        places = []
+        for ino, _, time in paid:
+            at = self._find(ino)
+            if self._inos[at] and self._times[at] == time:
+                places.append(at)
+        if places:
+            self._remove(places)
+            self.paid_total += len(places)

@@ -122,7 +122,7 @@ class InodeGc:
 
     def queue(self, inode: InCoreInode) -> None:
         """As `enqueue`, but always in core."""
-        inode.move(State.QUEUED)
+        self.cache.move(inode, State.QUEUED)
         if inode.queue is not None:
             # cancelled earlier and still linked
             inode.queue.enter(inode)
@@ -186,7 +186,7 @@ class InodeGc:
         urgent, since = self.spill.is_hastened(number), self.spill.since(number)
         for one in found:
             inode = self.recall(one)
-            inode.move(State.QUEUED)
+            self.cache.move(inode, State.QUEUED)
             inode.queued_ns = since
             if urgent:
                 inode.passive += 1

@@ -1,8 +1,11 @@
 """The block cache: decoded metadata blocks by address.
 
-**Invariant:** a cached object is never changed in place; a change publishes a new object. An entry with `holds` > 0
-(dirty in the running or committing transaction, not yet written home, or pinned by an operation that waits) is never
-evicted. `bytes` is the sum of the entries' costs, `held_bytes` of those with `holds` > 0.
+**Invariants**
+- A cached object is never changed in place; a change publishes a new object.
+- An entry with `holds` > 0 (dirty in the running or committing transaction, not yet written home, or pinned by an
+  operation that waits) is never evicted. `evictable` has exactly the others: the shrinker looks at no held one, however
+  many are dirty.
+- `bytes` is the sum of the entries' costs, `held_bytes` of those with `holds` > 0.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ class BlockCache:
 
     def __init__(self, fmt: Format) -> None:
         self.fmt = fmt
-        self.entries: OrderedDict[int, Entry] = OrderedDict()
+        self.entries: dict[int, Entry] = {}
+        self.evictable: OrderedDict[int, Entry] = OrderedDict()
+        """Those that are not held, in the order in which the shrinker looks at them."""
         self.bytes = 0
         self.held_bytes = 0
         self.evicted_total = 0
@@ -58,7 +63,7 @@ class BlockCache:
         cost = obj.cost(self.fmt)
         entry = self.entries.get(address)
         if entry is None:
-            entry = self.entries[address] = Entry(obj, cost)
+            entry = self.entries[address] = self.evictable[address] = Entry(obj, cost)
             self.bytes += cost
         else:
             self.bytes += cost - entry.cost
@@ -71,15 +76,18 @@ class BlockCache:
         entry = self.entries[address]
         if not entry.holds:
             self.held_bytes += entry.cost
+            del self.evictable[address]
         entry.holds += 1
 
     def let_go(self, address: int) -> None:
-        """Undo one `hold`; blocks dropped meanwhile are ignored."""
+        """Undo one `hold`; blocks dropped meanwhile are ignored. One that is not held any more is behind all others."""
         entry = self.entries.get(address)
         if entry is not None and entry.holds:
             entry.holds -= 1
             if not entry.holds:
                 self.held_bytes -= entry.cost
+                entry.hot = False
+                self.evictable[address] = entry
 
     def drop(self, address: int) -> None:
         """Remove a freed block."""
@@ -88,24 +96,26 @@ class BlockCache:
             self.bytes -= entry.cost
             if entry.holds:
                 self.held_bytes -= entry.cost
+            else:
+                del self.evictable[address]
 
     def shrink(self, wanted_bytes: int) -> int:
         """Evict entries that are not held, coldest first, until `wanted_bytes` are free; returns the bytes freed.
 
         Each entry is visited at most twice (the first visit clears `hot`), and one call makes at most SHRINK_LOOKS_MAX
-        visits, so that it is short even when nearly everything is held.
+        visits, so that it is short even when all were used.
         """
         freed = 0
-        entries = self.entries
-        for _ in range(min(2 * len(entries), SHRINK_LOOKS_MAX)):
-            if freed >= wanted_bytes or not entries:
+        evictable = self.evictable
+        for _ in range(min(2 * len(evictable), SHRINK_LOOKS_MAX)):
+            if freed >= wanted_bytes or not evictable:
                 break
-            address, entry = next(iter(entries.items()))
-            if entry.holds or entry.hot:
+            address, entry = evictable.popitem(last=False)
+            if entry.hot:
                 entry.hot = False
-                entries.move_to_end(address)
+                evictable[address] = entry
                 continue
-            del entries[address]
+            del self.entries[address]
             self.evicted_total += 1
             freed += entry.cost
         self.bytes -= freed

@@ -116,11 +116,8 @@ class InodeTable:
         missing: list[tuple[int, type[Block]]] = []
         for ino in inos:
             address, _ = self.locate(plan, ino)
-            try:
-                if address:
-                    plan.get(address, InodeBlock)
-            except NeedBlocks as need:
-                missing.extend(need.blocks)
+            if address and not plan.has(address):
+                missing.append((address, InodeBlock))
         if missing:
             raise NeedBlocks(missing)
 
@@ -141,41 +138,48 @@ class InodeTable:
             self.on_change(plan, plan.store.fmt.first_in_table_block(ino))
         return copy
 
-    def raise_atime(self, plan: Plan, ino: int, generation: int, atime: int) -> bool:
-        """Raise the access time of a record to at least `atime`, in ns; False when there is no such inode. `on_change`,
-        which is there for such updates, is not called. A record that is sealed is not decoded as a whole, and stays
-        sealed."""
-        try:
-            address, slot = self.locate(plan, ino)
-            if not address:
-                return False
-            found = plan.get(address, InodeBlock).records[slot]
-            if isinstance(found, bytes):
-                return self._raise_sealed(plan, ino, generation, atime, address, slot, found)
-            if self.get(plan, ino).generation != generation:
-                return False
-        except FsError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            return False
-        plan.modify(address, InodeBlock)
-        record = self.modify(plan, ino)
-        record.atime = max(record.atime, atime)
-        return True
+    def raise_atimes(
+        self, plan: Plan, first: int, owed: list[tuple[int, int, int]], *, skip_damaged: bool = False
+    ) -> list[tuple[int, int, int]]:
+        """Raise access times of inodes in the table block that starts with inode `first`: `owed` has (inode,
+        generation, time in ns), a record gets at least that time. Returns what is settled: written, or void, as there
+        is no such inode.
 
-    def _raise_sealed(
-        self, plan: Plan, ino: int, generation: int, atime: int, address: int, slot: int, sealed: bytes
-    ) -> bool:
-        """As `raise_atime`, of a sealed record; FsError(ESTALE) when it is free."""
-        fmt = plan.store.fmt
-        found, found_generation, mode, size, blocks, before = sealed_head(fmt, address, sealed)
-        self._verify(address, ino, found, mode, size, blocks)
-        if found_generation != generation:
-            return False
-        plan.modify(address, InodeBlock).records[slot] = with_atime(fmt, address, sealed, max(before, atime))
-        plan.raised.add(ino)
-        plan.looked_up.pop(ino, None)
-        return True
+        `on_change`, which is there for such updates, is not called. A record that is sealed is not decoded as a whole,
+        and stays sealed. CorruptionError when a record is damaged, unless such are to be skipped.
+        """
+        address, _ = self.locate(plan, first)
+        settled = []
+        for one in owed:
+            try:
+                if address:
+                    self._raise_atime(plan, address, one[0] - first, one)
+            except CorruptionError:
+                if skip_damaged:
+                    continue
+                raise
+            except FsError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+            settled.append(one)
+        return settled
+
+    def _raise_atime(self, plan: Plan, address: int, slot: int, owed: tuple[int, int, int]) -> None:
+        """Of one record, if it has this generation; FsError(ESTALE) when it is free."""
+        ino, generation, atime = owed
+        sealed = plan.get(address, InodeBlock).records[slot]
+        if isinstance(sealed, bytes):
+            fmt = plan.store.fmt
+            found, found_generation, mode, size, blocks, before = sealed_head(fmt, address, sealed)
+            self._verify(address, ino, found, mode, size, blocks)
+            if found_generation == generation:
+                plan.modify(address, InodeBlock).records[slot] = with_atime(fmt, address, sealed, max(before, atime))
+                plan.raised.add(ino)
+                plan.looked_up.pop(ino, None)
+        elif self.get(plan, ino).generation == generation:
+            plan.modify(address, InodeBlock)
+            record = self.modify(plan, ino)
+            record.atime = max(record.atime, atime)
 
     # --- allocation ---
     def allocate(self, plan: Plan, mode: int, generation: int) -> Inode:

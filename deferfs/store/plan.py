@@ -90,6 +90,13 @@ class Plan:
             raise CorruptionError(f"block {address} is used both as {kind.MAGIC!r} and as {found.MAGIC!r}")
         return found
 
+    def has(self, address: int) -> bool:
+        """Whether `get` needs no fetch for the block."""
+        entry = self.store.cache.entries.get(address)
+        if entry is not None:
+            entry.hot = True
+        return entry is not None or address in self.staged
+
     def data(self, offset: int, length: int) -> bytes:
         """File data to be copied by the operation. NeedData until the driver has supplied it."""
         found = self.supplied.get((offset, length))

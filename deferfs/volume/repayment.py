@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from deferfs.errors import CorruptionError
 from deferfs.reclaim.cache import InodeCache
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.store.plan import Plan
@@ -26,8 +25,9 @@ class Repayment:
     def pay(self, plan: Plan, first: int) -> None:
         """Operation: write the access times owed in one table block, by inodes in core, too; `first` is its first
         inode. CorruptionError when the record of one that has left core is damaged."""
-        for ino, generation, time in self._owed(plan, first):
-            self._write(plan, ino, generation, time)
+        owed = self._owed(plan, first)
+        if owed:
+            self._settle(plan, plan.store.inodes.raise_atimes(plan, first, owed))
         self._take_along(plan, first)
         if plan.staged:
             plan.on_apply.append(self._count_block)
@@ -35,34 +35,32 @@ class Repayment:
     def go_along(self, plan: Plan, first: int) -> None:
         """Piggyback the access times owed in the table block that starts with inode `first`, which changes anyway. A
         damaged neighbour must not fail the operation."""
-        for ino, generation, time in self._owed(plan, first):
-            try:
-                self._write(plan, ino, generation, time)
-            except CorruptionError:
-                continue
+        owed = self._owed(plan, first)
+        if owed:
+            self._settle(plan, plan.store.inodes.raise_atimes(plan, first, owed, skip_damaged=True))
 
     def _take_along(self, plan: Plan, first: int) -> None:
         """Write what inodes of the block owe that are in core. A damaged one must not fail the others."""
-        for inode in self._inodes.debtors_among(first, plan.store.fmt.inodes_per_block):
-            try:
-                written = plan.store.inodes.raise_atime(plan, inode.ino, inode.generation, inode.lazy_atime)
-            except CorruptionError:
-                continue
-            if written:
-                plan.on_apply.append(partial(self._settle, inode, inode.lazy_atime))
+        debtors = self._inodes.debtors_among(first, plan.store.fmt.inodes_per_block)
+        if not debtors:
+            return
+        owed = [(inode.ino, inode.generation, inode.lazy_atime) for inode in debtors]
+        paid = set(plan.store.inodes.raise_atimes(plan, first, owed, skip_damaged=True))
+        for inode, one in zip(debtors, owed, strict=True):
+            if one in paid:
+                plan.on_apply.append(partial(self._settle_in_core, inode, inode.lazy_atime))
 
-    def _settle(self, inode: InCoreInode, time: int) -> None:
+    def _settle_in_core(self, inode: InCoreInode, time: int) -> None:
         inode.paid(time)
         self.debts.paid_total += 1
 
     def _owed(self, plan: Plan, first: int) -> list[tuple[int, int, int]]:
         found = self.debts.of_block(first, plan.store.fmt.inodes_per_block)
-        return [debt for debt in found if debt[0] not in plan.inodes] if found else found
+        return [debt for debt in found if debt[0] not in plan.inodes] if found and plan.inodes else found
 
-    def _write(self, plan: Plan, ino: int, generation: int, time: int) -> None:
-        """Write one debt, or drop it when the inode is gone."""
-        plan.store.inodes.raise_atime(plan, ino, generation, time)
-        plan.on_apply.append(partial(self.debts.settle, ino, time))
+    def _settle(self, plan: Plan, owed: list[tuple[int, int, int]]) -> None:
+        """Settle these debts when the plan is applied."""
+        plan.on_apply.append(partial(self.debts.settle, owed))
 
     def _count_block(self) -> None:
         self.blocks_total += 1

@@ -99,9 +99,10 @@ def times_are_owed_in_seconds(patch: pytest.MonkeyPatch) -> None:
 def a_removal_leaves_a_gap(patch: pytest.MonkeyPatch) -> None:
     """What had to go past the freed place is not found any more."""
 
-    def remove(debts: TimeDebts, at: int) -> None:
-        debts._inos[at] = 0
-        debts.count -= 1
+    def remove(debts: TimeDebts, places: list[int]) -> None:
+        for at in places:
+            debts._inos[at] = 0
+            debts.count -= 1
 
     patch.setattr(TimeDebts, "_remove", remove)
 
@@ -153,13 +154,7 @@ def a_payment_gives_inodes_each_others_times(patch: pytest.MonkeyPatch) -> None:
 @fault("debts_when_the_log_is_full")
 def a_payment_is_settled_before_it_is_applied(patch: pytest.MonkeyPatch) -> None:
     """The plan may have to be made again."""
-    original = Repayment._write
-
-    def write(repayment: Repayment, plan: Plan, ino: int, generation: int, time: int) -> None:
-        original(repayment, plan, ino, generation, time)
-        repayment.debts.settle(ino, time)
-
-    patch.setattr(Repayment, "_write", write)
+    patch.setattr(Repayment, "_settle", lambda repayment, plan, owed: repayment.debts.settle(owed))
 
 
 @fault("paid_together")
@@ -182,8 +177,7 @@ def debts_settled_along_with_a_change_are_not_written(patch: pytest.MonkeyPatch)
     """They are settled, and not written."""
 
     def go_along(repayment: Repayment, plan: Plan, first: int) -> None:
-        for ino, _, time in repayment._owed(plan, first):
-            plan.on_apply.append(lambda ino=ino, time=time: repayment.debts.settle(ino, time))  # type: ignore[misc]
+        repayment._settle(plan, repayment._owed(plan, first))
 
     patch.setattr(Repayment, "go_along", go_along)
     original = Driver.__init__
@@ -204,8 +198,7 @@ def a_payment_that_fails_is_settled(patch: pytest.MonkeyPatch) -> None:
         try:
             original(repayment, plan, first)
         except FsError:
-            for ino, _, time in owed:
-                repayment.debts.settle(ino, time)
+            repayment.debts.settle(owed)
             raise
 
     patch.setattr(Repayment, "pay", pay)

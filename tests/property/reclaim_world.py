@@ -296,6 +296,15 @@ class World:
         due = (State.QUEUED, State.NEED_INACTIVE, State.INACTIVATING)
         blocks = sum(inode.pending_blocks for inode in self.cache.table.values() if inode.orphan and inode.state in due)
         assert self.cache.pending_blocks == blocks
+        states, gauges = Counter(inode.state for inode in self.cache.table.values()), self.cache.statistics()
+        assert (
+            gauges.cached
+            == len(self.cache.table)
+            == gauges.active + gauges.idle + gauges.queued + (gauges.inactivating + gauges.quarantined)
+        )
+        assert (gauges.active, gauges.idle) == (states[State.LIVE], states[State.IDLE])
+        assert gauges.queued == states[State.QUEUED] + states[State.NEED_INACTIVE]
+        assert (gauges.inactivating, gauges.quarantined) == (states[State.INACTIVATING], states[State.QUARANTINED])
 
     def _check_nothing_is_lost(self) -> None:
         """Every inode being evicted is where a worker will find it."""

@@ -30,7 +30,8 @@ class Pulse:
 
     def beat(self) -> None:
         """Wake all waiters."""
-        self._lot.unpark_all()
+        if self._lot:
+            self._lot.unpark_all()
 
     async def wait(self) -> None:
         """Wait for `set` or `beat`; a checkpoint in any case."""

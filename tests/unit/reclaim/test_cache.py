@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pytest
 
 from deferfs.limits import INODE_COST_BYTES
@@ -119,7 +121,7 @@ class TestPendingBlocks:
         inode = cache.orphaned(8, 1, 10)
         assert inode is not None
         if state is State.QUEUED:
-            inode.move(state)
+            cache.move(inode, state)
         elif state is not State.NEED_INACTIVE:
             cache.begin(inode)
             if state is State.QUARANTINED:
@@ -235,6 +237,20 @@ def test_the_statistics(cache: InodeCache) -> None:
     assert (found.cached, found.active, found.idle, found.queued, found.pending_blocks) == (4, 1, 2, 1, 7)
     cache.hold(11, 1)
     assert cache.statistics().cancelled_total == 1
+
+
+class Unwalked(dict[int, InCoreInode]):
+    def __iter__(self) -> NoReturn:
+        raise AssertionError("a walk over all inodes holds the event loop for as long as there are inodes")
+
+    keys = values = items = __iter__
+
+
+def test_the_statistics_do_not_look_at_each_inode(cache: InodeCache) -> None:
+    cache.lookup(8, 1)
+    idle(cache, 9)
+    cache.table = Unwalked(cache.table)
+    assert (cache.statistics().active, cache.statistics().idle) == (1, 1)
 
 
 class TestDroppable:

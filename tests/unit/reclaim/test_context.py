@@ -4,8 +4,9 @@ import contextvars
 
 import pytest
 
+from deferfs.reclaim import context, lockdep
 from deferfs.reclaim.context import ReclaimChecker, ReclaimViolation
-from deferfs.reclaim.lockdep import COMMIT, LOG_SPACE
+from deferfs.reclaim.lockdep import COMMIT, GC_DRAIN, LOG_SPACE, Stack
 
 
 def test_outside_of_reclaim_anything_may_wait() -> None:
@@ -78,3 +79,24 @@ def test_violations_are_told_and_reported_with_the_first_stack() -> None:
         checker.might_wait("log")
     assert told == ["forget:log"] * 2
     assert "wait in reclaim context: forget:log  2 times, first in:" in list(checker.report())
+
+
+def test_the_stack_of_a_frequent_hold_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Stack] = []
+
+    def take_stack() -> Stack:
+        taken.append(())
+        return ()
+
+    for module in (context, lockdep):
+        monkeypatch.setattr(module, "take_stack", take_stack)
+    checker = ReclaimChecker()
+    for _ in range(3):
+        with checker.holding("inodegc times", GC_DRAIN):
+            pass
+        with checker.enter("forget"):
+            pass
+    assert len(taken) == 2
+    with checker.holding("inodegc worker", GC_DRAIN):
+        pass
+    assert len(taken) == 3

@@ -43,18 +43,26 @@ class AsADict(RuleBasedStateMachine):
     def settle(self, ino: int, time: int) -> None:
         """A payment that was overtaken by a later debt settles nothing."""
         before = self.debts.paid_total
-        self.debts.settle(ino, time)
+        self.debts.settle([(ino, 0, time)])
         settled = ino in self.model and self.model[ino][1] == time
         if settled:
             del self.model[ino]
         assert self.debts.paid_total == before + settled
 
+    @rule(inos=st.sets(INOS), data=st.data())
+    def settle_several(self, inos: set[int], data: st.DataObject) -> None:
+        """Those of many blocks at once, in any order: their slots lie in one cluster, or in several."""
+        known = data.draw(st.permutations(sorted(self.model)[::2] + sorted(inos - self.model.keys())))
+        self.debts.settle([(ino, *self.model.get(ino, (0, 1))) for ino in known])
+        for ino in known:
+            self.model.pop(ino, None)
+
     @rule(first=st.integers(1, 80))
     def pay_a_block(self, first: int) -> None:
         found = self.debts.of_block(first, 8)
         assert found == [(ino, *self.model[ino]) for ino in range(first, first + 8) if ino in self.model]
-        for ino, _, time in found:
-            self.debts.settle(ino, time)
+        self.debts.settle(found)
+        for ino, _, _ in found:
             del self.model[ino]
 
     @invariant()
@@ -62,6 +70,7 @@ class AsADict(RuleBasedStateMachine):
         assert self.debts.count == len(self.model)
         assert sorted(self.debts.debtors(0, 64)) == sorted(self.model)
         assert all(self.debts.owes(ino) for ino in self.model)
+        assert self.debts.debtors_among(1, 90) == [ino for ino in range(1, 91) if ino in self.model]
         assert (self.debts.resident_bytes == 0) == (not self.model)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deferfs.errors import CorruptionError
+from deferfs.limits import SHRINK_LOOKS_MAX
 from deferfs.ondisk.xattr import XattrBlock
 from deferfs.store.cache import BlockCache
 from tests.unit.volumes import formats
@@ -82,6 +83,27 @@ def test_a_hot_block_has_a_second_chance_only() -> None:
     assert cache.shrink(1 << 30) == 2 * COST
     assert (len(cache.entries), cache.bytes) == (0, 0)
     assert cache.shrink(1) == 0
+
+
+def test_the_shrinker_does_not_look_at_what_is_held() -> None:
+    """Else each small want of memory would walk over all that is dirty."""
+    cache = cache_of(SHRINK_LOOKS_MAX + 1)
+    cool(cache)
+    for address in range(1, SHRINK_LOOKS_MAX + 1):
+        cache.hold(address)
+    assert cache.shrink(1) == COST
+    assert len(cache.entries) == SHRINK_LOOKS_MAX
+
+
+def test_a_block_that_is_let_go_comes_last_and_earlier_uses_do_not_count() -> None:
+    cache = cache_of(3)
+    cool(cache)
+    cache.hold(1)
+    cache.entries[1].hot = True
+    cache.let_go(1)
+    assert cache.shrink(2 * COST) == 2 * COST
+    assert list(cache.entries) == [1]
+    assert cache.shrink(1) == COST
 
 
 def test_a_held_block_stays_until_it_is_let_go_as_often() -> None:

@@ -280,7 +280,12 @@ def raised(driver: Driver, ino: int, generation: int, atime: int) -> tuple[bool,
 
     def op(plan: Plan) -> bool:
         plans.append(plan)
-        return driver.volume.store.inodes.raise_atime(plan, ino, generation, atime)
+        fmt = driver.volume.store.fmt
+        settled = driver.volume.store.inodes.raise_atimes(
+            plan, fmt.first_in_table_block(ino), [(ino, generation, atime)]
+        )
+        assert settled == [(ino, generation, atime)]
+        return bool(plan.staged)
 
     return driver.run(op), plans[-1]
 
@@ -317,7 +322,7 @@ def test_a_raised_access_time_is_seen_by_the_plan_and_waited_for_by_fsync() -> N
     def op(plan: Plan) -> int:
         table.get(plan, ino)
         plan.get(table.locate(plan, ino)[0], InodeBlock)
-        table.raise_atime(plan, other, 5, 80)
+        table.raise_atimes(plan, driver.volume.store.fmt.first_in_table_block(other), [(other, 5, 80)])
         assert table.get(plan, other).atime == 80
         return table.modify(plan, other).atime
 

@@ -83,6 +83,7 @@ def test_the_accounts_of_blocks_add_up_at_every_step() -> None:
         cache, journal = store.cache, store.journal
         assert cache.bytes == sum(entry.cost for entry in cache.entries.values())
         assert cache.held_bytes == sum(entry.cost for entry in cache.entries.values() if entry.holds)
+        assert cache.evictable == {address: entry for address, entry in cache.entries.items() if not entry.holds}
         committing = journal.committing.images.items() if journal.committing is not None else ()
         versions = [*committing, *((address, image) for address, (_, image) in journal.pending_home.items())]
         old = [obj for address, obj in versions if not (e := cache.entries.get(address)) or e.obj is not obj]
