@@ -2,8 +2,10 @@
 get the revision of the clone that they are built from, in the file deferfs/REVISION.
 
 The core is synchronous and typed, and its modules call each other without pause: compiled as one group they take about
-half the time. Everything else (and an editable install) stays plain Python, and so does all of it where there is no C
-compiler. Nothing is written into the source tree: a stale compiled module beside a changed source would win.
+half the time. Each has a C file of its own, and the C compiler works on several at once: one file for all took three
+times as long to compile, and was no faster. Everything else (and an editable install) stays plain Python, and so does
+all of it where there is no C compiler. Nothing is written into the source tree: a stale compiled module beside a
+changed source would win.
 
 DEFERFS_COMPILE        `0`: do not compile; `1`: fail where it is impossible; not set: warn then
 DEFERFS_COMPILE_CACHE  a directory that keeps what was compiled, for builds of the same core
@@ -29,13 +31,17 @@ PACKAGES: Final = ("ondisk", "store", "reclaim", "volume")
 PLAIN: Final = ("reclaim/context.py", "reclaim/lockdep.py", "volume/driver.py")
 """Around the core: the checker of the runtime, whose stacks are those of Python, and the driver that crash exploration
 derives its own from. The packages themselves stay plain as well: they only export names, and keep their docstrings."""
-COMPILER: Final = ("mypy[mypyc]>=1.13,<3", "setuptools")
+COMPILER: Final = ("mypy[mypyc]>=1.13,<3", "pybind11>=2.13,<4", "setuptools")
+"""pybind11 is there for its `ParallelCompile`."""
 SETUP: Final = """\
 import sys
 from mypyc.build import mypycify
+from pybind11.setup_helpers import ParallelCompile
 from setuptools import setup
 flags = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
-setup(name="core", packages=[], ext_modules=mypycify(flags + sys.argv.pop().split(), group_name="deferfs"))
+modules = mypycify(flags + sys.argv.pop().split(), group_name="deferfs", multi_file=True, debug_level="0")
+with ParallelCompile():
+    setup(name="core", packages=[], ext_modules=modules)
 """
 
 
