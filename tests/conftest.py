@@ -106,7 +106,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     no_mount = why_no_mount()
-    side_by_side.keep_together(items)
     for item in items:
         if no_mount and item.get_closest_marker("mounted"):
             item.add_marker(pytest.mark.skip(reason=no_mount))

@@ -78,15 +78,6 @@ class SideBySide:
             self._turns.close()
 
 
-def keep_together(items: list[pytest.Item]) -> None:
-    """One process runs all tests of a module that mounts, which may share a mount (`--dist loadgroup`). Every other
-    test is taken by the process that is free next, so that no module of long tests is still running when all else is
-    done."""
-    for item in items:
-        if item.get_closest_marker("mounted") is not None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 def join(config: pytest.Config, directory: Path | None) -> None:
     """Make this process the only one (None), or one of several, which all name the same `directory`."""
     if directory is not None:

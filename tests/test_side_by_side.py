@@ -85,15 +85,3 @@ def test_a_process_that_a_test_leaves_keeps_no_lock(two: tuple[Turns, Turns], tm
 def test_dropping_the_kernels_caches_needs_the_mark() -> None:
     with pytest.raises(pytest.fail.Exception, match="needs the mark `machine`"):
         side_by_side.check_alone("dropping the kernel's caches")
-
-
-def test_a_module_that_mounts_stays_in_one_process_and_other_tests_go_where_one_is_free(
-    request: pytest.FixtureRequest,
-) -> None:
-    """This module has no test that mounts, and this test is marked by hand."""
-    item = request.node
-    side_by_side.keep_together([item])
-    assert item.get_closest_marker("xdist_group") is None
-    item.add_marker(pytest.mark.mounted)
-    side_by_side.keep_together([item])
-    assert item.get_closest_marker("xdist_group").args == ("test_side_by_side",)
