@@ -68,8 +68,11 @@ class TimeDebts:
 
     def _find(self, ino: int) -> int:
         """The slot of the inode, or the free slot where it would go."""
+        return self._probe(ino, self._home(ino))
+
+    def _probe(self, ino: int, at: int) -> int:
+        """As `_find`, from the slot where probing for the inode starts."""
         inos, mask = self._inos, self.places - 1
-        at = self._home(ino)
         while (there := inos[at]) and there != ino:
             at = (at + 1) & mask
         return at
@@ -151,16 +154,13 @@ class TimeDebts:
         found: list[int] = []
         if not self.count:
             return found
-        inos, mask = self._inos, self.places - 1
         base = -1
         for ino in range(first, first + count):
             index = ino % _NEIGHBOURS
             if base < 0 or not index:
                 base = self._home(ino - index)
-            at = (base + index) & mask
-            while (there := inos[at]) and there != ino:
-                at = (at + 1) & mask
-            if there:
+            at = self._probe(ino, (base + index) & (self.places - 1))
+            if self._inos[at]:
                 found.append(at)
         return found
 

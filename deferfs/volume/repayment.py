@@ -45,10 +45,8 @@ class Repayment:
         if not debtors:
             return
         owed = [(inode.ino, inode.generation, inode.lazy_atime) for inode in debtors]
-        paid = set(plan.store.inodes.raise_atimes(plan, first, owed, skip_damaged=True))
-        for inode, one in zip(debtors, owed, strict=True):
-            if one in paid:
-                plan.on_apply.append(partial(self._settle_in_core, inode, inode.lazy_atime))
+        for ino, _, time in plan.store.inodes.raise_atimes(plan, first, owed, skip_damaged=True):
+            plan.on_apply.append(partial(self._settle_in_core, self._inodes.table[ino], time))
 
     def _settle_in_core(self, inode: InCoreInode, time: int) -> None:
         inode.paid(time)
