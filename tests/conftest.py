@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deferfs.store.space import FreeSpace
-from tests import examples, programs, side_by_side
+from tests import examples, preloaded, programs, side_by_side
 from tests.installed import IS_IMPORTED, is_compiled, require_up_to_date
 
 settings.register_profile(
@@ -169,6 +169,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    preloaded.close()
     os.environ["PATH"] = session.config.stash[_outer_path]
     shutil.rmtree(session.config.stash[_home])
 
@@ -205,7 +206,7 @@ def sweep(
         yield
         return
     mark = f"{os.getpid()}-{next(_serial)}"
-    monkeypatch.setenv("DEFERFS_TEST", mark)
+    monkeypatch.setenv(preloaded.MARK, mark)
     base = tmp_path_factory.getbasetemp().resolve()
     mounts, images = set(_mounts(base)), Counter(_loop_devices(base).values())
     yield
@@ -214,7 +215,7 @@ def sweep(
         if point not in mounts:
             left.append(f"mount {point}")
             _unmount(point)
-    for pid in _processes(mark):
+    for pid in _processes(marks_of(mark)):
         left.append(f"process {pid}")
         _end(pid)
     for device, image in _loop_devices(base).items():
@@ -241,10 +242,17 @@ def _unmount(point: str) -> None:
     subprocess.run(["umount", "--lazy", point], check=False)
 
 
-def _processes(mark: str) -> list[int]:
-    """Living processes with this test's mark in their environment, once they had the time to
-    end.
-    """
+def marks_of(mark: str) -> dict[bytes, int]:
+    """What the environment of processes of this test has in it, and which process it may be: that of the preloaded one
+    (tests/preloaded.py) is inherited by what the test has mounted by it."""
+    marks = {f"{preloaded.MARK}={mark}".encode(): -1}
+    if process := preloaded.running():
+        marks[f"{preloaded.MARK}={process.mark}".encode()] = process.pid
+    return marks
+
+
+def _processes(marks: dict[bytes, int]) -> list[int]:
+    """Living processes with one of these marks in their environment, once they had the time to end."""
     deadline = time.monotonic() + DAEMON_EXIT_SECONDS_MAX
     alive = []
     for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
@@ -253,7 +261,7 @@ def _processes(mark: str) -> list[int]:
         except OSError:
             continue
         try:
-            if f"DEFERFS_TEST={mark}".encode() in _environment(pid):
+            if any(mark in marks and marks[mark] != pid for mark in _environment(pid)):
                 left = max(0.0, deadline - time.monotonic())
                 if not select.select([descriptor], [], [], left)[0]:
                     alive.append(pid)

@@ -11,6 +11,7 @@ import pytest
 
 import deferfs
 from deferfs.cli.main import run
+from tests import preloaded
 
 IMAGE_SIZE = "16M"
 SECONDS_MAX = 60
@@ -42,7 +43,11 @@ def command(capfd: pytest.CaptureFixture[str]) -> Command:
 
 
 def run_program(*arguments: object, entry: str = "main", **environment: str) -> Outcome:
-    """Run `deferfs ARGUMENTS` as a process of its own."""
+    """Run `deferfs ARGUMENTS` as a process of its own: in a test that mounts, where nothing else is said, one with the
+    imports done."""
+    if entry == "main" and not environment and preloaded.MARK in os.environ:
+        done = preloaded.run(list(map(str, arguments)), SECONDS_MAX)
+        return Outcome(done.returncode, done.stdout, done.stderr)
     code = f"from deferfs.cli.main import {entry}; {entry}()"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, *map(str, arguments)],

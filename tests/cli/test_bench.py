@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from deferfs.cli import bench_run
 from deferfs.cli.bench_run import Request, make_plans
 from deferfs.errors import UsageError
+from deferfs.measure import catalogue
 from deferfs.measure.results import encode_report
 from tests.cli.conftest import Command, Outcome, environment_of_the_program
 from tests.unit.measure.fakes import Fake, report
@@ -140,8 +142,12 @@ def test_an_interrupt_gives_what_is_finished_and_leaves_nothing(tmp_path: Path, 
         (("compare", "a.json"), "missing argument 'B.json'"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_run(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = bench(tmp_path, *arguments)
+def test_a_mistake_is_one_line_and_nothing_is_run(
+    command: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.setattr(catalogue, "find_scenarios", lambda packages: {"fake": Fake()})
+    monkeypatch.setattr(bench_run, "keep_mounts_private", lambda: None)
+    done = command("bench", *arguments)
     assert (done.code, done.out) == (2, "")
     (line,) = done.err.splitlines()
     assert line.startswith(f"deferfs: {said}")

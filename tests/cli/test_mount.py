@@ -35,7 +35,7 @@ BAD = [
 
 @pytest.mark.mounted
 @pytest.mark.parametrize(("source", "target", "options", "code", "message"), BAD)
-@pytest.mark.parametrize("entry", ["main", "mount_main"])
+@pytest.mark.parametrize("entry", ["main", night("mount_main")])
 def test_images_that_cannot_be_mounted(
     source: str,
     target: str,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.examples import night
 from tests.installed import require_up_to_date
 from tests.mounted.scratch import Scratch
 
@@ -20,10 +21,19 @@ def installed_is_this_tree() -> None:
     require_up_to_date()
 
 
-@pytest.fixture(params=["deferred", "inline"])
-def evict(request: pytest.FixtureRequest) -> str:
-    """Both evict policies, in turn."""
-    return str(request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `evict`, by itself or through a fixture, runs under that evict policy: under each in turn
+    where it has the mark `each_policy`, else under the default, and under the other only with --long."""
+    given = [name for mark in metafunc.definition.iter_markers("parametrize") for name in parameters(mark)]
+    if "evict" in metafunc.fixturenames and "evict" not in given:
+        each = metafunc.definition.get_closest_marker("each_policy") is not None
+        metafunc.parametrize("evict", ["deferred", "inline" if each else night("inline")])
+
+
+def parameters(mark: pytest.Mark) -> list[str]:
+    """The names that a mark `parametrize` gives values to."""
+    names = mark.args[0]
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
 
 
 @pytest.fixture
@@ -42,7 +52,7 @@ def make_scratch(tmp_path: Path) -> Iterator[MakeScratch]:
 
 @pytest.fixture
 def scratch(make_scratch: MakeScratch, evict: str) -> Scratch:
-    """A formatted image, not mounted yet, under each evict policy."""
+    """A formatted image, not mounted yet, of the evict policy that the test runs under."""
     return make_scratch(evict=evict)
 
 

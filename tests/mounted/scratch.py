@@ -21,7 +21,7 @@ from deferfs.cli import main
 from deferfs.contract.requests import Answer, Query, Set
 from deferfs.contract.statistics import Statistics
 from deferfs.mount.control import client
-from tests import side_by_side
+from tests import preloaded, side_by_side
 from tests.mounted.polling import wait_until
 
 COMMAND_SECONDS_MAX = 110.0
@@ -54,20 +54,24 @@ def run(
     return done
 
 
-def deferfs(*arguments: str | Path, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+def deferfs(*arguments: str | Path, code: int | None = 0, afresh: bool = False) -> subprocess.CompletedProcess[str]:
     """Run the `deferfs` command: inside of this process, which is quick, unless it mounts. The daemon is the installed
-    one, whose core is compiled.
+    one, whose core is compiled. A mount is a process of its own: `afresh`, one as a user starts it, else one with the
+    imports done (tests/preloaded.py); the daemon of a mount that outlives a test is always started afresh.
     """
     words = [str(word) for word in arguments]
-    if words[0] == "mount":
+    if words[0] == "mount" and (afresh or preloaded.MARK not in os.environ):
         return run(sys.executable, "-P", "-m", "deferfs", *words, code=code)
+    done = preloaded.run(words, COMMAND_SECONDS_MAX) if words[0] == "mount" else _inside(words)
+    assert code in (None, done.returncode), f"deferfs {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def _inside(words: list[str]) -> subprocess.CompletedProcess[str]:
     output, errors = (io.TextIOWrapper(io.BytesIO(), errors="backslashreplace") for _ in range(2))
     with redirect_stdout(output), redirect_stderr(errors):
-        found = main.run(words)
-    texts = [_written(output), _written(errors)]
-    done = subprocess.CompletedProcess(words, found, *texts)
-    assert code in (None, found), f"deferfs {' '.join(words)}: {found}\n{done.stdout}{done.stderr}"
-    return done
+        code = main.run(words)
+    return subprocess.CompletedProcess(words, code, _written(output), _written(errors))
 
 
 def _written(text: io.TextIOWrapper) -> str:
@@ -92,6 +96,8 @@ class Scratch:
     evict: str = "deferred"
     size: str = "512M"
     format_options: Sequence[str] = ()
+    afresh: bool = False
+    """Daemons start as those of a user, for tests of what a process takes."""
     image: Path = field(init=False)
     mountpoint: Path = field(init=False)
     log: Path = field(init=False)
@@ -109,7 +115,7 @@ class Scratch:
     def mount(self, *options: str) -> Path:
         """Mount with this scratch's evict policy and more options; the mountpoint."""
         words = ",".join((f"evict={self.evict}", f"log={self.log}", *options))
-        deferfs("mount", self.image, self.mountpoint, "-o", words)
+        deferfs("mount", self.image, self.mountpoint, "-o", words, afresh=self.afresh)
         return self.mountpoint
 
     @property

@@ -12,7 +12,7 @@ from tests.mounted.conftest import MakeScratch
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, drop_kernel_caches
 
-pytestmark = [pytest.mark.mounted, pytest.mark.machine]
+pytestmark = [pytest.mark.mounted, pytest.mark.machine, pytest.mark.each_policy]
 
 FILES: Final = 6000
 OLD_NS: Final = 1_500_000_000_000_000_000

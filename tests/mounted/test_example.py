@@ -63,6 +63,7 @@ def mounted(tmp_path: Path, evict: str) -> Iterator[Mounted]:
 
 
 @pytest.mark.machine
+@pytest.mark.each_policy
 @pytest.mark.mounted
 def test_files_live_until_no_name_and_no_handle_reaches_them(mounted: Mounted, evict: str) -> None:
     for name in ("kept", "deleted", "deleted while open"):

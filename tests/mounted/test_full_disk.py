@@ -143,6 +143,7 @@ def test_dd_and_cp(small: Scratch, tmp_path: Path) -> None:
     small.unmount_and_check()
 
 
+@pytest.mark.each_policy
 def test_a_program_that_only_ever_writes_gets_enospc(small: Scratch) -> None:
     """Not at close alone, which would never come. What has blocks can still be overwritten, and space is used again."""
     if not Path("/proc/self/syscall").exists() or os.uname().machine not in ("x86_64", "aarch64"):
@@ -172,6 +173,7 @@ def test_a_program_that_only_ever_writes_gets_enospc(small: Scratch) -> None:
     small.unmount_and_check()
 
 
+@pytest.mark.each_policy
 def test_operations_that_free_space_work_on_a_full_disk(small: Scratch) -> None:
     """Down to the last block; then unlink, rmdir, truncate and rename over, files open or not."""
     mount = small.mount("writeback_cache=off")

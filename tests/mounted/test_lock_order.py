@@ -12,7 +12,7 @@ from tests.mounted.scratch import deferfs
 ROUNDS_MAX = 10
 """One is usually enough; it depends on which writers wait for the log when the memory is cut."""
 
-pytestmark = [pytest.mark.mounted, pytest.mark.machine]
+pytestmark = [pytest.mark.mounted, pytest.mark.machine, pytest.mark.each_policy]
 
 
 def test_reclaim_with_log_space_held_is_circular_inline_and_not_deferred(make_scratch: MakeScratch, evict: str) -> None:

@@ -15,10 +15,11 @@ import pytest
 
 from deferfs.limits import INODE_COST_BYTES
 from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
+from tests.examples import night
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.scratch import Scratch, deferfs
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.each_policy]
 
 CGROUP_BYTES: Final = 96 << 20
 WORK: Final = textwrap.dedent("""
@@ -50,6 +51,7 @@ def work(root: Path, cgroup: str = "") -> None:
 
 
 def test_the_resident_size_stays_below_the_promise(scratch: Scratch) -> None:
+    scratch.afresh = True
     root = scratch.mount("memory=8M")
     work(root)
     memory = scratch.statistics().memory
@@ -83,7 +85,7 @@ def test_the_kernel_forgets_what_is_neither_open_nor_opened_again_when_its_inode
 
 
 def test_an_empty_image_of_two_terabytes_takes_no_more_memory(make_scratch: MakeScratch) -> None:
-    large = make_scratch(size="2T")
+    large = make_scratch(size="2T", afresh=True)
     root = large.mount("memory=8M")
     (root / "file").write_bytes(b"x" * 100_000)
     memory = large.statistics().memory
@@ -119,7 +121,11 @@ def mounted_inside(scratch: Scratch, limit_bytes: int) -> Iterator[tuple[MemoryC
     scratch.check()
 
 
-@pytest.mark.parametrize("inside", [False, True], ids=["work outside", "work inside"])
+@pytest.mark.parametrize(
+    ("evict", "inside"),
+    [("deferred", True), ("inline", False), night("deferred", False), night("inline", True)],
+    ids=["deferred-inside", "inline-outside", "deferred-outside", "inline-inside"],
+)
 def test_a_daemon_in_a_small_cgroup_is_not_killed(scratch: Scratch, inside: bool) -> None:
     """Mounted in there, it takes a budget that leaves room for itself."""
     with mounted_inside(scratch, CGROUP_BYTES) as (_, members, said):

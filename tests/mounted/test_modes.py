@@ -12,7 +12,7 @@ from deferfs.contract.requests import Set
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, drop_kernel_caches, run
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.each_policy]
 
 
 def churn(mount: Path, rounds: int = 3) -> None:

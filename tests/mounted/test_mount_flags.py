@@ -134,7 +134,9 @@ def atimes(mount: Path) -> dict[str, int]:
         ("lazytime", {"file", "directory", "link"}, set()),
     ],
 )
-@pytest.mark.parametrize("cached", [True, pytest.param(False, marks=pytest.mark.machine)], ids=["cached", "cold"])
+@pytest.mark.parametrize(
+    "cached", [True, pytest.param(False, marks=[pytest.mark.machine, pytest.mark.long])], ids=["cached", "cold"]
+)
 def test_access_times_change_by_mount_flag(
     plain: Scratch, flag: str, first: set[str], second: set[str], cached: bool
 ) -> None:

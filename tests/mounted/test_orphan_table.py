@@ -9,7 +9,7 @@ import pytest
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.each_policy]
 
 FILES = 1000
 

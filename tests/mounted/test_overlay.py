@@ -19,7 +19,7 @@ from tests.mounted.expect import fails_with
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, run
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.each_policy]
 
 FILES = 300
 CGROUP_BYTES = 24 << 20

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples import night
 from tests.mounted import sources
 from tests.mounted.scratch import Scratch, run
 from tests.mounted.trees import Entry, assert_same, snapshot
@@ -20,8 +19,6 @@ from tests.mounted.trees import Entry, assert_same, snapshot
 pytestmark = [pytest.mark.mounted, pytest.mark.needs("git", "rsync", "sqlite3")]
 PROGRAMS = Path(__file__).parent / "programs"
 GIT = sources.GIT_ENVIRONMENT
-MOSTLY_DEFERRED = pytest.mark.parametrize("evict", ["deferred", night("inline")])
-"""What these do is done inline, too, in the usual run: by git, sqlite and the shell's utilities."""
 
 
 def live_through(scratch: Scratch, work: Callable[[Path], None], verify: Callable[[Path], None]) -> None:
@@ -48,7 +45,6 @@ def remove_all(mount: Path) -> None:
     assert os.listdir(mount) == []
 
 
-@MOSTLY_DEFERRED
 @pytest.mark.parametrize("origin", ["/usr/include", "/usr/share/doc"])
 def test_cp(scratch: Scratch, tmp_path: Path, origin: str) -> None:
     source = tmp_path / "source"
@@ -65,7 +61,6 @@ def test_cp_of_a_whole_system_directory(scratch: Scratch, origin: str) -> None:
     copy(scratch, Path(origin), "cp", "-a")
 
 
-@MOSTLY_DEFERRED
 @pytest.mark.parametrize(
     "program",
     [("cp", "-a"), ("rsync", "-aHXS", "--modify-window=-1")],
@@ -115,7 +110,6 @@ def test_git(scratch: Scratch, tmp_path: Path) -> None:
     live_through(scratch, work, verify)
 
 
-@MOSTLY_DEFERRED
 def test_git_clone_of_this_repository(scratch: Scratch, tmp_path: Path) -> None:
     if not (sources.ROOT / ".git").exists():
         pytest.skip("not a git checkout")
@@ -136,7 +130,6 @@ def snapshot_without_git(root: Path) -> dict[str, Entry]:
     return {name: entry for name, entry in snapshot(root).items() if name.split("/")[0] not in (".git", ".")}
 
 
-@MOSTLY_DEFERRED
 def test_tar_and_compileall(scratch: Scratch, tmp_path: Path) -> None:
     archive = tmp_path / "distribution.tar"
     sources.make_source_distribution(archive, "json", "email", "asyncio", "unittest")
@@ -219,7 +212,6 @@ def test_shell_utilities(scratch: Scratch, tmp_path: Path) -> None:
     live_through(scratch, work, verify)
 
 
-@MOSTLY_DEFERRED
 def test_untar_with_small_blocks_and_little_memory(
     make_scratch: Callable[..., Scratch], evict: str, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from tests.mounted.expect import fails_with
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, deferfs, drop_kernel_caches, run
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.each_policy]
 
 
 def start(*words: str | Path) -> subprocess.Popen[bytes]:

@@ -40,6 +40,7 @@ def test_stress(scratch: Scratch, cache: str) -> None:
     assert_all_is_kept(scratch, fresh, options)
 
 
+@pytest.mark.each_policy
 def test_stress_in_narrow_space(make_scratch: MakeScratch, evict: str) -> None:
     """Small blocks, the smallest log, the least memory, a commit all the time: everything waits for everything."""
     scratch = make_scratch(evict=evict, size="64M", format_options=["-b", "1024", "--journal-size", "256K"])
@@ -86,6 +87,7 @@ def leave_little_space(scratch: Scratch, ballast: Path) -> None:
     scratch.drain()
 
 
+@pytest.mark.each_policy
 def test_stress_on_a_disk_that_is_often_full(make_scratch: MakeScratch, evict: str) -> None:
     """Some writes fail, with ENOSPC and nothing else; the image stays sound, and in the end all space is back."""
     scratch = make_scratch(evict=evict, size="8M", format_options=["--journal-size", "1M"])

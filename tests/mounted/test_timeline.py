@@ -14,7 +14,7 @@ from tests.mounted.scratch import Scratch, deferfs, drop_kernel_caches
 from tests.mounted.stressing import finish, start
 from tests.slice_tracker import dropped
 
-pytestmark = pytest.mark.mounted
+pytestmark = [pytest.mark.mounted, pytest.mark.each_policy]
 
 
 @pytest.mark.machine

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import examples
 from tests.mounted.scratch import Scratch, run
 
 pytestmark = pytest.mark.mounted
 
-TRIES = 400
+TRIES = examples(1000)
 _NEIGHBOUR = """
 import os, sys
 fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)

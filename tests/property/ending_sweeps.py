@@ -12,6 +12,7 @@ import pytest
 
 from deferfs.crash import standing
 from deferfs.crash.actions import act
+from deferfs.crash.exploration import EVICT_MODES
 from deferfs.crash.explorer import Limits
 from deferfs.crash.model import ROOT, differences
 from deferfs.crash.stepping import SteppingDriver
@@ -150,38 +151,37 @@ def frozen(seed: int) -> int:
     """A volume is frozen while cleanups and writes are under way, stays as it is, and is thawed; then everything goes
     on, and a crash finds an image that is in use."""
     judged = 0
-    for evict in ("deferred", "inline"):
-        for turn in range(4):
-            world = World(replace(TIGHT, evict=evict, room=600), seed + turn)
-            twin, driver = world.twin, world.twin.driver
-            inos = deleted_files(twin, 6)
-            for index in range(100):
-                twin.write(inos[0], 2 * index * BLOCK, pattern(index, 60))
-            for number in range(3):
-                twin.unlink(ROOT, b"%d" % number)
-                if inos[number] in twin.lookups:
-                    standing.forget(twin, inos[number])
-            act(world, "inactivation_step", (0, 2))
-            act(world, "inactivation_step", (1, 2))
-            twin.setattr(inos[5], mode=0o611)
-            standing.freeze(twin)
-            standing.write(twin, inos[4], 0, pattern(turn, 2000))
-            for _ in range(turn):
-                driver.step_any()
-            standing.setattr(twin, inos[5], 0o640)
-            while driver.is_switching:
-                require(driver.step_any() or driver.help_others(), "a freeze never ends")
-            require(twin.volume.store.frozen, "not frozen")
-            standing.thaw(twin)
-            driver.finish_standing()
-            twin.setattr(inos[5], mode=0o600)
-            twin.sync()
-            driver.collect()
-            twin.verify()
-            require(not twin.volume.gc.backlog, "a cleanup was forgotten")
-            _require_no_orphans(twin)
-            world.explore(limits=_SOME)
-            judged += world.judged
+    for turn in range(4):
+        world = World(replace(TIGHT, evict=EVICT_MODES[(seed + turn) % 2], room=600), seed + turn)
+        twin, driver = world.twin, world.twin.driver
+        inos = deleted_files(twin, 6)
+        for index in range(100):
+            twin.write(inos[0], 2 * index * BLOCK, pattern(index, 60))
+        for number in range(3):
+            twin.unlink(ROOT, b"%d" % number)
+            if inos[number] in twin.lookups:
+                standing.forget(twin, inos[number])
+        act(world, "inactivation_step", (0, 2))
+        act(world, "inactivation_step", (1, 2))
+        twin.setattr(inos[5], mode=0o611)
+        standing.freeze(twin)
+        standing.write(twin, inos[4], 0, pattern(turn, 2000))
+        for _ in range(turn):
+            driver.step_any()
+        standing.setattr(twin, inos[5], 0o640)
+        while driver.is_switching:
+            require(driver.step_any() or driver.help_others(), "a freeze never ends")
+        require(twin.volume.store.frozen, "not frozen")
+        standing.thaw(twin)
+        driver.finish_standing()
+        twin.setattr(inos[5], mode=0o600)
+        twin.sync()
+        driver.collect()
+        twin.verify()
+        require(not twin.volume.gc.backlog, "a cleanup was forgotten")
+        _require_no_orphans(twin)
+        world.explore(limits=_SOME)
+        judged += world.judged
     return judged
 
 

@@ -14,13 +14,14 @@ from deferfs.crash.campaign import Summary, cluster, numbered, run_campaign
 from deferfs.crash.exploration import Task
 
 distributed = pytest.importorskip("distributed")
-pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(300)]
-TASK = Task(5, 40)
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(300), pytest.mark.compiled]
+TASK = Task(5, 20)
 TASKS = 8
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def workers() -> Iterator[Any]:
+    """A worker that is lost is started again."""
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
     ) as local:

@@ -20,7 +20,7 @@ from tests.examples import examples
 from tests.property.debt_faults import FAULTS
 
 pytestmark = pytest.mark.timeout(600)
-FIXED_RUNS = examples(30)
+FIXED_RUNS = examples(40)
 FRESH_RUNS = 5
 SAMPLE = examples(250)
 """Sequences of two and of three operations that the short run takes."""
@@ -54,13 +54,15 @@ def test_random_runs_with_fresh_seeds(pytestconfig: pytest.Config) -> None:
 @pytest.mark.compiled
 @pytest.mark.parametrize("block_size", [4096, 65536])
 def test_larger_blocks(block_size: int) -> None:
-    explore(Task(0, 60, block_size=block_size, torn=6), 2)
+    explore(Task(0, 30, block_size=block_size, torn=6), 2)
 
 
 @pytest.mark.compiled
-def test_all_single_operations() -> None:
-    """seq-1, complete."""
-    explore(Task(0, workload="seq-1"), WORKLOADS["seq-1"].count)
+def test_single_operations() -> None:
+    """seq-1, complete in the night."""
+    count = WORKLOADS["seq-1"].count
+    for number in random.Random(1).sample(range(count), examples(count)):
+        assert run_task(Task(number, workload="seq-1")).finding is None
 
 
 @pytest.mark.compiled
@@ -92,11 +94,11 @@ def test_all_sequences_are_different() -> None:
 @pytest.mark.compiled
 def test_side_by_side_gives_what_serial_gives() -> None:
     """In whatever order the results come back."""
-    serial = run_campaign(numbered(Task(3, 40), 6))
+    serial = run_campaign(numbered(Task(3, 20), 6))
     with processes(2) as executor:
-        assert run_campaign(numbered(Task(3, 40), 6), executor=executor, jobs=2) == serial
+        assert run_campaign(numbered(Task(3, 20), 6), executor=executor, jobs=2) == serial
     with ThreadPoolExecutor(3) as threads:
-        assert run_campaign(numbered(Task(3, 40), 6), executor=threads, jobs=3) == serial
+        assert run_campaign(numbered(Task(3, 20), 6), executor=threads, jobs=3) == serial
 
 
 def test_a_run_stops_when_its_time_is_over() -> None:

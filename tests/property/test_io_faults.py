@@ -1,4 +1,5 @@
-"""A device that fails, at every single request of a run in turn, and one that does less than it is asked.
+"""A device that fails, at every single request of a run in turn (in the usual run: at one in five), and one that does
+less than it is asked.
 
 A slow device is nothing new here: in all these runs requests wait while operations go on (`crash.stepping`). After the
 failure the run goes on as far as it can. Nothing that was acknowledged may be lost, whatever crash follows.
@@ -27,7 +28,7 @@ from deferfs.crash.world import SMALL_JOURNAL_BLOCKS, Shape, World, fresh_image
 from deferfs.device import Buffer, FailingDevice, Fault, FileDevice, Request, WriteRecord
 from deferfs.errors import DeviceError, FsError
 from deferfs.volume.driver import Driver
-from tests.examples import night
+from tests.examples import night, stride
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.compiled]
 EVERYTHING = frozenset(Request)
@@ -106,7 +107,7 @@ def every_request(number: int, *, sticky: bool, evict: str, seed: int, step: int
     ("evict", "kind"), [("deferred", "eio"), ("inline", "enospc"), night("deferred", "enospc"), night("inline", "eio")]
 )
 def test_every_request_fails_once(evict: str, kind: str) -> None:
-    assert every_request(KINDS[kind], sticky=False, evict=evict, seed=2, step=1) > 60
+    assert every_request(KINDS[kind], sticky=False, evict=evict, seed=2, step=stride(1)) > 60
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.mounted.posix import random_rows
 from tests.mounted.posix.places import place
 
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.mounted, pytest.mark.needs("mkfs.ext4", "mkfs.xfs")]
 ROOT = Path(__file__).parents[3]
 LONG_SECONDS = 20 * 60 / 4
 """Each of the four long tests."""
-ROUND_EXAMPLES = 220
+ROUND_EXAMPLES = examples(440)
 PROCESSES = 4
 
 
@@ -82,8 +83,8 @@ def compare(both: list[Side], steps: list[str]) -> None:
         assert mine == other, f"{step}: {mine}, but ext4 {other}, in:\n{'; '.join(steps)}"
 
 
-def explore(both: list[Side], rows: st.SearchStrategy[list[str]], examples: int, start: int | None) -> None:
-    @settings(max_examples=examples, deadline=None, database=None, phases=[Phase.generate, Phase.shrink])
+def explore(both: list[Side], rows: st.SearchStrategy[list[str]], rounds: int, start: int | None) -> None:
+    @settings(max_examples=rounds, deadline=None, database=None, phases=[Phase.generate, Phase.shrink])
     @given(rows)
     def same(steps: list[str]) -> None:
         compare(both, steps)

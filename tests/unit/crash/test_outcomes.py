@@ -11,6 +11,8 @@ from deferfs.crash.states import CrashStates, Subset
 from deferfs.crash.world import World
 from tests.unit.crash.recordings import a_run
 
+pytestmark = pytest.mark.compiled
+
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_state_is_judged_as_by_itself(seed: int) -> None:

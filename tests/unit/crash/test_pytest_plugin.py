@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ("pytester",)
+pytestmark = pytest.mark.compiled
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "crash-consistency.md"
 IN_PLACE = """
