@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import night
 from tests.mounted.scenario_runs import check_schema
 from tests.mounted.scratch import run
 
@@ -23,6 +24,8 @@ SMALLEST = {
     "scaling": ("only=orphans", "orphans=20", "mounts=1"),
     "small-files": ("files=20",),
 }
+LONG = ("crash",)
+"""Its smallest run takes a minute; what it runs, other tests run too."""
 DROPS_CACHES = ("deadlock", "memory", "scaling", "small-files")
 
 
@@ -33,7 +36,12 @@ def bench(*words: str, code: int | None = 0) -> None:
 
 @pytest.mark.parametrize(
     "scenario",
-    [pytest.param(name, marks=[pytest.mark.machine] if name in DROPS_CACHES else []) for name in SMALLEST],
+    [
+        pytest.param(name, marks=[pytest.mark.machine] if name in DROPS_CACHES else [])
+        for name in SMALLEST
+        if name not in LONG
+    ]
+    + [night(name) for name in LONG],
 )
 def test_the_result_of_a_scenario_fits_the_schema(scenario: str, tmp_path: Path) -> None:
     """A promise that so small a run does not keep (exit code 1) is no matter here."""

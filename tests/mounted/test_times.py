@@ -21,7 +21,7 @@ from tests.mounted.scratch import Scratch, run
 
 pytestmark = pytest.mark.mounted
 
-TRIES = examples(1000)
+TRIES = examples(500)
 _NEIGHBOUR = """
 import os, sys
 fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.mounted, pytest.mark.needs("mkfs.ext4", "mkfs.xfs")]
 ROOT = Path(__file__).parents[3]
 LONG_SECONDS = 20 * 60 / 4
 """Each of the four long tests."""
-ROUND_EXAMPLES = examples(440)
+ROUND_EXAMPLES = examples(300)
 PROCESSES = 4
 
 
