@@ -215,7 +215,7 @@ def sweep(
         if point not in mounts:
             left.append(f"mount {point}")
             _unmount(point)
-    for pid in _processes(marks_of(mark)):
+    for pid in _processes(_marks(mark)):
         left.append(f"process {pid}")
         _end(pid)
     for device, image in _loop_devices(base).items():
@@ -242,16 +242,14 @@ def _unmount(point: str) -> None:
     subprocess.run(["umount", "--lazy", point], check=False)
 
 
-def marks_of(mark: str) -> dict[bytes, int]:
-    """What the environment of processes of this test has in it, and which process it may be: that of the preloaded one
-    (tests/preloaded.py) is inherited by what the test has mounted by it."""
-    marks = {f"{preloaded.MARK}={mark}".encode(): -1}
-    if process := preloaded.running():
-        marks[f"{preloaded.MARK}={process.mark}".encode()] = process.pid
-    return marks
+def _marks(mark: str) -> dict[bytes, int | None]:
+    """What the environment of a process that this test has started has in it, by itself or preloaded, and the one
+    process that may stay."""
+    found = {mark: None, preloaded.mark(): preloaded.pid()}
+    return {f"{preloaded.MARK}={one}".encode(): pid for one, pid in found.items()}
 
 
-def _processes(marks: dict[bytes, int]) -> list[int]:
+def _processes(marks: dict[bytes, int | None]) -> list[int]:
     """Living processes with one of these marks in their environment, once they had the time to end."""
     deadline = time.monotonic() + DAEMON_EXIT_SECONDS_MAX
     alive = []

@@ -44,13 +44,12 @@ class Preloaded:
     """The process with the imports, as long as it is not closed; tests ask it to run commands."""
 
     def __init__(self) -> None:
-        self.mark = f"preloaded-{os.getpid()}"
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", __file__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": str(Path(deferfs.__file__).parents[1]), MARK: self.mark},
+                env={**os.environ, "PYTHONPATH": str(Path(deferfs.__file__).parents[1]), MARK: mark()},
                 stdin=subprocess.DEVNULL,
                 cwd="/",
             )
@@ -97,9 +96,20 @@ def run(words: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
         raise
 
 
-def running() -> Preloaded | None:
-    """The preloaded process, if there is one."""
-    return _process
+def may_run() -> bool:
+    """Whether what is started now belongs to a test that mounts: the sweep after it finds what is left. A mount that
+    outlives its test is started afresh."""
+    return MARK in os.environ
+
+
+def pid() -> int | None:
+    """Of the preloaded process, if there is one."""
+    return None if _process is None else _process.pid
+
+
+def mark() -> str:
+    """What /proc/PID/environ names after `MARK` for all that this test process has ever run preloaded."""
+    return f"preloaded-{os.getpid()}"
 
 
 def close() -> None:

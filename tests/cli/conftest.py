@@ -45,7 +45,7 @@ def command(capfd: pytest.CaptureFixture[str]) -> Command:
 def run_program(*arguments: object, entry: str = "main", **environment: str) -> Outcome:
     """Run `deferfs ARGUMENTS` as a process of its own: in a test that mounts, where nothing else is said, one with the
     imports done."""
-    if entry == "main" and not environment and preloaded.MARK in os.environ:
+    if entry == "main" and not environment and preloaded.may_run():
         done = preloaded.run(list(map(str, arguments)), SECONDS_MAX)
         return Outcome(done.returncode, done.stdout, done.stderr)
     code = f"from deferfs.cli.main import {entry}; {entry}()"

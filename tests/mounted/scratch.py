@@ -60,7 +60,7 @@ def deferfs(*arguments: str | Path, code: int | None = 0, afresh: bool = False) 
     imports done (tests/preloaded.py); the daemon of a mount that outlives a test is always started afresh.
     """
     words = [str(word) for word in arguments]
-    if words[0] == "mount" and (afresh or preloaded.MARK not in os.environ):
+    if words[0] == "mount" and (afresh or not preloaded.may_run()):
         return run(sys.executable, "-P", "-m", "deferfs", *words, code=code)
     done = preloaded.run(words, COMMAND_SECONDS_MAX) if words[0] == "mount" else _inside(words)
     assert code in (None, done.returncode), f"deferfs {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
