@@ -64,7 +64,8 @@ def check_disk(preset: str | None) -> int:
 
 def compare_files(before: Path, after: Path) -> None:
     """A table of everything that both results have."""
-    found = contrast(read_report(before), read_report(after))
+    defaults = {name: msgspec.to_builtins(one.parameters()) for name, one in find_scenarios(PACKAGES).items()}
+    found = contrast(read_report(before), read_report(after), defaults)
     if not found.rows:
         raise UsageError(f"{before} and {after} have no scenario with the same parameters and disk in common")
     for line in render_contrast(found).splitlines():
