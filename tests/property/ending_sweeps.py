@@ -147,6 +147,12 @@ def _let_go_in_order(world: World, waits: list[Standing], gone: list[int]) -> No
 
 
 # --- freezing ---
+def _scatter(twin: Twin, ino: int) -> None:
+    """Give the file so many extents that its cleanup takes several transactions."""
+    for index in range(100):
+        twin.write(ino, 2 * index * BLOCK, pattern(index, 60))
+
+
 def frozen(seed: int) -> int:
     """A volume is frozen while cleanups and writes are under way, stays as it is, and is thawed; then everything goes
     on, and a crash finds an image that is in use."""
@@ -155,8 +161,7 @@ def frozen(seed: int) -> int:
         world = World(replace(TIGHT, evict=EVICT_MODES[(seed + turn) % 2], room=600), seed + turn)
         twin, driver = world.twin, world.twin.driver
         inos = deleted_files(twin, 6)
-        for index in range(100):
-            twin.write(inos[0], 2 * index * BLOCK, pattern(index, 60))
+        _scatter(twin, inos[0])
         for number in range(3):
             twin.unlink(ROOT, b"%d" % number)
             if inos[number] in twin.lookups:
@@ -238,8 +243,7 @@ def unmounted_while_cleaning(seed: int) -> int:
             world = World(replace(TIGHT, room=600), seed + turn)
             twin, driver = world.twin, world.twin.driver
             inos = deleted_files(twin, 4)
-            for index in range(100):
-                twin.write(inos[0], 2 * index * BLOCK, pattern(index, 60))
+            _scatter(twin, inos[0])
             for number in range(3):
                 twin.unlink(ROOT, b"%d" % number)
                 if number < 2 and inos[number] in twin.lookups:

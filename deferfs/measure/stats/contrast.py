@@ -52,16 +52,32 @@ def contrast(before: Report, after: Report, defaults: Defaults) -> Contrast:
     """Compare what both contain: the same scenario with the same parameters on the same disk. A result of a version
     that had fewer parameters was taken with the `defaults` of those that came later.
     """
+    lacking = _lacking("A", before, defaults) + _lacking("B", after, defaults)
+    before, after = _completed(before, defaults), _completed(after, defaults)
     rows = []
     for one in before.results:
         for other in after.results:
-            if _case(one, defaults) == _case(other, defaults):
+            if (one.scenario, one.parameters, one.disk) == (other.scenario, other.parameters, other.disk):
                 rows += _rows(one, other)
-    return Contrast(rows, _notes(before, after, defaults))
+    return Contrast(rows, lacking + _notes(before, after))
 
 
-def _case(result: Result, defaults: Defaults) -> tuple[str, dict[str, Any], str]:
-    return result.scenario, {**defaults.get(result.scenario, {}), **result.parameters}, result.disk
+def _completed(report: Report, defaults: Defaults) -> Report:
+    results = [
+        msgspec.structs.replace(one, parameters={**defaults.get(one.scenario, {}), **one.parameters})
+        for one in report.results
+    ]
+    return msgspec.structs.replace(report, results=results)
+
+
+def _lacking(name: str, report: Report, defaults: Defaults) -> list[str]:
+    found = {
+        f"{name} is of a version without {key}, which is taken to be {value}"
+        for one in report.results
+        for key, value in defaults.get(one.scenario, {}).items()
+        if key not in one.parameters
+    }
+    return sorted(found)
 
 
 def _rows(one: Result, other: Result) -> list[Row]:
@@ -102,24 +118,13 @@ def _mean(measure: Measure, values: list[float]) -> str:
     return latency(mean * 1e9) if measure.series == "seconds" else amount(measure.series, mean)
 
 
-def _notes(before: Report, after: Report, defaults: Defaults) -> list[str]:
+def _notes(before: Report, after: Report) -> list[str]:
     notes = [
         f"not the same {name}: {getattr(before.machine, name)} and {getattr(after.machine, name)}"
         for name in ("kernel", "cpus", "memory_bytes", "python", "deferfs", "scratch_filesystem")
         if getattr(before.machine, name) != getattr(after.machine, name)
     ]
-    for name, report in (("A", before), ("B", after)):
-        lacks = {
-            f"{name} is of a version without {key}, which is taken to be {value}"
-            for one in report.results
-            for key, value in defaults.get(one.scenario, {}).items()
-            if key not in one.parameters
-        }
-        notes += sorted(lacks)
-    known = []
-    for report in (before, after):
-        cases = (_case(one, defaults) for one in report.results)
-        known.append({(scenario, str(sorted(parameters.items())), disk) for scenario, parameters, disk in cases})
+    known = [{(one.scenario, str(one.parameters), one.disk) for one in report.results} for report in (before, after)]
     for name, only in (("A", known[0] - known[1]), ("B", known[1] - known[0])):
         notes += [f"only in {name}: {scenario} on disk {disk}" for scenario, _, disk in sorted(only)]
     return notes
