@@ -41,8 +41,8 @@ SATURATED_FRACTION: Final = 0.9
 class Plan:
     """One scenario to run with one set of parameters. `pairs` None: as many as in a short run of the scenario. `disk`:
     the preset of the slow disk. `loops` and `sides` (by name): which of the scenario's to run; None: all.
-    `seconds`: from the start of the run on; no pair begins that would end later, once there are as many pairs as a
-    verdict needs. None: unlimited.
+    `seconds`: from the start of the run on; no pair begins that would end later, once there are `pairs_min`: as many as
+    a verdict needs. None: unlimited.
     """
 
     scenario: Scenario
@@ -52,6 +52,7 @@ class Plan:
     loops: tuple[Loop, ...] | None = None
     sides: frozenset[str] | None = None
     seconds: float | None = None
+    pairs_min: int = PAIRS_MIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +215,14 @@ class _Passes:
         warm_up = sides_of_aa(self._one.able) if getattr(scenario, "warm_up", True) else []
         loops = plan.loops or scenario.loops
         left = len(warm_up) + pairs * len(loops) * len(self._one.able)
-        self._may_be_left_out = max(0, pairs - PAIRS_MIN) * len(self._one.able)
+        self._may_be_left_out = max(0, pairs - plan.pairs_min) * len(self._one.able)
         for side in warm_up:
             self._do(side, loops[0], 0, f"warming up: {side.words}", left)
             left -= 1
         for loop in loops:
             for pair in range(1, pairs + 1):
                 sides = self._one.able
-                if pair > PAIRS_MIN and self._would_end_late(len(sides)):
+                if pair > plan.pairs_min and self._would_end_late(len(sides)):
                     self._leave_out(loop, pair - 1, pairs)
                     break
                 self._chance.shuffle(sides)

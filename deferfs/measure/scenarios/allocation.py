@@ -224,6 +224,8 @@ class _Allocation:
     )
     loops: tuple[Loop, ...] = ("closed",)
     pairs = 3
+    warm_up = False
+    """Its preparation has just mounted and filled each filesystem."""
     swept_disks = SWEPT_DISKS
 
     def sweep(self, parameters: Parameters) -> Sequence[Parameters]:

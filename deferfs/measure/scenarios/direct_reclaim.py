@@ -18,8 +18,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -37,6 +38,7 @@ from deferfs.measure.work.scattered import data_bytes, make_file
 
 DIRECTORIES: Final = 20
 CONTENT: Final = b"x" * 3000
+LINK_TARGET: Final = "nowhere"
 GIB: Final = 1 << 30
 UNREAD_SECONDS: Final = 3 * 86_400
 """relatime updates an access time that is older than a day."""
@@ -68,8 +70,9 @@ OPTIONS: Final = {"inline": ("evict=inline",), "deferred": ("evict=deferred",), 
 class Parameters(msgspec.Struct, frozen=True):
     """`memory_mib`: the budget; 0: that of a memory cgroup of `cgroup_mib` around daemon and workload. `background`:
     whether the background reclaimer works; without it only `kernel_mib`, the memory cgroup of the workload, makes the
-    kernel forget (0: there is none). `owing` files are read before the clock starts, `files` by the load, up to
-    `others` are read and looked up beside it. `orphans` deleted files of `orphan_extents` extents are closed when it
+    kernel forget (0: there is none). `owing` files are read before the clock starts (with `owing_links` symbolic links,
+    which owe the same and are read in half as many requests), `files` by the load, up to `others` are read and looked
+    up beside it. `orphans` deleted files of `orphan_extents` extents are closed when it
     starts.
     """
 
@@ -82,6 +85,7 @@ class Parameters(msgspec.Struct, frozen=True):
     cgroup_mib: int = 96
     orphans: int = 0
     orphan_extents: int = 1000
+    owing_links: bool = False
 
 
 def file_path(root: str, number: int) -> str:
@@ -102,13 +106,19 @@ def make_files(root: Path, parameters: Parameters) -> None:
     then = time.time() - UNREAD_SECONDS
     counts = {"files": parameters.owing + parameters.files, "read": parameters.others, "stat": parameters.others}
 
-    def make(path: str) -> None:
-        Path(path).write_bytes(CONTENT)
-        os.utime(path, (then, then))
+    links = parameters.owing if parameters.owing_links else 0
+
+    def make(kind: str, number: int) -> None:
+        path = other_path(str(root), kind, number)
+        if kind == "files" and number < links:
+            os.symlink(LINK_TARGET, path)
+        else:
+            Path(path).write_bytes(CONTENT)
+        os.utime(path, (then, then), follow_symlinks=False)
 
     with ThreadPoolExecutor(OWERS) as makers:
         for kind, count in counts.items():
-            list(makers.map(make, (other_path(str(root), kind, number) for number in range(count))))
+            list(makers.map(partial(make, kind), range(count)))
     (root / "hot").write_bytes(CONTENT)
     for path in orphan_paths(root, parameters):
         make_file(path, parameters.orphan_extents)
@@ -174,8 +184,9 @@ class Files:
             list(owers.map(self._owe_from, range(OWERS)))
 
     def _owe_from(self, first: int) -> None:
+        owe: Callable[[str], object] = os.readlink if self._parameters.owing_links else read
         for number in range(first, self._parameters.owing, OWERS):  # no list: the memory cgroup may be small
-            read(file_path(self._root, number))
+            owe(file_path(self._root, number))
 
     # A pass that takes so long that all have had their turn goes round again.
     def _read(self, number: int) -> None:

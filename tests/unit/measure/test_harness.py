@@ -37,9 +37,11 @@ def test_the_order_of_the_sides_is_shuffled_by_the_seed(tmp_path: Path) -> None:
     assert all(sorted(pair) == sorted(side.name for side in SIDES) for pair in pairs)
 
 
-@pytest.mark.parametrize(("seconds", "pairs"), [(None, 10), (1000, 10), (330, 8), (10, 6)])
-def test_as_many_pairs_are_run_as_fit_into_the_time_and_no_fewer_than_a_verdict_needs(
-    tmp_path: Path, seconds: float | None, pairs: int
+@pytest.mark.parametrize(
+    ("seconds", "least", "pairs"), [(None, 6, 10), (1000, 6, 10), (330, 6, 8), (10, 6, 6), (10, 1, 1), (130, 1, 3)]
+)
+def test_as_many_pairs_are_run_as_fit_into_the_time_and_no_fewer_than_are_needed(
+    tmp_path: Path, seconds: float | None, least: int, pairs: int
 ) -> None:
     now, said = [0.0], list[str]()
 
@@ -47,15 +49,15 @@ def test_as_many_pairs_are_run_as_fit_into_the_time_and_no_fewer_than_a_verdict_
         now[0] += 10
 
     fake = Fake(before=pass_takes_ten_seconds, loops=("open",))
-    plan = Plan(fake, Parameters(), 10, seconds=seconds)
+    plan = Plan(fake, Parameters(), 10, seconds=seconds, pairs_min=least)
     found = run([plan], conditions(tmp_path, tell=said.append, clock=lambda: now[0]))
     (result,) = found.results
     assert {side.name: len(result.of_side(side.name)) for side in SIDES} == {side.name: pairs for side in SIDES}
     note = f"fake: {pairs} of 10 pairs of the open loop fitted into the time"
     assert found.notes == ([note] if pairs < 10 else [])
-    assert any("about 3 min" in line if seconds == 10 else "left" in line for line in said)
+    assert any("about 3 min" in line if (seconds, least) == (10, 6) else "left" in line for line in said)
     verdicts = {comparison.verdict for comparison in result.comparisons}
-    assert verdicts <= {"faster", "no difference"}
+    assert verdicts <= {"faster", "no difference"} if pairs >= 6 else verdicts == {"not enough samples"}
 
 
 def test_missing_requirements_are_reported_at_once_and_the_rest_is_run(tmp_path: Path) -> None:

@@ -11,7 +11,16 @@ import pytest
 from deferfs.errors import DeferfsError
 from deferfs.measure.scenario import Pass, Series, Wait
 from deferfs.measure.scenarios import direct_reclaim
-from deferfs.measure.scenarios.direct_reclaim import SCENARIO, SIDES, Files, Parameters, make_files, orphan_paths
+from deferfs.measure.scenarios.direct_reclaim import (
+    CONTENT,
+    SCENARIO,
+    SIDES,
+    Files,
+    Parameters,
+    file_path,
+    make_files,
+    orphan_paths,
+)
 from deferfs.measure.stats.histogram import fold
 from deferfs.measure.work.paced import Load
 from deferfs.measure.work.processes import StopFlag
@@ -34,6 +43,17 @@ def test_every_load_finds_its_files_and_they_were_not_read_for_days(tmp_path: Pa
         load.prepare()
         series = load.measure(stop).series[load.name]
         assert (series.failed, series.latency.count) == (0, series.due)
+
+
+def test_links_owe_as_files_do(tmp_path: Path) -> None:
+    parameters = msgspec.structs.replace(SMALL, owing_links=True)
+    make_files(tmp_path, parameters)
+    links = [Path(file_path(str(tmp_path), number)) for number in range(20)]
+    assert max(path.lstat().st_atime for path in links) < time.time() - 86_400
+    assert Path(file_path(str(tmp_path), 20)).read_bytes() == CONTENT
+    Files(tmp_path, parameters)._owe()
+    assert min(path.lstat().st_atime for path in links) > time.time() - 86_400
+    assert all(path.is_symlink() for path in links)
 
 
 def test_jobs_beside_the_load_cycle_through_their_files(tmp_path: Path) -> None:
