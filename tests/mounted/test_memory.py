@@ -19,7 +19,7 @@ from tests.examples import night
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.scratch import Scratch, deferfs
 
-pytestmark = [pytest.mark.mounted, pytest.mark.each_policy]
+pytestmark = pytest.mark.mounted
 
 CGROUP_BYTES: Final = 96 << 20
 WORK: Final = textwrap.dedent("""
@@ -123,7 +123,7 @@ def mounted_inside(scratch: Scratch, limit_bytes: int) -> Iterator[tuple[MemoryC
 
 @pytest.mark.parametrize(
     ("evict", "inside"),
-    [("deferred", True), ("inline", False), night("deferred", False), night("inline", True)],
+    [("deferred", True), night("inline", False), night("deferred", False), night("inline", True)],
     ids=["deferred-inside", "inline-outside", "deferred-outside", "inline-inside"],
 )
 def test_a_daemon_in_a_small_cgroup_is_not_killed(scratch: Scratch, inside: bool) -> None:

@@ -110,6 +110,7 @@ def test_git(scratch: Scratch, tmp_path: Path) -> None:
     live_through(scratch, work, verify)
 
 
+@pytest.mark.long
 def test_git_clone_of_this_repository(scratch: Scratch, tmp_path: Path) -> None:
     if not (sources.ROOT / ".git").exists():
         pytest.skip("not a git checkout")

@@ -14,6 +14,7 @@ import pytest
 
 from deferfs.measure.slow_disk import SlowDisk
 from deferfs.measure.work.scattered import make_file
+from tests.examples import night
 from tests.mounted.backlog import make_backlog
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.expect import fails_with
@@ -134,7 +135,7 @@ def test_a_mount_made_read_only_stays_so(plain: Scratch) -> None:
 # --- a backlog ---
 
 
-@pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [1500, night(100_000)])
 @pytest.mark.timeout(900)
 def test_an_unmount_leaves_what_it_has_no_time_for_to_the_next_mount(
     make_scratch: MakeScratch, evict: str, count: int

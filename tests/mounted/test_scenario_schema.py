@@ -24,8 +24,8 @@ SMALLEST = {
     "scaling": ("only=orphans", "orphans=20", "mounts=1"),
     "small-files": ("files=20",),
 }
-LONG = ("crash",)
-"""Its smallest run takes a minute; what it runs, other tests run too."""
+LONG = ("crash", "memory", "scaling")
+"""Their smallest runs take ten seconds and more; what they run, other tests run too."""
 DROPS_CACHES = ("deadlock", "memory", "scaling", "small-files")
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.mounted.scenario_runs import check_schema
 from tests.mounted.scratch import drop_kernel_caches, run
 
-pytestmark = [pytest.mark.mounted, pytest.mark.machine]
+pytestmark = [pytest.mark.mounted, pytest.mark.machine, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 

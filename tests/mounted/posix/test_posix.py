@@ -46,8 +46,8 @@ PLACES = [
     night("deferfs-writeback-inline"),
     night("deferfs-through-deferred"),
     "deferfs-through-inline",
-    "deferfs-writeback-deferred-rootonly",
-    "ext4",
+    night("deferfs-writeback-deferred-rootonly"),
+    night("ext4"),
     night("xfs"),
 ]
 

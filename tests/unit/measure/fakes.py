@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from deferfs.contract.requests import Answer, Query
 from deferfs.measure.harness import Conditions, Plan, run
 from deferfs.measure.host.load import ForeignLoad, OwnProcesses
 from deferfs.measure.results import Report
@@ -128,3 +129,12 @@ def report(scratch: Path, scenario: Scenario | None = None, pairs: int | None = 
     """The report of a fake scenario."""
     fake = scenario or Fake()
     return run([Plan(fake, fake.parameters(), pairs)], conditions(scratch, **more))
+
+
+def without_daemons(scratch: Path, tell: Callable[[str], None] = lambda _: None) -> Surroundings:
+    """Surroundings in which no daemon may be asked."""
+    return Surroundings(scratch, "none", 0, None, _no_daemon, tell, lambda _: None)
+
+
+def _no_daemon(root: Path, request: Query[Answer]) -> Answer:
+    raise AssertionError(f"{root} has no daemon")

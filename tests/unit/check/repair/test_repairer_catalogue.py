@@ -66,11 +66,7 @@ def test_a_sound_image_keeps_every_byte_but_superblocks_and_orphans() -> None:
     image = sample()
     outcome = repair_image(image.device, NOW)
     assert all("released" in action for action in outcome.actions)
-    before = sample_bytes()
-    now = image.device.snapshot()
-    changed = {
-        at // BLOCK_SIZE for at in range(0, len(now), BLOCK_SIZE) if now[at:][:BLOCK_SIZE] != before[at:][:BLOCK_SIZE]
-    }
+    changed = changed_blocks(image)
     log = range(image.superblock.journal_start, image.superblock.journal_start + image.superblock.journal_blocks)
     changed -= {*log, *range(image.fmt.reserved_blocks)}
     records = {image.place(ino)[0] for ino in (3, 22, 23)}

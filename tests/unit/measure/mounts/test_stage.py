@@ -1,3 +1,5 @@
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -5,9 +7,11 @@ import pytest
 from deferfs.errors import DeferfsError
 from deferfs.measure import slow_disk
 from deferfs.measure.mounts import filesystems, stage
-from deferfs.measure.mounts.stage import SIDES, filesystem_of, missing, slab_objects
+from deferfs.measure.mounts.filesystems import Filesystem
+from deferfs.measure.mounts.stage import SIDES, filesystem_of, missing, prepared_stage, slab_objects
 from deferfs.measure.mounts.syncing import sync_filesystem
 from deferfs.measure.work.scattered import BLOCK, STRIDE_BYTES, data_bytes, make_scattered, scattered_paths
+from tests.unit.measure.fakes import without_daemons
 
 SLABS = """\
 slabinfo - version: 2.1
@@ -57,3 +61,53 @@ def test_scattered_files(tmp_path: Path) -> None:
 def test_empty_files(tmp_path: Path) -> None:
     make_scattered(tmp_path, 5, 0, every=2)
     assert {Path(path).stat().st_size for path in scattered_paths(tmp_path, 5)} == {0}
+
+
+class Makes:
+    """Filesystems that are only noted, each a file in its mountpoint. `failing`: one that cannot be made."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failing: str = "") -> None:
+        self.made: list[str] = []
+        self.left: list[str] = []
+        self._failing = failing
+        monkeypatch.setattr(stage, "missing", lambda side: "")
+        monkeypatch.setattr(stage, "private_mounts", contextlib.nullcontext)
+        monkeypatch.setattr(stage, "daemon_of", lambda root, surroundings: 1)
+        monkeypatch.setattr(filesystems, "loop_device", contextlib.nullcontext)
+        monkeypatch.setattr(filesystems, "make", self._make)
+        monkeypatch.setattr(filesystems, "mounted", self._mounted)
+
+    def _make(self, filesystem: Filesystem, device: Path) -> None:
+        if filesystem.name == self._failing:
+            raise DeferfsError(f"no {filesystem.name}")
+        self.made.append(filesystem.name)
+
+    @contextlib.contextmanager
+    def _mounted(self, filesystem: Filesystem, device: Path, mountpoint: Path) -> Iterator[Path]:
+        assert device.name == f"{filesystem.name}.img"
+        assert list(mountpoint.iterdir()) == []
+        yield mountpoint
+        (mountpoint / "file").unlink()
+        self.left.append(filesystem.name)
+
+
+def prepare(tmp_path: Path) -> list[str]:
+    """What there is in the scratch directory of a stage."""
+    with prepared_stage(without_daemons(tmp_path), 1 << 20, lambda root: (root / "file").touch(), SIDES):
+        return sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_filesystems_are_made_each_at_a_mountpoint_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    makes = Makes(monkeypatch)
+    images = ["btrfs.img", "deferfs.img", "ext4.img", "xfs.img"]
+    assert prepare(tmp_path) == sorted([*images, "empty", "merged", "mnt"])
+    assert sorted(makes.made) == sorted(makes.left) == ["btrfs", "deferfs", "ext4", "xfs"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_filesystem_that_cannot_be_made_ends_the_preparation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    makes = Makes(monkeypatch, failing="deferfs")
+    with pytest.raises(DeferfsError, match="no deferfs"):
+        prepare(tmp_path)
+    assert makes.made == makes.left
+    assert list(tmp_path.iterdir()) == []

@@ -4,15 +4,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from deferfs.contract.requests import Answer, Query
 from deferfs.errors import EnvironmentProblem
 from deferfs.measure.host.cgroup import MemoryReading
 from deferfs.measure.mounts import stage
-from deferfs.measure.scenario import Outcome, Pass, Series, Side, Stall, Surroundings
+from deferfs.measure.scenario import Outcome, Pass, Series, Side, Stall
 from deferfs.measure.scenarios import allocation
 from deferfs.measure.scenarios.allocation import SCENARIO
 from deferfs.measure.stats.histogram import fold
 from deferfs.measure.work.allocation_job import Parameters
+from tests.unit.measure.fakes import without_daemons
 
 DEFAULTS = Parameters()
 STACK = ["read_extent", "ext4_read_bh", "ext4_ext_remove_space", "ext4_truncate", "ext4_evict_inode", "evict", "iput"]
@@ -115,12 +115,8 @@ def test_missing_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SCENARIO.missing(sides["ext4"], DEFAULTS) == "this kernel has no overlayfs"
 
 
-def no_daemon(root: Path, request: Query[Answer]) -> Answer:
-    raise AssertionError(f"{root} has no daemon")
-
-
 def test_no_cgroup_is_said_before_anything_is_made(tmp_path: Path) -> None:
-    surroundings = Surroundings(tmp_path, "none", 0, None, no_daemon, lambda _: None, lambda _: None)
+    surroundings = without_daemons(tmp_path)
     with pytest.raises(EnvironmentProblem, match="needs a memory cgroup"), SCENARIO.prepared(DEFAULTS, surroundings):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -128,7 +124,7 @@ def test_no_cgroup_is_said_before_anything_is_made(tmp_path: Path) -> None:
 
 def test_passes_in_which_nothing_was_held_are_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     told: list[str] = []
-    surroundings = Surroundings(tmp_path, "none", 0, None, no_daemon, told.append, lambda _: None)
+    surroundings = without_daemons(tmp_path, told.append)
     prepared = allocation._Prepared(stage.Stage(surroundings, 0, lambda _: None), DEFAULTS)
     outcomes = [None, None, one("ext4", 5)]
 
