@@ -41,8 +41,8 @@ SATURATED_FRACTION: Final = 0.9
 class Plan:
     """One scenario to run with one set of parameters. `pairs` None: as many as in a short run of the scenario. `disk`:
     the preset of the slow disk. `loops` and `sides` (by name): which of the scenario's to run; None: all.
-    `seconds`: from the start of the run on; no pair begins that would end later, once there are `pairs_min`: as many as
-    a verdict needs. None: unlimited.
+    `seconds`: from the start of the run on; no pair begins that would end later, once there are `pairs_min` (by
+    default as many as a verdict needs). None: unlimited.
     """
 
     scenario: Scenario

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples import night
 from tests.mounted.scenario_runs import check_schema
 from tests.mounted.scratch import run
 
@@ -34,15 +33,12 @@ def bench(*words: str, code: int | None = 0) -> None:
     run(sys.executable, "-P", "-c", program, "bench", *words, cwd=ROOT, seconds=250, code=code)
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        pytest.param(name, marks=[pytest.mark.machine] if name in DROPS_CACHES else [])
-        for name in SMALLEST
-        if name not in LONG
-    ]
-    + [night(name) for name in LONG],
-)
+def marks(scenario: str) -> list[pytest.MarkDecorator]:
+    wanted = {"long": scenario in LONG, "machine": scenario in DROPS_CACHES}
+    return [getattr(pytest.mark, name) for name, is_wanted in wanted.items() if is_wanted]
+
+
+@pytest.mark.parametrize("scenario", [pytest.param(name, marks=marks(name)) for name in SMALLEST])
 def test_the_result_of_a_scenario_fits_the_schema(scenario: str, tmp_path: Path) -> None:
     """A promise that so small a run does not keep (exit code 1) is no matter here."""
     found = tmp_path / "result.json"

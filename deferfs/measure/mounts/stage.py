@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -37,8 +36,6 @@ DEFERFS_SIDES: Final = (
 FLOOR: Final = Side("tmpfs", "tmpfs", "floor")
 SIDES: Final = (*KERNEL_SIDES, *DEFERFS_SIDES, FLOOR)
 """tmpfs is the floor: the same operations without anything to clean up on a disk."""
-PREPARED_AT_ONCE: Final = 2
-"""Of deferfs another process does the work, those of the kernel are made meanwhile."""
 SLAB_INFO: Final = Path("/proc/slabinfo")
 
 
@@ -88,14 +85,10 @@ class Stage:
         for directory in (self.mountpoint, self.merged, self.empty):
             directory.mkdir(exist_ok=True)
         wanted = {filesystem_of(side).name: filesystem_of(side) for side in sides if not missing(side)}
-        on_device = [filesystem for filesystem in wanted.values() if filesystem.on_device]
-        self.surroundings.tell(f"making {', '.join(filesystem.name for filesystem in on_device)}")
-        with ThreadPoolExecutor(PREPARED_AT_ONCE) as pool:
-            try:
-                for made in [pool.submit(self._prepare, filesystem) for filesystem in reversed(on_device)]:
-                    made.result()
-            finally:  # after an error or an interrupt only those that are being made are finished
-                pool.shutdown(cancel_futures=True)
+        for filesystem in wanted.values():
+            if filesystem.on_device:
+                self.surroundings.tell(f"preparing {filesystem.name}")
+                self._prepare(filesystem)
 
     def _prepare(self, filesystem: Filesystem) -> None:
         image = self._image(filesystem)
@@ -105,10 +98,7 @@ class Stage:
             # deferfs uses the file; kernel filesystems need a device
             device = image if filesystem.name == "deferfs" else belongings.acquire(filesystems.loop_device(image))
             filesystems.make(filesystem, device)
-            directory = self.surroundings.scratch / f"{filesystem.name}.made"
-            directory.mkdir()
-            belongings.callback(directory.rmdir)
-            root = belongings.acquire(filesystems.mounted(filesystem, device, directory))
+            root = belongings.acquire(filesystems.mounted(filesystem, device, self.mountpoint))
             if filesystem.name == "deferfs":
                 daemon_of(root, self.surroundings)
             self._fill(root)

@@ -72,8 +72,7 @@ class Parameters(msgspec.Struct, frozen=True):
     whether the background reclaimer works; without it only `kernel_mib`, the memory cgroup of the workload, makes the
     kernel forget (0: there is none). `owing` files are read before the clock starts (with `owing_links` symbolic links,
     which owe the same and are read in half as many requests), `files` by the load, up to `others` are read and looked
-    up beside it. `orphans` deleted files of `orphan_extents` extents are closed when it
-    starts.
+    up beside it. `orphans` deleted files of `orphan_extents` extents are closed when it starts.
     """
 
     memory_mib: int = 4

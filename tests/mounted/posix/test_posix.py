@@ -85,13 +85,8 @@ def test_slow_rows(somewhere: Place) -> None:
     run_table(somewhere, "slow", seconds=800)
 
 
-def test_the_tree_is_the_same_after_a_remount(
-    somewhere: Place, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
-) -> None:
+def test_the_tree_is_the_same_after_a_remount(somewhere: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the rows left behind. (This test comes last: the tables share the mount.)"""
-    names = somewhere.names.split(",")
-    if ("deferfs" not in names or "rootonly" in names) and not pytestconfig.getoption("--long"):
-        pytest.skip("of interest on deferfs, and one mount option changes little here; run with --long")
     monkeypatch.delenv(preloaded.MARK)  # the daemon outlives this test
     before = dict(tree(os.fsencode(somewhere.directory)))
     assert len(before) > ROWS_MIN
