@@ -1,13 +1,14 @@
 """The harness: runs scenarios, and compares their sides.
 
-Requirements that this machine lacks are reported at once, and the rest is run. For each scenario: prepare once; one
-warm-up pass, which is discarded; then pair after pair, each with one pass of every side, in an order shuffled by a
-seed. The closed and the open loop have separate passes. An interrupt ends the measurement at any point; finished passes
-become the report, and everything is removed.
+Requirements that this machine lacks are reported at once, and the rest is run. For each scenario: prepare once, two
+scenarios at the same time; one warm-up pass, which is discarded; then pair after pair, each with one pass of every
+side, in an order shuffled by a seed. The closed and the open loop have separate passes. An interrupt ends the
+measurement at any point; finished passes become the report, and everything is removed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 import random
@@ -32,9 +33,12 @@ from deferfs.measure.results import SCHEMA, Report, Resampled, Result
 from deferfs.measure.scenario import Ask, Loop, Pass, Prepared, Scenario, Side, Surroundings
 from deferfs.measure.stats.comparing import compare_all, is_busy, resample
 from deferfs.measure.stats.statistics import PAIRS_MIN
+from deferfs.measure.work.processes import problem_words
 
 SATURATED_FRACTION: Final = 0.9
 """A series that completed less than this fraction of the operations due could not keep the pace."""
+PREPARED_TOGETHER: Final = 2
+"""Plans whose images are made at the same time: one keeps a processor busy, or little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,8 @@ def run(plans: Sequence[Plan], conditions: Conditions) -> Report:
     interrupted, start = False, conditions.clock()
     begun: list[Collected] = []
     try:
-        for one in collected:
-            begun.append(one)
-            if one.able:
-                _run_plan(one, conditions, start)
+        for at in range(0, len(collected), PREPARED_TOGETHER):
+            _run_plans(collected[at : at + PREPARED_TOGETHER], conditions, start, begun)
     except KeyboardInterrupt:
         interrupted = True
         conditions.tell("interrupted: what is finished follows")
@@ -144,32 +146,82 @@ def sides_of_aa(sides: Sequence[Side]) -> list[Side]:
     return [side for side in sides if side.role == "deferred"][:1] or list(sides[:1])
 
 
-def _run_plan(one: Collected, conditions: Conditions, run_start: float) -> None:
-    scenario, parameters = one.plan.scenario, one.plan.parameters
-    scratch = Path(tempfile.mkdtemp(prefix="deferfs-bench-", dir=conditions.scratch))
-    watcher = Watcher()  # before the scenario opens anything, which a process that is forked would hold open
-    own = OwnProcesses(watcher)
-    surroundings = Surroundings(
-        scratch=scratch,
-        disk=one.plan.disk,
-        seed=conditions.seed,
-        hierarchy=conditions.hierarchy,
-        ask=conditions.ask,
-        tell=lambda text: conditions.tell(f"{scenario.name}: {text}"),
-        own=own.note,
-    )
-    try:
+def _run_plans(together: Sequence[Collected], conditions: Conditions, run_start: float, begun: list[Collected]) -> None:
+    """Prepare some plans at the same time, then run one after the other; each is added to `begun` before."""
+    begun.append(together[0])
+    with contextlib.ExitStack() as stack:
         start = time.monotonic()
+        preparations = [_Preparation(one, conditions) for one in together]
+        # the first one last: it may make everything before it returns, while others go on by themselves
+        for preparation in reversed(preparations):
+            stack.callback(preparation.close)
+            preparation.prepare()
+        for preparation in preparations:
+            preparation.finish()
+        if any(one.able for one in together):
+            conditions.tell(f"prepared in {time.monotonic() - start:.0f} s")
+        for one, preparation in zip(together, preparations, strict=True):
+            if one is not together[0]:
+                begun.append(one)
+            preparation.run(run_start)
+            preparation.close()
+
+
+class _Preparation:
+    """The images of one plan in a scratch directory of its own, from `prepare` to `close`. Failures end the plan."""
+
+    def __init__(self, one: Collected, conditions: Conditions) -> None:
+        self._one, self._conditions = one, conditions
+        self._stack = contextlib.ExitStack()
+        self._prepared: Prepared | None = None
+        self._own = OwnProcesses()
+
+    def prepare(self) -> None:
+        """Make the images, or begin to, where this machine can run a side of the plan."""
+        if self._one.able:
+            self._try(self._prepare)
+
+    def finish(self) -> None:
+        """Wait until everything is made."""
+        self._try(getattr(self._prepared, "finish_preparing", lambda: None))
+
+    def run(self, run_start: float) -> None:
+        """All passes, unless it was given up on."""
+        plan = self._one.plan
+        end = math.inf if plan.seconds is None else run_start + plan.seconds
+        prepared = self._prepared
+        if prepared is not None and self._one.able:
+            self._try(lambda: _Passes(self._one, self._conditions, prepared, self._own, end).do_all())
+
+    def close(self) -> None:
+        """Remove everything; also when `prepare` was interrupted, or has not been called."""
+        self._try(self._stack.close)
+
+    def _prepare(self) -> None:
+        scenario, conditions = self._one.plan.scenario, self._conditions
+        scratch = Path(tempfile.mkdtemp(prefix="deferfs-bench-", dir=conditions.scratch))
+        self._stack.callback(_sweep, scratch, conditions)
+        # before the scenario opens anything, which a process that is forked would hold open
+        watcher = Watcher()
+        self._stack.callback(watcher.close)
+        self._own = OwnProcesses(watcher)
+        surroundings = Surroundings(
+            scratch=scratch,
+            disk=self._one.plan.disk,
+            seed=conditions.seed,
+            hierarchy=conditions.hierarchy,
+            ask=conditions.ask,
+            tell=lambda text: conditions.tell(f"{scenario.name}: {text}"),
+            own=self._own.note,
+        )
         conditions.tell(f"{scenario.name}: preparing")
-        with scenario.prepared(parameters, surroundings) as prepared:
-            conditions.tell(f"{scenario.name}: prepared in {time.monotonic() - start:.0f} s")
-            end = math.inf if one.plan.seconds is None else run_start + one.plan.seconds
-            _Passes(one, conditions, prepared, own, end).do_all()
-    except (DeferfsError, OSError) as problem:
-        _give_up(one, one.able, _words(problem), conditions)
-    finally:
-        watcher.close()
-        _sweep(scratch, conditions)
+        self._prepared = self._stack.enter_context(scenario.prepared(self._one.plan.parameters, surroundings))
+
+    def _try(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except (DeferfsError, OSError) as problem:
+            _give_up(self._one, self._one.able, problem_words(problem), self._conditions)
 
 
 def _sweep(scratch: Path, conditions: Conditions) -> None:
@@ -184,13 +236,6 @@ def _give_up(one: Collected, sides: Sequence[Side], problem: str, conditions: Co
     conditions.tell(line)
     one.problems.append(line)
     one.missing.update((side.name, problem) for side in sides)
-
-
-def _words(problem: Exception) -> str:
-    """A system error without its number: `/mnt/x: No space left on device`."""
-    if isinstance(problem, OSError) and problem.strerror:
-        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
-    return str(problem)
 
 
 class _Passes:
@@ -252,7 +297,7 @@ class _Passes:
         try:
             done = self._prepared.perform(side, loop, pair)
         except (DeferfsError, OSError) as problem:
-            _give_up(self._one, [side], _words(problem), self._conditions)
+            _give_up(self._one, [side], problem_words(problem), self._conditions)
             return None
         foreign = load.fraction()
         self._taken += self._conditions.clock() - start

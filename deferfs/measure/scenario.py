@@ -134,7 +134,9 @@ class Surroundings(msgspec.Struct, frozen=True):
 
 
 class Prepared(Protocol):
-    """A scenario whose images have been made."""
+    """A scenario whose images have been made. Where they are still being made, by processes of their own, it has a
+    method `finish_preparing()`, which waits for that; the harness calls it before the first pass of any scenario.
+    """
 
     def perform(self, side: Side, loop: Loop, number: int) -> Pass:
         """One pass of `side`, from the same state each time. `number` counts passes and may be a random seed, the same

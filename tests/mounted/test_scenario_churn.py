@@ -73,7 +73,7 @@ def test_reclaim_in_the_kernel_is_attributed_to_the_load_that_caused_it(tmp_path
     with (
         prepared_image(around, lambda root: (root / "large").write_bytes(bytes(32 << 20))) as image,
         memory_cgroup(around, 8) as cgroup,
-        slow_mount(image, ["memory=4M"], around) as mount,
+        slow_mount(image(), ["memory=4M"], around) as mount,
         ReclaimTrace(f"deferfs-bench-{os.getpid()}") as trace,
     ):
         jobs = Jobs([Load("reader", read, count=32)])

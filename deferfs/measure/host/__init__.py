@@ -1,1 +1,1 @@
-"""The interface to Linux: cgroups, processor time, traces, mount namespaces; and their removal after a pass."""
+"""The interface to Linux: cgroups, processor time, traces, commands; and their removal after a pass."""

@@ -1,6 +1,6 @@
 """A process that saves the accounts of others, so that they are known after those have ended.
 
-It is no thread: a scenario may enter a mount namespace, which a process with several threads cannot. It is forked
+It is no thread, as scenarios fork processes: only a process with one thread does that safely. It is forked
 before the scenario opens anything, so that it holds no loop device or pipe open; and it ends with its parent.
 """
 

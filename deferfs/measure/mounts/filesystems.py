@@ -1,7 +1,7 @@
 """The filesystems compared by scenarios: made on a device, mounted, unmounted.
 
-Those of the kernel are made with the defaults of their mkfs; nothing is tuned for or against one of them. All mounts
-are made in a mount namespace of our own (`deferfs.measure.host.namespace`).
+Those of the kernel are made with the defaults of their mkfs; nothing is tuned for or against one of them. Commands that
+measure have a mount namespace of their own: a mount in a common one could be copied into others, and stay busy there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from deferfs.errors import DeferfsError, EnvironmentProblem
-from deferfs.measure.host.commands import deferfs_command, run_command
+from deferfs.measure.host.commands import run_command, run_deferfs
 
 UNMOUNT_ATTEMPTS: Final = 100
 UNMOUNT_PAUSE_SECONDS: Final = 0.05
@@ -95,7 +95,10 @@ def make(filesystem: Filesystem, device: Path) -> None:
     """
     if filesystem.make:
         program, *options = filesystem.make
-        run_command([*(deferfs_command() if program == "deferfs" else [program]), *options, str(device)])
+        if program == "deferfs":
+            run_deferfs([*options, str(device)])
+        else:
+            run_command([program, *options, str(device)])
 
 
 @contextlib.contextmanager
@@ -121,7 +124,7 @@ def mounted(
     """
     added = ["-o", options] if options else []
     if filesystem.name == "deferfs":
-        run_command([*deferfs_command(), "mount", str(device), str(mountpoint), *added], enter=enter)
+        run_deferfs(["mount", str(device), str(mountpoint), *added], enter=enter)
     else:
         run_command(["mount", "-t", filesystem.module, *added, str(device), str(mountpoint)], enter=enter)
     try:
@@ -170,4 +173,4 @@ def unmount(mountpoint: Path, ordinary: Callable[[], object] | None = None) -> N
 
 def unmount_deferfs(mountpoint: Path) -> None:
     """As `unmount`; finishes all cleanups. DeferfsError also when the image is not clean afterwards."""
-    unmount(mountpoint, lambda: run_command([*deferfs_command(), "umount", str(mountpoint)], UNMOUNT_SECONDS_MAX))
+    unmount(mountpoint, lambda: run_deferfs(["umount", str(mountpoint)], UNMOUNT_SECONDS_MAX))

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from deferfs.errors import DeferfsError
-from deferfs.measure.host.commands import copy_image, deferfs_command, run_command
+from deferfs.measure.host.commands import copy_image, run_deferfs
 from deferfs.measure.mounts.daemon import statistics_of
 from deferfs.measure.mounts.rivals import Deferfs, mounted
 from deferfs.measure.mounts.syncing import sync_filesystem
@@ -93,7 +93,7 @@ def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int,
         if crash:
             _kill(statistics_of(mountpoint, ask).pid)
         else:
-            run_command([*deferfs_command(), "ctl", str(mountpoint), "gc=stop", "drain=0"])
+            run_deferfs(["ctl", str(mountpoint), "gc=stop", "drain=0"])
     finally:
         for _, ready, stop in holders:
             os.close(ready)
@@ -102,7 +102,7 @@ def _make_orphans(filesystem: Deferfs, home: Path, mountpoint: Path, count: int,
             os.waitpid(pid, 0)
         if not crash:
             _wait_forgotten(mountpoint, count, ask)
-        run_command([*deferfs_command(), "umount", str(mountpoint)])
+        run_deferfs(["umount", str(mountpoint)])
 
 
 def _descriptors_max() -> int:

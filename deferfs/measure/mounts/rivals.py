@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from deferfs.errors import DeferfsError
-from deferfs.measure.host.commands import deferfs_command, run_command
+from deferfs.measure.host.commands import run_command, run_deferfs
 
 IMAGE_BYTES: Final = 2 << 30
 MOUNT_SECONDS_MAX: Final = 30.0
@@ -46,14 +46,14 @@ class Deferfs:
 
     def make(self, home: Path) -> None:
         image = str(home / "image")
-        run_command([*deferfs_command(), "mkfs", image, "--size", str(self._size), *self._format_options])
+        run_deferfs(["mkfs", image, "--size", str(self._size), *self._format_options])
 
     def mount(self, home: Path, mountpoint: Path) -> None:
         options = ["-o", self._options] if self._options else []
-        run_command([*deferfs_command(), "mount", str(home / "image"), str(mountpoint), *options])
+        run_deferfs(["mount", str(home / "image"), str(mountpoint), *options])
 
     def unmount(self, mountpoint: Path) -> None:
-        run_command([*deferfs_command(), "umount", str(mountpoint)])
+        run_deferfs(["umount", str(mountpoint)])
 
 
 class Fuse2fs:

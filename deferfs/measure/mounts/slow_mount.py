@@ -7,6 +7,7 @@ cached at its start and nothing is left at its end.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import time
@@ -17,12 +18,13 @@ from typing import Final
 from deferfs.contract.statistics import Statistics
 from deferfs.measure.host.belongings import Belongings
 from deferfs.measure.host.cgroup import MemoryCgroup
-from deferfs.measure.host.commands import copy_image, deferfs_command, run_command
+from deferfs.measure.host.commands import copy_image, preloaded_commands, run_deferfs
 from deferfs.measure.host.machine import process_memory_bytes
 from deferfs.measure.mounts.daemon import Daemon
 from deferfs.measure.mounts.filesystems import FILESYSTEMS, mounted, unmount_deferfs
 from deferfs.measure.scenario import Surroundings
 from deferfs.measure.slow_disk import SlowDisk
+from deferfs.measure.work.filling import filling
 
 DRAIN_SECONDS: Final = 600
 """Time limit of the unmount's cleanup, which must finish."""
@@ -63,17 +65,31 @@ class SlowMount:
 
 
 @contextlib.contextmanager
-def prepared_image(surroundings: Surroundings, fill: Callable[[Path], object], size: str = "2G") -> Iterator[Path]:
-    """An image of `size` for the length of the block. `fill(root)` makes its files, on a disk without delay."""
+def prepared_image(
+    surroundings: Surroundings, fill: Callable[[Path], object], size: str = "2G"
+) -> Iterator[Callable[[], Path]]:
+    """An image of `size` for the length of the block, in which commands are preloaded. `fill(root)` makes its files, in
+    a process of its own and on a disk without delay, beside the block, until that calls what it gets: the first call
+    waits, and unmounts the image; all return its path. WorkerError when it could not be filled.
+    """
     image, root = surroundings.scratch / "prepared.img", surroundings.scratch / "prepared"
     with Belongings() as belongings:
+        belongings.acquire(preloaded_commands())
         belongings.callback(image.unlink, missing_ok=True)
-        run_command([*deferfs_command(), "mkfs", str(image), "--size", size])
+        run_deferfs(["mkfs", str(image), "--size", size])
         root.mkdir()
         belongings.callback(root.rmdir)
-        with Belongings() as mounts:
-            fill(mounts.acquire(mounted(DEFERFS, image, root)))
-        yield image
+        mounts = belongings.acquire(Belongings())
+        mounts.acquire(mounted(DEFERFS, image, root))
+        filled = mounts.acquire(filling(root, fill))
+
+        @functools.cache
+        def finished() -> Path:
+            filled()
+            mounts.close()
+            return image
+
+        yield finished
 
 
 @contextlib.contextmanager

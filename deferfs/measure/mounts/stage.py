@@ -15,13 +15,13 @@ import msgspec
 
 from deferfs.measure import slow_disk
 from deferfs.measure.host.belongings import Belongings
-from deferfs.measure.host.commands import copy_image
-from deferfs.measure.host.namespace import private_mounts
+from deferfs.measure.host.commands import copy_image, preloaded_commands
 from deferfs.measure.mounts import filesystems
 from deferfs.measure.mounts.daemon import daemon_of
 from deferfs.measure.mounts.filesystems import FILESYSTEMS, Filesystem
 from deferfs.measure.scenario import Side, Surroundings
 from deferfs.measure.slow_disk import SlowDisk
+from deferfs.measure.work.filling import filling
 
 FAST: Final = "none"
 KERNEL_SIDES: Final = (
@@ -72,7 +72,7 @@ class Stage:
     """Prepared images, and the mountpoint for a copy of one."""
 
     def __init__(self, surroundings: Surroundings, size: int, fill: Callable[[Path], None]) -> None:
-        """`fill(root)` makes the files of an empty filesystem of `size` bytes."""
+        """`fill(root)` makes the files of an empty filesystem of `size` bytes, in a process of its own."""
         self.surroundings = surroundings
         self._size = size
         self._fill = fill
@@ -85,23 +85,29 @@ class Stage:
         for directory in (self.mountpoint, self.merged, self.empty):
             directory.mkdir(exist_ok=True)
         wanted = {filesystem_of(side).name: filesystem_of(side) for side in sides if not missing(side)}
-        for filesystem in wanted.values():
-            if filesystem.on_device:
-                self.surroundings.tell(f"preparing {filesystem.name}")
-                self._prepare(filesystem)
+        on_device = [one for one in wanted.values() if one.on_device]
+        with contextlib.ExitStack() as making:  # all at once: a daemon and its client keep one processor busy together
+            # that of deferfs, the last side, takes longest
+            for filled in [making.enter_context(self._made(one)) for one in reversed(on_device)]:
+                filled()
 
-    def _prepare(self, filesystem: Filesystem) -> None:
-        image = self._image(filesystem)
+    @contextlib.contextmanager
+    def _made(self, filesystem: Filesystem) -> Iterator[Callable[[], None]]:
+        """Make the image; in the block it is mounted and being filled. Yields what waits for the end of that."""
+        self.surroundings.tell(f"preparing {filesystem.name}")
+        image, mountpoint = self._image(filesystem), self.surroundings.scratch / filesystem.name
         with image.open("wb") as file:
             file.truncate(max(self._size, filesystem.smallest_bytes))
         with Belongings() as belongings:
+            mountpoint.mkdir()
+            belongings.callback(mountpoint.rmdir)
             # deferfs uses the file; kernel filesystems need a device
             device = image if filesystem.name == "deferfs" else belongings.acquire(filesystems.loop_device(image))
             filesystems.make(filesystem, device)
-            root = belongings.acquire(filesystems.mounted(filesystem, device, self.mountpoint))
+            root = belongings.acquire(filesystems.mounted(filesystem, device, mountpoint))
             if filesystem.name == "deferfs":
                 daemon_of(root, self.surroundings)
-            self._fill(root)
+            yield belongings.acquire(filling(root, self._fill))
 
     @contextlib.contextmanager
     def mounted(self, side: Side, options: Iterable[str] = ()) -> Iterator[Mounted]:
@@ -137,8 +143,8 @@ class Stage:
 def prepared_stage(
     surroundings: Surroundings, size: int, fill: Callable[[Path], None], sides: Iterable[Side]
 ) -> Iterator[Stage]:
-    """A stage with its images, in a mount namespace of its own; images and mountpoints are removed afterwards."""
-    with private_mounts():
+    """A stage with its images, with commands preloaded; images and mountpoints are removed afterwards."""
+    with preloaded_commands():
         stage = Stage(surroundings, size, fill)
         try:
             stage.prepare(sides)

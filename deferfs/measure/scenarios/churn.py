@@ -143,9 +143,10 @@ class Passes:
 class ImagePasses(Passes):
     """Passes on copies of a prepared image."""
 
-    def __init__(self, image: Path, parameters: Parameters, surroundings: Surroundings) -> None:
+    def __init__(self, image: Callable[[], Path], parameters: Parameters, surroundings: Surroundings) -> None:
         super().__init__(parameters, surroundings)
         self._image = image
+        self.finish_preparing = image
 
     def perform(self, side: Side, loop: Loop, number: int) -> Pass:
         """As `Prepared.perform`. The disk is fast during the walk of the tree: the caches are the same afterwards."""
@@ -157,7 +158,7 @@ class ImagePasses(Passes):
             mib += self.parameters.memory_mib + RESIDENT_BASE_BYTES // MIB
         with (
             memory_cgroup(self.surroundings, mib) as cgroup,
-            slow_mount(self._image, options, self.surroundings, cgroup if inside else None) as mount,
+            slow_mount(self._image(), options, self.surroundings, cgroup if inside else None) as mount,
         ):
             if side == FLOOR:
                 mount.set("gc", "stop")

@@ -1,9 +1,9 @@
 """Direct reclaim inside deferfs: an operation that needs memory reclaims it, and finds inodes that owe something.
 
-Files that have not been read for days are read once, so that each owes an access time. That nearly fills the budget, on
-a disk that is still fast, before the clock starts. Then further files are read and looked up, which needs memory: the
-daemon asks the kernel to forget some (or the kernel does so because it is short of memory itself), they become idle,
-and memory can be freed only by writing what they owe.
+Files that have not been read since they were written are read once, so that each owes an access time. That nearly
+fills the budget, on a disk that is still fast, before the clock starts. Then further files are read and looked up,
+which needs memory: the daemon asks the kernel to forget some (or the kernel does so because it is short of memory
+itself), they become idle, and memory can be freed only by writing what they owe.
 
 - *closed*: one process reads files, another looks others up, each sequentially; then all cleanups: the total time.
 - *open*: a process reads files sequentially, as fast as it can; meanwhile others are read and looked up at a fixed
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -40,8 +39,6 @@ DIRECTORIES: Final = 20
 CONTENT: Final = b"x" * 3000
 LINK_TARGET: Final = "nowhere"
 GIB: Final = 1 << 30
-UNREAD_SECONDS: Final = 3 * 86_400
-"""relatime updates an access time that is older than a day."""
 OWING_PER_MIB: Final = 2125
 """Files per MiB of the budget: their in-core inodes take two thirds of it, and with the daemon's other needs nearly the
 nine tenths at which background reclaim starts."""
@@ -98,11 +95,10 @@ def other_path(root: str, kind: str, number: int) -> str:
 
 
 def make_files(root: Path, parameters: Parameters) -> None:
-    """All that is read or looked up, last read days ago."""
+    """All that is read or looked up: relatime updates an access time that is not after the last change."""
     for kind in ("files", "read", "stat"):
         for number in range(DIRECTORIES):
             (root / f"{kind}{number}").mkdir()
-    then = time.time() - UNREAD_SECONDS
     counts = {"files": parameters.owing + parameters.files, "read": parameters.others, "stat": parameters.others}
 
     links = parameters.owing if parameters.owing_links else 0
@@ -113,7 +109,6 @@ def make_files(root: Path, parameters: Parameters) -> None:
             os.symlink(LINK_TARGET, path)
         else:
             Path(path).write_bytes(CONTENT)
-        os.utime(path, (then, then), follow_symlinks=False)
 
     with ThreadPoolExecutor(OWERS) as makers:
         for kind, count in counts.items():
@@ -201,8 +196,9 @@ class Files:
 class Passes:
     """Passes on copies of the prepared image."""
 
-    def __init__(self, image: Path, parameters: Parameters, surroundings: Surroundings) -> None:
+    def __init__(self, image: Callable[[], Path], parameters: Parameters, surroundings: Surroundings) -> None:
         self._image = image
+        self.finish_preparing = image
         self._parameters = parameters
         self._surroundings = surroundings
 
@@ -212,7 +208,7 @@ class Passes:
         mib = parameters.kernel_mib if parameters.memory_mib else parameters.cgroup_mib
         with memory_cgroup(surroundings, mib) as cgroup:
             inside = None if parameters.memory_mib else cgroup
-            with slow_mount(self._image, self._options(side), surroundings, inside) as mount:
+            with slow_mount(self._image(), self._options(side), surroundings, inside) as mount:
                 mount.disk.set_preset("none")
                 orphans = [] if side.role == "floor" else orphan_paths(mount.root, parameters)
                 files = Files(mount.root, parameters, orphans)

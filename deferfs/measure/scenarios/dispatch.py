@@ -16,7 +16,7 @@ import contextlib
 import os
 import random
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -129,8 +129,9 @@ def loads(root: Path, loop: Loop, parameters: Parameters) -> list[Load]:
 class Passes:
     """Passes on copies of the prepared image."""
 
-    def __init__(self, image: Path, parameters: Parameters, surroundings: Surroundings) -> None:
+    def __init__(self, image: Callable[[], Path], parameters: Parameters, surroundings: Surroundings) -> None:
         self._image = image
+        self.finish_preparing = image
         self._parameters = parameters
         self._surroundings = surroundings
 
@@ -139,7 +140,7 @@ class Passes:
         surroundings, parameters = self._surroundings, self._parameters
         evict = "inline" if side.role == "inline" else "deferred"
         options = [f"evict={evict}", f"handlers={parameters.handlers}", f"memory={MEMORY}"]
-        with slow_mount(self._image, options, surroundings) as mount:
+        with slow_mount(self._image(), options, surroundings) as mount:
             mount.disk.set_preset("none")
             if side.role == "floor":
                 mount.set("gc", "stop")

@@ -78,9 +78,9 @@ class Worker:
         """Let the child start preparing. WorkerError when it has died."""
         self._order(b"j")
 
-    def wait_ready(self) -> None:
-        """Wait until the child has prepared."""
-        self._answer(PREPARE_SECONDS_MAX)
+    def wait_ready(self, seconds_max: float = PREPARE_SECONDS_MAX) -> None:
+        """Wait until the child has prepared. WorkerError when that fails or takes longer."""
+        self._answer(seconds_max)
 
     def go(self) -> None:
         """Start the measured part. WorkerError when it has died."""
@@ -143,6 +143,13 @@ class Worker:
         return f"the {self.name} process ended early (wait status {status})"
 
 
+def problem_words(problem: Exception) -> str:
+    """A system error without its number: `/mnt/x: No space left on device`; of others, the text."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror
+    return str(problem)
+
+
 def _run_child(job: Job, stop: StopFlag, orders: int, answers: int) -> NoReturn:
     code = 1
     # A collection would touch, and so copy, the pages of the parent's objects; inside an operation it would be taken
@@ -161,7 +168,7 @@ def _run_child(job: Job, stop: StopFlag, orders: int, answers: int) -> NoReturn:
             _send(answers, {"answer": job.measure(stop)})
             code = 0
         except (OSError, DeferfsError) as error:
-            _send(answers, {"error": str(error)})
+            _send(answers, {"error": problem_words(error)})
     finally:
         os._exit(code)
 

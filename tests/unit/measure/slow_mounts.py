@@ -11,7 +11,6 @@ import pytest
 
 from deferfs.contract.requests import Answer, Query, Set
 from deferfs.measure.host.cgroup import Hierarchy
-from deferfs.measure.host.commands import deferfs_command
 from deferfs.measure.mounts import filesystems, slow_mount
 from deferfs.measure.scenario import Surroundings
 from deferfs.measure.slow_disk import SlowDisk
@@ -60,8 +59,7 @@ class Machine:
         self.disks: list[FakeDisk] = []
         self.owned: list[int] = []
 
-    def run_command(self, command: Sequence[str], seconds_max: float = 0.0, enter: object = None) -> str:
-        words = [word for word in command if word not in deferfs_command()]
+    def run(self, words: Sequence[str], seconds_max: float = 0.0, enter: object = None) -> str:
         self.commands.append(" ".join(words))
         failure = self.failures.pop(words[0], None)
         if words[0] == "mount" and not failure:
@@ -102,7 +100,7 @@ def fake_machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """`slow_mount` works on it from now on."""
     machine = Machine()
     for module in (slow_mount, filesystems):
-        monkeypatch.setattr(module, "run_command", machine.run_command)
+        monkeypatch.setattr(module, "run_deferfs", machine.run)
     monkeypatch.setattr(slow_mount, "copy_image", machine.copy_image)
     monkeypatch.setattr(slow_mount, "SlowDisk", machine.disk)
     monkeypatch.setattr("os.path.ismount", lambda path: str(path) in machine.mounted)

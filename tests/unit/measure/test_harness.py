@@ -11,6 +11,7 @@ from deferfs.errors import DeferfsError
 from deferfs.measure.harness import Plan, run
 from deferfs.measure.results import Report, decode_report, encode_report
 from deferfs.measure.scenario import Loop, Side, Surroundings
+from deferfs.measure.work.processes import WorkerError
 from tests.unit.measure.fakes import SIDES, Fake, HeavyLoad, Parameters, StillLoad, conditions, report
 
 
@@ -123,6 +124,62 @@ def test_a_preparation_that_fails_costs_only_its_own_scenario(tmp_path: Path) ->
     found = run([Plan(Broken(name="broken"), Parameters()), Plan(fine, Parameters(), 1)], conditions(tmp_path))
     assert [bool(result.passes) for result in found.results] == [False, True]
     assert found.notes[0].startswith("broken: gave up on deferfs, inline") and found.notes[0].endswith("no space")
+
+
+class Begins(Fake):
+    """Makes its image beside that of another scenario. Steps go to a common log."""
+
+    def __init__(self, name: str, log: list[str], problem: Exception | None = None) -> None:
+        super().__init__(name=name, loops=("open",), before=lambda side, loop, number: log.append(f"{name} runs"))
+        self._steps, self._problem = log, problem
+
+    @contextmanager
+    def prepared(self, parameters: Any, surroundings: Surroundings) -> Iterator[Fake]:
+        self._steps.append(f"{self.name} begins")
+        with super().prepared(parameters, surroundings):
+            yield self
+        self._steps.append(f"{self.name} is removed")
+
+    def finish_preparing(self) -> None:
+        self._steps.append(f"{self.name} is made")
+        if self._problem is not None:
+            raise self._problem
+
+
+def test_two_scenarios_are_prepared_together_before_the_first_pass(tmp_path: Path) -> None:
+    steps: list[str] = []
+    plans = [Plan(Begins(name, steps), Parameters(), 1) for name in ("a", "b", "c")]
+    assert [len(result.passes) for result in run(plans, conditions(tmp_path)).results] == [4, 4, 4]
+    assert list(dict.fromkeys(steps)) == [
+        *("b begins", "a begins", "a is made", "b is made", "a runs", "a is removed", "b runs", "b is removed"),
+        *("c begins", "c is made", "c runs", "c is removed"),
+    ]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_preparation_that_fails_beside_another_costs_only_its_own_scenario(tmp_path: Path, failing: int) -> None:
+    steps: list[str] = []
+    problems = [WorkerError("no space") if number == failing else None for number in range(2)]
+    plans = [Plan(Begins("ab"[number], steps, problems[number]), Parameters(), 1) for number in range(2)]
+    found = run(plans, conditions(tmp_path))
+    assert [len(result.passes) for result in found.results] == [0 if number == failing else 4 for number in range(2)]
+    assert {"a is removed", "b is removed"} <= set(steps)
+    assert [note for note in found.notes if "gave up" in note and note.endswith("no space")]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_two_scenarios_are_prepared_leaves_nothing(tmp_path: Path) -> None:
+    class Interrupted(Begins):
+        def finish_preparing(self) -> None:
+            raise KeyboardInterrupt
+
+    steps: list[str] = []
+    plans = [Plan(Interrupted("a", steps), Parameters(), 1), Plan(Begins("b", steps), Parameters(), 1)]
+    found = run(plans, conditions(tmp_path))
+    assert found.interrupted
+    assert [result.scenario for result in found.results] == ["a"]
+    assert steps == ["b begins", "a begins", "a is removed", "b is removed"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("stop", [("closed", 0, "deferred"), ("closed", 2, "inline"), ("open", 1, "floor")])

@@ -44,7 +44,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     monkeypatch.setattr(filesystems, "KNOWN_TO_THE_KERNEL", known)
     monkeypatch.setattr(filesystems, "FUSE_DEVICE", tmp_path / "fuse")
     monkeypatch.setattr(filesystems, "run_command", machine.run)
-    monkeypatch.setattr(filesystems, "deferfs_command", lambda: ["deferfs"])
+    monkeypatch.setattr(filesystems, "run_deferfs", lambda words, *rest, **named: machine.run(["deferfs", *words]))
     monkeypatch.setattr(filesystems, "UNMOUNT_PAUSE_SECONDS", 0)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os.path, "ismount", lambda path: str(path) in machine.mounts)

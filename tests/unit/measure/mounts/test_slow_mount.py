@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from deferfs.errors import DeferfsError
 from deferfs.measure.mounts import slow_mount
 from deferfs.measure.mounts.slow_mount import DRAIN_SECONDS, prepared_image
+from deferfs.measure.work.processes import Worker
 from tests.unit.measure.slow_mounts import Machine, fake_machine
 
 
@@ -91,22 +93,29 @@ def test_nothing_is_left_when_the_pass_fails(
 
 @pytest.mark.parametrize("failure", FAILURES)
 def test_an_image_that_could_not_be_prepared_is_mounted_no_more(
-    failure: BaseException, machine: Machine, tmp_path: Path
+    failure: BaseException, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill(root: Path) -> None:
+    """The process that fills it is ended first."""
+
+    def breaks_off(worker: Worker, seconds_max: float) -> None:
         raise failure
 
-    with pytest.raises(type(failure)), prepared_image(machine.surroundings(tmp_path), fill):
-        pass
+    monkeypatch.setattr(Worker, "wait_ready", breaks_off)
+    with (
+        pytest.raises(type(failure)),
+        prepared_image(machine.surroundings(tmp_path), lambda root: time.sleep(60)) as image,
+    ):
+        image()
     assert len(machine.commands) == 3
     assert not machine.mounted
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_prepared_image(machine: Machine, tmp_path: Path) -> None:
-    filled: list[Path] = []
-    with prepared_image(machine.surroundings(tmp_path), filled.append, "1G") as image:
-        assert len(filled) == 1
+    filled = tmp_path / "filled"
+    with prepared_image(machine.surroundings(tmp_path), lambda root: filled.write_text(str(root)), "1G") as finished:
+        image = finished()
+        assert filled.read_text() == str(tmp_path / "prepared")
         assert machine.commands[0] == f"mkfs {image} --size 1G"
         assert not machine.mounted
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [filled]

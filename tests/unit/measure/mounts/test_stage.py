@@ -64,14 +64,13 @@ def test_empty_files(tmp_path: Path) -> None:
 
 
 class Makes:
-    """Filesystems that are only noted, each a file in its mountpoint. `failing`: one that cannot be made."""
+    """Filesystems that are only noted, each with a file in its mountpoint. `failing`: one that cannot be made."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failing: str = "") -> None:
         self.made: list[str] = []
         self.left: list[str] = []
         self._failing = failing
         monkeypatch.setattr(stage, "missing", lambda side: "")
-        monkeypatch.setattr(stage, "private_mounts", contextlib.nullcontext)
         monkeypatch.setattr(stage, "daemon_of", lambda root, surroundings: 1)
         monkeypatch.setattr(filesystems, "loop_device", contextlib.nullcontext)
         monkeypatch.setattr(filesystems, "make", self._make)
@@ -84,11 +83,13 @@ class Makes:
 
     @contextlib.contextmanager
     def _mounted(self, filesystem: Filesystem, device: Path, mountpoint: Path) -> Iterator[Path]:
-        assert device.name == f"{filesystem.name}.img"
+        assert (device.name, mountpoint.name) == (f"{filesystem.name}.img", filesystem.name)
         assert list(mountpoint.iterdir()) == []
-        yield mountpoint
-        (mountpoint / "file").unlink()
-        self.left.append(filesystem.name)
+        try:
+            yield mountpoint
+        finally:
+            (mountpoint / "file").unlink(missing_ok=True)
+            self.left.append(filesystem.name)
 
 
 def prepare(tmp_path: Path) -> list[str]:
@@ -103,13 +104,13 @@ def test_each_filesystem_is_made_and_unmounted_before_the_first_pass(
     makes = Makes(monkeypatch)
     images = ["btrfs.img", "deferfs.img", "ext4.img", "xfs.img"]
     assert prepare(tmp_path) == sorted([*images, "empty", "merged", "mnt"])
-    assert makes.made == makes.left == ["ext4", "xfs", "btrfs", "deferfs"]
+    assert makes.made == makes.left[::-1] == ["deferfs", "btrfs", "xfs", "ext4"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_filesystem_that_cannot_be_made_ends_the_preparation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    makes = Makes(monkeypatch, failing="deferfs")
-    with pytest.raises(DeferfsError, match="no deferfs"):
+    makes = Makes(monkeypatch, failing="ext4")
+    with pytest.raises(DeferfsError, match="no ext4"):
         prepare(tmp_path)
-    assert makes.made == makes.left == ["ext4", "xfs", "btrfs"]
+    assert makes.made == makes.left[::-1] == ["deferfs", "btrfs", "xfs"]
     assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import os
+import stat
 from pathlib import Path
 
 import msgspec
@@ -26,16 +27,32 @@ from deferfs.measure.work.paced import Load
 from deferfs.measure.work.processes import StopFlag
 from tests.unit.measure.slow_mounts import Machine, fake_machine
 
+THEN = 1_700_000_000
 SMALL = Parameters(owing=20, files=10, others=25)
 
 
-def test_every_load_finds_its_files_and_they_were_not_read_for_days(tmp_path: Path) -> None:
+def never_read(root: Path) -> list[Path]:
+    """The files and symbolic links below `root` that were not read since they were written. From then on, what is read
+    has a later time, however coarse the clock of the filesystem is."""
+    found = [path for path in root.rglob("*") if not stat.S_ISDIR(path.lstat().st_mode) and not is_read(path)]
+    for path in found:
+        os.utime(path, (THEN, THEN), follow_symlinks=False)
+    return found
+
+
+def is_read(path: Path) -> bool:
+    """Whether it was read since it was written."""
+    times = path.lstat()
+    return times.st_atime_ns > times.st_mtime_ns
+
+
+def test_every_load_finds_its_files_which_were_never_read(tmp_path: Path) -> None:
     make_files(tmp_path, SMALL)
-    stale = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_atime < time.time() - 86_400]
-    assert len(stale) == 30 + 2 * 25
+    unread = never_read(tmp_path)
+    assert len(unread) == 30 + 2 * 25 + 1
     files = Files(tmp_path, SMALL)
     files._owe()
-    fresh = [path for path in stale if path.stat().st_atime > time.time() - 86_400]
+    fresh = [path for path in unread if is_read(path)]
     assert sorted(fresh) == sorted(path for path in (tmp_path.rglob("files*/*")) if int(path.name) < 20)
     stop = StopFlag()
     for load in files.closed().main:
@@ -49,10 +66,10 @@ def test_links_owe_as_files_do(tmp_path: Path) -> None:
     parameters = msgspec.structs.replace(SMALL, owing_links=True)
     make_files(tmp_path, parameters)
     links = [Path(file_path(str(tmp_path), number)) for number in range(20)]
-    assert max(path.lstat().st_atime for path in links) < time.time() - 86_400
+    assert set(links) <= set(never_read(tmp_path))
     assert Path(file_path(str(tmp_path), 20)).read_bytes() == CONTENT
     Files(tmp_path, parameters)._owe()
-    assert min(path.lstat().st_atime for path in links) > time.time() - 86_400
+    assert all(map(is_read, links))
     assert all(path.is_symlink() for path in links)
 
 

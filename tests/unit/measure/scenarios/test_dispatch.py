@@ -60,7 +60,7 @@ def test_files_are_taken_with_a_quick_disk_and_the_floor_cleans_up_nothing(
 
     monkeypatch.setattr(Loads, "run", start)
     monkeypatch.setattr("deferfs.measure.mounts.slow_mount.copy_image", copy_image)
-    passes = Passes(tmp_path / "image", SMALL, machine.surroundings(tmp_path / "scratch"))
+    passes = Passes(lambda: tmp_path / "image", SMALL, machine.surroundings(tmp_path / "scratch"))
     with pytest.raises(type(failure)):
         passes.perform(next(one for one in SIDES if one is side), "open", 1)
     assert presets == [["the disk", "none", "the disk"]]
