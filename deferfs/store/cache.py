@@ -80,14 +80,24 @@ class BlockCache:
         entry.holds += 1
 
     def let_go(self, address: int) -> None:
-        """Undo one `hold`; blocks dropped meanwhile are ignored. One that is not held any more is behind all others."""
+        """Undo one `hold`; blocks dropped meanwhile are ignored. One that is not held any more is behind all others, or
+        before them if it was cooled and not used since."""
         entry = self.entries.get(address)
         if entry is not None and entry.holds:
             entry.holds -= 1
             if not entry.holds:
                 self.held_bytes -= entry.cost
-                entry.hot = False
                 self.evictable[address] = entry
+                if not entry.hot:
+                    self.evictable.move_to_end(address, last=False)
+                entry.hot = False
+
+    def cool(self, address: int) -> None:
+        """A held block was changed without being used: it is evicted first once it is not held any more, unless it is
+        used before."""
+        entry = self.entries.get(address)
+        if entry is not None:
+            entry.hot = False
 
     def drop(self, address: int) -> None:
         """Remove a freed block."""

@@ -7,10 +7,14 @@ nothing when they leave.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from deferfs.reclaim.cache import InodeCache
 from deferfs.reclaim.inode import InCoreInode
 from deferfs.store.plan import Plan
+
+if TYPE_CHECKING:
+    from deferfs.store.store import Store
 
 
 class Repayment:
@@ -29,8 +33,8 @@ class Repayment:
         if owed:
             self._settle(plan, plan.store.inodes.raise_atimes(plan, first, owed))
         self._take_along(plan, first)
-        if plan.staged:
-            plan.on_apply.append(self._count_block)
+        for address in plan.staged:
+            plan.on_apply.append(partial(self._written, plan.store, address))
 
     def go_along(self, plan: Plan, first: int) -> None:
         """Piggyback the access times owed in the table block that starts with inode `first`, which changes anyway. A
@@ -60,5 +64,8 @@ class Repayment:
         """Settle these debts when the plan is applied."""
         plan.on_apply.append(partial(self.debts.settle, owed))
 
-    def _count_block(self) -> None:
+    def _written(self, store: Store, address: int) -> None:
+        """A payment is no use of a table block: the inodes that owed have left core, and are not expected back soon. As
+        memory it would outlive what is used now."""
         self.blocks_total += 1
+        store.cache.cool(address)

@@ -106,6 +106,21 @@ def test_a_block_that_is_let_go_comes_last_and_earlier_uses_do_not_count() -> No
     assert cache.shrink(1) == COST
 
 
+def test_a_block_that_was_cooled_goes_first_unless_it_is_used_before_it_is_let_go() -> None:
+    for used in (False, True):
+        cache = cache_of(3)
+        cool(cache)
+        cache.hold(3)
+        cache.entries[3].hot = True
+        cache.cool(3)
+        cache.cool(77)
+        assert 3 not in cache.evictable
+        cache.entries[3].hot = used
+        cache.let_go(3)
+        assert cache.shrink(1) == COST
+        assert list(cache.entries) == ([2, 3] if used else [1, 2])
+
+
 def test_a_held_block_stays_until_it_is_let_go_as_often() -> None:
     cache = cache_of(2)
     cache.hold(1)

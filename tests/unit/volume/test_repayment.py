@@ -151,6 +151,23 @@ def test_a_payment_takes_along_what_is_in_core() -> None:
     assert [look_up(again, names[ino]).atime for ino in (held, idle)] == [1_000_000 + held, 1_000_000 + idle]
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_block_that_was_only_paid_is_evicted_before_those_that_operations_use(driver: Driver, *, used: bool) -> None:
+    """Once it is home. Memory for it would be taken from inodes, which owe again when they leave core."""
+    inos = owing(driver, 200)  # the first blocks of the table are never evicted
+    store = driver.volume.store
+    first = store.fmt.first_in_table_block(inos[-1])
+    address = store.inodes.locate(Plan(store), first)[0]
+    look_up(driver, b"f100")  # in another block
+    driver.pay_block(first)
+    if used:
+        look_up(driver, b"f%d" % (len(inos) - 1))
+    driver.commit()
+    driver.bring_home()
+    assert store.cache.entries[address].holds == 0
+    assert (next(iter(store.cache.evictable)) == address) is not used
+
+
 def test_a_window_is_paid_as_a_whole_though_only_some_inodes_have_left_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of every second block are in core still."""
     driver = fresh_driver(block_size=4 * KIB)
