@@ -23,7 +23,7 @@ SMALLEST = {
     "scaling": ("only=orphans", "orphans=20", "mounts=1"),
     "small-files": ("files=20",),
 }
-LONG = ("crash", "memory", "scaling")
+LONG = ("crash", "deadlock", "memory", "scaling")
 """Their smallest runs take ten seconds and more; what they run, other tests run too."""
 DROPS_CACHES = ("deadlock", "memory", "scaling", "small-files")
 

@@ -41,8 +41,11 @@ ROWS_MIN = 1000
 COMPARED_BYTES_MAX = 1 << 20
 """Larger files are compared by their attributes alone: some have 16 TiB."""
 
+IN_EACH_MODE = ("data", "times", "open", "filesystem")
+"""What the modes of a mount change, or might. The usual run has other tables on a mount with default options alone."""
+BY_DEFAULT = "deferfs-writeback-deferred"
 PLACES = [
-    "deferfs-writeback-deferred",
+    BY_DEFAULT,
     night("deferfs-writeback-inline"),
     night("deferfs-through-deferred"),
     "deferfs-through-inline",
@@ -72,10 +75,18 @@ def drops_caches(table: str) -> bool:
     return "drop_names" in (TABLES / f"{table}.rows").read_text()
 
 
+def leave_to_the_night_but_by_default(request: pytest.FixtureRequest) -> None:
+    """Skip a test on a mount with other options, without --long."""
+    if request.node.callspec.params["somewhere"] != BY_DEFAULT and not request.config.getoption("--long"):
+        pytest.skip("takes minutes in all modes; run with --long")
+
+
 @pytest.mark.parametrize(
     "table", [pytest.param(table, marks=[pytest.mark.machine] if drops_caches(table) else []) for table in QUICK]
 )
-def test_rows(somewhere: Place, table: str) -> None:
+def test_rows(somewhere: Place, table: str, request: pytest.FixtureRequest) -> None:
+    if table not in IN_EACH_MODE:
+        leave_to_the_night_but_by_default(request)
     run_table(somewhere, table)
 
 
@@ -85,8 +96,11 @@ def test_slow_rows(somewhere: Place) -> None:
     run_table(somewhere, "slow", seconds=800)
 
 
-def test_the_tree_is_the_same_after_a_remount(somewhere: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tree_is_the_same_after_a_remount(
+    somewhere: Place, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """What the rows left behind. (This test comes last: the tables share the mount.)"""
+    leave_to_the_night_but_by_default(request)
     monkeypatch.delenv(preloaded.MARK)  # the daemon outlives this test
     before = dict(tree(os.fsencode(somewhere.directory)))
     assert len(before) > ROWS_MIN
