@@ -21,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
+from deferfs.measure.host.interrupts import NUMBERS
+
 MODULES: Final = (
     "deferfs.cli.main",
     "deferfs.cli.mount",
@@ -32,7 +34,6 @@ MODULES: Final = (
 )
 """What `deferfs mount` and its daemon import, and `deferfs umount`."""
 REQUEST_BYTES_MAX: Final = 1 << 20
-INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ROOT: Final = Path(__file__).parents[3]
 
 
@@ -103,7 +104,7 @@ class Preloaded:
 
 def main() -> None:
     """Import, then run what is asked for, each in a child, until the socket is closed."""
-    for number in INTERRUPTS:
+    for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)  # the process that asks decides what an interrupt ends
     for module in sys.argv[2:]:
         __import__(module)
@@ -126,7 +127,7 @@ def _run(message: bytes, descriptors: list[int]) -> NoReturn:
     code = 1
     try:
         words, environment, directory = json.loads(message)
-        for number in INTERRUPTS:
+        for number in NUMBERS:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for fd, descriptor in enumerate(descriptors, 1):

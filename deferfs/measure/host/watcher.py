@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from deferfs.measure.host.accounts import Account, account_of
+from deferfs.measure.host.interrupts import NUMBERS
 
 LOOK_SECONDS: Final = 0.05
 ANSWER_SECONDS_MAX: Final = 10.0
@@ -64,7 +65,7 @@ class Watcher:
 def _watch(orders: int, answers: int, proc: Path) -> NoReturn:
     """Run until the parent closes its end of the pipe, or dies."""
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in NUMBERS:
             signal.signal(number, signal.SIG_IGN)  # the parent decides
         first, last = sorted((orders, answers))
         for low, high in ((3, first), (first + 1, last), (last + 1, os.sysconf("SC_OPEN_MAX"))):
