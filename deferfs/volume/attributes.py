@@ -85,12 +85,20 @@ def setattr(
     mtime_ns: int | None = None,
     ctime_ns: int | None = None,
 ) -> Inode:
-    """Change attributes except the size (see `files.truncate`). `mode`: permission bits; times in ns. EOVERFLOW."""
+    """Change attributes except the size (see `files.truncate`). `mode`: permission bits; times in ns. EOVERFLOW.
+
+    `ctime_ns` comes from a kernel that keeps the times of regular files itself (writeback cache). Times alone may be
+    late: the kernel writes them back without the inode's lock, so a truncate or touch that is made later may be served
+    first, and is not sent again. Such times do not undo what is newer.
+    """
     found = inode_of(plan, ino)
-    only_times = mode is None and uid is None and gid is None and atime_ns is None
-    if only_times and ctime_ns == found.ctime and (mtime_ns is None or mtime_ns == found.mtime):
-        # with a writeback cache the kernel repeats, after each unlink and rename, times that those have set already
-        return found
+    if mode is None and uid is None and gid is None and atime_ns is None and ctime_ns is not None:
+        if ctime_ns < found.ctime <= plan.now():  # a later ctime than now: the clock was set back
+            ctime_ns = found.ctime
+            mtime_ns = None if mtime_ns is None else max(mtime_ns, found.mtime)
+        if ctime_ns == found.ctime and (mtime_ns is None or mtime_ns == found.mtime):
+            # after each unlink and rename, the kernel repeats times that those have set already
+            return found
     record = plan.store.inodes.modify(plan, ino)
     if mode is not None:
         record.mode = (record.mode & ~0o7777) | (mode & 0o7777)

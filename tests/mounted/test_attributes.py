@@ -6,10 +6,13 @@ import errno
 import os
 import socket
 import stat
+from threading import Thread
 
 import pytest
 
+from deferfs.mount.host import file_clock, syscalls
 from tests.mounted.expect import fails_with
+from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, run
 
 pytestmark = [pytest.mark.mounted, pytest.mark.needs("getfattr", "setfattr")]
@@ -127,6 +130,32 @@ def test_times_follow_changes(plain: Scratch) -> None:
 
 
 # --- extended attributes ---
+def test_times_that_the_kernel_writes_back_do_not_undo_those_of_a_truncate_served_before(plain: Scratch) -> None:
+    """The kernel writes the times of a write back without the inode's lock, while a truncate waits for its answer."""
+    mount = plain.mount()
+    for number in range(8):
+        path = mount / f"file{number}"
+        file = os.open(path, os.O_RDWR | os.O_CREAT)
+        os.pwrite(file, bytes(4096), 0)
+        plain.control("freeze=1")
+        os.pwrite(file, bytes(4096), 0)
+        written = os.fstat(file).st_mtime_ns
+        wait_until(lambda: file_clock.coarse() > written, "the next tick")  # noqa: B023
+        threads = [Thread(target=os.truncate, args=(path, 100)), Thread(target=syscalls.syncfs, args=(file,))]
+        for waiting, thread in enumerate(threads, 1):
+            thread.start()
+            wait_until(lambda: plain.statistics().freeze.waiting == waiting, "the request to wait")  # noqa: B023
+        plain.control("thaw=1")
+        for thread in threads:
+            thread.join()
+        os.close(file)
+        assert path.stat().st_mtime_ns > written
+    shown = [path.stat().st_mtime_ns for path in sorted(mount.iterdir())]
+    plain.remount()
+    assert [path.stat().st_mtime_ns for path in sorted(mount.iterdir())] == shown
+    plain.unmount_and_check()
+
+
 def test_extended_attributes(plain: Scratch) -> None:
     mount = plain.mount()
     for path in (mount / "file", mount / "directory"):

@@ -39,7 +39,7 @@ def driver() -> Driver:
         ({"uid": UNCHANGED, "gid": UNCHANGED}, {"uid": 0, "gid": 0}),
         ({"atime_ns": -5}, {"atime": -5}),
         ({"mtime_ns": 2**63 - 1}, {"mtime": 2**63 - 1}),
-        ({"ctime_ns": 77}, {"ctime": 77}),
+        ({"ctime_ns": 2**62}, {"ctime": 2**62}),
     ],
 )
 def test_setattr(driver: Driver, change: dict[str, int], expected: dict[str, int]) -> None:
@@ -66,16 +66,56 @@ def test_times_out_of_range(driver: Driver, change: str, value: int) -> None:
 
 def test_times_that_are_set_already_change_nothing(driver: Driver) -> None:
     ino = make(driver, b"file")
-    driver.run(attributes.setattr, driver.volume, ino, mtime_ns=4, ctime_ns=5)
+    now = record(driver, ino).ctime + 5
+    driver.run(attributes.setattr, driver.volume, ino, mtime_ns=4, ctime_ns=now)
     driver.commit()
-    for times in ({"ctime_ns": 5}, {"mtime_ns": 4, "ctime_ns": 5}):
+    for times in ({"ctime_ns": now}, {"mtime_ns": 4, "ctime_ns": now}):
         found = driver.run(attributes.setattr, driver.volume, ino, **times)
-        assert (found.mtime, found.ctime) == (4, 5)
+        assert (found.mtime, found.ctime) == (4, now)
         assert driver.volume.store.journal.running.empty
-    for change in ({"ctime_ns": 6}, {"mtime_ns": 5, "ctime_ns": 6}, {"mtime_ns": 5}, {"mode": 0o644, "ctime_ns": 6}):
+    for change in (
+        {"ctime_ns": now + 1},
+        {"mtime_ns": 5, "ctime_ns": now + 1},
+        {"mtime_ns": 5},
+        {"mode": 0o644, "ctime_ns": now + 1},
+    ):
         driver.commit()
         driver.run(attributes.setattr, driver.volume, ino, **change)
         assert not driver.volume.store.journal.running.empty
+
+
+class TestLateTimes:
+    """Times that the kernel wrote back before a later change, and that arrive after it."""
+
+    @pytest.fixture
+    def ino(self, driver: Driver) -> int:
+        """Last changed, content and all, at 5,000; it is 10,000."""
+        ino = make(driver, b"file")
+        driver.volume.store.stamp = lambda: 10_000
+        driver.run(attributes.setattr, driver.volume, ino, mtime_ns=5000, ctime_ns=5000)
+        driver.commit()
+        return ino
+
+    @pytest.mark.parametrize("late", [{"mtime_ns": 4000, "ctime_ns": 4000}, {"ctime_ns": 4999}])
+    def test_undo_nothing(self, driver: Driver, ino: int, late: dict[str, int]) -> None:
+        found = driver.run(attributes.setattr, driver.volume, ino, **late)
+        assert (found.mtime, found.ctime) == (5000, 5000)
+        assert driver.volume.store.journal.running.empty
+
+    def test_of_a_write_before_a_change_of_the_name_are_news(self, driver: Driver, ino: int) -> None:
+        """The daemon stamps the ctime of that change itself."""
+        driver.run(attributes.setattr, driver.volume, ino, ctime_ns=7000)
+        found = driver.run(attributes.setattr, driver.volume, ino, mtime_ns=6000, ctime_ns=6000)
+        assert (found.mtime, found.ctime) == (6000, 7000)
+
+    def test_are_set_when_the_clock_was_set_back(self, driver: Driver, ino: int) -> None:
+        driver.volume.store.stamp = lambda: 4500
+        found = driver.run(attributes.setattr, driver.volume, ino, mtime_ns=4000, ctime_ns=4000)
+        assert (found.mtime, found.ctime) == (4000, 4000)
+
+    def test_an_earlier_mtime_that_a_program_chose_is_set(self, driver: Driver, ino: int) -> None:
+        found = driver.run(attributes.setattr, driver.volume, ino, atime_ns=1, mtime_ns=2, ctime_ns=6000)
+        assert (found.atime, found.mtime, found.ctime) == (1, 2, 6000)
 
 
 def test_attributes_of_a_missing_inode(driver: Driver) -> None:
