@@ -7,7 +7,9 @@ begins only when the one before it is durable, so then a transaction in the midd
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from deferfs.check import catalogue
 from deferfs.check.claims import Claims
@@ -24,6 +26,9 @@ from deferfs.ondisk.journal import (
     peek,
 )
 from deferfs.ondisk.superblock import Superblock
+
+_RUN_BYTES: Final = 256 << 10
+"""Read at once where the log is read from one end to the other."""
 
 
 @dataclass(slots=True)
@@ -69,6 +74,16 @@ class LogReader:
         """The block; zeros, which hold no record, when it cannot be read."""
         found = self.context.reader.read_raw(self.address(position))
         return bytes(self.context.fmt.block_size) if found is None else found
+
+    def blocks(self, position: int, count: int) -> Iterator[bytes]:
+        """`count` blocks, at most the length of the log, from `position` on, as `block`, read in runs."""
+        size = self.context.fmt.block_size
+        while count > 0:
+            address = self.address(position)
+            run = min(count, _RUN_BYTES // size, self.start + self.length - address)
+            for found in self.context.reader.read_run(address, run):
+                yield bytes(size) if found is None else found
+            position, count = position + run, count - run
 
 
 def replay(context: Context) -> LogContent:
@@ -152,8 +167,8 @@ def _look_for_newer(log: LogReader, position: int, room: int, tid: int) -> int:
     """
     context = log.context
     newest = tid - 1
-    for at in range(position, position + room):
-        header = peek(context.fmt, log.block(at))
+    for data in log.blocks(position, room):
+        header = peek(context.fmt, data)
         if header is not None:
             newest = max(newest, header[1])
     if newest > tid:
@@ -188,8 +203,8 @@ def newest_chain(context: Context) -> tuple[int, int] | None:
     """
     log = LogReader(context)
     whole: dict[int, tuple[int, int, int]] = {}
-    for position in range(log.length):
-        header = peek(context.fmt, log.block(position))
+    for position, data in enumerate(log.blocks(0, log.length)):
+        header = peek(context.fmt, data)
         if header is not None and header[2] == 0:
             found = read_transaction(log, position, log.length, header[1])
             if found is not None:

@@ -54,12 +54,21 @@ class Epoch:
     """The parts of each write, cut at page boundaries, and its number of sectors: computed once, used for thousands of
     states."""
     lengths: list[int] = field(default_factory=list)
+    replaced: list[Patch | None] = field(default_factory=list)
+    """The pages that each write replaces; None where it covers one only in part."""
+    fua: list[int] = field(default_factory=list)
+    """Indices of the FUA writes."""
 
     def add(self, write: WriteRecord, position: int) -> None:
         """Add a write; the log has `position` records after it."""
         self.writes.append(write)
         self.positions.append(position)
-        self.parts.append(cut(write.offset, write.data, self.page_bytes))
+        if write.fua:
+            self.fua.append(len(self.parts))
+        parts = cut(write.offset, write.data, self.page_bytes)
+        self.parts.append(parts)
+        whole = all(len(part) == self.page_bytes for _, _, part in parts)
+        self.replaced.append({page: part for page, _, part in parts} if whole else None)
         self.lengths.append(-(-(write.offset + len(write.data)) // SECTOR_BYTES) - write.offset // SECTOR_BYTES)
 
     def pages(self) -> set[int]:
@@ -70,23 +79,26 @@ class Epoch:
         """The state that `choice` leaves; None when it contradicts the FUA writes."""
         patch: Patch = {}
         trashed: set[int] = set()
-        last, latest = -1, self.end
-        for index, write in enumerate(self.writes):
-            count = self.lengths[index]
-            whole = (1 << count) - 1
-            kept = choice(index, count) & whole
-            if kept and latest < self.end:
-                return None
-            if write.fua and kept != whole:
-                latest = self.positions[index] - 1
-            if not kept:
-                continue
-            last = index
-            trash = choice.trash(index, count) & kept
-            if kept == whole and not trash:
-                lay(patch, base.__getitem__, self.page_bytes, self.parts[index])
+        last, torn, shred = -1, choice.torn, choice.shred
+        for index in choice.writes(len(self.writes)):
+            if shred or index == torn:
+                length = self.lengths[index]
+                kept = choice(index, length) & (1 << length) - 1
+                if not kept:
+                    continue
+                self._put_torn(patch, base, self.writes[index], kept, choice.trash(index, length) & kept, trashed)
+            elif (pages := self.replaced[index]) is not None:
+                patch.update(pages)
             else:
-                self._put_torn(patch, base, write, kept, trash, trashed)
+                lay(patch, base.__getitem__, self.page_bytes, self.parts[index])
+            last = index
+        latest = self.end
+        for index in self.fua:
+            if ~choice(index, self.lengths[index]) & (1 << self.lengths[index]) - 1:
+                if last > index:
+                    return None
+                latest = self.positions[index] - 1
+                break
         earliest = self.first if last < 0 else min(self.positions[last], latest)
         changed = {page: content for page, content in patch.items() if content != base[page]}
         return CrashState(self.number, choice, changed, earliest, latest, frozenset(trashed))

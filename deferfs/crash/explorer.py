@@ -258,8 +258,10 @@ class Explorer:
         for inner, before, pages in self._inner_epochs(state, recovery):
             left = self.limits.within
             for choice in self._choices(inner, self.dice, torn=self.limits.torn // 4, at_most=left):
+                if left <= 0:
+                    break
                 within = inner.state(pages, choice)
-                if within is not None and left > 0:
+                if within is not None:
                     left -= self._try_within(state, before, within, outcome)
 
     def _inner_epochs(self, state: CrashState, recovery: Recovery) -> Iterator[tuple[Epoch, Patch, Pages]]:

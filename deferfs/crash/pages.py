@@ -47,30 +47,35 @@ class Names:
     def __init__(self, pages: Pages, of_interest: frozenset[int]) -> None:
         self.pages = pages
         self.of_interest = of_interest
-        self._numbers: dict[tuple[int, bytes], int] = {}
+        self._numbers: list[dict[bytes, int]] = [{} for _ in pages]
+        """Of each page, by content: those in use so far, `_known` in all."""
+        self._known = 0
+        self._of_pages = [self._number(page, content) for page, content in enumerate(pages)]
+        """Of each page of `pages`, that of its content."""
         self.image = 0
         self.interesting = 0
-        for page, content in enumerate(pages):
-            number = self._number(page, content)
+        for page, number in enumerate(self._of_pages):
             self.image ^= number
             if page in of_interest:
                 self.interesting ^= number
 
     def _number(self, page: int, content: bytes) -> int:
-        key = (page, content)
-        found = self._numbers.get(key)
-        if found is None:
-            digest = hashlib.blake2b(content, digest_size=_NAME_BYTES, salt=page.to_bytes(16, "little"))
-            found = self._numbers[key] = int.from_bytes(digest.digest(), "little")
+        digest = hashlib.blake2b(content, digest_size=_NAME_BYTES, salt=page.to_bytes(16, "little"))
+        found = self._numbers[page][content] = int.from_bytes(digest.digest(), "little")
+        self._known += 1
         return found
 
     def of(self, patch: Patch) -> tuple[int, int]:
         """The two names of the image with `patch` on it."""
         image, interesting = self.image, self.interesting
+        numbers, of_pages, of_interest = self._numbers, self._of_pages, self.of_interest
         for page, content in patch.items():
-            change = self._number(page, content) ^ self._number(page, self.pages[page])
+            number = numbers[page].get(content)
+            if number is None:
+                number = self._number(page, content)
+            change = number ^ of_pages[page]
             image ^= change
-            if page in self.of_interest:
+            if page in of_interest:
                 interesting ^= change
         return image, interesting
 
@@ -79,8 +84,11 @@ class Names:
         self.image, self.interesting = self.of(patch)
         for page, content in patch.items():
             self.pages[page] = content
-        if len(self._numbers) > 16 * len(self.pages):
-            self._numbers.clear()
+            self._of_pages[page] = self._numbers[page][content]
+        if self._known > 16 * len(self.pages):
+            for numbers in self._numbers:
+                numbers.clear()
+            self._known = 0
 
 
 class PageDevice:
@@ -121,6 +129,19 @@ class PageDevice:
             self.reads[number] = found
         return found
 
+    def _read_pages(self, first: int, end: int) -> list[bytes]:
+        numbers = range(first, end)
+        found = list(self.pages[first:end])
+        for changed in (self.patch, self.written):
+            for number in changed.keys() & numbers if changed else ():
+                found[number - first] = changed[number]
+        if self.reads is not None:
+            # what has been written is no longer what was there before
+            self.reads.update(
+                (number, content) for number, content in zip(numbers, found, strict=True) if number not in self.written
+            )
+        return found
+
     def read(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset`."""
         check_range(self, offset, length)
@@ -131,7 +152,7 @@ class PageDevice:
         if first == last:
             found = self._read_page(first)
             return found if length == len(found) else found[inside : inside + length]
-        data = b"".join(map(self._read_page, range(first, last + 1)))
+        data = b"".join(self._read_pages(first, last + 1))
         return data if not inside and length == len(data) else data[inside : inside + length]
 
     def read_nowait(self, offset: int, length: int) -> bytes | None:

@@ -9,6 +9,7 @@ This module is also the program of that process: `python -m deferfs.measure.host
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -106,8 +107,12 @@ def main() -> None:
     """Import, then run what is asked for, each in a child, until the socket is closed."""
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)  # the process that asks decides what an interrupt ends
+    gc.disable()
     for module in sys.argv[2:]:
         __import__(module)
+    gc.collect()
+    gc.freeze()  # a child that collects garbage would otherwise copy each page that holds an object
+    gc.enable()
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         while True:
             message, descriptors, _, _ = socket.recv_fds(connection, REQUEST_BYTES_MAX, 2)

@@ -171,3 +171,10 @@ def test_several_writes_are_torn_at_once() -> None:
     assert max(torn) > 1
     again = [choice for choice in choices(epoch, random.Random(1)) if choice.shred]
     assert again == shredded
+
+
+def test_of_several_fua_writes_that_are_lost_the_first_bounds_the_crash() -> None:
+    records: list[Record] = [WriteRecord(0, sector("a"))]
+    records += [WriteRecord(page * PAGE, sector("f"), fua=True) for page in (1, 2)]
+    state = state_of(records, Subset(0b001))
+    assert (state.earliest, state.latest) == (1, 1)
