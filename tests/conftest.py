@@ -75,8 +75,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.explores_fresh_seeds = fresh or config.option.long or config.option.explore_seed is not None
     if config.option.explore_seed is None:
         config.option.explore_seed = secrets.randbits(32)
-    is_one_of_several = hasattr(config, "workerinput")  # of xdist, whose temporary directories are beside each other
-    side_by_side.join(config, Path(config.option.basetemp).parent if is_one_of_several else None)
+    side_by_side.join(config, Path(config.option.basetemp).parent if is_one_of_several(config) else None)
+
+
+def is_one_of_several(config: pytest.Config) -> bool:
+    """Whether this is a worker of xdist; their temporary directories are beside each other."""
+    return hasattr(config, "workerinput")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -111,6 +115,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=no_mount))
         if not config.getoption("--long") and item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes; run with --long"))
+    if is_one_of_several(config):
+        side_by_side.put_in_order(items)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

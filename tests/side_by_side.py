@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,14 @@ class Turns:
             yield
         finally:
             fcntl.flock(self._floor, fcntl.LOCK_UN)
+
+
+def put_in_order(items: list[pytest.Item]) -> None:
+    """Modules with tests that run alone come first: tests that do not mount run beside them. Then those of many tests,
+    so that the last to end are short. A skipped test is none."""
+    counts = Counter(item.path for item in items if item.get_closest_marker("skip") is None)
+    alone = {item.path for item in items if item.get_closest_marker(MARK) and not item.get_closest_marker("skip")}
+    items.sort(key=lambda item: (item.path not in alone, -counts[item.path], item.path))
 
 
 class SideBySide:

@@ -6,7 +6,9 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -85,3 +87,23 @@ def test_a_process_that_a_test_leaves_keeps_no_lock(two: tuple[Turns, Turns], tm
 def test_dropping_the_kernels_caches_needs_the_mark() -> None:
     with pytest.raises(pytest.fail.Exception, match="needs the mark `machine`"):
         side_by_side.check_alone("dropping the kernel's caches")
+
+
+@dataclass(frozen=True)
+class Item:
+    """As much of a pytest.Item as its place in the order depends on."""
+
+    name: str
+    path: Path
+    marks: tuple[str, ...] = ()
+
+    def get_closest_marker(self, name: str) -> str | None:
+        return name if name in self.marks else None
+
+
+def test_modules_with_a_test_that_is_alone_come_first_and_then_those_of_many_tests() -> None:
+    few, many, alone, left_out = (Path(name) for name in ("few", "many", "alone", "left out"))
+    items = [Item("a", few), Item("b", many), Item("c", left_out, ("machine", "skip")), Item("d", alone)]
+    items += [Item("e", many), Item("f", alone, ("machine",))]
+    side_by_side.put_in_order(cast("list[pytest.Item]", items))
+    assert "".join(item.name for item in items) == "dfbeac"

@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from tests.mounted import offline
 from tests.mounted.conftest import MakeScratch
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, drop_kernel_caches
@@ -54,17 +55,16 @@ def paths(root: Path) -> Iterator[Path]:
 
 
 def made(scratch: Scratch, *options: str, links: bool = True) -> Path:
-    """Links, which owe as files do and are made by one request, or files."""
-    root = scratch.mount(AMPLE, *options)
-    for number in range(20):
-        (root / f"{number}").mkdir()
-    for path in paths(root):
-        if links:
-            path.symlink_to("target")
-        else:
-            path.write_bytes(b"x" * 3000)
-    scratch.sync()
-    return root
+    """Links, which owe as files do and are read by one request, or files."""
+    with offline.opened(scratch.image) as driver:
+        directories = [offline.make_directory(driver, f"{number}") for number in range(20)]
+        for number in range(FILES):
+            parent, name = directories[number % 20], f"{number}"
+            if links:
+                offline.make_link(driver, name, "target", parent)
+            else:
+                offline.make_file(driver, name, b"x" * 3000, parent)
+    return scratch.mount(AMPLE, *options)
 
 
 def test_no_time_is_lost_or_rounded(make_scratch: MakeScratch, evict: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from deferfs.ondisk.format import INODE_BYTES
+from tests import preloaded
 from tests.mounted.polling import wait_until
 
 pytestmark = pytest.mark.mounted
@@ -43,11 +44,8 @@ def harmless(data: bytes) -> str:
 
 def deferfs(*words: object, code: int = 0) -> str:
     """What the command prints on both its outputs, which is fit for a terminal."""
-    command = [sys.executable, "-P", "-m", "deferfs", *map(str, words)]
-    done = subprocess.run(
-        command, capture_output=True, check=False, timeout=COMMAND_SECONDS_MAX, stdin=subprocess.DEVNULL
-    )
-    text = harmless(done.stdout) + harmless(done.stderr)
+    done = preloaded.run(list(map(str, words)), COMMAND_SECONDS_MAX)
+    text = harmless(os.fsencode(done.stdout)) + harmless(os.fsencode(done.stderr))
     assert done.returncode == code, (words, done.returncode, text)
     if "--json" in words:
         for part in text.splitlines() if words[:2] == ("debug", "directory") else [text]:

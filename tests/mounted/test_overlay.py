@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from deferfs.measure.host.cgroup import MemoryCgroup, find_hierarchy
+from tests.examples import night
 from tests.mounted.expect import fails_with
 from tests.mounted.polling import wait_until
 from tests.mounted.scratch import Scratch, run
@@ -153,6 +154,7 @@ def test_dentry_reclaim_drops_the_last_reference(layers: Layers, scratch: Scratc
     scratch.unmount_and_check()
 
 
+@pytest.mark.parametrize("evict", ["deferred", night("inline")])
 def test_files_deleted_through_the_overlay_while_open(layers: Layers, scratch: Scratch) -> None:
     """Made in the upper layer, deleted, used on, closed, with a cgroup that reclaims dentries all the time."""
     with overlaid(layers, lower=layers.elsewhere, upper=True) as merged:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from deferfs.mount.host.process_status import being_killed
+from tests.mounted import offline
 from tests.mounted.backlog import make_backlog
 from tests.mounted.polling import wait_until
-from tests.mounted.scratch import Scratch, run
+from tests.mounted.scratch import Scratch, deferfs, run
 
 pytestmark = pytest.mark.mounted
 
@@ -38,13 +38,25 @@ def throttled(scratch: Scratch) -> int:
     return scratch.statistics().waits["throttle"].count
 
 
+@pytest.fixture(scope="module")
+def with_huge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image with one file, of so many extents."""
+    image = tmp_path_factory.mktemp("throttle") / "image"
+    deferfs("mkfs", "-q", image, "--size", "512M")
+    with offline.opened(image) as driver:
+        offline.make_scattered(driver, "huge", EXTENTS)
+    return image
+
+
+@pytest.fixture
+def huge(plain: Scratch, with_huge: Path) -> Scratch:
+    run("cp", "--sparse=always", with_huge, plain.image)
+    return plain
+
+
 def make_backlog_that_stays(scratch: Scratch, mount: Path) -> None:
     """One worker, busy for seconds with the first inode of its batch; behind it more than one batch."""
-    scratch.control("gc_workers=1")
-    with (mount / "huge").open("wb") as file:
-        for number in range(EXTENTS):
-            os.pwrite(file.fileno(), bytes(4096), 8192 * number)
-    scratch.control("gc=stop")
+    scratch.control("gc_workers=1", "gc=stop")
     (mount / "huge").unlink()
     wait_until(lambda: scratch.statistics().gc.queued >= 1, "the kernel to forget it")
     make_backlog(scratch, mount, 200)
@@ -68,35 +80,35 @@ def test_processes_that_delete_many_files_are_throttled_and_all_finish(plain: Sc
     plain.unmount_and_check()
 
 
-def test_deletions_are_throttled_no_longer_than_the_deadline(plain: Scratch) -> None:
-    mount = plain.mount()
+def test_deletions_are_throttled_no_longer_than_the_deadline(huge: Scratch) -> None:
+    mount = huge.mount()
     (mount / "victim").touch()
-    make_backlog_that_stays(plain, mount)
-    plain.control("throttle_inodes=10", "throttle_deadline=0.05", "gc=start")
+    make_backlog_that_stays(huge, mount)
+    huge.control("throttle_inodes=10", "throttle_deadline=0.05", "gc=start")
     (mount / "victim").unlink()
-    found = plain.statistics()
+    found = huge.statistics()
     assert found.throttle.expired_total == 1
     assert found.waits["throttle"].max_ns >= 50_000_000
     assert found.gc.queued > 10  # nothing else has let it go
-    plain.drain()
-    plain.unmount_and_check()
+    huge.drain()
+    huge.unmount_and_check()
 
 
-def test_a_throttled_process_that_is_killed_ends_at_once_and_has_deleted_nothing(plain: Scratch) -> None:
-    mount = plain.mount()
+def test_a_throttled_process_that_is_killed_ends_at_once_and_has_deleted_nothing(huge: Scratch) -> None:
+    mount = huge.mount()
     (mount / "victim").write_bytes(b"content")
-    make_backlog_that_stays(plain, mount)
-    plain.control("throttle_inodes=10", FOR_EVER, "gc=start")
+    make_backlog_that_stays(huge, mount)
+    huge.control("throttle_inodes=10", FOR_EVER, "gc=start")
     caller = start_unlink(mount / "victim")
-    wait_until(lambda: plain.statistics().throttle.waiting == 1, "the caller to be held back")
+    wait_until(lambda: huge.statistics().throttle.waiting == 1, "the caller to be held back")
     caller.kill()
     assert caller.wait(60) == -signal.SIGKILL
-    found = plain.statistics()
+    found = huge.statistics()
     assert found.throttle.killed_total == 1
     assert found.gc.queued > 10
     assert (mount / "victim").read_bytes() == b"content"
-    plain.drain()
-    plain.unmount_and_check()
+    huge.drain()
+    huge.unmount_and_check()
 
 
 def test_a_caller_that_is_being_killed_can_be_seen(plain: Scratch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import night
 from tests.mounted import sources
 from tests.mounted.polling import wait_until
 from tests.mounted.posix.places import loop_place
@@ -88,7 +89,7 @@ def test_tar(ours: Path, dressed: Path, tmp_path: Path) -> None:
     assert_same(snapshot(dressed), snapshot(two))
 
 
-@pytest.mark.parametrize("sparse", ["always", "auto", "never"])
+@pytest.mark.parametrize("sparse", [night("always"), "auto", night("never")])
 def test_cp(ours: Path, dressed: Path, sparse: str) -> None:
     run("cp", "-a", f"--sparse={sparse}", dressed, ours / "first")
     run("cp", "-a", f"--sparse={sparse}", ours / "first", ours / "second")

@@ -20,7 +20,7 @@ from tests.examples import examples
 from tests.property.debt_faults import FAULTS
 
 pytestmark = pytest.mark.timeout(600)
-FIXED_RUNS = examples(40)
+FIXED_RUNS = examples(64)
 FRESH_RUNS = 5
 SAMPLE = examples(250)
 """Sequences of two and of three operations that the short run takes."""
@@ -54,7 +54,7 @@ def test_random_runs_with_fresh_seeds(pytestconfig: pytest.Config) -> None:
 @pytest.mark.compiled
 @pytest.mark.parametrize("block_size", [4096, 65536])
 def test_larger_blocks(block_size: int) -> None:
-    explore(Task(0, 30, block_size=block_size, torn=6), 2)
+    explore(Task(0, 30, block_size=block_size, torn=6), examples(2))
 
 
 @pytest.mark.compiled
@@ -94,11 +94,11 @@ def test_all_sequences_are_different() -> None:
 @pytest.mark.compiled
 def test_side_by_side_gives_what_serial_gives() -> None:
     """In whatever order the results come back."""
-    serial = run_campaign(numbered(Task(3, 15), 4))
+    serial = run_campaign(numbered(Task(3, 10), 3))
     with processes(2) as executor:
-        assert run_campaign(numbered(Task(3, 15), 4), executor=executor, jobs=2) == serial
+        assert run_campaign(numbered(Task(3, 10), 3), executor=executor, jobs=2) == serial
     with ThreadPoolExecutor(3) as threads:
-        assert run_campaign(numbered(Task(3, 15), 4), executor=threads, jobs=3) == serial
+        assert run_campaign(numbered(Task(3, 10), 3), executor=threads, jobs=3) == serial
 
 
 def test_a_run_stops_when_its_time_is_over() -> None:

@@ -7,13 +7,14 @@ import pytest
 from deferfs.check import check_image
 from deferfs.device import MemoryDevice
 from deferfs.ondisk.inode import ROOT_INO
+from tests.examples import night
 from tests.unit.check.image import metadata_blocks
 from tests.unit.check.workload import SIZES, Workload
 
 pytestmark = pytest.mark.compiled
 
 
-@pytest.mark.parametrize("evict", ["deferred", "inline"])
+@pytest.mark.parametrize("evict", ["deferred", night("inline")])
 @pytest.mark.parametrize("block_size", SIZES)
 def test_volume_in_use_is_always_clean(block_size: int, evict: str) -> None:
     workload = Workload(block_size, block_size, evict)

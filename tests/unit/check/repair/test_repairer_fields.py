@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pytest
 
@@ -17,6 +17,7 @@ from deferfs.ondisk.format import HEADER_BYTES, ORPHAN_SLOT_BYTES
 from deferfs.ondisk.inode import INODE_FILE_INO, ORPHAN_FILE_INO, ROOT_INO
 from deferfs.ondisk.node import DirectoryNode, ExtentNode
 from deferfs.ondisk.superblock import Superblock
+from tests.examples import examples
 from tests.format_document import layout
 from tests.unit.check.builder import BLOCK_SIZE
 from tests.unit.check.image import Image
@@ -135,7 +136,10 @@ def damage_block(address: int, field: Field, value: bytes) -> None:
     judge(image, address)
 
 
-def one_of(values: Iterator[bytes], turn: int) -> bytes:
+Value = TypeVar("Value")
+
+
+def one_of(values: Iterable[Value], turn: int) -> Value:
     """One of the values, another one each turn."""
     everything = list(values)
     return everything[turn % len(everything)]
@@ -179,14 +183,14 @@ def inode_fields() -> list[Field]:
 
 
 def superblocks(change: Callable[[Image, str, object], None]) -> Iterator[tuple[str, Image]]:
-    for field in fields(Superblock):
+    for turn, field in enumerate(fields(Superblock)):
         was = getattr(sample().superblock, field.name)
         changed: list[object] = []
         if isinstance(was, int):
             changed = [0, was + 1, was ^ 1 << 20, (1 << 63) - 1]
         elif isinstance(was, bytes):
             changed = [bytes(len(was)), bytes([was[0] ^ 1]) + was[1:]]
-        for value in changed:
+        for value in (one_of(changed, turn + further) for further in range(examples(len(changed)))):
             image = sample()
             try:
                 change(image, field.name, value)
