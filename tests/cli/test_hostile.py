@@ -1,9 +1,7 @@
 """Images made to do harm, in a process with little memory and little time: no crash, no hang, no exhaustion."""
 
 import os
-import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,10 @@ from deferfs.mount.daemon.image import load_superblock
 from deferfs.ondisk.format import INODE_BYTES
 from deferfs.ondisk.inode import FORM_EXTENTS, INODE_FILE_INO, Inode
 from deferfs.ondisk.node import EXTENT
-from tests.cli.conftest import Command, environment_of_the_program
+from tests.cli.conftest import Command
+from tests.cli.limited import UNCHANGED, WALL_SECONDS, Ended, commands, run, use
 from tests.unit.check.hostile import TRAPS
 from tests.unit.check.sample import sample
-
-MEMORY_BYTES = 512 << 20
-CPU_SECONDS = 60
-WALL_SECONDS = 110
 
 _DEBUG = (
     "superblock IMAGE", "inode IMAGE 1", "inode IMAGE 8", "inode IMAGE 21", "inode IMAGE /big", "directory IMAGE /big",
@@ -27,44 +22,6 @@ _DEBUG = (
     "journal --json IMAGE", "orphans IMAGE", "bisect IMAGE",
 )  # fmt: skip
 _COMMANDS = ("fsck -n IMAGE", *(f"debug {words}" for words in _DEBUG))
-
-
-def limited() -> None:
-    """In the child: what exceeds the limits fails with MemoryError, or dies."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-
-
-def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[2]
-    environment = environment_of_the_program(DEFERFS_DEBUG="1")
-    environment["PYTHONPATH"] = f"{root}{os.pathsep}{environment['PYTHONPATH']}"
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        preexec_fn=limited, capture_output=True, text=True, timeout=WALL_SECONDS, check=False, env=environment,
-    )  # fmt: skip
-
-
-COMMANDS = """
-import sys, pathlib, shlex
-from deferfs.cli.main import run
-image, *commands = sys.argv[1:]
-before = pathlib.Path(image).read_bytes() if "UNCHANGED" in commands else b""
-for command in commands:
-    if command == "UNCHANGED":
-        assert pathlib.Path(image).read_bytes() == before
-        continue
-    words = [image if word == "IMAGE" else word for word in shlex.split(command)]
-    code = run(words)
-    print(f"code {code}: {command}", file=sys.stderr)
-    assert code in (0, 1, 4, 8), command
-"""
-
-USE = """
-import sys
-from tests.unit.check.rummage import rummage
-rummage(open(sys.argv[1], "rb").read())
-"""
 
 
 @pytest.fixture(params=TRAPS)
@@ -76,21 +33,21 @@ def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def assert_no_crash(done: subprocess.CompletedProcess[str]) -> None:
-    assert "Traceback" not in done.stderr, done.stderr
-    assert "internal error" not in done.stderr, done.stderr
-    assert done.returncode == 0, (done.returncode, done.stderr)
+def assert_no_crash(done: Ended) -> None:
+    assert "Traceback" not in done.output, done.output
+    assert "internal error" not in done.output, done.output
+    assert done.code == 0, done
 
 
 def test_tools_and_repair(hostile: Path, command: Command) -> None:
-    assert_no_crash(run(COMMANDS, str(hostile), *_COMMANDS, "UNCHANGED", "fsck -p -f IMAGE", "fsck -y IMAGE"))
+    assert_no_crash(run(commands, str(hostile), *_COMMANDS, UNCHANGED, "fsck -p -f IMAGE", "fsck -y IMAGE"))
     outcome = command("fsck", "-n", hostile)
     assert outcome.code == 0, outcome.out
 
 
 def test_the_filesystem_itself(hostile: Path) -> None:
     """As a mount would work on it, without the kernel."""
-    assert_no_crash(run(USE, str(hostile)))
+    assert_no_crash(run(use, str(hostile)))
 
 
 def test_an_inode_table_over_a_large_sparse_image(tmp_path: Path, command: Command) -> None:
@@ -110,8 +67,8 @@ def test_an_inode_table_over_a_large_sparse_image(tmp_path: Path, command: Comma
     inode.blocks += length
     device.write(at, inode.encode(fmt, address))
     device.close()
-    assert_no_crash(run(COMMANDS, str(path), "fsck -n IMAGE", "debug inode IMAGE 1", "debug directory IMAGE /"))
-    assert_no_crash(run(COMMANDS, str(path), "fsck -y IMAGE"))
+    assert_no_crash(run(commands, str(path), "fsck -n IMAGE", "debug inode IMAGE 1", "debug directory IMAGE /"))
+    assert_no_crash(run(commands, str(path), "fsck -y IMAGE"))
     assert command("fsck", "-n", path).code == 0
 
 

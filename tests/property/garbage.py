@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, cast
 
 import pyfuse3
@@ -322,6 +323,12 @@ async def _repeat(client: Client, request: Callable[[], Awaitable[None]], count:
                 pass
 
 
+@cache
+def frozen_by_the_session() -> bool:
+    """Whether the test session has frozen what it had collected, which stays so. (It takes time to count.)"""
+    return gc.get_freeze_count() > 0
+
+
 @contextmanager
 def collected(found: Found) -> Iterator[None]:
     """What has become garbage in a cycle inside is added to `found`. Nothing is logged: a record that is kept (pytest
@@ -329,7 +336,7 @@ def collected(found: Found) -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     gc.collect()
-    frozen = gc.get_freeze_count() > 0  # by the test session: what it had collected stays so
+    frozen = frozen_by_the_session()
     if not frozen:
         gc.freeze()
     gc.disable()
