@@ -56,6 +56,8 @@ class Epoch:
     lengths: list[int] = field(default_factory=list)
     replaced: list[Patch | None] = field(default_factory=list)
     """The pages that each write replaces; None where it covers one only in part."""
+    replaced_with_next: list[Patch | None] = field(default_factory=list)
+    """The pages that it and the next one replace together, where none of the two does it alone."""
     fua: list[int] = field(default_factory=list)
     """Indices of the FUA writes."""
 
@@ -67,9 +69,19 @@ class Epoch:
             self.fua.append(len(self.parts))
         parts = cut(write.offset, write.data, self.page_bytes)
         self.parts.append(parts)
-        whole = all(len(part) == self.page_bytes for _, _, part in parts)
-        self.replaced.append({page: part for page, _, part in parts} if whole else None)
+        self.replaced.append(self._whole_pages(parts))
+        self.replaced_with_next.append(None)
+        if len(self.writes) > 1 and self.replaced[-1] is self.replaced[-2] is None:
+            before = self.writes[-2]
+            if before.offset + len(before.data) == write.offset:
+                both = cut(before.offset, before.data + write.data, self.page_bytes)
+                self.replaced_with_next[-2] = self._whole_pages(both)
         self.lengths.append(-(-(write.offset + len(write.data)) // SECTOR_BYTES) - write.offset // SECTOR_BYTES)
+
+    def _whole_pages(self, parts: list[Part]) -> Patch | None:
+        if any(len(part) != self.page_bytes for _, _, part in parts):
+            return None
+        return {page: part for page, _, part in parts}
 
     def pages(self) -> set[int]:
         """The pages it writes to."""
@@ -80,7 +92,11 @@ class Epoch:
         patch: Patch = {}
         trashed: set[int] = set()
         last, torn, shred = -1, choice.torn, choice.shred
-        for index in choice.writes(len(self.writes)):
+        left = choice.writes(len(self.writes))
+        while left:
+            bit = left & -left
+            left ^= bit
+            index = bit.bit_length() - 1
             if shred or index == torn:
                 length = self.lengths[index]
                 kept = choice(index, length) & (1 << length) - 1
@@ -89,6 +105,10 @@ class Epoch:
                 self._put_torn(patch, base, self.writes[index], kept, choice.trash(index, length) & kept, trashed)
             elif (pages := self.replaced[index]) is not None:
                 patch.update(pages)
+            elif (pages := self.replaced_with_next[index]) is not None and left & bit << 1 and index + 1 != torn:
+                patch.update(pages)
+                left ^= bit << 1
+                index += 1
             else:
                 lay(patch, base.__getitem__, self.page_bytes, self.parts[index])
             last = index

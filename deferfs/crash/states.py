@@ -54,15 +54,10 @@ class Subset:
             return 0
         return random.Random(f"{self.shred}:{index}").getrandbits(sectors) if self.shred else -1
 
-    def writes(self, count: int) -> Iterator[int]:
-        """In order, those of `count` unflushed writes of which something may be kept; all others are lost."""
-        left = self.kept & (1 << count) - 1
-        if self.torn >= 0:
-            left |= 1 << self.torn
-        while left:
-            lowest = left & -left
-            yield lowest.bit_length() - 1
-            left ^= lowest
+    def writes(self, count: int) -> int:
+        """Those of `count` unflushed writes of which something may be kept, as a bit mask; all others are lost."""
+        kept = self.kept & (1 << count) - 1
+        return kept if self.torn < 0 else kept | 1 << self.torn
 
     def trash(self, index: int, sectors: int) -> int:
         """The sectors of the `index`-th unflushed write that hold garbage, as a bit mask."""

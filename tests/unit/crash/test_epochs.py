@@ -35,13 +35,17 @@ def image_of(state: CrashState, before: Epoch | None = None) -> bytes:
 
 
 def test_states_are_those_of_the_plain_model() -> None:
-    """Random logs with overlapping and unaligned writes, discards, torn and trashed sectors."""
+    """Random logs with overlapping and unaligned writes, pages written in two, discards, torn and trashed sectors."""
     dice = random.Random(2)
     records: list[Record] = []
     for _ in range(80):
         offset = dice.randrange(12 * PAGE)
         kind = dice.randrange(8)
-        if kind == 0:
+        if kind in (2, 3):
+            first, length = dice.randrange(12) * PAGE, dice.randrange(1, 4) * PAGE
+            content, at = dice.randbytes(length), dice.randrange(1, length)
+            records += [WriteRecord(first, content[:at]), WriteRecord(first + at, content[at:])]
+        elif kind == 0:
             records.append(FailedFlushRecord() if len(records) > 60 else FlushRecord())
         elif kind == 1:
             records.append(DiscardRecord(offset, 700))
