@@ -7,6 +7,8 @@ large one is. What becomes of each inode is decided in `cleanup.py`.
 - A batch gathers for `delay_seconds` at most, and not beyond GC_BATCH inodes; not at all where memory or space is
   short, or an inode of a queue is waited for.
 - A batch is no larger than the pace lets be done at once, unless cleanup is waited for.
+- An empty batch is progress only when it leaves nothing to do. A barrier pushes again after each progress, and a push
+  wakes workers: with other workers busy, the two would wake each other without end.
 """
 
 from __future__ import annotations
@@ -89,5 +91,5 @@ class Workers:
             if not cleanup.pushed:
                 self.gathered = False
                 self.on_idle()
-            cleanup.told()
+                cleanup.told()
         return worked

@@ -107,9 +107,9 @@ class GcWorkers:
             return
         self._turns.hurry.set()
         self._gathered.beat()
-        if self.gc.queued:
-            for wake in self._wakes:
-                wake.set()
+        for number in range(self.count):
+            if self.gc.has_work(number):
+                self._wakes[number].set()
 
     @property
     def has_work(self) -> bool:

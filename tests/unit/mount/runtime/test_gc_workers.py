@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 
@@ -12,7 +13,7 @@ import trio.testing
 from deferfs.check import check_image
 from deferfs.device import MemoryDevice
 from deferfs.errors import FsError
-from deferfs.limits import INACTIVATION_RETRIES_MAX
+from deferfs.limits import GC_BATCH, INACTIVATION_RETRIES_MAX
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.ondisk.orphan import ORPHAN_QUARANTINED, OrphanBlock
 from deferfs.reclaim.gc import InodeGc
@@ -20,8 +21,11 @@ from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.states import State
 from deferfs.store.plan import Plan
 from deferfs.volume import namespace
+from deferfs.volume.cleanup import Cleanup
 from deferfs.volume.driver import Driver
 from deferfs.volume.inactivation import Inactivation
+from deferfs.volume.throttle import Ticket
+from deferfs.volume.waits import Admitted, Task
 from tests.unit.runtimes import delete_and_forget, make_file, running, turns
 from tests.unit.volumes import DIRECTORY, ROOT, fresh_driver, record_of, reopened
 
@@ -87,6 +91,35 @@ async def test_a_barrier_for_what_was_below_a_directory() -> None:
         await runtime.forget([(tree, 1)])
         await runtime.workers.flush()
         assert not any(ino in table for ino in (tree, *others))
+
+
+async def test_a_barrier_and_idle_workers_sleep_while_a_worker_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waking each other until the worker is done, they would take the event loop from it."""
+    disk, inactivate = Ticket(), Cleanup.inactivate
+
+    def wait_for_the_disk(cleanup: Cleanup, inode: InCoreInode, *, background: bool, deferred: bool) -> Task[bool]:
+        yield Admitted(disk, 0, math.inf)
+        return (yield from inactivate(cleanup, inode, background=background, deferred=deferred))
+
+    async with running(gc_workers=3) as runtime:
+        gc, cleanup = runtime.volume.gc, runtime.engine.cleanup
+        gc.span = 1000  # all in one queue
+        await queue_up(runtime, GC_BATCH + 8, 100)
+        monkeypatch.setattr(Cleanup, "inactivate", wait_for_the_disk)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.workers.flush)
+            runtime.workers.resume()
+            await turns(50)
+            running_then, depths, steps = gc.running, [queue.depth for queue in gc.queues], [cleanup.steps]
+            await turns(50)
+            steps.append(cleanup.steps)
+            monkeypatch.undo()
+            disk.admitted = True
+            disk.wake()
+        assert running_then == GC_BATCH
+        assert sorted(depths) == [0, 0, 8]
+        assert steps[0] == steps[1]
+        assert runtime.volume.inodes.inactivated_total == GC_BATCH + 8
 
 
 # --- stop and resume ---
