@@ -50,7 +50,7 @@ ALLOCATION_SECONDS: Final = 45.0
 """What of that `allocation` may take for its second pair."""
 DEFAULT: Final = {
     "allocation": Part(("closed",), pairs=2, seconds=ALLOCATION_SECONDS, pairs_min=1),
-    "direct-reclaim": Part(("open",), seconds=SECONDS, settings=("orphans=20", "owing_links=true")),
+    "direct-reclaim": Part(("open",), seconds=SECONDS, settings=("orphans=12", "owing_links=true")),
 }
 """What fits into two minutes. `allocation` differs by factors of ten from one filesystem to the next, and one pass of
 each shows that, or two where the machine is quick. The closed loop of direct-reclaim takes as long as all of this,

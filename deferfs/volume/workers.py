@@ -87,9 +87,8 @@ class Workers:
         cleanup = self._cleanup
         count_max = GC_BATCH if cleanup.wanted() else self._engine.turns.pace.batch(GC_BATCH)
         worked = yield from cleanup.turn(count_max, number)
-        if not worked:
-            if not cleanup.pushed:
-                self.gathered = False
-                self.on_idle()
-                cleanup.told()
+        if not worked and not cleanup.pushed:
+            self.gathered = False
+            self.on_idle()
+            cleanup.told()
         return worked

@@ -241,7 +241,7 @@ def test_a_run_without_arguments_takes_ten_pairs_of_one_loop_and_two_of_the_file
 def test_beside_the_files_of_a_run_without_arguments_a_process_exits() -> None:
     _, inside = make_plans(requested_none())
     (named,) = make_plans(requested("direct-reclaim"))
-    assert inside.parameters == msgspec.structs.replace(named.parameters, orphans=20, owing_links=True)
+    assert inside.parameters == msgspec.structs.replace(named.parameters, orphans=12, owing_links=True)
     assert all(plan.parameters != inside.parameters for plan in make_plans(requested_none(full=True)))
 
 
