@@ -16,7 +16,7 @@ from tests.mounted.scratch import Scratch, drop_kernel_caches
 
 pytestmark = [pytest.mark.mounted, pytest.mark.machine]
 
-FILES: Final = 6000
+FILES: Final = 4500
 OLD_NS: Final = 1_500_000_000_000_000_000
 AMPLE: Final = "memory=16M"
 SHORT: Final = "memory=4M"

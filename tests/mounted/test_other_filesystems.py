@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.mounted,
     pytest.mark.needs("btrfs", "e2fsck", "mkfs.btrfs", "mkfs.ext4", "mkfs.xfs", "xfs_repair"),
 ]
-STATES = {"ext4": 25, "xfs": 25, "btrfs": 15, "deferfs": 3}
+STATES = {"ext4": 25, "xfs": 25, "btrfs": 15, "deferfs": 2}
 LONG_STATES = {"ext4": 1500, "xfs": 1000, "btrfs": 1000, "deferfs": 300}
 
 

@@ -50,7 +50,7 @@ def test_a_daemon_runs_in_the_memory_cgroup_of_its_users(tmp_path: Path) -> None
         pytest.skip("no memory cgroups")
     groups: list[str] = []
     around = surroundings(tmp_path / "scratch", lambda pid: groups.append(Path(f"/proc/{pid}/cgroup").read_text()))
-    parameters = Parameters(rounds=2, tree_files=8000, kernel_mib=14, daemon_inside=True)
+    parameters = Parameters(rounds=2, tree_files=5000, kernel_mib=14, daemon_inside=True)
     with SCENARIO.prepared(parameters, around) as prepared:
         found = prepared.perform(DEFERRED, "closed", 1)
     assert sum(f"deferfs-bench-{os.getpid()}" in group for group in groups) == 1  # loads join after they are reported

@@ -16,7 +16,7 @@ from deferfs.crash.exploration import Task
 distributed = pytest.importorskip("distributed")
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.timeout(300), pytest.mark.compiled]
 TASK = Task(5, 20)
-TASKS = 8
+TASKS = 6
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,19 @@ def workers() -> Iterator[Any]:
         yield local
 
 
-def test_the_results_are_those_of_a_serial_run(workers: Any) -> None:
-    serial = run_campaign(numbered(TASK, TASKS))
+@pytest.fixture(scope="module")
+def serial() -> Summary:
+    """The results of the same tasks, one after the other in this process."""
+    return run_campaign(numbered(TASK, TASKS))
+
+
+def test_the_results_are_those_of_a_serial_run(workers: Any, serial: Summary) -> None:
     with cluster(workers.scheduler_address) as executor:
         assert run_campaign(numbered(TASK, TASKS), executor=executor, jobs=2) == serial
 
 
-def test_a_lost_worker_is_survived(workers: Any) -> None:
+def test_a_lost_worker_is_survived(workers: Any, serial: Summary) -> None:
     """Killed when the first result is there, while both have work: nothing is missing, nothing counted twice."""
-    serial = run_campaign(numbered(TASK, TASKS))
     with distributed.Client(workers.scheduler_address) as client:
         pids = sorted(client.run(os.getpid).values())
     assert len(pids) == 2

@@ -32,7 +32,7 @@ from tests.unit.check.workload import Workload
 pytestmark = pytest.mark.compiled
 
 EXAMPLES = settings(max_examples=examples(60), deadline=None)
-DAMAGES_PER_VOLUME = 5
+DAMAGES_PER_VOLUME = examples(16)
 
 
 @EXAMPLES

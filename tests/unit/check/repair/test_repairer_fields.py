@@ -147,7 +147,8 @@ def one_of(values: Iterable[Value], turn: int) -> Value:
 
 @pytest.mark.parametrize("ino", INODES)
 def test_every_field_of_an_inode(ino: int) -> None:
-    for turn, field in enumerate(inode_fields(), ino):
+    """Of one inode every second field, of the next the others; all of all with --long, see below."""
+    for turn, field in enumerate(inode_fields()[ino % 2 :: 2], ino):
         was = sample().raw_inode(ino)[field.offset : field.offset + field.size]
         damage_inode(ino, field, one_of(values_for(was), turn))
 

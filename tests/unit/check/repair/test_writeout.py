@@ -39,7 +39,7 @@ from tests.unit.check.repair.spoiling import spoil_blocks
 from tests.unit.check.sample import SMALL, sample
 from tests.unit.volumes import open_driver
 
-CUTS_PER_SEED = 6
+CUTS_PER_SEED = examples(24)
 HARMLESS_SEED = 11
 """Its damage hits nothing."""
 
