@@ -20,7 +20,7 @@ from tests.examples import examples
 from tests.property.debt_faults import FAULTS
 
 pytestmark = pytest.mark.timeout(600)
-FIXED_RUNS = examples(32)
+FIXED_RUNS = examples(64)
 FRESH_RUNS = 5
 SAMPLE = examples(250)
 """Sequences of two and of three operations that the short run takes."""
