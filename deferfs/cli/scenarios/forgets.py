@@ -19,7 +19,7 @@ import trio
 from deferfs.device import MemoryDevice
 from deferfs.measure.scenario import Measure, Pass, Side, Surroundings
 from deferfs.measure.simple import SimpleScenario, value_pass
-from deferfs.mount.daemon.session import collect_seldom
+from deferfs.mount.daemon.garbage import collect_briefly
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.store.io import run_job
 from deferfs.store.memory import Memory
@@ -135,7 +135,7 @@ async def floods(evict: str, parameters: Parameters, tell: Callable[[str], None]
     for kind, make, count in (("clean", clean_inodes, parameters.clean), ("orphans", orphans, parameters.orphans)):
         tell(f"{evict}: {count:,} {kind}")
         runtime = make_runtime(evict)
-        collect_seldom()  # as the daemon does
+        collect_briefly()  # as the daemon does
         async with trio.open_nursery() as nursery:
             await runtime.start(nursery)
             message = await make(runtime, count)

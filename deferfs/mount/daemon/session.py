@@ -9,7 +9,6 @@ empty directory below, and go on writing there.
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ from deferfs.device import Device
 from deferfs.errors import DeferfsError, FsError, ImageError, MountFailedError
 from deferfs.mount.daemon import logs
 from deferfs.mount.daemon.fork import Handshake, raise_file_limit
+from deferfs.mount.daemon.garbage import collect_briefly
 from deferfs.mount.daemon.image import load_superblock, open_image
 from deferfs.mount.daemon.notify import Notifier
 from deferfs.mount.daemon.serve import Server
@@ -47,9 +47,6 @@ from deferfs.volume.volume import Volume
 _log: Final = logging.getLogger(__name__)
 _RANDOM_BYTES: Final = 1024
 """Random bytes per read from the kernel: one system call for 256 generations."""
-_GARBAGE_THRESHOLDS: Final = (20_000, 20, 20)
-"""gc.set_threshold: new objects before the youngest generation is collected; collections of one generation before that
-of the next."""
 
 
 def serve_mount(
@@ -107,7 +104,7 @@ def serve_mount(
             advice = f"{image}: marked as having errors; unmount it and repair it: deferfs fsck -y {image}"
             _warn(advice, notice=notice, foreground=foreground)
         server = Server(runtime, adapter, device, mount, handshake, notifier, handlers=options.handlers)
-        collect_seldom()
+        collect_briefly()
         try:
             trio.run(server.run)
         except BaseExceptionGroup as group:
@@ -167,14 +164,6 @@ def _atime_policy(flags: int) -> str:
     if flags & syscalls.MS_NOATIME:
         return "none"
     return "strict" if flags & syscalls.MS_STRICTATIME else "relative"
-
-
-def collect_seldom() -> None:
-    """Make Python's cycle collector run less often. Objects of operations are freed by reference counting, but count as
-    new objects while cached: with the default thresholds every hundredth request would trigger a collection."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
 
 def random_numbers() -> Callable[[], int]:

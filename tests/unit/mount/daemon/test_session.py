@@ -1,10 +1,9 @@
-import gc
 import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
 
-from deferfs.mount.daemon.session import collect_seldom, random_numbers
+from deferfs.mount.daemon.session import random_numbers
 
 REPOSITORY = Path(__file__).parents[4]
 
@@ -20,18 +19,6 @@ def test_random_numbers_have_32_bits_and_do_not_repeat() -> None:
 def test_two_mounts_draw_different_numbers() -> None:
     first, second = random_numbers(), random_numbers()
     assert [first() for _ in range(8)] != [second() for _ in range(8)]
-
-
-def test_circular_garbage_is_looked_for_less_often_but_still_is() -> None:
-    before, frozen = gc.get_threshold(), gc.get_freeze_count() > 0
-    try:
-        collect_seldom()
-        assert gc.isenabled()
-        assert all(now > then for now, then in zip(gc.get_threshold(), before, strict=True))
-    finally:
-        if not frozen:
-            gc.unfreeze()
-        gc.set_threshold(*before)
 
 
 _FIRST_OF_ALL = """
