@@ -9,7 +9,8 @@ A driver runs `run` when it is `due`, one at a time.
 - It ends at its goal (FORGETs that wait to be counted included), or when no shrinker finds anything: then the kernel
   has been asked to drop inodes, has forgotten none, and a commit and a checkpoint are asked for, whose end has memory
   looked at again. So what can become free does, without a wait of an operation.
-- It asks for PIECE_BYTES at a time, and others may run between two pieces.
+- It asks for PIECE_BYTES at a time, and others run when one more piece would make a turn of the event loop too long
+  (`Turns.turn_ns`): an inode takes as long as several blocks, which are many times as large.
 - Switched off, it frees nothing: all reclaim is direct, as in a memory cgroup, which has no kswapd.
 """
 
@@ -25,8 +26,8 @@ from deferfs.volume.waits import EntriesDropped, Task, Turn
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
 
-PIECE_BYTES: Final = 1 << 18
-"""What the shrinkers are asked for at a time."""
+PIECE_BYTES: Final = 1 << 14
+"""What the shrinkers are asked for at a time: some 50 inodes."""
 FORGET_TURNS_MAX: Final = 64
 """Turns of the event loop until a FORGET is expected that the kernel has queued: it puts no more than a few requests
 before one."""
@@ -78,13 +79,13 @@ class BackgroundReclaim:
 
     # --- reclaiming ---
     def run(self) -> Task[None]:
-        """Piece by piece, down to the goal, or until nothing more comes."""
+        """Turn by turn, down to the goal, or until nothing more comes."""
         self.due = False
         while self.works:
             over = self._memory.used - self._goal() - self._engine.forgetting.waiting * INODE_COST_BYTES
             if over <= 0:
                 break
-            freed = yield from self._engine.eviction.background_reclaim(min(over, PIECE_BYTES))
+            freed = yield from self._turn(over)
             if not freed:
                 freed = yield from self._forgotten(over)
             yield Turn()
@@ -92,6 +93,21 @@ class BackgroundReclaim:
                 self._engine.write_back.ask()  # all that is left is dirty or in use
                 break
         self._pressed_to = 0
+
+    def _turn(self, over: int) -> Task[int]:
+        """Piece by piece for the length of a turn, or until `over` bytes are free, or nothing more comes; bytes
+        freed."""
+        engine, turn_ns = self._engine, self._engine.turns.turn_ns
+        start_ns = last_ns = engine.now_ns()
+        freed = 0
+        while freed < over:
+            piece = yield from engine.eviction.background_reclaim(min(over - freed, PIECE_BYTES))
+            freed += piece
+            now_ns = engine.now_ns()
+            if not piece or 2 * now_ns - start_ns - last_ns > turn_ns:
+                break
+            last_ns = now_ns
+        return freed
 
     def _forgotten(self, over: int) -> Task[int]:
         """Have the kernel drop inodes, and wait until some of its FORGETs have been read; the bytes that can be

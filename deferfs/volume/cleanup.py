@@ -283,8 +283,12 @@ class Cleanup:
         if not inactivation.begin():
             return True
         start = self._engine.now_ns()
-        if not (yield from self._steps_of(inactivation, inode, background=background, deferred=deferred)):
-            return False
+        try:
+            if not (yield from self._steps_of(inactivation, inode, background=background, deferred=deferred)):
+                return False
+        except FsError:
+            yield from self._engine.turns.step_done(background=background, last=True)
+            raise
         inactivation.finish()
         self.told()
         self.on_inactivated(inode, start)

@@ -5,7 +5,7 @@
   return what remains to be waited for.
 - While inodegc is stopped everything is queued, under either policy.
 - A trim frees only what lies past EOF when its plan runs, so it is harmless for a file that is open, being written to,
-  or gone.
+  or gone. Others run between two of them when a turn has lasted long enough (`turns.py`).
 """
 
 from __future__ import annotations
@@ -165,6 +165,7 @@ class Eviction:
             finally:
                 cleanup.busy -= 1
                 cleanup.told()
+            yield from self._engine.turns.end(background=True)
 
     def _queue_idle(self) -> None:
         """Queue the files whose blocks past EOF have outlived their time."""
@@ -199,3 +200,4 @@ class Eviction:
             file = next(iter(past_eof))
             del past_eof[file]
             yield from self.trim(*file)
+            yield from self._engine.turns.end(background=False)

@@ -1,4 +1,4 @@
-"""Background reclaim by itself: the size of its pieces. When it is due, and where it ends, crash exploration tests."""
+"""Background reclaim by itself: how long its turns last. When it is due, and where it ends, crash exploration tests."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ from deferfs.volume.waits import EntriesDropped, Task, Turn, Wait
 from tests.unit.volumes import fresh_driver, make, settle
 
 
-def test_others_run_between_two_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("piece_us", "in_a_turn"), [(100, 10), (400, 2), (3000, 1)])
+def test_others_run_when_one_more_piece_would_make_a_turn_too_long(
+    piece_us: int, in_a_turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     driver = fresh_driver()
     make(driver, b"file")
-    engine, pieces = driver.engine, [PIECE_BYTES, PIECE_BYTES, 0]
-    wanted: list[int] = []
+    engine, now, wanted = driver.engine, [0], list[int]()
+    engine.now_ns = lambda: now[0]
 
     def reclaim(wanted_bytes: int) -> Task[int]:
         wanted.append(wanted_bytes)
+        now[0] += piece_us * 1000
         yield from ()
-        return pieces[len(wanted) - 1]
+        return PIECE_BYTES if len(wanted) < 40 else 0
 
     monkeypatch.setattr(engine.eviction, "background_reclaim", reclaim)
     monkeypatch.setattr(type(engine.store.memory), "used", property(lambda memory: 1 << 40))
-    waits = list(engine.reclaim.run())
-    assert wanted == [PIECE_BYTES] * 3
-    assert sum(isinstance(wait, Turn) for wait in waits) == 3
+    turns = [len(wanted) for wait in engine.reclaim.run() if isinstance(wait, Turn)]
+    assert turns[0] == in_a_turn
+    assert turns[1] - turns[0] == in_a_turn
+    assert wanted == [PIECE_BYTES] * len(wanted)
 
 
 def known_to_the_kernel(driver: Driver, count: int) -> list[int]:

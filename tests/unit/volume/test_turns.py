@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import pytest
 
+from deferfs.errors import FsError
 from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, GC_TURN_NS
 from deferfs.store.commit import commit
 from deferfs.volume.driver import Driver
 from deferfs.volume.turns import Turns
 from deferfs.volume.waits import Paced, Task, Turn
-from tests.unit.volumes import fresh_driver, make
+from tests.unit.volumes import fresh_driver, make, unlink
 
 NS = 1_000_000_000
 
@@ -102,6 +104,52 @@ def test_a_turn_begins_when_others_have_run(turns: Turns, clock: Clock) -> None:
     clock.now += 10 * GC_TURN_NS
     assert list(task) == []
     assert passes(turns.end(background=False)) == 0
+
+
+def deleted_and_unreadable(driver: Driver, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Task[bool]:
+    """A batch of six inactivations that fail after 0.4 of a turn each."""
+    for number in range(6):
+        make(driver, b"%d" % number)
+        unlink(driver, b"%d" % number)
+
+    def operation(op: object, *, reserve: bool) -> Task[bool]:
+        clock.now += GC_TURN_NS * 4 // 10
+        yield from ()
+        raise FsError(errno.EIO, "unreadable")
+
+    monkeypatch.setattr(driver.engine, "operation", operation)
+    return driver.engine.cleanup.turn()
+
+
+def past_eof(driver: Driver, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Task[None]:
+    """Six files to trim, which takes 0.4 of a turn each."""
+    eviction = driver.engine.eviction
+    for ino in range(6):
+        eviction.to_trim[ino, 1] = None
+
+    def operation(op: object, *, reserve: bool) -> Task[bool]:
+        clock.now += GC_TURN_NS * 4 // 10
+        yield from ()
+        return True
+
+    monkeypatch.setattr(driver.engine, "operation", operation)
+    return eviction.trim_queued()
+
+
+@pytest.mark.parametrize("work", [deleted_and_unreadable, past_eof])
+def test_a_turn_ends_among_failures_and_trims_too(
+    work: Callable[[Driver, Clock, pytest.MonkeyPatch], Task[object]],
+    driver: Driver,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lasted, since = [], clock.now
+    for wait in work(driver, clock, monkeypatch):
+        if type(wait) is Turn:
+            lasted.append(clock.now - since)
+            since = clock.now
+    assert len(lasted) == 3
+    assert max(lasted) <= GC_TURN_NS
 
 
 # --- the pace ---
