@@ -126,7 +126,8 @@ def test_dbench(mount: Path, clients: int) -> None:
     load = next((path for path in loads if path.exists()), loads[0])
     done = run(program, "-c", load, "-D", mount, "-t", "20", str(clients), seconds=600)
     assert "Throughput" in done.stdout
-    assert "failed" not in done.stdout
+    # without a semaphore, which other programs may have used up, dbench goes on
+    assert not [line for line in done.stdout.splitlines() if "failed" in line and "semaphore" not in line]
 
 
 FIO_JOBS = {

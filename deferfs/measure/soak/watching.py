@@ -144,6 +144,11 @@ def free_counts(root: Path) -> tuple[int, int, int]:
     return found.f_blocks, found.f_bfree, found.f_bavail
 
 
+def _is_long(seconds: float) -> bool:
+    """Whether a soak of this length shows what takes a while."""
+    return seconds >= 60 * GROWTH_MINUTES_MIN
+
+
 def judge_growth(samples: Sequence[Sample], seconds: float) -> list[Verdict]:
     """Memory and descriptors: the last third compared with the second."""
     third = max(len(samples) // 3, 1)
@@ -151,7 +156,7 @@ def judge_growth(samples: Sequence[Sample], seconds: float) -> list[Verdict]:
     verdicts = []
     for name in ("rss", "pss"):
         before, after = (median(getattr(sample, name) for sample in part) for part in (second, last))
-        kept = after <= GROWTH_MAX * before if seconds >= 60 * GROWTH_MINUTES_MIN else None
+        kept = after <= GROWTH_MAX * before if _is_long(seconds) else None
         figures = f"{format_size(before)}, then {format_size(after)}: {after / before:.3f} (at most {GROWTH_MAX})"
         verdicts.append(Verdict(f"{name.upper()} is flat", figures, kept))
     most = (max(sample.descriptors for sample in second), max(sample.descriptors for sample in last))
@@ -178,18 +183,19 @@ def judge_shortage(samples: Sequence[Sample], seconds: float, end: Statistics) -
     return Verdict(
         "memory is short",
         f"in {100 * short:.0f} % of the time; {end.memory.direct_reclaims_total} direct reclaims; waits: {waits}",
-        short > 0.1 if seconds >= 60 * GROWTH_MINUTES_MIN else None,
+        short > 0.1 if _is_long(seconds) else None,
     )
 
 
-def judge_throttle(end: Statistics) -> Verdict:
+def judge_throttle(seconds: float, end: Statistics) -> Verdict:
     """Deletes must have been throttled, and none may wait any more."""
     waits, throttle = end.waits["throttle"], end.throttle
+    judged = waits.count or throttle.waiting or _is_long(seconds)
     return Verdict(
         "deletes are throttled",
         f"{waits.count} times, {waits.max_ns / 1e9:.2f} s at most (deadline {throttle.deadline_seconds:g} s,"
         f" reached {throttle.expired_total} times)",
-        waits.count > 0 and not throttle.waiting,
+        waits.count > 0 and not throttle.waiting if judged else None,
     )
 
 
@@ -246,7 +252,8 @@ def soak(mount: Mount, seconds: float, processes: int, seed: int) -> Soak:
     drain(mount)
     end = mount.statistics()
     verdicts += judge_growth(samples, seconds)
-    verdicts += [judge_shortage(samples, seconds, end), judge_backlog(samples, end.throttle), judge_throttle(end)]
+    verdicts += [judge_shortage(samples, seconds, end), judge_backlog(samples, end.throttle)]
+    verdicts.append(judge_throttle(seconds, end))
     verdicts += judge_end(before, free_counts(root), end, find_cycles(mount))
     return Soak(seconds, processes, rounds.value, verdicts, samples)
 

@@ -19,6 +19,8 @@ from tests.mounted.posix.language import USERS, Row, Step, number_of, text_of
 from tests.mounted.posix.libc import Stream
 
 ROW_SECONDS_MAX: Final = 30
+SLOW_ROW_SECONDS_MAX: Final = 600
+"""Of a row of the table `slow`."""
 """A row takes milliseconds; one that hangs must be named."""
 SHOWN_MAX: Final = 200
 _ALIASES: Final = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EAGAIN: "EAGAIN"}
@@ -105,7 +107,7 @@ def _alarm(_number: int, _frame: object) -> None:
 
 def _run_row(row: Row) -> str:
     case = Case()
-    signal.alarm(ROW_SECONDS_MAX)
+    signal.alarm(SLOW_ROW_SECONDS_MAX if row.where.startswith("slow:") else ROW_SECONDS_MAX)
     try:
         for step in row.steps:
             found = _outcome(case, step)
