@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from deferfs.limits import INODE_COST_BYTES, PRESSURE_FRACTION
 from deferfs.volume.shortage import memory_is_short, reclaim_goal
+from deferfs.volume.turns import TurnTimer
 from deferfs.volume.waits import EntriesDropped, Task, Turn
 
 if TYPE_CHECKING:
@@ -97,16 +98,12 @@ class BackgroundReclaim:
     def _turn(self, over: int) -> Task[int]:
         """Piece by piece for the length of a turn, or until `over` bytes are free, or nothing more comes; bytes
         freed."""
-        engine, turn_ns = self._engine, self._engine.turns.turn_ns
-        start_ns = last_ns = engine.now_ns()
-        freed = 0
+        timer, freed = TurnTimer(self._engine.turns), 0
         while freed < over:
-            piece = yield from engine.eviction.background_reclaim(min(over - freed, PIECE_BYTES))
+            piece = yield from self._engine.eviction.background_reclaim(min(over - freed, PIECE_BYTES))
             freed += piece
-            now_ns = engine.now_ns()
-            if not piece or 2 * now_ns - start_ns - last_ns > turn_ns:
+            if not piece or timer.over():
                 break
-            last_ns = now_ns
         return freed
 
     def _forgotten(self, over: int) -> Task[int]:

@@ -29,6 +29,25 @@ def _none_queued() -> bool:
     return False
 
 
+class TurnTimer:
+    """Tells when a turn is to end: when one more piece of work, as long as the last one, would make it longer than
+    `Turns.turn_ns`."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self.restart()
+
+    def restart(self) -> None:
+        """A turn begins."""
+        self._start_ns = self._last_ns = self._turns.now_ns()
+
+    def over(self) -> bool:
+        """To be called after each piece."""
+        now_ns = self._turns.now_ns()
+        last_ns, self._last_ns = now_ns - self._last_ns, now_ns
+        return now_ns - self._start_ns + last_ns > self._turns.turn_ns
+
+
 class Turns:
     """Of the transactions of one volume, in whichever task they run.
 
@@ -44,7 +63,11 @@ class Turns:
         self.requests_queued: Callable[[], bool] = _none_queued
         self.turn_ns = GC_TURN_NS
         """How long a turn lasts, in ns of the engine's clock; -1 for one transaction."""
-        self._start_ns = self._last_ns = 0
+        self._timer = TurnTimer(self)
+
+    def now_ns(self) -> int:
+        """By the engine's clock."""
+        return self._engine.now_ns()
 
     # --- the pace ---
     def may_begin(self) -> bool:
@@ -77,11 +100,9 @@ class Turns:
             yield Turn()
             if not self.requests_queued():
                 break
-        self._start_ns = self._last_ns = self._engine.now_ns()
+        self._timer.restart()
 
     def _ends(self, *, background: bool) -> bool:
         if background and (self.requests_queued() or self._journal.committing is not None):
             return True
-        now_ns = self._engine.now_ns()
-        last_ns, self._last_ns = now_ns - self._last_ns, now_ns
-        return now_ns - self._start_ns + last_ns > self.turn_ns
+        return self._timer.over()
