@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 PIECE_BYTES: Final = 1 << 14
 """What the shrinkers are asked for at a time: some 50 inodes."""
+WAITING_PIECE_BYTES: Final = 1 << 18
+"""The same where inactivations are waited for. A piece brings a batch of them (SHRINK_BATCH), however small it is: with
+smaller ones, more inodes would be inactivated for the blocks that are evicted."""
 FORGET_TURNS_MAX: Final = 64
 """Turns of the event loop until a FORGET is expected that the kernel has queued: it puts no more than a few requests
 before one."""
@@ -98,9 +101,10 @@ class BackgroundReclaim:
     def _turn(self, over: int) -> Task[int]:
         """Piece by piece for the length of a turn, or until `over` bytes are free, or nothing more comes; bytes
         freed."""
-        timer, freed = TurnTimer(self._engine.turns), 0
+        eviction, timer, freed = self._engine.eviction, TurnTimer(self._engine.turns), 0
         while freed < over:
-            piece = yield from self._engine.eviction.background_reclaim(min(over - freed, PIECE_BYTES))
+            most = PIECE_BYTES if eviction.defers else WAITING_PIECE_BYTES
+            piece = yield from eviction.background_reclaim(min(over - freed, most))
             freed += piece
             if not piece or timer.over():
                 break

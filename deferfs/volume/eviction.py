@@ -97,6 +97,11 @@ class Eviction:
         return None
 
     # --- memory ---
+    @property
+    def defers(self) -> bool:
+        """Whether the shrinkers leave what an inode owes to inodegc; else it is waited for."""
+        return self._engine.cleanup.stopped or not self._volume.policy.waits
+
     def direct_reclaim(self, wanted_bytes: int) -> Task[int]:
         """Run the shrinkers on behalf of an operation that needs memory; wait if the policy says so. Bytes freed."""
         self.direct_reclaims_total += 1
@@ -113,8 +118,7 @@ class Eviction:
     def shrink(self, wanted_bytes: int) -> Task[int]:
         """Run the shrinkers: inodes first (they may hold blocks dirty), then blocks. Bytes freed."""
         volume = self._volume
-        defer = self._engine.cleanup.stopped or not volume.policy.waits
-        freed, due = volume.inodes.shrink(wanted_bytes, SHRINK_BATCH, defer=defer)
+        freed, due = volume.inodes.shrink(wanted_bytes, SHRINK_BATCH, defer=self.defers)
         self._engine.payment.noted()
         if freed < wanted_bytes:
             freed += self._engine.store.cache.shrink(wanted_bytes - freed)

@@ -26,9 +26,7 @@ import trio
 from deferfs.mount.runtime.busy_poll import BusyPoll
 
 AT_ONCE_MAX: Final = 16
-"""Requests in a row without a pass of the event loop: most take about 50 us each."""
-TURN_NS: Final = 1_000_000
-"""How long other tasks wait for a pass of the event loop while requests are taken at once, and for one more request."""
+"""Requests in a row without a pass of the event loop: at about 50 us each, other tasks wait about a millisecond."""
 
 
 class ReaderLock(trio.abc.Instrument):
@@ -86,8 +84,8 @@ class RequestWaiter:
     """Waits for the FUSE descriptor; pyfuse3 uses it as `trio.lowlevel`.
 
     A queued request is taken at once. Otherwise, if no other task is runnable, the descriptor is polled for a while
-    (`BusyPoll`); then the task sleeps. After AT_ONCE_MAX requests in a row without a pass of the event loop, or when
-    they have taken TURN_NS, there is one: other tasks, timers and descriptors get their turn.
+    (`BusyPoll`); then the task sleeps. After AT_ONCE_MAX requests in a row without a pass of the event loop there is
+    one: other tasks, timers and descriptors get their turn.
     """
 
     def __init__(
@@ -99,8 +97,6 @@ class RequestWaiter:
         self._runnable = runnable
         self._polls: dict[int, select.poll] = {}
         self._at_once = 0
-        self._passed_ns = 0
-        """When there was a pass of the event loop, or later."""
         self._closing = False
 
     def __getattr__(self, name: str) -> object:
@@ -122,12 +118,12 @@ class RequestWaiter:
         if poll is None:
             poll = self._polls[fd] = select.poll()
             poll.register(fd, select.POLLIN)
-        if self._turn_is_over():
+        if self._at_once >= AT_ONCE_MAX:
+            self._at_once = 0
             await trio.lowlevel.checkpoint()
             if self._runnable.count:
                 # the order within one pass is random: two passes run every task that was scheduled before us
                 await trio.lowlevel.checkpoint()
-            self._passed(self._busy_poll.clock())
             if self._closing:
                 raise trio.ClosedResourceError
         if not poll.poll(0):
@@ -135,29 +131,19 @@ class RequestWaiter:
         else:
             self._at_once += 1
 
-    def _turn_is_over(self) -> bool:
-        if not self._at_once:
-            return False
-        return self._at_once >= AT_ONCE_MAX or self._busy_poll.clock() - self._passed_ns >= TURN_NS
-
-    def _passed(self, now_ns: int) -> None:
-        self._at_once = 0
-        self._passed_ns = now_ns
-
     async def _look_or_sleep(self, fd: int, poll: select.poll) -> None:
-        busy_poll = self._busy_poll
         if self._runnable.count:
+            self._at_once = 0
             await trio.lowlevel.wait_readable(fd)
-            self._passed(busy_poll.clock())
             return
+        busy_poll = self._busy_poll
         start = busy_poll.clock()
         if busy_poll.look(lambda: poll.poll(0), start):
             self._at_once += 1
             return
+        self._at_once = 0
         await trio.lowlevel.wait_readable(fd)
-        now = busy_poll.clock()
-        self._passed(now)
-        busy_poll.waited(now - start)
+        busy_poll.waited(busy_poll.clock() - start)
 
 
 class _Trio:

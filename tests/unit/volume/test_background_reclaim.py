@@ -8,18 +8,19 @@ import pytest
 
 from deferfs.limits import INODE_COST_BYTES
 from deferfs.store.pump import Pump
-from deferfs.volume.background_reclaim import PIECE_BYTES
+from deferfs.volume.background_reclaim import PIECE_BYTES, WAITING_PIECE_BYTES
 from deferfs.volume.driver import Driver
 from deferfs.volume.shortage import reclaim_goal
 from deferfs.volume.waits import EntriesDropped, Task, Turn, Wait
 from tests.unit.volumes import fresh_driver, make, settle
 
 
+@pytest.mark.parametrize(("evict", "piece_bytes"), [("deferred", PIECE_BYTES), ("inline", WAITING_PIECE_BYTES)])
 @pytest.mark.parametrize(("piece_us", "in_a_turn"), [(100, 10), (400, 2), (3000, 1)])
 def test_others_run_when_one_more_piece_would_make_a_turn_too_long(
-    piece_us: int, in_a_turn: int, monkeypatch: pytest.MonkeyPatch
+    piece_us: int, in_a_turn: int, evict: str, piece_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver = fresh_driver()
+    driver = fresh_driver(evict=evict)
     make(driver, b"file")
     engine, now, wanted = driver.engine, [0], list[int]()
     engine.now_ns = lambda: now[0]
@@ -28,14 +29,14 @@ def test_others_run_when_one_more_piece_would_make_a_turn_too_long(
         wanted.append(wanted_bytes)
         now[0] += piece_us * 1000
         yield from ()
-        return PIECE_BYTES if len(wanted) < 40 else 0
+        return piece_bytes if len(wanted) < 40 else 0
 
     monkeypatch.setattr(engine.eviction, "background_reclaim", reclaim)
     monkeypatch.setattr(type(engine.store.memory), "used", property(lambda memory: 1 << 40))
     turns = [len(wanted) for wait in engine.reclaim.run() if isinstance(wait, Turn)]
     assert turns[0] == in_a_turn
     assert turns[1] - turns[0] == in_a_turn
-    assert wanted == [PIECE_BYTES] * len(wanted)
+    assert wanted == [piece_bytes] * len(wanted)
 
 
 def known_to_the_kernel(driver: Driver, count: int) -> list[int]:

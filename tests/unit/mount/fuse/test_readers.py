@@ -5,7 +5,7 @@ import pytest
 import trio
 import trio.testing
 
-from deferfs.mount.fuse.readers import AT_ONCE_MAX, TURN_NS, ReaderLock, RequestWaiter, RunnableTasks
+from deferfs.mount.fuse.readers import AT_ONCE_MAX, ReaderLock, RequestWaiter, RunnableTasks
 from deferfs.mount.runtime.busy_poll import BusyPoll
 
 
@@ -216,31 +216,6 @@ async def test_other_tasks_get_their_turn_in_a_stream_of_requests(
         await waiter.wait_readable(pipe.fd)
     await waiter.wait_readable(pipe.fd)
     assert ran.is_set()
-
-
-@pytest.mark.parametrize(("lasted_ns", "passes"), [(TURN_NS - 1, False), (TURN_NS, True)])
-async def test_other_tasks_get_their_turn_behind_requests_that_take_long(
-    lasted_ns: int, passes: bool, runnable: RunnableTasks, pipe: Pipe, nursery: trio.Nursery
-) -> None:
-    now = [TURN_NS]
-    waiter = RequestWaiter(BusyPoll(0, clock=lambda: now[0]), runnable)
-    ran = trio.Event()
-
-    async def client() -> None:
-        await trio.testing.wait_all_tasks_blocked()
-        pipe.send()
-
-    nursery.start_soon(client)
-    await waiter.wait_readable(pipe.fd)  # it has slept, and others have run
-
-    async def other() -> None:
-        ran.set()
-
-    await waiter.wait_readable(pipe.fd)
-    nursery.start_soon(other)
-    now[0] += lasted_ns
-    await waiter.wait_readable(pipe.fd)
-    assert ran.is_set() == passes
 
 
 async def test_closing_reaches_a_reader_that_let_others_run(
