@@ -19,9 +19,9 @@ from tests.mounted.posix.language import USERS, Row, Step, number_of, text_of
 from tests.mounted.posix.libc import Stream
 
 ROW_SECONDS_MAX: Final = 30
+"""A row takes milliseconds; one that hangs must be named."""
 SLOW_ROW_SECONDS_MAX: Final = 600
 """Of a row of the table `slow`."""
-"""A row takes milliseconds; one that hangs must be named."""
 SHOWN_MAX: Final = 200
 _ALIASES: Final = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EAGAIN: "EAGAIN"}
 """Numbers with two names."""
