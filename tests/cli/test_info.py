@@ -53,7 +53,7 @@ def test_info_of_an_image_without_a_superblock(content: bytes, message: str, ima
     damage(image, 65_536, content)
     assert "fsck -y" in command("info", image).err
     for spare in json.loads(command("debug", "superblock", "--json", image).out)["spares"]:
-        damage(image, spare["offset"], b"x")
+        damage(image, spare["offset"], bytes(4))
     outcome = command("info", image)
     assert outcome.code == 1
     assert message in outcome.err
