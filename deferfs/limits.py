@@ -87,8 +87,8 @@ FETCH_GAP_BYTES: Final = 32 * KIB
 # --- reclaim ----------------------------------------------------------------------------------
 MEMORY_BYTES_DEFAULT: Final = 256 * MIB
 """Budget for inodes and blocks outside small cgroups."""
-MEMORY_BYTES_MIN: Final = 4 * MIB
-"""The smallest budget that can be set."""
+MEMORY_BYTES_MIN: Final = 2 * MIB
+"""The smallest budget that can be set: 32 of the largest blocks, as in the smallest that `deferfs.crash` explores."""
 RESIDENT_BASE_BYTES: Final = 64 * MIB
 """Memory of the daemon outside its budget: interpreter, modules, buffers. In a cgroup the default budget leaves it."""
 OPERATION_FRACTION: Final = 16

@@ -111,7 +111,7 @@ def shape_of(task: Task) -> Shape:
         dice.choice((150, 150, 1200)) if small else 150,
         dice.choice((SHORT_JOURNAL_BLOCKS if short else SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
         task.evict or EVICT_MODES[task.seed % 2],
-        dice.choice((64 << 20, 160 << 10, 56 << 10)) if small else 64 << 20,
+        dice.choice((64 << 20, 160 << 10, 32 << 10)) if small else 64 << 20,
         dice.random() < 0.25,
         "strict" if short and dice.random() < 0.7 else "relative",
     )

@@ -226,7 +226,7 @@ def test_untar_with_small_blocks_and_little_memory(
     expected = snapshot(here / "distribution")
 
     def work(mount: Path) -> None:
-        scratch.control("memory=4M")
+        scratch.control("memory=2M")
         run("tar", "-C", mount, "-xpf", archive)
 
     def verify(mount: Path) -> None:

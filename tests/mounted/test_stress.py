@@ -44,7 +44,7 @@ def test_stress(scratch: Scratch, cache: str) -> None:
 def test_stress_in_narrow_space(make_scratch: MakeScratch, evict: str) -> None:
     """Small blocks, the smallest log, the least memory, a commit all the time: everything waits for everything."""
     scratch = make_scratch(evict=evict, size="64M", format_options=["-b", "1024", "--journal-size", "256K"])
-    options = ("memory=4M", "commit=0.1", "gc_workers=8")
+    options = ("memory=2M", "commit=0.1", "gc_workers=8")
     scratch.mount(*options)
     fresh = scratch.space()
     assert finish(start(scratch, 3, 300, seed=100)) == 0

@@ -86,7 +86,7 @@ def written_back(seed: int) -> int:
             SHAPE,
             room=150,
             evict=("deferred", "inline")[turn % 2],
-            memory_bytes=dice.choice((64 << 20, 160 << 10, 56 << 10)),
+            memory_bytes=dice.choice((64 << 20, 160 << 10, 32 << 10)),
         )
         world = World(shape, seed + turn)
         for word, numbers in random_actions(dice, 120, large=True, blocking_too=True, words=_WAITING):

@@ -32,7 +32,7 @@ def requests_wait(seed: int) -> int:
             room=150,
             journal_blocks=SHORT_JOURNAL_BLOCKS,
             evict=("deferred", "inline")[turn % 2],
-            memory_bytes=dice.choice((64 << 20, 160 << 10, 56 << 10)),
+            memory_bytes=dice.choice((64 << 20, 160 << 10, 32 << 10)),
         )
         world = World(shape, seed + turn)
         for word, numbers in random_actions(

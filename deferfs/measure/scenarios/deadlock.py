@@ -20,6 +20,7 @@ import msgspec
 
 from deferfs.contract.requests import Set
 from deferfs.errors import DeferfsError
+from deferfs.limits import MEMORY_BYTES_MIN
 from deferfs.measure.mounts.daemon import daemon_of, statistics_of
 from deferfs.measure.mounts.rivals import Deferfs, fresh
 from deferfs.measure.mounts.syncing import sync_filesystem
@@ -29,7 +30,7 @@ from deferfs.measure.work.small_files import DROP_NAMES
 
 MKFS: Final = ("-b", "1024", "--journal-size", "256K")
 MOUNT: Final = "relatime"
-MEMORY: Final = ("32M", "4M")
+MEMORY: Final = ("32M", str(MEMORY_BYTES_MIN))
 """The budget while files are read, and the one it is cut to."""
 IMAGE_BYTES: Final = 256 << 20
 FILES: Final = 1000

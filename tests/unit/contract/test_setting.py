@@ -22,8 +22,8 @@ def test_the_same_value_as_an_option_and_as_a_change() -> None:
         (lambda: POLL.option(""), "mount option poll needs a value (poll=...)"),
         (lambda: DISCARD.option("1"), "mount option discard takes no value (got '1')"),
         (lambda: DISCARD.option(""), "mount option discard takes no value (got '')"),
-        (lambda: MEMORY.option("1M"), "mount option memory=1M: must be at least 4M"),
-        (lambda: MEMORY.change("1M"), "memory must be at least 4M, not '1M'"),
+        (lambda: MEMORY.option("1M"), "mount option memory=1M: must be at least 2M"),
+        (lambda: MEMORY.change("1M"), "memory must be at least 2M, not '1M'"),
         (
             lambda: MEMORY.change("lots"),
             "memory: 'lots' is not a size; write a number with an optional K, M, G, T or P",

@@ -47,7 +47,7 @@ def test_both_versions_beside_each_other(tmp_path: Path) -> None:
     assert make(tmp_path, "4:memory:/b\n0::/a\n", limits) == 75 << 20
 
 
-@pytest.mark.parametrize(("limit", "warned"), [(96, False), (68, False), (67, True), (48, True)])
+@pytest.mark.parametrize(("limit", "warned"), [(96, False), (66, False), (65, True), (48, True)])
 def test_a_small_limit_leaves_room_for_the_daemon_itself(
     limit: int, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

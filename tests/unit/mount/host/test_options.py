@@ -86,7 +86,7 @@ def test_options_for_other_programs_are_ignored(text: str) -> None:
         ("gc_workers=0", "must be a whole number from 1 to 64"),
         ("gc_workers=1.5", "must be a whole number"),
         ("gc_workers=\u0663", "must be a whole number"),
-        ("memory=1M", "must be at least 4M"),
+        ("memory=1M", "must be at least 2M"),
         ("memory=lots", "option memory: 'lots' is not a size"),
         ("writeback_cache=yes", "must be on or off"),
         ("ro=1", "ro takes no value"),
