@@ -36,7 +36,7 @@ class UsageError(DeferfsError):
 
 
 class ImageError(DeferfsError):
-    """The image cannot be used: not one of ours, truncated, a bad checksum, an unknown feature."""
+    """The image cannot be used: not a deferfs image, truncated, a bad checksum, an unknown feature."""
 
 
 class ImageInUseError(DeferfsError):

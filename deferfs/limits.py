@@ -43,7 +43,7 @@ BITMAP_REGIONS_MAX: Final = 8
 SPARES_MAX: Final = 12
 """Spare superblocks: those at 1 MiB x 3^k reach 57 GiB, and one is at the end."""
 SPARES_IMAGE_BYTES_MIN: Final = 8 * MIB
-"""Smaller filesystems have no spare superblock, as its 68 KiB would be a large part of them."""
+"""Smaller filesystems have no spare superblocks: one block each, up to 64 KiB, would be a large part of them."""
 
 # --- journal ----------------------------------------------------------------------------------
 JOURNAL_BYTES_DEFAULT: Final = 64 * MIB
@@ -54,7 +54,7 @@ JOURNAL_BLOCKS_MIN: Final = 256
 """Smallest log: a third of it holds the largest single operation with 1 KiB blocks."""
 TRANSACTION_FRACTION: Final = 3
 """One compound transaction takes at most 1/3 of the log: below half (the XFS rule), so that the next transaction always
-fits while the first is checkpointed."""
+fits while the first is checkpointed. An operation that is alone in its transaction may take up to half."""
 CHECKPOINT_START_FRACTION: Final = 4
 """Checkpoints start when 1/4 of the log is in use, so that a foreground operation seldom waits."""
 COMMIT_SECONDS_DEFAULT: Final = 5
@@ -103,7 +103,7 @@ PAST_EOF_COST_BYTES: Final = 240
 """Additional memory of a file with blocks past EOF: its entry in the list of these."""
 DEBTS_FRACTION: Final = 16
 """1/16 of the budget, at most, is for owed access times of inodes that have left core."""
-DEBTS_PLACES_A_TURN: Final = 1024
+DEBTS_SLOTS_A_SCAN: Final = 1024
 """Slots of the table of debts scanned at a time."""
 PAYMENT_WINDOWS: Final = 1024
 """Windows of the inode table that are paid for each look through the table of debts: looking takes a tenth of the time
@@ -134,8 +134,8 @@ WRITE_OUT_BYTES_MAX: Final = 32 * MIB
 """Upper bound of the limit on file data without a barrier: an fsync may have to wait for twice as much, what a barrier
 under way and its own commit write: half a second at 125 MB/s."""
 WRITE_OUT_WAITS_BUDGET_MIN: Final = 16 * MIB
-"""Requests wait for a barrier only with such a budget: each holds its buffers meanwhile, some 30 MiB together, which a
-smaller promise has no room for."""
+"""Requests wait for a barrier only with such a budget: each holds its buffers meanwhile, some 30 MiB together, more
+than a smaller budget allows beyond itself."""
 WRITE_OUT_START_FRACTION: Final = 4
 """A barrier begins at 1/4 of the limit, so that requests never wait for a disk that keeps up."""
 INACTIVATION_EXTENTS_STEP: Final = 64
@@ -199,7 +199,7 @@ FREEZE_SECONDS_DEFAULT: Final = 600.0
 
 # --- space -------------------------------------------------------------------------------------
 PREALLOCATION_LIFETIME_SECONDS: Final = 300.0
-"""Speculative blocks past EOF of an open file are freed after this time without a write; as in XFS."""
+"""Speculative blocks past EOF of an open file are freed when it has not grown for this long; as in XFS."""
 TRIM_LOOKS_PER_LIFETIME: Final = 4
 """Looks for files that have not grown, in that time: blocks are kept for 1 1/4 of it at most."""
 TRIM_LOOK_SECONDS_MIN: Final = 0.05

@@ -1,4 +1,4 @@
-"""What others chose (names of files and processes, paths, labels), made fit for a line on a terminal or in a log.
+"""Untrusted text (names of files and processes, paths, labels), escaped for one line on a terminal or in a log.
 
 A name may hold any bytes but `/` and zero: line ends that forge further lines, escape sequences that a terminal obeys,
 characters that turn the direction of writing. All of these are shown as Python writes them in a string: `\\n`, `\\x1b`,

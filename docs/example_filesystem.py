@@ -75,7 +75,7 @@ class ShreddingFilesystem(pyfuse3.Operations):
 
     async def place(self, due: list[InCoreInode]) -> None:
         """Run what the policy returns; it has queued the rest."""
-        for inode in self.policy.place(due):
+        for inode in self.policy.dispose(due):
             if not await self.inactivate(inode):
                 self.gc.failed_inline(inode)
 

@@ -85,7 +85,7 @@ def diagram() -> str:
         assert not left.pop(package), "packages import nothing"
     while left:
         free = sorted(name for name in left if not any(name in targets for targets in left.values()))
-        assert free, f"a circle among {sorted(left)}"
+        assert free, f"a cycle among {sorted(left)}"
         lines += [f"{name:<14} -> {', '.join(sorted(left.pop(name)))}".rstrip("-> ") for name in free]
     return "\n".join(lines)
 

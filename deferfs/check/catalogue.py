@@ -97,13 +97,17 @@ LOG_NOT_EMPTY: Final = _kind(
     "the log is emptied; a clean image needs none of it",
 )
 
-BITMAP_DAMAGED: Final = _kind(301, "bitmap-damaged", "a free-space bitmap cannot be used", "rebuilt from what is held")
-BITMAP_OWNER: Final = _kind(302, "bitmap-owner", "a bitmap belongs to another group", "rebuilt from what is held")
+BITMAP_DAMAGED: Final = _kind(
+    301, "bitmap-damaged", "a free-space bitmap cannot be used", "rebuilt from the blocks found in use"
+)
+BITMAP_OWNER: Final = _kind(
+    302, "bitmap-owner", "a bitmap belongs to another group", "rebuilt from the blocks found in use"
+)
 BITMAP_COUNT: Final = _kind(
-    303, "bitmap-count", "a bitmap's count disagrees with its bits", "rebuilt from what is held"
+    303, "bitmap-count", "a bitmap's count disagrees with its bits", "rebuilt from the blocks found in use"
 )
 BITMAP_TAIL: Final = _kind(
-    304, "bitmap-tail", "bits beyond the end of the image are not set", "rebuilt from what is held"
+    304, "bitmap-tail", "bits beyond the end of the image are not set", "rebuilt from the blocks found in use"
 )
 BLOCK_MARKED_FREE: Final = _kind(
     305, "block-marked-free", "blocks in use are marked free in the bitmap", "marked as used"
@@ -195,7 +199,7 @@ INODE_INLINE: Final = _kind(
     503,
     "inode-inline",
     "an inode's inline area is malformed",
-    "written again as its fields say, without what they do not cover",
+    "rewritten from its fields; bytes that they do not cover are cleared",
 )
 INODE_SIZE: Final = _kind(
     504,

@@ -33,7 +33,7 @@ def check_directories(context: Context, table: InodeTable) -> int:
 
 def _read(context: Context, table: InodeTable, ino: int) -> Inode | None:
     try:
-        return read_record(context, *table.place(ino))[0]
+        return read_record(context, *table.locate(ino))[0]
     except CorruptionError:
         return None  # pass 4 found it sound: the device has failed since, and the reader has reported that
 

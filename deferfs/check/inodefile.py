@@ -19,7 +19,7 @@ from deferfs.ondisk.inode import (
 )
 from deferfs.ondisk.node import UNWRITTEN
 
-STRANGERS_MAX: Final = 1024
+EMPTY_CHUNKS_MAX: Final = 1024
 """More chunks without inodes than this, and the inode file counts as damaged: otherwise one extent over a large sparse
 image would make billions of inodes."""
 
@@ -37,7 +37,7 @@ class InodeFile:
         """Chunk number -> address of its first block; the others follow unless it is scattered."""
         self.scattered: dict[int, list[int]] = {}
         """Chunk number -> address of each block, for chunks in several pieces."""
-        self.strangers = 0
+        self.empty_chunks = 0
         """Mapped chunks whose first block holds no inode record."""
 
     def pieces(self, number: int) -> list[tuple[int, int]]:
@@ -94,14 +94,14 @@ def _collect(context: Context, found: InodeFile) -> None:
     mapping = found.mapping
     partial: dict[int, list[int]] = {}
     for extent in mapping.extents():
-        if found.strangers > STRANGERS_MAX:
+        if found.empty_chunks > EMPTY_CHUNKS_MAX:
             break
         if extent.flags & UNWRITTEN:
             text = f"inode file: unwritten extent at logical block {extent.logical}"
             context.findings.add(catalogue.INTERNAL_UNWRITTEN, text, ino=INODE_FILE_INO, logical=extent.logical)
         _split(context, extent, found, partial)
-    if found.strangers > STRANGERS_MAX:
-        text = f"inode file: {found.strangers} of its chunks hold no inodes; the others are not looked at"
+    if found.empty_chunks > EMPTY_CHUNKS_MAX:
+        text = f"inode file: {found.empty_chunks} of its chunks hold no inodes; the others are not looked at"
         context.findings.add(catalogue.INODE_FILE, text, ino=INODE_FILE_INO)
         context.complete = False
     for number, addresses in sorted(partial.items()):
@@ -136,8 +136,8 @@ def _split(context: Context, extent: Extent, found: InodeFile, partial: dict[int
         if length == fmt.chunk_blocks:
             found.chunks[number] = physical
             if not _looks_like_chunk(context, physical):
-                found.strangers += 1
-                if found.strangers > STRANGERS_MAX:
+                found.empty_chunks += 1
+                if found.empty_chunks > EMPTY_CHUNKS_MAX:
                     return
         else:
             partial.setdefault(number, []).extend(range(physical, physical + length))

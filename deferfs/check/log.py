@@ -127,12 +127,12 @@ def whole_transactions(context: Context) -> list[Transaction]:
     return found
 
 
-def read_transaction(log: LogReader, position: int, room: int, tid: int) -> Transaction | None:
+def read_transaction(log: LogReader, position: int, blocks_left: int, tid: int) -> Transaction | None:
     """The transaction `tid` at `position` if every block and checksum of it is right, else None."""
     fmt = log.context.fmt
     found = Transaction(tid, position % log.length)
     body_crc = index = 0
-    while index < room:
+    while index < blocks_left:
         data = log.block(position + index)
         header = peek(fmt, data)
         if header is None or header[1] != tid or header[2] != index:
@@ -149,7 +149,7 @@ def read_transaction(log: LogReader, position: int, room: int, tid: int) -> Tran
                 found.revokes += decode_revokes(fmt, data, count)
             elif magic == MAGIC_DESCRIPTOR:
                 tags = decode_tags(fmt, data, count)
-                if index + len(tags) > room:
+                if index + len(tags) > blocks_left:
                     return None
                 for tag in tags:
                     if fmt.checksum(tid, log.block(position + index)) != tag.crc:
@@ -161,13 +161,13 @@ def read_transaction(log: LogReader, position: int, room: int, tid: int) -> Tran
     return None
 
 
-def _look_for_newer(log: LogReader, position: int, room: int, tid: int) -> int:
+def _look_for_newer(log: LogReader, position: int, blocks_left: int, tid: int) -> int:
     """Transaction `tid` at `position` is damaged or was never finished: nothing newer may have
     begun. Returns the newest id seen, at least that of the transaction before it.
     """
     context = log.context
     newest = tid - 1
-    for data in log.blocks(position, room):
+    for data in log.blocks(position, blocks_left):
         header = peek(context.fmt, data)
         if header is not None:
             newest = max(newest, header[1])

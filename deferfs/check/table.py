@@ -60,7 +60,7 @@ class InodeTable:
         base = self.bases.get(number)
         return -1 if base is None else base + index
 
-    def place(self, ino: int) -> tuple[int, int]:
+    def locate(self, ino: int) -> tuple[int, int]:
         """(address of the table block, index in it) of an inode that has a slot."""
         number, index = divmod(ino, self.per_chunk)
         block, index = divmod(index, self.per_block)

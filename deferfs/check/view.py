@@ -90,20 +90,22 @@ class View:
         return context
 
     # --- inodes ---
-    def place(self, ino: int) -> tuple[int, int]:
+    def locate(self, ino: int) -> tuple[int, int]:
         """(address of the table block, index in it). ImageError when no chunk of the table is mapped for it."""
         fmt = self.fmt
         if self.file is None:
             raise ImageError(f"{self.device.name}: the inode file cannot be read; see deferfs fsck -n")
         number, index = divmod(ino, fmt.inodes_per_chunk)
         if not 0 < ino < _INO_MAX or number not in self.file.chunks:
-            raise ImageError(f"{self.device.name}: inode {ino}: the inode table does not reach there")
+            raise ImageError(
+                f"{self.device.name}: inode {ino} does not exist: its chunk of the inode table is not mapped"
+            )
         block, slot = divmod(index, fmt.inodes_per_block)
         return self.file.block(number, block), slot
 
     def inode(self, ino: int) -> Inode:
         """The record as found, in use or not: a wrong checksum is only reported. ImageError when there is none."""
-        address, slot = self.place(ino)
+        address, slot = self.locate(ino)
         data = self.context().reader.read(address)
         try:
             if data is None:
@@ -142,7 +144,7 @@ class View:
 
     def _values(self, inode: Inode) -> Iterator[tuple[int, bytes]]:
         if not stat.S_ISDIR(inode.mode):
-            raise ImageError(f"{self.device.name}: inode {inode.ino} is no directory")
+            raise ImageError(f"{self.device.name}: inode {inode.ino} is not a directory")
         if inode.form == FORM_ENTRIES:
             yield from inode.entries
         elif inode.form == FORM_DIRECTORY_TREE:

@@ -73,7 +73,9 @@ def _subcommand(name: str) -> Callable[[Callable[..., object]], click.Command]:
     metavar="DIR",
     help="Work in DIR, on whatever is mounted there (churn).",
 )
-@click.option("--aa", is_flag=True, help="One side against itself: how often is there a difference?")
+@click.option(
+    "--aa", is_flag=True, help="Compare one side with itself, to show how often a difference appears by chance."
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the order of the sides, and of the work.")
 @click.option(
     "--scratch",
@@ -108,7 +110,7 @@ def list_command() -> None:
 def disk_command(preset: str | None) -> int:
     """Measure the slow disk by itself, or list its presets.
 
-    Is it as slow as its PRESET says? Ends in 1 when anything was faster than stated.
+    With PRESET, check that it is as slow as stated; the exit code is 1 when a request was faster.
     """
     from deferfs.cli.bench_show import check_disk
 

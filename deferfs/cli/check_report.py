@@ -37,7 +37,7 @@ def say_foreseen(image: str, foreseen: Repaired | None) -> None:
         say(f"{image}: would be done: {action}")
     if foreseen.actions_total > len(foreseen.actions):
         say(f"{image}: would be done: {counted(foreseen.actions_total - len(foreseen.actions), 'more action')}")
-    say(f"{image}: would be done: counts, marks of free space and superblocks set right")
+    say(f"{image}: would be done: counts, free-space bitmaps and superblocks corrected")
     if not foreseen.report.clean:
         say(f"{image}: {counted(foreseen.report.found, 'problem')} would be left")
 

@@ -110,14 +110,14 @@ def run_check(
         if not as_json:
             say_problems(image, report)
         if narrows:
-            _repair(image, device, outcome, progress, spare, narrow=True)
+            _repair(device, outcome, progress, spare, narrow=True)
         elif mode is Mode.LOOK or (sound and superblock.clean):
             if not sound and verbose and not as_json:
                 _foresee(image, device, report, progress, spare)
         elif sound or (mode is Mode.PREEN and _is_safe(report)):
             device = _recover(image, device, outcome, progress)
         elif _shall_repair(image, device, mode, report, progress, spare):
-            _repair(image, device, outcome, progress, spare)
+            _repair(device, outcome, progress, spare)
         elif mode is Mode.ASK:
             tell(f"{image}: nothing was changed")
         else:
@@ -201,7 +201,6 @@ def _add_spares(device: FileDevice, outcome: Outcome) -> None:
 
 
 def _repair(
-    image: str,
     device: FileDevice,
     outcome: Outcome,
     progress: Progress | None,

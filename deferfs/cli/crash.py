@@ -15,18 +15,25 @@ def command() -> None:
     """Explore what crashes may leave of a filesystem, and whether it recovers as promised."""
 
 
-@command.command(short_help="Volume and model together, every crash.")
+@command.command(short_help="Run a volume beside a model and check every crash state.")
 @click.option("--workload", default="random", show_default=True, help="random, or all of seq-1, seq-2, seq-3 (ACE).")
 @click.option("--operations", default="", metavar="WORDS", help="Draw only these, separated by commas.")
 @click.option("--length", type=Whole(1, 100_000), default=120, show_default=True, help="Actions of a run.")
 @click.option("--seed", type=Whole(0), default=None, help="Seed of the first run; the others follow. Default: 0.")
-@click.option("--time", "seconds", type=Number(0, min_open=True), help="Stop after this many seconds.")
-@click.option("--runs", type=Whole(1), help="Stop after this many runs. Default: 60 seconds.")
+@click.option(
+    "--time",
+    "seconds",
+    type=Number(0, min_open=True),
+    help="Stop after this many seconds. Default: 60, unless --runs is given.",
+)
+@click.option("--runs", type=Whole(1), help="Stop after this many runs.")
 @click.option("--jobs", type=Whole(1, 256), default=1, show_default=True, help="Processes.")
 @click.option("--scheduler", metavar="ADDRESS", help="Use the workers of this Dask scheduler.")
 @click.option("--evict", type=click.Choice(EVICT_MODES), help="Default: each in turn.")
 @click.option("-b", "--block-size", type=SIZE, default=1024, show_default=True)
-@click.option("--torn", type=Whole(0), default=24, show_default=True, help="States with one write torn, each.")
+@click.option(
+    "--torn", type=Whole(0), default=24, show_default=True, help="States with that write torn, for each write."
+)
 @click.option("--output", default=".", metavar="DIR", help="Where a failure is written.")
 @click.option("--shrink", "shrink_seconds", type=Number(0), default=60, show_default=True, metavar="SECONDS")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")

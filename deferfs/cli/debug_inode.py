@@ -43,7 +43,7 @@ def command(image: str, what: str, tid: int | None, as_json: bool) -> None:
 def _json(view: View, inode: Inode) -> dict[str, object]:
     from deferfs.cli.debug_view import name_json
 
-    address, slot = view.place(inode.ino)
+    address, slot = view.locate(inode.ino)
     found: dict[str, object] = {"block": address, "index": slot}
     found |= {name: getattr(inode, name) for name in (*_NUMBERS, *_TIMES)}
     found["root"] = inode.root
@@ -59,7 +59,7 @@ def _lines(view: View, inode: Inode) -> list[str]:
     from deferfs.cli.debug_view import inode_words, time_text
     from deferfs.printable import printable
 
-    address, slot = view.place(inode.ino)
+    address, slot = view.locate(inode.ino)
     lines = [f"{inode_words(inode)}, in block {address}, record {slot}"]
     for name in _NUMBERS[1:]:
         value = getattr(inode, name)

@@ -52,11 +52,11 @@ def command(
     if look_only + preen + repair > 1:
         raise UsageError("only one of -n, -p (or -a) and -y can be given")
     if narrow and not repair:
-        raise UsageError("-D changes directories: only -y goes with it")
+        raise UsageError("-D can only be used with -y")
     if tid is not None and (preen or repair):
-        raise UsageError("--at looks at the past, which cannot be repaired: only -n goes with it")
+        raise UsageError("--at checks a past state, which cannot be repaired: it can only be used with -n")
     if tid is not None and spare is not None:
-        raise UsageError("--at and -b cannot be given together: a spare superblock has no place in the log")
+        raise UsageError("-b cannot be used with --at: a spare superblock does not record where the log begins")
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     unasked = Mode.ASK if on_terminal else Mode.LOOK
     mode = Mode.LOOK if look_only else Mode.PREEN if preen else Mode.REPAIR if repair else unasked

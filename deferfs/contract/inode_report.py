@@ -29,7 +29,7 @@ class References(msgspec.Struct, frozen=True, kw_only=True):
     passive: Annotated[Count, says("passive references: of queues and tables")]
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class QueuePosition(msgspec.Struct, frozen=True, kw_only=True):
     """Its position in a queue of inodegc."""
 
     number: Annotated[Number, says("number of the queue")]
@@ -47,7 +47,7 @@ class InCore(msgspec.Struct, frozen=True, kw_only=True):
     unwritten_access_time: Annotated[Flag, says("whether it owes an access time")]
     pending_blocks: Annotated[Blocks, says("blocks that its cleanup will free")]
     failures: Annotated[Total, says("failed cleanups")]
-    queue: Place | None
+    queue: QueuePosition | None
     queued_seconds: Annotated[Seconds | None, says("for how long it has been queued; null: it is not")]
     retry_in_seconds: Annotated[Seconds | None, says("when a failed cleanup is tried again; null: none has failed")]
 

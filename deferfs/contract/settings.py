@@ -104,7 +104,7 @@ HANDLERS: Final = Setting[int | None](
     key="handlers",
     value=Whole(1, limits.HANDLERS_MAX),
     default=None,
-    default_words="as many as `memory` has room for buffers of 2 MiB, from 24 to 99",
+    default_words="one for each 2 MiB of `memory`, at least 24 and at most 99",
     help="how many requests are handled at once",
     more=f"at most {limits.HANDLERS_MAX}; few, as in most FUSE daemons, show which requests wait for a free "
     "handler. While all of them wait for space, none reads the FORGET that would free it",
@@ -249,8 +249,7 @@ PREALLOCATION_LIFETIME: Final = Setting[float](
     key="preallocation_lifetime",
     value=Real(0.1, LONG_SECONDS),
     default=limits.PREALLOCATION_LIFETIME_SECONDS,
-    help="speculative blocks are freed after this time without use",
-    more="those past EOF of a file that has not grown meanwhile",
+    help="blocks past EOF are freed when the file has not grown for so long",
     live=True,
 )
 DRAIN: Final = Setting[float](

@@ -202,7 +202,9 @@ class Gc(msgspec.Struct, frozen=True, kw_only=True):
     ]
     times_owed_max: Annotated[Count, says("capacity of the table of access times owed")]
     times_paid_total: Annotated[
-        Total, says("access times written for inodes that were not in memory"), Metric("gc_times_paid")
+        Total,
+        says("access times written together with others of their table block, of inodes in memory or not"),
+        Metric("gc_times_paid"),
     ]
     time_updates_total: Annotated[Total, says("updates of inode table blocks for access times only")]
     delayed: Annotated[Count, says("failed cleanups that will be tried again")]
@@ -244,10 +246,16 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True):
     running_blocks: Annotated[Blocks, says("size of the running transaction"), Metric("journal_running_blocks")]
     tid: Annotated[Number, says("number of the running transaction")]
     commits_total: Annotated[Total, says("transactions committed"), Metric("journal_commits")]
-    checkpoints_total: Annotated[Total, says("checkpoints made"), Metric("journal_checkpoints")]
-    write_backs_total: Annotated[Total, says("checkpoints that wrote images home only to free memory")]
+    checkpoints_total: Annotated[Total, says("checkpoints that freed log space"), Metric("journal_checkpoints")]
+    write_backs_total: Annotated[
+        Total, says("writebacks: images written home only to make memory clean; the log keeps them")
+    ]
     single_barrier_commits_total: Annotated[Total, says("commits that needed one flush of the disk instead of two")]
-    blocks_logged_total: Annotated[Total, says("images of blocks written to the log"), Metric("journal_blocks_logged")]
+    blocks_logged_total: Annotated[
+        Total,
+        says("blocks written to the log: images, descriptors, revokes, commit records"),
+        Metric("journal_blocks_logged"),
+    ]
     revokes_total: Annotated[Total, says("revokes written to the log"), Metric("journal_revokes")]
     aborted: Annotated[
         Text,

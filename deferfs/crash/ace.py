@@ -5,9 +5,6 @@ Every sequence of one, two or three operations over a small set of files and dir
 fsync, fdatasync, fsync of the directory and sync after them; a renamed file is synced by its new name. As in ACE, the
 last operation is always followed by a sync of some kind, and prerequisites of an operation (a directory, a file with
 content) are created first. Workloads are numbered: the number in mixed radix is the sequence.
-fsync, fdatasync, fsync of the directory and sync after them; what was renamed is made durable where it is then. As in
-ACE, something is made durable after the last operation, and what an operation needs (a directory, a file with content)
-is made first. Workloads are numbered: the number in mixed radix is the sequence.
 """
 
 from __future__ import annotations

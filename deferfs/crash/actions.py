@@ -107,8 +107,8 @@ def _shred(world: World, n: Numbers) -> None:
     if not known:
         return
     ino, block = known[n[0] % len(known)], world.shape.block_size
-    room = world.twin.volume.store.space.available // 2
-    for index in range(min(70 + n[1] % 60, room)):
+    count_max = world.twin.volume.store.space.available // 2
+    for index in range(min(70 + n[1] % 60, count_max)):
         world.twin.write(ino, 2 * index * block, pattern(n[3] + index, 60))
     if n[2] % 3:
         for parent, name, _ in [file for file in named_files(world) if file[2] == ino]:
@@ -236,7 +236,7 @@ def _commit_step(world: World, n: Numbers) -> None:
 def _checkpoint_step(world: World, n: Numbers) -> None:
     driver = world.twin.driver
     if driver.checkpointing is None:
-        driver.begin_checkpoint(memory_alone=n[1] % 2 == 1)
+        driver.begin_checkpoint(keep_log=n[1] % 2 == 1)
     for _ in range(n[0] % 8):
         if driver.checkpointing is not None:
             driver.checkpointing.step()

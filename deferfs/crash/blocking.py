@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from deferfs.crash import standing
@@ -10,6 +11,7 @@ from deferfs.crash.content import CHUNK_BYTES
 from deferfs.crash.endings import Numbers
 from deferfs.crash.shortage import named_files
 from deferfs.crash.world import World, new_name, pattern
+from deferfs.errors import FsError
 from deferfs.limits import PREALLOCATION_LIFETIME_SECONDS
 
 _STANDING_MAX: Final = 4
@@ -144,12 +146,11 @@ def _limit_backlog(world: World, n: Numbers) -> None:
 
 
 def _rest(world: World, n: Numbers) -> None:
-    """Stop inodegc for a while, or resume it."""
+    """Stop inodegc for a while, or resume it; a freeze keeps it stopped."""
     cleanup, driver = world.twin.driver.engine.cleanup, world.twin.driver
-    if world.twin.volume.store.frozen or driver.is_switching:
-        return
     if cleanup.stopped:
-        cleanup.resume()
+        with suppress(FsError):
+            cleanup.resume()
     else:
         driver.begin("stop", cleanup.stop())
 

@@ -40,6 +40,8 @@ def check_access_times(twin: Twin) -> None:
         found = attributes.atime_ns(twin.volume, twin.driver.run(attributes.getattr, twin.volume, ino))
         if found != time:
             raise TwinError(f"inode {ino}: stat gives the access time {found}, not {time}, which is owed")
-    for ino in inodes.debts.debtors(0, inodes.debts.places):
+    for ino in inodes.debts.debtors(0, inodes.debts.slots):
         if ino not in owed or ino in inodes.table:
-            raise TwinError(f"inode {ino}: a debt of what {'is in core' if ino in owed else 'owes nothing'}")
+            raise TwinError(
+                f"inode {ino}: in the table of debts, but it {'is in core' if ino in owed else 'owes nothing'}"
+            )

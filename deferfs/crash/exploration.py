@@ -15,7 +15,7 @@ import msgspec
 
 from deferfs.crash import ace
 from deferfs.crash.actions import BACKGROUND, BLOCKING, LARGE, OPERATIONS, SHORTAGE, act_all
-from deferfs.crash.explorer import Failure, Limits, NoSuchCrash, Place, Tally
+from deferfs.crash.explorer import CrashPoint, Failure, Limits, NoSuchCrash, Tally
 from deferfs.crash.runs import random_actions, swarm, throw, weighted
 from deferfs.crash.states import Subset
 from deferfs.crash.world import SHORT_JOURNAL_BLOCKS, SMALL_JOURNAL_BLOCKS, Shape, World
@@ -54,7 +54,9 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Why a run failed and how to repeat it. `place` is the crash; None when volume and model differ without one."""
+    """Why a run failed and how to repeat it. `place` is the crash point; None when volume and model differ without a
+    crash.
+    """
 
     reason: str
     shape: dict[str, Any]
@@ -175,7 +177,7 @@ def explore_actions(
     """Perform the actions in a new world, then explore all crashes unless `crashes` is False."""
     world = World(shape, seed)
     tally = Tally()
-    place: Place | None = None
+    crash: CrashPoint | None = None
     try:
         act_all(world, actions)
         if not world.twin.below.failures and "unmount" not in {word for word, _ in actions}:
@@ -187,7 +189,7 @@ def explore_actions(
         explorer.explore(world.first)
         return world, None, tally
     except Failure as failure:
-        place, reason = failure.place, failure.reason
+        crash, reason = failure.crash, failure.reason
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
     finally:
@@ -197,7 +199,7 @@ def explore_actions(
         msgspec.to_builtins(shape),
         seed,
         list(actions),
-        None if place is None else msgspec.to_builtins(place),
+        None if crash is None else msgspec.to_builtins(crash),
         torn,
         workload,
     )
@@ -207,14 +209,14 @@ def explore_actions(
 def judge_finding(finding: Finding) -> tuple[World, str | None]:
     """Repeat a finding; why it fails, or None when it no longer does."""
     shape = msgspec.convert(finding.shape, Shape)
-    place = place_of(finding)
-    if place is None:
+    crash = crash_of(finding)
+    if crash is None:
         world, found, _ = explore_actions(shape, finding.seed, finding.actions, finding.torn, crashes=False)
         return world, None if found is None else found.reason
     world = World(shape, finding.seed)
     try:
         act_all(world, finding.actions)
-        world.explorer(seed=finding.seed).judge_place(place)
+        world.explorer(seed=finding.seed).judge_crash(crash)
     except Failure as failure:
         return world, failure.reason
     except NoSuchCrash:
@@ -224,14 +226,16 @@ def judge_finding(finding: Finding) -> tuple[World, str | None]:
     return world, None
 
 
-def place_of(finding: Finding) -> Place | None:
+def crash_of(finding: Finding) -> CrashPoint | None:
     """The crash of a finding."""
-    return None if finding.place is None else _place(finding.place)
+    return None if finding.place is None else _crash_point(finding.place)
 
 
-def _place(found: dict[str, Any]) -> Place:
+def _crash_point(found: dict[str, Any]) -> CrashPoint:
     within = found["within"]
-    return Place(found["epoch"], msgspec.convert(found["choice"], Subset), None if within is None else _place(within))
+    return CrashPoint(
+        found["epoch"], msgspec.convert(found["choice"], Subset), None if within is None else _crash_point(within)
+    )
 
 
 def tally_to_dict(tally: Tally) -> dict[str, Any]:

@@ -31,7 +31,9 @@ from deferfs.ondisk.format import SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS
 from deferfs.ondisk.superblock import newest
 
 _ALL: Final = 1 << 30
+"""States of an epoch when all are wanted: more than any epoch has."""
 _RECOVERIES_MAX: Final = 1 << 15
+"""Recoveries that are remembered, so that a state with the same one need not be recovered again."""
 _WITHIN_EVERY: Final = 32
 """One state in this many has its recovery's crashes explored although another state has the same recovery."""
 
@@ -83,14 +85,14 @@ class _Judged(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CrashPoint:
     """A crash: the number of its epoch, and the writes that are kept of that. `within` is the same for the recovery
     that follows, if that is interrupted as well.
     """
 
     epoch: int
     choice: Subset
-    within: Place | None = None
+    within: CrashPoint | None = None
 
     def __str__(self) -> str:
         kept = f"of epoch {self.epoch} keep writes {self.choice.kept:#x}"
@@ -104,12 +106,12 @@ class Place:
 
 
 class Failure(CrashError):
-    """The crash at `place` breaks a promise."""
+    """A promise is broken after the crash `crash`."""
 
-    def __init__(self, reason: str, place: Place) -> None:
-        super().__init__(f"{place}: {reason}")
+    def __init__(self, reason: str, crash: CrashPoint) -> None:
+        super().__init__(f"{crash}: {reason}")
         self.reason = reason
-        self.place = place
+        self.crash = crash
 
 
 class NoSuchCrash(ValueError):
@@ -200,11 +202,11 @@ class Explorer:
         try:
             outcome, recovery = self._judge(state, log)
         except Exception as error:
-            raise _failure(error, Place(epoch.number, state.choice)) from error
+            raise _failure(error, CrashPoint(epoch.number, state.choice)) from error
         self._seen[image] = _Judged(floor, outcome.state)
         if known is not None:
             return False
-        self._cover(epoch, state, outcome)
+        self._cover(state, outcome)
         fresh = recovery.key not in self._within_done
         if recovery.images and (fresh or self.dice.randrange(_WITHIN_EVERY) == 0):
             self._within_done.add(recovery.key)
@@ -295,8 +297,8 @@ class Explorer:
             if lines:
                 raise CrashError("the second recovery leads to another state: " + "; ".join(lines[:8]))
         except Exception as error:
-            place = Place(state.epoch, state.choice, Place(within.epoch, within.choice))
-            raise _failure(error, place) from error
+            crash = CrashPoint(state.epoch, state.choice, CrashPoint(within.epoch, within.choice))
+            raise _failure(error, crash) from error
         self._seen[image] = _Judged(floor, again.state)
         return known is None
 
@@ -304,43 +306,43 @@ class Explorer:
         states = self.history.states
         return one == other or states[one] == states[other]
 
-    def _go_to(self, place: Place) -> CrashState:
+    def state_at(self, crash: CrashPoint) -> CrashState:
         """Advance to the epoch of the crash; its state. Single use."""
         for epoch in epochs(self.records, self.page_bytes):
-            if epoch.number == place.epoch:
+            if epoch.number == crash.epoch:
                 break
             self._pass(epoch)
         else:
-            raise NoSuchCrash(f"the log has no epoch {place.epoch}")
+            raise NoSuchCrash(f"the log has no epoch {crash.epoch}")
         self.outcomes.begin_epoch(epoch.pages(), {})
-        state = epoch.state(self.base, place.choice)
+        state = epoch.state(self.base, crash.choice)
         if state is None:
-            raise NoSuchCrash(f"epoch {place.epoch} cannot be left with {place.choice}")
+            raise NoSuchCrash(f"epoch {crash.epoch} cannot be left with {crash.choice}")
         return state
 
-    def image_of(self, place: Place) -> bytes:
+    def image_of(self, crash: CrashPoint) -> bytes:
         """The image that the crash leaves. Single use: it changes the base pages; create a new Explorer per call."""
-        state = self._go_to(place)
+        state = self.state_at(crash)
         pages = patched(self.base, state.patch)
-        if place.within is not None:
+        if crash.within is not None:
             recovery = run_recovery(PageDevice(self.base, state.patch))
             for inner, _, before in self._inner_epochs(state, recovery):
-                within = inner.state(before, place.within.choice)
-                if inner.number == place.within.epoch and within is not None:
+                within = inner.state(before, crash.within.choice)
+                if inner.number == crash.within.epoch and within is not None:
                     pages = patched(before, within.patch)
         return b"".join(pages)
 
-    def judge_place(self, place: Place) -> None:
+    def judge_crash(self, crash: CrashPoint) -> None:
         """Judge one crash only. Failure when it breaks a promise. Single use."""
-        state = self._go_to(place)
+        state = self.state_at(crash)
         try:
             outcome, recovery = self._judge(state, self.names.of(state.patch)[1])
         except Exception as error:
-            raise _failure(error, Place(place.epoch, place.choice)) from error
-        if place.within is not None:
+            raise _failure(error, CrashPoint(crash.epoch, crash.choice)) from error
+        if crash.within is not None:
             for inner, before, pages in self._inner_epochs(state, recovery):
-                within = inner.state(pages, place.within.choice)
-                if inner.number == place.within.epoch and within is not None:
+                within = inner.state(pages, crash.within.choice)
+                if inner.number == crash.within.epoch and within is not None:
                     self._try_within(state, before, within, outcome)
 
     # --- sampling and coverage ---
@@ -353,12 +355,12 @@ class Explorer:
             try:
                 found = self._plain.judge(state.latest, state.choice).tree
             except CrashError as error:
-                raise _failure(error, Place(epoch.number, state.choice)) from error
+                raise _failure(error, CrashPoint(epoch.number, state.choice)) from error
         if found != outcome.found.tree:
             lines = differences(found, outcome.found.tree)
             raise AssertionError("the outcome of a state was taken for that of another: " + "; ".join(lines))
 
-    def _cover(self, epoch: Epoch, state: CrashState, outcome: Outcome) -> None:
+    def _cover(self, state: CrashState, outcome: Outcome) -> None:
         last = state.earliest - 1
         phase = self.phases[last] if 0 <= last < len(self.phases) else ""
         floor, ceiling = self.history.floor(state.latest), self.history.ceiling(state.earliest)
@@ -377,7 +379,7 @@ def epoch_dice(seed: int, epoch: Epoch) -> random.Random:
     return random.Random(f"{seed}:{epoch.number}")
 
 
-def _failure(error: Exception, place: Place) -> Failure:
+def _failure(error: Exception, crash: CrashPoint) -> Failure:
     if isinstance(error, Failure):
         return error
-    return Failure(str(error) if isinstance(error, CrashError) else f"{type(error).__name__}: {error}", place)
+    return Failure(str(error) if isinstance(error, CrashError) else f"{type(error).__name__}: {error}", crash)

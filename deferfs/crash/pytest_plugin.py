@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line(
         "markers",
-        "crash(block_size=1024, evict='deferred', room=1200, torn=24, states_per_epoch=None): the filesystem of "
+        "crash(block_size=1024, evict='deferred', free_blocks=1200, torn=24, states_per_epoch=None): the filesystem of "
         f"{_FIXTURE}, and how many states are taken",
     )
 

@@ -20,6 +20,7 @@ from deferfs.store.store import open_store
 CLOCK_START: Final = 1 << 61
 """Clock after recovery: later than all times in the history."""
 MEMORY_BYTES: Final = 64 << 20
+"""Budget of the filesystem that is recovered."""
 
 
 def clock_after_crash() -> Callable[[], int]:

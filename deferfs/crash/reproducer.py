@@ -14,7 +14,7 @@ import msgspec
 
 from deferfs.crash.actions import ACTIONS
 from deferfs.crash.examination import CrashError, require_sound
-from deferfs.crash.exploration import Finding, judge_finding, place_of
+from deferfs.crash.exploration import Finding, crash_of, judge_finding
 from deferfs.crash.explorer import NoSuchCrash
 from deferfs.crash.pages import PageDevice, split
 from deferfs.crash.world import Shape, World
@@ -27,7 +27,7 @@ _PROGRAM: Final = '''#!/usr/bin/env python3
 
 {reason}
 
-Run this, or `deferfs crash replay` with it. It ends with 1 while the failure is there, with 0 when it has gone.
+Run this, or `deferfs crash replay` with it. Exit code: 1 if the failure still occurs, 0 if it does not.
 {image}"""
 
 from deferfs.crash.reproducer import main
@@ -74,8 +74,8 @@ def _new_program(directory: Path, stem: str) -> tuple[Path, TextIO]:
 
 def crash_image(finding: Finding) -> bytes | None:
     """The image that the crash leaves; None when the run fails without one."""
-    place = place_of(finding)
-    if place is None:
+    crash = crash_of(finding)
+    if crash is None:
         return None
     world, _ = judge_finding(finding)
     return image_at(world, finding)
@@ -83,9 +83,9 @@ def crash_image(finding: Finding) -> bytes | None:
 
 def image_at(world: World, finding: Finding) -> bytes:
     """The image of the crash of `finding` in a world that has performed its actions."""
-    place = place_of(finding)
-    assert place is not None
-    return world.explorer(seed=finding.seed).image_of(place)
+    crash = crash_of(finding)
+    assert crash is not None
+    return world.explorer(seed=finding.seed).image_of(crash)
 
 
 def read_finding(path: Path) -> Finding:
@@ -103,9 +103,9 @@ def read_finding(path: Path) -> Finding:
 
 
 def _checked(finding: Finding) -> Finding:
-    """The finding if its shape, place and actions are valid; ValueError, KeyError or TypeError otherwise."""
+    """The finding if its shape, crash and actions are valid; ValueError, KeyError or TypeError otherwise."""
     msgspec.convert(finding.shape, Shape)
-    place_of(finding)
+    crash_of(finding)
     unknown = sorted({word for word, _ in finding.actions} - ACTIONS.keys())
     if unknown:
         raise ValueError(f"no such action: {', '.join(unknown)}")
@@ -118,9 +118,9 @@ def replay(finding: Finding, image: Path | None) -> tuple[str | None, list[str]]
     notes: list[str] = []
     if image is not None and image.exists():
         data = image.read_bytes()
-        place = place_of(finding)
+        crash = crash_of(finding)
         try:
-            if place is not None and image_at(world, finding) != data:
+            if crash is not None and image_at(world, finding) != data:
                 notes.append(f"{image}: the run no longer writes this image")
         except NoSuchCrash as error:
             notes.append(f"{image}: the run no longer comes to this crash: {error}")

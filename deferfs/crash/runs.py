@@ -110,7 +110,7 @@ def random_actions(
 def random_shape(dice: random.Random) -> Shape:
     """A small filesystem, so that the log wraps and freed blocks are reused soon; half of the time very small."""
     return Shape(
-        room=dice.choice((150, 1200)),
+        free_blocks=dice.choice((150, 1200)),
         journal_blocks=dice.choice((SMALL_JOURNAL_BLOCKS, JOURNAL_BLOCKS_MIN)),
         evict=dice.choice(("inline", "deferred")),
         memory_bytes=dice.choice((64 << 20, 160 << 10)),

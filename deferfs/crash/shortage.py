@@ -17,6 +17,7 @@ from deferfs.reclaim.debts import COUNT_SHARE
 from deferfs.store.io import Write
 
 CROWD_NAMES: Final = 48
+"""Names that the action `crowd` makes."""
 
 
 def named_files(world: World) -> list[tuple[int, bytes, int]]:
@@ -42,7 +43,7 @@ def let_go(world: World, ino: int) -> None:
 
 def _debtors(world: World) -> list[int]:
     debts = world.twin.volume.inodes.debts
-    return sorted(debts.debtors(0, debts.places))
+    return sorted(debts.debtors(0, debts.slots))
 
 
 def _debtor(world: World, number: int) -> int | None:
@@ -136,10 +137,10 @@ def _hand_over_all(world: World, n: Numbers) -> None:
     twin.check_access_times()
 
 
-def _room_for_debts(world: World, n: Numbers) -> None:
+def _limit_debts(world: World, n: Numbers) -> None:
     """Shrink the table of debts for a while, even to zero, while inodes are to be evicted."""
     debts = world.twin.volume.inodes.debts
-    debts.count_max = (0, 1, 2, int(debts.places * COUNT_SHARE))[n[0] % 4]
+    debts.count_max = (0, 1, 2, int(debts.slots * COUNT_SHARE))[n[0] % 4]
     world.twin.under_pressure(1 << 20)
     world.twin.check_access_times()
 
@@ -235,7 +236,7 @@ def _checkpoint_slice(world: World, n: Numbers) -> None:
     """Run a checkpoint until its next writes are done, and evict the blocks written home at once."""
     driver = world.twin.driver
     if driver.checkpointing is None:
-        driver.begin_checkpoint(memory_alone=n[2] % 2 == 1)
+        driver.begin_checkpoint(keep_log=n[2] % 2 == 1)
     for _ in range(1 + n[0] % 3):
         while driver.checkpointing is not None and not isinstance(driver.checkpointing.request, Write):
             driver.checkpointing.step()
@@ -252,7 +253,7 @@ def _change_while_on_its_way(world: World, n: Numbers) -> None:
     twin = world.twin
     driver = twin.driver
     if driver.checkpointing is None:
-        driver.begin_checkpoint(memory_alone=n[3] % 2 == 1)
+        driver.begin_checkpoint(keep_log=n[3] % 2 == 1)
     known = world.usable(lambda node: node.is_file)
     for index in range(min(3, len(known))):
         twin.setattr(known[(n[0] + index) % len(known)], mode=(n[1] + index) % 0o1000)
@@ -276,7 +277,7 @@ OPERATIONS: dict[str, Callable[[World, Numbers], None]] = {
 BACKGROUND: dict[str, Callable[[World, Numbers], None]] = {
     "hand_over": _hand_over,
     "hand_over_all": _hand_over_all,
-    "room_for_debts": _room_for_debts,
+    "limit_debts": _limit_debts,
     "pay_block": _pay_block,
     "pay": _pay,
     "pay_with_waits": _pay_with_waits,

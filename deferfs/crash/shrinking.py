@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import msgspec
 
-from deferfs.crash.exploration import Action, Finding, explore_actions, judge_finding, place_of
-from deferfs.crash.explorer import Place
+from deferfs.crash.exploration import Action, Finding, crash_of, explore_actions, judge_finding
+from deferfs.crash.explorer import CrashPoint
 from deferfs.crash.states import Subset
 from deferfs.crash.world import Shape
 
@@ -71,10 +71,10 @@ def _simpler_crash(finding: Finding, go_on: Callable[[], bool]) -> Finding:
     simpler = True
     while simpler:
         simpler = False
-        place = place_of(finding)
-        if place is None:
+        crash = crash_of(finding)
+        if crash is None:
             return finding
-        for candidate in _simpler(place):
+        for candidate in _simpler(crash):
             if not go_on():
                 return finding
             tried = msgspec.structs.replace(finding, place=msgspec.to_builtins(candidate))
@@ -85,23 +85,23 @@ def _simpler_crash(finding: Finding, go_on: Callable[[], bool]) -> Finding:
     return finding
 
 
-def _simpler(place: Place) -> Iterator[Place]:
-    if place.within is not None:
-        yield replace(place, within=None)
-        for inner in _simpler(place.within):
-            yield replace(place, within=inner)
-    choice = place.choice
+def _simpler(crash: CrashPoint) -> Iterator[CrashPoint]:
+    if crash.within is not None:
+        yield replace(crash, within=None)
+        for inner in _simpler(crash.within):
+            yield replace(crash, within=inner)
+    choice = crash.choice
     if choice.torn >= 0:
-        yield replace(place, choice=Subset(choice.kept & ~(1 << choice.torn)))
-        yield replace(place, choice=Subset(choice.kept | 1 << choice.torn))
+        yield replace(crash, choice=Subset(choice.kept & ~(1 << choice.torn)))
+        yield replace(crash, choice=Subset(choice.kept | 1 << choice.torn))
         if choice.trashed:
-            yield replace(place, choice=replace(choice, trashed=0))
+            yield replace(crash, choice=replace(choice, trashed=0))
         for bit in _bits(choice.sectors):
-            yield replace(place, choice=replace(choice, sectors=choice.sectors & ~bit))
+            yield replace(crash, choice=replace(choice, sectors=choice.sectors & ~bit))
     if choice.shred:
-        yield replace(place, choice=replace(choice, shred=0))
+        yield replace(crash, choice=replace(choice, shred=0))
     for bit in _bits(choice.kept):
-        yield replace(place, choice=replace(choice, kept=choice.kept & ~bit))
+        yield replace(crash, choice=replace(choice, kept=choice.kept & ~bit))
 
 
 def _bits(mask: int) -> Iterator[int]:

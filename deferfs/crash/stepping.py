@@ -276,12 +276,12 @@ class SteppingDriver(Driver):
 
         self.committing = _unless_done(Stepper(self.device, job, resumed))
 
-    def begin_checkpoint(self, *, memory_alone: bool = False) -> None:
-        """Begin to write home what is committed; with `memory_alone` the log keeps it."""
+    def begin_checkpoint(self, *, keep_log: bool = False) -> None:
+        """Begin to write home what is committed; with `keep_log` the log keeps it."""
         store = self.volume.store
         if store.frozen and not store.journal.committed:
             return  # as in a mount when there is nothing to write home
-        self._begin_checkpoint(self.engine.write_back.checkpoint_now(memory_alone=memory_alone))
+        self._begin_checkpoint(self.engine.write_back.checkpoint_now(keep_log=keep_log))
 
     def _begin_checkpoint(self, job: Job[int]) -> None:
         assert self.checkpointing is None
@@ -412,14 +412,14 @@ class SteppingDriver(Driver):
         """As `checkpoint`, but only to free memory: the log keeps the images."""
         if self.checkpointing is not None:
             self.checkpointing.finish()
-        self.begin_checkpoint(memory_alone=True)
+        self.begin_checkpoint(keep_log=True)
         if self.checkpointing is not None:
             self.checkpointing.finish()
 
-    def alone(self, job: Job[None]) -> None:
+    def exclusively(self, job: Job[None]) -> None:
         """Run a job that needs the image to itself, after those in flight."""
         self.finish_jobs()
-        super().alone(job)
+        super().exclusively(job)
 
     def close(self) -> None:
         """Unmount."""

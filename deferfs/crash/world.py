@@ -39,10 +39,10 @@ _CLOCK_STEP_NS = 370_000_000
 
 @dataclass(frozen=True)
 class Shape:
-    """A filesystem to test on. `room`: about the number of free blocks when it is new."""
+    """A filesystem to test on. `free_blocks`: about the number of free blocks when it is new."""
 
     block_size: int = 1024
-    room: int = 1200
+    free_blocks: int = 1200
     journal_blocks: int = JOURNAL_BLOCKS_MIN
     evict: str = "deferred"
     memory_bytes: int = 64 << 20
@@ -54,7 +54,7 @@ class Shape:
         """Size of the image in bytes."""
         fmt = Format(self.block_size, bytes(16), bytes(16))
         fixed = fmt.reserved_blocks + 1 + self.journal_blocks + 1 + fmt.chunk_blocks
-        return (fixed + self.room) * self.block_size
+        return (fixed + self.free_blocks) * self.block_size
 
 
 @functools.cache

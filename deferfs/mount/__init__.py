@@ -3,8 +3,8 @@
     daemon  ->  fuse, control, runtime, host      the life cycle of a mount
     fuse    ->  runtime, host                     requests and replies
     control ->  runtime, host                     the control socket
-    runtime ->  (the core)                        everything that waits
-    host    ->  (the core)                        Linux: mount table, cgroups, processes, system calls
+    runtime ->  (the core, contract)              everything that waits
+    host    ->  (the core, contract)              Linux: mount table, cgroups, processes, system calls
 
 Read `daemon/session.py` for the life cycle of a mount, `fuse/adapter.py` for what each request does, `host/options.py`
 for `-o`.

@@ -86,7 +86,8 @@ class Format:
         return parts
 
     def checksum(self, tag: int, data: bytes | bytearray | memoryview) -> int:
-        """CRC32C seeded with the UUID and `tag` (a block address, an inode number or a transaction id)."""
+        """CRC32C seeded with the UUID and `tag`: a block address, a transaction id or, over the blocks of a commit, the
+        checksum of those before."""
         crc: int = _EXTEND(_EXTEND(self.seed, _PACK_U64(tag)), data if isinstance(data, bytes) else bytes(data))
         return crc
 

@@ -188,7 +188,7 @@ class Superblock:
             raise ImageError("superblock has a wrong checksum")
         if version != VERSION:
             raise UnsupportedFormatError(
-                f"format version {version} is not known (this program knows {VERSION})", sequence
+                f"unsupported format version {version} (this program supports {VERSION})", sequence
             )
         unknown = incompat & ~FEATURES_INCOMPATIBLE
         if unknown:

@@ -5,7 +5,7 @@
 - LIVE exactly when `active` > 0; IDLE exactly when on `lru`. Every change of state goes through `move`, which counts
   the inodes in each state: statistics of a million inodes take no longer than those of one.
 - Everything is synchronous. An inode that needs inactivation is *returned* to the caller (by the shrinker: in `due`),
-  and the evict policy places it; nothing in this module can wait.
+  and the evict policy disposes of it; nothing in this module can wait.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOOKS_FACTOR = 4
 """Inodes looked at for each one wanted: most may be open, idle or waiting for their inactivation."""
 _USED_AGAIN = 2
 """`InCoreInode.uses` of one that is spared: a file that is read once, as a scan does, is opened once."""
-_PLACES = 64
+_SLOTS = 64
 """Default size of the debt table, for a cache created without one."""
 
 
@@ -43,7 +43,6 @@ class InodeStatistics:
     inactivating: int
     quarantined: int
     pending_blocks: int
-    freed_total: int
     inactivated_total: int
     cancelled_total: int
     anomalies: dict[str, int] = field(default_factory=dict)
@@ -53,7 +52,7 @@ class InodeCache:
     """In-core inodes by number."""
 
     def __init__(self, debts: TimeDebts | None = None) -> None:
-        self.debts = TimeDebts(_PLACES) if debts is None else debts
+        self.debts = TimeDebts(_SLOTS) if debts is None else debts
         """Access times owed by linked inodes that have left core."""
         self.table: dict[int, InCoreInode] = {}
         self.highest = 0
@@ -67,13 +66,12 @@ class InodeCache:
         """Blocks that queued and running inactivations of orphans will free."""
         self.held_orphans = 0
         """Unlinked inodes that still have an active reference."""
-        self.freed_total = 0
         self.inactivated_total = 0
         """Inactivations completed, by workers or inline."""
         self.cancelled_total = 0
         self.anomalies: Counter[str] = Counter()
         """Malformed traffic: forgets of unknown inodes, more forgets than lookups."""
-        self.alone: dict[int, int] = {}
+        self.without_inode: dict[int, int] = {}
         """By number, FORGETs to come for directory entries that were listed without a usable inode."""
 
     @property
@@ -145,8 +143,8 @@ class InodeCache:
 
     def forget(self, ino: int, count: int) -> InCoreInode | None:
         """The kernel dropped `count` lookups. Returns the inode when it must now be inactivated."""
-        if self.alone:
-            count -= self._forget_alone(ino, count)
+        if self.without_inode:
+            count -= self._forget_without_inode(ino, count)
             if not count:
                 return None
         inode = self.table.get(ino)
@@ -160,22 +158,22 @@ class InodeCache:
                 return None
         return self.deactivate(inode, lookups=count)
 
-    def listed_alone(self, ino: int) -> None:
+    def listed_without_inode(self, ino: int) -> None:
         """A directory entry whose inode cannot be used was listed; the kernel will send one FORGET for it.
 
         It is counted apart from lookups of an inode that gets the number later. The order of the FORGETs does not
         matter: the sum is right, and no inode is released early.
         """
         if ino:
-            self.alone[ino] = self.alone.get(ino, 0) + 1
+            self.without_inode[ino] = self.without_inode.get(ino, 0) + 1
 
-    def _forget_alone(self, ino: int, count: int) -> int:
+    def _forget_without_inode(self, ino: int, count: int) -> int:
         """How many of `count` FORGETs are for entries without a usable inode."""
-        known = self.alone.get(ino, 0)
+        known = self.without_inode.get(ino, 0)
         if known > count:
-            self.alone[ino] = known - count
+            self.without_inode[ino] = known - count
         elif known:
-            del self.alone[ino]
+            del self.without_inode[ino]
         return min(known, count)
 
     def deactivate(self, inode: InCoreInode, *, lookups: int = 0, tokens: int = 0) -> InCoreInode | None:
@@ -330,7 +328,6 @@ class InodeCache:
         del self.table[inode.ino]
         self.on_freed(inode.ino)
         inode.passive -= 2
-        self.freed_total += 1
         self._gone(inode)
 
     def _gone(self, inode: InCoreInode) -> None:
@@ -373,7 +370,7 @@ class InodeCache:
     def drop_all(self) -> list[InCoreInode]:
         """Unmount sends no FORGETs: drop every count, and evict as `evict_idle` does. Returns the inodes to
         inactivate."""
-        self.alone.clear()
+        self.without_inode.clear()
         due: list[InCoreInode] = []
         for inode in list(self.table.values()):
             if inode.active:
@@ -425,7 +422,6 @@ class InodeCache:
             states[State.INACTIVATING],
             states[State.QUARANTINED],
             self.pending_blocks,
-            self.freed_total,
             self.inactivated_total,
             self.cancelled_total,
             dict(self.anomalies),

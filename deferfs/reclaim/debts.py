@@ -10,14 +10,14 @@ They are written later, those of one block of the inode table together.
   memory: its pages go back to the kernel.
 - The inodes of one table block hash to adjacent slots (linear probing). Removal closes the gap: no tombstones.
 
-A debt takes 20 bytes in a table that is at most three quarters full, i.e. 27 bytes.
+A slot takes 20 bytes, and at most three quarters of the slots are used: 27 bytes a debt when the table is full.
 """
 
 from __future__ import annotations
 
 from mmap import MADV_DONTNEED, MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
-PLACE_BYTES = 8 + 4 + 8
+SLOT_BYTES = 8 + 4 + 8
 """Bytes of a slot: inode number (0: free), generation, time."""
 COUNT_SHARE = 0.75
 """Load factor at which the table is full: linear probing gets slow beyond."""
@@ -29,31 +29,31 @@ compiled code multiplies such numbers without allocating any."""
 _MIX_BITS = 30
 
 
-def places_for(budget_bytes: int) -> int:
+def slots_for(budget_bytes: int) -> int:
     """Slots of a table that takes at most `budget_bytes`: a power of two."""
-    return 1 << max(6, (budget_bytes // PLACE_BYTES).bit_length() - 1)
+    return 1 << max(6, (budget_bytes // SLOT_BYTES).bit_length() - 1)
 
 
 class TimeDebts:
-    """Access times owed, by inode number. `places`, the number of slots, is a power of two."""
+    """Access times owed, by inode number. `slots`, the number of slots, is a power of two."""
 
-    def __init__(self, places: int) -> None:
-        self.places = places
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
         self.count = 0
-        self.count_max = int(places * COUNT_SHARE)
-        self._shift = max(0, _MIX_BITS - (places // _NEIGHBOURS).bit_length() + 1)
+        self.count_max = int(slots * COUNT_SHARE)
+        self._shift = max(0, _MIX_BITS - (slots // _NEIGHBOURS).bit_length() + 1)
         """What remains of the low _MIX_BITS of a product are its highest bits, which are mixed best."""
         self.paid_total = 0
         """Debts written, with any update of their blocks, and what inodes in core owed and was written with them."""
-        self._pages = mmap(-1, PLACE_BYTES * places, MAP_PRIVATE | MAP_ANONYMOUS)
+        self._pages = mmap(-1, SLOT_BYTES * slots, MAP_PRIVATE | MAP_ANONYMOUS)
         view = memoryview(self._pages)
-        self._inos = view[: 8 * places].cast("Q")
-        self._times = view[8 * places : 16 * places].cast("q")
-        self._generations = view[16 * places :].cast("I")
+        self._inos = view[: 8 * slots].cast("Q")
+        self._times = view[8 * slots : 16 * slots].cast("q")
+        self._generations = view[16 * slots :].cast("I")
 
     @property
     def resident_bytes(self) -> int:
-        return self.places * PLACE_BYTES if self.count else 0
+        return self.slots * SLOT_BYTES if self.count else 0
 
     @property
     def full(self) -> bool:
@@ -64,7 +64,7 @@ class TimeDebts:
         """The slot where probing for an inode starts."""
         block, index = divmod(ino, _NEIGHBOURS)
         mixed = (block & ((1 << _MIX_BITS) - 1)) * _MIX >> self._shift
-        return (mixed * _NEIGHBOURS + index) & (self.places - 1)
+        return (mixed * _NEIGHBOURS + index) & (self.slots - 1)
 
     def _find(self, ino: int) -> int:
         """The slot of the inode, or the free slot where it would go."""
@@ -72,7 +72,7 @@ class TimeDebts:
 
     def _probe(self, ino: int, at: int) -> int:
         """As `_find`, from the slot where probing for the inode starts."""
-        inos, mask = self._inos, self.places - 1
+        inos, mask = self._inos, self.slots - 1
         while (there := inos[at]) and there != ino:
             at = (at + 1) & mask
         return at
@@ -115,12 +115,12 @@ class TimeDebts:
         """Drop the debt: the inode has been given another access time."""
         self.take(ino, 0)
 
-    def _remove(self, places: list[int]) -> None:
+    def _remove(self, slots: list[int]) -> None:
         """Free slots, and move what was probed past them back towards its home: one walk for all of a cluster."""
-        inos, mask = self._inos, self.places - 1
-        going = set(places)
+        inos, mask = self._inos, self.slots - 1
+        going = set(slots)
         count = len(going)
-        for start in places:
+        for start in slots:
             if start not in going:
                 continue  # an earlier walk has passed it
             gaps: list[int] = []
@@ -159,14 +159,14 @@ class TimeDebts:
             index = ino % _NEIGHBOURS
             if base < 0 or not index:
                 base = self._home(ino - index)
-            at = self._probe(ino, (base + index) & (self.places - 1))
+            at = self._probe(ino, (base + index) & (self.slots - 1))
             if self._inos[at]:
                 found.append(at)
         return found
 
-    def debtors(self, place: int, places: int) -> list[int]:
-        """The inodes in slots [place, place + places): one part of a scan of the table."""
-        return [ino for ino in self._inos[place : place + places] if ino] if self.count else []
+    def debtors(self, first: int, count: int) -> list[int]:
+        """The inodes in slots [first, first + count): one part of a scan of the table."""
+        return [ino for ino in self._inos[first : first + count] if ino] if self.count else []
 
     def debtors_among(self, first: int, count: int) -> list[int]:
         """Those of the `count` inodes from `first` on that owe."""
@@ -178,11 +178,11 @@ class TimeDebts:
 
     def settle(self, paid: list[tuple[int, int, int]]) -> None:
         """Remove debts (inode, generation, time) that are written or void. A later time of such an inode stays."""
-        places = []
+        slots = []
         for ino, _, time in paid:
             at = self._find(ino)
             if self._inos[at] and self._times[at] == time:
-                places.append(at)
-        if places:
-            self._remove(places)
-            self.paid_total += len(places)
+                slots.append(at)
+        if slots:
+            self._remove(slots)
+            self.paid_total += len(slots)

@@ -29,14 +29,10 @@ from deferfs.reclaim.states import State
 class GcStatistics:
     """Gauges and totals of inodegc; `oldest_ns` is the age of the oldest queued inode."""
 
-    queued: int
     in_core: int
     delayed: int
-    running: int
-    blocks: int
     extents: int
     queued_total: int
-    inactivated_total: int
     errors_total: int
     quarantined_total: int
     batches_total: int
@@ -68,7 +64,6 @@ class InodeGc:
         """Heap of (time of the retry in ns, number, inode)."""
         self.running = 0
         self.wake: Callable[[int], None] = _no_wake
-        self.inactivated_total = 0
         self.errors_total = 0
         self.quarantined_total = 0
 
@@ -316,7 +311,6 @@ class InodeGc:
     def done(self, inode: InCoreInode) -> None:
         """A taken inode has been inactivated (or no longer had to be)."""
         self.running -= 1
-        self.inactivated_total += 1
         self.cache.put_passive(inode)
 
     def leave_off(self, inode: InCoreInode) -> None:
@@ -381,14 +375,10 @@ class InodeGc:
         queues = [queue.statistics(now) for queue in self.queues]
         oldest = self.oldest_ns()
         return GcStatistics(
-            self.queued,
             self.in_core,
             len(self.delayed),
-            self.running,
-            sum(queue.blocks for queue in queues) + self.spill.blocks,
             self.extents,
             sum(queue.queued_total for queue in queues),
-            self.inactivated_total,
             self.errors_total,
             self.quarantined_total,
             sum(queue.batches_total for queue in queues),

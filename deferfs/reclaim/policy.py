@@ -19,7 +19,7 @@ class EvictPolicy(Protocol):
     waits: ClassVar[bool]
     """Whether the source of the eviction waits for the inactivation."""
 
-    def place(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]: ...
+    def dispose(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]: ...
 
 
 class Inline:
@@ -31,7 +31,7 @@ class Inline:
     def __init__(self, gc: InodeGc) -> None:
         self.gc = gc
 
-    def place(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]:
+    def dispose(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]:
         return list(inodes)
 
 
@@ -44,7 +44,7 @@ class Deferred:
     def __init__(self, gc: InodeGc) -> None:
         self.gc = gc
 
-    def place(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]:
+    def dispose(self, inodes: Iterable[InCoreInode]) -> list[InCoreInode]:
         for inode in inodes:
             self.gc.enqueue(inode)
         return []

@@ -34,7 +34,8 @@ class State(Enum):
     FREED = auto()
     """Freed. Final."""
     QUARANTINED = auto()
-    """Inactivation failed for good; the orphan table keeps the inode, and it is left to fsck."""
+    """Inactivation failed INACTIVATION_RETRIES_MAX times: only `gc=retry` repeats it. The slot of an orphan is flagged,
+    so that the next mount skips it and fsck reports it."""
 
 
 TRANSITIONS: Final[dict[State, frozenset[State]]] = {

@@ -228,7 +228,7 @@ class BTree:
             parent = self.plan.modify(step.address, self.kind)
             if not len(node.keys):
                 self._remove_child(parent, step.child, address)
-            elif not self._merge(parent, step.child, address, node):
+            elif not self._merge(parent, step.child, node):
                 return
             address, node = step.address, parent
         while node.level and len(node.keys) == 1:
@@ -259,7 +259,7 @@ class BTree:
                 return
             node = self.plan.modify(node.children[0], self.kind)
 
-    def _merge(self, parent: Node, index: int, address: int, node: Node) -> bool:
+    def _merge(self, parent: Node, index: int, node: Node) -> bool:
         """Merge `node` with a sibling when both are small; whether it was done."""
         block = self.plan.store.fmt.block_size
         for left, right in ((index - 1, index), (index, index + 1)):

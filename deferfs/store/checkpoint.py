@@ -14,6 +14,7 @@ from deferfs.store.io import Flush, Job, Write, runs_of
 from deferfs.store.journal import Home, Journal
 
 _WRITE_BLOCKS = 64
+"""Blocks at most that are encoded and written home at once: one request where they are adjacent."""
 
 
 def checkpoint(journal: Journal, now_ns: int, *, clean: bool = False) -> Job[int]:

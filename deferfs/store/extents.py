@@ -17,6 +17,7 @@ from deferfs.store.fork import Fork, extent_fork
 from deferfs.store.plan import Plan
 
 LOGICAL_MAX = (1 << 63) - 1
+"""Upper bound of logical block numbers."""
 
 
 class Mapping(NamedTuple):

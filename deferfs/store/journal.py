@@ -7,7 +7,7 @@ The life of a block image: a plan publishes it into the *running* transaction; a
 **Invariants**
 - Log blocks in use + those of the committing transaction + the running transaction's worst case + granted credits never
   exceed the log, so a commit never runs out of space.
-- The running transaction stays below 1/TRANSACTION_FRACTION of the log.
+- The running transaction stays below 1/TRANSACTION_FRACTION of the log; an operation that is alone in it may take half.
 - `pending_home` holds the newest committed image of every block for which that is not written home; the tail does not
   pass a transaction while an image of it exists only in the log.
 - `superseded_bytes` is the cost of the images in `committing` and `pending_home` that are no longer the cache's.
@@ -328,8 +328,7 @@ class Journal:
 
     @property
     def wants_checkpoint(self) -> bool:
-        """1/CHECKPOINT_START_FRACTION of the log is in use, or operations wait for log space that only a checkpoint can
-        free."""
+        """1/CHECKPOINT_START_FRACTION of the log is in use, or operations wait for log space."""
         if not self.committed:
             return False
         return bool(self.grants) or CHECKPOINT_START_FRACTION * self.used > self.blocks
@@ -373,9 +372,7 @@ class Journal:
             self.blocks,
             self.used,
             self.running_blocks,
-            len(self.pending_home),
             self.running.tid,
-            self.committed_tid,
             self.commits_total,
             self.checkpoints_total,
             self.write_backs_total,

@@ -1,7 +1,8 @@
 """The orphan table: inodes with no name left, to be inactivated; durable in the transaction of the unlink.
 
 **Invariants:** every inode with nlink 0 has exactly one slot, which its record names (`orphan_slot` = slot + 1); the
-table's file has no holes and its last block holds a used slot; `roomy` and `used` agree with the published blocks.
+table's file has no holes and its last block holds a used slot; `with_free_slots` and `used` agree with the published
+blocks.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class OrphanTable:
         self.per_block = slots_per_block
         self.used: list[int] = []
         """Used slots of each table block."""
-        self.roomy: list[int] = []
+        self.with_free_slots: list[int] = []
         """Heap of the table blocks with a free slot, each once."""
         self.held = array("Q")
         """Blocks held by the inodes of each table block, as found when the table was loaded."""
@@ -49,7 +50,7 @@ class OrphanTable:
     @property
     def resident_bytes(self) -> int:
         """Estimated resident bytes."""
-        return (len(self.used) + len(self.roomy)) * _NUMBER_BYTES + 8 * len(self.held)
+        return (len(self.used) + len(self.with_free_slots)) * _NUMBER_BYTES + 8 * len(self.held)
 
     def load(self, fmt: Format, address: int, data: bytes) -> None:
         """Load the next table block from disk. CorruptionError.
@@ -62,7 +63,7 @@ class OrphanTable:
             slots = enumerate(OrphanBlock.decode(fmt, address, data).slots, first)
             self.quarantined.extend((number, slot) for number, slot in slots if slot.flags & ORPHAN_QUARANTINED)
         if used < self.per_block:
-            self.roomy.append(len(self.used))  # ascending: a heap
+            self.with_free_slots.append(len(self.used))  # ascending: a heap
         self.used.append(used)
         self.held.append(min(OrphanBlock.total_blocks(fmt, data), self.per_block * ORPHAN_BLOCKS_MAX) if used else 0)
 
@@ -72,8 +73,8 @@ class OrphanTable:
 
     def add(self, plan: Plan, inode: Inode) -> None:
         """Add an inode that lost its last name; `inode` is the plan's own copy."""
-        grow = not self.roomy
-        number = len(self.used) if grow else self.roomy[0]
+        grow = not self.with_free_slots
+        number = len(self.used) if grow else self.with_free_slots[0]
         if grow:
             address, _ = plan.allocate(0, 1)
             plan.create(address, OrphanBlock.fresh(plan.store.fmt))
@@ -87,11 +88,11 @@ class OrphanTable:
     def _added(self, number: int, *, grow: bool) -> None:
         if grow:
             self.used.append(0)
-            heappush(self.roomy, number)
+            heappush(self.with_free_slots, number)
             self.on_grow(len(self.used))
         self.used[number] += 1
         if self.used[number] == self.per_block:
-            heappop(self.roomy)
+            heappop(self.with_free_slots)
 
     def progress(self, plan: Plan, inode: Inode, cursor: int) -> None:
         """Record the progress of the inactivation: `cursor` logical blocks are left to free."""
@@ -146,12 +147,12 @@ class OrphanTable:
 
     def _cleared(self, number: int, keep: int) -> None:
         if self.used[number] == self.per_block:
-            heappush(self.roomy, number)
+            heappush(self.with_free_slots, number)
         self.used[number] -= 1
         if keep < len(self.used):
             del self.used[keep:]
-            self.roomy = [number for number in self.roomy if number < keep]
-            heapify(self.roomy)
+            self.with_free_slots = [number for number in self.with_free_slots if number < keep]
+            heapify(self.with_free_slots)
 
     def _slots_of(self, plan: Plan, number: int) -> list[OrphanSlot]:
         """The plan's own copy of the slots of a table block."""

@@ -1,4 +1,4 @@
-"""The time machine: the filesystem as it was after any transaction that is still in the log.
+"""Past states: the filesystem as it was after any transaction that is still in the log.
 
 The log holds the image of each block changed by each transaction from the tail on; earlier content is in the home
 blocks. So the state after transaction T is the newest image of each block up to T, over the home blocks. That is exact

@@ -159,10 +159,6 @@ class Plan:
             bitmap.bits[start : start + part] = value
 
     # --- end ---
-    @property
-    def changed(self) -> bool:
-        return bool(self.staged or self.revoked)
-
     def require_write_back(self) -> None:
         """To be called before the data of the operation is written: NeedWriteBack while too much is dirty and the
         operation would add to it. Blocks of the running transaction are dirty already, and not counted."""

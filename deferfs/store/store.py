@@ -211,11 +211,11 @@ def open_store(
 def _way_to_replay(superblock: Superblock) -> str:
     """What replays the log: not a read-write mount when that would be refused for another reason."""
     if superblock.state & STATE_REPAIRING:
-        return "a repair was interrupted, and deferfs fsck -y finishes it"
+        return "a repair was interrupted: use deferfs fsck -y, which finishes it"
     if superblock.read_only_compatible & ~FEATURES_READ_ONLY:
-        return "a newer deferfs, which knows its features, does that"
+        return "mount it read-write with a newer deferfs, which supports its features"
     if max(superblock.sequence, superblock.tail_tid) > COUNTER_SANE_MAX:
-        return "deferfs fsck -y does that, and renumbers"
+        return "use deferfs fsck -y, which also renumbers its transactions"
     return "mount it read-write once, or use deferfs fsck -y"
 
 

@@ -62,9 +62,7 @@ class JournalStatistics:
     blocks: int
     used_blocks: int
     running_blocks: int
-    pending_home: int
     tid: int
-    committed_tid: int
     commits_total: int
     checkpoints_total: int
     write_backs_total: int

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from deferfs.limits import INODE_COST_BYTES, PRESSURE_FRACTION
 from deferfs.volume.shortage import memory_is_short, reclaim_goal
 from deferfs.volume.turns import TurnTimer
-from deferfs.volume.waits import EntriesDropped, Task, Turn
+from deferfs.volume.waits import EntriesDropped, Reschedule, Task
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -38,7 +38,7 @@ before one."""
 
 
 def _nothing() -> None:
-    """No driver is told."""
+    """Default of a callback: there is no driver to notify."""
 
 
 class BackgroundReclaim:
@@ -83,7 +83,7 @@ class BackgroundReclaim:
 
     # --- reclaiming ---
     def run(self) -> Task[None]:
-        """Turn by turn, down to the goal, or until nothing more comes."""
+        """Piece by piece, down to the goal, or until nothing more comes."""
         self.due = False
         while self.works:
             over = self._memory.used - self._goal() - self._engine.forgetting.waiting * INODE_COST_BYTES
@@ -92,7 +92,7 @@ class BackgroundReclaim:
             freed = yield from self._turn(over)
             if not freed:
                 freed = yield from self._forgotten(over)
-            yield Turn()
+            yield Reschedule()
             if not freed:
                 self._engine.write_back.ask()  # all that is left is dirty or in use
                 break
@@ -119,7 +119,7 @@ class BackgroundReclaim:
             for _ in range(FORGET_TURNS_MAX):
                 if forgetting.inodes_total > before:
                     break
-                yield Turn()
+                yield Reschedule()
         return (forgetting.inodes_total - before) * INODE_COST_BYTES
 
     def _goal(self) -> int:

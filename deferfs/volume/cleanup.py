@@ -2,15 +2,17 @@
 orphans, payment of access times, and barriers. The driver decides when they run, and in which task.
 
 **Invariants**
-- A driver never abandons a task of `turn`. When inodegc is told to stop, the task stops between two transactions; the
-  inodes it had taken are queued again, and are in the orphan table in any case.
-- `stop` returns when no inactivation runs in any task, and none begins before `resume`. Inodes can be queued meanwhile;
-  `resume` wakes the workers for them.
+- A driver never abandons a task of `run_batch`. When inodegc is told to stop, the task stops between two transactions;
+  the inodes it had taken are queued again, and are in the orphan table in any case.
+- `stop` and `quiesce` return when no inactivation runs in any task, and none begins before `resume` or `release`.
+  Inodes can be queued meanwhile; then the workers are woken for them. `stop` and `resume` do not change a freeze, nor
+  does a freeze change what they were asked.
 - No inode is lost: failures are retried and then quarantined, interrupted inactivations are queued.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +29,7 @@ from deferfs.store.plan import Plan
 from deferfs.volume import orphans, quarantine
 from deferfs.volume.inactivation import Inactivation
 from deferfs.volume.shortage import memory_is_short, space_is_short
-from deferfs.volume.waits import Cleaned, DebtsFit, Drained, Task, Turn
+from deferfs.volume.waits import Cleaned, DebtsFit, Drained, Reschedule, Task
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -36,15 +38,15 @@ log = logging.getLogger(__name__)
 
 
 def _nothing() -> None:
-    """No driver is told."""
+    """Default of a callback: there is no driver to notify."""
 
 
 def _not_told(inode: InCoreInode, start_ns: int) -> None:
-    """No driver is told."""
+    """Default of a callback: there is no driver to notify."""
 
 
 def _not_seen(inode: InCoreInode, plan: Plan, done: bool) -> None:
-    """No driver is told."""
+    """Default of a callback: there is no driver to notify."""
 
 
 class Cleanup:
@@ -57,7 +59,10 @@ class Cleanup:
         self._debts = engine.volume.inodes.debts
         self._spill = engine.volume.spill
         self._store = engine.store
-        self.stopped = False
+        self._resting = False
+        """Stopped by request (`stop`), until `resume`."""
+        self._quiesced = False
+        """Stopped by a freeze, a switch to read-only or the end of the mount (`quiesce`), until `release`."""
         self.busy = 0
         """Inactivations, payments and trims that run now, with what follows a failure."""
         self.steps = 0
@@ -74,6 +79,11 @@ class Cleanup:
         """A transaction of an inactivation is being applied; whether it is the last."""
 
     # --- what there is to do ---
+    @property
+    def stopped(self) -> bool:
+        """Whether inodegc is stopped: no inactivation begins or goes on."""
+        return self._resting or self._quiesced
+
     @property
     def has_work(self) -> bool:
         """Whether anything is queued or being cleaned up."""
@@ -115,8 +125,16 @@ class Cleanup:
 
     def stop(self) -> Task[None]:
         """Stop every inactivation between two transactions, and wait until none runs; none begins before `resume`."""
-        if not self.stopped:
-            self.stopped = True
+        stopped, self._resting = self.stopped, True
+        yield from self._leave_off(stopped)
+
+    def quiesce(self) -> Task[None]:
+        """The same until `release`, whatever `resume` is asked meanwhile: for a freeze, or the end of the mount."""
+        stopped, self._quiesced = self.stopped, True
+        yield from self._leave_off(stopped)
+
+    def _leave_off(self, already: bool) -> Task[None]:
+        if not already:
             self._engine.throttle.release()
             self.on_step()
         self._engine.checker.might_wait("drain")
@@ -124,8 +142,27 @@ class Cleanup:
             yield Drained(self)
 
     def resume(self) -> None:
-        """Undo `stop`, and start with the inodes queued meanwhile."""
-        self.stopped = False
+        """Undo `stop`, and start with the inodes queued meanwhile. FsError, and nothing done: EBUSY when the volume is
+        frozen or being frozen, EROFS when it is read-only."""
+        if self._store.read_only:
+            raise FsError(errno.EROFS, "mounted read-only")
+        if self._quiesced:
+            raise FsError(errno.EBUSY, "frozen: thaw it first")
+        self._resting = False
+        self._go_on()
+
+    def release(self) -> None:
+        """Undo `quiesce`; what `stop` has stopped stays so."""
+        self._quiesced = False
+        if not self._resting:
+            self._go_on()
+
+    def restart(self) -> None:
+        """Undo both: the end of a mount cleans up what it can."""
+        self._resting = self._quiesced = False
+        self._go_on()
+
+    def _go_on(self) -> None:
         self.told()
         self.push()
         if self._engine.eviction.to_trim:
@@ -151,6 +188,7 @@ class Cleanup:
 
     def flush_inode(self, ino: int) -> Task[None]:
         """Wait until one inode is cleaned up, out of turn."""
+        self._engine.checker.might_wait("drain")
         while self._debts.owes(ino) and self.owes and not self.stopped:
             self.push()
             yield Cleaned(self, barrier=True)
@@ -169,6 +207,7 @@ class Cleanup:
     def flush_below(self, ino: int) -> Task[None]:
         """Wait for the cleanup of what was deleted in directory `ino`, and in deleted directories below it. The orphan
         table does not record parents, so all orphans that are in the table alone are waited for."""
+        self._engine.checker.might_wait("drain")
         while self._spill.count:
             self.push()
             yield Cleaned(self, barrier=True)
@@ -178,7 +217,7 @@ class Cleanup:
             yield from self.flush_inode(inode.ino)
 
     # --- the workers' side ---
-    def turn(self, count_max: int = GC_BATCH, number: int | None = None) -> Task[bool]:
+    def run_batch(self, count_max: int = GC_BATCH, number: int | None = None) -> Task[bool]:
         """Take up to `count_max` inodes of queue `number` (None: of all) and clean them up; False when there is nothing
         to take, or inodegc is stopped."""
         if self.stopped:
@@ -208,7 +247,7 @@ class Cleanup:
                 )
             except FsError as error:
                 log.error("%s", orphans.give_up(self._volume, error))
-        yield Turn()
+        yield Reschedule()
         self.told()
         return count
 
@@ -356,7 +395,7 @@ class Cleanup:
                 self._gc.enqueue(volume.inodes.unpaid(ino, generation))
         self.told()
 
-    def room_for_debts(self) -> Task[None]:
+    def wait_for_debt_slot(self) -> Task[None]:
         """Wait until an inode that owes can leave core, and not longer than DIRTY_WAIT_SECONDS_MAX."""
         self._engine.checker.might_wait("gc")
         wait = DebtsFit(self, self._debts, DIRTY_WAIT_SECONDS_MAX)

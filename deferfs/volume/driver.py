@@ -25,13 +25,13 @@ from deferfs.volume.engine import Engine
 from deferfs.volume.volume import Volume
 from deferfs.volume.waits import (
     Admitted,
-    Alone,
     Barrier,
     Cleaned,
     Committed,
     DataFlushed,
     DebtsFit,
     EntriesDropped,
+    Exclusive,
     Granted,
     LessDirty,
     Listen,
@@ -122,8 +122,8 @@ class Driver:
             self.listen()
         elif isinstance(wait, EntriesDropped):
             return self.drop_entries()
-        elif isinstance(wait, Alone):
-            self.alone(wait.job)
+        elif isinstance(wait, Exclusive):
+            self.exclusively(wait.job)
         else:
             if not wait.over():
                 self.begins(wait)
@@ -208,7 +208,7 @@ class Driver:
         """End a freeze."""
         self.drive(self.engine.freezing.thaw())
 
-    def alone(self, job: Job[None]) -> None:
+    def exclusively(self, job: Job[None]) -> None:
         """Run a job that needs the image to itself."""
         self.job(job)
 
@@ -217,9 +217,9 @@ class Driver:
         if inodes:
             self.drive(self.engine.eviction.wait_for(inodes))
 
-    def place(self, inodes: list[InCoreInode]) -> None:
+    def dispose(self, inodes: list[InCoreInode]) -> None:
         """Hand inodes to the evict policy, and wait if it says so."""
-        self._wait_for(self.engine.eviction.place(inodes))
+        self._wait_for(self.engine.eviction.dispose(inodes))
 
     def forget(self, ino: int, count: int) -> None:
         """Do what the kernel's FORGET does."""
@@ -244,10 +244,6 @@ class Driver:
         """Direct reclaim by an operation that needs memory. Bytes freed."""
         return self.drive(self.engine.eviction.direct_reclaim(wanted_bytes))
 
-    def inactivate(self, inode: InCoreInode) -> None:
-        """Run one inactivation to its end. FsError when it fails."""
-        self.drive(self.engine.cleanup.inactivate(inode))
-
     def collect(self, count_max: int = 1 << 62) -> int:
         """Process up to `count_max` queued inodes, as an inodegc worker; how many were taken. Failed ones are queued
         for a retry."""
@@ -255,7 +251,7 @@ class Driver:
         count = 0
         while count < count_max:
             before = gc.queued
-            if not self.drive(self.engine.cleanup.turn(min(GC_BATCH, count_max - count))):
+            if not self.drive(self.engine.cleanup.run_batch(min(GC_BATCH, count_max - count))):
                 break
             count += max(0, before - gc.queued)
         return count
@@ -263,7 +259,7 @@ class Driver:
     def work(self) -> None:
         """One batch of inodegc: clean up, else write owed access times, else retry failed inodes without delay."""
         engine, gc = self.engine, self.volume.gc
-        if self.drive(engine.cleanup.turn()):
+        if self.drive(engine.cleanup.run_batch()):
             return
         if engine.payment.due:
             self.pay_what_is_due()
@@ -305,11 +301,11 @@ class Driver:
 
     def checkpoint(self) -> None:
         """A checkpoint, due or not."""
-        self.job(self.engine.write_back.checkpoint_now(memory_alone=False))
+        self.job(self.engine.write_back.checkpoint_now(keep_log=False))
 
     def bring_home(self) -> None:
         """Write committed blocks home so that memory becomes clean; the log still holds them."""
-        self.job(self.engine.write_back.checkpoint_now(memory_alone=True))
+        self.job(self.engine.write_back.checkpoint_now(keep_log=True))
 
     def sync(self) -> None:
         """Make everything applied so far durable."""

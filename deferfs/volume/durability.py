@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from deferfs.errors import FsError
 from deferfs.limits import CLEANUP_DIRTY_FRACTION, DIRTY_WAIT_SECONDS_MAX, WRITE_BACK_FACTOR
-from deferfs.volume.waits import Alone, Barrier, Committed, LessDirty, Released, Task
+from deferfs.volume.waits import Barrier, Committed, Exclusive, LessDirty, Released, Task
 
 if TYPE_CHECKING:
     from deferfs.store.io import Job
@@ -100,8 +100,8 @@ class Durability:
         """Wait, as `less_dirty` does, until dirty memory is within the share of cleanup."""
         yield from self.less_dirty(self._store.memory.limit_bytes // CLEANUP_DIRTY_FRACTION)
 
-    def alone(self, job: Job[None]) -> Task[None]:
+    def exclusively(self, job: Job[None]) -> Task[None]:
         """Commit everything applied before, then run `job` while no commit or checkpoint runs or begins."""
         self._engine.checker.might_wait("checkpoint")
         yield from self.sync()
-        yield Alone(job)
+        yield Exclusive(job)

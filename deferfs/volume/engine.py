@@ -158,7 +158,7 @@ class Engine:
     def place_due(self) -> list[Any]:
         """Hand inodes orphaned by operations to the evict policy; those to be waited for (`eviction.wait_for`)."""
         due, self.volume.due = self.volume.due, []
-        return self.eviction.place(due)
+        return self.eviction.dispose(due)
 
     def _write_data(self, plan: Plan) -> None:
         write, count = self.device.write, 0

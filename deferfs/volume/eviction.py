@@ -27,7 +27,7 @@ from deferfs.reclaim.lockdep import FS_RECLAIM
 from deferfs.store.plan import Plan
 from deferfs.volume import files
 from deferfs.volume.log_space import CircularWaitError
-from deferfs.volume.waits import Task, TrimsDue, Turn
+from deferfs.volume.waits import Reschedule, Task, TrimsDue
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -38,7 +38,7 @@ File = tuple[int, int]
 
 
 def _nothing() -> None:
-    """No driver is told."""
+    """Default of a callback: there is no driver to notify."""
 
 
 class Eviction:
@@ -60,14 +60,14 @@ class Eviction:
         self._look_asked = False
 
     # --- placing ---
-    def place(self, inodes: list[InCoreInode]) -> list[InCoreInode]:
+    def dispose(self, inodes: list[InCoreInode]) -> list[InCoreInode]:
         """Hand inodes to the evict policy; those that the caller has to wait for (`wait_for`). While inodegc is
         stopped, all of them wait in its queues."""
         if self._engine.cleanup.stopped:
             for inode in inodes:
                 self._volume.gc.enqueue(inode)
             return []
-        return self._volume.policy.place(inodes)
+        return self._volume.policy.dispose(inodes)
 
     def wait_for(self, inodes: list[InCoreInode]) -> Task[None]:
         """Inline: inactivate these, one after the other."""
@@ -87,7 +87,7 @@ class Eviction:
         inode = reference.inode
         due = reference.release()
         if due is not None:
-            waiting = self.place([due])
+            waiting = self.dispose([due])
             return self.wait_for(waiting) if waiting else None
         if not inode.preallocated or inode.active_tokens or inode.orphan:
             return None
@@ -123,7 +123,7 @@ class Eviction:
         if freed < wanted_bytes:
             freed += self._engine.store.cache.shrink(wanted_bytes - freed)
         if due:
-            yield from self.wait_for(self.place(due))
+            yield from self.wait_for(self.dispose(due))
         return freed
 
     # --- blocks past EOF ---
@@ -190,7 +190,7 @@ class Eviction:
             while not (yield from self._engine.operation(trim, reserve=True)):
                 if not self.trims:
                     return
-                yield Turn()
+                yield Reschedule()
             self.trimmed_total += 1
         except FsError as error:
             volume.past_eof.pop((ino, generation), None)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from deferfs.limits import FORGETS_AT_ONCE
 from deferfs.reclaim.inode import InCoreInode
-from deferfs.volume.waits import Task, Turn
+from deferfs.volume.waits import Reschedule, Task
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -25,7 +25,7 @@ Forgotten = Sequence[tuple[int, int]]
 
 
 def _nothing() -> None:
-    """No driver is told."""
+    """Default of a callback: there is no driver to notify."""
 
 
 class Forgetting:
@@ -72,7 +72,7 @@ class Forgetting:
     def _by_slices(self, inodes: Forgotten) -> Task[None]:
         for first in range(0, len(inodes), self.at_once):
             if first:
-                yield Turn()
+                yield Reschedule()
             yield from self._engine.eviction.wait_for(self._count(inodes[first : first + self.at_once]))
 
     def count_kept(self) -> Task[None]:
@@ -82,10 +82,10 @@ class Forgetting:
             self.waiting -= len(piece)
             with self._engine.checker.enter("forget"):
                 yield from self._engine.eviction.wait_for(self._count(piece))
-            yield Turn()
+            yield Reschedule()
 
     def _count(self, inodes: Forgotten) -> list[InCoreInode]:
         """Take the lookups back, and hand what is left to the policy; what the caller has to wait for."""
         forget = self._volume.inodes.forget
         due = [inode for inode in [forget(ino, count) for ino, count in inodes] if inode is not None]
-        return self._engine.eviction.place(due) if due else due
+        return self._engine.eviction.dispose(due) if due else due

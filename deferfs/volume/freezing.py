@@ -3,8 +3,8 @@
 **Invariants**
 - While frozen, an operation that wants to change something waits (NeedThaw), with nothing held; FORGETs only queue, in
   either mode; looking up a queued linked inode makes it live again, as ever. No inactivation runs.
-- inodegc is stopped before the volume is frozen: otherwise a step in progress would wait for the thaw, and the freeze
-  for the step, a deadlock.
+- inodegc is stopped before the volume is frozen, and a request to start it is refused until the thaw: otherwise a step
+  in progress would wait for the thaw, and the freeze for the step, a deadlock.
 - The image is marked clean after everything applied is written home, and marked in use again before the first change.
 - A freeze that has lasted `limit_seconds` is overdue, and ends by itself (`expire`): the script that was to thaw may
   have died. A thaw that fails is tried again after another limit. A later thaw is told what has happened.
@@ -25,7 +25,7 @@ from deferfs.ondisk.superblock import STATE_CLEAN
 from deferfs.reclaim.lockdep import THAW
 from deferfs.store.io import Job
 from deferfs.store.store import close_store, mark_errors
-from deferfs.volume.waits import Alone, Task
+from deferfs.volume.waits import Exclusive, Task, Thawed
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def _nothing() -> None:
-    """No driver is told."""
+    """Default of a callback: there is no driver to notify."""
 
 
 def _no_time() -> float:
@@ -86,6 +86,12 @@ class Freezing:
         yield from self._mark_in_use()
         self._release()
 
+    def thawed(self) -> Task[None]:
+        """Wait, holding nothing, until changes are possible again."""
+        self._engine.checker.might_wait("thaw")
+        with self._engine.measure("thaw"):
+            yield Thawed(self)
+
     @property
     def overdue(self) -> bool:
         """Whether the present freeze has lasted too long."""
@@ -127,7 +133,7 @@ class Freezing:
         finally:
             self._thawed()
             if not self._store.read_only:
-                self._engine.cleanup.resume()
+                self._engine.cleanup.release()
 
     def make_writable(self) -> Task[None]:
         """Undo `make_read_only`. FsError(EROFS) when it was opened read-only, or met an error."""
@@ -138,7 +144,7 @@ class Freezing:
         self._store.journal.require_working()
         yield from self._mark_in_use()
         self._store.read_only = False
-        self._engine.cleanup.resume()
+        self._engine.cleanup.release()
 
     def unmount(self, drain_seconds: float) -> Task[None]:
         """Drop all references, inactivate (for a bounded time; the rest stays in the orphan table), write everything
@@ -146,7 +152,7 @@ class Freezing:
         engine = self._engine
         if self._store.frozen:
             yield from self.thaw()
-        engine.cleanup.resume()
+        engine.cleanup.restart()
         engine.forgetting.stop()
         deadline_ns = engine.now_ns() + drain_seconds * 1e9
         inodes, due = engine.volume.inodes, engine.volume.inodes.drop_all()
@@ -158,12 +164,12 @@ class Freezing:
                 break  # all is done, or the time is over, or the journal was aborted
             due = inodes.evict_idle()
         engine.eviction.trims = False
-        yield from engine.cleanup.stop()
+        yield from engine.cleanup.quiesce()
         left = engine.volume.gc.backlog
         if left:
-            log.info("%d deleted files are left to the next mount", left)
+            log.info("%d inodes are not cleaned up; the next mount frees the deleted ones", left)
         try:
-            yield from engine.durability.alone(self._close())
+            yield from engine.durability.exclusively(self._close())
         finally:
             engine.write_back.stop()
 
@@ -184,17 +190,20 @@ class Freezing:
 
     def _release(self) -> None:
         self._thawed()
-        self._engine.cleanup.resume()
+        self._engine.cleanup.release()
 
     def _quiesce(self) -> Task[None]:
         """Stop inodegc and write everything home."""
         engine = self._engine
         with engine.checker.holding("freeze", THAW):
-            yield from engine.cleanup.stop()
+            yield from engine.cleanup.quiesce()
             self._store.frozen = True
-            yield from engine.durability.alone(close_store(self._store))
+            yield from engine.durability.exclusively(close_store(self._store))
 
     def _mark_in_use(self) -> Task[None]:
         store = self._store
         if store.superblock.state & STATE_CLEAN:
-            yield Alone(store.write_superblock(state=store.superblock.state & ~STATE_CLEAN, written_ns=store.clock()))
+            self._engine.checker.might_wait("checkpoint")
+            yield Exclusive(
+                store.write_superblock(state=store.superblock.state & ~STATE_CLEAN, written_ns=store.clock())
+            )

@@ -25,7 +25,7 @@ from deferfs.store.needs import (
 )
 from deferfs.store.plan import Plan
 from deferfs.volume.log_space import Reservation
-from deferfs.volume.waits import ReadBytes, Task, Thawed
+from deferfs.volume.waits import ReadBytes, Task
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -92,9 +92,7 @@ class Holding:
             yield from engine.space.make(need.blocks, reserve=self._reserve)
         elif isinstance(need, NeedThaw):
             self._give_up_log_space()
-            engine.checker.might_wait("thaw")
-            with engine.measure("thaw"):
-                yield Thawed(engine.freezing)
+            yield from engine.freezing.thawed()
         else:
             raise need
 
@@ -108,7 +106,7 @@ class Holding:
             freed = yield from engine.eviction.direct_reclaim(bytes_over)
             if not freed and engine.volume.inodes.debts.full and self._log.grant is None:
                 # throttling rather than reclaim, hence outside the reclaim context
-                yield from engine.cleanup.room_for_debts()
+                yield from engine.cleanup.wait_for_debt_slot()
 
     def _read(self, offset: int, length: int) -> Task[bytes | None]:
         """Bytes as they are now. None when the driver had to wait: the bytes may be stale by then, but the page cache

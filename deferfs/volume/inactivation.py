@@ -27,12 +27,11 @@ from deferfs.store.plan import Plan
 class Inactivation:
     """The steps for one inode. `step` is an operation; run it until it returns True, then call `finish`."""
 
-    __slots__ = ("cache", "inode", "steps")
+    __slots__ = ("cache", "inode")
 
     def __init__(self, cache: InodeCache, inode: InCoreInode) -> None:
         self.cache = cache
         self.inode = inode
-        self.steps = 0
 
     def begin(self) -> bool:
         """False when nothing is left to do: the inode became live again."""
@@ -43,7 +42,6 @@ class Inactivation:
         inode number has been reused."""
         if self.inode.state is not State.INACTIVATING:
             return True
-        plan.on_apply.append(self._count)
         record = plan.store.inodes.get(plan, self.inode.ino)
         if record.generation != self.inode.generation:
             raise FsError(errno.ESTALE, f"inode {self.inode.ino} has been reused")
@@ -53,9 +51,6 @@ class Inactivation:
 
     def finish(self) -> None:
         self.cache.finish(self.inode)
-
-    def _count(self) -> None:
-        self.steps += 1
 
     def _linked(self, plan: Plan) -> bool:
         inode = self.inode

@@ -26,15 +26,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from deferfs.limits import DEBTS_PLACES_A_TURN, FETCH_BYTES_MAX, PAYMENT_WINDOWS
-from deferfs.volume.waits import Task, Turn
+from deferfs.limits import DEBTS_SLOTS_A_SCAN, FETCH_BYTES_MAX, PAYMENT_WINDOWS
+from deferfs.volume.waits import Reschedule, Task
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
 
 
 def _nothing() -> None:
-    """No driver is told."""
+    """Default of a callback: there is no driver to notify."""
 
 
 class Payment:
@@ -44,7 +44,7 @@ class Payment:
         self._engine = engine
         self._debts = engine.volume.inodes.debts
         self.asked = False
-        """There is little room in the table, or an operation waits for some."""
+        """More than half of the table is used, or an operation waits for a free slot."""
         self.hurried = False
         """The end is waited for: all is paid, sweep after sweep, without delay."""
         self.on_due: Callable[[], None] = _nothing
@@ -67,7 +67,7 @@ class Payment:
             self.ask()
 
     def ask(self) -> None:
-        """Have room made in the table."""
+        """Request a sweep, which frees slots of the table."""
         self.asked = True
         self.on_due()
 
@@ -113,7 +113,7 @@ class Payment:
                     return
                 self._at = window + self._window
             cleanup.told()
-            yield Turn()
+            yield Reschedule()
 
     def _enough(self, goal: int) -> bool:
         return self._debts.count <= goal and not self.hurried
@@ -121,13 +121,13 @@ class Payment:
     def _next_windows(self) -> Task[list[int]]:
         """The next windows to which anything is owed, by their first inodes, in order: at most PAYMENT_WINDOWS."""
         debts, found = self._debts, set[int]()
-        for place in range(0, debts.places, DEBTS_PLACES_A_TURN):
+        for place in range(0, debts.slots, DEBTS_SLOTS_A_SCAN):
             found.update(
-                ino - ino % self._window for ino in debts.debtors(place, DEBTS_PLACES_A_TURN) if ino >= self._at
+                ino - ino % self._window for ino in debts.debtors(place, DEBTS_SLOTS_A_SCAN) if ino >= self._at
             )
             if len(found) > 2 * PAYMENT_WINDOWS:
                 found = set(sorted(found)[:PAYMENT_WINDOWS])
-            yield Turn()
+            yield Reschedule()
         return sorted(found)[:PAYMENT_WINDOWS]
 
     def _pay_window(self, window: int, goal: int) -> Task[None]:

@@ -1,7 +1,8 @@
 """The bytes of files, read where the plan of a read has found them.
 
 **Invariants**
-- What was read while blocks changed hands is not told: it may be another file's. It is found and read again.
+- Data read while freed blocks were released for reuse is never returned, as it may be another file's: the blocks are
+  looked up and read again.
 - What has to be waited for is read with nothing held.
 """
 

@@ -65,7 +65,7 @@ class Repayment:
         plan.on_apply.append(partial(self.debts.settle, owed))
 
     def _written(self, store: Store, address: int) -> None:
-        """A payment is no use of a table block: the inodes that owed have left core, and are not expected back soon. As
-        memory it would outlive what is used now."""
+        """A payment does not count as a use of the table block: the inodes that owed have left core, and are not
+        expected back soon. Marked as used, the block would stay cached longer than blocks in use."""
         self.blocks_total += 1
         store.cache.cool(address)

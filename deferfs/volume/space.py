@@ -1,7 +1,7 @@
 """Space reclaim: what an allocation that finds no free blocks can still get, cheapest first:
 
 1. freed blocks that are not reusable yet, because uncommitted or held back by a checkpoint;
-2. speculative blocks past EOF of files that are not being written to;
+2. speculative blocks past EOF, first those of the files that have not grown for the longest time;
 3. what inodegc can free: only as many inodes as needed, best ratio of blocks to cost first;
 4. deleted files whose FORGET or RELEASE the kernel has sent but the daemon has not read.
 
@@ -15,7 +15,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from deferfs.errors import FsError
-from deferfs.volume.waits import Cleaned, Listen, Task, Thawed
+from deferfs.volume.waits import Cleaned, Listen, Task
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -40,7 +40,7 @@ class SpaceReclaimer:
         while space.epoch == seen:
             if self._store.frozen or (engine.freezing.begun and not reserve):
                 # inodegc is stopped and nothing may change; a freeze commits, which releases what was freed before
-                yield Thawed(engine.freezing)
+                yield from engine.freezing.thawed()
                 return
             if space.pending_blocks:
                 with engine.measure("space"):

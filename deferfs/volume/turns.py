@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, GC_TURN_NS
 from deferfs.reclaim.pace import Pace
-from deferfs.volume.waits import Paced, Task, Turn
+from deferfs.volume.waits import Paced, Reschedule, Task
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -97,7 +97,7 @@ class Turns:
         if not self._ends(background=background):
             return
         for _ in range(GC_PASSES_MAX):
-            yield Turn()
+            yield Reschedule()
             if not self.requests_queued():
                 break
         self._timer.restart()

@@ -17,7 +17,7 @@ from deferfs.limits import (
 )
 from deferfs.ondisk.inode import FLAG_PREALLOCATED, FLAG_TRUNCATING, INODE_FILE_INO, ORPHAN_FILE_INO, Inode
 from deferfs.reclaim.cache import InodeCache
-from deferfs.reclaim.debts import TimeDebts, places_for
+from deferfs.reclaim.debts import TimeDebts, slots_for
 from deferfs.reclaim.gc import InodeGc
 from deferfs.reclaim.inode import ActiveReference, InCoreInode
 from deferfs.reclaim.policy import EvictPolicy, make_policy
@@ -42,7 +42,7 @@ class Volume:
         content_times: bool = True,
     ) -> None:
         self.store = store
-        self.inodes = InodeCache(TimeDebts(places_for(store.memory.limit_bytes // DEBTS_FRACTION)))
+        self.inodes = InodeCache(TimeDebts(slots_for(store.memory.limit_bytes // DEBTS_FRACTION)))
         self.spill = Spill(store.fmt.orphans_per_block)
         self.gc = InodeGc(self.inodes, store.clock, span=store.fmt.inodes_per_chunk, spill=self.spill)
         self.gc.in_core_max = gc_in_core

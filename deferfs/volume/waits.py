@@ -65,7 +65,7 @@ class ReadBytes(Wait):
 
 
 class ReadData(Wait):
-    """Bytes of file data; they may take a while, and blocks may change hands meanwhile."""
+    """Bytes of file data; they may take a while, and freed blocks may be reused meanwhile."""
 
     __slots__ = ("length", "offset")
 
@@ -81,7 +81,7 @@ class Barrier(Wait):
     __slots__ = ()
 
 
-class Alone(Wait):
+class Exclusive(Wait):
     """Run a job that writes the image while no commit or checkpoint runs or begins; answered with its result."""
 
     __slots__ = ("job",)
@@ -91,7 +91,7 @@ class Alone(Wait):
         self.job = job
 
 
-class Turn(Wait):
+class Reschedule(Wait):
     """Yield between two parts of a request, or two transactions of cleanup, so that other tasks run."""
 
     __slots__ = ()

@@ -28,11 +28,11 @@ def _none() -> int:
 
 
 def _not_told(number: int) -> None:
-    """No driver is told."""
+    """Default of a callback: there is no driver to notify."""
 
 
 def _nothing() -> None:
-    """No driver is told."""
+    """Default of a callback: there is no driver to notify."""
 
 
 class Workers:
@@ -86,7 +86,7 @@ class Workers:
         """Take a batch and clean it up; False when there is nothing to do."""
         cleanup = self._cleanup
         count_max = GC_BATCH if cleanup.wanted() else self._engine.turns.pace.batch(GC_BATCH)
-        worked = yield from cleanup.turn(count_max, number)
+        worked = yield from cleanup.run_batch(count_max, number)
         if not worked and not cleanup.pushed:
             self.gathered = False
             self.on_idle()

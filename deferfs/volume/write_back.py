@@ -38,7 +38,7 @@ LOOK_OPERATIONS: Final = 16
 
 
 def _nothing() -> None:
-    """No driver is told."""
+    """Default of a callback: there is no driver to notify."""
 
 
 class WriteBack:
@@ -157,13 +157,13 @@ class WriteBack:
             return None
         if not journal.pending_home and not journal.wants_checkpoint:
             return None
-        return self.checkpoint_now(memory_alone=not journal.wants_checkpoint)
+        return self.checkpoint_now(keep_log=not journal.wants_checkpoint)
 
-    def checkpoint_now(self, *, memory_alone: bool) -> Job[int]:
-        """A checkpoint, due or not; with `memory_alone` the log keeps what comes home."""
+    def checkpoint_now(self, *, keep_log: bool) -> Job[int]:
+        """A checkpoint, due or not; with `keep_log` the log keeps what comes home."""
         journal = self._journal
         self._comes_home = bool(journal.pending_home)
-        return bring_home(journal) if memory_alone else checkpoint(journal, self._store.clock())
+        return bring_home(journal) if keep_log else checkpoint(journal, self._store.clock())
 
     def checkpoint_ended(self) -> None:
         """A checkpoint is over, however it ended, or none was due."""

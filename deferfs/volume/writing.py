@@ -13,7 +13,7 @@ from deferfs.device.base import Buffer
 from deferfs.errors import FsError
 from deferfs.store.plan import Plan
 from deferfs.volume import files
-from deferfs.volume.waits import Task, Turn
+from deferfs.volume.waits import Reschedule, Task
 
 if TYPE_CHECKING:
     from deferfs.volume.engine import Engine
@@ -38,9 +38,9 @@ def part_of(engine: Engine, ino: int) -> WritePart:
 def write_all(
     engine: Engine, part: WritePart, offset: int, data: Buffer, done: int = 0, *, whole: bool = False
 ) -> Task[int]:
-    """Write all but the first `done` bytes or, on a full disk, as much as fits; bytes written, including `done`. ENOSPC
-    these. ENOSPC when that is nothing; with `whole`, for a caller that cannot be told of less, also when it is not
-    all."""
+    """Write all but the first `done` bytes or, on a full disk, as much as fits; returns the bytes written, including
+    `done`. ENOSPC when nothing could be written; with `whole`, for a caller to which a short write cannot be reported,
+    also when not everything could."""
     rest: Buffer = memoryview(data)[done:]
     while True:
         try:
@@ -57,7 +57,7 @@ def write_all(
         if done >= len(data):
             return done
         rest = memoryview(data)[done:]
-        yield Turn()
+        yield Reschedule()
 
 
 def _write_what_fits(engine: Engine, part: WritePart, offset: int, data: Buffer) -> Task[int]:
@@ -80,4 +80,4 @@ def _write_part(engine: Engine, part: WritePart, offset: int, data: Buffer, fres
 def until_done(engine: Engine, part: OnePart) -> Task[None]:
     """Repeat an operation until it is done: a truncate that frees many extents."""
     while not (yield from engine.operation(part)):
-        yield Turn()
+        yield Reschedule()

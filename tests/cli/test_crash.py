@@ -95,7 +95,7 @@ def as_program(**changes: object) -> str:
         "not python\n",
         "FINDING = f()\n",
         as_program(actions=[("nonsense", (0, 0, 0, 0))]),
-        as_program(shape={"room": "large"}),
+        as_program(shape={"free_blocks": "large"}),
         as_program(place={"epoch": 1}),
         as_program(place={"epoch": 1, "choice": {"torn": 1}, "within": None}),
     ],

@@ -82,7 +82,7 @@ def test_nothing_is_recovered_where_there_is_nothing_to_do(image: Path, command:
     assert command("info", image).out.splitlines()[-1] == "state    clean"
 
 
-def test_problems_are_numbered_and_left_by_those_who_only_look(image: Path, command: Command) -> None:
+def test_problems_are_numbered_and_left_when_only_looked_at(image: Path, command: Command) -> None:
     damage_bitmap(image)
     before = image.read_bytes()
     for options in (["-n"], []):
@@ -381,7 +381,7 @@ def test_json(image: Path, command: Command) -> None:
     ("arguments", "code", "message"),
     [
         (["-n", "-y", "image"], 16, "only one of -n, -p (or -a) and -y can be given"),
-        (["-D", "image"], 16, "changes directories: only -y goes with it"),
+        (["-D", "image"], 16, "can only be used with -y"),
         (["-z", "image"], 16, "no such option"),
         (["-n"], 16, "missing argument"),
         (["-n", "none"], 8, "No such file or directory"),

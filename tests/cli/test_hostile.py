@@ -76,7 +76,7 @@ def test_an_inode_table_over_a_large_sparse_image(tmp_path: Path, command: Comma
 @pytest.mark.parametrize(
     "name",
     [
-        "leaves_in_a_circle_of_keys", "directories_inside_each_other", "everybody_claims_everything",
+        "leaves_in_a_cycle_of_keys", "directories_inside_each_other", "everybody_claims_everything",
         "sizes_beyond_everything", "orphan_slots_that_name_what_is_in_use", "a_record_full_of_ones",
     ],
 )  # fmt: skip

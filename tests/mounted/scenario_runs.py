@@ -113,4 +113,4 @@ def check_pass(found: Pass, *series: str) -> None:
         assert one.latency.count > 0, name
     assert found.seconds > 0
     assert found.counters["disk_reads_total"] > 0
-    assert found.counters["queued_total"] >= 0
+    assert "queued_total" in found.counters

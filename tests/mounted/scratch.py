@@ -126,7 +126,7 @@ class Scratch:
 
     def unmount(self) -> None:
         """Unmount as `deferfs umount` does; the image is clean then. Deferred, nothing has waited in reclaim, and the
-        waits of the daemon could never have closed a circle."""
+        waits of the daemon could never have closed a cycle."""
         if self.evict == "deferred" and not self.was_inline and self.is_mounted:
             found = self.statistics().reclaim_context
             assert not found.violations

@@ -16,10 +16,10 @@ from tests.mounted.scratch import Scratch, drop_kernel_caches
 
 pytestmark = [pytest.mark.mounted, pytest.mark.machine]
 
-FILES: Final = 4500
+FILES: Final = 2250
 OLD_NS: Final = 1_500_000_000_000_000_000
 AMPLE: Final = "memory=16M"
-SHORT: Final = "memory=4M"
+SHORT: Final = "memory=2M"
 """While the files are made and read; and then, when most of them have to leave memory."""
 
 

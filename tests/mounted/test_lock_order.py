@@ -1,4 +1,4 @@
-"""The circle log space - memory - log space, on a mount: inline it is broken, deferred there is none."""
+"""The cycle log space - memory - log space, on a mount: inline it is broken, deferred there is none."""
 
 from __future__ import annotations
 

@@ -64,10 +64,10 @@ def test_the_resident_size_stays_below_the_promise(scratch: Scratch) -> None:
 def test_the_kernel_forgets_what_is_neither_open_nor_opened_again_when_its_inodes_fill_the_budget(
     plain: Scratch,
 ) -> None:
-    count = (5 << 20) // INODE_COST_BYTES
+    count = (5 << 19) // INODE_COST_BYTES
     with offline.opened(plain.image) as driver:
         offline.make_files(driver, (f"file{number}" for number in range(count)))
-    root = plain.mount("memory=4M")
+    root = plain.mount("memory=2M")
     used = [root / f"used{number}" for number in range(20)]
     for path in used:
         path.write_bytes(b"x" * 4096)
@@ -140,4 +140,4 @@ def test_a_daemon_in_a_small_cgroup_is_not_killed(scratch: Scratch, inside: bool
 
 def test_the_command_warns_of_a_cgroup_that_is_too_small(plain: Scratch) -> None:
     with mounted_inside(plain, 60 << 20) as (_, _, said):
-        assert said == "deferfs: the memory cgroup is limited to 60 MiB: the daemon may need 68 MiB\n"
+        assert said == "deferfs: the memory cgroup is limited to 60 MiB: the daemon may need 66 MiB\n"

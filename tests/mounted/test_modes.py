@@ -77,26 +77,26 @@ def test_metadata_beyond_the_memory_budget_is_reclaimed_by_requests(scratch: Scr
     def value(number: int) -> bytes:
         return bytes([number]) * 60_000
 
-    mount = scratch.mount("memory=4M,background_reclaim=off")
-    for number in range(60):
+    mount = scratch.mount("memory=2M,background_reclaim=off")
+    for number in range(30):
         path = mount / f"file{number}"
         path.touch()
         for name in names:
             os.setxattr(path, name, value(number))
     for _ in range(2):
-        for number in range(60):
+        for number in range(30):
             assert all(os.getxattr(mount / f"file{number}", name) == value(number) for name in names)
         drop_kernel_caches()
     statistics = scratch.statistics()
     memory = statistics.memory
-    assert memory.budget_bytes == 4 << 20
+    assert memory.budget_bytes == 2 << 20
     assert memory.direct_reclaims_total > 0
     if scratch.evict == "deferred":
         assert statistics.reclaim_context.violations_total == 0
     scratch.control("background_reclaim=on")
-    wait_until(lambda: scratch.statistics().memory.used_bytes <= 4 << 20, "memory to be within the budget again")
-    scratch.remount("memory=4M,background_reclaim=off")
-    for number in range(0, 60, 7):
+    wait_until(lambda: scratch.statistics().memory.used_bytes <= 2 << 20, "memory to be within the budget again")
+    scratch.remount("memory=2M,background_reclaim=off")
+    for number in range(0, 30, 7):
         assert all(os.getxattr(mount / f"file{number}", name) == value(number) for name in names)
     scratch.unmount_and_check()
 

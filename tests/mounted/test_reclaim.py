@@ -206,6 +206,21 @@ def test_inodegc_is_pushed_flushed_stopped_and_started(plain: Scratch) -> None:
     plain.unmount_and_check()
 
 
+def test_a_freeze_and_a_request_to_stop_inodegc_do_not_change_each_other(plain: Scratch) -> None:
+    mount = plain.mount()
+    plain.control("gc=stop", "freeze=1")
+    refused = deferfs("ctl", mount, "gc=start", code=1)
+    assert "(frozen: thaw it first)" in refused.stderr
+    plain.control("freeze=0")
+    assert plain.statistics().gc.stopped
+    plain.control("gc=start", "ro=1")
+    refused = deferfs("ctl", mount, "gc=start", code=1)
+    assert "(mounted read-only)" in refused.stderr
+    plain.control("ro=0")
+    assert not plain.statistics().gc.stopped
+    plain.unmount_and_check()
+
+
 # --- a deleted file ---
 
 

@@ -46,7 +46,7 @@ def test_without_a_background_reclaimer_operations_reclaim_for_themselves(tmp_pa
     """The kernel has little memory too, and forgets."""
     if find_hierarchy() is None:
         pytest.skip("no memory cgroups")
-    parameters = Parameters(background=False, owing=1200, files=1300, others=300, kernel_mib=12)
+    parameters = Parameters(memory_mib=2, background=False, owing=600, files=650, others=150, kernel_mib=12)
     with prepared(SCENARIO, parameters, tmp_path / "scratch") as (ready, _):
         passes = {side.name: ready.perform(side, "open", 1) for side in SIDES}
     for name, found in passes.items():

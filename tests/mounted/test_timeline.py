@@ -39,7 +39,7 @@ def test_a_timeline_shows_all_activities_in_lanes(make_scratch: MakeScratch, evi
     scratch.unmount_and_check()
 
 
-def test_after_a_crash_the_timeline_can_be_opened(plain: Scratch, tmp_path: Path) -> None:
+def test_the_timeline_can_be_opened_after_a_crash(plain: Scratch, tmp_path: Path) -> None:
     """All that is missing is the closing bracket, which the format lets go."""
     mount, trace = plain.mount(), tmp_path / "trace.json"
     plain.control(f"trace={trace}")

@@ -107,8 +107,8 @@ def the_tail_of_the_log_never_moves(patch: pytest.MonkeyPatch) -> None:
     """Images come home for their memory alone, whatever waits."""
     original = WriteBack.checkpoint_now
 
-    def checkpoint_now(write_back: WriteBack, *, memory_alone: bool) -> Job[int]:
-        return original(write_back, memory_alone=True)
+    def checkpoint_now(write_back: WriteBack, *, keep_log: bool) -> Job[int]:
+        return original(write_back, keep_log=True)
 
     patch.setattr(WriteBack, "checkpoint_now", checkpoint_now)
 
@@ -118,8 +118,8 @@ def the_tail_of_the_log_moves_for_memory(patch: pytest.MonkeyPatch) -> None:
     """Two barriers more for each."""
     original = WriteBack.checkpoint_now
 
-    def checkpoint_now(write_back: WriteBack, *, memory_alone: bool) -> Job[int]:
-        return original(write_back, memory_alone=False)
+    def checkpoint_now(write_back: WriteBack, *, keep_log: bool) -> Job[int]:
+        return original(write_back, keep_log=False)
 
     patch.setattr(WriteBack, "checkpoint_now", checkpoint_now)
 
@@ -162,10 +162,10 @@ def debts_are_paid_while_inodegc_rests(patch: pytest.MonkeyPatch) -> None:
 
 @fault("paid_when_due")
 def a_wait_for_room_in_the_table_asks_for_nothing(patch: pytest.MonkeyPatch) -> None:
-    def room_for_debts(cleanup: Cleanup) -> Task[None]:
+    def wait_for_debt_slot(cleanup: Cleanup) -> Task[None]:
         yield DebtsFit(cleanup, cleanup._debts, DIRTY_WAIT_SECONDS_MAX)
 
-    patch.setattr(Cleanup, "room_for_debts", room_for_debts)
+    patch.setattr(Cleanup, "wait_for_debt_slot", wait_for_debt_slot)
 
 
 @fault("paid_when_due")

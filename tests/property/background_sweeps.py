@@ -26,7 +26,7 @@ from tests.property.waiting_sweeps import delete, write_whole
 FEW = Limits(torn=2, states_per_epoch=12, within=4)
 STEPS = 1 << 16
 """Enough for any job."""
-SHAPE = Shape(room=600, journal_blocks=SHORT_JOURNAL_BLOCKS)
+SHAPE = Shape(free_blocks=600, journal_blocks=SHORT_JOURNAL_BLOCKS)
 _WAITING = frozenset(
     {"stand_create", "stand_unlink", "stand_setattr", "stand_truncate", "stand_write", "stand_fsync", "stand_sync"}
     | {"create", "write", "remove", "setxattr", "removexattr", "fsync", "write_back", "go_on", "go_on_all"}
@@ -84,7 +84,7 @@ def written_back(seed: int) -> int:
         dice = random.Random(f"{seed} {turn}")
         shape = replace(
             SHAPE,
-            room=150,
+            free_blocks=150,
             evict=("deferred", "inline")[turn % 2],
             memory_bytes=dice.choice((64 << 20, 160 << 10, 32 << 10)),
         )
@@ -165,7 +165,7 @@ def _large_operations_share_the_log(seed: int) -> None:
 
 def _freed_blocks_are_wanted(seed: int) -> None:
     """A disk is full but for what was freed and is not committed."""
-    twin = World(replace(SHAPE, room=150), seed).twin
+    twin = World(replace(SHAPE, free_blocks=150), seed).twin
     blocks = attributes.statfs(twin.volume).available - 20
     ino = write_whole(twin, b"large", blocks)
     twin.sync()
@@ -230,7 +230,7 @@ def _each_is_paid_in_turn(world: World, inos: list[int]) -> None:
         _owe_again(world, inos)
         require(payment.due, "half of the table of debts is in use, and no payment is due")
         driver.turn_of_payments(STEPS)
-        left = set(debts.debtors(0, debts.places))
+        left = set(debts.debtors(0, debts.slots))
         require(len(left) <= debts.count_max // 4, "more than a quarter of the table is left of what was due")
         require(len(left) > 0, "debts are paid that others of their blocks may join")
         unpaid &= left
@@ -243,11 +243,11 @@ def _room_is_wanted(world: World, inos: list[int]) -> None:
     _owe_again(world, inos)
     debts.count_max = debts.count
     driver.engine.payment.asked = False
-    waiting = driver.begin("room", driver.engine.cleanup.room_for_debts())
+    waiting = driver.begin("slot", driver.engine.cleanup.wait_for_debt_slot())
     require(waiting.wait is not None, "a full table of debts is not waited for")
-    require(driver.engine.payment.due, "an operation waits for room in the table of debts, and no payment is due")
+    require(driver.engine.payment.due, "an operation waits for a slot of the table of debts, and no payment is due")
     driver.turn_of_payments(STEPS)
-    require(driver.step(waiting), "a payment makes no room in the table")
+    require(driver.step(waiting), "a payment frees no slot of the table")
 
 
 def _within_its_share(world: World, inos: list[int]) -> None:

@@ -97,10 +97,10 @@ def times_are_owed_in_seconds(patch: pytest.MonkeyPatch) -> None:
 
 @fault("debts_refused")
 def a_removal_leaves_a_gap(patch: pytest.MonkeyPatch) -> None:
-    """What had to go past the freed place is not found any more."""
+    """What had to go past the freed first is not found any more."""
 
-    def remove(debts: TimeDebts, places: list[int]) -> None:
-        for at in places:
+    def remove(debts: TimeDebts, slots: list[int]) -> None:
+        for at in slots:
             debts._inos[at] = 0
             debts.count -= 1
 

@@ -14,7 +14,7 @@ from deferfs.device import Fault, Request
 from deferfs.store.io import Write
 from tests.property.sweeps import FILE
 
-STRICT = Shape(room=400, journal_blocks=SHORT_JOURNAL_BLOCKS, atime="strict")
+STRICT = Shape(free_blocks=400, journal_blocks=SHORT_JOURNAL_BLOCKS, atime="strict")
 FEWER = Limits(torn=2, states_per_epoch=30, within=6)
 FILES = 90
 """Some of them have their records outside of the part of the inode table that stays cached."""
@@ -121,7 +121,7 @@ def debts_refused(seed: int) -> int:
     """
     world = World(replace(STRICT, memory_bytes=24 << 10), seed)
     twin = world.twin
-    assert twin.volume.inodes.debts.places == 64, "the debts of no inode are in the way of another's"
+    assert twin.volume.inodes.debts.slots == 64, "the debts of no inode are in the way of another's"
     inos = [ino for number in range(80) if (ino := twin.create(ROOT, b"%d" % number, FILE)) is not None]
     inos.sort(key=lambda ino: (ino % 8, ino))
     twin.sync()
@@ -151,7 +151,7 @@ def debts_on_a_full_disk(seed: int) -> int:
     """A payment takes no space: it goes through when there is none, and in the middle of a transaction that has grown
     as large as it may get.
     """
-    world, _ = owing(replace(STRICT, room=200), seed, 60)
+    world, _ = owing(replace(STRICT, free_blocks=200), seed, 60)
     twin = world.twin
     first = twin.position
     filler = twin.create(ROOT, b"filler", FILE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -24,6 +24,7 @@ from deferfs.limits import INACTIVATION_RETRIES_MAX
 from deferfs.reclaim.states import State
 from deferfs.store.plan import Plan
 from deferfs.volume import attributes
+from deferfs.volume.cleanup import Cleanup
 from deferfs.volume.driver import Driver
 from deferfs.volume.inactivation import Inactivation
 from tests.property.spill_sweeps import require
@@ -155,10 +156,11 @@ def _scatter(twin: Twin, ino: int) -> None:
 
 def frozen(seed: int) -> int:
     """A volume is frozen while cleanups and writes are under way, stays as it is, and is thawed; then everything goes
-    on, and a crash finds an image that is in use."""
+    on, and a crash finds an image that is in use. inodegc cannot be started meanwhile; if it was stopped by request
+    before, it is stopped after the thaw."""
     judged = 0
     for turn in range(4):
-        world = World(replace(TIGHT, evict=EVICT_MODES[(seed + turn) % 2], room=600), seed + turn)
+        world = World(replace(TIGHT, evict=EVICT_MODES[(seed + turn) % 2], free_blocks=600), seed + turn)
         twin, driver = world.twin, world.twin.driver
         inos = deleted_files(twin, 6)
         _scatter(twin, inos[0])
@@ -169,16 +171,25 @@ def frozen(seed: int) -> int:
         act(world, "inactivation_step", (0, 2))
         act(world, "inactivation_step", (1, 2))
         twin.setattr(inos[5], mode=0o611)
+        cleanup, stops = driver.engine.cleanup, turn % 2 == 1
+        if stops:
+            driver.begin("stop", cleanup.stop())
         standing.freeze(twin)
         standing.write(twin, inos[4], 0, pattern(turn, 2000))
+        kept = [_is_kept_stopped(cleanup)]
         for _ in range(turn):
             driver.step_any()
         standing.setattr(twin, inos[5], 0o640)
         while driver.is_switching:
             require(driver.step_any() or driver.help_others(), "a freeze never ends")
         require(twin.volume.store.frozen, "not frozen")
+        kept.append(_is_kept_stopped(cleanup))
         standing.thaw(twin)
         driver.finish_standing()
+        require(all(kept), "inodegc is started during a freeze")
+        require(cleanup.stopped is stops, "a thaw changes what was asked of inodegc before")
+        if stops:
+            cleanup.resume()
         twin.setattr(inos[5], mode=0o600)
         twin.sync()
         driver.collect()
@@ -188,6 +199,14 @@ def frozen(seed: int) -> int:
         world.explore(limits=_SOME)
         judged += world.judged
     return judged
+
+
+def _is_kept_stopped(cleanup: Cleanup) -> bool:
+    """Whether inodegc is stopped, and a request to start it is refused."""
+    with suppress(FsError):
+        cleanup.resume()
+        return False
+    return cleanup.stopped
 
 
 def _require_no_orphans(twin: Twin) -> None:
@@ -200,7 +219,7 @@ def closed(seed: int) -> int:
     """The last handle of a deleted file, and of one with blocks past EOF, is closed: either is taken back."""
     judged = 0
     for evict in ("deferred", "inline"):
-        world = World(replace(TIGHT, evict=evict, room=600), seed)
+        world = World(replace(TIGHT, evict=evict, free_blocks=600), seed)
         twin, driver = world.twin, world.twin.driver
         free = attributes.statfs(twin.volume).free
         for name in (b"deleted", b"growing"):
@@ -240,7 +259,7 @@ def unmounted_while_cleaning(seed: int) -> int:
     judged = 0
     for drain in (60.0, 0.0):
         for turn in range(3):
-            world = World(replace(TIGHT, room=600), seed + turn)
+            world = World(replace(TIGHT, free_blocks=600), seed + turn)
             twin, driver = world.twin, world.twin.driver
             inos = deleted_files(twin, 4)
             _scatter(twin, inos[0])

@@ -262,7 +262,7 @@ def _pace(world: World, inos: list[int]) -> None:
 def trimmed_when_due(seed: int) -> int:
     """A look frees the blocks past EOF of files that have not grown for their lifetime, and of no others, one as well
     when that gets shorter; none while inodegc is stopped. Those of closed files need no look."""
-    world = World(replace(SHAPE, room=1200), seed)
+    world = World(replace(SHAPE, free_blocks=1200), seed)
     try:
         _trim(world)
         world.twin.verify()
@@ -370,7 +370,7 @@ def forgotten_in_slices(seed: int) -> int:
 
 
 def _kept_on_a_full_disk(seed: int) -> None:
-    twin = World(replace(SHAPE, room=150, evict="deferred"), seed).twin
+    twin = World(replace(SHAPE, free_blocks=150, evict="deferred"), seed).twin
     forgetting = twin.driver.engine.forgetting
     small = make_files(twin, 6)
     blocks = attributes.statfs(twin.volume).available - 20

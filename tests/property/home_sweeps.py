@@ -15,7 +15,7 @@ def home_for_memory(seed: int) -> int:
     while the job is under way. The log fills with transactions that are home, is emptied, and goes round.
     """
     dice = random.Random(seed)
-    world = World(Shape(room=300, journal_blocks=SMALL_JOURNAL_BLOCKS), seed)
+    world = World(Shape(free_blocks=300, journal_blocks=SMALL_JOURNAL_BLOCKS), seed)
     twin = world.twin
     journal, first = twin.volume.store.journal, 0
     files = [ino for i in range(30) if (ino := twin.create(ROOT, b"%d" % i, FILE)) is not None]
@@ -26,7 +26,7 @@ def home_for_memory(seed: int) -> int:
         if turn % 3 == 0:
             twin.setxattr(files[turn % 30], b"user.0", pattern(turn, 6000))
         twin.driver.begin_commit()
-        twin.driver.begin_checkpoint(memory_alone=True)
+        twin.driver.begin_checkpoint(keep_log=True)
         for _ in range(dice.randrange(6)):
             for job in (twin.driver.committing, twin.driver.checkpointing):
                 if job is not None:

@@ -50,7 +50,7 @@ SWEEPS: Final[dict[str, Callable[[int], int]]] = {
     "little_memory": sweeps.little_memory,
     "full_log": sweeps.full_log,
     "reuse_while_coming_home": lambda seed: sum(
-        sweeps.reuse_during_checkpoint(held, memory_alone=True) for held in range(8)
+        sweeps.reuse_during_checkpoint(held, keep_log=True) for held in range(8)
     ),
     "home_for_memory": home_sweeps.home_for_memory,
     "orphans_in_the_table": spill_sweeps.orphans_in_the_table,

@@ -18,7 +18,7 @@ from deferfs.store.io import runs_of
 from tests.property.sweeps import FILE, TIGHT, attribute_blocks
 
 DIRECTORY = 0o040755
-ROOMY = Shape(room=1200, journal_blocks=SMALL_JOURNAL_BLOCKS)
+LARGE = Shape(free_blocks=1200, journal_blocks=SMALL_JOURNAL_BLOCKS)
 
 
 FEWER = Limits(torn=4, states_per_epoch=40, within=12)
@@ -27,7 +27,7 @@ FEWER = Limits(torn=4, states_per_epoch=40, within=12)
 
 def many_orphans(seed: int) -> int:
     """More orphans than fit into two blocks of their table, inactivated by three workers with commits in between."""
-    world = World(ROOMY, seed)
+    world = World(LARGE, seed)
     twin = world.twin
     for i in range(70):
         ino = twin.create(ROOT, b"%d" % i, FILE if i % 5 else DIRECTORY)
@@ -60,7 +60,7 @@ def many_orphans(seed: int) -> int:
 
 def many_extents(seed: int) -> int:
     """A file in more extents than one transaction frees: cut down, then deleted, with crashes in between."""
-    world = World(ROOMY, seed)
+    world = World(LARGE, seed)
     twin, block = world.twin, world.shape.block_size
     ino = twin.create(ROOT, b"scattered", FILE)
     assert ino is not None
@@ -89,7 +89,7 @@ def many_extents(seed: int) -> int:
 
 def large_directory(seed: int) -> int:
     """A directory of several levels grows and shrinks again."""
-    world = World(ROOMY, seed)
+    world = World(LARGE, seed)
     twin, dice = world.twin, world.dice
     names = [b"%d" % i + b"-" * dice.choice((0, 20, 120, 240)) for i in range(160)]
     directory = twin.create(ROOT, b"large", DIRECTORY)
@@ -120,7 +120,7 @@ def preallocated(seed: int) -> int:
     """A growing file takes blocks along that held another file; they read as zeros when it is extended over them, after
     a crash as well, and are given back when it is closed.
     """
-    world = World(ROOMY, seed)
+    world = World(LARGE, seed)
     twin = world.twin
     old = twin.create(ROOT, b"old", FILE)
     assert old is not None

@@ -88,7 +88,7 @@ class Model:
         return True
 
     # --- eviction ---
-    def place(self, due: list[File]) -> None:
+    def dispose(self, due: list[File]) -> None:
         """Which task waits for it is up to the policy."""
         for file in due:
             if self.waits and not self.stopped:
@@ -107,7 +107,7 @@ class Model:
             else:
                 self._forget(file)
                 gone += 1
-        self.place(due)
+        self.dispose(due)
 
     # --- the inactivation ---
     def begin(self, file: File) -> bool:

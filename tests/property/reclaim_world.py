@@ -69,9 +69,16 @@ class World:
         self.handles: list[Handle] = []
         self.records_at_start = self.volume.store.inodes.used
         self.free_at_start = attributes.statfs(self.volume).free
+        self.freed_total = 0
+        self._volume_freed, self.cache.on_freed = self.cache.on_freed, self._freed
+
+    def _freed(self, ino: int) -> None:
+        """In-core inodes that were freed are counted."""
+        self.freed_total += 1
+        self._volume_freed(ino)
 
     @property
-    def roomy(self) -> bool:
+    def takes_more(self) -> bool:
         """Whether there is space for another file or write."""
         return self.volume.store.space.free_blocks > SPARE_BLOCKS
 
@@ -103,7 +110,7 @@ class World:
         file = self.names.pop(name)
         due = self.model.unlink(file)
         self.driver.run(namespace.unlink, self.volume, ROOT, name)
-        self.model.place([file] if due else [])
+        self.model.dispose([file] if due else [])
 
     def read(self, file: File) -> None:
         """Only the access time matters here."""
@@ -119,8 +126,8 @@ class World:
         """One BATCH_FORGET message."""
         due = [file for file, count in forgotten if self.model.drop(file, lookups=count)]
         found = [self.cache.forget(file.ino, count) for file, count in forgotten]
-        self.driver.place([inode for inode in found if inode is not None])
-        self.model.place(due)
+        self.driver.dispose([inode for inode in found if inode is not None])
+        self.model.dispose(due)
 
     def open(self, file: File) -> None:
         self.handles.append(Handle(file, self.cache.hold(file.ino, file.generation)))
@@ -131,8 +138,8 @@ class World:
         due = self.model.drop(handle.file, handles=1)
         found = handle.reference.release()
         assert (found is not None) == due
-        self.driver.place([found] if found is not None else [])
-        self.model.place([handle.file] if due else [])
+        self.driver.dispose([found] if found is not None else [])
+        self.model.dispose([handle.file] if due else [])
 
     def watch(self, file: File) -> None:
         self.watches.append(Watch(file, file.incarnation, self.cache.passive(self.cache.table[file.ino])))
@@ -156,7 +163,7 @@ class World:
         """Direct reclaim of so many inodes."""
         needy = {file for file in self.model.idle if self.cache.table[file.ino].needs_inactivation}
         _, due = self.cache.shrink(wanted * INODE_COST_BYTES, due_max)
-        self.driver.place(due)
+        self.driver.dispose(due)
         self.model.evict(wanted, due_max, needy)
 
     def switch(self, policy: str) -> None:
@@ -165,14 +172,16 @@ class World:
 
     def stop(self) -> None:
         """Workers leave off between two steps, as for a freeze."""
-        self.cleanup.stopped = self.model.stopped = True
+        next(self.cleanup.stop(), None)
+        self.model.stopped = True
         while self.jobs:
             job = self.jobs.pop()
             self.gc.leave_off(job.inode)
             self.model.interrupted(job.file)
 
     def start(self) -> None:
-        self.cleanup.stopped = self.model.stopped = False
+        self.cleanup.resume()
+        self.model.stopped = False
 
     # --- inodegc, a step at a time ---
     def take(self, count_max: int, queue: int) -> None:
@@ -290,7 +299,7 @@ class World:
         assert self.volume.store.inodes.used == self.records_at_start + len(existing)
         assert self.volume.store.orphans.count == sum(file.orphan for file in existing)
         assert self.cache.inactivated_total == self.model.inactivated
-        assert self.cache.freed_total == self.model.freed
+        assert self.freed_total == self.model.freed
         assert self.cache.held_orphans == sum(file.orphan and file.active for file in in_memory)
         assert self.gc.running == len(self.jobs)
         due = (State.QUEUED, State.NEED_INACTIVE, State.INACTIVATING)

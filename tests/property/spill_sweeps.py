@@ -8,7 +8,7 @@ from deferfs.crash.twin_error import TwinError
 from deferfs.crash.world import World, pattern
 from deferfs.errors import FsError
 from deferfs.volume.attributes import statfs
-from tests.property.large_sweeps import FEWER, ROOMY
+from tests.property.large_sweeps import FEWER, LARGE
 from tests.property.sweeps import FILE
 
 FILES = 70
@@ -32,7 +32,7 @@ def orphans_in_the_table(seed: int) -> int:
     workers read the others back, in steps, between commits and while blocks of the table leave the cache; statfs has
     promised what they give back.
     """
-    world = World(ROOMY, seed)
+    world = World(LARGE, seed)
     twin, volume = world.twin, world.twin.volume
     act(world, "bound_in_core", (1 + seed % 2,))
     inos = []

@@ -19,7 +19,7 @@ from deferfs.store.io import Discard
 from deferfs.volume import attributes
 
 FILE = 0o100644
-TIGHT = Shape(room=150, journal_blocks=SMALL_JOURNAL_BLOCKS)
+TIGHT = Shape(free_blocks=150, journal_blocks=SMALL_JOURNAL_BLOCKS)
 
 
 def every_flush(seed: int, *, warm: int = 120, actions: int = 40) -> int:
@@ -123,13 +123,13 @@ def _large_transaction(world: World, files: list[int], turn: int) -> None:
     world.twin.sync()
 
 
-def reuse_during_checkpoint(held_steps: int, *, memory_alone: bool = False) -> int:
+def reuse_during_checkpoint(held_steps: int, *, keep_log: bool = False) -> int:
     """Metadata blocks are freed and given to a file while a checkpoint is on its way, stopped after so many steps."""
     world = World(TIGHT, held_steps)
     twin = world.twin
     ino, other = _attributes_in_blocks(world)
     freed = attribute_blocks(world)
-    twin.driver.begin_checkpoint(memory_alone=memory_alone)
+    twin.driver.begin_checkpoint(keep_log=keep_log)
     for _ in range(held_steps):
         if twin.driver.checkpointing is not None:
             twin.driver.checkpointing.step()

@@ -31,7 +31,7 @@ class Crashes(RuleBasedStateMachine):
     """One world. Subclasses choose the block size."""
 
     block_size = 1024
-    rooms = (150, 1200)
+    sizes = (150, 1200)
     warm_max = 300
 
     def __init__(self) -> None:
@@ -39,18 +39,20 @@ class Crashes(RuleBasedStateMachine):
         self.world: World | None = None
 
     @initialize(
-        room=st.integers(0, 1),
+        free_blocks=st.integers(0, 1),
         small_journal=st.booleans(),
         evict=st.sampled_from(["deferred", "inline"]),
         tight_memory=st.booleans(),
         warm=st.integers(0, 3),
         seed=_number,
     )
-    def start(self, room: int, small_journal: bool, evict: str, tight_memory: bool, warm: int, seed: int) -> None:
+    def start(
+        self, free_blocks: int, small_journal: bool, evict: str, tight_memory: bool, warm: int, seed: int
+    ) -> None:
         """A new filesystem, or one that has been in use: its log is somewhere on its way round, blocks were freed."""
         shape = Shape(
             self.block_size,
-            self.rooms[room],
+            self.sizes[free_blocks],
             SMALL_JOURNAL_BLOCKS if small_journal else JOURNAL_BLOCKS_MIN,
             evict,
             160 << 10 if tight_memory and self.block_size == 1024 else 64 << 20,
@@ -100,12 +102,12 @@ class Crashes(RuleBasedStateMachine):
 
 class CrashesWith4K(Crashes):
     block_size = 4096
-    rooms = (100, 600)
+    sizes = (100, 600)
 
 
 class CrashesWith64K(Crashes):
     block_size = 65536
-    rooms = (70, 120)
+    sizes = (70, 120)
     warm_max = 150
 
 

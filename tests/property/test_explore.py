@@ -13,7 +13,7 @@ import pytest
 
 from deferfs.crash.ace import OPERATIONS, PERSISTENCE, WORKLOADS
 from deferfs.crash.campaign import Summary, numbered, processes, run_campaign
-from deferfs.crash.exploration import EVICT_MODES, Finding, Task, judge_finding, place_of, run_task
+from deferfs.crash.exploration import EVICT_MODES, Finding, Task, crash_of, judge_finding, run_task
 from deferfs.crash.reproducer import crash_image, read_finding, replay, write_finding
 from deferfs.crash.shrinking import shrink
 from tests.examples import examples
@@ -142,7 +142,7 @@ def test_a_failure_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = a_finding(monkeypatch, "the_commit_record_is_not_flushed", Task(2, 60))
     small = shrink(finding)
     assert len(small.actions) <= 4 < len(finding.actions)
-    place = place_of(small)
+    place = crash_of(small)
     assert place is not None and place.within is None
     assert judge_finding(small)[1] is not None
     monkeypatch.undo()
@@ -156,7 +156,7 @@ def test_a_failure_shrinks_while_there_is_time(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_failure_in_a_recovery_is_a_place_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = a_finding(monkeypatch, "replay_is_not_flushed", Task(2, 60))
-    place = place_of(finding)
+    place = crash_of(finding)
     assert place is not None and place.within is not None
     assert judge_finding(finding)[1] is not None
     image = crash_image(finding)

@@ -39,7 +39,7 @@ KINDS = {"eio": errno.EIO, "enospc": errno.ENOSPC}
 
 def shape_for(evict: str) -> Shape:
     """So little memory that blocks are read again and again; discards are requests too."""
-    return Shape(room=150, journal_blocks=SMALL_JOURNAL_BLOCKS, evict=evict, memory_bytes=96 << 10, discard=True)
+    return Shape(free_blocks=150, journal_blocks=SMALL_JOURNAL_BLOCKS, evict=evict, memory_bytes=96 << 10, discard=True)
 
 
 class HalfWritten(FailingDevice):

@@ -48,7 +48,7 @@ class Reclaim(RuleBasedStateMachine):
         return [name for name, file in sorted(self.world.names.items()) if file in taken]
 
     # --- what the kernel does ---
-    @precondition(lambda self: len(self.world.names) < len(NAMES) and self.world.roomy)
+    @precondition(lambda self: len(self.world.names) < len(NAMES) and self.world.takes_more)
     @rule(number=choices, extents=st.sampled_from([1, 0, 70]))
     def create(self, number: int, extents: int) -> None:
         self.world.create(choose([name for name in NAMES if name not in self.world.names], number), extents)
@@ -115,7 +115,7 @@ class Reclaim(RuleBasedStateMachine):
     def read(self, number: int) -> None:
         self.world.read(choose(self.active(), number))
 
-    @precondition(lambda self: self.active() and self.world.roomy)
+    @precondition(lambda self: self.active() and self.world.takes_more)
     @rule(number=choices, length=st.sampled_from([100, 5000, 70_000]))
     def append(self, number: int, length: int) -> None:
         self.world.append(choose(self.active(), number), length)

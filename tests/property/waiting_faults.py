@@ -209,11 +209,21 @@ def a_thaw_leaves_the_image_marked_clean(patch: pytest.MonkeyPatch) -> None:
 @fault("frozen")
 def a_freeze_is_over_before_the_image_is_clean(patch: pytest.MonkeyPatch) -> None:
     def quiesce(freezing: Freezing) -> Task[None]:
-        yield from freezing._engine.cleanup.stop()
+        yield from freezing._engine.cleanup.quiesce()
         freezing._store.frozen = True
         yield from freezing._engine.durability.sync()
 
     patch.setattr(Freezing, "_quiesce", quiesce)
+
+
+@fault("frozen")
+def inodegc_is_started_during_a_freeze(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Cleanup, "resume", Cleanup.restart)
+
+
+@fault("frozen")
+def a_thaw_starts_inodegc_that_was_stopped_by_request(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Cleanup, "release", Cleanup.restart)
 
 
 @fault("frozen")

@@ -29,7 +29,7 @@ def requests_wait(seed: int) -> int:
     for turn in range(24):
         dice = random.Random(f"{seed} {turn}")
         shape = Shape(
-            room=150,
+            free_blocks=150,
             journal_blocks=SHORT_JOURNAL_BLOCKS,
             evict=("deferred", "inline")[turn % 2],
             memory_bytes=dice.choice((64 << 20, 160 << 10, 32 << 10)),
@@ -165,7 +165,7 @@ def _as_a_freeze_begins(shape: Shape, seed: int) -> None:
 
 def _past_eof(shape: Shape, seed: int) -> None:
     """A file grows until it has speculative blocks, and stays open; another one wants them."""
-    twin = World(replace(shape, room=600), seed).twin
+    twin = World(replace(shape, free_blocks=600), seed).twin
     ino = twin.create(ROOT, b"growing", FILE)
     assert ino is not None
     twin.open(ino)
@@ -228,7 +228,7 @@ def cold_reads(seed: int) -> int:
     out of date."""
     judged = 0
     for turn in range(6):
-        world = World(Shape(room=600, journal_blocks=SHORT_JOURNAL_BLOCKS), seed + turn)
+        world = World(Shape(free_blocks=600, journal_blocks=SHORT_JOURNAL_BLOCKS), seed + turn)
         twin, driver = world.twin, world.twin.driver
         inos = [ino for number in range(100) if (ino := twin.create(ROOT, b"%d" % number, FILE)) is not None]
         twin.sync()
@@ -254,7 +254,7 @@ def stale_reads(seed: int) -> int:
     """A read waits for its data; before that comes, the blocks are freed, and become another file's."""
     judged = 0
     for turn in range(2):
-        world = World(replace(TIGHT, room=150), seed + turn)
+        world = World(replace(TIGHT, free_blocks=150), seed + turn)
         twin = world.twin
         blocks = attributes.statfs(twin.volume).available - 30
         ino = write_whole(twin, b"file", blocks)

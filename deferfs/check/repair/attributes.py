@@ -96,14 +96,14 @@ def _shrink(values: dict[bytes, bytes], limit: int) -> None:
 
 def _store(repair: RepairContext, inode: Inode, values: dict[bytes, bytes], chain: list[int]) -> list[int]:
     """Store the values inline or in blocks of the old chain, as many as fit; the blocks taken."""
-    fmt, room = repair.fmt, XattrBlock.payload_max(repair.fmt)
+    fmt, payload = repair.fmt, XattrBlock.payload_max(repair.fmt)
     inline = INLINE_BYTES - max(inode.data_bytes(), TREE_ROOT_BYTES)
-    _shrink(values, max(inline, len(chain) * room))
+    _shrink(values, max(inline, len(chain) * payload))
     packed = pack_xattrs(values)
     if len(packed) <= inline:
         inode.xattrs, inode.xattr_block = packed, 0
         return []
-    parts = [packed[at : at + room] for at in range(0, len(packed), room)]
+    parts = [packed[at : at + payload] for at in range(0, len(packed), payload)]
     taken = chain[: len(parts)]
     for number, part in enumerate(parts):
         following = taken[number + 1] if number + 1 < len(taken) else 0

@@ -29,7 +29,7 @@ CHANGED_BYTES_MAX: Final = 256 << 20
 """Changed blocks that are kept in memory until everything is decided."""
 
 
-class NoRoomError(Exception):
+class NoFreeBlockError(Exception):
     """No free block is left for what a repair has to write."""
 
 
@@ -159,12 +159,12 @@ class RepairContext:
         self.stock.give_back(first, length)
 
     def allocate(self, *, structure: bool = True, at_once: bool = False) -> int:
-        """A free block, now held. With `at_once` it may be written to the disk before the rest. NoRoomError."""
+        """A free block, now held. With `at_once` it may be written to the disk before the rest. NoFreeBlockError."""
         address, old = self.stock.find(), False
         if address < 0 and not at_once:
             address, old = self.stock.find_given_back(), True
         if address < 0:
-            raise NoRoomError
+            raise NoFreeBlockError
         self.claim(address, 1, structure=structure)
         if not old:
             self.fresh.add(address)
@@ -173,7 +173,7 @@ class RepairContext:
     # --- inodes ---
     def inode(self, ino: int) -> Inode:
         """The record of an inode in use. CorruptionError when it has none."""
-        address, index = self.table.place(ino)
+        address, index = self.table.locate(ino)
         data = self.read(address)
         if data is None:
             raise CorruptionError(f"block {address} cannot be read")
@@ -181,7 +181,7 @@ class RepairContext:
 
     def put(self, inode: Inode) -> None:
         """Write a record where it belongs."""
-        address, index = self.table.place(inode.ino)
+        address, index = self.table.locate(inode.ino)
         data = self.read(address) or bytes(self.fmt.block_size)
         at = index * INODE_BYTES
         record = inode.encode(self.fmt, address)

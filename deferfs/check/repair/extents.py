@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from deferfs.check.claims import runs_of_ones
 from deferfs.check.repair.attributes import chain_blocks
-from deferfs.check.repair.context import NoRoomError, RepairContext
+from deferfs.check.repair.context import NoFreeBlockError, RepairContext
 from deferfs.check.repair.fields import blank
 from deferfs.check.repair.leaves import torn_leaf
 from deferfs.check.repair.scan import Marks
@@ -220,7 +220,7 @@ class ExtentMender:
             try:
                 data = repair.disk.read((piece.physical + offset) * size, size)
                 address = repair.allocate(structure=False, at_once=True)
-            except (DeviceError, NoRoomError):
+            except (DeviceError, NoFreeBlockError):
                 continue
             repair.fresh.discard(address)
             repair.disk.write(address * size, data)
@@ -229,22 +229,23 @@ class ExtentMender:
 
 
 def store_extents(repair: RepairContext, inode: Inode, pieces: list[Piece]) -> None:
-    """Map `pieces`, inline when they fit; `blocks` counts them and the nodes. Without room for nodes, what fits."""
+    """Map `pieces`, inline when they fit; `blocks` counts them and the nodes. Without a free block for a node, only
+    what fits inline."""
     entries = [(p.logical, EXTENT.pack(*p[1:])) for p in _joined(pieces)]
     inode.blocks = sum(p.length for p in pieces)
-    room = inode.inline_capacity() // (8 + EXTENT.size)
-    if len(entries) <= room:
+    inline_max = inode.inline_capacity() // (8 + EXTENT.size)
+    if len(entries) <= inline_max:
         inode.set_entries(FORM_EXTENTS, tuple(entries))
         return
     try:
         root, nodes = build(repair, ExtentNode, inode.ino, entries)
-    except NoRoomError:
-        repair.note(f"inode {inode.ino}: no room for its mapping; {len(entries) - room} pieces lost")
-        for _, value in entries[room:]:
+    except NoFreeBlockError:
+        repair.note(f"inode {inode.ino}: no free block for its extent tree; {len(entries) - inline_max} extents lost")
+        for _, value in entries[inline_max:]:
             physical, length, _ = EXTENT.unpack(value)
             repair.release(physical, length)
             inode.blocks -= length
-        inode.set_entries(FORM_EXTENTS, tuple(entries[:room]))
+        inode.set_entries(FORM_EXTENTS, tuple(entries[:inline_max]))
         return
     inode.set_tree(FORM_EXTENT_TREE, root)
     inode.blocks += nodes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deferfs.check.claims import blocks_text
-from deferfs.check.repair.context import NoRoomError, RepairContext
+from deferfs.check.repair.context import NoFreeBlockError, RepairContext
 from deferfs.limits import JOURNAL_BLOCKS_MIN
 from deferfs.ondisk.bitmap import Bitmap
 
@@ -44,7 +44,7 @@ class Layout:
         return True
 
     def move(self) -> None:
-        """Find new places for the others. NoRoomError."""
+        """Find new places for the others. NoFreeBlockError."""
         repair = self.repair
         if not self.regions_stay:
             region = free_run(repair, repair.superblock.groups, repair.superblock.groups)
@@ -69,7 +69,7 @@ def free_run(repair: RepairContext, wanted: int, least: int) -> Area:
             repair.claim(first, wanted, structure=True)
             return first, wanted
         wanted = max(wanted // 2, least) if wanted > least else 0
-    raise NoRoomError
+    raise NoFreeBlockError
 
 
 def write_bitmaps(repair: RepairContext) -> None:

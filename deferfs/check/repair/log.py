@@ -102,10 +102,10 @@ def _correct_transaction(context: Context, content: LogContent, note: Note) -> b
     return True
 
 
-def _corrected_blocks(log: LogReader, position: int, room: int, tid: int) -> dict[int, bytes]:
+def _corrected_blocks(log: LogReader, position: int, blocks_left: int, tid: int) -> dict[int, bytes]:
     """Position -> content of the blocks of transaction `tid` that have to be written; none when that does not help."""
     fmt, right = log.context.fmt, dict[int, bytes]()
-    at, end = position, position + room
+    at, end = position, position + blocks_left
     while at < end:
         data = log.block(at)
         header = peek(fmt, data)

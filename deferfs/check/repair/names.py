@@ -8,7 +8,7 @@ from itertools import chain
 
 from deferfs.check.nearby import NearbyNames
 from deferfs.check.repair.attributes import chain_blocks
-from deferfs.check.repair.context import NoRoomError, RepairContext
+from deferfs.check.repair.context import NoFreeBlockError, RepairContext
 from deferfs.check.repair.filing import Filing, shown
 from deferfs.check.repair.trees import Entry, Remains, build
 from deferfs.check.table import FREE, TYPE_DIRECTORY
@@ -185,23 +185,23 @@ def store_entries(
     repair: RepairContext, inode: Inode, old: Directory, kept: Callable[[], Iterator[Entry]], others: list[Entry]
 ) -> array[int]:
     """Make the directory hold the entries `kept()`, which may be read from `old` meanwhile, and `others` beside them,
-    as `Filing` does. Returns the inodes named. NoRoomError."""
+    as `Filing` does. Returns the inodes named. NoFreeBlockError."""
     targets = array("Q")
     wanted = Filing(repair, inode.ino, targets).entries(kept(), others)
     head: list[Entry] = []
-    room, nodes = inode.inline_capacity(), 0
-    while room >= 0 and (entry := next(wanted, None)) is not None:
+    bytes_left, nodes = inode.inline_capacity(), 0
+    while bytes_left >= 0 and (entry := next(wanted, None)) is not None:
         head.append(entry)
-        room -= _INLINE_ENTRY_BYTES + len(entry[1])
-    if room >= 0:
+        bytes_left -= _INLINE_ENTRY_BYTES + len(entry[1])
+    if bytes_left >= 0:
         old.remains.release()
         inode.set_entries(FORM_ENTRIES, tuple(head))
     else:
         try:
             root, nodes = build(repair, DirectoryNode, inode.ino, chain(head, wanted))
             old.remains.release()
-        except NoRoomError:
-            # the old nodes are room for the new ones, once everything in them is in memory
+        except NoFreeBlockError:
+            # the blocks of the old nodes can take the new ones, once everything in them is in memory
             del targets[:]
             everything = list(Filing(repair, inode.ino, targets).entries(kept(), others))
             old.remains.release()

@@ -79,7 +79,7 @@ def _mend_fields(repair: RepairContext, inode: Inode) -> Inode:
         return blank(inode.ino, inode.generation)
     wrong = [name for name in ("mode", "form", "flags", "rdev", "size") if getattr(inode, name) != getattr(was, name)]
     if wrong:
-        repair.note(f"inode {inode.ino}: {', '.join(wrong)} set right")
+        repair.note(f"inode {inode.ino}: {', '.join(wrong)} corrected")
     return inode
 
 

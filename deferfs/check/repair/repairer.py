@@ -11,7 +11,7 @@ from bitarray import bitarray
 from deferfs.check import catalogue
 from deferfs.check.checker import check_image
 from deferfs.check.context import Progress
-from deferfs.check.repair.context import NoRoomError, RepairContext, RepairLog
+from deferfs.check.repair.context import NoFreeBlockError, RepairContext, RepairLog
 from deferfs.check.repair.extents import ExtentMender
 from deferfs.check.repair.inodefile import find_inode_table
 from deferfs.check.repair.layout import Layout, write_bitmaps
@@ -97,7 +97,7 @@ def repair_image(
         )
         try:
             moved = _steps(repair)
-        except NoRoomError as error:
+        except NoFreeBlockError as error:
             raise ImageError(f"{device.name}: no free block is left for what the repair has to write") from error
         _put_superblocks(repair)
         report = check_image(repair.device, progress=progress)
@@ -119,7 +119,7 @@ def _steps(repair: RepairContext) -> bool:
     mend_records(repair)
     claim_bitmaps(repair)
     find_lost_leaves(repair)
-    Marks(repair).spare()
+    Marks(repair).use_last()
     layout = Layout(repair)
     layout.claim()
     mender = ExtentMender(repair)

@@ -55,14 +55,14 @@ class Marks:
                 return group * size + at
         return None
 
-    def spare(self) -> None:
+    def use_last(self) -> None:
         """Have the stock hand out last the blocks that are, or may be, marked as used."""
         repair, size = self.repair, self.repair.fmt.bits_per_bitmap
         for group in range(repair.superblock.groups):
             self._load(group)
             first, end = group * size, min((group + 1) * size, repair.superblock.blocks)
             bits = ~bitarray(end - first, endian="little") if self.bitmap is None else self.bitmap.bits[: end - first]
-            repair.stock.spare(first, bits)
+            repair.stock.use_last(first, bits)
 
     def _parts(self, first: int, end: int) -> Iterator[tuple[bitarray | None, int, int]]:
         size = self.repair.fmt.bits_per_bitmap

@@ -29,7 +29,9 @@ def settle_spares(repair: RepairContext) -> None:
         for address in repair.superblock.spares
         if repair.inside(address, 1) and not repair.used[address] and not address * size % STEP_BYTES
     }
-    chosen = choose_places(repair.superblock, kept, lambda address: not (stock.taken[address] or stock.spared[address]))
+    chosen = choose_places(
+        repair.superblock, kept, lambda address: not (stock.taken[address] or stock.last_resort[address])
+    )
     for address in chosen:
         repair.claim(address, 1, structure=True)
         if address not in kept:

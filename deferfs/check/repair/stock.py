@@ -15,20 +15,20 @@ class Stock:
     """Which blocks may be handed out.
 
     **Invariants:** a block in `taken` is not handed out by `find`: it was named by a structure of the image as found,
-    damaged or not, or is held. `spared` are those among the others that are marked as used: they come last. What was
-    given back is handed out only by `find_given_back`, and only if no second structure names it (`disputed`): a block
-    that two name is never written to.
+    damaged or not, or is held. `last_resort` are those among the others that are marked as used: they come last. What
+    was given back is handed out only by `find_given_back`, and only if no second structure names it (`disputed`): a
+    block that two name is never written to.
     """
 
     def __init__(self, blocks: int, first: int) -> None:
         self.first = first
         self.taken = bitarray(blocks, endian="little")
         self.taken[:first] = 1
-        self.spared = bitarray(blocks, endian="little")
+        self.last_resort = bitarray(blocks, endian="little")
         self.disputed = bitarray(blocks, endian="little")
         self.given_back = bitarray(blocks, endian="little")
         self._cursor = first
-        """No block below it is free and not spared; -1 when there is none at all."""
+        """No block below it is free and not a last resort; -1 when there is none at all."""
 
     def name(self, first: int, length: int) -> None:
         """A structure of the image as found names the blocks. Each structure says so once, before anything is handed
@@ -48,9 +48,9 @@ class Stock:
         part = slice(first, first + length)
         self.given_back[part] = ~self.disputed[part]
 
-    def spare(self, first: int, bits: bitarray) -> None:
+    def use_last(self, first: int, bits: bitarray) -> None:
         """Of the blocks from `first` on, hand out those in `bits` only when there are no others."""
-        self.spared[first : first + len(bits)] |= bits
+        self.last_resort[first : first + len(bits)] |= bits
 
     def find(self) -> int:
         """A block that nothing old names; -1 when there is none."""
@@ -58,15 +58,15 @@ class Stock:
             self._cursor = self.taken.find(0, self._cursor)
             if self._cursor < 0:
                 break
-            if not self.spared[self._cursor]:
+            if not self.last_resort[self._cursor]:
                 return self._cursor
-            self._cursor = self.spared.find(0, self._cursor)
+            self._cursor = self.last_resort.find(0, self._cursor)
         return self.taken.find(0, self.first)
 
     def find_run(self, length: int) -> int:
         """The first of `length` blocks in a row that nothing old names; -1 when there are none."""
         run = bitarray(length)
-        at = (self.taken | self.spared).find(run)
+        at = (self.taken | self.last_resort).find(run)
         return at if at >= 0 else self.taken.find(run)
 
     def find_given_back(self) -> int:

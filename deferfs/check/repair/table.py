@@ -37,7 +37,7 @@ def claim_bitmaps(repair: RepairContext) -> None:
 
 
 def free_inode(repair: RepairContext) -> Inode:
-    """A free record, to be put when it is filled in. The table grows when there is none. NoRoomError."""
+    """A free record, to be put when it is filled in. The table grows when there is none. NoFreeBlockError."""
     table, fmt = repair.table, repair.fmt
     for ino, slot in table.inodes():
         chunk, index = divmod(ino, fmt.inodes_per_chunk)

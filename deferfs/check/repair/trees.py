@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import ge
 
-from deferfs.check.repair.context import NoRoomError, RepairContext
+from deferfs.check.repair.context import NoFreeBlockError, RepairContext
 from deferfs.check.repair.leaves import salvage_leaf, torn_leaf
 from deferfs.check.trees import LEVELS_MAX
 from deferfs.errors import CorruptionError
@@ -114,7 +114,7 @@ class Remains:
 
 
 def build(repair: RepairContext, kind: type[Node], ino: int, entries: Iterable[Entry]) -> tuple[int, int]:
-    """A new tree of ascending `entries` in fresh blocks: (root, nodes). NoRoomError, with nothing taken."""
+    """A new tree of ascending `entries` in fresh blocks: (root, nodes). NoFreeBlockError, with nothing taken."""
     nodes: list[int] = []
     try:
         made = _leaves(repair, kind, ino, entries, nodes)
@@ -122,7 +122,7 @@ def build(repair: RepairContext, kind: type[Node], ino: int, entries: Iterable[E
         while len(made) > 1:
             made = _parents(repair, kind, ino, made, level, nodes)
             level += 1
-    except NoRoomError:
+    except NoFreeBlockError:
         for address in nodes:
             repair.release(address, 1)
         raise

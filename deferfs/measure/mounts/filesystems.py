@@ -24,7 +24,9 @@ UNMOUNT_ATTEMPTS: Final = 100
 UNMOUNT_PAUSE_SECONDS: Final = 0.05
 """A filesystem may be busy for a moment after the last process that used it has ended: 100 times 50 ms."""
 UNMOUNT_SECONDS_MAX: Final = 900.0
+"""Longest unmount: it writes back everything."""
 KNOWN_TO_THE_KERNEL: Final = Path("/proc/filesystems")
+"""Filesystems that the kernel can mount."""
 FUSE_DEVICE: Final = Path("/dev/fuse")
 MIB: Final = 1 << 20
 

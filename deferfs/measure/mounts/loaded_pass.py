@@ -16,6 +16,7 @@ from deferfs.measure.work import race
 from deferfs.measure.work.processes import Job
 
 PASS_SECONDS_MAX: Final = 300.0
+"""A load that takes longer is given up."""
 MIB: Final = 1 << 20
 
 

@@ -29,8 +29,11 @@ from deferfs.measure.scenario import Ask
 from deferfs.measure.stats.statistics import RatioSummary, summarize_ratios
 
 DRAIN_SECONDS_MAX: Final = 600.0
+"""Longest wait until all orphans are gone."""
 DESCRIPTORS_SPARE: Final = 100
+"""Descriptors that the process that holds the orphans keeps for other files."""
 KILL_SECONDS_MAX: Final = 30.0
+"""Longest wait for the end of a killed daemon."""
 
 
 class Orphans(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ itself), they become idle, and memory can be freed only by writing what they owe
   pace, and a neighbour opens a file that is open already, which needs no memory.
 
 With `orphans` another process exits as the clock starts: it held the last references to that many deleted files of
-`orphan_extents` extents each, a debt that no sharing of table blocks makes cheaper. The floor has no such process.
+`orphan_extents` extents each, cleanup that no sharing of table blocks makes cheaper. The floor has no such process.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ _LO_FLAGS_DIRECT_IO: Final = 16
 _LOOP_CONFIG: Final = struct.Struct("=II 52x I 176x 64x")
 """struct loop_config: fd, block_size, struct loop_info64 (of which only lo_flags is set), reserved."""
 _LOOP_ATTEMPTS: Final = 50
+"""Attempts to get a free loop device: another process may take it between the question and the attach."""
 
 _PR_SET_TIMERSLACK: Final = 29
 _PR_SET_IO_FLUSHER: Final = 57

@@ -23,10 +23,12 @@ from deferfs.measure.slow_disk.wire import Kind
 MILLISECOND: Final = 1_000_000
 _SECOND: Final = 1_000_000_000
 _LOWEST: Final = -2.326
-_HIGHEST: Final = 3.09
-"""The jitter is cut off at its first and its 99.9th percentile, so that the shortest and the longest time can be
+"""First percentile of the standard normal distribution: the jitter is cut off there, so that the shortest time can be
 stated."""
+_HIGHEST: Final = 3.09
+"""Its 99.9th percentile: the jitter is cut off there, so that the longest time can be stated."""
 _P99: Final = 2.326
+"""Its 99th percentile."""
 
 
 class Service(NamedTuple):

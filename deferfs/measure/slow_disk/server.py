@@ -65,7 +65,7 @@ class Server:
         """Start the threads."""
         threading.stack_size(_STACK_BYTES)
         for number in range(THREADS):
-            threading.Thread(target=self._serve, name=f"place {number}", daemon=True).start()
+            threading.Thread(target=self._serve, name=f"server {number}", daemon=True).start()
 
     def obey(self, control: socket.socket, parent: int) -> None:
         """Carry out orders until the parent (a pidfd) or the other end of the socket is gone."""

@@ -2,7 +2,6 @@
 
 The loop driver needs INIT, LOOKUP, OPEN, READ, WRITE and FSYNC; the kernel adds a few around them. All others are
 answered with ENOSYS, after which the kernel no longer sends most of them.
-are answered with ENOSYS, after which the kernel sends most of them no more.
 """
 
 from __future__ import annotations

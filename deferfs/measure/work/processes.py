@@ -139,7 +139,7 @@ class Worker:
         _, status = os.waitpid(self.pid, 0)
         self._reaped = True
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            return f"the {self.name} process was killed, most likely by the memory limit; raise --memory-limit"
+            return f"the {self.name} process was killed, most likely by the OOM killer of its memory cgroup"
         return f"the {self.name} process ended early (wait status {status})"
 
 

@@ -37,6 +37,6 @@ def make_victims(root: Path, count: int) -> None:
 
 def name_victims_twice(root: Path, count: int) -> None:
     """Give each victim a second name, so that deleting it leaves nothing to clean up."""
-    (root / "spared").mkdir()
+    (root / "second-names-of-victims").mkdir()
     for index in range(count):
-        os.link(victim_path(str(root), index), f"{root}/spared/{index}")
+        os.link(victim_path(str(root), index), f"{root}/second-names-of-victims/{index}")

@@ -95,5 +95,5 @@ def measure_walk(root: Path, daemon_pid: int, budget: int, *, limited: bool) -> 
 def _walker_cgroup() -> MemoryCgroup:
     hierarchy = find_hierarchy()
     if hierarchy is None:
-        raise DeferfsError("no memory cgroups here; leave the walk in a cgroup out by --unlimited")
+        raise DeferfsError("no memory cgroups on this machine: the walk in one cannot be measured")
     return MemoryCgroup(hierarchy, f"deferfs-walk-{os.getpid()}", WALKER_LIMIT_BYTES)

@@ -75,7 +75,7 @@ class Churn:
         self._root = str(root)
         self._work = work
         self._samples = {kind: array("Q") for kind in KINDS}
-        self._graves = 0
+        self._second_names = 0
         available = work.victims // VICTIMS_PER_ROUND
         self._rounds_max = min(work.rounds or available, available)
 
@@ -83,7 +83,7 @@ class Churn:
         """Make the directories, and walk the tree so that the cgroup is full before the start."""
         for index in range(CHURN_DIRECTORIES):
             os.makedirs(f"{self._root}/churn/{index}", exist_ok=True)
-        os.makedirs(f"{self._root}/graveyard", exist_ok=True)
+        os.makedirs(f"{self._root}/second-names", exist_ok=True)
         entries = walk_tree(self._root)
         if entries != self._work.tree_files:
             raise DeferfsError(
@@ -135,8 +135,8 @@ class Churn:
     def _create(self, path: str) -> int:
         descriptor = self._timed("create", lambda: os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644))
         if self._work.second_names:
-            os.link(path, f"{self._root}/graveyard/{self._graves}")
-            self._graves += 1
+            os.link(path, f"{self._root}/second-names/{self._second_names}")
+            self._second_names += 1
         return descriptor
 
     def _open(self, path: str) -> int:

@@ -36,9 +36,11 @@ from deferfs.mount.runtime.pulse import Pulse
 
 _log: Final = logging.getLogger(__name__)
 _UCRED: Final = struct.Struct("3i")
+"""struct ucred of SO_PEERCRED: pid, uid, gid."""
 REQUEST_SECONDS_MAX: Final = 10.0
 """Timeout for the request of a connected client."""
 BACKLOG: Final = 16
+"""Connections that may wait for accept(2)."""
 
 
 class Controlled(Protocol):

@@ -80,8 +80,6 @@ async def _gc(runtime: Runtime, action: tuple[str, str]) -> None:
         case ("stop", _):
             await workers.stop()
         case ("start", _):
-            if runtime.store.frozen:
-                raise UsageError("frozen: thaw it first")
             workers.resume()
         case ("retry", _):
             await workers.release_quarantine()

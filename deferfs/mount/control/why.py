@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deferfs.contract.inode_report import InCore, InodeReport, Place, Record, References
+from deferfs.contract.inode_report import InCore, InodeReport, QueuePosition, Record, References
 from deferfs.contract.statistics import SCHEMA
 from deferfs.errors import FsError, without_traceback
 from deferfs.limits import INACTIVATION_RETRIES_MAX
@@ -57,7 +57,7 @@ def _memory(runtime: Runtime, inode: InCoreInode | None) -> InCore | None:
     """The in-core inode; None when there is none."""
     if inode is None:
         return None
-    position = _position(runtime, inode)
+    position = _position(inode)
     gc = runtime.volume.gc
     return InCore(
         state=inode.state.name,
@@ -68,13 +68,13 @@ def _memory(runtime: Runtime, inode: InCoreInode | None) -> InCore | None:
         unwritten_access_time=inode.lazy_atime != 0,
         pending_blocks=inode.pending_blocks,
         failures=inode.failures,
-        queue=None if position is None else Place(number=position[0], position=position[1]),
+        queue=None if position is None else QueuePosition(number=position[0], position=position[1]),
         queued_seconds=max(0, gc.clock() - inode.queued_ns) / 1e9 if inode.state is State.QUEUED else None,
         retry_in_seconds=_retry_in(runtime, inode),
     )
 
 
-def _position(runtime: Runtime, inode: InCoreInode) -> tuple[int, int] | None:
+def _position(inode: InCoreInode) -> tuple[int, int] | None:
     """(queue, inodes before it in the queue); None when it is in no queue."""
     queue = inode.queue
     if queue is None or not inode.waiting:
@@ -126,7 +126,7 @@ def _state_reasons(runtime: Runtime, inode: InCoreInode) -> Iterator[str]:
         needs = "; eviction will need an inactivation" if inode.needs_inactivation else ""
         yield f"it is not in use; it is cached until memory is needed{needs}"
     elif state is State.QUEUED:
-        position = _position(runtime, inode)
+        position = _position(inode)
         place = "out of turn" if position is None else f"in queue {position[0]} behind {position[1]} others"
         stopped = "; inodegc is stopped" if runtime.workers.stopped else ""
         yield f"it waits for inodegc {place}{stopped}"

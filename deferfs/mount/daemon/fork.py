@@ -25,8 +25,8 @@ from deferfs.errors import DeferfsError, EnvironmentProblem, MountFailedError
 
 _log: Final = logging.getLogger(__name__)
 
-
 _INTERRUPTED: Final = 130
+"""Exit code after SIGINT, as in a shell: 128 + 2."""
 
 
 class DaemonBugError(DeferfsError):
@@ -131,7 +131,7 @@ def run_in_background(serve: Callable[[SocketHandshake], None]) -> None:
             raise MountFailedError(_ENDED_EARLY) from error
         except BaseException:
             ours.shutdown(socket.SHUT_WR)
-            while ours.recv(1 << 16):  # it takes away what it has mounted
+            while ours.recv(1 << 16):  # it unmounts what it has mounted
                 pass
             raise
 

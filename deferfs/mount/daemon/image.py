@@ -17,7 +17,9 @@ from deferfs.store.recovery import read_superblock
 LOCK_SECONDS_MAX: Final = 60.0
 """After a plain umount(8) the daemon still writes everything back; a lock held for longer has another reason."""
 LOCK_POLL_SECONDS: Final = 0.05
+"""Interval between attempts to lock the image."""
 NOTICE_AFTER_SECONDS: Final = 1.0
+"""A wait for the lock is reported after this time."""
 
 
 def ignore_notice(_text: str) -> None:

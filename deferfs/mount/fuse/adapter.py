@@ -15,7 +15,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import pyfuse3
-import trio
 
 from deferfs.errors import FsError
 from deferfs.mount.fuse import operations
@@ -254,8 +253,7 @@ class Adapter(pyfuse3.Operations):
 
     async def _truncate(self, ino: int, length: int, ctx: pyfuse3.RequestContext) -> None:
         caller = Caller(ctx)
-        while not await self._filesystem.run(operations.truncate, self._volume, ino, length, caller):
-            await trio.lowlevel.checkpoint()
+        await self._filesystem.until_done(lambda plan: operations.truncate(plan, self._volume, ino, length, caller))
         if self._durable_attributes:
             await self._filesystem.sync()
 

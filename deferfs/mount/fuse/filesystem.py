@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Admission(Protocol):
-    """Throttles callers that add to a backlog (`Throttle`)."""
+    """Throttles callers that add to a backlog (`runtime.throttle.Admission`)."""
 
     async def admit(self, pid: int) -> None:
         """Return when thread `pid` may continue. FsError(EINTR) when it is being killed."""
@@ -44,6 +44,9 @@ class Filesystem(Protocol):
         self, op: Callable[Concatenate[Plan, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Coroutine[Any, Any, T]:
         """Perform one operation."""
+
+    async def until_done(self, part: Callable[[Plan], bool]) -> None:
+        """Repeat an operation until it returns True."""
 
     async def read(self, ino: int, offset: int, length: int, *, quiet: bool = False) -> bytes:
         """File data; `quiet`: do not update the access time."""

@@ -35,7 +35,7 @@ class KernelMount:
         self._privileged = os.geteuid() == 0
         self.fd = -1
         """The descriptor that requests are read from, while attached."""
-        self.place = syscalls.Place("", 0)
+        self.identity = syscalls.MountIdentity("", 0)
         """Device number and (never reused) mount id of the mount at `mountpoint` when it was attached."""
         self.own = OwnMounts("", self.is_alive, privileged=self._privileged)
 
@@ -50,13 +50,13 @@ class KernelMount:
 
     def _remember(self) -> None:
         """Identify the new mount by its device number, which stays the same wherever it is moved."""
-        self.place = syscalls.place_of(self.mountpoint, unique=True)
-        self.own = OwnMounts(self.place.device, self.is_alive, privileged=self._privileged)
+        self.identity = syscalls.mount_identity(self.mountpoint, unique=True)
+        self.own = OwnMounts(self.identity.device, self.is_alive, privileged=self._privileged)
 
     def is_alive(self) -> bool:
         """Whether the kernel still has the filesystem, mounted or not, so that `place.device` has not been reused."""
         if self.fd < 0:
-            return bool(self.place.device)
+            return bool(self.identity.device)
         poller = select.poll()
         poller.register(self.fd, 0)
         return not poller.poll(0)
@@ -91,7 +91,7 @@ class KernelMount:
     @property
     def device(self) -> str:
         """The "major:minor" of the filesystem."""
-        return self.place.device
+        return self.identity.device
 
     def open(self) -> int | None:
         """A descriptor of the root, which keeps the filesystem in use; None when no path leads to it."""

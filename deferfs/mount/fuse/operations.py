@@ -105,7 +105,7 @@ def readdir(
             if entry.name in _DOTS:
                 continue
             if record is None:
-                volume.inodes.listed_alone(entry.ino)
+                volume.inodes.listed_without_inode(entry.ino)
             else:
                 volume.lookup_count(record)
 
@@ -141,11 +141,9 @@ def setattr(plan: Plan, volume: Volume, ino: int, changes: dict[str, int], calle
     return inode_of(plan, ino)
 
 
-def truncate(plan: Plan, volume: Volume, ino: int, length: int, caller: Caller | None) -> bool:
-    """`files.truncate`, and the removal of privileges from the mode unless `caller` may leave them (None: the
-    filesystem itself). True when done.
-    """
-    if caller is not None and inode_of(plan, ino).mode & _PRIVILEGES and not caller.may(CAP_FSETID):
+def truncate(plan: Plan, volume: Volume, ino: int, length: int, caller: Caller) -> bool:
+    """`files.truncate`, and the removal of privileges from the mode unless `caller` may leave them. True when done."""
+    if inode_of(plan, ino).mode & _PRIVILEGES and not caller.may(CAP_FSETID):
         drop_privileges(plan, volume, ino, caller)
     return files.truncate(plan, volume, ino, length)
 

@@ -180,7 +180,7 @@ def parse_options(texts: Iterable[str], *, sloppy: bool = False) -> MountOptions
             elif not sloppy:
                 raise UsageError(f"unknown mount option {word!r}; see deferfs mount --help")
     if options.at_tid is not None and not options.read_only:
-        raise UsageError("mount option at= shows the past, which cannot be changed: give ro as well")
+        raise UsageError("mount option at= requires ro: a past state cannot be changed")
     return options
 
 

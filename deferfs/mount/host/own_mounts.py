@@ -129,7 +129,7 @@ def open_mount(mount: Mount) -> int | None:
 
 
 def _is_at(fd: int, mount: Mount) -> bool:
-    found = syscalls.place_of(fd)
+    found = syscalls.mount_identity(fd)
     return found.device == mount.device and found.mount_id in (0, mount.id)
 
 

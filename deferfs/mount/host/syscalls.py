@@ -77,14 +77,14 @@ def umount(target: str, flags: int = 0) -> None:
     _checked(_libc.umount2(os.fsencode(target), flags | UMOUNT_NOFOLLOW), target)
 
 
-class Place(NamedTuple):
+class MountIdentity(NamedTuple):
     """Target of a path or descriptor: the "major:minor" of the filesystem, and the mount's id (0: unknown)."""
 
     device: str
     mount_id: int
 
 
-def place_of(target: str | int, *, unique: bool = False) -> Place:
+def mount_identity(target: str | int, *, unique: bool = False) -> MountIdentity:
     """statx(2) of a path (links are followed) or descriptor. OSError.
 
     The kernel answers from its cache without a request to a FUSE daemon, so it does no harm if that is dead, stuck, or
@@ -101,7 +101,7 @@ def place_of(target: str | int, *, unique: bool = False) -> Place:
     told: int = struct.unpack_from("=I", buffer)[0]
     if not told & (_STATX_MNT_ID_UNIQUE if unique else _STATX_MNT_ID):
         mount_id = 0
-    return Place(f"{major}:{minor}", mount_id)
+    return MountIdentity(f"{major}:{minor}", mount_id)
 
 
 def leave_mount_namespace() -> None:

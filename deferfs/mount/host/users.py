@@ -23,7 +23,10 @@ class User:
 
 
 def users_of(
-    device: str, *, proc: str = "/proc", place_of: Callable[[str], syscalls.Place] = syscalls.place_of
+    device: str,
+    *,
+    proc: str = "/proc",
+    mount_identity: Callable[[str], syscalls.MountIdentity] = syscalls.mount_identity,
 ) -> list[User]:
     """The processes that use the filesystem with this "major:minor", by any mount and in any mount namespace, as far as
     this user can see; one entry per process."""
@@ -31,18 +34,18 @@ def users_of(
     for entry in os.listdir(proc):
         if not entry.isdigit():
             continue
-        what = next(_uses(f"{proc}/{entry}", device, place_of), None)
+        what = next(_uses(f"{proc}/{entry}", device, mount_identity), None)
         if what is not None:
             found.append(User(int(entry), name_of(f"{proc}/{entry}"), what))
     return sorted(found, key=lambda user: user.pid)
 
 
-def _uses(process: str, device: str, place_of: Callable[[str], syscalls.Place]) -> Iterator[str]:
-    """`place_of` accesses no filesystem, so one whose daemon is stuck cannot block it."""
+def _uses(process: str, device: str, mount_identity: Callable[[str], syscalls.MountIdentity]) -> Iterator[str]:
+    """`mount_identity` accesses no filesystem, so one whose daemon is stuck cannot block it."""
 
     def is_used(link: str) -> bool:
         try:
-            return place_of(link).device == device
+            return mount_identity(link).device == device
         except OSError:
             return False
 

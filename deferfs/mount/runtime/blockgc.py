@@ -33,11 +33,6 @@ class BlockGc:
         return self._eviction.trimmed_total
 
     @property
-    def has_work(self) -> bool:
-        """Whether files wait to be trimmed."""
-        return bool(self._eviction.to_trim or self._busy)
-
-    @property
     def files(self) -> int:
         """Files with blocks past EOF."""
         table = self._volume.inodes.table

@@ -3,7 +3,7 @@ it does, the engine decides (`volume/write_back.py`).
 
 **Invariants**
 - One commit and one checkpoint at a time, each in its own task; what needs them asks and waits for a pulse. What
-  writes the image by itself (freeze, unmount) does it in `_run_alone`, where neither runs nor begins.
+  writes the image by itself (freeze, unmount) does it in `_run_exclusively`, where neither runs nor begins.
 - A failed commit aborts the journal: every waiter is woken and gets EIO.
 """
 
@@ -18,7 +18,7 @@ from deferfs.errors import FsError
 from deferfs.mount.runtime.jobs import run_job
 from deferfs.mount.runtime.pulse import Pulse
 from deferfs.reclaim.lockdep import CHECKPOINT, COMMIT, LOG_SPACE
-from deferfs.volume.waits import Alone, Committed, Granted, LessDirty, Released
+from deferfs.volume.waits import Committed, Exclusive, Granted, LessDirty, Released
 
 if TYPE_CHECKING:
     from deferfs.device.base import Device
@@ -46,7 +46,7 @@ class Committer:
         self._homeward = Pulse()
         """Set when home writes have returned: fewer blocks may be dirty."""
         self.store.journal.on_home = self._homeward.beat
-        self._commit_turn, self._checkpoint_turn = trio.Lock(), trio.Lock()
+        self._commit_lock, self._checkpoint_lock = trio.Lock(), trio.Lock()
         self._granted: dict[Grant, trio.Event] = {}
         engine.write_back.on_commit = self._commit_asked.set
         engine.write_back.on_checkpoint = self._checkpoint_asked.set
@@ -56,7 +56,7 @@ class Committer:
                 Committed: self._wait_committed,
                 Released: self._wait_released,
                 LessDirty: self._wait_less_dirty,
-                Alone: self._run_alone,
+                Exclusive: self._run_exclusively,
             }
         )
 
@@ -92,8 +92,8 @@ class Committer:
                 self._write_back.ask_for(wait)
                 await self._homeward.wait()
 
-    async def _run_alone(self, wait: Alone) -> None:
-        async with self._commit_turn, self._checkpoint_turn:
+    async def _run_exclusively(self, wait: Exclusive) -> None:
+        async with self._commit_lock, self._checkpoint_lock:
             await run_job(self._device, wait.job)
 
     def _wake_all_after_an_abort(self) -> None:
@@ -110,7 +110,7 @@ class Committer:
             with trio.move_on_after(write_back.commit_seconds) as patience:
                 await self._commit_asked.wait()
             self._commit_asked.clear()
-            async with self._commit_turn:
+            async with self._commit_lock:
                 job = write_back.commit_due(late=patience.cancelled_caught)
                 if job is not None:
                     await self._run("commit", COMMIT, job)
@@ -125,7 +125,7 @@ class Committer:
         while True:
             await self._checkpoint_asked.wait()
             self._checkpoint_asked.clear()
-            async with self._checkpoint_turn:
+            async with self._checkpoint_lock:
                 job = write_back.checkpoint_due()
                 if job is not None:
                     await self._run("checkpoint", CHECKPOINT, job)

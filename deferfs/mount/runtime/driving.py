@@ -15,7 +15,7 @@ import trio
 
 from deferfs.mount.runtime.jobs import flush_device
 from deferfs.store.pump import Pump
-from deferfs.volume.waits import Barrier, Listen, ReadBytes, Task, Turn, Wait
+from deferfs.volume.waits import Barrier, Listen, ReadBytes, Reschedule, Task, Wait
 
 if TYPE_CHECKING:
     from deferfs.device.base import Device
@@ -48,7 +48,7 @@ class TaskDriver:
         self._answers: dict[type[Wait], Callable[[Any], Awaitable[Any]]] = {
             ReadBytes: self._read,
             Barrier: self._flush,
-            Turn: self._let_others_run,
+            Reschedule: self._let_others_run,
             Listen: self._listen,
         }
 
@@ -80,7 +80,7 @@ class TaskDriver:
     async def _flush(self, _: Barrier) -> None:
         await flush_device(self._device)
 
-    async def _let_others_run(self, _: Turn) -> None:
+    async def _let_others_run(self, _: Reschedule) -> None:
         await trio.lowlevel.checkpoint()
 
     async def _listen(self, _: Listen) -> None:

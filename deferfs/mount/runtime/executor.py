@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from deferfs.store.needs import Need
 from deferfs.store.plan import Plan
+from deferfs.volume import writing
 
 if TYPE_CHECKING:
     from deferfs.mount.runtime.driving import Drive
@@ -43,6 +44,10 @@ class Executor:
         """Perform an operation that frees space or memory, and may therefore draw on the reserves."""
         self._checker.might_need("log")
         return self._perform(op, (), {}, reserve=True)
+
+    async def until_done(self, part: writing.OnePart) -> None:
+        """Repeat an operation until it returns True: one that frees many extents."""
+        await self._drive(writing.until_done(self._engine, part))
 
     async def _perform(
         self, op: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], *, reserve: bool

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from deferfs.errors import FsError
 from deferfs.mount.runtime.jobs import read_device
 from deferfs.store.needs import Need
 from deferfs.volume import attributes, files, reading, writing
@@ -69,18 +67,13 @@ class FileData:
             await self._drive(engine.write_out.let_in())
         self._checker.might_need("memory")
         done = 0
-        try:
-            result = engine.attempt(files.write, (self._volume, ino, offset, data), {}, reserve=False)
-        except FsError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-        else:
-            if not isinstance(result, Need):
-                done = result
-                if done == len(data):
-                    if self._volume.due:
-                        await self._drive(engine.eviction.wait_for(engine.place_due()))
-                    return done
+        result = engine.attempt(files.write, (self._volume, ino, offset, data), {}, reserve=False)
+        if not isinstance(result, Need):
+            done = result
+            if done == len(data):
+                if self._volume.due:
+                    await self._drive(engine.eviction.wait_for(engine.place_due()))
+                return done
         return await self._drive(
             writing.write_all(engine, writing.part_of(engine, ino), offset, data, done, whole=whole)
         )

@@ -1,9 +1,10 @@
-"""Freezing: the image is made clean and stays so until the thaw, while looking goes on. And read-only for good.
+"""Freezing: the image is made clean and stays so until the thaw, while reads continue; and switching to read-only until
+the unmount.
 
 **Invariants**
 - While frozen, operations that change something wait (NeedThaw), with nothing held; FORGETs only queue, in either
   mode; looking up a queued linked inode makes it live again, as ever. No inactivation runs.
-- What waits is let go when its caller is killed, and all are when the freeze is overdue (`volume/freezing.py`).
+- A waiting operation ends when its caller is killed; all continue when the freeze is overdue (`volume/freezing.py`).
 - The image is marked clean after everything applied is at home, and marked in use again before the first change.
 """
 

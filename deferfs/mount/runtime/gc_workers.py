@@ -87,7 +87,7 @@ class GcWorkers:
         await self._drive(self._cleanup.stop())
 
     def resume(self) -> None:
-        """Undo `stop`, and start with the inodes queued meanwhile."""
+        """Undo `stop`, and start with the inodes queued meanwhile. FsError: EBUSY when frozen, EROFS when read-only."""
         self._cleanup.resume()
 
     # --- the queues ---

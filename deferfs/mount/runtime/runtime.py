@@ -103,7 +103,7 @@ class Runtime:
 
         # called by requests directly, without a wrapper
         files = FileData(engine, tasks, instruments, executor)
-        self.run, self.run_reserved = executor.run, executor.run_reserved
+        self.run, self.run_reserved, self.until_done = executor.run, executor.run_reserved, executor.until_done
         self.read, self.readlink, self.write = files.read, files.readlink, files.write
         self.sync, self.fsync = files.sync, files.fsync
         self.forget, self.release = self.forgets.forget, eviction.release

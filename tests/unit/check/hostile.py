@@ -67,7 +67,7 @@ def tree_of_sixty_thousand_levels(image: Image) -> None:
 
 
 @trap
-def leaves_in_a_circle_of_keys(image: Image) -> None:
+def leaves_in_a_cycle_of_keys(image: Image) -> None:
     root = image.block(_root(image, BIG), DirectoryNode)
     for child in root.children:
         image.change_block(child, DirectoryNode, lambda node: edit(node, keys=array("Q", [5] * len(node.keys))))
@@ -151,7 +151,7 @@ def orphan_slots_that_name_what_is_in_use(image: Image) -> None:
 
 
 @trap
-def an_xattr_chain_in_a_circle(image: Image) -> None:
+def an_xattr_chain_in_a_cycle(image: Image) -> None:
     first = image.inode(ATTRIBUTES).xattr_block
     image.change_block(first, XattrBlock, lambda block: edit(block, next=first))
 

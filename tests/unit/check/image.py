@@ -86,7 +86,7 @@ class Image:
         self.put_raw(address, bytes(data))
 
     # --- inodes ---
-    def place(self, ino: int) -> tuple[int, int]:
+    def locate(self, ino: int) -> tuple[int, int]:
         """(table block, index in it)."""
         fmt = self.fmt
         group, index = divmod(ino, fmt.inodes_per_group)
@@ -105,20 +105,20 @@ class Image:
         raise LookupError(logical)
 
     def raw_inode(self, ino: int) -> bytes:
-        address, slot = self.place(ino)
+        address, slot = self.locate(ino)
         return self.raw(address)[slot * INODE_BYTES : (slot + 1) * INODE_BYTES]
 
     def inode(self, ino: int) -> Inode:
-        return Inode.decode(self.fmt, self.place(ino)[0], self.raw_inode(ino))
+        return Inode.decode(self.fmt, self.locate(ino)[0], self.raw_inode(ino))
 
     def put_record(self, ino: int, record: bytes) -> None:
         """Put 512 bytes where the record of `ino` belongs."""
-        address, slot = self.place(ino)
+        address, slot = self.locate(ino)
         self.device.write(address * self.fmt.block_size + slot * INODE_BYTES, record)
 
     def put_inode(self, inode: Inode, at: int | None = None) -> None:
         ino = inode.ino if at is None else at
-        self.put_record(ino, inode.encode(self.fmt, self.place(ino)[0]))
+        self.put_record(ino, inode.encode(self.fmt, self.locate(ino)[0]))
 
     def change_inode(self, ino: int, **fields: object) -> None:
         inode = self.inode(ino)
@@ -128,7 +128,7 @@ class Image:
 
     def patch_inode(self, ino: int, offset: int, data: bytes) -> None:
         """Overwrite bytes of a record and seal it."""
-        self.patch_record(self.place(ino), offset, data)
+        self.patch_record(self.locate(ino), offset, data)
 
     def patch_record(self, place: tuple[int, int], offset: int, data: bytes) -> None:
         """As `patch_inode`, wherever the inode file leads by now."""

@@ -61,7 +61,7 @@ def test_counts() -> None:
 def test_transactions_are_counted_and_replayed_only_in_memory() -> None:
     image = sample()
     image.change_superblock(state=0, tail_tid=3)
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     after = image.log(0, 3, {address: image.raw(address)})
     image.log(after, 4, {address: image.raw(address)})
     image.spoil(address)
@@ -169,7 +169,7 @@ def test_unknown_compatible_feature_is_no_obstacle() -> None:
 # --- devices that fail ---
 def test_unreadable_blocks_are_problems() -> None:
     image = sample()
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     report = check_image(_failing(image, address, address))
     assert not report.complete
     assert [(p.number, p.code, p.where) for p in report.problems] == [

@@ -35,7 +35,7 @@ def sample_places() -> dict[int, tuple[int, int]]:
     """Where the records of the sample's inodes lie, and of some that are free."""
     image = sample()
     inodes = [*range(30), *range(FIRST_IN_CHUNK_1, FIRST_IN_CHUNK_1 + BIG_ENTRIES), FAR]
-    return {ino: image.place(ino) for ino in inodes}
+    return {ino: image.locate(ino) for ino in inodes}
 
 
 def check(image: Image) -> Report | None:

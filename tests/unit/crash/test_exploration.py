@@ -44,7 +44,7 @@ def test_given_operations_are_all_there_is() -> None:
 
 def failing(kind: Request) -> World:
     """A file is committed and on its way home, another is being committed, and the next request of a kind fails."""
-    world = World(Shape(room=150))
+    world = World(Shape(free_blocks=150))
     twin = world.twin
     twin.create(ROOT, b"old", FILE)
     twin.sync()
@@ -89,9 +89,9 @@ def _damaged() -> None:
 def test_volume_and_model_are_compared_before_anything_crashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also what is neither committed nor read again."""
     actions: list[Action] = [("create", (0, 0, 0, 0)), ("write", (0, 2, 0, 7))]
-    assert explore_actions(Shape(room=150), 1, actions, 4)[1] is None
+    assert explore_actions(Shape(free_blocks=150), 1, actions, 4)[1] is None
     monkeypatch.setattr(files._Writer, "_fresh", lambda self, mapping: None)
-    _, finding, tally = explore_actions(Shape(room=150), 1, [*actions, ("write", (0, 6, 0, 7))], 4)
+    _, finding, tally = explore_actions(Shape(free_blocks=150), 1, [*actions, ("write", (0, 6, 0, 7))], 4)
     assert finding is not None and finding.place is None
     assert "volume and model differ" in finding.reason
     assert not tally.states
@@ -100,7 +100,7 @@ def test_volume_and_model_are_compared_before_anything_crashes(monkeypatch: pyte
 def test_an_unmount_is_explored() -> None:
     """Up to the image that is clean."""
     actions: list[Action] = [("create", (0, 0, 0, 0)), ("unmount", (0, 0, 0, 0))]
-    world, finding, tally = explore_actions(Shape(room=150), 1, actions, 4)
+    world, finding, tally = explore_actions(Shape(free_blocks=150), 1, actions, 4)
     assert finding is None
     assert "commit" in " ".join(tally.coverage)
     assert world.twin.volume.store.superblock.clean
@@ -108,5 +108,5 @@ def test_an_unmount_is_explored() -> None:
 
 def test_a_finding_whose_crash_is_not_there_any_more_does_not_fail() -> None:
     place = {"epoch": 10_000, "choice": {"kept": 0}, "within": None}
-    finding = Finding("it was", {"room": 150}, 1, [("create", (0, 0, 0, 0))], place)
+    finding = Finding("it was", {"free_blocks": 150}, 1, [("create", (0, 0, 0, 0))], place)
     assert judge_finding(finding)[1] is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deferfs.crash.epochs import Epoch, epochs
-from deferfs.crash.explorer import Explorer, Failure, Limits, NoSuchCrash, Place
+from deferfs.crash.explorer import CrashPoint, Explorer, Failure, Limits, NoSuchCrash
 from deferfs.crash.model import ROOT
 from deferfs.crash.pages import PageDevice, patched
 from deferfs.crash.recoveries import run_recovery
@@ -18,7 +18,7 @@ FILE = 0o100644
 
 
 def a_world() -> World:
-    world = World(Shape(room=150, journal_blocks=SMALL_JOURNAL_BLOCKS))
+    world = World(Shape(free_blocks=150, journal_blocks=SMALL_JOURNAL_BLOCKS))
     assert world.twin.create(ROOT, b"synced", FILE) is not None
     world.twin.sync()
     return world
@@ -42,7 +42,7 @@ def test_an_image_that_is_met_again_in_a_recovery_must_lead_to_the_same() -> Non
     again = world.explorer(seed=1, limits=Limits(torn=0))
     again._seen = {image: judged._replace(state=0) for image, judged in explorer._seen.items()}
     last = list(epochs(world.twin.device.records, again.page_bytes))[-1]
-    state = again._go_to(Place(last.number, Subset(-1)))
+    state = again.state_at(CrashPoint(last.number, Subset(-1)))
     outcome, recovery = again._judge(state, again.names.of(state.patch)[1])
     assert recovery.images and outcome.state > 0
     again._crash_within(state, recovery, outcome)
@@ -53,7 +53,7 @@ def recovering(world: World) -> tuple[Explorer, list[Epoch]]:
     """The epochs of the mount that follows a crash at the end of the world."""
     explorer = world.explorer(seed=1)
     last = list(epochs(world.twin.device.records, explorer.page_bytes))[-1]
-    state = explorer._go_to(Place(last.number, Subset(-1)))
+    state = explorer.state_at(CrashPoint(last.number, Subset(-1)))
     recovery = run_recovery(PageDevice(explorer.base, state.patch))
     return explorer, [inner for inner, _, _ in explorer._inner_epochs(state, recovery)]
 
@@ -68,7 +68,7 @@ def test_the_superblock_of_the_mount_belongs_to_a_recovery() -> None:
 
 def test_states_inside_a_recovery_are_of_all_its_epochs() -> None:
     """However many writes the first one has."""
-    world = World(Shape(room=150, journal_blocks=SMALL_JOURNAL_BLOCKS))
+    world = World(Shape(free_blocks=150, journal_blocks=SMALL_JOURNAL_BLOCKS))
     for number in range(12):
         directory = world.twin.create(ROOT, b"%d" % number, 0o040755)
         assert directory is not None
@@ -90,7 +90,7 @@ def test_states_inside_a_recovery_are_of_all_its_epochs() -> None:
 
 def test_a_run_that_does_other_things_does_not_come_to_the_crash() -> None:
     with pytest.raises(NoSuchCrash):
-        a_world().explorer(seed=1).judge_place(Place(10_000, Subset(0)))
+        a_world().explorer(seed=1).judge_crash(CrashPoint(10_000, Subset(0)))
 
 
 def test_pages_of_the_mount_are_those_of_the_plain_states() -> None:
@@ -98,7 +98,7 @@ def test_pages_of_the_mount_are_those_of_the_plain_states() -> None:
     world = a_world()
     explorer = world.explorer(seed=1)
     last = list(epochs(world.twin.device.records, explorer.page_bytes))[-1]
-    state = explorer._go_to(Place(last.number, Subset(-1)))
+    state = explorer.state_at(CrashPoint(last.number, Subset(-1)))
     recovery = run_recovery(PageDevice(explorer.base, state.patch))
     pages = patched(explorer.base, state.patch)
     records: list[Record] = []

@@ -27,7 +27,7 @@ def test_in_place(crash_volume):
 MARKED = """
 import pytest
 
-@pytest.mark.crash(block_size=4096, evict="inline", room=150, torn=2)
+@pytest.mark.crash(block_size=4096, evict="inline", free_blocks=150, torn=2)
 def test_marked(crash_volume):
     assert crash_volume.world.shape.block_size == 4096
     crash_volume.mkdir("/a")

@@ -64,7 +64,7 @@ def test_drawn_runs_meet_all_of_it(counts: Counter[str]) -> None:
 @pytest.fixture
 def world() -> World:
     """Ninety files that owe and have left memory, some with records in a part of the inode table that has left too."""
-    world = World(Shape(room=400, atime="strict"))
+    world = World(Shape(free_blocks=400, atime="strict"))
     for number in range(90):
         ino = world.twin.create(ROOT, b"%d" % number, FILE)
         assert ino is not None

@@ -98,7 +98,7 @@ def test_a_flipped_bit_is_seen(at: int) -> None:
         (b"", "not a deferfs image"),
         (PLAIN.encode()[:-1], "not a deferfs image"),
         (forged(4, "<B", 0), "not a deferfs image"),
-        (forged(12, "<I", 2), "format version 2 is not known"),
+        (forged(12, "<I", 2), "unsupported format version 2"),
         (forged(24, "<I", 4), "unknown incompatible feature 0x4"),
         (forged(84, "<I", 0), "impossible block size 0"),
         (forged(84, "<I", 512), "impossible block size 512"),

@@ -144,9 +144,11 @@ class TestInactivationSide:
     def test_finish_frees_the_memory(self, cache: InodeCache) -> None:
         inode = cache.orphaned(8, 1, 0)
         assert inode is not None
+        freed: list[int] = []
+        cache.on_freed = freed.append
         cache.begin(inode)
         cache.finish(inode)
-        assert (inode.state, inode.passive, cache.table, cache.freed_total) == (State.FREED, 0, {}, 1)
+        assert (inode.state, inode.passive, cache.table, freed) == (State.FREED, 0, {}, [8])
 
     def test_finish_leaves_an_inode_that_came_back(self, cache: InodeCache) -> None:
         (inode,) = idle(cache, 8)

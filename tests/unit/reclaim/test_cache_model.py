@@ -53,8 +53,8 @@ class Reclaim(RuleBasedStateMachine):
     def active(self, ino: int) -> int:
         return self.lookups.get(ino, 0) + self.tokens.get(ino, 0)
 
-    def place(self, inode: InCoreInode | None) -> None:
-        for due in self.policy.place([] if inode is None else [inode]):
+    def dispose(self, inode: InCoreInode | None) -> None:
+        for due in self.policy.dispose([] if inode is None else [inode]):
             self.inactivate(due)
 
     def inactivate(self, inode: InCoreInode) -> None:
@@ -91,7 +91,7 @@ class Reclaim(RuleBasedStateMachine):
         count = min(count, self.lookups.get(ino, 0))
         if count:
             self.lookups[ino] -= count
-            self.place(self.cache.forget(ino, count))
+            self.dispose(self.cache.forget(ino, count))
 
     @rule(target=handles, ino=inos)
     def open(self, ino: int) -> ActiveReference:
@@ -103,13 +103,13 @@ class Reclaim(RuleBasedStateMachine):
     @rule(handle=consumes(handles))
     def close(self, handle: ActiveReference) -> None:
         self.tokens[handle.inode.ino] -= 1
-        self.place(handle.release())
+        self.dispose(handle.release())
 
     @rule(ino=inos, blocks=st.integers(0, 9))
     def unlink(self, ino: int, blocks: int) -> None:
         if ino in self.linked:
             self.orphans[ino] = self.linked.pop(ino)
-            self.place(self.cache.orphaned(ino, self.orphans[ino], blocks))
+            self.dispose(self.cache.orphaned(ino, self.orphans[ino], blocks))
 
     @rule(ino=inos, lazily=st.booleans())
     def dirty(self, ino: int, lazily: bool) -> None:
@@ -123,7 +123,7 @@ class Reclaim(RuleBasedStateMachine):
     @rule(wanted=st.integers(1, 2000), due_max=st.integers(1, 3))
     def direct_reclaim(self, wanted: int, due_max: int) -> None:
         for due in self.cache.shrink(wanted, due_max)[1]:
-            self.place(due)
+            self.dispose(due)
 
     @rule(name=st.sampled_from(["inline", "deferred"]))
     def switch(self, name: str) -> None:

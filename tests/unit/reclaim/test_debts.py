@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from deferfs.reclaim.debts import PLACE_BYTES, TimeDebts, places_for
+from deferfs.reclaim.debts import SLOT_BYTES, TimeDebts, slots_for
 
 INOS = st.one_of(st.integers(1, 80), st.integers(1, (1 << 64) - 1))
 GENERATIONS = st.integers(0, 2)
@@ -17,7 +17,7 @@ TIMES = st.integers(-(1 << 63), (1 << 63) - 1).filter(bool)
 
 
 class AsADict(RuleBasedStateMachine):
-    """64 places and few numbers: chains are long, wrap round, and are closed in every way."""
+    """64 slots and few numbers: chains are long, wrap round, and are closed in every way."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,10 +26,10 @@ class AsADict(RuleBasedStateMachine):
 
     @rule(ino=INOS, generation=GENERATIONS, time=TIMES)
     def add(self, ino: int, generation: int, time: int) -> None:
-        room = len(self.model) < 48
-        assert self.debts.full != room
-        assert self.debts.add(ino, generation, time) == room
-        if room:
+        fits = len(self.model) < 48
+        assert self.debts.full != fits
+        assert self.debts.add(ino, generation, time) == fits
+        if fits:
             self.model[ino] = generation, time
 
     @rule(ino=INOS, generation=GENERATIONS)
@@ -79,9 +79,9 @@ TestAsADict = AsADict.TestCase
 
 @given(budget=st.integers(0, 1 << 34))
 def test_the_table_keeps_to_its_budget(budget: int) -> None:
-    places = places_for(budget)
-    assert places & (places - 1) == 0
-    assert places == 64 or places * PLACE_BYTES <= budget < 2 * places * PLACE_BYTES
+    slots = slots_for(budget)
+    assert slots & (slots - 1) == 0
+    assert slots == 64 or slots * SLOT_BYTES <= budget < 2 * slots * SLOT_BYTES
 
 
 def test_a_debt_costs_less_than_thirty_two_bytes() -> None:

@@ -28,7 +28,7 @@ def edges(lockdep: LockDep) -> set[tuple[str, str]]:
     return {(held, wanted) for held, ways in lockdep.edges.items() for wanted in ways}
 
 
-def circles(lockdep: LockDep) -> list[list[str]]:
+def cycles(lockdep: LockDep) -> list[list[str]]:
     return [[edge.held for edge in cycle] for cycle in lockdep.cycles]
 
 
@@ -52,13 +52,13 @@ def test_edges_are_counted(lockdep: LockDep) -> None:
     assert "a -> b  3 times  (to hold a; to want b)" in "\n".join(lockdep.report())
 
 
-def test_opposite_orders_are_a_circle_though_nobody_ever_waited(lockdep: LockDep) -> None:
+def test_opposite_orders_are_a_cycle_though_no_task_ever_waited(lockdep: LockDep) -> None:
     chain(lockdep, LOG_SPACE, FS_RECLAIM)
     chain(lockdep, FS_RECLAIM, LOG_SPACE)
-    assert circles(lockdep) == [[LOG_SPACE, FS_RECLAIM]]
+    assert cycles(lockdep) == [[LOG_SPACE, FS_RECLAIM]]
 
 
-def test_a_circle_is_reported_once(lockdep: LockDep) -> None:
+def test_a_cycle_is_reported_once(lockdep: LockDep) -> None:
     for _ in range(3):
         chain(lockdep, "a", "b")
         chain(lockdep, "b", "a")
@@ -66,24 +66,24 @@ def test_a_circle_is_reported_once(lockdep: LockDep) -> None:
     assert "1 cycles" in list(lockdep.report())
 
 
-def test_a_long_circle_is_found_by_its_shortest_way(lockdep: LockDep) -> None:
+def test_a_long_cycle_is_found_by_its_shortest_way(lockdep: LockDep) -> None:
     chain(lockdep, "a", "b")
     chain(lockdep, "b", "c")
     chain(lockdep, "c", "d")
     chain(lockdep, "b", "d")
     chain(lockdep, "d", "a")
-    assert circles(lockdep) == [["a", "b", "d"]]
+    assert cycles(lockdep) == [["a", "b", "d"]]
 
 
-def test_wanting_what_is_held_is_a_circle_of_one(lockdep: LockDep) -> None:
+def test_wanting_what_is_held_is_a_cycle_of_one(lockdep: LockDep) -> None:
     chain(lockdep, LOG_SPACE, LOG_SPACE)
-    assert circles(lockdep) == [[LOG_SPACE]]
+    assert cycles(lockdep) == [[LOG_SPACE]]
     assert "possible circular waiting: log_space -> log_space" in list(lockdep.report())
 
 
-def test_a_circle_through_another_class_is_not_reported_as_one_of_one_too(lockdep: LockDep) -> None:
+def test_a_cycle_through_another_class_is_not_reported_as_one_of_one_too(lockdep: LockDep) -> None:
     chain(lockdep, LOG_SPACE, FS_RECLAIM, LOG_SPACE)
-    assert circles(lockdep) == [[LOG_SPACE, FS_RECLAIM]]
+    assert cycles(lockdep) == [[LOG_SPACE, FS_RECLAIM]]
 
 
 def test_both_stacks_of_every_edge_are_shown(lockdep: LockDep) -> None:
@@ -101,7 +101,7 @@ def test_both_stacks_of_every_edge_are_shown(lockdep: LockDep) -> None:
             assert expected in [code.co_name for code, _ in stack]
 
 
-def test_strict_is_fatal_for_who_closes_the_circle() -> None:
+def test_strict_is_fatal_for_the_task_that_closes_the_cycle() -> None:
     lockdep = LockDep(strict=True)
     chain(lockdep, "a", "b")
     with pytest.raises(LockOrderError, match="a -> b -> a"):

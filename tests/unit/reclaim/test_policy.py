@@ -21,14 +21,14 @@ def gc() -> InodeGc:
 
 def test_deferred_queues_and_leaves_nothing_to_wait_for(gc: InodeGc) -> None:
     inodes = due(gc, 8, 9)
-    assert make_policy("deferred", gc).place(inodes) == []
+    assert make_policy("deferred", gc).dispose(inodes) == []
     assert gc.queued == 2
     assert {inode.state for inode in inodes} == {State.QUEUED}
 
 
 def test_inline_leaves_everything_to_the_caller(gc: InodeGc) -> None:
     inodes = due(gc, 8, 9)
-    assert make_policy("inline", gc).place(inodes) == inodes
+    assert make_policy("inline", gc).dispose(inodes) == inodes
     assert gc.queued == 0
     assert {inode.state for inode in inodes} == {State.NEED_INACTIVE}
 

@@ -195,7 +195,7 @@ def test_replace_keeps_key_and_length() -> None:
 
 
 @pytest.mark.parametrize("key", [0, 5])
-def test_a_damaged_tree_sends_nobody_in_circles(key: int) -> None:
+def test_a_damaged_tree_never_causes_an_endless_search(key: int) -> None:
     store = fresh_store()
     plan = Plan(store, reserve=True)
     tree = BTree.build(plan, ExtentNode, OWNER, [], 0)

@@ -208,7 +208,7 @@ def test_blocks_that_wait_for_a_failed_checkpoint_are_never_reused() -> None:
     assert store.space.pending_blocks == 10
 
 
-def test_for_memory_alone_there_is_no_barrier_and_the_log_keeps_all() -> None:
+def test_writeback_for_memory_needs_no_barrier_and_the_log_keeps_all() -> None:
     driver = fresh_driver()
     store = driver.volume.store
     journal = store.journal

@@ -53,7 +53,7 @@ def slots(driver: Driver) -> dict[int, OrphanSlot]:
     assert used == store.orphans.used
     assert not used or used[-1], "the last block is empty"
     assert record(driver, ORPHAN_FILE_INO).blocks == len(blocks)
-    assert sorted(store.orphans.roomy) == [n for n, count in enumerate(used) if count < PER_BLOCK]
+    assert sorted(store.orphans.with_free_slots) == [n for n, count in enumerate(used) if count < PER_BLOCK]
     return {n * PER_BLOCK + i: slot for n, block in enumerate(blocks) for i, slot in enumerate(block) if slot.ino}
 
 

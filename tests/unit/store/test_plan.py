@@ -84,7 +84,7 @@ def test_dropping_leaves_nothing() -> None:
     before = state_of(store)
     plan = Plan(store)
     busy(plan)
-    assert plan.changed
+    assert plan.staged
     plan.drop()
     plan.drop()
     assert state_of(store) == before

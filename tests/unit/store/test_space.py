@@ -88,7 +88,7 @@ class TestHold:
         found = [space.hold(0, 8, reserve=True) for _ in range(space.free_blocks - 4)]
         assert sorted(found) == [*singles, (BITS - 5, 5)]
 
-    def test_the_reserve_is_for_those_who_may_use_it(self) -> None:
+    def test_the_reserve_is_for_operations_that_may_use_it(self) -> None:
         space = space_of([(0, 2 * BITS)])
         space.let_go(100, space.reserve + 1)
         assert space.hold(0, 9) == (100, 1)

@@ -11,7 +11,7 @@ from deferfs.store.pump import Pump
 from deferfs.volume.background_reclaim import PIECE_BYTES, WAITING_PIECE_BYTES
 from deferfs.volume.driver import Driver
 from deferfs.volume.shortage import reclaim_goal
-from deferfs.volume.waits import EntriesDropped, Task, Turn, Wait
+from deferfs.volume.waits import EntriesDropped, Reschedule, Task, Wait
 from tests.unit.volumes import fresh_driver, make, settle
 
 
@@ -33,7 +33,7 @@ def test_others_run_when_one_more_piece_would_make_a_turn_too_long(
 
     monkeypatch.setattr(engine.eviction, "background_reclaim", reclaim)
     monkeypatch.setattr(type(engine.store.memory), "used", property(lambda memory: 1 << 40))
-    turns = [len(wanted) for wait in engine.reclaim.run() if isinstance(wait, Turn)]
+    turns = [len(wanted) for wait in engine.reclaim.run() if isinstance(wait, Reschedule)]
     assert turns[0] == in_a_turn
     assert turns[1] - turns[0] == in_a_turn
     assert wanted == [piece_bytes] * len(wanted)
@@ -65,7 +65,7 @@ def answers(driver: Driver, drop: Callable[[int], None]) -> list[Wait]:
     return waits
 
 
-def test_it_ends_when_the_kernel_forgets_nothing() -> None:
+def test_background_reclaim_ends_when_the_kernel_forgets_nothing() -> None:
     """An inode may be in use by the kernel, which then keeps it, however often it is asked."""
     driver = fresh_driver()
     known_to_the_kernel(driver, 500)
@@ -94,7 +94,7 @@ def test_the_kernel_is_asked_for_no_more_than_is_missing(at_once: int) -> None:
     assert sum(asked) == -(-(2 * memory.limit_bytes - goal) // INODE_COST_BYTES)
 
 
-def test_it_goes_on_when_others_look_up_as_many_as_are_forgotten() -> None:
+def test_background_reclaim_goes_on_when_others_look_up_as_many_as_are_forgotten() -> None:
     """What counts is that the kernel forgets, not that fewer are in core."""
     driver = fresh_driver()
     left = known_to_the_kernel(driver, 500)

@@ -9,7 +9,7 @@ from deferfs.reclaim.inode import InCoreInode
 from deferfs.reclaim.states import State
 from deferfs.volume.driver import Driver
 from deferfs.volume.log_space import CircularWaitError
-from deferfs.volume.waits import Task
+from deferfs.volume.waits import DebtsFit, Task
 from tests.unit.volumes import fresh_driver, make, record_of, settle, unlink
 
 COUNT = 50
@@ -39,14 +39,14 @@ def idle_inodes(driver: Driver) -> None:
 
 def test_deferred_queues_and_leaves_nothing_to_wait_for() -> None:
     driver = fresh_driver(evict="deferred")
-    assert driver.engine.eviction.place(deleted(driver)) == []
+    assert driver.engine.eviction.dispose(deleted(driver)) == []
     assert driver.volume.gc.queued == 3
 
 
 def test_inline_waits_for_each() -> None:
     driver = fresh_driver(evict="inline")
     inodes = deleted(driver)
-    waiting = driver.engine.eviction.place(inodes)
+    waiting = driver.engine.eviction.dispose(inodes)
     assert waiting == inodes
     driver.drive(driver.engine.eviction.wait_for(waiting))
     assert [inode.state for inode in inodes] == [State.FREED] * 3
@@ -57,7 +57,7 @@ def test_inline_queues_while_inodegc_is_stopped() -> None:
     driver = fresh_driver(evict="inline")
     driver.drive(driver.engine.cleanup.stop())
     inodes = deleted(driver)
-    assert driver.engine.eviction.place(inodes) == []
+    assert driver.engine.eviction.dispose(inodes) == []
     assert [inode.state for inode in inodes] == [State.QUEUED] * 3
 
 
@@ -71,7 +71,7 @@ def test_inline_queues_what_would_wait_for_itself(monkeypatch: pytest.MonkeyPatc
         raise CircularWaitError
 
     monkeypatch.setattr(driver.engine.cleanup, "inline", circular)
-    driver.place(inodes)
+    driver.dispose(inodes)
     assert [inode.state for inode in inodes] == [State.QUEUED] * 3
 
 
@@ -132,9 +132,15 @@ def test_inodes_that_need_an_inactivation_go_to_the_policy() -> None:
 
 def test_a_full_table_of_debts_is_waited_for() -> None:
     driver = fresh_driver()
-    assert list(driver.engine.cleanup.room_for_debts()) == []
-    driver.volume.inodes.debts.count_max = 0
-    assert list(driver.engine.cleanup.room_for_debts()) == [], "nothing is owed that could be paid"
+    cleanup, debts = driver.engine.cleanup, driver.volume.inodes.debts
+    debts.count_max = 0
+    assert list(cleanup.wait_for_debt_slot()) == [], "nothing is owed that could be paid"
+    debts.count_max = 2
+    debts.add(70, 1, 10**18)
+    assert list(cleanup.wait_for_debt_slot()) == []
+    debts.count_max = 1
+    assert [type(wait) for wait in cleanup.wait_for_debt_slot()] == [DebtsFit]
+    assert driver.engine.payment.due
 
 
 # --- looks for idle files ---

@@ -224,7 +224,7 @@ class TestUnlink:
         with fails_with(errno.ESTALE):
             record(driver, ino)
 
-    def test_a_file_somebody_holds_lives_on(self, driver: Driver) -> None:
+    def test_a_file_that_is_open_lives_on(self, driver: Driver) -> None:
         ino = look_up(driver, b"file").ino
         driver.volume.lookup_count(record(driver, ino), 2)
         unlink(driver, b"file")

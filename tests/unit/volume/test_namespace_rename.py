@@ -109,7 +109,7 @@ def test_kinds_and_flags(source: str, target: str, flags: int, apart: bool) -> N
     assert_sound(driver)
 
 
-def test_times_of_all_who_take_part() -> None:
+def test_times_of_all_inodes_that_take_part() -> None:
     driver = fresh_driver()
     left, right = make(driver, b"left", DIRECTORY), make(driver, b"right", DIRECTORY)
     ino = make(driver, b"file", parent=left)
@@ -300,7 +300,7 @@ def test_replacing_is_atomic_and_frees_what_was_there() -> None:
     assert driver.volume.store.orphans.count == 0
 
 
-def test_a_replaced_file_somebody_holds_lives_on() -> None:
+def test_a_replaced_file_that_is_open_lives_on() -> None:
     driver = fresh_driver()
     old = make_file(driver, b"a", b"old")
     driver.volume.lookup_count(record(driver, old))

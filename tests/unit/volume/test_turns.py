@@ -12,7 +12,7 @@ from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, GC_TURN_NS
 from deferfs.store.commit import commit
 from deferfs.volume.driver import Driver
 from deferfs.volume.turns import Turns
-from deferfs.volume.waits import Paced, Task, Turn
+from deferfs.volume.waits import Paced, Reschedule, Task
 from tests.unit.volumes import fresh_driver, make, unlink
 
 NS = 1_000_000_000
@@ -46,7 +46,7 @@ def turns(driver: Driver) -> Turns:
 def passes(task: Task[None]) -> int:
     """How often it lets others run."""
     found = list(task)
-    assert all(type(wait) is Turn for wait in found)
+    assert all(type(wait) is Reschedule for wait in found)
     return len(found)
 
 
@@ -118,7 +118,7 @@ def deleted_and_unreadable(driver: Driver, clock: Clock, monkeypatch: pytest.Mon
         raise FsError(errno.EIO, "unreadable")
 
     monkeypatch.setattr(driver.engine, "operation", operation)
-    return driver.engine.cleanup.turn()
+    return driver.engine.cleanup.run_batch()
 
 
 def past_eof(driver: Driver, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Task[None]:
@@ -145,7 +145,7 @@ def test_a_turn_ends_among_failures_and_trims_too(
 ) -> None:
     lasted, since = [], clock.now
     for wait in work(driver, clock, monkeypatch):
-        if type(wait) is Turn:
+        if type(wait) is Reschedule:
             lasted.append(clock.now - since)
             since = clock.now
     assert len(lasted) == 3
@@ -195,7 +195,7 @@ def stopped(driver: Driver) -> None:
 
 
 @pytest.mark.parametrize("press", [waited_for, memory_short, stopped])
-def test_it_does_not_wait_when_cleanup_is_wanted_or_stopped(
+def test_cleanup_does_not_wait_when_it_is_wanted_or_stopped(
     press: Callable[[Driver], None], turns: Turns, driver: Driver
 ) -> None:
     spend(turns)
@@ -215,7 +215,7 @@ def test_after_a_transaction_the_next_one_of_the_background_keeps_the_pace(
     for wait in turns.step_done(background=background, last=last):
         found.append(wait)
         clock.now += NS
-    assert [type(wait) for wait in found] == [Turn] + [Paced] * waits
+    assert [type(wait) for wait in found] == [Reschedule] + [Paced] * waits
 
 
 def test_every_transaction_of_the_background_counts(turns: Turns) -> None:

@@ -54,11 +54,11 @@ def test_a_barrier_is_due_long_before_requests_wait() -> None:
 
 
 @pytest.mark.parametrize(("budget", "most"), [(4, WRITE_OUT_BYTES_MIN), (128, 32 * MIB), (4096, WRITE_OUT_BYTES_MAX)])
-def test_it_is_a_share_of_the_budget_between_bounds(budget: int, most: int) -> None:
+def test_the_limit_is_a_share_of_the_budget_between_bounds(budget: int, most: int) -> None:
     assert fresh_driver(memory_bytes=budget * MIB).engine.write_out.bytes_max == most
 
 
-def test_it_follows_the_budget() -> None:
+def test_the_limit_follows_the_budget() -> None:
     driver = fresh_driver(memory_bytes=4096 * MIB)
     write_out = driver.engine.write_out
     write_out.wrote(20 * MIB)
@@ -83,7 +83,7 @@ def test_a_request_is_let_in_when_there_is_less() -> None:
     assert write_out.unflushed_bytes == 0
 
 
-def test_with_a_small_budget_barriers_begin_and_requests_do_not_wait() -> None:
+def test_barriers_begin_and_requests_do_not_wait_with_a_small_budget() -> None:
     """Their buffers would be more than what is promised."""
     write_out = fresh_driver(memory_bytes=4 * MIB).engine.write_out
     write_out.wrote(10 * write_out.bytes_max)

@@ -182,7 +182,7 @@ def directory_without_a_name(image: Image) -> None:
 
 
 @case("directory-unreachable", "directory-parent", "link-count")
-def directories_in_a_circle(image: Image) -> None:
+def directories_in_a_cycle(image: Image) -> None:
     entries = _entries(image, ROOT_INO)
     _put_entries(image, ROOT_INO, [entries[b"big"], entries[b"files"]])
     _add(image, SUBDIRECTORY, _entry(image, SUBDIRECTORY, b"dir", DIRECTORY, _DIRECTORY_TYPE), nlink=3)

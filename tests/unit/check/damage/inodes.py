@@ -282,7 +282,7 @@ def xattr_chain_out_of_the_image(image: Image) -> None:
 
 
 @case("block-shared", "block-leaked")
-def xattr_chain_in_a_circle(image: Image) -> None:
+def xattr_chain_in_a_cycle(image: Image) -> None:
     first, second, _ = _chain(image)
     image.change_block(second, XattrBlock, lambda b: edit(b, next=first))
 

@@ -14,7 +14,7 @@ _UNCLEAN = ~STATE_CLEAN
 
 def _logged_and_spoiled(image: Image) -> dict[int, bytes]:
     """Images of two blocks that are then damaged at home: only the log can mend them."""
-    addresses = (image.place(SMALL)[0], image.mapped(INODE_FILE_INO, 0))
+    addresses = (image.locate(SMALL)[0], image.mapped(INODE_FILE_INO, 0))
     logged = {address: image.raw(address) for address in addresses}
     for address in addresses:
         image.spoil(address)
@@ -40,7 +40,7 @@ def log_around_the_end(image: Image) -> None:
 @case()
 def newest_image_counts(image: Image) -> None:
     _unclean(image)
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     good = image.raw(address)
     image.spoil(address)
     after = image.log(0, 5, {address: bytes(len(good))})
@@ -50,7 +50,7 @@ def newest_image_counts(image: Image) -> None:
 @case()
 def revoked_images_are_not_replayed(image: Image) -> None:
     _unclean(image)
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     after = image.log(0, 5, {address: bytes(image.fmt.block_size)})
     image.log(after, 6, {}, (address,))
 
@@ -58,7 +58,7 @@ def revoked_images_are_not_replayed(image: Image) -> None:
 @case()
 def revoked_in_its_own_transaction(image: Image) -> None:
     _unclean(image)
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     image.log(0, 5, {address: bytes(image.fmt.block_size)}, (address,))
 
 
@@ -74,35 +74,35 @@ def logged_again_after_a_revoke(image: Image) -> None:
 def interrupted_commit(image: Image) -> None:
     _unclean(image)
     after = image.log(0, 5, _logged_and_spoiled(image))
-    end = image.log(after, 6, {image.place(SMALL)[0]: bytes(image.fmt.block_size)})
+    end = image.log(after, 6, {image.locate(SMALL)[0]: bytes(image.fmt.block_size)})
     image.put_raw(image.superblock.journal_start + end - 1, bytes(image.fmt.block_size))
 
 
 @case()
 def torn_image_in_the_last_commit(image: Image) -> None:
     _unclean(image)
-    image.log(0, 5, {image.place(SMALL)[0]: bytes(image.fmt.block_size)})
+    image.log(0, 5, {image.locate(SMALL)[0]: bytes(image.fmt.block_size)})
     image.spoil(image.superblock.journal_start + 1)
 
 
 @case()
 def torn_descriptor_in_the_last_commit(image: Image) -> None:
     _unclean(image)
-    image.log(0, 5, {image.place(SMALL)[0]: bytes(image.fmt.block_size)})
+    image.log(0, 5, {image.locate(SMALL)[0]: bytes(image.fmt.block_size)})
     image.spoil(image.superblock.journal_start)
 
 
 @case()
 def remains_of_an_earlier_lap(image: Image) -> None:
     _unclean(image, tid=8)
-    image.log(0, 5, {image.place(SMALL)[0]: bytes(image.fmt.block_size)})
-    image.log(10, 7, {image.place(SMALL)[0]: bytes(image.fmt.block_size)})
+    image.log(0, 5, {image.locate(SMALL)[0]: bytes(image.fmt.block_size)})
+    image.log(10, 7, {image.locate(SMALL)[0]: bytes(image.fmt.block_size)})
 
 
 @case("log-gap")
 def damaged_transaction_in_the_middle(image: Image) -> None:
     _unclean(image)
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     same = {address: image.raw(address)}
     after = image.log(0, 5, same)
     image.log(after, 6, same)
@@ -113,7 +113,7 @@ def damaged_transaction_in_the_middle(image: Image) -> None:
 @case("log-gap")
 def damaged_first_transaction(image: Image) -> None:
     _unclean(image)
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     after = image.log(0, 5, {address: image.raw(address)})
     image.log(after, 6, {address: image.raw(address)})
     image.spoil(image.superblock.journal_start)
@@ -146,5 +146,5 @@ def revoke_beyond_the_end(image: Image) -> None:
 
 @case("log-not-empty")
 def clean_with_a_log(image: Image) -> None:
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     image.log(0, 1, {address: image.raw(address)})

@@ -82,7 +82,7 @@ class _Image:
         """(block of the record, record) of the root directory and the users' inodes that have names."""
         for ino, slot in self.table.inodes():
             if self.table.types[slot] and (ino >= FIRST_INO or ino == ROOT_INO) and self.table.nlink[slot]:
-                address, index = self.table.place(ino)
+                address, index = self.table.locate(ino)
                 raw = self.block(address)[index * INODE_BYTES : (index + 1) * INODE_BYTES]
                 yield address, Inode.decode(self.fmt, address, raw)
 
@@ -110,7 +110,7 @@ def holdings(data: bytes) -> Holdings:
         if stat.S_ISDIR(inode.mode):
             for leaf, _, value in image.entries(record, inode, DirectoryNode):
                 ino, _, name = unpack_entry(value)
-                names[Name(inode.ino, name, ino)] = frozenset((leaf, image.table.place(ino)[0]))
+                names[Name(inode.ino, name, ino)] = frozenset((leaf, image.table.locate(ino)[0]))
         elif inode.form == FORM_BYTES:
             pieces[Piece(inode.ino, -1, inode.inline)] = frozenset([record])
         elif inode.form in (FORM_EXTENTS, FORM_EXTENT_TREE):

@@ -130,8 +130,8 @@ def footprints(image: bytes) -> Footprints:
     own: dict[bytes, set[int]] = {}
     found: dict[bytes, set[int]] = {}
     for path, facts in survey(driver).items():
-        above = found.get(path.rpartition(b"/")[0]) or _own(owners, table.place(ROOT_INO)[0], ROOT_INO)
-        own[path] = _own(owners, table.place(facts.ino)[0], facts.ino)
+        above = found.get(path.rpartition(b"/")[0]) or _own(owners, table.locate(ROOT_INO)[0], ROOT_INO)
+        own[path] = _own(owners, table.locate(facts.ino)[0], facts.ino)
         found[path] = above | own[path]
     return Footprints(own, found)
 

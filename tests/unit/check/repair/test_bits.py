@@ -93,7 +93,7 @@ def test_one_wrong_bit_in_each_superblock_that_counts() -> None:
 def _with_a_moved_tail() -> Image:
     """A log of two transactions, whose tail only the newer superblock knows; the older one's is written over."""
     image = sample()
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     good = image.raw(address)
     image.change_superblock(state=0, journal_tail=0, tail_tid=7)
     newest = image.superblock.next(journal_tail=20, tail_tid=9)
@@ -108,7 +108,7 @@ def _with_a_moved_tail() -> Image:
 def test_one_wrong_bit_in_a_logged_transaction(damaged: int) -> None:
     """In its descriptor, its image, its commit record: what follows it is not dropped."""
     image = sample()
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     good = image.raw(address)
     image.change_superblock(state=0, tail_tid=7)
     following = image.log(0, 7, {address: bytes(len(good))})
@@ -123,7 +123,7 @@ def test_one_wrong_bit_in_a_logged_transaction(damaged: int) -> None:
 
 def test_a_log_with_two_wrong_bits_in_one_block_is_cut_off_there() -> None:
     image = sample()
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     image.change_superblock(state=0, tail_tid=7)
     following = image.log(0, 7, {address: image.raw(address)})
     image.log(following, 8, {address: image.raw(address)})

@@ -9,7 +9,7 @@ from bitarray import bitarray
 
 from deferfs.check import check_image
 from deferfs.check.repair import context as context_module
-from deferfs.check.repair.context import NoRoomError
+from deferfs.check.repair.context import NoFreeBlockError
 from deferfs.check.repair.layout import free_run
 from deferfs.device import MemoryDevice
 from deferfs.limits import JOURNAL_BLOCKS_MIN
@@ -31,10 +31,10 @@ def test_blocks_that_something_old_names_are_not_written_to() -> None:
     first = repair.fmt.reserved_blocks
     repair.claim(first, BLOCKS - first - 5)
     repair.name(BLOCKS - 4)
-    repair.stock.spare(BLOCKS - 5, bitarray("10000", endian="little"))
+    repair.stock.use_last(BLOCKS - 5, bitarray("10000", endian="little"))
     repair.release(first + 5, 1)
     assert [repair.allocate(at_once=True) for _ in range(4)] == [BLOCKS - 3, BLOCKS - 2, BLOCKS - 1, BLOCKS - 5]
-    with pytest.raises(NoRoomError):
+    with pytest.raises(NoFreeBlockError):
         repair.allocate(at_once=True)
     assert not repair.used[BLOCKS - 4]
 
@@ -49,7 +49,7 @@ def test_released_blocks_are_allocated_last_unless_two_structures_name_them() ->
     repair.release(first + 5, 2)
     assert [repair.allocate() for _ in range(2)] == [BLOCKS - 1, first + 5]
     assert repair.fresh == {BLOCKS - 1}
-    with pytest.raises(NoRoomError):
+    with pytest.raises(NoFreeBlockError):
         repair.allocate()
 
 
@@ -63,7 +63,7 @@ def test_a_journal_that_moves_is_never_too_small_for_an_operation() -> None:
             assert free_run(repair, 600, JOURNAL_BLOCKS_MIN) == (4000, found)
             assert repair.used[4000 : 4000 + found].all()
         else:
-            with pytest.raises(NoRoomError):
+            with pytest.raises(NoFreeBlockError):
                 free_run(repair, 600, JOURNAL_BLOCKS_MIN)
 
 

@@ -16,7 +16,7 @@ def with_log(image: Image, tail: int, tids: range, *, spoiled: int | None = None
     """Transactions that write the block of SMALL again and again, `tids[-1]` with the right content; the position after
     them. The block is damaged at home.
     """
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     good = image.raw(address)
     position = tail
     for tid in tids:
@@ -50,7 +50,7 @@ def test_new_transactions_are_numbered_above_the_remains_of_an_interrupted_one()
     image = sample()
     image.change_superblock(state=0, tail_tid=7)
     end = with_log(image, 0, range(7, 9))
-    image.log(end, 9, {image.place(BIG)[0]: image.raw(image.place(BIG)[0])})
+    image.log(end, 9, {image.locate(BIG)[0]: image.raw(image.locate(BIG)[0])})
     image.put_raw(image.superblock.journal_start + end + 2, bytes(image.fmt.block_size))
     recover_log(image.device, NOW)
     assert image.superblock.tail_tid == 10
@@ -65,7 +65,7 @@ def test_transactions_after_a_damaged_one_are_dropped() -> None:
     repaired(image)
     # transaction 8 left the block full of rubbish: its records are gone, whatever 10 held
     assert image.superblock.tail_tid > 10
-    require_untouched(image, sample_bytes(), [image.place(SMALL)[0]])
+    require_untouched(image, sample_bytes(), [image.locate(SMALL)[0]])
 
 
 def test_the_tail_of_a_lost_superblock_is_found() -> None:
@@ -88,7 +88,7 @@ def test_transactions_that_do_not_follow_each_other_are_no_chain() -> None:
     image.change_superblock(state=0, journal_tail=0, tail_tid=7)
     newest = image.superblock.next(journal_tail=20, tail_tid=9)
     image.put_superblock(newest, (newest.sequence % 2,))
-    address = image.place(FILES)[0]
+    address = image.locate(FILES)[0]
     image.log(40, 8, {address: bytes(image.fmt.block_size)})  # of which the end should be where 9 begins
     with_log(image, 20, range(9, 11))
     image.device.write(SUPERBLOCK_OFFSETS[newest.sequence % 2], bytes(512))
@@ -98,7 +98,7 @@ def test_transactions_that_do_not_follow_each_other_are_no_chain() -> None:
 
 def test_the_log_of_a_clean_image_is_not_replayed() -> None:
     image = sample()
-    address = image.place(FILES)[0]
+    address = image.locate(FILES)[0]
     image.change_superblock(tail_tid=5)
     image.log(0, 5, {address: bytes(image.fmt.block_size)})
     repaired(image)

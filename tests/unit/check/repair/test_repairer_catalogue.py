@@ -69,7 +69,7 @@ def test_a_sound_image_keeps_every_byte_but_superblocks_and_orphans() -> None:
     changed = changed_blocks(image)
     log = range(image.superblock.journal_start, image.superblock.journal_start + image.superblock.journal_blocks)
     changed -= {*log, *range(image.fmt.reserved_blocks)}
-    records = {image.place(ino)[0] for ino in (3, 22, 23)}
+    records = {image.locate(ino)[0] for ino in (3, 22, 23)}
     bitmaps = {image.mapped(2, 0), image.superblock.bitmap_address(0)}
     assert changed == records | bitmaps
 

@@ -50,7 +50,7 @@ def test_random_damage(random: Random) -> None:
 def _places() -> list[tuple[int, int]]:
     image = sample()
     inodes = [*range(30), *range(FIRST_IN_CHUNK_1, FIRST_IN_CHUNK_1 + BIG_ENTRIES), FAR]
-    return [image.place(ino) for ino in inodes]
+    return [image.locate(ino) for ino in inodes]
 
 
 @EXAMPLES

@@ -125,7 +125,7 @@ def judge(image: Image, hit: int) -> None:
 
 def damage_inode(ino: int, field: Field, value: bytes) -> None:
     image = sample()
-    place = image.place(ino)
+    place = image.locate(ino)
     image.patch_record(place, field.offset, value)
     judge(image, place[0])
 

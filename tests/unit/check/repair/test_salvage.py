@@ -52,7 +52,7 @@ def damage(image: Image, ino: int, *offsets: int) -> None:
 
 def after(image: Image, ino: int) -> tuple[dict[bytes, Facts], tuple[str, ...]]:
     """What there is after the repair, which left alone what does not rest on the record; and what it did."""
-    block = image.place(ino)[0]
+    block = image.locate(ino)[0]
     actions = repaired(image).actions
     now = require_untouched(image, sample_bytes(), [block])
     require_usable(image)
@@ -218,7 +218,7 @@ def test_a_damaged_record_that_maps_a_block_twice_is_not_kept() -> None:
     physical = EXTENT.unpack(one)[0]
     _, *fields = EXTENT.unpack(two)
     inode.entries = ((first, one), (5, EXTENT.pack(physical, *fields)), three)
-    record = bytearray(inode.encode(image.fmt, image.place(EXTENTS)[0]))
+    record = bytearray(inode.encode(image.fmt, image.locate(EXTENTS)[0]))
     record[:4] = b"\0\1\2\3"
     image.put_record(EXTENTS, bytes(record))
     now, _ = after(image, EXTENTS)
@@ -228,7 +228,7 @@ def test_a_damaged_record_that_maps_a_block_twice_is_not_kept() -> None:
 def test_a_record_of_another_inode_is_not_taken_for_this_one() -> None:
     """As a misdirected write leaves it: sound, but for another place."""
     image = sample()
-    place, _ = image.place(SMALL)
+    place, _ = image.locate(SMALL)
     stranger = Inode(500, stat.S_IFREG | 0o644)
     stranger.set_inline(b"not of this file")
     stranger.nlink, stranger.size = 1, 16
@@ -286,7 +286,7 @@ def test_a_leaf_that_is_marked_free_makes_no_record() -> None:
     image.put_record(SUBDIRECTORY, bytes(INODE_BYTES))
     actions = repaired(image).actions
     assert f"inode {SUBDIRECTORY}: its record cannot be read; freed" in actions
-    assert b"/dir/sub" not in require_untouched(image, sample_bytes(), [image.place(SUBDIRECTORY)[0]])
+    assert b"/dir/sub" not in require_untouched(image, sample_bytes(), [image.locate(SUBDIRECTORY)[0]])
 
 
 @pytest.mark.parametrize("content", [b"rubbish!", bytes(8)])
@@ -301,12 +301,12 @@ def test_trees_survive_the_loss_of_their_block_of_the_inode_table(content: bytes
     driver.close()
     original = snapshot_of(driver)
     image = Image(MemoryDevice.from_bytes(original))
-    place, _ = image.place(directory)
+    place, _ = image.locate(directory)
     image.put_raw(place, content * (image.fmt.block_size // len(content)))
     actions = repaired(image).actions
     now = require_untouched(image, original, [place])
     # the record of file 0 was in the same block, and it has no tree
     assert {b"/large/file %d" % number for number in range(1, 60)} <= now.keys()
-    assert image.place(directory)[0] != place
+    assert image.locate(directory)[0] != place
     assert f"inode {directory}: its record cannot be read; rebuilt from its tree: a directory of root's" in actions
     require_usable(image)

@@ -98,7 +98,7 @@ def lose_both(image: Image) -> None:
 
 def test_the_log_that_is_not_at_home_is_replayed() -> None:
     image = sample()
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     good = image.raw(address)
     image.change_superblock(state=0, journal_tail=20, tail_tid=9)
     end = image.log(20, 9, {address: bytes([9]) * len(good)}, tail_tid=9)
@@ -113,7 +113,7 @@ def test_the_log_that_is_not_at_home_is_replayed() -> None:
 
 def test_a_log_that_is_at_home_counts_as_empty() -> None:
     image = sample()
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     image.log(0, 5, {address: bytes(image.fmt.block_size)})
     image.log(3, 6, {address: image.raw(address)})
     lose_both(image)
@@ -127,7 +127,7 @@ def test_a_log_that_is_at_home_counts_as_empty() -> None:
 def test_nothing_older_than_the_tail_is_replayed() -> None:
     """Transaction 8 logged a block that has been written past the log since, as a repair does."""
     image = sample()
-    small, other = image.place(SMALL)[0], image.place(FILES)[0]
+    small, other = image.locate(SMALL)[0], image.locate(FILES)[0]
     assert small != other
     good = image.raw(small)
     end = image.log(0, 8, {other: bytes(image.fmt.block_size)}, tail_tid=8)
@@ -143,7 +143,7 @@ def test_a_transaction_dropped_by_a_repair_is_not_replayed_later() -> None:
     image = sample()
     repaired(image)
     before, tid = image.device.snapshot(), image.superblock.tail_tid
-    address, other = image.place(SMALL)[0], image.place(FILES)[0]
+    address, other = image.locate(SMALL)[0], image.locate(FILES)[0]
     image.change_superblock(state=0, journal_tail=20, tail_tid=tid)
     end = image.log(20, tid, {address: image.raw(address)}, tail_tid=tid)
     image.spoil(image.superblock.journal_start + 21)
@@ -171,7 +171,7 @@ def test_a_commit_names_the_oldest_transaction_that_is_not_at_home() -> None:
 
 def test_a_torn_last_transaction_is_no_obstacle() -> None:
     image = sample()
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     end = image.log(0, 7, {address: image.raw(address)}, tail_tid=7)
     image.log(end, 8, {address: bytes(image.fmt.block_size)}, tail_tid=7)
     image.put_raw(image.superblock.journal_start + end + 2, bytes(image.fmt.block_size))

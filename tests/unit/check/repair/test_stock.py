@@ -131,8 +131,8 @@ def test_every_fifth_block_of_a_full_image_costs_only_its_content() -> None:
         damage(image, block, "rubbish", dice)
         repaired(image)
         found = lost(original, image, {block})
-        assert not [name for name in found.names_beyond if sound.place(name.directory)[0] != block], block
-        assert not [piece for piece in found.pieces_beyond if sound.place(piece.ino)[0] != block], block
+        assert not [name for name in found.names_beyond if sound.locate(name.directory)[0] != block], block
+        assert not [piece for piece in found.pieces_beyond if sound.locate(piece.ino)[0] != block], block
 
 
 @pytest.mark.parametrize("seed", range(examples(5)))

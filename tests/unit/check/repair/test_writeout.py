@@ -163,7 +163,7 @@ def test_the_order_of_a_repair() -> None:
 def test_the_order_of_a_recovery() -> None:
     image = sample()
     image.change_superblock(state=0, tail_tid=7)
-    address = image.place(SMALL)[0]
+    address = image.locate(SMALL)[0]
     image.log(0, 7, {address: image.raw(address)})
     recording = RecordingDevice(image.device)
     recover_log(recording, NOW)

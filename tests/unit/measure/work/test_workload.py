@@ -60,11 +60,11 @@ def test_second_names_leave_the_operations_the_same_and_keep_every_file(tmp_path
     name_victims_twice(kept, WORK.victims)
     assert run(kept, KEPT) == run(prepared, WORK)
     left = files_of(kept)
-    graves = [size for name, size in left.items() if name.startswith("graveyard/")]
+    second_names = [size for name, size in left.items() if name.startswith("second-names/")]
     # every block is followed by a hole, but for the last
-    assert sorted(graves) == sorted((2 * count - 1) * 4096 for count in NEW_BLOCKS * WORK.rounds)
-    spared = [size for name, size in left.items() if name.startswith("spared/")]
-    assert spared == [(2 * VICTIM_EXTENTS - 1) * 4096] * WORK.victims
+    assert sorted(second_names) == sorted((2 * count - 1) * 4096 for count in NEW_BLOCKS * WORK.rounds)
+    of_victims = [size for name, size in left.items() if name.startswith("second-names-of-victims/")]
+    assert of_victims == [(2 * VICTIM_EXTENTS - 1) * 4096] * WORK.victims
 
 
 def test_the_same_seed_does_the_same_work(tmp_path: Path) -> None:

@@ -325,7 +325,7 @@ def test_without_a_daemon_the_error_says_how_to_go_on(directory: Path) -> None:
         client.ask(MOUNT, GetStatistics())
 
 
-async def test_a_socket_of_somebody_else_is_not_trusted(mount: FakeMount) -> None:
+async def test_a_socket_of_another_user_is_not_trusted(mount: FakeMount) -> None:
     others = dataclasses.replace(MOUNT, uid=os.geteuid() + 1)
     with pytest.raises(client.NoDaemonError):
         await trio.to_thread.run_sync(client.find_daemon, others)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deferfs.contract.inode_report import InCore, InodeReport, Place, Record, References
+from deferfs.contract.inode_report import InCore, InodeReport, QueuePosition, Record, References
 from deferfs.errors import FsError
 from deferfs.mount.control.why import explain
 from deferfs.store.plan import Plan
@@ -74,7 +74,7 @@ async def test_the_place_in_the_queue(kernel: Kernel) -> None:
         await kernel.adapter.forget([(ino, 1)])
         inos.append(ino)
     positions = [in_core((await ask(kernel, ino))[0]).queue for ino in inos]
-    assert positions == [Place(number=0, position=position) for position in range(4)]
+    assert positions == [QueuePosition(number=0, position=position) for position in range(4)]
     kernel.runtime.workers.resume()
 
 

@@ -60,7 +60,7 @@ def test_a_reader_is_no_obstacle_for_a_reader(path: Path) -> None:
         image.open_image(str(path), writable=False).close()
 
 
-def test_a_lock_that_nobody_is_seen_to_hold(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_without_a_visible_holder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "holders_of", lambda _path: [])
     fd = os.open(path, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_SH)

@@ -230,7 +230,7 @@ async def test_a_root_that_cannot_be_read_is_no_mount(tmp_path: Path) -> None:
     assert stage.is_clean()
 
 
-async def test_a_mount_that_nobody_waits_for_any_more_goes_away(tmp_path: Path) -> None:
+async def test_a_mount_whose_command_is_gone_is_unmounted(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "mnt", there=False)
     with trio.fail_after(SECONDS_MAX), pytest.raises(MountFailedError, match="was interrupted"):
         await stage.server.run()
@@ -260,9 +260,7 @@ async def test_a_request_to_terminate_takes_the_mount_away(tmp_path: Path) -> No
     assert stage.is_clean()
 
 
-async def test_a_second_one_does_not_wait_for_those_who_use_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_second_one_does_not_wait_for_its_users(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with serving(tmp_path) as stage:
         stage.kernel.busy = True
         os.kill(os.getpid(), signal.SIGINT)

@@ -204,7 +204,7 @@ async def test_parent(mount: Mount, parent: int) -> None:
     await mount.change(lambda inode: setattr(inode, "parent", parent), ROOT)
     assert await mount.names() == OTHERS | {b"bad"}
     assert mount.listed[b".."].st_ino == parent
-    assert not mount.runtime.volume.inodes.alone, "the kernel makes no inode of dots, and forgets none"
+    assert not mount.runtime.volume.inodes.without_inode, "the kernel makes no inode of dots, and forgets none"
 
 
 @row("`size` of a symlink")
@@ -235,7 +235,7 @@ async def test_an_entry_without_a_number(mount: Mount) -> None:
     await mount.adapter.unlink(ROOT, b"bad", context())
     await mount.add_entry(FIRST_KEY, 0, 8, b"bad")
     assert await mount.names() == OTHERS | {b"bad"}
-    assert not mount.runtime.volume.inodes.alone, "number 0 says that there is no inode: nothing is forgotten"
+    assert not mount.runtime.volume.inodes.without_inode, "number 0 says that there is no inode: nothing is forgotten"
 
 
 @row("`file_type` of an entry")
@@ -290,7 +290,7 @@ async def test_a_forget_of_a_name_alone_is_told_from_those_of_the_inode(mount: M
     await mount.change(lambda inode: setattr(inode, "mode", 0o170000))
     await mount.names()
     await mount.names()
-    assert inodes.alone == {mount.ino: 2}
+    assert inodes.without_inode == {mount.ino: 2}
 
     def mend(plan: Plan) -> None:
         address, slot = plan.store.inodes.locate(plan, mount.ino)

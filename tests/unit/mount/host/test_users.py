@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from deferfs.mount.host.syscalls import Place
+from deferfs.mount.host.syscalls import MountIdentity
 from deferfs.mount.host.users import User, users_of
 
 
@@ -16,10 +16,10 @@ def process(proc: Path, pid: int, name: str, **links: str) -> None:
         os.symlink(target, place)
 
 
-def place_of(link: str) -> Place:
+def mount_identity(link: str) -> MountIdentity:
     """What is in /mnt, or was before it was moved or deleted, is on 0:50."""
     target = os.readlink(link)
-    return Place("0:50" if target == "/mnt" or target.startswith("/mnt/") else "8:1", 0)
+    return MountIdentity("0:50" if target == "/mnt" or target.startswith("/mnt/") else "8:1", 0)
 
 
 def test_each_kind_of_use_is_found(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_each_kind_of_use_is_found(tmp_path: Path) -> None:
     process(tmp_path, 6, "mapper", cwd="/")
     (tmp_path / "6" / "maps").write_text("7f00-7f01 r--p 00000000 00:32 12   /mnt/lib.so\n")
     (tmp_path / "meminfo").touch()
-    assert users_of("0:50", proc=str(tmp_path), place_of=place_of) == [
+    assert users_of("0:50", proc=str(tmp_path), mount_identity=mount_identity) == [
         User(3, "vim", "/mnt/notes (deleted)"),
         User(5, "prog", "program"),
         User(6, "mapper", "mapping of /mnt/lib.so"),
@@ -41,7 +41,7 @@ def test_each_kind_of_use_is_found(tmp_path: Path) -> None:
 
 def test_a_name_is_read_as_it_is_and_told_on_one_line(tmp_path: Path) -> None:
     process(tmp_path, 7, " evil\n\x1b[2J", cwd="/mnt")
-    (user,) = users_of("0:50", proc=str(tmp_path), place_of=place_of)
+    (user,) = users_of("0:50", proc=str(tmp_path), mount_identity=mount_identity)
     assert user.name == " evil\n\x1b[2J"
     assert str(user) == " evil\\n\\x1b[2J (pid 7, working directory)"
 

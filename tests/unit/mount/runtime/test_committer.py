@@ -30,7 +30,7 @@ from deferfs.volume import namespace, xattrs
 from deferfs.volume.driver import Driver
 from deferfs.volume.new_inode import NewInode
 from deferfs.volume.volume import Volume
-from deferfs.volume.waits import Alone, Granted, Task, Wait
+from deferfs.volume.waits import Exclusive, Granted, Task, Wait
 from tests.unit.runtimes import SERVED, make_file, running, write_back
 from tests.unit.volumes import FILE, ROOT, fresh_device, fresh_driver, make
 
@@ -90,7 +90,7 @@ async def test_a_failed_flush_is_never_retried_into_success() -> None:
     "delays",
     [Delays(flush_seconds=0.02), Delays(write_seconds=0.002), Delays(read_seconds=0.005), Delays(0.003, 0.001, 0.01)],
 )
-async def test_a_slow_device_makes_everybody_slow_and_nobody_wrong(delays: Delays) -> None:
+async def test_a_slow_device_delays_all_operations_and_breaks_none(delays: Delays) -> None:
     """Creates and reads go on while commits wait; what fsync has acknowledged is on the disk."""
     device = fresh_device()
     runtime = Runtime(DelayingDevice(device, time.sleep, delays), volume_on(device), commit_seconds=3600)
@@ -276,13 +276,13 @@ async def test_beside_a_job_that_runs_alone_nothing_is_written() -> None:
     async with committing(driver) as made:
         await made.drive(made.engine.durability.sync())
         make(driver, b"another")
-        await made.drive(wait_for(Alone(job())))
+        await made.drive(wait_for(Exclusive(job())))
         before = device.snapshot()
         await made.drive(made.engine.durability.sync())
         assert device.snapshot() != before
 
 
-async def test_once_stopped_nothing_is_brought_home() -> None:
+async def test_a_stopped_committer_brings_nothing_home() -> None:
     driver = fresh_driver()
     make(driver, b"file")
     async with committing(driver) as made:

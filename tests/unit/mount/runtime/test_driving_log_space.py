@@ -90,7 +90,7 @@ async def all_is_done(runtime: Runtime) -> None:
         assert record.atime == ATIME
 
 
-async def test_inline_closes_the_circle_and_it_is_broken() -> None:
+async def test_inline_closes_the_cycle_and_it_is_broken() -> None:
     """Were it not, both operations would wait for ever: each for log space that the other, or it itself, holds."""
     runtime = make_runtime("inline")
     with trio.fail_after(60):
@@ -106,7 +106,7 @@ async def test_inline_closes_the_circle_and_it_is_broken() -> None:
     await all_is_done(runtime)
 
 
-async def test_deferred_has_no_circle() -> None:
+async def test_deferred_has_no_cycle() -> None:
     runtime = make_runtime("deferred")
     with trio.fail_after(60):
         await reclaim_inside_of_reservations(runtime)

@@ -13,7 +13,7 @@ from deferfs.errors import FsError
 from deferfs.ondisk.inode import ROOT_INO
 from deferfs.volume import attributes, namespace
 from deferfs.volume.new_inode import NewInode
-from deferfs.volume.waits import Task, Turn
+from deferfs.volume.waits import Reschedule, Task
 from tests.unit.runtimes import delete_and_forget, fill, make_file, running, turns, unlink
 from tests.unit.volumes import record_of
 
@@ -33,7 +33,7 @@ async def test_a_file_of_the_size_of_the_one_deleted_before_goes_in_again_and_ag
             assert caught.value.errno == errno.ENOSPC
 
 
-async def test_a_forget_that_nobody_has_read_yet_is_waited_for() -> None:
+async def test_a_forget_that_is_not_read_yet_is_waited_for() -> None:
     """The writer is there first; the FORGET lies in the kernel's queue."""
     async with running(size=SIZE) as runtime:
         ino, size = await fill(runtime, b"big")
@@ -60,7 +60,7 @@ async def test_a_forget_that_nobody_has_read_yet_is_waited_for() -> None:
 
 
 @MODES
-async def test_a_deleted_file_that_somebody_has_open_does_not_make_others_wait_for_ever(evict: str) -> None:
+async def test_a_deleted_file_that_is_open_does_not_make_others_wait_for_ever(evict: str) -> None:
     async with running(evict=evict, size=SIZE) as runtime:
         ino, _ = await fill(runtime, b"big")
         handle = runtime.volume.inodes.hold(ino, record_of(runtime.volume, ino).generation)
@@ -175,10 +175,18 @@ async def test_space_that_others_have_used_up_meanwhile_counts_as_freed(monkeypa
 async def test_an_operation_looks_again_after_a_thaw() -> None:
     async with running(size=SIZE) as runtime:
         await runtime.freezer.freeze()
+        over = trio.Event()
+
+        async def make() -> None:
+            await runtime.drive(runtime.engine.space.make(4, reserve=False))
+            over.set()
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(runtime.drive, runtime.engine.space.make(4, reserve=False))
+            nursery.start_soon(make)
             await turns()
+            assert not over.is_set()
             await runtime.freezer.thaw()
+        assert runtime.waits.snapshot()["thaw"].count == 1
         assert not runtime.engine.space.refused_total
 
 
@@ -190,7 +198,7 @@ async def test_a_wait_for_freed_blocks_ends_when_they_are_released(monkeypatch: 
 
         def flush() -> Task[None]:
             flushes.append(1)
-            yield Turn()
+            yield Reschedule()
 
         space = runtime.store.space
         held = space.hold(0, 4, reserve=True)

@@ -166,7 +166,7 @@ async def test_a_caller_that_is_being_killed_leaves_and_nothing_has_happened() -
         assert await runtime.run(namespace.find, runtime.volume, ROOT, b"killed") is None
 
 
-async def test_a_freeze_that_nobody_ends_is_ended(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_freeze_that_is_overdue_ends(autojump_clock: trio.testing.MockClock) -> None:
     async with running(seconds_max=inf) as runtime:
         freezer = runtime.freezer
         await freezer.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from math import inf
 
@@ -11,6 +12,7 @@ import trio.testing
 
 from deferfs.limits import CLEANUP_DIRTY_FRACTION
 from deferfs.mount.runtime.runtime import Runtime
+from deferfs.reclaim.inode import InCoreInode
 from deferfs.store.plan import Plan
 from deferfs.volume import durability
 from deferfs.volume.inactivation import Inactivation
@@ -112,14 +114,20 @@ async def test_a_stop_does_not_wait_for_the_pace(runtime: Runtime, autojump_cloc
 async def test_a_worker_keeps_to_its_share_of_dirty_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before each step no more than an eighth of the budget is dirty, though operations may make more so."""
     dirty: dict[tuple[int, int], int] = {}
+    applied: Counter[int] = Counter()
     step = Inactivation.step
     monkeypatch.setattr(durability, "DIRTY_WAIT_SECONDS_MAX", inf)
     async with running(gc_workers=1, size=64 << 20) as runtime:
 
         def noted(self: Inactivation, plan: Plan) -> bool:
             # not when it is tried again: it holds what it lacked
-            dirty.setdefault((self.inode.ino, self.steps), runtime.store.dirty_bytes)
+            dirty.setdefault((self.inode.ino, applied[self.inode.ino]), runtime.store.dirty_bytes)
             return step(self, plan)
+
+        def count(inode: InCoreInode, plan: Plan, last: bool) -> None:
+            applied[inode.ino] += 1
+
+        runtime.engine.cleanup.on_applied = count
 
         inos = [await make_file(runtime, b"%d" % number, b"x" * 2000) for number in range(1500)]
         await write_back(runtime)

@@ -61,8 +61,10 @@ async def test_workers_begin_when_requests_pause(
 ) -> None:
     scope = stream(runtime, nursery)
     await delete_unheld(runtime, 10)
+    await trio.sleep(GC_DELAY_SECONDS + GC_LOOK_SECONDS)
+    assert done(runtime) == 0
     scope.cancel()
-    await trio.sleep(BEFORE_THE_END)
+    await trio.sleep(2 * GC_LOOK_SECONDS)
     assert done(runtime) == 10
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from deferfs.limits import DEBTS_PLACES_A_TURN
+from deferfs.limits import DEBTS_SLOTS_A_SCAN
 from deferfs.mount.runtime.runtime import Runtime
 from deferfs.reclaim.states import State
 from deferfs.volume import files, namespace
@@ -130,7 +130,7 @@ async def test_reading_operations_never_wait_for_write_back() -> None:
         with trio.fail_after(0.5):
             await runtime.run(namespace.lookup, runtime.volume, ROOT, b"file")
             await runtime.run(files.read, runtime.volume, ino, 0, 5000)
-            await runtime.run(namespace.readdir, runtime.volume, ROOT, 0)
+            await runtime.run(lambda plan: list(namespace.readdir(plan, runtime.volume, ROOT, 0)))
 
 
 async def test_changing_operations_wait_until_enough_has_come_home() -> None:
@@ -178,7 +178,7 @@ async def test_a_reader_waits_for_room_in_a_full_table_but_not_for_ever() -> Non
         debts = runtime.volume.inodes.debts
         debts.count_max = COUNT
         assert debts.count == len(inos) == debts.count_max
-        await runtime.drive(runtime.engine.cleanup.room_for_debts())
+        await runtime.drive(runtime.engine.cleanup.wait_for_debt_slot())
         assert debts.count < debts.count_max
 
 
@@ -187,7 +187,7 @@ async def test_a_flush_does_not_end_with_one_sweep(monkeypatch: pytest.MonkeyPat
     async with running() as runtime:
         await owing(runtime)
         debts = runtime.volume.inodes.debts
-        hidden = iter(range(debts.places // DEBTS_PLACES_A_TURN))
+        hidden = iter(range(debts.slots // DEBTS_SLOTS_A_SCAN))
         look = debts.debtors
         monkeypatch.setattr(
             debts, "debtors", lambda at, count: [] if next(hidden, None) is not None else look(at, count)
@@ -203,4 +203,4 @@ async def test_debts_are_not_waited_for_after_an_abort() -> None:
         with trio.fail_after(5):
             await runtime.workers.flush()
             runtime.volume.inodes.debts.count_max = COUNT
-            await runtime.drive(runtime.engine.cleanup.room_for_debts())
+            await runtime.drive(runtime.engine.cleanup.wait_for_debt_slot())

@@ -23,7 +23,7 @@ def test_a_bucket_is_named_by_its_upper_bound() -> None:
     )
 
 
-async def test_waits_are_counted_by_cause_and_by_who_waited(activity: Activity) -> None:
+async def test_waits_are_counted_by_cause_and_by_operation(activity: Activity) -> None:
     waits = Waits(activity)
 
     async def request(name: str, *causes: str) -> None:
