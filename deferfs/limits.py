@@ -150,8 +150,9 @@ GC_WORKERS_DEFAULT: Final = 2
 """One worker can work while the other one waits for IO."""
 GC_WORKERS_MAX: Final = 64
 """The largest pool that can be set; all workers share one event loop."""
-GC_TURN_NS: Final = 1_000_000
-"""Time after which a worker yields to foreground requests."""
+TURN_NS: Final = 300_000
+"""Time that one background task (cleanup, payment, reclaim, a commit, a checkpoint) takes from requests at once: about
+three requests. An operation of five requests may wait for as many turns of each."""
 GC_PASSES_MAX: Final = 8
 """Passes of the event loop in a row that cleanup yields to queued requests before it continues."""
 GC_BATCH: Final = 64

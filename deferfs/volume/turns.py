@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, GC_TURN_NS
+from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, TURN_NS
 from deferfs.reclaim.pace import Pace
 from deferfs.volume.waits import Paced, Reschedule, Task
 
@@ -61,7 +61,7 @@ class Turns:
         self._journal = engine.store.journal
         self.pace = Pace(_no_time)
         self.requests_queued: Callable[[], bool] = _none_queued
-        self.turn_ns = GC_TURN_NS
+        self.turn_ns = TURN_NS
         """How long a turn lasts, in ns of the engine's clock; -1 for one transaction."""
         self._timer = TurnTimer(self)
 

@@ -12,12 +12,11 @@ from typing import TypeVar
 import trio
 
 from deferfs.device.base import Device
+from deferfs.limits import TURN_NS
 from deferfs.store.io import Flush, Job, Read, Request, perform
 from deferfs.store.pump import Pump
 
 T = TypeVar("T")
-_TURN_NS = 1_000_000
-"""Time that a job takes from other tasks at once, unless a single request takes longer."""
 FLUSHES = trio.CapacityLimiter(1)
 """Linux reports a failed writeback to only one of two concurrent flushes; the other one succeeds and proves nothing. So
 they are serialised, and after a failed flush of a device those that wait for their turn fail (`device/file.py`)."""
@@ -46,8 +45,8 @@ async def _perform(device: Device, request: Request) -> bytes | None:
 
 
 async def run_job(device: Device, job: Job[T]) -> T:
-    """Run a job to its end. It yields to other tasks between two requests when the next one would last beyond the
-    millisecond, were it as long as the last one."""
+    """Run a job to its end. It yields to other tasks between two requests when the next one would last beyond
+    TURN_NS, were it as long as the last one."""
     running = Pump(job)
     turn = last = time.perf_counter_ns()
     while (request := running.resume()) is not None:
@@ -56,7 +55,7 @@ async def run_job(device: Device, job: Job[T]) -> T:
         except OSError as error:
             running.fail(error)
         now = time.perf_counter_ns()
-        if now - turn + now - last > _TURN_NS:
+        if now - turn + now - last > TURN_NS:
             await trio.lowlevel.checkpoint()
             now = turn = time.perf_counter_ns()
         last = now

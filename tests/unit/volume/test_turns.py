@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from deferfs.errors import FsError
-from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, GC_TURN_NS
+from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, TURN_NS
 from deferfs.store.commit import commit
 from deferfs.volume.driver import Driver
 from deferfs.volume.turns import Turns
@@ -54,22 +54,22 @@ def passes(task: Task[None]) -> int:
 def test_a_turn_ends_when_it_has_lasted_long_enough(turns: Turns, clock: Clock) -> None:
     assert passes(turns.end(background=False)) == 1  # nothing has run for long
     for _ in range(3):
-        clock.now += GC_TURN_NS // 4
+        clock.now += TURN_NS // 4
         assert passes(turns.end(background=False)) == 0
-    clock.now += GC_TURN_NS // 4
+    clock.now += TURN_NS // 4
     assert passes(turns.end(background=False)) == 1
-    clock.now += GC_TURN_NS // 2
+    clock.now += TURN_NS // 2
     assert passes(turns.end(background=True)) == 0
 
 
-@pytest.mark.parametrize(("transaction_us", "in_a_turn"), [(900, 1), (400, 2), (200, 5), (3000, 1)])
+@pytest.mark.parametrize(("percent", "in_a_turn"), [(90, 1), (40, 2), (20, 5), (300, 1)])
 def test_a_turn_is_no_longer_than_a_single_transaction_may_make_it(
-    transaction_us: int, in_a_turn: int, turns: Turns, clock: Clock
+    percent: int, in_a_turn: int, turns: Turns, clock: Clock
 ) -> None:
     passes(turns.end(background=False))
     ends = []
     for _ in range(10):
-        clock.now += transaction_us * 1000
+        clock.now += TURN_NS * percent // 100
         ends.append(passes(turns.end(background=False)))
     assert ends == [0 if (number + 1) % in_a_turn else 1 for number in range(10)]
 
@@ -101,7 +101,7 @@ def test_others_run_until_no_request_is_queued(turns: Turns) -> None:
 def test_a_turn_begins_when_others_have_run(turns: Turns, clock: Clock) -> None:
     task = turns.end(background=False)
     next(task)
-    clock.now += 10 * GC_TURN_NS
+    clock.now += 10 * TURN_NS
     assert list(task) == []
     assert passes(turns.end(background=False)) == 0
 
@@ -113,7 +113,7 @@ def deleted_and_unreadable(driver: Driver, clock: Clock, monkeypatch: pytest.Mon
         unlink(driver, b"%d" % number)
 
     def operation(op: object, *, reserve: bool) -> Task[bool]:
-        clock.now += GC_TURN_NS * 4 // 10
+        clock.now += TURN_NS * 4 // 10
         yield from ()
         raise FsError(errno.EIO, "unreadable")
 
@@ -128,7 +128,7 @@ def past_eof(driver: Driver, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> T
         eviction.to_trim[ino, 1] = None
 
     def operation(op: object, *, reserve: bool) -> Task[bool]:
-        clock.now += GC_TURN_NS * 4 // 10
+        clock.now += TURN_NS * 4 // 10
         yield from ()
         return True
 
@@ -149,7 +149,7 @@ def test_a_turn_ends_among_failures_and_trims_too(
             lasted.append(clock.now - since)
             since = clock.now
     assert len(lasted) == 3
-    assert max(lasted) <= GC_TURN_NS
+    assert max(lasted) <= TURN_NS
 
 
 # --- the pace ---

@@ -15,6 +15,7 @@ import trio.testing
 
 from deferfs.device import FileDevice, MemoryDevice
 from deferfs.errors import DeviceError
+from deferfs.limits import TURN_NS
 from deferfs.mount.runtime.jobs import FLUSHES, flush_device, run_job
 from deferfs.store.io import Flush, Job, Write
 
@@ -23,11 +24,11 @@ def a_barrier() -> Job[None]:
     yield Flush()
 
 
-@pytest.mark.parametrize(("request_us", "requests_a_turn"), [(900, 1), (400, 2), (200, 5), (3000, 1)])
+@pytest.mark.parametrize(("percent", "requests_a_turn"), [(90, 1), (40, 2), (20, 5), (300, 1)])
 async def test_a_job_yields_before_a_request_that_would_make_its_turn_too_long(
-    request_us: int, requests_a_turn: int, monkeypatch: pytest.MonkeyPatch
+    percent: int, requests_a_turn: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two blocks of log images of 0.9 ms each are not one turn of 1.8 ms."""
+    """Two requests of nine tenths of a turn each are not one turn."""
     now = 0
     done = 0
     seen: list[int] = []
@@ -35,7 +36,7 @@ async def test_a_job_yields_before_a_request_that_would_make_its_turn_too_long(
     def requests() -> Job[None]:
         nonlocal now, done
         for _ in range(10):
-            now += request_us * 1000
+            now += TURN_NS * percent // 100
             done += 1
             yield Write(0, [b"x"])
 
