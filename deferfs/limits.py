@@ -153,6 +153,9 @@ GC_WORKERS_MAX: Final = 64
 TURN_NS: Final = 300_000
 """Time that one background task (cleanup, payment, reclaim, a commit, a checkpoint) takes from requests at once: about
 three requests. An operation of five requests may wait for as many turns of each."""
+WAITED_TURNS: Final = 3
+"""A turn of cleanup that an operation or a barrier waits for lasts as long as this many: shorter ones would make it
+wait for others more often."""
 GC_PASSES_MAX: Final = 8
 """Passes of the event loop in a row that cleanup yields to queued requests before it continues."""
 GC_BATCH: Final = 64

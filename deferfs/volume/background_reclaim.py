@@ -106,7 +106,7 @@ class BackgroundReclaim:
             most = PIECE_BYTES if eviction.defers else WAITING_PIECE_BYTES
             piece = yield from eviction.background_reclaim(min(over - freed, most))
             freed += piece
-            if not piece or timer.over():
+            if not piece or timer.over(waited=not eviction.defers):
                 break
         return freed
 

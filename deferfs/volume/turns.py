@@ -3,9 +3,9 @@
 **Invariants**
 - A transaction in the background, where no operation waits for the cleanup, waits for the pace; not while cleanup is
   waited for, while memory or space is short, nor once inodegc is stopped.
-- A turn ends when one more transaction, as long as the last one, would make it longer than `turn_ns`; in the background
-  also when requests are queued, or a commit is under way. Others run then, for GC_PASSES_MAX passes at most: cleanup
-  goes on however many requests come.
+- A turn ends when one more transaction, as long as the last one, would make it longer than `turn_ns`, or than
+  WAITED_TURNS times that where the cleanup is waited for; in the background also when requests are queued, or a commit
+  is under way. Others run then, for GC_PASSES_MAX passes at most: cleanup goes on however many requests come.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, TURN_NS
+from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, TURN_NS, WAITED_TURNS
 from deferfs.reclaim.pace import Pace
 from deferfs.volume.waits import Paced, Reschedule, Task
 
@@ -41,11 +41,12 @@ class TurnTimer:
         """A turn begins."""
         self._start_ns = self._last_ns = self._turns.now_ns()
 
-    def over(self) -> bool:
-        """To be called after each piece."""
+    def over(self, *, waited: bool) -> bool:
+        """To be called after each piece. `waited`: an operation or a barrier waits for the work."""
         now_ns = self._turns.now_ns()
         last_ns, self._last_ns = now_ns - self._last_ns, now_ns
-        return now_ns - self._start_ns + last_ns > self._turns.turn_ns
+        turn_ns = self._turns.turn_ns * WAITED_TURNS if waited else self._turns.turn_ns
+        return now_ns - self._start_ns + last_ns > turn_ns
 
 
 class Turns:
@@ -105,4 +106,4 @@ class Turns:
     def _ends(self, *, background: bool) -> bool:
         if background and (self.requests_queued() or self._journal.committing is not None):
             return True
-        return self._timer.over()
+        return self._timer.over(waited=not background)

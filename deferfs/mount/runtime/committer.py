@@ -10,6 +10,8 @@ it does, the engine decides (`volume/write_back.py`).
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -48,6 +50,9 @@ class Committer:
         self.store.journal.on_home = self._homeward.beat
         self._commit_lock, self._checkpoint_lock = trio.Lock(), trio.Lock()
         self._granted: dict[Grant, trio.Event] = {}
+        self._eviction = engine.eviction
+        self._waiting = 0
+        """Waits for a commit, for freed blocks, or for log space."""
         engine.write_back.on_commit = self._commit_asked.set
         engine.write_back.on_checkpoint = self._checkpoint_asked.set
         tasks.register(
@@ -66,25 +71,40 @@ class Committer:
         nursery.start_soon(self._run_checkpoints)
 
     # --- the waits for them ---
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    def _is_waited_for(self) -> bool:
+        """Whether an operation waits for a commit or checkpoint, or for an inactivation that does."""
+        return self._waiting > 0 or not self._eviction.defers
+
     async def _wait_granted(self, wait: Granted) -> None:
         event = self._granted[wait.grant] = trio.Event()
         wait.grant.wake = event.set
         self._write_back.ask_for(wait)
         try:
             if not wait.over():
-                await event.wait()
+                with self._counted():
+                    await event.wait()
         finally:
             del self._granted[wait.grant]
 
     async def _wait_committed(self, wait: Committed) -> None:
-        while not wait.over():
-            self._write_back.ask_for(wait)
-            await self._committed.wait()
+        with self._counted():
+            while not wait.over():
+                self._write_back.ask_for(wait)
+                await self._committed.wait()
 
     async def _wait_released(self, wait: Released) -> None:
-        while not wait.over():
-            self._write_back.ask_for(wait)
-            await self._released.wait()
+        with self._counted():
+            while not wait.over():
+                self._write_back.ask_for(wait)
+                await self._released.wait()
 
     async def _wait_less_dirty(self, wait: LessDirty) -> None:
         with trio.move_on_after(wait.seconds_max):
@@ -136,6 +156,6 @@ class Committer:
     async def _run(self, name: str, lock_class: str, job: Job[int]) -> None:
         try:
             with self._instruments.working(name, lock_class, LOG_SPACE):
-                await run_job(self._device, job)
+                await run_job(self._device, job, self._is_waited_for)
         except FsError as error:
             log.error("%s; the filesystem is read-only from now on", error.detail)

@@ -7,12 +7,13 @@ and barriers, go to a thread.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TypeVar
 
 import trio
 
 from deferfs.device.base import Device
-from deferfs.limits import TURN_NS
+from deferfs.limits import TURN_NS, WAITED_TURNS
 from deferfs.store.io import Flush, Job, Read, Request, perform
 from deferfs.store.pump import Pump
 
@@ -44,9 +45,13 @@ async def _perform(device: Device, request: Request) -> bytes | None:
     return perform(device, request)
 
 
-async def run_job(device: Device, job: Job[T]) -> T:
-    """Run a job to its end. It yields to other tasks between two requests when the next one would last beyond
-    TURN_NS, were it as long as the last one."""
+def _waited() -> bool:
+    return True
+
+
+async def run_job(device: Device, job: Job[T], waited: Callable[[], bool] = _waited) -> T:
+    """Run a job to its end. It yields to other tasks between two requests when the next one would last beyond TURN_NS,
+    were it as long as the last one, or beyond WAITED_TURNS times that while the job is `waited` for."""
     running = Pump(job)
     turn = last = time.perf_counter_ns()
     while (request := running.resume()) is not None:
@@ -55,7 +60,7 @@ async def run_job(device: Device, job: Job[T]) -> T:
         except OSError as error:
             running.fail(error)
         now = time.perf_counter_ns()
-        if now - turn + now - last > TURN_NS:
+        if now - turn + now - last > (TURN_NS * WAITED_TURNS if waited() else TURN_NS):
             await trio.lowlevel.checkpoint()
             now = turn = time.perf_counter_ns()
         last = now

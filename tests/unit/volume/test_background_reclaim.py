@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from deferfs.limits import INODE_COST_BYTES, TURN_NS
+from deferfs.limits import INODE_COST_BYTES, TURN_NS, WAITED_TURNS
 from deferfs.store.pump import Pump
 from deferfs.volume.background_reclaim import PIECE_BYTES, WAITING_PIECE_BYTES
 from deferfs.volume.driver import Driver
@@ -15,10 +15,13 @@ from deferfs.volume.waits import EntriesDropped, Reschedule, Task, Wait
 from tests.unit.volumes import fresh_driver, make, settle
 
 
-@pytest.mark.parametrize(("evict", "piece_bytes"), [("deferred", PIECE_BYTES), ("inline", WAITING_PIECE_BYTES)])
+@pytest.mark.parametrize(
+    ("evict", "piece_bytes", "turn_ns"),
+    [("deferred", PIECE_BYTES, TURN_NS), ("inline", WAITING_PIECE_BYTES, WAITED_TURNS * TURN_NS)],
+)
 @pytest.mark.parametrize(("percent", "in_a_turn"), [(10, 10), (40, 2), (300, 1)])
 def test_others_run_when_one_more_piece_would_make_a_turn_too_long(
-    percent: int, in_a_turn: int, evict: str, piece_bytes: int, monkeypatch: pytest.MonkeyPatch
+    percent: int, in_a_turn: int, evict: str, piece_bytes: int, turn_ns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = fresh_driver(evict=evict)
     make(driver, b"file")
@@ -27,7 +30,7 @@ def test_others_run_when_one_more_piece_would_make_a_turn_too_long(
 
     def reclaim(wanted_bytes: int) -> Task[int]:
         wanted.append(wanted_bytes)
-        now[0] += TURN_NS * percent // 100
+        now[0] += turn_ns * percent // 100
         yield from ()
         return piece_bytes if len(wanted) < 40 else 0
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from deferfs.errors import FsError
-from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, TURN_NS
+from deferfs.limits import GC_PACE_LOOK_SECONDS, GC_PASSES_MAX, TURN_NS, WAITED_TURNS
 from deferfs.store.commit import commit
 from deferfs.volume.driver import Driver
 from deferfs.volume.turns import Turns
@@ -51,26 +51,28 @@ def passes(task: Task[None]) -> int:
 
 
 # --- turns ---
-def test_a_turn_ends_when_it_has_lasted_long_enough(turns: Turns, clock: Clock) -> None:
-    assert passes(turns.end(background=False)) == 1  # nothing has run for long
+@pytest.mark.parametrize(("background", "turn_ns"), [(True, TURN_NS), (False, WAITED_TURNS * TURN_NS)])
+def test_a_turn_ends_when_it_has_lasted_long_enough(background: bool, turn_ns: int, turns: Turns, clock: Clock) -> None:
+    assert passes(turns.end(background=background)) == 1  # nothing has run for long
     for _ in range(3):
-        clock.now += TURN_NS // 4
-        assert passes(turns.end(background=False)) == 0
-    clock.now += TURN_NS // 4
-    assert passes(turns.end(background=False)) == 1
+        clock.now += turn_ns // 4
+        assert passes(turns.end(background=background)) == 0
+    clock.now += turn_ns // 4
+    assert passes(turns.end(background=background)) == 1
     clock.now += TURN_NS // 2
     assert passes(turns.end(background=True)) == 0
 
 
+@pytest.mark.parametrize(("background", "turn_ns"), [(True, TURN_NS), (False, WAITED_TURNS * TURN_NS)])
 @pytest.mark.parametrize(("percent", "in_a_turn"), [(90, 1), (40, 2), (20, 5), (300, 1)])
 def test_a_turn_is_no_longer_than_a_single_transaction_may_make_it(
-    percent: int, in_a_turn: int, turns: Turns, clock: Clock
+    percent: int, in_a_turn: int, background: bool, turn_ns: int, turns: Turns, clock: Clock
 ) -> None:
-    passes(turns.end(background=False))
+    passes(turns.end(background=background))
     ends = []
     for _ in range(10):
-        clock.now += TURN_NS * percent // 100
-        ends.append(passes(turns.end(background=False)))
+        clock.now += turn_ns * percent // 100
+        ends.append(passes(turns.end(background=background)))
     assert ends == [0 if (number + 1) % in_a_turn else 1 for number in range(10)]
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
 import trio.testing
 
-from deferfs.device import DelayingDevice, Delays, FailingDevice, Fault, MemoryDevice
+from deferfs.device import DelayingDevice, Delays, Device, FailingDevice, Fault, MemoryDevice
 from deferfs.device.fail import Request
 from deferfs.errors import FsError
 from deferfs.limits import JOURNAL_BLOCKS_MIN, KIB, MEMORY_BYTES_MIN
 from deferfs.mount.control import settings, statistics
+from deferfs.mount.runtime import committer, jobs
 from deferfs.mount.runtime.committer import Committer
 from deferfs.mount.runtime.driving import TaskDriver
 from deferfs.mount.runtime.instruments import Instruments
@@ -313,3 +314,27 @@ async def test_a_transaction_of_half_its_size_is_committed_unasked() -> None:
         while not journal.commits_total:
             await trio.lowlevel.checkpoint()
         assert journal.commits_total == 1
+
+
+@pytest.mark.parametrize(
+    ("evict", "synced", "waited"), [("deferred", False, False), ("deferred", True, True), ("inline", False, True)]
+)
+async def test_a_commit_takes_longer_turns_when_it_is_waited_for(
+    evict: str, synced: bool, waited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    async def run(device: Device, job: Job[int], waited_for: Callable[[], bool] = lambda: True) -> int:
+        seen.append(waited_for())
+        return await jobs.run_job(device, job, waited_for)
+
+    async with running(evict=evict) as runtime:
+        await make_file(runtime, b"file")
+        monkeypatch.setattr(committer, "run_job", run)
+        if synced:
+            await runtime.sync()
+        else:
+            runtime.write_back.ask_commit()
+            while not seen:
+                await trio.lowlevel.checkpoint()
+    assert seen[0] is waited

@@ -15,7 +15,7 @@ import trio.testing
 
 from deferfs.device import FileDevice, MemoryDevice
 from deferfs.errors import DeviceError
-from deferfs.limits import TURN_NS
+from deferfs.limits import TURN_NS, WAITED_TURNS
 from deferfs.mount.runtime.jobs import FLUSHES, flush_device, run_job
 from deferfs.store.io import Flush, Job, Write
 
@@ -24,9 +24,10 @@ def a_barrier() -> Job[None]:
     yield Flush()
 
 
+@pytest.mark.parametrize("waited", [False, True])
 @pytest.mark.parametrize(("percent", "requests_a_turn"), [(90, 1), (40, 2), (20, 5), (300, 1)])
 async def test_a_job_yields_before_a_request_that_would_make_its_turn_too_long(
-    percent: int, requests_a_turn: int, monkeypatch: pytest.MonkeyPatch
+    percent: int, requests_a_turn: int, waited: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two requests of nine tenths of a turn each are not one turn."""
     now = 0
@@ -36,7 +37,7 @@ async def test_a_job_yields_before_a_request_that_would_make_its_turn_too_long(
     def requests() -> Job[None]:
         nonlocal now, done
         for _ in range(10):
-            now += TURN_NS * percent // 100
+            now += TURN_NS * (WAITED_TURNS if waited else 1) * percent // 100
             done += 1
             yield Write(0, [b"x"])
 
@@ -48,7 +49,7 @@ async def test_a_job_yields_before_a_request_that_would_make_its_turn_too_long(
     ours, steps = trio.lowlevel.current_task(), Steps()
     monkeypatch.setattr(time, "perf_counter_ns", lambda: now)
     trio.lowlevel.add_instrument(steps)
-    await run_job(MemoryDevice(4096), requests())
+    await run_job(MemoryDevice(4096), requests(), lambda: waited)
     trio.lowlevel.remove_instrument(steps)
     assert seen == list(range(requests_a_turn, 11, requests_a_turn))
 
