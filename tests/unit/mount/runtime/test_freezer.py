@@ -195,7 +195,7 @@ async def test_a_freeze_that_is_overdue_ends(autojump_clock: trio.testing.MockCl
 def slow_jobs(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> None:
     """Between any two writes of a freeze or an unmount a commit and a checkpoint are asked for, and others run."""
 
-    async def run(device: Device, job: Job[None]) -> None:
+    async def run(device: Device, job: Job[None], _waited: object = None) -> None:
         running = Pump(job)
         while (request := running.resume()) is not None:
             running.answer(perform(device, request))
