@@ -1,6 +1,6 @@
 """Evict policies, which differ only in the task that waits for an inactivation.
 
-`place` is called with inodes in NEED_INACTIVE. The caller must inactivate those that it returns before it continues.
+`dispose` is called with inodes in NEED_INACTIVE. The caller must inactivate those that it returns before it continues.
 """
 
 from __future__ import annotations

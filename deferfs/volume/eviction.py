@@ -1,8 +1,8 @@
 """Sources of eviction: direct reclaim, inodes that became due, the last close; and trims of blocks past EOF.
 
 **Invariants**
-- Inodes that the policy does not wait for are placed without a wait: `place` and `release` are plain functions, and
-  return what remains to be waited for.
+- Inodes that the policy does not wait for are disposed of without a wait: `dispose` and `release` are plain functions,
+  and return what remains to be waited for.
 - While inodegc is stopped everything is queued, under either policy.
 - A trim frees only what lies past EOF when its plan runs, so it is harmless for a file that is open, being written to,
   or gone. Others run between two of them when a turn has lasted long enough (`turns.py`).
